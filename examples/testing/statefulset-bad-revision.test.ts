@@ -27,7 +27,7 @@ test('a bad revision stops at the first Pod, and the old one comes back', async 
       {
         selector: 'app=db',
         script: ({ pod }) =>
-          pod['spec'].containers[0].image === 'db:bad'
+          pod['spec'].containers[0]?.image === 'db:bad'
             ? { readyAfter: '1m', exitAfter: '1s', exitCode: 1 }
             : { readyAfter: '2s' },
       },

@@ -14,6 +14,11 @@ export interface KubeObject {
   [field: string]: Json;
 }
 
+/** An object of a kind that is not known here: its fields may be anything. */
+export interface OpenObject extends KubeObject {
+  [field: string]: unknown;
+}
+
 export interface KubeList<T = KubeObject> {
   apiVersion: string;
   kind: string;
@@ -27,10 +32,9 @@ export interface StatusCause {
   field?: string;
 }
 
-export interface KubeStatus {
+export interface KubeStatus extends KubeObject {
   kind: 'Status';
   apiVersion: 'v1';
-  metadata: Record<string, unknown>;
   status: 'Success' | 'Failure';
   message?: string;
   reason?: string;

@@ -3,7 +3,11 @@ import { test } from 'node:test';
 import type { KubeObject } from '#base/objects.ts';
 import { IndexedObjects } from './indexed-objects.ts';
 
-const object = (name: string, colours: string[] | string | undefined): KubeObject => ({
+interface Coloured extends KubeObject {
+  colours: string[] | string | undefined;
+}
+
+const object = (name: string, colours: Coloured['colours']): Coloured => ({
   apiVersion: 'v1',
   kind: 'ConfigMap',
   metadata: { name },
@@ -11,10 +15,10 @@ const object = (name: string, colours: string[] | string | undefined): KubeObjec
 });
 const names = (objects: Iterable<KubeObject>): string[] => [...objects].map(({ metadata }) => metadata.name!);
 
-function filled(): IndexedObjects<KubeObject> {
-  const objects = new IndexedObjects<KubeObject>();
+function filled(): IndexedObjects<Coloured> {
+  const objects = new IndexedObjects<Coloured>();
   objects.set('a', object('a', 'red'));
-  objects.addIndex('colour', (each) => each['colours']);
+  objects.addIndex('colour', (each) => each.colours);
   objects.set('b', object('b', ['red', 'blue']));
   objects.set('c', object('c', undefined));
   return objects;

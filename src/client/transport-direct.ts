@@ -4,28 +4,22 @@
  */
 import type { ApiHandler, ApiResponse, UserInfo } from '#base/api-request.ts';
 import { ApiError } from '#base/errors.ts';
-import type { KubeObject, KubeStatus, WatchEvent } from '#base/objects.ts';
-import { errorOfStatus, type Transport, type TransportRequest } from './transport.ts';
+import type { KubeObject, WatchEvent } from '#base/objects.ts';
+import { errorOfStatus, plainStatus, type Transport, type TransportRequest } from './transport.ts';
 
 const noQuery = new URLSearchParams();
 const decoder = new TextDecoder();
 
 async function objectOf(response: ApiResponse): Promise<KubeObject> {
   if (response.object !== undefined) return response.object;
-  if (response.body === undefined) return { apiVersion: 'v1', kind: 'Status', metadata: {}, status: 'Success' };
+  if (response.body === undefined) return plainStatus('Success');
   let text = '';
   if (response.body instanceof Uint8Array) text = decoder.decode(response.body);
   else for await (const chunk of response.body) text += decoder.decode(chunk, { stream: true });
   try {
     return JSON.parse(text) as KubeObject;
   } catch {
-    return {
-      apiVersion: 'v1',
-      kind: 'Status',
-      metadata: {},
-      status: response.status < 400 ? 'Success' : 'Failure',
-      message: text,
-    };
+    return plainStatus(response.status < 400 ? 'Success' : 'Failure', text);
   }
 }
 
@@ -64,8 +58,7 @@ class DirectWatch implements AsyncIterable<WatchEvent[]>, AsyncIterator<WatchEve
     }
     this.#open = async () => {
       const response = await call({ ...request, signal: this.#stop.signal });
-      if (response.status >= 400)
-        throw errorOfStatus(response.status, (await objectOf(response)) as unknown as KubeStatus);
+      if (response.status >= 400) throw errorOfStatus(response.status, await objectOf(response));
       if (response.events !== undefined) return response.events[Symbol.asyncIterator]();
       return response.body === undefined || response.body instanceof Uint8Array ? undefined : eventsOf(response.body);
     };
@@ -133,7 +126,7 @@ export function createDirectTransport(handler: ApiHandler, user: UserInfo, userA
     async send(request) {
       const response = await call(request);
       const object = await objectOf(response);
-      if (response.status >= 400) throw errorOfStatus(response.status, object as unknown as KubeStatus);
+      if (response.status >= 400) throw errorOfStatus(response.status, object);
       return object;
     },
     watch: (request) => new DirectWatch(call, request, closed.signal),

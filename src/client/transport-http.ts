@@ -5,11 +5,11 @@
  */
 import http2 from 'node:http2';
 import { ApiError } from '#base/errors.ts';
-import type { KubeObject, KubeStatus, WatchEvent } from '#base/objects.ts';
+import type { KubeObject, WatchEvent } from '#base/objects.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { Clock } from '#os/clock.ts';
 import { requestTimeoutMs, responseBodyBytesMax, watchEventBytesMax } from './limits.ts';
-import { errorOfStatus, type Transport, type TransportRequest } from './transport.ts';
+import { errorOfStatus, plainStatus, type Transport, type TransportRequest } from './transport.ts';
 
 export interface HttpTransportOptions {
   /** `https://host:port`, with an optional path prefix. */
@@ -150,7 +150,7 @@ function parsed(text: string, code: number): KubeObject {
   } catch {
     if (code >= 400) throw errorOfStatus(code, undefined, text.trim());
     // `/healthz`, `/version` of other servers and logs answer in plain text.
-    return { apiVersion: 'v1', kind: 'Status', metadata: {}, status: 'Success', message: text };
+    return plainStatus('Success', text);
   }
 }
 
@@ -202,7 +202,7 @@ export function createHttpTransport(options: HttpTransportOptions): HttpTranspor
         try {
           const code = await statusOf(stream);
           const object = parsed(await textOf(stream), code);
-          if (code >= 400) throw errorOfStatus(code, object as unknown as KubeStatus);
+          if (code >= 400) throw errorOfStatus(code, object);
           return object;
         } finally {
           timer.cancel();
@@ -221,7 +221,7 @@ export function createHttpTransport(options: HttpTransportOptions): HttpTranspor
       try {
         stream = openStream(connection, options, request);
         const code = await statusOf(stream);
-        if (code >= 400) throw errorOfStatus(code, parsed(await textOf(stream), code) as unknown as KubeStatus);
+        if (code >= 400) throw errorOfStatus(code, parsed(await textOf(stream), code));
         yield* decodeEvents(stream);
       } catch (error) {
         if (!isAborted(signal)) throw unavailable(error);

@@ -4,6 +4,7 @@
  */
 import { ApiError, type Reason } from '#base/errors.ts';
 import type { KubeObject, KubeStatus, WatchEvent } from '#base/objects.ts';
+import { isObject } from '#base/unknown.ts';
 
 export interface TransportRequest {
   method: string;
@@ -40,8 +41,19 @@ const reasonByCode: Record<number, Reason> = {
   504: 'Timeout',
 };
 
+/** The answer of a server that said no more than that. */
+export function plainStatus(status: KubeStatus['status'], message?: string): KubeStatus {
+  return { apiVersion: 'v1', kind: 'Status', metadata: {}, status, ...(message === undefined ? {} : { message }) };
+}
+
+/** What answers with an error says: a Status, of which a server may leave out any part. */
+function isStatus(answer: unknown): answer is Partial<KubeStatus> {
+  return isObject(answer);
+}
+
 /** The error that an answer of 400 and above stands for. */
-export function errorOfStatus(code: number, status: Partial<KubeStatus> | undefined, text?: string): ApiError {
+export function errorOfStatus(code: number, answer: unknown, text?: string): ApiError {
+  const status = isStatus(answer) ? answer : undefined;
   const reason = (status?.reason ?? reasonByCode[code] ?? 'Unknown') as Reason;
   return new ApiError(
     reason,

@@ -116,6 +116,8 @@ export function nodeOf(pod: Pod): string | undefined {
   return undefined;
 }
 
+const noCounts = { currentNumberScheduled: 0, desiredNumberScheduled: 0, numberMisscheduled: 0, numberReady: 0 };
+
 interface Placement {
   node: Node;
   run: boolean;
@@ -385,7 +387,7 @@ class DaemonSetController {
     if (revision === undefined) {
       await this.#context.client.update(
         kinds.DaemonSet,
-        { ...set, status: { ...set.status, collisionCount: (set.status?.collisionCount ?? 0) + 1 } },
+        { ...set, status: { ...(set.status ?? noCounts), collisionCount: (set.status?.collisionCount ?? 0) + 1 } },
         { subresource: 'status' },
       );
       return undefined;

@@ -4,7 +4,6 @@
  */
 import type { ConfigMap, Namespace, ServiceAccount } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
-import type { KubeObject } from '#base/objects.ts';
 import { kinds } from '#client/kinds.ts';
 import { isEqual } from './equality.ts';
 import { type Controller, type ControllerContext, createQueue } from './runtime.ts';
@@ -51,12 +50,7 @@ export function startServiceAccountController(context: ControllerContext, certif
       { namespace: namespaces.get(namespace), account: accounts.get(`${namespace}/${accountName}`), rootCa },
       certificate,
     );
-    const made: KubeObject = {
-      apiVersion: 'v1',
-      kind: 'ConfigMap',
-      metadata: { name: rootCaName, namespace },
-      data: { 'ca.crt': certificate },
-    };
+    const data = { 'ca.crt': certificate };
     if (plan.createAccount)
       await create(() =>
         client.create(kinds.ServiceAccount, {
@@ -65,8 +59,16 @@ export function startServiceAccountController(context: ControllerContext, certif
           metadata: { name: accountName, namespace },
         }),
       );
-    if (plan.createRootCa) await create(() => client.create(kinds.ConfigMap, made));
-    if (plan.updateRootCa) await client.update(kinds.ConfigMap, { ...rootCa!, data: made.data });
+    if (plan.createRootCa)
+      await create(() =>
+        client.create(kinds.ConfigMap, {
+          apiVersion: 'v1',
+          kind: 'ConfigMap',
+          metadata: { name: rootCaName, namespace },
+          data,
+        }),
+      );
+    if (plan.updateRootCa) await client.update(kinds.ConfigMap, { ...rootCa!, data });
   });
   namespaces.addHandler({ added: (o) => queue.add(o.metadata.name), updated: (o) => queue.add(o.metadata.name) });
   accounts.addHandler({

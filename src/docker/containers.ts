@@ -6,12 +6,11 @@ import { cpus } from 'node:os';
 import { ApiError } from '#base/errors.ts';
 import { compilePattern } from '#base/pattern.ts';
 import { awaitedLater } from '#base/promises.ts';
-import { publishNames } from '#engine/container-names.ts';
 import type { Container } from '#engine/container.ts';
 import { treeBytes } from '#engine/tree-size.ts';
-import { stopTimeoutMsDefault } from '#engine/limits.ts';
+import { attachContainer } from './attach.ts';
+import { lifeRoutes } from './container-life.ts';
 import type { DockerParts } from './context.ts';
-import { ownContainer } from './context.ts';
 import { checkHealthTimes, checkPlatform, mergeHealthCheck, platformWarnings } from './create-checks.ts';
 import { specFromRequest } from './create-request.ts';
 import {
@@ -23,16 +22,14 @@ import {
   parseFilters,
   parseTime,
 } from './filters.ts';
-import { exposedPorts, showContainer, showSummary, sizesOf } from './inspect.ts';
 import { hostFacts } from './host-facts.ts';
+import { exposedPorts, showContainer, showSummary, sizesOf } from './inspect.ts';
 import { streamLogs } from './logs.ts';
 import { splitTarget } from './ports.ts';
-import { attachContainer } from './attach.ts';
 import { queryFlag, queryNumber, reply } from './route.ts';
 import type { Filters, Route, RouteContext } from './route.ts';
-import { checkShape, createShape, updateShape } from './shapes.ts';
+import { checkShape, createShape } from './shapes.ts';
 import { showTop } from './top.ts';
-import { updateContainer } from './update.ts';
 
 const listFilters = [
   'ancestor',
@@ -55,7 +52,6 @@ const listFilters = [
 
 export function containerRoutes(parts: DockerParts): Route[] {
   const { engine } = parts;
-  const own = (context: RouteContext, verb: string): Container => ownContainer(parts, context.params['id']!, verb);
   return [
     { method: 'GET', path: '/containers/json', handle: async (context) => listContainers(parts, context) },
     { method: 'POST', path: '/containers/create', handle: (context) => createContainer(parts, context) },
@@ -71,89 +67,7 @@ export function containerRoutes(parts: DockerParts): Route[] {
         );
       },
     },
-    {
-      method: 'POST',
-      path: '/containers/{id}/start',
-      handle: async (context) => {
-        const container = own(context, 'start');
-        if (container.isRunning && container.record.state !== 'paused') return reply(304);
-        await engine.containers.start(container.id);
-        return reply(204);
-      },
-    },
-    {
-      method: 'POST',
-      path: '/containers/{id}/stop',
-      handle: async (context) => {
-        const container = own(context, 'stop');
-        if (!container.isRunning && container.record.state !== 'restarting') return reply(304);
-        await engine.containers.stop(container.id, stopTimeoutMs(context, container));
-        return reply(204);
-      },
-    },
-    {
-      method: 'POST',
-      path: '/containers/{id}/restart',
-      handle: async (context) => {
-        const container = own(context, 'restart');
-        await engine.containers.restart(container.id, stopTimeoutMs(context, container));
-        return reply(204);
-      },
-    },
-    {
-      method: 'POST',
-      path: '/containers/{id}/kill',
-      handle: async (context) => {
-        await engine.containers.kill(own(context, 'kill').id, context.query.get('signal') ?? 'SIGKILL');
-        return reply(204);
-      },
-    },
-    {
-      method: 'POST',
-      path: '/containers/{id}/pause',
-      handle: async (context) => {
-        await engine.containers.pause(own(context, 'pause').id, true);
-        return reply(204);
-      },
-    },
-    {
-      method: 'POST',
-      path: '/containers/{id}/unpause',
-      handle: async (context) => {
-        await engine.containers.pause(own(context, 'unpause').id, false);
-        return reply(204);
-      },
-    },
-    {
-      method: 'POST',
-      path: '/containers/{id}/rename',
-      handle: async (context) => {
-        renameContainer(parts, own(context, 'rename'), context.query.get('name') ?? '');
-        return reply(204);
-      },
-    },
-    {
-      method: 'POST',
-      path: '/containers/{id}/update',
-      handle: async (context) => {
-        const container = own(context, 'update');
-        const body = await context.json();
-        checkShape(body, updateShape, 'UpdateConfig');
-        return updateContainer(parts, container, body);
-      },
-    },
-    {
-      method: 'DELETE',
-      path: '/containers/{id}',
-      handle: async (context) => {
-        if (queryFlag(context.query, 'link')) throw new ApiError('BadRequest', 'links are not supported');
-        await engine.containers.remove(own(context, 'remove').id, {
-          force: queryFlag(context.query, 'force'),
-          volumes: queryFlag(context.query, 'v'),
-        });
-        return reply(204);
-      },
-    },
+    ...lifeRoutes(parts),
     { method: 'POST', path: '/containers/{id}/wait', handle: (context) => waitContainer(parts, context) },
     {
       method: 'POST',
@@ -178,14 +92,6 @@ export function containerRoutes(parts: DockerParts): Route[] {
     },
     { method: 'POST', path: '/containers/prune', handle: (context) => pruneContainers(parts, context) },
   ];
-}
-
-function stopTimeoutMs(context: RouteContext, container: Container): number {
-  const asked = context.query.get('t');
-  const seconds =
-    asked === null ? (container.record.spec.stopTimeoutSeconds ?? stopTimeoutMsDefault / 1000) : Number(asked);
-  if (!Number.isFinite(seconds)) throw new ApiError('BadRequest', `strconv.Atoi: parsing "${asked}": invalid syntax`);
-  return seconds * 1000;
 }
 
 // walk docker-run 2/7: the body of `POST /containers/create` becomes a `ContainerSpec`.
@@ -414,30 +320,6 @@ function matchesName(name: string, pattern: string): boolean {
   } catch {
     return name.includes(pattern);
   }
-}
-
-function renameContainer(parts: DockerParts, container: Container, wanted: string): void {
-  const name = wanted.replace(/^\//, '');
-  const { table, context, events } = parts.engine;
-  if (name === '') throw new ApiError('BadRequest', 'Neither old nor new names may be empty');
-  if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/.test(name))
-    throw new ApiError('BadRequest', `Invalid container name (${name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`);
-  if (name === container.name)
-    throw new ApiError('BadRequest', 'Renaming a container with the same name as its current name');
-  const old = container.name;
-  table.reserveName(name, container.id);
-  container.record.spec.name = name;
-  container.save(context);
-  table.releaseName(old, container.id);
-  table.names.forget(container.id);
-  publishNames(table, container);
-  events.emit({
-    type: 'container',
-    action: 'rename',
-    id: container.id,
-    attributes: { image: container.record.spec.image, name, oldName: `/${old}` },
-    owner: 'docker',
-  });
 }
 
 async function waitContainer(parts: DockerParts, context: RouteContext): Promise<unknown> {

@@ -5,8 +5,10 @@
 import { arch, cpus, hostname, release, totalmem } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { onceAborted, whenFinished } from '#base/streams.ts';
+import type { Container } from '#engine/container.ts';
 import type { EngineEvent } from '#engine/engine.ts';
 import { fileSystemAt, readIfExists, statIfExists } from '#os/files.ts';
+import type { Cgroups } from '#os/cgroups.ts';
 import type { DockerParts } from './context.ts';
 import { matchesAny, matchesLabels, parseFilters, parseTimeNs } from './filters.ts';
 import { programsOf } from './programs.ts';
@@ -105,6 +107,64 @@ function operatingSystem(): string {
   return /^PRETTY_NAME="?([^"\n]*)"?/m.exec(readIfExists('/etc/os-release') ?? '')?.[1] ?? 'Linux';
 }
 
+/** Which limits the kernel can hold, as docker's fields and warnings say it. */
+function limitSupport(cgroups: Cgroups): { fields: Record<string, boolean>; warnings: string[] } {
+  const [memory, cpu, cpuset, pids] = ['memory', 'cpu', 'cpuset', 'pids'].map((name) =>
+    cgroups.controllers.includes(name),
+  );
+  const hasSwap =
+    memory === true &&
+    (cgroups.mode === 'v2' || readIfExists('/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes') !== undefined);
+  return {
+    fields: {
+      MemoryLimit: memory === true,
+      SwapLimit: hasSwap,
+      CpuCfsPeriod: cpu === true,
+      CpuCfsQuota: cpu === true,
+      CPUShares: cpu === true,
+      CPUSet: cpuset === true,
+      PidsLimit: pids === true,
+    },
+    warnings: [
+      ...(memory === true ? [] : ['WARNING: No memory limit support']),
+      ...(hasSwap ? [] : ['WARNING: No swap limit support']),
+      ...(cpu === true ? [] : ['WARNING: No cpu cfs quota support', 'WARNING: No cpu shares support']),
+      ...(cpuset === true ? [] : ['WARNING: No cpuset support']),
+      ...(pids === true ? [] : ['WARNING: No pids limit support']),
+    ],
+  };
+}
+
+function countContainers(all: readonly Container[]): Record<string, number> {
+  const count = (...states: string[]): number =>
+    all.filter((container) => states.includes(container.record.state)).length;
+  return {
+    Containers: all.length,
+    ContainersRunning: count('running', 'restarting'),
+    ContainersPaused: count('paused'),
+    ContainersStopped: count('created', 'exited', 'dead'),
+  };
+}
+
+function registryConfig(mirrors: readonly string[]): object {
+  return {
+    AllowNondistributableArtifactsCIDRs: null,
+    AllowNondistributableArtifactsHostnames: null,
+    InsecureRegistryCIDRs: ['127.0.0.0/8'],
+    IndexConfigs: {},
+    Mirrors: mirrors,
+  };
+}
+
+const noSwarm = {
+  NodeID: '',
+  NodeAddr: '',
+  LocalNodeState: 'inactive',
+  ControlAvailable: false,
+  Error: '',
+  RemoteManagers: null,
+};
+
 async function showInfo(parts: DockerParts): Promise<unknown> {
   const programs = await programsOf(parts);
   const program = (...names: string[]): { ID: string } => {
@@ -112,27 +172,11 @@ async function showInfo(parts: DockerParts): Promise<unknown> {
     return { ID: found === undefined ? '' : found.commit === '' ? `v${found.version}` : found.commit };
   };
   const { engine } = parts;
-  const all = engine.table.list();
-  const count = (...states: string[]): number =>
-    all.filter((container) => states.includes(container.record.state)).length;
   const { cgroups } = engine.context.os;
-  const has = (name: string): boolean => cgroups.controllers.includes(name);
-  const hasSwap =
-    has('memory') &&
-    (cgroups.mode === 'v2' || readIfExists('/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes') !== undefined);
-  const warnings = [
-    ...(has('memory') ? [] : ['WARNING: No memory limit support']),
-    ...(hasSwap ? [] : ['WARNING: No swap limit support']),
-    ...(has('cpu') ? [] : ['WARNING: No cpu cfs quota support', 'WARNING: No cpu shares support']),
-    ...(has('cpuset') ? [] : ['WARNING: No cpuset support']),
-    ...(has('pids') ? [] : ['WARNING: No pids limit support']),
-  ];
+  const limits = limitSupport(cgroups);
   return {
     ID: engine.context.instanceId,
-    Containers: all.length,
-    ContainersRunning: count('running', 'restarting'),
-    ContainersPaused: count('paused'),
-    ContainersStopped: count('created', 'exited', 'dead'),
+    ...countContainers(engine.table.list()),
     Images: engine.images.list().length,
     Driver: 'overlay2',
     DriverStatus: [
@@ -145,13 +189,7 @@ async function showInfo(parts: DockerParts): Promise<unknown> {
       Authorization: null,
       Log: ['json-file', 'none'],
     },
-    MemoryLimit: has('memory'),
-    SwapLimit: hasSwap,
-    CpuCfsPeriod: has('cpu'),
-    CpuCfsQuota: has('cpu'),
-    CPUShares: has('cpu'),
-    CPUSet: has('cpuset'),
-    PidsLimit: has('pids'),
+    ...limits.fields,
     IPv4Forwarding: readIfExists('/proc/sys/net/ipv4/ip_forward')?.trim() === '1',
     Debug: false,
     NFd: 0,
@@ -168,13 +206,7 @@ async function showInfo(parts: DockerParts): Promise<unknown> {
     OSType: 'linux',
     Architecture: arch() === 'x64' ? 'x86_64' : 'aarch64',
     IndexServerAddress: 'https://index.docker.io/v1/',
-    RegistryConfig: {
-      AllowNondistributableArtifactsCIDRs: null,
-      AllowNondistributableArtifactsHostnames: null,
-      InsecureRegistryCIDRs: ['127.0.0.0/8'],
-      IndexConfigs: {},
-      Mirrors: parts.platform.registries,
-    },
+    RegistryConfig: registryConfig(parts.platform.registries),
     NCPU: cpus().length,
     MemTotal: totalmem(),
     GenericResources: null,
@@ -193,14 +225,7 @@ async function showInfo(parts: DockerParts): Promise<unknown> {
       ]),
     ),
     DefaultRuntime: 'runc',
-    Swarm: {
-      NodeID: '',
-      NodeAddr: '',
-      LocalNodeState: 'inactive',
-      ControlAvailable: false,
-      Error: '',
-      RemoteManagers: null,
-    },
+    Swarm: noSwarm,
     LiveRestoreEnabled: true,
     Isolation: '',
     InitBinary: 'docker-init',
@@ -212,7 +237,7 @@ async function showInfo(parts: DockerParts): Promise<unknown> {
       'name=seccomp,profile=builtin',
       ...(cgroups.mode === 'v2' ? ['name=cgroupns'] : []),
     ],
-    Warnings: warnings.length === 0 ? null : warnings,
+    Warnings: limits.warnings.length === 0 ? null : limits.warnings,
   };
 }
 

@@ -1,5 +1,6 @@
 /** `docker update`: limits of a container, in its control group at once and in its record; and its restart policy. */
 import { ApiError } from '#base/errors.ts';
+import type { ContainerRecord } from '#engine/container-record.ts';
 import type { Container } from '#engine/container.ts';
 import { checkResources } from '#engine/spec-checks.ts';
 import { cgroupLimits } from '#engine/cgroup-limits.ts';
@@ -9,6 +10,7 @@ import { checkUpdate } from './create-checks.ts';
 import { planRestart } from './create-request.ts';
 import { planResources } from './create-resources.ts';
 import { hostFacts } from './host-facts.ts';
+import type { HostFacts } from './host-facts.ts';
 import type { HostConfigBody } from './create-body.ts';
 import type { DockerParts } from './context.ts';
 
@@ -25,12 +27,34 @@ const fixed = [
   ['CpuRealtimeRuntime', 'cpuRealtimeRuntimeUs'],
 ] as const;
 
-export function updateContainer(parts: DockerParts, container: Container, body: HostConfigBody): unknown {
-  const { record } = container;
-  const { context } = parts.engine;
-  const warnings: string[] = [];
-  const facts = hostFacts(parts, cpus().length, warnings);
-  checkUpdate(body, facts);
+/** Fields of a create request that an update changes in it: `inspect` shows what was asked for. */
+const askedFields = [
+  'NanoCpus',
+  'CpuShares',
+  'Memory',
+  'MemorySwap',
+  'MemoryReservation',
+  'CpusetCpus',
+  'CpusetMems',
+  'PidsLimit',
+  'CpuQuota',
+  'CpuPeriod',
+  'BlkioWeight',
+];
+
+function keepAsked(record: ContainerRecord, body: HostConfigBody): void {
+  const asked = record.spec.request?.['HostConfig'] as Record<string, unknown> | undefined;
+  if (asked === undefined) return;
+  for (const key of askedFields)
+    if (body[key] !== undefined && body[key] !== 0 && body[key] !== '') asked[key] = body[key];
+}
+
+/** What changes of the limits, and what they are then; what cannot be changed is warned of and left. */
+function planUpdate(
+  record: ContainerRecord,
+  body: HostConfigBody,
+  facts: HostFacts,
+): { changes: Resources; merged: Resources } {
   const changes = planResources(body, facts);
   const { blockIo } = changes;
   if (blockIo !== undefined) {
@@ -66,6 +90,16 @@ export function updateContainer(parts: DockerParts, container: Container, body: 
     );
   }
   checkResources(merged);
+  return { changes, merged };
+}
+
+export function updateContainer(parts: DockerParts, container: Container, body: HostConfigBody): unknown {
+  const { record } = container;
+  const { context } = parts.engine;
+  const warnings: string[] = [];
+  const facts = hostFacts(parts, cpus().length, warnings);
+  checkUpdate(body, facts);
+  const { changes, merged } = planUpdate(record, body, facts);
   const policy = body['RestartPolicy'] as { Name?: string; MaximumRetryCount?: number } | undefined;
   if (policy?.Name !== undefined && policy.Name !== '') {
     planRestart(policy, false);
@@ -86,22 +120,7 @@ export function updateContainer(parts: DockerParts, container: Container, body: 
   record.spec.resources = merged;
   if (policy?.Name !== undefined && policy.Name !== '')
     record.spec.restartPolicy = { name: policy.Name as 'no', maximumRetryCount: policy.MaximumRetryCount ?? 0 };
-  const asked = record.spec.request?.['HostConfig'] as Record<string, unknown> | undefined;
-  if (asked !== undefined)
-    for (const key of [
-      'NanoCpus',
-      'CpuShares',
-      'Memory',
-      'MemorySwap',
-      'MemoryReservation',
-      'CpusetCpus',
-      'CpusetMems',
-      'PidsLimit',
-      'CpuQuota',
-      'CpuPeriod',
-      'BlkioWeight',
-    ])
-      if (body[key] !== undefined && body[key] !== 0 && body[key] !== '') asked[key] = body[key];
+  keepAsked(record, body);
   container.save(context);
   parts.engine.events.emit({
     type: 'container',

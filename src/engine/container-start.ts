@@ -18,6 +18,7 @@ import { bundleDirectory, cgroupPath, logPathOf, networkNamespacePath, shmPath }
 import { containerDirectory } from './container-record.ts';
 import type { EndpointRecord, PublishedRecord, RunRecord } from './container-record.ts';
 import type { ContainerTable } from './container-table.ts';
+import type { EngineContext } from './context.ts';
 import { eventAttributes } from './container.ts';
 import type { Container } from './container.ts';
 import type { ContainerSpec, Mount } from './engine.ts';
@@ -65,14 +66,7 @@ export async function startContainer(table: ContainerTable, container: Container
       net.ready.then(() => undefined),
     ]);
     container.root = root;
-    const cgroup = cgroupPath(context, container);
-    if (record.spec.cgroupParent !== undefined && record.spec.owner === 'kubelet')
-      context.os.cgroups.create(record.spec.cgroupParent);
-    else if (record.spec.cgroupParent !== undefined) {
-      const parent = record.spec.cgroupParent;
-      context.cgroupParents.enter(parent, record.id);
-      undo.defer(() => context.cgroupParents.leave(parent, record.id));
-    }
+    const cgroup = enterCgroup(table, container, undo);
     const shmPath = await prepareShm(table, container, undo);
     const spec = buildBundle(table, container, {
       root,
@@ -88,9 +82,8 @@ export async function startContainer(table: ContainerTable, container: Container
     applyWeight(table, container, cgroup);
     const run: RunRecord = {
       bootId: context.bootId,
-      pid: process.pid,
+      ...process,
       pidStartTime: context.os.processes.startTime(process.pid) ?? '',
-      monitorPid: process.monitorPid,
       monitorStartTime: context.os.processes.startTime(process.monitorPid) ?? '',
       cgroup,
       ...(net.path === undefined ? {} : { networkNamespace: net.path }),
@@ -100,26 +93,10 @@ export async function startContainer(table: ContainerTable, container: Container
     if (container.hub !== undefined && !container.hub.isEmpty) await container.hub.connect(`${bundle}/attach`);
     await context.rules.publish(net.ports);
     await forgetUdpFlows(context, net.ports);
-    Object.assign(record, {
-      run,
-      state: 'running',
-      startedAtMs: context.clock.now(),
-      finishedAtMs: 0,
-      exitCode: undefined,
-      oomKilled: false,
-      error: '',
-      stoppedByUser: false,
-    });
-    container.save(context);
+    noteRun(context, container, run);
     undo.move();
   } catch (error) {
-    Object.assign(record, {
-      error: messageOf(error),
-      exitCode: exitCodeOf(error as Error),
-      state: record.startedAtMs === 0 ? 'created' : 'exited',
-    });
-    container.save(context);
-    container.hub?.fail();
+    noteFailure(context, container, error);
     throw error;
   }
   emitNetwork(table, container, container.record.run?.endpoints ?? [], 'connect');
@@ -132,6 +109,45 @@ export async function startContainer(table: ContainerTable, container: Container
     attributes: eventAttributes(container),
     owner: record.spec.owner,
   });
+}
+
+function noteRun(context: EngineContext, container: Container, run: RunRecord): void {
+  Object.assign(container.record, {
+    run,
+    state: 'running',
+    startedAtMs: context.clock.now(),
+    finishedAtMs: 0,
+    exitCode: undefined,
+    oomKilled: false,
+    error: '',
+    stoppedByUser: false,
+  });
+  container.save(context);
+}
+
+function noteFailure(context: EngineContext, container: Container, error: unknown): void {
+  const { record } = container;
+  Object.assign(record, {
+    error: messageOf(error),
+    exitCode: exitCodeOf(error as Error),
+    state: record.startedAtMs === 0 ? 'created' : 'exited',
+  });
+  container.save(context);
+  container.hub?.fail();
+}
+
+/**
+ * The group of a container below the parent it asks for: a Pod's is made here, docker's is shared while somebody is in.
+ */
+function enterCgroup({ context }: ContainerTable, container: Container, undo: AsyncDisposableStack): string {
+  const { id, spec } = container.record;
+  const parent = spec.cgroupParent;
+  if (parent !== undefined && spec.owner === 'kubelet') context.os.cgroups.create(parent);
+  else if (parent !== undefined) {
+    context.cgroupParents.enter(parent, id);
+    undo.defer(() => context.cgroupParents.leave(parent, id));
+  }
+  return cgroupPath(context, container);
 }
 
 function applyWeight({ context }: ContainerTable, { record }: Container, cgroup: string): void {

@@ -75,19 +75,56 @@ export interface DockerEngine extends Engine {
 }
 
 export async function createEngine(options: EngineOptions): Promise<DockerEngine> {
-  const { clock, random, images, snapshots, instanceId } = options;
+  const { clock, random, images, instanceId } = options;
   const log = options.log.child('engine');
-  for (const directory of [
-    `${options.dataDir}/containers`,
-    `${options.runDir}/c`,
-    `${options.runDir}/netns`,
-    `${options.runDir}/sandboxes`,
-    `${options.runDir}/runtime`,
-  ])
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+  makeDirectories(options);
   const lock = await lockData(options.dataDir, clock);
   await using undo = new AsyncDisposableStack();
   undo.defer(() => lock.release());
+  const { context, network } = await openContext(options, log, undo);
+  const networks = new Networks(context);
+  const table = new ContainerTable(context, networks, new Volumes(context));
+  table.sandboxes = new Sandboxes(context, {
+    ...(options.podCidr === undefined ? {} : { podCidr: options.podCidr }),
+    ...(options.podMtu === undefined ? {} : { mtu: options.podMtu }),
+  });
+  table.names = new NameServer({ clock, log, random, nft: network.nft });
+  undo.defer(() => table.names.close());
+  const containers = new Containers(table);
+  undo.defer(() => containers.close());
+  loadContainers(table);
+  await context.os.netlink.run([{ steps: [{ op: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' }] }]);
+  await networks.start();
+  await coverForward({ processes: context.os.processes, instanceId, log, links: networks.namedLinks() });
+  await table.sandboxes.start();
+  adoptAddresses(table);
+  await startRules(table, options);
+  await recoverContainers(table, containers);
+  const owned = undo.move();
+  return {
+    containers,
+    sandboxes: table.sandboxes,
+    images,
+    networks,
+    volumes: table.volumes,
+    table,
+    events: context.events,
+    context,
+    rules: context.rules,
+    netlink: context.os.netlink,
+    isLocked: true,
+    onEvent: (listener) => context.events.listen(listener),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+/** What all parts of the engine share: doors to the kernel, each closed by `undo`, and what this host can do. */
+async function openContext(
+  options: EngineOptions,
+  log: Logger,
+  undo: AsyncDisposableStack,
+): Promise<{ context: EngineContext; network: ReturnType<typeof createNetworkDoor> }> {
+  const { clock, random, images, snapshots, instanceId } = options;
   const cgroups = createCgroups((message, fields) => log.warn(message, fields));
   if (cgroups.top !== '') cgroups.create(monitorsCgroup(instanceId, cgroups.top));
   const network = createNetworkDoor();
@@ -122,49 +159,26 @@ export async function createEngine(options: EngineOptions): Promise<DockerEngine
     cgroupParents: new CgroupParents(cgroups, options.runDir),
     apparmorDefault: await loadDefaultProfile(linuxProcesses, options.runDir, log),
   };
-  const networks = new Networks(context);
-  const table = new ContainerTable(context, networks, new Volumes(context));
-  table.sandboxes = new Sandboxes(context, {
-    ...(options.podCidr === undefined ? {} : { podCidr: options.podCidr }),
-    ...(options.podMtu === undefined ? {} : { mtu: options.podMtu }),
-  });
-  table.names = new NameServer({ clock, log, random, nft: network.nft });
-  undo.defer(() => table.names.close());
-  const containers = new Containers(table);
-  undo.defer(() => containers.close());
-  loadContainers(table);
-  await context.os.netlink.run([{ steps: [{ op: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' }] }]);
-  await networks.start();
-  await coverForward({ processes: context.os.processes, instanceId, log, links: networks.namedLinks() });
-  await table.sandboxes.start();
-  adoptAddresses(table);
+  return { context, network };
+}
+
+function makeDirectories({ dataDir, runDir }: EngineOptions): void {
+  const below = ['c', 'netns', 'sandboxes', 'runtime'].map((name) => `${runDir}/${name}`);
+  for (const directory of [`${dataDir}/containers`, ...below]) mkdirSync(directory, { recursive: true, mode: 0o700 });
+}
+
+/** The rules of what runs already, and of the networks that are there. */
+async function startRules(table: ContainerTable, options: EngineOptions): Promise<void> {
   const running = table.list().flatMap((container) => container.record.run?.ports ?? []);
   const pods =
     options.podCidr === undefined
       ? []
       : [{ subnet: options.podCidr, link: '', masquerade: true, internal: false, together: true, guarded: false }];
-  await context.rules.start(
+  await table.context.rules.start(
     [...running, ...table.sandboxes.publishedPorts()],
-    [...networks.rules(), ...pods],
+    [...table.networks.rules(), ...pods],
     options.clusterCidrs ?? (options.podCidr === undefined ? [] : [options.podCidr]),
   );
-  await recoverContainers(table, containers);
-  const owned = undo.move();
-  return {
-    containers,
-    sandboxes: table.sandboxes,
-    images,
-    networks,
-    volumes: table.volumes,
-    table,
-    events: context.events,
-    context,
-    rules: context.rules,
-    netlink: context.os.netlink,
-    isLocked: true,
-    onEvent: (listener) => context.events.listen(listener),
-    [Symbol.asyncDispose]: () => owned.disposeAsync(),
-  };
 }
 
 /** A child of a killed engine that was just about to become another program holds its lock for a moment longer. */

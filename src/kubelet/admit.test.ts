@@ -1,13 +1,15 @@
+import type { Pod } from '#api/core.v1.ts';
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Json } from '#base/objects.ts';
 import { admitPod, demandOf, type NodeRoom, podDemandOf, sumOfDemands } from './admit.ts';
 import { evictionMessage, rankForEviction } from './eviction.ts';
+import { stored } from './stored.testing.ts';
 
-const pod = (spec: Json): KubeObject => ({
+const pod = (spec: Json): Pod => ({
   apiVersion: 'v1',
   kind: 'Pod',
-  metadata: { name: 'web', namespace: 'default', uid: 'u' },
+  metadata: { ...stored, name: 'web', namespace: 'default', uid: 'u' },
   spec: { containers: [{ name: 'main' }], ...spec },
 });
 const asks = (requests: Json, extra: Json = {}): Json => ({ name: 'c', resources: { requests }, ...extra });
@@ -24,7 +26,7 @@ const room = (over: Partial<NodeRoom> = {}): NodeRoom => ({
   pressure: { disk: false, memory: false, pid: false },
   ...over,
 });
-const refusal = (subject: KubeObject, others: KubeObject[] = [], over: Partial<NodeRoom> = {}): string => {
+const refusal = (subject: Pod, others: Pod[] = [], over: Partial<NodeRoom> = {}): string => {
   const found = admitPod(subject, podDemandOf(subject), sumOfDemands(others.map(podDemandOf)), room(over));
   return found === undefined ? 'none' : found.reason;
 };
@@ -117,7 +119,7 @@ test('who uses more than was asked for goes first, then by priority, then by how
     usage: number,
     request: number,
     priority = 0,
-  ): { name: string; pod: KubeObject; usage: number; request: number; containers: [] } => ({
+  ): { name: string; pod: Pod; usage: number; request: number; containers: [] } => ({
     name,
     pod: pod({ priority }),
     usage,

@@ -9,8 +9,9 @@
  * Rules: Kubernetes documentation, "Resource Management", "Node-pressure Eviction / Node conditions", "Device Plugins",
  * "Taints and Tolerations".
  */
-import type { Json, KubeObject } from '#base/objects.ts';
-import { type LabelRequirement, matchesLabels } from '#base/selectors.ts';
+import type { Pod, PodSpec, Taint, Toleration } from '#api/core.v1.ts';
+import type { AnyContainer } from './containers.ts';
+import { matchesLabels, requirementsOf } from '#base/selectors.ts';
 import { isSafeSysctl, sysctlNamespace } from '#base/sysctls.ts';
 import { criticalPriorityMin } from './limits.ts';
 import type { Pressure } from './node-status.ts';
@@ -35,14 +36,14 @@ export interface PodDemand {
 export interface NodeRoom {
   name: string;
   labels: Readonly<Record<string, string>> | undefined;
-  taints: readonly Json[] | undefined;
+  taints: readonly Taint[] | undefined;
   pods: number;
   allocatable: Demand;
   pressure: Pressure;
   /** False: no AppArmor on this host, and a Pod that names a profile does not run here. */ appArmor?: boolean;
 }
 
-function requestsOf(container: Json): Map<string, number> {
+function requestsOf(container: AnyContainer): Map<string, number> {
   const requests = new Map<string, number>();
   for (const list of [container.resources?.limits, container.resources?.requests] as (
     | Record<string, string>
@@ -63,13 +64,13 @@ const plus = (a: number, b: number): number => a + b;
  * Requests of a Pod: containers and sidecars together, or an init container beside the sidecars before it where that is
  * more.
  */
-export function demandOf(pod: KubeObject): Demand {
+export function demandOf(pod: Pod): Demand {
   const running = new Map<string, number>();
   for (const container of pod.spec.containers ?? []) merge(running, requestsOf(container), plus);
   if (pod.spec.initContainers !== undefined) {
     const sidecars = new Map<string, number>();
     const starting = new Map<string, number>();
-    for (const container of pod.spec.initContainers as Json[]) {
+    for (const container of pod.spec.initContainers) {
       const requests = requestsOf(container);
       if (container.restartPolicy === 'Always') {
         merge(running, requests, plus);
@@ -82,24 +83,23 @@ export function demandOf(pod: KubeObject): Demand {
     }
     merge(running, starting, Math.max);
   }
-  for (const [name, value] of Object.entries((pod.spec.resources?.requests ?? {}) as Record<string, string>))
-    running.set(name, amount(value) ?? 0);
-  for (const [name, value] of Object.entries((pod.spec.overhead ?? {}) as Record<string, string>))
+  for (const [name, value] of Object.entries(pod.spec.resources?.requests ?? {})) running.set(name, amount(value) ?? 0);
+  for (const [name, value] of Object.entries(pod.spec.overhead ?? {}))
     running.set(name, (running.get(name) ?? 0) + (amount(value) ?? 0));
   return running;
 }
 
-function hostPortsOf(pod: KubeObject): string[] {
+function hostPortsOf(pod: Pod): string[] {
   const ports: string[] = [];
-  for (const list of [pod.spec.containers, pod.spec.initContainers] as (Json[] | undefined)[]) {
+  for (const list of [pod.spec.containers, pod.spec.initContainers]) {
     for (const container of list ?? [])
-      for (const port of (container.ports ?? []) as Json[])
+      for (const port of container.ports ?? [])
         if (port.hostPort) ports.push(`${port.protocol ?? 'TCP'}/${port.hostIP ?? '0.0.0.0'}/${port.hostPort}`);
   }
   return ports;
 }
 
-export function podDemandOf(pod: KubeObject): PodDemand {
+export function podDemandOf(pod: Pod): PodDemand {
   return { pods: 1, resources: demandOf(pod), hostPorts: hostPortsOf(pod) };
 }
 
@@ -116,23 +116,18 @@ export function sumOfDemands(demands: readonly PodDemand[]): PodDemand {
 }
 
 /** System-critical Pods run whatever the node is short of. */
-export function isCritical(pod: KubeObject): boolean {
+export function isCritical(pod: Pod): boolean {
   return (
     (pod.spec.priority ?? 0) >= criticalPriorityMin ||
     pod.metadata.annotations?.['kubernetes.io/config.mirror'] !== undefined
   );
 }
 
-function requirementsOf(list: Json[] | undefined): LabelRequirement[] {
-  return (list ?? []).map(({ key, operator, values }) => ({ key, operator, values: values ?? [] }));
-}
-
-function matchesNode(pod: KubeObject, { labels, name }: NodeRoom): boolean {
+function matchesNode(pod: Pod, { labels, name }: NodeRoom): boolean {
   if (labels === undefined) return true;
   const selector: Record<string, string> = pod.spec.nodeSelector ?? {};
   for (const key in selector) if (labels[key] !== selector[key]) return false;
-  const terms: Json[] | undefined =
-    pod.spec.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms;
+  const terms = pod.spec.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms;
   return (
     terms === undefined ||
     terms.some(
@@ -145,17 +140,17 @@ function matchesNode(pod: KubeObject, { labels, name }: NodeRoom): boolean {
 }
 
 /** Of a toleration and a taint; the seconds for which it is tolerated do not matter here. */
-function tolerates({ key, operator, value, effect }: Json, taint: Json): boolean {
+function tolerates({ key, operator, value, effect }: Toleration, taint: Taint): boolean {
   if (effect !== undefined && effect !== '' && effect !== taint.effect) return false;
   if (key === undefined || key === '') return operator === 'Exists';
   return key === taint.key && (operator === 'Exists' || (value ?? '') === (taint.value ?? ''));
 }
 
-function isTolerated(pod: KubeObject, taint: Json): boolean {
-  return ((pod.spec.tolerations ?? []) as Json[]).some((toleration) => tolerates(toleration, taint));
+function isTolerated(pod: Pod, taint: Taint): boolean {
+  return (pod.spec.tolerations ?? []).some((toleration) => tolerates(toleration, taint));
 }
 
-function underPressure(pod: KubeObject, pressure: Pressure): Refusal | undefined {
+function underPressure(pod: Pod, pressure: Pressure): Refusal | undefined {
   if ((!pressure.disk && !pressure.memory && !pressure.pid) || isCritical(pod)) return undefined;
   const isSpared =
     !pressure.disk &&
@@ -171,9 +166,13 @@ function underPressure(pod: KubeObject, pressure: Pressure): Refusal | undefined
   return rejected('Evicted', `The node had condition: [${conditions.join(' ')}]. `);
 }
 
-function withoutAppArmor(pod: KubeObject, room: NodeRoom): Refusal | undefined {
+function withoutAppArmor(pod: Pod, room: NodeRoom): Refusal | undefined {
   if (room.appArmor !== false) return undefined;
-  const holders: Json[] = [pod.spec, ...(pod.spec.containers ?? []), ...(pod.spec.initContainers ?? [])];
+  const holders: Pick<PodSpec, 'securityContext'>[] = [
+    pod.spec,
+    ...(pod.spec.containers ?? []),
+    ...(pod.spec.initContainers ?? []),
+  ];
   const asked = holders.some(
     (holder) => (holder.securityContext?.appArmorProfile?.type ?? 'Unconfined') !== 'Unconfined',
   );
@@ -181,8 +180,8 @@ function withoutAppArmor(pod: KubeObject, room: NodeRoom): Refusal | undefined {
 }
 
 /** A Pod sets parameters of its own namespaces that are safe; every other one would reach beyond it. */
-function forbiddenSysctl(pod: KubeObject): Refusal | undefined {
-  for (const { name } of (pod.spec.securityContext?.sysctls ?? []) as Json[]) {
+function forbiddenSysctl(pod: Pod): Refusal | undefined {
+  for (const { name } of pod.spec.securityContext?.sysctls ?? []) {
     const fail = (why: string): Refusal => rejected('SysctlForbidden', `forbidden sysctl: "${name}" ${why}`);
     if (!isSafeSysctl(name)) return fail('not allowlisted');
     const namespace = sysctlNamespace(name);
@@ -197,7 +196,7 @@ function rejected(reason: string, message: string): Refusal {
 }
 
 /** Before any other reason why it does not fit: no other node of this kind would do either. */
-function ofOtherSystem(pod: KubeObject): Refusal | undefined {
+function ofOtherSystem(pod: Pod): Refusal | undefined {
   const wanted: unknown = pod.spec.nodeSelector?.['kubernetes.io/os'];
   if (wanted !== undefined && wanted !== 'linux')
     return rejected(
@@ -240,7 +239,7 @@ function shortOf(own: PodDemand, taken: PodDemand, room: NodeRoom): Refusal | un
 }
 
 /** `taken`: by the Pods that hold their place on the node; those that have ended do not. */
-export function admitPod(pod: KubeObject, own: PodDemand, taken: PodDemand, room: NodeRoom): Refusal | undefined {
+export function admitPod(pod: Pod, own: PodDemand, taken: PodDemand, room: NodeRoom): Refusal | undefined {
   const refused =
     underPressure(pod, room.pressure) ??
     unsupportedPart(pod) ??

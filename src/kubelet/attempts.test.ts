@@ -1,11 +1,12 @@
+import type { Pod } from '#api/core.v1.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { KubeObject } from '#base/objects.ts';
 import type { ContainerStatus } from '#engine/engine.ts';
 import { attemptOf } from './attempts.ts';
 import { labelRestartCount } from './names.ts';
 import { planPod, type Memory } from './plan.ts';
 import { podStatus } from './status.ts';
+import { stored } from './stored.testing.ts';
 
 const now = Date.parse('2026-01-01T00:00:00Z');
 const status = (over: Partial<ContainerStatus>): ContainerStatus => ({
@@ -27,10 +28,10 @@ const status = (over: Partial<ContainerStatus>): ContainerStatus => ({
   logPath: '',
   ...over,
 });
-const pod = (restartPolicy: string): KubeObject => ({
+const pod = (restartPolicy: string): Pod => ({
   apiVersion: 'v1',
   kind: 'Pod',
-  metadata: { name: 'web', namespace: 'default', uid: 'u' },
+  metadata: { ...stored, name: 'web', namespace: 'default', uid: 'u' },
   spec: { containers: [{ name: 'main', image: 'busybox' }], restartPolicy },
 });
 const failed = (restartCount: number): ContainerStatus =>
@@ -57,8 +58,8 @@ const look = (policy: string, restartCount: number): { state: unknown; phase: st
     startedAtMs: now,
   });
   return {
-    state: shown.containerStatuses[0].state,
-    phase: shown.phase,
+    state: shown.containerStatuses?.[0]?.state,
+    phase: shown.phase ?? '',
     start: plan.start.map((entry) => entry.restartCount),
   };
 };

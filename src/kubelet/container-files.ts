@@ -4,10 +4,11 @@
  * Rules: Kubernetes documentation, "Using subPath", "DNS for Services and Pods", "Restrict a Container's Syscalls with
  * seccomp".
  */
+import type { Pod } from '#api/core.v1.ts';
+import type { AnyContainer } from './containers.ts';
 import { lstat, mkdir, readFile, realpath, writeFile } from 'node:fs/promises';
 import { dirname, join, sep } from 'node:path';
 import { ApiError } from '#base/errors.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { Mount } from '#engine/engine.ts';
 import { podHostname, setting, shortHostname } from './container-spec.ts';
@@ -30,8 +31,8 @@ export async function prepareContainerFiles(input: ContainerFilesOptions): Promi
  * A profile of type `Localhost` is a file of docker's format below the node's seccomp directory; without it the
  * container is not made.
  */
-async function seccompOf(pod: KubeObject, container: Json, paths: KubeletPaths): Promise<string> {
-  const profile: Json = setting(pod, container, 'seccompProfile');
+async function seccompOf(pod: Pod, container: AnyContainer, paths: KubeletPaths): Promise<string> {
+  const profile = setting(pod, container, 'seccompProfile');
   if (container.securityContext?.privileged === true || profile?.type === 'Unconfined') return 'unconfined';
   if (profile?.type !== 'Localhost') return 'default';
   const path: string = profile.localhostProfile ?? '';
@@ -102,7 +103,7 @@ async function containerMounts(input: ContainerFilesOptions): Promise<Mount[]> {
       propagation,
     });
   }
-  const messagePath = terminationMessagePath(paths, pod.metadata.uid!, container.name, input.restartCount);
+  const messagePath = terminationMessagePath(paths, pod.metadata.uid, container.name, input.restartCount);
   await mkdir(dirname(messagePath), { recursive: true });
   await writeFile(messagePath, '', { mode: 0o666, flag: 'a' });
   mounts.push({
@@ -120,7 +121,7 @@ async function etcFiles(
   input: ContainerFilesOptions,
 ): Promise<{ hosts?: string; hostname?: string; resolvConf?: string }> {
   const { pod, paths, podIp, dns } = input;
-  const directory = join(podDir(paths, pod.metadata.uid!), 'etc');
+  const directory = join(podDir(paths, pod.metadata.uid), 'etc');
   await mkdir(directory, { recursive: true });
   const resolvConf = join(directory, 'resolv.conf');
   const hosts = join(directory, 'hosts');
@@ -133,7 +134,7 @@ async function etcFiles(
   return { hosts, hostname, resolvConf };
 }
 
-export function hostsText(pod: KubeObject, podIp: string, domain: string): string {
+export function hostsText(pod: Pod, podIp: string, domain: string): string {
   const lines = [
     '# Kubernetes-managed hosts file.',
     '127.0.0.1\tlocalhost',
@@ -151,7 +152,7 @@ export function hostsText(pod: KubeObject, podIp: string, domain: string): strin
         ? `${podIp}\t${hostname}`
         : `${podIp}\t${hostname}.${subdomain}.${pod.metadata.namespace}.svc.${domain}\t${hostname}`,
     );
-  const aliases: Json[] = pod.spec.hostAliases ?? [];
+  const aliases = pod.spec.hostAliases ?? [];
   if (aliases.length > 0)
     lines.push(
       '',
@@ -161,9 +162,9 @@ export function hostsText(pod: KubeObject, podIp: string, domain: string): strin
   return `${lines.join('\n')}\n`;
 }
 
-function resolvConfText(pod: KubeObject, dns: DnsSettings): string {
+function resolvConfText(pod: Pod, dns: DnsSettings): string {
   const policy: string = pod.spec.dnsPolicy ?? 'ClusterFirst';
-  const config: Json = pod.spec.dnsConfig ?? {};
+  const config = pod.spec.dnsConfig ?? {};
   let nameservers: string[] = [];
   let searches: string[] = [];
   let options = new Map<string, string | undefined>();
@@ -182,7 +183,7 @@ function resolvConfText(pod: KubeObject, dns: DnsSettings): string {
   }
   nameservers = [...new Set([...nameservers, ...(config.nameservers ?? [])])];
   searches = [...new Set([...searches, ...(config.searches ?? [])])];
-  for (const option of config.options ?? []) options.set(option.name, option.value);
+  for (const option of config.options ?? []) options.set(option.name ?? '', option.value);
   const lines: string[] = [];
   if (searches.length > 0) lines.push(`search ${searches.join(' ')}`);
   for (const server of nameservers.slice(0, 3)) lines.push(`nameserver ${server}`);

@@ -1,12 +1,14 @@
+import type { Pod } from '#api/core.v1.ts';
 import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Json } from '#base/objects.ts';
 import type { ContainerSpec, ImageSummary } from '#engine/engine.ts';
 import { hostsText, prepareContainerFiles } from './container-files.ts';
 import { makeContainerSpec } from './container-spec.ts';
 import { seccompDir, type KubeletPaths } from './names.ts';
+import { stored } from './stored.testing.ts';
 
 const image: ImageSummary = {
   id: 'i',
@@ -41,10 +43,10 @@ async function specOf(
   };
   try {
     prepare(paths);
-    const subject: KubeObject = {
+    const subject: Pod = {
       apiVersion: 'v1',
       kind: 'Pod',
-      metadata: { name: 'p', namespace: 'default', uid: 'u' },
+      metadata: { ...stored, name: 'p', namespace: 'default', uid: 'u' },
       spec: { containers: [container], ...spec },
     };
     const dns = { clusterDns: '10.96.0.10', clusterDomain: 'example.test', hostResolvConf: '' };
@@ -114,7 +116,7 @@ test("the cluster's own domain is in the hosts file", async () => {
   );
   assert.doesNotMatch(
     hostsText(
-      { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'p', namespace: 'n' }, spec: {} },
+      { apiVersion: 'v1', kind: 'Pod', metadata: { ...stored, name: 'p', namespace: 'n' }, spec: { containers: [] } },
       '10.0.0.2',
       'example.test',
     ),

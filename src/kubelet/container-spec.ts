@@ -3,8 +3,9 @@
  * disk for it is `container-files.ts`.
  * Rules: Kubernetes documentation, "Configure a Security Context for a Pod or Container", "DNS for Services and Pods".
  */
+import type { Pod, PodSecurityContext, SecurityContext } from '#api/core.v1.ts';
+import type { AnyContainer } from './containers.ts';
 import { ApiError } from '#base/errors.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
 import type { ContainerSpec, ImageSummary, PortBinding, Security } from '#engine/engine.ts';
 import { expandVariables } from './env.ts';
 import type { ContainerFiles, DnsSettings } from './doors.ts';
@@ -13,8 +14,8 @@ import { labelContainerName, labelContainerType, labelRestartCount, labelTermina
 import { containerResources, podCgroupParent } from './qos.ts';
 
 export interface ContainerSpecInput {
-  pod: KubeObject;
-  container: Json;
+  pod: Pod;
+  container: AnyContainer;
   init: boolean;
   restartCount: number;
   image: ImageSummary;
@@ -38,7 +39,7 @@ export function makeContainerSpec(input: ContainerSpecInput): ContainerSpec {
   return {
     name: `k8s_${container.name}_${pod.metadata.name}_${pod.metadata.namespace}_${pod.metadata.uid}_${input.restartCount}`,
     owner: 'kubelet',
-    image: container.image,
+    image: container.image ?? '',
     imageId: image.id,
     ...(container.command === undefined || container.command.length === 0
       ? {}
@@ -88,7 +89,7 @@ export function makeContainerSpec(input: ContainerSpecInput): ContainerSpec {
 
 /** `command` replaces both the image's entrypoint and its arguments; `args` alone replaces the arguments. */
 function commandOf(
-  container: Json,
+  container: AnyContainer,
   expand: (words: string[] | undefined) => string[] | undefined,
 ): { command?: string[] } {
   const args = expand(container.args);
@@ -96,11 +97,18 @@ function commandOf(
   return container.command !== undefined && container.command.length > 0 ? { command: [] } : {};
 }
 
-export function setting(pod: KubeObject, container: Json, name: string): Json {
+type Shared = keyof SecurityContext & keyof PodSecurityContext;
+
+/** What the container says of itself, or its Pod of all. */
+export function setting<K extends Shared>(
+  pod: Pod,
+  container: AnyContainer,
+  name: K,
+): SecurityContext[K] | PodSecurityContext[K] | undefined {
   return container.securityContext?.[name] ?? pod.spec.securityContext?.[name];
 }
 
-function containerUser(pod: KubeObject, container: Json, image: ImageSummary): string | undefined {
+function containerUser(pod: Pod, container: AnyContainer, image: ImageSummary): string | undefined {
   const uid: number | undefined = setting(pod, container, 'runAsUser');
   const gid: number | undefined = setting(pod, container, 'runAsGroup');
   if (setting(pod, container, 'runAsNonRoot') === true) {
@@ -127,8 +135,8 @@ function containerUser(pod: KubeObject, container: Json, image: ImageSummary): s
   return undefined;
 }
 
-function containerSecurity(pod: KubeObject, container: Json): Security {
-  const own: Json = container.securityContext ?? {};
+function containerSecurity(pod: Pod, container: AnyContainer): Security {
+  const own = container.securityContext ?? {};
   const privileged = own.privileged === true;
   return {
     privileged,
@@ -141,28 +149,29 @@ function containerSecurity(pod: KubeObject, container: Json): Security {
   };
 }
 
-function apparmorOf(pod: KubeObject, container: Json): Pick<Security, 'apparmor'> {
-  const profile: Json = setting(pod, container, 'appArmorProfile');
+function apparmorOf(pod: Pod, container: AnyContainer): Pick<Security, 'apparmor'> {
+  const profile = setting(pod, container, 'appArmorProfile');
   if (profile?.type === 'Unconfined') return { apparmor: 'unconfined' };
-  return profile?.type === 'Localhost' ? { apparmor: profile.localhostProfile } : {};
+  const path = profile?.type === 'Localhost' ? profile.localhostProfile : undefined;
+  return path === undefined ? {} : { apparmor: path };
 }
 
 /** Ports of the host that lead to the Pod. With the host's network there is nothing to lead. */
-export function hostPorts(pod: KubeObject): PortBinding[] {
+export function hostPorts(pod: Pod): PortBinding[] {
   if (pod.spec.hostNetwork === true) return [];
   return [...(pod.spec.containers ?? []), ...(pod.spec.initContainers ?? [])]
-    .flatMap((container: Json) => (container.ports ?? []) as Json[])
-    .filter((port) => port.hostPort > 0)
+    .flatMap((container: AnyContainer) => container.ports ?? [])
+    .filter(({ hostPort = 0 }) => hostPort > 0)
     .map((port) => ({
       hostIp: port.hostIP ?? '',
-      hostPort: port.hostPort,
+      hostPort: port.hostPort ?? 0,
       protocol: String(port.protocol ?? 'TCP').toLowerCase() as PortBinding['protocol'],
       containerPort: port.containerPort,
     }));
 }
 
 /** `hostname` of the spec or the Pod's name, cut to what a label may have. */
-export function shortHostname(pod: KubeObject): string {
+export function shortHostname(pod: Pod): string {
   return String(pod.spec.hostname ?? pod.metadata.name)
     .slice(0, 63)
     .replace(/[-.]+$/, '');
@@ -172,7 +181,7 @@ export function shortHostname(pod: KubeObject): string {
  * What `hostname` says inside: an override, the full name where the Pod wants it (setHostnameAsFQDN), or the short one.
  * Throws when the full name is too long for Linux.
  */
-export function podHostname(pod: KubeObject, domain: string): string {
+export function podHostname(pod: Pod, domain: string): string {
   const { hostnameOverride, subdomain, setHostnameAsFQDN } = pod.spec;
   if (hostnameOverride) return String(hostnameOverride);
   if (setHostnameAsFQDN !== true || subdomain === undefined || subdomain === '') return shortHostname(pod);

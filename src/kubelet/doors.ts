@@ -7,7 +7,9 @@
  * - the *node*: what it is (`NodeFacts`), what it has left (`NodeGauge`), how often it looks (`Rhythm`), and how a
  *   container is asked whether it is well (`Prober`).
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { LifecycleHandler, Node, Pod, PodStatus, Service } from '#api/core.v1.ts';
+import type { AnyContainer } from './containers.ts';
+import type { KubeObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
 import type { EventRecorder } from '#client/events.ts';
 import type { InformerHandler } from '#client/informer.ts';
@@ -42,17 +44,17 @@ export interface KubeletEngine extends Pick<Engine, 'onEvent'> {
 /** Where the image of a container comes from. */
 export interface ImageSource {
   /** The image, where it is on the node. Throws ApiError BadRequest where the name is none. */
-  find(pod: KubeObject, container: Json): ImageSummary | undefined;
+  find(pod: Pod, container: AnyContainer): ImageSummary | undefined;
   /** Brings it; rejects with the signal's reason when that aborts, and leaves others who wait for it alone. */
-  pull(pod: KubeObject, container: Json, signal: AbortSignal): Promise<ImageSummary>;
+  pull(pod: Pod, container: AnyContainer, signal: AbortSignal): Promise<ImageSummary>;
 }
 
 /** A volume as containers bind it: host path by volume name. */
 export type MountedVolumes = ReadonlyMap<string, { path: string; readOnly: boolean }>;
 
 export interface ContainerFilesInput {
-  pod: KubeObject;
-  container: Json;
+  pod: Pod;
+  container: AnyContainer;
   restartCount: number;
   environment: ReadonlyMap<string, string>;
   volumes: MountedVolumes;
@@ -74,17 +76,17 @@ export interface PodFiles {
    * Makes every volume of the Pod; safe to repeat, and repeating it brings projected content up to date. Throws an
    * ApiError `MountVolume.SetUp failed for volume …`.
    */
-  mountVolumes(pod: KubeObject, podIp: string): Promise<MountedVolumes>;
+  mountVolumes(pod: Pod, podIp: string): Promise<MountedVolumes>;
   /** ConfigMaps and Secrets that the Pod's environment is made of. */
-  objectsFor(pod: KubeObject): ReferencedObjects;
+  objectsFor(pod: Pod): ReferencedObjects;
   /** Throws an ApiError or a WaitingError where the container cannot be made as its Pod says. */
   prepareContainer(input: ContainerFilesInput): Promise<ContainerFiles>;
   /** What a run of a container has left to say; empty when nothing. */
   readTerminationMessage(uid: string, container: string, restartCount: number): Promise<string>;
   /** Bytes on disk that are the Pod's: local volumes and logs. */
-  diskUsage(pod: KubeObject): Promise<number>;
+  diskUsage(pod: Pod): Promise<number>;
   /** Takes all of a Pod's volumes and files away; claims and host paths keep their content. */
-  removePod(pod: KubeObject): Promise<void>;
+  removePod(pod: Pod): Promise<void>;
   /** UIDs of Pods that have left files. */
   podsWithFiles(): Promise<string[]>;
   /** Calls back with the UIDs of Pods whose volumes' content may have changed. */
@@ -104,8 +106,8 @@ export interface ActionResult {
 export interface ActionTarget {
   containerId: string;
   podIp: string;
-  pod: KubeObject;
-  container: Json;
+  pod: Pod;
+  container: AnyContainer;
 }
 export interface ProbeListener {
   /** One look has failed. */
@@ -120,7 +122,7 @@ export interface Prober {
   /** Looks at a run that began at `startedAtMs` (ms since 1970), until it is cancelled. */
   start(kind: ProbeKind, target: ActionTarget, startedAtMs: number, listener: ProbeListener): { cancel(): void };
   /** Runs a hook once. */
-  act(action: Json, target: ActionTarget, timeoutMs: number, signal: AbortSignal): Promise<ActionResult>;
+  act(action: LifecycleHandler, target: ActionTarget, timeoutMs: number, signal: AbortSignal): Promise<ActionResult>;
 }
 
 /** What a file system has, in bytes and inodes; `inodes` is 0 where there is no limit to them. */
@@ -152,11 +154,11 @@ export interface Rhythm {
 }
 
 /** A followed kind: an informer, or a part of one. */
-export interface Followed {
+export interface Followed<T extends KubeObject> {
   start(): void;
   readonly synced: Promise<void>;
-  list(): KubeObject[];
-  addHandler(handler: InformerHandler): { remove(): void };
+  list(): T[];
+  addHandler(handler: InformerHandler<T>): { remove(): void };
 }
 
 export interface DnsSettings {
@@ -169,11 +171,11 @@ export interface DnsSettings {
 export interface KubeletOptions {
   client: Client;
   /** Pods bound to this node. */
-  pods: Followed;
+  pods: Followed<Pod>;
   /** The node's own object. */
-  self: Followed;
+  self: Followed<Node>;
   /** Shared with the node's network part; Pods start when they are known. */
-  services: Pick<Followed, 'synced' | 'list'>;
+  services: Pick<Followed<Service>, 'synced' | 'list'>;
   /** Absent where nobody wants events. */
   recorder: EventRecorder | undefined;
   engine: KubeletEngine;
@@ -194,7 +196,7 @@ export interface KubeletOptions {
 /** Brings the image of a container, by its pull policy, with the back-offs of the node's Pods (`images.ts`). */
 export interface ImageManager {
   /** Rejects with `Interrupted` when that comes first: nothing has failed then. */
-  ensure(pod: KubeObject, container: Json, interruption: Interruption): Promise<ImageSummary>;
+  ensure(pod: Pod, container: AnyContainer, interruption: Interruption): Promise<ImageSummary>;
 }
 
 /** What a Pod's worker is given by the kubelet, beside the doors. */
@@ -212,14 +214,14 @@ export interface PodHost extends Pick<
 
 /** What a worker asks of and tells the API server. */
 export interface PodApi {
-  services(): readonly KubeObject[];
+  services(): readonly Service[];
   /** An event about the Pod or one of its containers. */
-  tell(pod: KubeObject, type: 'Normal' | 'Warning', reason: string, message: string, container?: string): void;
-  checkRuntimeClass(pod: KubeObject): Promise<void>;
+  tell(pod: Pod, type: 'Normal' | 'Warning', reason: string, message: string, container?: string): void;
+  checkRuntimeClass(pod: Pod): Promise<void>;
   /** Throws ApiError Conflict where `pod` is not the newest version, NotFound where it is gone. */
-  updateStatus(pod: KubeObject, status: Json): Promise<KubeObject>;
+  updateStatus(pod: Pod, status: PodStatus): Promise<Pod>;
   /** The newest version; undefined when this Pod is gone. */
-  read(pod: KubeObject): Promise<KubeObject | undefined>;
+  read(pod: Pod): Promise<Pod | undefined>;
   /** Tells the API server that the Pod has ended and may be removed. */
-  confirmDeleted(pod: KubeObject, signal: AbortSignal): Promise<void>;
+  confirmDeleted(pod: Pod, signal: AbortSignal): Promise<void>;
 }

@@ -1,12 +1,13 @@
+import type { Service } from '#api/core.v1.ts';
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import type { KubeObject } from '#base/objects.ts';
 import { containerEnvironment, expandVariables, serviceVariables, type EnvContext } from './env.ts';
+import { stored } from './stored.testing.ts';
 
-const service: KubeObject = {
+const service: Service = {
   apiVersion: 'v1',
   kind: 'Service',
-  metadata: { name: 'my-db', namespace: 'default' },
+  metadata: { ...stored, name: 'my-db', namespace: 'default' },
   spec: { clusterIP: '10.96.0.7', ports: [{ name: 'sql', port: 5432, protocol: 'TCP' }] },
 };
 
@@ -15,19 +16,19 @@ function context(over: Partial<EnvContext>): EnvContext {
     pod: {
       apiVersion: 'v1',
       kind: 'Pod',
-      metadata: { name: 'web', namespace: 'default', uid: 'u', labels: { app: 'web' } },
+      metadata: { ...stored, name: 'web', namespace: 'default', uid: 'u', labels: { app: 'web' } },
       spec: { containers: [] },
     },
     container: { name: 'main' },
     objects: {
       configMap: async (_namespace, name) =>
         name === 'settings'
-          ? { apiVersion: 'v1', kind: 'ConfigMap', metadata: {}, data: { COLOUR: 'blue' } }
+          ? { apiVersion: 'v1', kind: 'ConfigMap', metadata: { ...stored, name: 'c' }, data: { COLOUR: 'blue' } }
           : undefined,
       secret: async () => ({
         apiVersion: 'v1',
         kind: 'Secret',
-        metadata: {},
+        metadata: { ...stored, name: 'c' },
         data: { key: Buffer.from('hidden').toString('base64') },
       }),
     },

@@ -4,21 +4,22 @@
  * Rules: Kubernetes documentation, "Define Environment Variables", "Downward API", "Discovering services / Environment
  * variables".
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { ConfigMap, EnvVarSource, Pod, ResourceFieldSelector, Secret, Service } from '#api/core.v1.ts';
+import type { AnyContainer } from './containers.ts';
 import { ApiError } from '#base/errors.ts';
 import { amount } from './qos.ts';
 
 /** Reads objects that Pods refer to; undefined when they do not exist. */
 export interface ReferencedObjects {
-  configMap(namespace: string, name: string): Promise<KubeObject | undefined>;
-  secret(namespace: string, name: string): Promise<KubeObject | undefined>;
+  configMap(namespace: string, name: string): Promise<ConfigMap | undefined>;
+  secret(namespace: string, name: string): Promise<Secret | undefined>;
 }
 
 export interface EnvContext {
-  pod: KubeObject;
-  container: Json;
+  pod: Pod;
+  container: AnyContainer;
   objects: ReferencedObjects;
-  services: readonly KubeObject[];
+  services: readonly Service[];
   podIp: string;
   hostIp: string;
   nodeAllocatable: { cpu: number; memory: number; ephemeralStorage: number };
@@ -33,9 +34,12 @@ export function expandVariables(text: string, lookup: (name: string) => string |
 }
 
 /** The value of a downward API field path. */
-export function fieldValue(pod: KubeObject, path: string, podIp: string, hostIp: string): string {
+export function fieldValue(pod: Pod, path: string, podIp: string, hostIp: string): string {
   const subscript = /^metadata\.(annotations|labels)\['([^']*)'\]$/.exec(path);
-  if (subscript !== null) return String((pod.metadata as Json)[subscript[1]!]?.[subscript[2]!] ?? '');
+  if (subscript !== null) {
+    const map = subscript[1] === 'labels' ? pod.metadata.labels : pod.metadata.annotations;
+    return map?.[subscript[2] ?? ''] ?? '';
+  }
   switch (path) {
     case 'metadata.name':
       return pod.metadata.name ?? '';
@@ -73,18 +77,18 @@ function formatMap(map: Record<string, string> | undefined): string {
 /** The value of a `resourceFieldRef`, divided and rounded up; an unset limit is the node's allocatable. */
 export function resourceFieldValue(
   context: Pick<EnvContext, 'pod' | 'nodeAllocatable'>,
-  reference: Json,
-  container: Json,
+  reference: ResourceFieldSelector,
+  container: AnyContainer | undefined,
 ): string {
   const named =
     reference.containerName === undefined || reference.containerName === ''
       ? container
       : [...(context.pod.spec.containers ?? []), ...(context.pod.spec.initContainers ?? [])].find(
-          (c: Json) => c.name === reference.containerName,
+          (c) => c.name === reference.containerName,
         );
   if (named === undefined) throw new ApiError('BadRequest', `container ${reference.containerName} not found`);
-  const [side, resource] = String(reference.resource).split('.', 2) as [string, string];
-  let value = amount(named.resources?.[side]?.[resource]);
+  const [side = '', resource = ''] = reference.resource.split('.', 2);
+  let value = amount(side === 'limits' || side === 'requests' ? named.resources?.[side]?.[resource] : undefined);
   if (value === undefined && side === 'limits') {
     const allocatable: Record<string, number> = {
       cpu: context.nodeAllocatable.cpu,
@@ -100,18 +104,18 @@ export function resourceFieldValue(
 const envName = /^[ -<>-~]+$/;
 
 async function addFrom(context: EnvContext, variables: Map<string, string>): Promise<void> {
-  const namespace = context.pod.metadata.namespace!;
+  const namespace = context.pod.metadata.namespace;
   for (const source of context.container.envFrom ?? []) {
-    const reference = source.configMapRef ?? source.secretRef;
     const isSecret = source.secretRef !== undefined;
+    const { name: wanted = '', optional } = source.configMapRef ?? source.secretRef ?? {};
     const object = isSecret
-      ? await context.objects.secret(namespace, reference.name)
-      : await context.objects.configMap(namespace, reference.name);
+      ? await context.objects.secret(namespace, wanted)
+      : await context.objects.configMap(namespace, wanted);
     if (object === undefined) {
-      if (reference.optional === true) continue;
-      throw new ApiError('NotFound', `${isSecret ? 'secret' : 'configmap'} "${reference.name}" not found`);
+      if (optional === true) continue;
+      throw new ApiError('NotFound', `${isSecret ? 'secret' : 'configmap'} "${wanted}" not found`);
     }
-    for (const [key, value] of Object.entries((object.data ?? {}) as Record<string, string>)) {
+    for (const [key, value] of Object.entries(object.data ?? {})) {
       const name = `${source.prefix ?? ''}${key}`;
       if (!envName.test(name)) continue;
       variables.set(name, isSecret ? Buffer.from(value, 'base64').toString('utf8') : value);
@@ -119,8 +123,8 @@ async function addFrom(context: EnvContext, variables: Map<string, string>): Pro
   }
 }
 
-async function valueFrom(context: EnvContext, source: Json): Promise<string | undefined> {
-  const namespace = context.pod.metadata.namespace!;
+async function valueFrom(context: EnvContext, source: EnvVarSource): Promise<string | undefined> {
+  const namespace = context.pod.metadata.namespace;
   if (source.fieldRef !== undefined)
     return fieldValue(context.pod, source.fieldRef.fieldPath, context.podIp, context.hostIp);
   if (source.resourceFieldRef !== undefined)
@@ -134,20 +138,21 @@ async function valueFrom(context: EnvContext, source: Json): Promise<string | un
         ? 'a variable has an empty valueFrom'
         : `fileKeyRef (variables out of a file) is not supported by this node: ${source.fileKeyRef.volumeName}/${source.fileKeyRef.path}`,
     );
+  const { name: wanted = '' } = reference;
   const object = isSecret
-    ? await context.objects.secret(namespace, reference.name)
-    : await context.objects.configMap(namespace, reference.name);
+    ? await context.objects.secret(namespace, wanted)
+    : await context.objects.configMap(namespace, wanted);
   const what = isSecret ? 'secret' : 'configmap';
   if (object === undefined) {
     if (reference.optional === true) return undefined;
-    throw new ApiError('NotFound', `${what} "${reference.name}" not found`);
+    throw new ApiError('NotFound', `${what} "${wanted}" not found`);
   }
   const value = object.data?.[reference.key];
   if (value === undefined) {
     if (reference.optional === true) return undefined;
     throw new ApiError(
       'NotFound',
-      `couldn't find key ${reference.key} in ${isSecret ? 'Secret' : 'ConfigMap'} ${namespace}/${reference.name}`,
+      `couldn't find key ${reference.key} in ${isSecret ? 'Secret' : 'ConfigMap'} ${namespace}/${wanted}`,
     );
   }
   return isSecret ? Buffer.from(value, 'base64').toString('utf8') : value;
@@ -156,7 +161,7 @@ async function valueFrom(context: EnvContext, source: Json): Promise<string | un
 /** Variables that describe Services: those of the Pod's namespace, and the API server's own. */
 export function serviceVariables(
   namespace: string,
-  services: readonly KubeObject[],
+  services: readonly Service[],
   enableLinks: boolean,
 ): Map<string, string> {
   const out = new Map<string, string>();
@@ -165,8 +170,8 @@ export function serviceVariables(
     if (!isApi && (!enableLinks || service.metadata.namespace !== namespace)) continue;
     const ip = service.spec.clusterIP;
     if (ip === undefined || ip === '' || ip === 'None') continue;
-    const prefix = service.metadata.name!.toUpperCase().replaceAll('-', '_');
-    const ports: Json[] = service.spec.ports ?? [];
+    const prefix = service.metadata.name.toUpperCase().replaceAll('-', '_');
+    const ports = service.spec.ports ?? [];
     out.set(`${prefix}_SERVICE_HOST`, ip);
     if (ports[0] !== undefined) out.set(`${prefix}_SERVICE_PORT`, String(ports[0].port));
     for (const port of ports)
@@ -189,7 +194,7 @@ export function serviceVariables(
 /** The variables of a container, in order; those of Services come first so that the Pod's own win. */
 export async function containerEnvironment(context: EnvContext): Promise<Map<string, string>> {
   const services = serviceVariables(
-    context.pod.metadata.namespace!,
+    context.pod.metadata.namespace,
     context.services,
     context.pod.spec.enableServiceLinks !== false,
   );

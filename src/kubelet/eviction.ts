@@ -4,12 +4,12 @@
  * than they request first, then by priority, then by how far their use exceeds the request. System-critical Pods are
  * not chosen.
  */
-import type { KubeObject } from '#base/objects.ts';
+import type { Pod } from '#api/core.v1.ts';
 import { formatQuantity } from '#base/quantity.ts';
 import { isCritical } from './admit.ts';
 
 export interface EvictionCandidate {
-  pod: KubeObject;
+  pod: Pod;
   /** Of the resource that is short. */
   usage: number;
   request: number;

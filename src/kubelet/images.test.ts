@@ -1,11 +1,12 @@
 /** Pulls that Pods share: who leaves takes the pull from nobody, and the last to leave ends it. */
+import type { Pod } from '#api/core.v1.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { KubeObject } from '#base/objects.ts';
 import type { ImageSummary, Images } from '#engine/engine.ts';
 import { SimClock } from '#os/clock.sim.ts';
 import { createImageManager, createImageSource } from './images.ts';
 import { Interrupted, Interruption } from './interruption.ts';
+import { stored } from './stored.testing.ts';
 
 const summary = { id: 'i', sizeBytes: 1 } as ImageSummary;
 
@@ -28,7 +29,12 @@ function pulling() {
     tell: (pod, _type, reason) => events.push(`${pod.metadata.name} ${reason}`),
   });
   const ensure = (name: string, stop: Interruption): Promise<ImageSummary> => {
-    const pod: KubeObject = { apiVersion: 'v1', kind: 'Pod', metadata: { name, namespace: 'd', uid: name }, spec: {} };
+    const pod: Pod = {
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: { ...stored, name, namespace: 'd', uid: name },
+      spec: { containers: [] },
+    };
     return manager.ensure(pod, { name: 'c', image: 'app:1' }, stop);
   };
   return { events, resolve, signals, ensure };

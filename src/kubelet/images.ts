@@ -2,8 +2,9 @@
  * The image of a container: pull policy, back-off and the reasons users see while it is missing.
  * Rules: Kubernetes documentation, "Images / Image pull policy".
  */
+import type { Pod } from '#api/core.v1.ts';
+import type { AnyContainer } from './containers.ts';
 import { ApiError, isReason } from '#base/errors.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { Engine, ImageSummary, RegistryCredential } from '#engine/engine.ts';
 import type { Clock } from '#os/clock.ts';
@@ -22,7 +23,7 @@ export class WaitingError extends Error {
   }
 }
 
-function pullPolicyOf(container: Json): string {
+function pullPolicyOf(container: AnyContainer): string {
   if (container.imagePullPolicy) return container.imagePullPolicy;
   const last = String(container.image).split('/').at(-1)!;
   return !String(container.image).includes('@') && (!last.includes(':') || last.endsWith(':latest'))
@@ -45,8 +46,13 @@ export type ImagePlan = { events: EventArguments[] } & (
 );
 
 /** Pure: `isPresent` on this node, `backOff` after a pull that failed. */
-function planImage(container: Json, isPresent: boolean, backOff: ImageBackOff | undefined, nowMs: number): ImagePlan {
-  const image: string = container.image;
+function planImage(
+  container: AnyContainer,
+  isPresent: boolean,
+  backOff: ImageBackOff | undefined,
+  nowMs: number,
+): ImagePlan {
+  const image = container.image ?? '';
   const policy = pullPolicyOf(container);
   if (isPresent && policy !== 'Always')
     return { action: 'use', events: [['Normal', 'Pulled', `Container image "${image}" already present on machine`]] };
@@ -123,7 +129,7 @@ export function createImageManager(options: { source: ImageSource; clock: Clock;
 
   return {
     async ensure(pod, container, interruption) {
-      const image: string = container.image;
+      const image = container.image ?? '';
       let found: ImageSummary | undefined;
       try {
         found = source.find(pod, container);
@@ -165,12 +171,12 @@ interface SharedPull {
 /** Images of the engine's; Pods that want one with the same credentials at the same time share its pull. */
 export function createImageSource(options: {
   engine: Pick<Engine, 'images'>;
-  credentials(pod: KubeObject, image: string): Promise<RegistryCredential[]>;
+  credentials(pod: Pod, image: string): Promise<RegistryCredential[]>;
 }): ImageSource {
   const { images } = options.engine;
   const pulls = new Map<string, SharedPull>();
 
-  const pull = async (pod: KubeObject, image: string, signal: AbortSignal): Promise<ImageSummary> => {
+  const pull = async (pod: Pod, image: string, signal: AbortSignal): Promise<ImageSummary> => {
     const credentials = await options.credentials(pod, image);
     let last: unknown;
     for (const credential of credentials.length === 0 ? [undefined] : credentials) {
@@ -186,8 +192,8 @@ export function createImageSource(options: {
     }
     throw last;
   };
-  const share = (pod: KubeObject, image: string): SharedPull => {
-    const credentialKey = (pod.spec.imagePullSecrets ?? []).map((entry: Json) => entry.name).join(',');
+  const share = (pod: Pod, image: string): SharedPull => {
+    const credentialKey = (pod.spec.imagePullSecrets ?? []).map((entry) => entry.name).join(',');
     const key = `${image} ${pod.metadata.namespace} ${credentialKey}`;
     const known = pulls.get(key);
     if (known !== undefined && !known.stop.signal.aborted) return known;
@@ -203,9 +209,9 @@ export function createImageSource(options: {
 
   return {
     // A name or a whole id: `image: b` is never the beginning of one.
-    find: (_pod, container) => images.find(container.image, { isWhole: true }),
+    find: (_pod, container) => images.find(container.image ?? '', { isWhole: true }),
     async pull(pod, container, signal) {
-      const shared = share(pod, container.image);
+      const shared = share(pod, container.image ?? '');
       shared.waiting++;
       const wait = new Interruption([]);
       const leave = (): void => wait.interrupt();

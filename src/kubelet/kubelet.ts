@@ -5,7 +5,7 @@
  * when it ends. What it stands on is in `doors.ts`; idle, it renews a lease every 10 s and otherwise waits for watches
  * and engine events.
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Node, Pod } from '#api/core.v1.ts';
 import { messageOf } from '#base/thrown.ts';
 import { rfc3339 } from './status.ts';
 import type { KubeletOptions, PodHost } from './doors.ts';
@@ -32,8 +32,8 @@ import { shutDownPods, type ShutdownOptions } from './shutdown.ts';
 
 export interface Kubelet extends AsyncDisposable {
   /** Pods this node runs, for the server's `/pods` and for port-forward and exec. */
-  pods(): KubeObject[];
-  podByName(namespace: string, name: string): KubeObject | undefined;
+  pods(): Pod[];
+  podByName(namespace: string, name: string): Pod | undefined;
   /** What the node is short of, as its conditions say. */
   readonly pressure: Pressure;
   /** Resolves when the node is registered and its Pods are known. */
@@ -104,10 +104,10 @@ class NodeKubelet implements Kubelet {
   look(): Promise<void> {
     return this.#pressure.look();
   }
-  pods(): KubeObject[] {
+  pods(): Pod[] {
     return [...this.#workers.values()].map((worker) => worker.pod);
   }
-  podByName(namespace: string, name: string): KubeObject | undefined {
+  podByName(namespace: string, name: string): Pod | undefined {
     const named = this.pods().filter(({ metadata }) => metadata.namespace === namespace && metadata.name === name);
     return named.find(({ metadata }) => metadata.deletionTimestamp === undefined) ?? named[0];
   }
@@ -128,7 +128,7 @@ class NodeKubelet implements Kubelet {
     await this.#reporter.register((node) => this.#pressure.resume(node.status?.conditions));
     if (this.#stop.signal.aborted) return;
     self.start();
-    const seeSelf = (node: KubeObject): void => this.#reporter.see(node);
+    const seeSelf = (node: Node): void => this.#reporter.see(node);
     const following = self.addHandler({ added: seeSelf, updated: seeSelf });
     this.#cleanup.defer(() => following.remove());
     this.#beginRounds();
@@ -140,18 +140,18 @@ class NodeKubelet implements Kubelet {
     pods.start();
     await Promise.all([services.synced, pods.synced, self.synced]);
     if (this.#stop.signal.aborted) return;
-    const see = (pod: KubeObject): void => this.#see(pod);
+    const see = (pod: Pod): void => this.#see(pod);
     const following = pods.addHandler({
       added: see,
       updated: see,
-      deleted: (pod) => this.#workers.get(pod.metadata.uid!)?.removed(),
+      deleted: (pod) => this.#workers.get(pod.metadata.uid)?.removed(),
     });
     this.#cleanup.defer(() => following.remove());
-    await this.#removeOrphans(new Set(pods.list().map((pod) => pod.metadata.uid!)));
+    await this.#removeOrphans(new Set(pods.list().map((pod) => pod.metadata.uid)));
   }
 
-  #see(pod: KubeObject): void {
-    const uid = pod.metadata.uid!;
+  #see(pod: Pod): void {
+    const uid = pod.metadata.uid;
     const known = this.#workers.get(uid);
     if (known !== undefined) {
       known.update(pod);
@@ -208,7 +208,7 @@ class NodeKubelet implements Kubelet {
     ];
     const self = { apiVersion: 'v1', kind: 'Node', name: facts.name, uid: facts.name };
     for (const [type, holds, short, enough] of reasons) {
-      const was = before?.find((each: Json) => each.type === type)?.status === 'True';
+      const was = before?.find((each) => each.type === type)?.status === 'True';
       const reason = holds ? short : enough;
       if (was !== holds) recorder?.event(self, 'Normal', reason, `Node ${facts.name} status is now: ${reason}`);
     }
@@ -218,7 +218,7 @@ class NodeKubelet implements Kubelet {
   async #reclaimDisk(): Promise<void> {
     const { engine, log } = this.#options;
     const running = new Set<string>();
-    for (const { pod, isFinished } of this.#workers.values()) if (!isFinished) running.add(pod.metadata.uid!);
+    for (const { pod, isFinished } of this.#workers.values()) if (!isFinished) running.add(pod.metadata.uid);
     for (const { id, state, labels } of engine.containers.list({ owner: 'kubelet' }))
       if (state === 'exited' && !running.has(labels[labelPodUid] ?? ''))
         await engine.containers
@@ -259,8 +259,10 @@ class NodeKubelet implements Kubelet {
         uid,
         deletionTimestamp: rfc3339(clock.now()),
         deletionGracePeriodSeconds: 30,
+        creationTimestamp: rfc3339(clock.now()),
+        resourceVersion: '0',
       };
-      const pod: KubeObject = { apiVersion: 'v1', kind: 'Pod', metadata, spec: { containers: [] }, status: {} };
+      const pod: Pod = { apiVersion: 'v1', kind: 'Pod', metadata, spec: { containers: [] }, status: {} };
       const worker = new PodWorker(pod, this.#host);
       this.#workers.set(uid, worker);
       worker.removed();

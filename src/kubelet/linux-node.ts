@@ -4,9 +4,9 @@
  * Memory is `MemAvailable` of the kernel: of the whole machine, whatever group this process is in, as Pods have groups
  * of their own. Processes are those of the machine against the smaller of its two bounds.
  */
+import type { Pod } from '#api/core.v1.ts';
 import { readFile, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { KubeObject } from '#base/objects.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { Client } from '#client/client.ts';
 import type { Engine, RegistryCredential } from '#engine/engine.ts';
@@ -28,12 +28,12 @@ export function kubeletPaths(dataDir: string, runDir: string): KubeletPaths {
 }
 
 /** Credentials that fit the image, of the Secrets that the Pod names; one that is missing holds nothing up. */
-async function pullCredentials(objects: ObjectCache, pod: KubeObject, image: string): Promise<RegistryCredential[]> {
+async function pullCredentials(objects: ObjectCache, pod: Pod, image: string): Promise<RegistryCredential[]> {
   const { namespace, uid } = pod.metadata;
   const found: RegistryCredential[] = [];
   for (const { name } of pod.spec.imagePullSecrets ?? []) {
     // As if it were not there: the pull says what it could not do without.
-    const secret = await objects.get('Secret', namespace!, name, uid!).catch(() => undefined);
+    const secret = await objects.secret(namespace, name ?? '', uid).catch(() => undefined);
     if (secret !== undefined) found.push(...matchCredentials(secret, image));
   }
   return found;

@@ -1,8 +1,8 @@
 /**
  * Labels by which the kubelet finds its containers and sandboxes again after a restart, and where a Pod's files lie.
  */
+import type { Pod } from '#api/core.v1.ts';
 import { dirname, join } from 'node:path';
-import type { KubeObject } from '#base/objects.ts';
 
 export const labelPodName = 'io.kubernetes.pod.name';
 export const labelPodNamespace = 'io.kubernetes.pod.namespace';
@@ -17,15 +17,15 @@ export const labelTermination = 'tiphys.io/termination';
 export const runtimeName = 'tiphys';
 
 /** The name Kubernetes prints in messages: `web_default(uid)`. */
-export function podFullName(pod: KubeObject): string {
+export function podFullName(pod: Pod): string {
   return `${pod.metadata.name}_${pod.metadata.namespace}(${pod.metadata.uid})`;
 }
 
-export function podLabels(pod: KubeObject): Record<string, string> {
+export function podLabels(pod: Pod): Record<string, string> {
   return {
-    [labelPodName]: pod.metadata.name!,
-    [labelPodNamespace]: pod.metadata.namespace!,
-    [labelPodUid]: pod.metadata.uid!,
+    [labelPodName]: pod.metadata.name,
+    [labelPodNamespace]: pod.metadata.namespace,
+    [labelPodUid]: pod.metadata.uid,
   };
 }
 
@@ -47,15 +47,10 @@ export function seccompDir(paths: KubeletPaths): string {
 export function podSecretsDir(paths: KubeletPaths, uid: string): string {
   return join(paths.secretsDir, uid);
 }
-export function podLogsDir(paths: KubeletPaths, pod: KubeObject): string {
+export function podLogsDir(paths: KubeletPaths, pod: Pod): string {
   return join(paths.logsDir, `${pod.metadata.namespace}_${pod.metadata.name}_${pod.metadata.uid}`);
 }
-export function containerLogPath(
-  paths: KubeletPaths,
-  pod: KubeObject,
-  container: string,
-  restartCount: number,
-): string {
+export function containerLogPath(paths: KubeletPaths, pod: Pod, container: string, restartCount: number): string {
   return join(podLogsDir(paths, pod), container, `${restartCount}.log`);
 }
 export function terminationMessagePath(

@@ -1,13 +1,14 @@
 /** Node pressure: what is short, what is said, and who goes when. */
+import type { Pod } from '#api/core.v1.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { KubeObject } from '#base/objects.ts';
 import { silentLogger } from '#observe/log.ts';
 import { SimClock } from '#os/clock.sim.ts';
 import type { NodeReading } from './doors.ts';
 import type { EvictionCandidate, Starved } from './eviction.ts';
 import { memoryOf, processesOf } from './linux-node.ts';
 import { NodePressure, shortagesOf } from './node-pressure.ts';
+import { stored } from './stored.testing.ts';
 
 const mib = 1024 * 1024;
 const plenty: NodeReading = {
@@ -39,7 +40,7 @@ interface Candidate extends EvictionCandidate {
   name: string;
 }
 function candidate(name: string, usage: number, request: number, priority = 0): Candidate {
-  const pod: KubeObject = { apiVersion: 'v1', kind: 'Pod', metadata: { name }, spec: { priority } };
+  const pod: Pod = { apiVersion: 'v1', kind: 'Pod', metadata: { ...stored, name }, spec: { containers: [], priority } };
   return { name, pod, usage, request, containers: [{ name: 'main', usage, request }] };
 }
 

@@ -8,7 +8,7 @@
  * measured once, by the bound of the node's.
  * Rules: Kubernetes documentation, "Node-pressure Eviction" (thresholds of the kubelet's defaults).
  */
-import type { Json } from '#base/objects.ts';
+import type { NodeCondition } from '#api/core.v1.ts';
 import type { Clock, Timer } from '#os/clock.ts';
 import type { Logger } from '#observe/log.ts';
 import type { FileSystemReading, NodeGauge, NodeReading } from './doors.ts';
@@ -82,7 +82,7 @@ export class NodePressure<T extends EvictionCandidate> {
   }
 
   /** The conditions as an earlier kubelet has left them: a restart ends none before its time. */
-  resume(conditions: readonly Json[] | undefined): void {
+  resume(conditions: readonly NodeCondition[] | undefined): void {
     const holds = (type: string): boolean =>
       conditions?.some((each) => each.type === type && each.status === 'True') === true;
     const left: Pressure = {

@@ -2,8 +2,8 @@
  * What a kubelet says of its node: the Node object, its status and its Lease. The status is written when the node
  * changes, when the object says something of it that is not so - that it is lost, that it has room - and now and then.
  */
+import type { Node, NodeStatus } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
-import type { KubeObject } from '#base/objects.ts';
 import { whenSettled } from '#base/promises.ts';
 import { microTimestamp } from '#base/timestamp.ts';
 import type { Client } from '#client/client.ts';
@@ -29,14 +29,14 @@ export class NodeReporter {
   #outOfTouchMs: number | undefined;
   #reporting: Promise<void> | undefined;
   /** The node's own object, as it was last seen. */
-  self: KubeObject | undefined;
+  self: Node | undefined;
 
   constructor(of: ReporterOptions) {
     this.#of = of;
   }
 
   /** Makes the Node object, or takes over the one of this name: `known` is called with it before it is changed. */
-  async register(known: (node: KubeObject) => void): Promise<void> {
+  async register(known: (node: Node) => void): Promise<void> {
     const { client, facts, clock, signal } = this.#of;
     const wanted = nodeObject(facts);
     await persist({ clock, signal }, async () => {
@@ -79,16 +79,15 @@ export class NodeReporter {
   }
 
   /** A version of the node's own object. */
-  see(node: KubeObject): void {
+  see(node: Node): void {
     this.self = node;
     if (!this.#isTrue(node)) void this.report();
   }
 
-  #isTrue(node: KubeObject): boolean {
+  #isTrue(node: Node): boolean {
     const { disk, memory, pid } = this.#of.pressure();
     const says = (type: string, holds: boolean): boolean =>
-      (node.status?.conditions ?? []).find((each: { type: string }) => each.type === type)?.status ===
-      (holds ? 'True' : 'False');
+      (node.status?.conditions ?? []).find((each) => each.type === type)?.status === (holds ? 'True' : 'False');
     return (
       says('Ready', true) && says('DiskPressure', disk) && says('MemoryPressure', memory) && says('PIDPressure', pid)
     );
@@ -130,7 +129,7 @@ export class NodeReporter {
     );
   }
 
-  #status(previous: KubeObject['status']): KubeObject['status'] {
+  #status(previous: NodeStatus | undefined): NodeStatus {
     const { engine, clock, facts } = this.#of;
     const images = engine.images
       .list()

@@ -2,7 +2,7 @@
  * What a node has to give and what its Pods have taken: each is asked for admission once. Sums are kept, not made anew
  * for each Pod that comes.
  */
-import type { KubeObject } from '#base/objects.ts';
+import type { Node, Pod } from '#api/core.v1.ts';
 import { admitPod, type PodDemand, sumOfDemands } from './admit.ts';
 import type { NodeFacts, Pressure } from './node-status.ts';
 import { amount } from './qos.ts';
@@ -10,7 +10,7 @@ import type { Refusal } from './status.ts';
 
 /** A Pod that has its place on the node. */
 export interface Placed {
-  readonly pod: KubeObject;
+  readonly pod: Pod;
   readonly demand: PodDemand;
   /** Nothing of it runs or will. */
   readonly isFinished: boolean;
@@ -30,7 +30,7 @@ export class NodePlaces {
   }
 
   /** Why the Pod may not run here; undefined when it may. `self`: the Node object, as far as it is known. */
-  refusalOf({ pod, demand }: Placed, self: KubeObject | undefined, pressure: Pressure): Refusal | undefined {
+  refusalOf({ pod, demand }: Placed, self: Node | undefined, pressure: Pressure): Refusal | undefined {
     const room = {
       name: this.#facts.name,
       labels: self?.metadata.labels ?? {},

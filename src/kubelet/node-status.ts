@@ -1,4 +1,5 @@
 /** The Node object that this kubelet reports: capacity, addresses, conditions. Pure but for what is passed in. */
+import type { NodeCondition, NodeStatus, Taint } from '#api/core.v1.ts';
 import type { Json } from '#base/objects.ts';
 import { amount } from './qos.ts';
 import { rfc3339 } from './status.ts';
@@ -25,7 +26,7 @@ export interface NodeFacts {
   version: string;
   runtimeVersion: string;
   labels: Record<string, string>;
-  taints?: Json[];
+  taints?: Taint[];
   podCidr: string;
   /** Containers run under a profile of AppArmor's. */
   appArmor: boolean;
@@ -98,18 +99,18 @@ export interface Pressure {
 }
 
 /** The conditions of a node that works; transition times change with the status only. */
-function nodeConditions(previous: Json | undefined, nowMs: number, pressure: Pressure): Json[] {
+function nodeConditions(previous: NodeStatus | undefined, nowMs: number, pressure: Pressure): NodeCondition[] {
   const now = rfc3339(nowMs);
-  const condition = (type: string, isTrue: boolean, reason: string, message: string): Json => {
+  const condition = (type: string, isTrue: boolean, reason: string, message: string): NodeCondition => {
     const status = isTrue ? 'True' : 'False';
-    const before = (previous?.conditions ?? []).find((entry: Json) => entry.type === type);
+    const before = (previous?.conditions ?? []).find((entry) => entry.type === type);
     return {
       type,
       status,
       reason,
       message,
       lastHeartbeatTime: now,
-      lastTransitionTime: before?.status === status ? before.lastTransitionTime : now,
+      lastTransitionTime: (before?.status === status ? before.lastTransitionTime : undefined) ?? now,
     };
   };
   return [
@@ -129,10 +130,10 @@ function nodeConditions(previous: Json | undefined, nowMs: number, pressure: Pre
 export function nodeStatus(
   facts: NodeFacts,
   images: { names: string[]; sizeBytes: number }[],
-  previous: Json | undefined,
+  previous: NodeStatus | undefined,
   nowMs: number,
   pressure: Pressure,
-): Json {
+): NodeStatus {
   return {
     capacity: facts.capacity,
     allocatable: facts.allocatable,

@@ -3,8 +3,9 @@
  * change reaches the volumes without polling, and nothing else of a namespace is read (Node authorisation allows no
  * more).
  */
+import type { ConfigMap, Secret } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
-import type { KindRef, KubeObject } from '#base/objects.ts';
+import { isOf, type KindRef } from '#base/objects.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { Client } from '#client/client.ts';
 import { kinds } from '#client/kinds.ts';
@@ -13,17 +14,18 @@ import type { Logger } from '#observe/log.ts';
 import { syncErrorRetryMs } from './limits.ts';
 
 interface Watched {
-  kind: KindRef;
+  kind: KindRef<ConfigMap | Secret>;
   namespace: string;
   name: string;
   holders: Set<string>;
-  value: KubeObject | undefined;
+  value: ConfigMap | Secret | undefined;
   ready: Promise<void>;
   stop: AbortController;
 }
 
 export interface ObjectCache {
-  get(kind: 'ConfigMap' | 'Secret', namespace: string, name: string, holder: string): Promise<KubeObject | undefined>;
+  configMap(namespace: string, name: string, holder: string): Promise<ConfigMap | undefined>;
+  secret(namespace: string, name: string, holder: string): Promise<Secret | undefined>;
   /** Gives up what this Pod needed. */
   release(holder: string): void;
   /** Calls back with the holders of an object that has changed. */
@@ -78,39 +80,53 @@ export function createObjectCache(options: { client: Client; clock: Clock; log: 
       }
     }
   };
-  const update = (entry: Watched, object: KubeObject | undefined): void => {
+  const update = (entry: Watched, object: ConfigMap | Secret | undefined): void => {
     const changed =
       entry.value !== undefined && entry.value.metadata.resourceVersion !== object?.metadata.resourceVersion;
     entry.value = object;
     if (changed) tell([...entry.holders]);
   };
 
+  const get = async (
+    kind: KindRef<ConfigMap | Secret>,
+    namespace: string,
+    name: string,
+    holder: string,
+  ): Promise<ConfigMap | Secret | undefined> => {
+    const key = `${kind.kind}/${namespace}/${name}`;
+    let entry = watched.get(key);
+    if (entry === undefined) {
+      const made: Watched = {
+        kind,
+        namespace,
+        name,
+        holders: new Set(),
+        value: undefined,
+        ready: Promise.resolve(),
+        stop: new AbortController(),
+      };
+      made.ready = new Promise((resolve) => void follow(made, resolve));
+      watched.set(key, made);
+      entry = made;
+    }
+    entry.holders.add(holder);
+    await entry.ready;
+    if (entry.value !== undefined) return entry.value;
+    // Not there when last seen: ask, because a Pod must not wait for the next look.
+    return client.get(entry.kind, name, namespace).catch((error: unknown) => {
+      if (isReason(error, 'NotFound')) return undefined;
+      throw error;
+    });
+  };
+
   return {
-    async get(kind, namespace, name, holder) {
-      const key = `${kind}/${namespace}/${name}`;
-      let entry = watched.get(key);
-      if (entry === undefined) {
-        const made: Watched = {
-          kind: kind === 'Secret' ? kinds.Secret : kinds.ConfigMap,
-          namespace,
-          name,
-          holders: new Set(),
-          value: undefined,
-          ready: Promise.resolve(),
-          stop: new AbortController(),
-        };
-        made.ready = new Promise((resolve) => void follow(made, resolve));
-        watched.set(key, made);
-        entry = made;
-      }
-      entry.holders.add(holder);
-      await entry.ready;
-      if (entry.value !== undefined) return entry.value;
-      // Not there when last seen: ask, because a Pod must not wait for the next look.
-      return client.get(entry.kind, name, namespace).catch((error: unknown) => {
-        if (isReason(error, 'NotFound')) return undefined;
-        throw error;
-      });
+    async configMap(namespace, name, holder) {
+      const found = await get(kinds.ConfigMap, namespace, name, holder);
+      return found !== undefined && isOf(kinds.ConfigMap, found) ? found : undefined;
+    },
+    async secret(namespace, name, holder) {
+      const found = await get(kinds.Secret, namespace, name, holder);
+      return found !== undefined && isOf(kinds.Secret, found) ? found : undefined;
     },
     release(holder) {
       for (const [key, entry] of watched) {

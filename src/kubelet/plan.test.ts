@@ -1,15 +1,16 @@
+import type { Pod } from '#api/core.v1.ts';
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import type { KubeObject } from '#base/objects.ts';
 import { adoptRunning, forgiveExits, memoryFromStatus, memoryOf, planPod, type Attempt, type Memory } from './plan.ts';
+import { stored } from './stored.testing.ts';
 
 const now = 1_000_000;
 
-function pod(spec: Record<string, unknown>): KubeObject {
+function pod(spec: Record<string, unknown>): Pod {
   return {
     apiVersion: 'v1',
     kind: 'Pod',
-    metadata: { name: 'web', namespace: 'default', uid: 'u' },
+    metadata: { ...stored, name: 'web', namespace: 'default', uid: 'u' },
     spec: { containers: [{ name: 'main' }], restartPolicy: 'Always', ...spec },
   };
 }
@@ -226,7 +227,7 @@ test('another image ends the back-off of the one before; one that ended by itsel
   const memory: Memory = new Map();
   const failed = (specImage: string, restartCount: number): Map<string, Attempt[]> =>
     new Map([['main', [exited(1, { specImage, restartCount })]]]);
-  const named = (image: string, restartPolicy: string): KubeObject =>
+  const named = (image: string, restartPolicy: string): Pod =>
     pod({ restartPolicy, containers: [{ name: 'main', image }] });
   assert.deepEqual(started(planPod(named('app:1', 'Always'), failed('app:1', 3), memory, now)), []);
   assert.deepEqual(started(planPod(named('app:2', 'Always'), failed('app:1', 3), memory, now)), ['main#4']);
@@ -263,10 +264,11 @@ test('what runs when a kubelet begins is ready where no probe will say more, wha
       { name: 'waiting' },
     ],
   });
+  const unready = { image: 'i', imageID: '', restartCount: 0, ready: false, started: false };
   subject.status = {
     containerStatuses: [
-      { name: 'plain', ready: false, started: false },
-      { name: 'waiting', ready: false, started: false },
+      { ...unready, name: 'plain' },
+      { ...unready, name: 'waiting' },
     ],
   };
   const observed = new Map(['plain', 'probed', 'starting'].map((name) => [name, [attempt({})]]));

@@ -8,7 +8,8 @@
  * is Succeeded or Failed.
  * Rules: Kubernetes documentation, "Pod Lifecycle" and "Init Containers / Sidecar Containers".
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Container, Pod } from '#api/core.v1.ts';
+import type { AnyContainer } from './containers.ts';
 import { deadContainersKept, restartBackOffInitialMs, restartBackOffMaxMs, restartBackOffResetMs } from './limits.ts';
 
 /** One attempt of a container, as the engine reports it. */
@@ -87,12 +88,12 @@ export function memoryOf(memory: Memory, name: string): ContainerMemory {
  * What a kubelet that has just started knows: a container that still runs keeps the readiness it had, so that a restart
  * takes no endpoint away.
  */
-export function memoryFromStatus(pod: KubeObject): Memory {
+export function memoryFromStatus(pod: Pod): Memory {
   const memory: Memory = new Map();
-  for (const list of [pod.status?.initContainerStatuses, pod.status?.containerStatuses] as (Json[] | undefined)[]) {
+  for (const list of [pod.status?.initContainerStatuses, pod.status?.containerStatuses]) {
     for (const status of list ?? []) {
       const remembered = memoryOf(memory, status.name);
-      remembered.ready = status.ready === true;
+      remembered.ready = status.ready;
       remembered.started = status.started === true;
     }
   }
@@ -116,16 +117,16 @@ export function forgiveExits(observed: Observed, memory: Memory): void {
  * running is started, and started is ready.
  */
 export function adoptRunning(
-  pod: KubeObject,
+  pod: Pod,
   observed: Observed,
   memory: Memory,
-  isAsked: (kind: 'Startup' | 'Readiness', container: Json, containerId: string) => boolean,
+  isAsked: (kind: 'Startup' | 'Readiness', container: AnyContainer, containerId: string) => boolean,
 ): void {
   for (const [name, attempts] of observed) {
     const attempt = attempts[0];
     if (attempt?.state !== 'running') continue;
     const container = [...(pod.spec.initContainers ?? []), ...(pod.spec.containers ?? [])].find(
-      (each: Json) => each.name === name,
+      (each) => each.name === name,
     );
     if (container === undefined) continue;
     const remembered = memoryOf(memory, name);
@@ -136,7 +137,7 @@ export function adoptRunning(
 
 export interface PodPlan {
   /** Started one after the other, in this order. */
-  start: { container: Json; init: boolean; restartCount: number }[];
+  start: { container: AnyContainer; init: boolean; restartCount: number }[];
   kill: {
     name: string;
     id: string;
@@ -153,13 +154,13 @@ export interface PodPlan {
   againAfterMs: number | undefined;
 }
 
-export function isSidecar(container: Json): boolean {
+export function isSidecar(container: AnyContainer): boolean {
   return container.restartPolicy === 'Always';
 }
 
 /** The first rule of the container that its exit code meets decides, then its own policy, then the Pod's. */
-function shouldRestart(container: Json, podPolicy: string, attempt: Attempt): boolean {
-  for (const { action, exitCodes } of (container.restartPolicyRules ?? []) as Json[]) {
+function shouldRestart(container: AnyContainer, podPolicy: string, attempt: Attempt): boolean {
+  for (const { action, exitCodes } of container.restartPolicyRules ?? []) {
     const isListed = (exitCodes?.values ?? []).includes(attempt.exitCode);
     if (exitCodes !== undefined && (exitCodes.operator === 'NotIn' ? !isListed : isListed)) return action === 'Restart';
   }
@@ -192,19 +193,19 @@ function backOffLeft(memory: ContainerMemory, attempt: Attempt, nowMs: number): 
  * Of what a running container may be told, the image alone makes it start anew (Kubernetes documentation, "Pods / Pod
  * update and replacement").
  */
-function isChanged(container: Json, { specImage }: Attempt): boolean {
+function isChanged(container: AnyContainer, { specImage }: Attempt): boolean {
   return specImage !== undefined && specImage !== container.image;
 }
 
-export function planPod(pod: KubeObject, observed: Observed, memory: Memory, nowMs: number): PodPlan {
+export function planPod(pod: Pod, observed: Observed, memory: Memory, nowMs: number): PodPlan {
   const plan: PodPlan = { start: [], kill: [], remove: [], backOff: [], phase: undefined, againAfterMs: undefined };
   const podPolicy: string = pod.spec.restartPolicy ?? 'Always';
-  const initContainers: Json[] = pod.spec.initContainers ?? [];
-  const containers: Json[] = pod.spec.containers ?? [];
+  const initContainers: Container[] = pod.spec.initContainers ?? [];
+  const containers: Container[] = pod.spec.containers ?? [];
   for (const attempts of observed.values())
     for (const old of attempts.slice(1 + deadContainersKept)) if (old.state === 'exited') plan.remove.push(old.id);
 
-  const hold = (container: Json, attempt: Attempt, init: boolean): void => {
+  const hold = (container: AnyContainer, attempt: Attempt, init: boolean): void => {
     const state = memoryOf(memory, container.name);
     const leftMs = backOffLeft(state, attempt, nowMs);
     // Another image has not failed yet.
@@ -217,7 +218,7 @@ export function planPod(pod: KubeObject, observed: Observed, memory: Memory, now
     }
   };
   /** Kills an attempt that may not go on: the Pod names another image, or a probe or hook has failed. */
-  const killUnfit = (container: Json, attempt: Attempt, message: string | undefined): void => {
+  const killUnfit = (container: AnyContainer, attempt: Attempt, message: string | undefined): void => {
     const state = memoryOf(memory, container.name);
     if (message !== undefined && isChanged(container, attempt)) {
       state.replaced = attempt.id;
@@ -301,9 +302,9 @@ export function planPod(pod: KubeObject, observed: Observed, memory: Memory, now
 }
 
 /** Ephemeral containers start once, whatever the others do, and never again. */
-export function addEphemeral(plan: PodPlan, pod: KubeObject, observed: Observed): void {
+export function addEphemeral(plan: PodPlan, pod: Pod, observed: Observed): void {
   if (plan.phase !== undefined || pod.spec.ephemeralContainers === undefined) return;
-  for (const container of pod.spec.ephemeralContainers as Json[]) {
+  for (const container of pod.spec.ephemeralContainers) {
     const attempt = observed.get(container.name)?.[0];
     if (attempt === undefined || attempt.state === 'created')
       plan.start.push({ container, init: false, restartCount: 0 });
@@ -323,7 +324,7 @@ export function newBackOffs(plan: PodPlan, memory: Memory): string[] {
 }
 
 /** The Pod has ended: nothing starts again, and sidecars are stopped before the phase is final. */
-function finish(plan: PodPlan, initContainers: Json[], observed: Observed, phase: 'Succeeded' | 'Failed'): void {
+function finish(plan: PodPlan, initContainers: Container[], observed: Observed, phase: 'Succeeded' | 'Failed'): void {
   plan.start = [];
   plan.backOff = [];
   plan.againAfterMs = undefined;

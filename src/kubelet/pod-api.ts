@@ -1,6 +1,6 @@
 /** What the workers of a node's Pods ask of and tell the API server. */
+import type { Pod } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
 import { referenceTo } from '#client/events.ts';
 import { kinds } from '#client/kinds.ts';
 import type { KubeletOptions, PodApi } from './doors.ts';
@@ -13,24 +13,24 @@ export function createPodApi(options: Pick<KubeletOptions, 'client' | 'services'
     services: () => services.list(),
     tell(pod, type, reason, message, container) {
       if (recorder === undefined) return;
-      const init = (pod.spec.initContainers ?? []).some((entry: Json) => entry.name === container);
+      const init = (pod.spec.initContainers ?? []).some((entry) => entry.name === container);
       const path = container === undefined ? undefined : `spec.${init ? 'initContainers' : 'containers'}{${container}}`;
       recorder.event(referenceTo(pod, path), type, reason, message);
     },
     checkRuntimeClass: (pod) => checkRuntimeClass(pod, client),
     updateStatus({ metadata }, status) {
       const { name, namespace, uid, resourceVersion } = metadata;
-      const object: KubeObject = {
+      const object = {
         apiVersion: 'v1',
         kind: 'Pod',
-        metadata: { name: name!, namespace: namespace!, uid: uid!, resourceVersion: resourceVersion! },
+        metadata: { name: name, namespace: namespace, uid: uid, resourceVersion: resourceVersion },
         status,
       };
-      return client.update(kinds.Pod, object, { subresource: 'status' });
+      return client.update<Pod>(kinds.Pod, object, { subresource: 'status' });
     },
     async read({ metadata }) {
       try {
-        const found = await client.get(kinds.Pod, metadata.name!, metadata.namespace);
+        const found = await client.get(kinds.Pod, metadata.name, metadata.namespace);
         return found.metadata.uid === metadata.uid ? found : undefined;
       } catch (error) {
         if (isReason(error, 'NotFound')) return undefined;
@@ -40,9 +40,9 @@ export function createPodApi(options: Pick<KubeletOptions, 'client' | 'services'
     async confirmDeleted({ metadata }, signal) {
       try {
         await persist({ clock, signal }, () =>
-          client.delete(kinds.Pod, metadata.name!, metadata.namespace, {
+          client.delete(kinds.Pod, metadata.name, metadata.namespace, {
             gracePeriodSeconds: 0,
-            preconditions: { uid: metadata.uid! },
+            preconditions: { uid: metadata.uid },
           }),
         );
       } catch (error) {

@@ -52,13 +52,13 @@ export function createPodFiles(options: PodFilesOptions): PodFiles {
         .catch((error: unknown) => log.warn('secrets are kept on disk: no tmpfs', { error }));
     },
     async mountVolumes(pod, podIp) {
-      const uid = pod.metadata.uid!;
+      const uid = pod.metadata.uid;
       for (const path of [podDir(paths, uid), podSecretsDir(paths, uid), podLogsDir(paths, pod)])
         await mkdir(path, { recursive: true, mode: 0o750 });
       const downward = { nodeAllocatable, podIp, hostIp: facts.hostIp };
       return mountVolumes(pod, { paths, sources: sourcesFor(uid), downward, nowMs: clock.now() });
     },
-    objectsFor: ({ metadata }) => apiSources(options, metadata.uid!),
+    objectsFor: ({ metadata }) => apiSources(options, metadata.uid),
     prepareContainer: (input) => prepareContainerFiles({ ...input, paths, dns }),
     async readTerminationMessage(uid, container, restartCount) {
       // A container that was never made has no file.
@@ -68,10 +68,10 @@ export function createPodFiles(options: PodFilesOptions): PodFiles {
       return file.subarray(0, terminationMessageBytesMax).toString('utf8');
     },
     async diskUsage(pod) {
-      return (await treeBytes(podDir(paths, pod.metadata.uid!))) + (await treeBytes(podLogsDir(paths, pod)));
+      return (await treeBytes(podDir(paths, pod.metadata.uid))) + (await treeBytes(podLogsDir(paths, pod)));
     },
     async removePod(pod) {
-      const uid = pod.metadata.uid!;
+      const uid = pod.metadata.uid;
       objects.release(uid);
       await removePodFiles(paths, uid, sourcesFor(uid));
       await rm(podLogsDir(paths, pod), { recursive: true, force: true });
@@ -93,8 +93,8 @@ function apiSources(
   uid: string,
 ): Pick<VolumeSources, 'configMap' | 'secret' | 'claim' | 'persistentVolume' | 'token'> {
   return {
-    configMap: (namespace, name) => objects.get('ConfigMap', namespace, name, uid),
-    secret: (namespace, name) => objects.get('Secret', namespace, name, uid),
+    configMap: (namespace, name) => objects.configMap(namespace, name, uid),
+    secret: (namespace, name) => objects.secret(namespace, name, uid),
     claim: (namespace, name) => client.get(kinds.PersistentVolumeClaim, name, namespace).catch(orUndefined),
     persistentVolume: (name) => client.get(kinds.PersistentVolume, name).catch(orUndefined),
     async token(pod, audience, expirationSeconds) {

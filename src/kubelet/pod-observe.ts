@@ -1,16 +1,11 @@
 /** What is seen of a Pod's containers: the engine's word, with what each has left to say. */
-import type { Json, KubeObject } from '#base/objects.ts';
 import type { ContainerStatus } from '#engine/engine.ts';
+import { containerNamed } from './containers.ts';
 import { attemptOf, hasExited } from './attempts.ts';
 import { labelContainerName, labelPodUid, labelRestartCount } from './names.ts';
 import { adoptRunning, forgiveExits, type Attempt, type Observed } from './plan.ts';
 import type { PodState } from './pod-state.ts';
 import { readTerminationMessage } from './termination-message.ts';
-
-export function containerNamed({ spec }: KubeObject, name: string): Json | undefined {
-  const of = (list: Json[] | undefined): Json | undefined => list?.find((container) => container.name === name);
-  return of(spec.containers) ?? of(spec.initContainers) ?? of(spec.ephemeralContainers);
-}
 
 export async function observePod(state: PodState): Promise<Observed> {
   const byName = new Map<string, Attempt[]>();

@@ -3,7 +3,7 @@
  * the node's business (`Prober`).
  * Rules: Kubernetes documentation, "Configure Liveness, Readiness and Startup Probes".
  */
-import type { Json } from '#base/objects.ts';
+import type { AnyContainer } from './containers.ts';
 import type { SandboxStatus } from '#engine/engine.ts';
 import type { ProbeKind } from './doors.ts';
 import { isSidecar, memoryOf, type Attempt, type Observed } from './plan.ts';
@@ -21,12 +21,16 @@ export function cancelAllProbes(state: PodState): void {
 /** Looks at what runs, and at nothing else. */
 export function manageProbes(state: PodState, observed: Observed, sandbox: SandboxStatus | undefined): void {
   const { containers, initContainers } = state.pod.spec;
-  for (const container of (containers ?? []) as Json[]) manageOf(state, container, observed, sandbox);
-  for (const container of (initContainers ?? []) as Json[])
-    if (isSidecar(container)) manageOf(state, container, observed, sandbox);
+  for (const container of containers ?? []) manageOf(state, container, observed, sandbox);
+  for (const container of initContainers ?? []) if (isSidecar(container)) manageOf(state, container, observed, sandbox);
 }
 
-function manageOf(state: PodState, container: Json, observed: Observed, sandbox: SandboxStatus | undefined): void {
+function manageOf(
+  state: PodState,
+  container: AnyContainer,
+  observed: Observed,
+  sandbox: SandboxStatus | undefined,
+): void {
   const { name } = container;
   const attempt = observed.get(name)?.[0];
   if (attempt?.state !== 'running' || sandbox === undefined || state.killed?.has(attempt.id) === true) {
@@ -39,13 +43,13 @@ function manageOf(state: PodState, container: Json, observed: Observed, sandbox:
   startProbes(state, container, attempt, sandbox);
 }
 
-const graceOf: Readonly<Record<ProbeKind, string>> = {
+const fieldOf = {
   Startup: 'startupProbe',
   Liveness: 'livenessProbe',
   Readiness: 'readinessProbe',
-};
+} as const satisfies Record<ProbeKind, string>;
 
-function startProbes(state: PodState, container: Json, attempt: Attempt, sandbox: SandboxStatus): void {
+function startProbes(state: PodState, container: AnyContainer, attempt: Attempt, sandbox: SandboxStatus): void {
   const { prober, hostIp, api } = state.host;
   const { name } = container;
   const remembered = memoryOf(state.memory, name);
@@ -69,7 +73,7 @@ function startProbes(state: PodState, container: Json, attempt: Attempt, sandbox
     remembered.killBecause = {
       attempt: attempt.id,
       message: `Container ${name} failed ${kind.toLowerCase()} probe, will be restarted`,
-      graceSeconds: container[graceOf[kind]]?.terminationGracePeriodSeconds,
+      graceSeconds: container[fieldOf[kind]]?.terminationGracePeriodSeconds,
     };
   };
   const startOthers = (): void => {

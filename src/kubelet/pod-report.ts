@@ -5,9 +5,9 @@
  * A write holds for the version it was made from: conditions of others are kept as that version has them, so it must
  * be the newest. After a conflict the Pod is read again, and its status made anew.
  */
+import type { Pod } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
 import { equalJson } from '#base/json.ts';
-import type { KubeObject } from '#base/objects.ts';
 import { whenSettled } from '#base/promises.ts';
 import { syncErrorRetryMs } from './limits.ts';
 import { podFullName } from './names.ts';
@@ -16,7 +16,7 @@ import { podStatus } from './status.ts';
 
 const retryFirstMs = 100;
 
-function versionOf(pod: KubeObject): number {
+function versionOf(pod: Pod): number {
   return Number(pod.metadata.resourceVersion ?? 0);
 }
 
@@ -97,12 +97,12 @@ async function catchUp(state: PodState): Promise<boolean> {
 }
 
 /** A version of the Pod, by the watch. One that comes while a write is under way may be its echo: taken after it. */
-export function seeVersion(state: PodState, pod: KubeObject): void {
+export function seeVersion(state: PodState, pod: Pod): void {
   if (state.writing === undefined || isUrgent(state.pod, pod)) takeVersion(state, pod);
   else if (state.unseen === undefined || versionOf(state.unseen) < versionOf(pod)) state.unseen = pod;
 }
 
-function isUrgent({ metadata: before }: KubeObject, { metadata: after }: KubeObject): boolean {
+function isUrgent({ metadata: before }: Pod, { metadata: after }: Pod): boolean {
   return (
     after.generation !== before.generation ||
     after.deletionTimestamp !== before.deletionTimestamp ||
@@ -111,7 +111,7 @@ function isUrgent({ metadata: before }: KubeObject, { metadata: after }: KubeObj
 }
 
 /** An older version than what is known says nothing. */
-function takeVersion(state: PodState, pod: KubeObject): void {
+function takeVersion(state: PodState, pod: Pod): void {
   const { pod: before } = state;
   if (versionOf(pod) <= versionOf(before) || pod.metadata.uid !== state.uid) return;
   const urgent = isUrgent(before, pod);

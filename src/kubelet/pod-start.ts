@@ -3,8 +3,8 @@
  * long wait ends when it becomes pointless (`interruption.ts`); what the engine has begun by then goes on, and is
  * waited for before its traces are taken away.
  */
+import type { LifecycleHandler } from '#api/core.v1.ts';
 import { ApiError } from '#base/errors.ts';
-import type { Json } from '#base/objects.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { SandboxStatus } from '#engine/engine.ts';
 import type { Timer } from '#os/clock.ts';
@@ -97,7 +97,7 @@ export async function ensureSandbox(
           hostIpc: pod.spec.hostIPC === true,
           shareProcessNamespace: pod.spec.shareProcessNamespace === true,
           sysctls: Object.fromEntries(
-            (pod.spec.securityContext?.sysctls ?? []).map((entry: Json) => [entry.name, entry.value]),
+            (pod.spec.securityContext?.sysctls ?? []).map((entry) => [entry.name, entry.value]),
           ),
           cgroupParent: podCgroupParent(pod, host.cgroupRoot),
           resources: podResources(pod),
@@ -167,7 +167,7 @@ async function tryStart(
   const remembered = memoryOf(state.memory, name);
   const interruption = new Interruption(state.leftovers);
   if (state.interruption.isDue) interruption.interrupt();
-  state.starting = { name, image, interruption };
+  state.starting = { name, image: image ?? '', interruption };
   try {
     await startContainer(state, entry, { sandbox, volumes, observed, interruption });
     remembered.waiting = undefined;
@@ -220,7 +220,7 @@ async function startContainer(state: PodState, entry: Start, context: StartConte
   cancelProbes(state, name);
   const target = { containerId: id, podIp: context.sandbox.podIp, pod, container };
   const remembered = memoryOf(state.memory, name);
-  const hook: Json | undefined = container.lifecycle?.postStart;
+  const hook: LifecycleHandler | undefined = container.lifecycle?.postStart;
   const settle = (): void => {
     remembered.started = !prober.isAsked('Startup', target);
     remembered.ready = remembered.started && !prober.isAsked('Readiness', target);
@@ -261,7 +261,7 @@ async function specOf(
     }),
   );
   const target =
-    container.targetContainerName === undefined
+    !('targetContainerName' in container) || container.targetContainerName === undefined
       ? undefined
       : observed.get(container.targetContainerName)?.find((attempt) => attempt.state === 'running')?.id;
   return makeContainerSpec({
@@ -285,7 +285,7 @@ async function specOf(
 /** True when the hook has done its work; else its container is to be killed. */
 async function runPostStart(
   state: PodState,
-  hook: Json,
+  hook: LifecycleHandler,
   target: Parameters<PodState['host']['prober']['act']>[1],
   interruption: Interruption,
 ): Promise<boolean> {

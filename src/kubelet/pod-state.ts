@@ -2,7 +2,7 @@
  * What a worker knows of its Pod between two passes. All of it may be lost: containers carry their Pod and attempt in
  * labels, so a new kubelet goes on where the last one stopped.
  */
-import type { KubeObject } from '#base/objects.ts';
+import type { Pod } from '#api/core.v1.ts';
 import type { SandboxStatus } from '#engine/engine.ts';
 import type { Timer } from '#os/clock.ts';
 import type { MountedVolumes, PodHost } from './doors.ts';
@@ -28,7 +28,7 @@ export interface Failing {
 
 export interface PodState {
   /** The newest version that is known. */
-  pod: KubeObject;
+  pod: Pod;
   readonly uid: string;
   readonly host: PodHost;
   readonly memory: Memory;
@@ -67,7 +67,7 @@ export interface PodState {
   isDirty: boolean;
   writing: Promise<void> | undefined;
   /** A version that came while a status was being written. */
-  unseen: KubeObject | undefined;
+  unseen: Pod | undefined;
   /** resourceVersion of the last own write. */
   lastWritten: string | undefined;
   deadlineTimer: Timer | undefined;
@@ -75,11 +75,11 @@ export interface PodState {
   wake(): void;
 }
 
-export function newPodState(pod: KubeObject, host: PodHost, wake: () => void): PodState {
+export function newPodState(pod: Pod, host: PodHost, wake: () => void): PodState {
   const leftovers: Promise<unknown>[] = [];
   return {
     pod,
-    uid: pod.metadata.uid!,
+    uid: pod.metadata.uid,
     host,
     memory: memoryFromStatus(pod),
     startedAtMs: host.clock.now(),
@@ -117,7 +117,7 @@ export function isEnding({ pod, isDeleted, failing, stop }: PodState): boolean {
   return isDeleted || failing !== undefined || stop.isDue || pod.metadata.deletionTimestamp !== undefined;
 }
 
-export function isTerminal(pod: KubeObject): boolean {
+export function isTerminal(pod: Pod): boolean {
   const phase: string | undefined = pod.status?.phase;
   return phase === 'Succeeded' || phase === 'Failed';
 }

@@ -3,13 +3,14 @@
  * then sidecars one after the other, last first (Kubernetes documentation, "Sidecar Containers"). A grace period that
  * is shortened meanwhile counts from then on.
  */
-import type { Json } from '#base/objects.ts';
+import type { LifecycleHandler } from '#api/core.v1.ts';
+import type { AnyContainer } from './containers.ts';
 import type { Timer } from '#os/clock.ts';
 import { Interruption } from './interruption.ts';
 import { signalGraceMsMin } from './limits.ts';
 import { labelTermination } from './names.ts';
 import { isSidecar, type Observed } from './plan.ts';
-import { containerNamed } from './pod-observe.ts';
+import { containerNamed } from './containers.ts';
 import { cancelProbes } from './pod-probes.ts';
 import type { PodState } from './pod-state.ts';
 
@@ -41,7 +42,7 @@ export async function killContainer(
   const startedMs = clock.monotonic();
   const container = containerNamed(state.pod, name);
   // Of a Pod that is gone only the engine still knows it.
-  const preStop: Json = container === undefined ? labelledPreStop(state, id) : container.lifecycle?.preStop;
+  const preStop = container === undefined ? labelledPreStop(state, id) : container.lifecycle?.preStop;
   if (preStop !== undefined && graceMs > 0 && state.hooked?.has(id) !== true) {
     (state.hooked ??= new Set()).add(id);
     await runPreStop(state, preStop, container ?? { name }, id, graceMs, hook);
@@ -50,15 +51,15 @@ export async function killContainer(
   await engine.containers.stop(id, graceMs === 0 ? 0 : Math.min(leftMs, graceMs));
 }
 
-function labelledPreStop({ host }: PodState, id: string): Json {
+function labelledPreStop({ host }: PodState, id: string): LifecycleHandler | undefined {
   const label = host.engine.containers.status(id)?.labels[labelTermination];
   return label === undefined ? undefined : JSON.parse(label).preStop;
 }
 
 async function runPreStop(
   state: PodState,
-  hook: Json,
-  container: Json,
+  hook: LifecycleHandler,
+  container: AnyContainer,
   id: string,
   graceMs: number,
   interruption: Interruption,
@@ -88,7 +89,7 @@ export async function killAll(state: PodState, graceMs: number, observed: Observ
   const { clock } = state.host;
   const sidecars: string[] = (state.pod.spec.initContainers ?? [])
     .filter(isSidecar)
-    .map((container: Json) => container.name);
+    .map((container: AnyContainer) => container.name);
   const running = [...observed].flatMap(([name, attempts]) =>
     attempts
       .filter((attempt) => attempt.state === 'running')

@@ -1,7 +1,7 @@
 /** What a Pod uses and has asked for of a resource that its node is short of. */
-import type { Json } from '#base/objects.ts';
 import type { KubeletEngine, PodFiles } from './doors.ts';
 import type { EvictionCandidate, Starved } from './eviction.ts';
+import { containerNamed } from './containers.ts';
 import { labelContainerName, labelPodUid } from './names.ts';
 import type { PodWorker } from './pod-worker.ts';
 import { amount } from './qos.ts';
@@ -17,14 +17,13 @@ export async function podUseOf(
   { engine, files }: { engine: KubeletEngine; files: PodFiles },
 ): Promise<PodUse> {
   const { pod, uid } = worker;
-  const all: Json[] = [...(pod.spec.initContainers ?? []), ...(pod.spec.containers ?? [])];
   const running = engine.containers
     .list({ owner: 'kubelet', labels: { [labelPodUid]: uid } })
     .filter(({ state }) => state === 'running');
   const containers = await Promise.all(
     running.map(async ({ id, labels }) => {
       const name = labels[labelContainerName]!;
-      const spec = all.find((container) => container.name === name);
+      const spec = containerNamed(pod, name);
       const usage = await usageOf(engine, id, resource).catch(() => 0);
       return { name, usage, request: amount(spec?.resources?.requests?.[resource]) ?? 0 };
     }),

@@ -6,8 +6,8 @@
  * there. The verbs have files of their own: `pod-observe`, `pod-start`, `pod-probes`, `pod-stop`, `pod-report`,
  * `pod-end`.
  */
+import type { Pod } from '#api/core.v1.ts';
 import { ApiError } from '#base/errors.ts';
-import type { KubeObject } from '#base/objects.ts';
 import type { Timer } from '#os/clock.ts';
 import { podDemandOf, type PodDemand } from './admit.ts';
 import type { PodHost } from './doors.ts';
@@ -38,11 +38,11 @@ export class PodWorker {
   #again = false;
   #timer: Timer | undefined;
 
-  constructor(pod: KubeObject, host: PodHost) {
+  constructor(pod: Pod, host: PodHost) {
     this.#state = newPodState(pod, host, () => this.wake());
   }
 
-  get pod(): KubeObject {
+  get pod(): Pod {
     return this.#state.pod;
   }
   get uid(): string {
@@ -62,7 +62,7 @@ export class PodWorker {
   }
 
   /** A newer version of the Pod; also when only its deletion was asked for. */
-  update(pod: KubeObject): void {
+  update(pod: Pod): void {
     const state = this.#state;
     const { generation, deletionTimestamp } = pod.metadata;
     if (generation !== state.pod.metadata.generation && deletionTimestamp === undefined)

@@ -2,12 +2,13 @@
  * Probes and hooks: one attempt of an exec, HTTP, TCP or gRPC action against a container.
  * Rules: Kubernetes documentation, "Configure Liveness, Readiness and Startup Probes" and "Container Lifecycle Hooks".
  */
+import type { GRPCAction, HTTPGetAction, Probe } from '#api/core.v1.ts';
+import type { AnyContainer } from './containers.ts';
 import { request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { connect as connectHttp2 } from 'node:http2';
 import { connect, type Socket } from 'node:net';
 import { Writable } from 'node:stream';
-import type { Json } from '#base/objects.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { Clock, Random, Timer } from '#os/clock.ts';
 import type { ActionResult, ActionTarget, KubeletEngine, Prober, ProbeKind, ProbeListener } from './doors.ts';
@@ -37,11 +38,14 @@ function limit({ clock, signal }: Pick<Tools, 'clock' | 'signal'>, timeoutMs: nu
   return { cancel };
 }
 
+/** Of a probe or a hook; what a hook does not have is never there. */
+type Action = Pick<Probe, 'exec' | 'httpGet' | 'tcpSocket' | 'grpc'>;
+
 /** A port by number or by the name of one of the container's ports. */
-function resolvePort(container: Json, port: unknown): number {
+function resolvePort(container: AnyContainer, port: unknown): number {
   const number = Number(port);
   if (Number.isInteger(number) && number > 0) return number;
-  const named = (container.ports ?? []).find((entry: Json) => entry.name === port);
+  const named = (container.ports ?? []).find((entry) => entry.name === port);
   if (named === undefined) throw new Error(`couldn't find port: "${String(port)}"`);
   return named.containerPort;
 }
@@ -63,7 +67,7 @@ function boundedSink(bytesMax: number): { stream: Writable; text(): string } {
   return { stream, text: () => Buffer.concat(chunks).toString('utf8') };
 }
 
-async function runAction(action: Json, target: Target, timeoutMs: number): Promise<ActionResult> {
+async function runAction(action: Action, target: Target, timeoutMs: number): Promise<ActionResult> {
   if (action.exec !== undefined) return runExec(action.exec.command ?? [], target, timeoutMs);
   if (action.httpGet !== undefined) return runHttp(action.httpGet, target, timeoutMs);
   if (action.tcpSocket !== undefined)
@@ -98,7 +102,7 @@ async function runExec(command: string[], target: Target, timeoutMs: number): Pr
   }
 }
 
-function runHttp(action: Json, target: Target, timeoutMs: number): Promise<ActionResult> {
+function runHttp(action: HTTPGetAction, target: Target, timeoutMs: number): Promise<ActionResult> {
   const scheme = (action.scheme ?? 'HTTP').toLowerCase();
   const host: string = action.host || target.podIp;
   const port = resolvePort(target.container, action.port);
@@ -156,7 +160,7 @@ function varint(value: number): number[] {
 }
 
 /** gRPC health check (grpc.health.v1.Health/Check): one message, encoded by hand because it has one field each way. */
-function runGrpc(action: Json, target: Target, timeoutMs: number): Promise<ActionResult> {
+function runGrpc(action: GRPCAction, target: Target, timeoutMs: number): Promise<ActionResult> {
   const service = Buffer.from(action.service ?? '', 'utf8');
   const message =
     service.length === 0 ? Buffer.alloc(0) : Buffer.concat([Buffer.from([0x0a, ...varint(service.length)]), service]);
@@ -211,16 +215,16 @@ function runGrpc(action: Json, target: Target, timeoutMs: number): Promise<Actio
 
 /** How a Linux node's containers are asked: by exec, HTTP, TCP and gRPC, every period. */
 export function createProber(tools: Tools & { random: Random }): Prober {
-  const fieldOf: Readonly<Record<ProbeKind, string>> = {
+  const fieldOf = {
     Startup: 'startupProbe',
     Readiness: 'readinessProbe',
     Liveness: 'livenessProbe',
-  };
+  } as const satisfies Record<ProbeKind, string>;
   return {
     isAsked: (kind, { container }) => container[fieldOf[kind]] !== undefined,
     act: (action, target, timeoutMs, signal) => runAction(action, { ...target, ...tools, signal }, timeoutMs),
     start(kind, target, startedAtMs, listener) {
-      const probe: Json = target.container[fieldOf[kind]];
+      const probe = target.container[fieldOf[kind]] ?? {};
       // After a restart of the kubelet all probes would fire at once; a part of a second spreads them.
       const isLate = tools.clock.now() - startedAtMs > lateProbeMs;
       const jitterMs = isLate ? tools.random.float() * Math.min(1_000, (probe.periodSeconds ?? 10) * 1000) : 0;
@@ -234,7 +238,7 @@ export function createProber(tools: Tools & { random: Random }): Prober {
  * attempt that could not be made does not count.
  */
 function runProbe(
-  probe: Json,
+  probe: Probe,
   target: Target,
   startedAtMs: number,
   jitterMs: number,

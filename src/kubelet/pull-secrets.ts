@@ -2,7 +2,8 @@
  * Credentials of `kubernetes.io/dockerconfigjson` and `kubernetes.io/dockercfg` Secrets that fit an image.
  * Rules: Kubernetes documentation, "Images / Interpretation of config.json" (globs in host names, path prefixes).
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Secret } from '#api/core.v1.ts';
+import { fieldOf, isObject } from '#base/unknown.ts';
 import type { RegistryCredential } from '#engine/engine.ts';
 
 /** `docker.io` for names without a host. */
@@ -33,30 +34,35 @@ function matches(pattern: string, image: string): boolean {
   return rest.startsWith(path.join('/'));
 }
 
-export function matchCredentials(secret: KubeObject, image: string): RegistryCredential[] {
+export function matchCredentials(secret: Secret, image: string): RegistryCredential[] {
   const text: string | undefined = secret.data?.['.dockerconfigjson'] ?? secret.data?.['.dockercfg'];
   if (text === undefined) return [];
-  let parsed: Json;
+  let parsed: unknown;
   try {
     parsed = JSON.parse(Buffer.from(text, 'base64').toString('utf8'));
   } catch {
     return [];
   }
-  const entries = Object.entries(
-    (secret.data?.['.dockerconfigjson'] === undefined ? parsed : (parsed.auths ?? {})) as Record<string, Json>,
-  );
+  const named = secret.data?.['.dockerconfigjson'] === undefined ? parsed : fieldOf(parsed, 'auths');
+  const entries = Object.entries(isObject(named) ? named : {});
   return entries
     .filter(([pattern]) => matches(pattern, image))
     .sort(([a], [b]) => b.length - a.length)
     .map(([, entry]) => {
+      const text = (field: string): string | undefined => {
+        const value = fieldOf(entry, field);
+        return typeof value === 'string' ? value : undefined;
+      };
+      const auth = text('auth');
       const [username, ...password] =
-        entry.auth === undefined
-          ? [entry.username, entry.password]
-          : Buffer.from(entry.auth, 'base64').toString('utf8').split(':');
+        auth === undefined
+          ? [text('username') ?? '', text('password') ?? '']
+          : Buffer.from(auth, 'base64').toString('utf8').split(':');
+      const identityToken = text('identitytoken');
       return {
-        username,
+        username: username ?? '',
         password: password.join(':'),
-        ...(entry.identitytoken === undefined ? {} : { identityToken: entry.identitytoken }),
+        ...(identityToken === undefined ? {} : { identityToken }),
       };
     });
 }

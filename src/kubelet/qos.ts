@@ -2,8 +2,9 @@
  * Quality of service, cgroup placement and limits of a Pod.
  * Rules: Kubernetes documentation, "Pod Quality of Service Classes" and "Node-pressure Eviction" (oom_score_adj).
  */
+import type { Pod } from '#api/core.v1.ts';
+import { type AnyContainer, startedContainers } from './containers.ts';
 import { parseQuantity } from '#base/quantity.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
 import type { Resources } from '#engine/engine.ts';
 import { quantitiesRememberedMax } from './limits.ts';
 
@@ -24,18 +25,14 @@ export function amount(value: unknown): number | undefined {
   return known;
 }
 
-function containersOf(pod: KubeObject): Json[] {
-  return [...(pod.spec.initContainers ?? []), ...(pod.spec.containers ?? [])];
-}
-
 /** The class as the API server also reports it in `status.qosClass`. */
-export function qosClassOf(pod: KubeObject): QosClass {
+export function qosClassOf(pod: Pod): QosClass {
   let any = false;
   let guaranteed = true;
-  const whole: Json = pod.spec.resources;
+  const whole = pod.spec.resources;
   for (const container of whole?.requests !== undefined || whole?.limits !== undefined
     ? [{ resources: whole }]
-    : containersOf(pod)) {
+    : startedContainers(pod)) {
     for (const resource of ['cpu', 'memory']) {
       const request = amount(container.resources?.requests?.[resource]);
       const limit = amount(container.resources?.limits?.[resource]);
@@ -48,7 +45,7 @@ export function qosClassOf(pod: KubeObject): QosClass {
 }
 
 /** Below the instance's own cgroup, e.g. `/tiphys_1a2b`. */
-export function podCgroupParent(pod: KubeObject, root: string): string {
+export function podCgroupParent(pod: Pod, root: string): string {
   const qos = qosClassOf(pod);
   const uid = pod.metadata.uid;
   return qos === 'Guaranteed' ? `${root}/kubepods/pod${uid}` : `${root}/kubepods/${qos.toLowerCase()}/pod${uid}`;
@@ -76,7 +73,7 @@ function limitsOf(cpuRequest: number, cpuLimit: number | undefined, memoryLimit:
  * Limits of one container; a limit without a request is also the request. `nodeMemoryBytes` scales the OOM score of
  * burstable Pods.
  */
-export function containerResources(pod: KubeObject, container: Json, nodeMemoryBytes: number): Resources {
+export function containerResources(pod: Pod, container: AnyContainer, nodeMemoryBytes: number): Resources {
   const cpuLimit = amount(container.resources?.limits?.cpu);
   const memoryLimit = amount(container.resources?.limits?.memory);
   const cpuRequest = amount(container.resources?.requests?.cpu) ?? cpuLimit ?? 0;
@@ -87,7 +84,7 @@ export function containerResources(pod: KubeObject, container: Json, nodeMemoryB
   };
 }
 
-function oomScoreAdjust(pod: KubeObject, memoryRequestBytes: number, nodeMemoryBytes: number): number {
+function oomScoreAdjust(pod: Pod, memoryRequestBytes: number, nodeMemoryBytes: number): number {
   if (pod.spec.priorityClassName === 'system-node-critical') return -997;
   const qos = qosClassOf(pod);
   if (qos === 'Guaranteed') return -997;
@@ -97,7 +94,7 @@ function oomScoreAdjust(pod: KubeObject, memoryRequestBytes: number, nodeMemoryB
 }
 
 /** Limits of the Pod's own cgroup: set only where every container has one. */
-export function podResources(pod: KubeObject): Resources {
+export function podResources(pod: Pod): Resources {
   let cpuRequest = 0;
   let cpuLimit: number | undefined = 0;
   let memoryLimit: number | undefined = 0;
@@ -122,7 +119,7 @@ export function podResources(pod: KubeObject): Resources {
     else if (memoryLimit !== undefined) memoryLimit = Math.max(memoryLimit, memory);
   }
   // What the Pod says of itself as a whole goes before the sum of its containers.
-  const own: Json = pod.spec.resources ?? {};
+  const own = pod.spec.resources ?? {};
   // The overhead of its RuntimeClass comes on top.
   const over = (name: string): number => amount(pod.spec.overhead?.[name]) ?? 0;
   const withOverhead = (limit: number | undefined, name: string): number | undefined =>

@@ -239,8 +239,8 @@ async function upgrade(
     const ports = (query.getAll('port').length > 0 ? query.getAll('port') : query.getAll('ports'))
       .flatMap((text) => text.split(','))
       .map(Number);
-    const dial = (port: number): Promise<Duplex> => options.engine.sandboxes.connect(pod.metadata.uid!, port);
-    await acceptPortForward(request, socket, head, ports, dial, pod.metadata.name!);
+    const dial = (port: number): Promise<Duplex> => options.engine.sandboxes.connect(pod.metadata.uid, port);
+    await acceptPortForward(request, socket, head, ports, dial, pod.metadata.name);
     return;
   }
   if (parts[0] !== 'exec' && parts[0] !== 'attach') throw new ApiError('NotFound', '404 page not found');

@@ -4,8 +4,8 @@
  * kubelet's own (Kubernetes documentation, "Determine the Reason for Pod Failure", and what its `logs` says of each
  * container state).
  */
+import type { Pod } from '#api/core.v1.ts';
 import { ApiError } from '#base/errors.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
 import type { Containers, ContainerStatus, Sandboxes } from '#engine/engine.ts';
 import type { Kubelet } from './kubelet.ts';
 import { labelContainerName, labelPodUid, labelRestartCount } from './names.ts';
@@ -31,7 +31,7 @@ function attemptsOf(engine: ServedRuntime, podUid: string, container: string): C
     );
 }
 
-export function findPod({ kubelet }: Served, namespace: string, name: string): KubeObject {
+export function findPod({ kubelet }: Served, namespace: string, name: string): Pod {
   const pod = kubelet.podByName(namespace, name);
   if (pod === undefined) throw new ApiError('NotFound', `pod does not exist`);
   return pod;
@@ -45,14 +45,14 @@ export function runningContainer(
   container: string,
 ): ContainerStatus {
   const pod = findPod(served, namespace, podName);
-  const attempt = attemptsOf(served.engine, pod.metadata.uid!, container).find((status) => status.state === 'running');
+  const attempt = attemptsOf(served.engine, pod.metadata.uid, container).find((status) => status.state === 'running');
   if (attempt === undefined) throw new ApiError('NotFound', `container not found ("${container}")`);
   return attempt;
 }
 
-function waitingReason(pod: KubeObject, container: string): string | undefined {
+function waitingReason(pod: Pod, container: string): string | undefined {
   const { containerStatuses = [], initContainerStatuses = [], ephemeralContainerStatuses = [] } = pod['status'] ?? {};
-  return ([...containerStatuses, ...initContainerStatuses, ...ephemeralContainerStatuses] as Json[]).find(
+  return [...containerStatuses, ...initContainerStatuses, ...ephemeralContainerStatuses].find(
     ({ name }) => name === container,
   )?.state?.waiting?.reason;
 }
@@ -69,10 +69,10 @@ export function loggedContainer(
   previous: boolean,
 ): ContainerStatus {
   const pod = findPod(served, namespace, podName);
-  const { containers = [], initContainers = [], ephemeralContainers = [] } = pod['spec'];
-  if (!([...containers, ...initContainers, ...ephemeralContainers] as Json[]).some(({ name }) => name === container))
+  const { containers, initContainers = [], ephemeralContainers = [] } = pod['spec'];
+  if (![...containers, ...initContainers, ...ephemeralContainers].some(({ name }) => name === container))
     throw new ApiError('BadRequest', `container ${container} is not valid for pod ${podName}`);
-  const attempts = attemptsOf(served.engine, pod.metadata.uid!, container).filter(({ state }) => state !== 'created');
+  const attempts = attemptsOf(served.engine, pod.metadata.uid, container).filter(({ state }) => state !== 'created');
   const reason = waitingReason(pod, container);
   const waitsAgain = reason !== undefined && attempts[0]?.state === 'exited';
   const attempt = attempts[previous && !waitsAgain ? 1 : 0];

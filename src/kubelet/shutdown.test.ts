@@ -1,17 +1,19 @@
+import type { Pod } from '#api/core.v1.ts';
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Json } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
 import { silentLogger } from '#observe/log.ts';
 import { realClock } from '#os/clock.real.ts';
 import type { Refusal } from './status.ts';
 import { shutDownPods } from './shutdown.ts';
+import { stored } from './stored.testing.ts';
 
-const pod = (name: string, owners: Json[] = []): KubeObject => ({
+const pod = (name: string, owners: Json[] = []): Pod => ({
   apiVersion: 'v1',
   kind: 'Pod',
-  metadata: { name, namespace: 'default', uid: name, ownerReferences: owners },
-  spec: {},
+  metadata: { ...stored, name, namespace: 'default', uid: name, ownerReferences: owners },
+  spec: { containers: [] },
   status: {},
 });
 
@@ -27,10 +29,10 @@ async function shutDown(
       conditions.push(...body.status.conditions);
     },
   } as unknown as Client;
-  const worker = (subject: KubeObject) => ({
+  const worker = (subject: Pod) => ({
     pod: subject,
     async shutDown(_graceMs: number, farewell: Refusal | undefined) {
-      farewells.set(subject.metadata.name!, farewell);
+      farewells.set(subject.metadata.name, farewell);
       if (subject.metadata.name === 'broken') throw new Error('broken');
     },
   });

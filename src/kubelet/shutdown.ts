@@ -5,7 +5,7 @@
  * condition DisruptionTarget, as Kubernetes' graceful node shutdown has it. A Pod of nobody's would be lost by that; it
  * starts again after the boot instead.
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Pod } from '#api/core.v1.ts';
 import type { Client } from '#client/client.ts';
 import { kinds } from '#client/kinds.ts';
 import type { Clock } from '#os/clock.ts';
@@ -26,7 +26,7 @@ export interface ShutdownParts {
   clock: Clock;
   log: Logger;
   nodeName: string;
-  workers(): { pod: KubeObject; shutDown(graceMsMax: number, farewell: Refusal | undefined): Promise<void> }[];
+  workers(): { pod: Pod; shutDown(graceMsMax: number, farewell: Refusal | undefined): Promise<void> }[];
 }
 
 const farewell: Refusal = {
@@ -35,8 +35,8 @@ const farewell: Refusal = {
   disrupted: true,
 };
 
-function isControlled(pod: KubeObject): boolean {
-  return (pod.metadata.ownerReferences ?? []).some((owner: Json) => owner.controller === true);
+function isControlled(pod: Pod): boolean {
+  return (pod.metadata.ownerReferences ?? []).some((owner) => owner.controller === true);
 }
 
 /** Resolves when no container of a Pod runs. Pods of lower priority are not told apart: all have the same time. */

@@ -1,14 +1,16 @@
+import type { Pod } from '#api/core.v1.ts';
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Json } from '#base/objects.ts';
 import { memoryOf, planPod, type Attempt, type Memory } from './plan.ts';
 import { podStatus } from './status.ts';
+import { stored } from './stored.testing.ts';
 
 const now = Date.parse('2026-01-01T00:00:00Z');
-const pod: KubeObject = {
+const pod: Pod = {
   apiVersion: 'v1',
   kind: 'Pod',
-  metadata: { name: 'web', namespace: 'default', uid: 'u' },
+  metadata: { ...stored, name: 'web', namespace: 'default', uid: 'u' },
   spec: { containers: [{ name: 'main', image: 'busybox' }], restartPolicy: 'Always' },
 };
 const attempt = (over: Partial<Attempt>): Attempt => ({
@@ -25,7 +27,7 @@ const attempt = (over: Partial<Attempt>): Attempt => ({
   ...over,
 });
 
-function statusOf(subject: KubeObject, attempts: Attempt[], memory: Memory = new Map()): Json {
+function statusOf(subject: Pod, attempts: Attempt[], memory: Memory = new Map()): Json {
   const observed = new Map([['main', attempts]]);
   return podStatus({
     pod: subject,
@@ -88,7 +90,7 @@ test('conditions of others stay, and a condition keeps its time while it does no
 });
 
 test('an init container that is done is ready, a sidecar that has ended is not', () => {
-  const subject: KubeObject = {
+  const subject: Pod = {
     ...pod,
     spec: {
       ...pod.spec,
@@ -116,7 +118,7 @@ test('an init container that is done is ready, a sidecar that has ended is not',
   });
   assert.equal(status.phase, 'Succeeded');
   assert.deepEqual(
-    status.initContainerStatuses.map((entry: Json) => entry.ready),
+    status.initContainerStatuses?.map((entry) => entry.ready),
     [true, false],
   );
 });

@@ -2,14 +2,23 @@
  * A Pod's status from what is seen of its containers: phase, conditions, container states. Pure.
  * Rules: Kubernetes documentation, "Pod Lifecycle" (phase, container states, conditions).
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type {
+  Container,
+  ContainerState,
+  ContainerStateTerminated,
+  ContainerStatus,
+  Pod,
+  PodCondition,
+  PodStatus,
+} from '#api/core.v1.ts';
+import type { AnyContainer } from './containers.ts';
 import { isSidecar, memoryOf, type Attempt, type Memory, type Observed, type PodPlan } from './plan.ts';
 import { timesRememberedMax } from './limits.ts';
 import { qosClassOf } from './qos.ts';
 import { podFullName, runtimeName } from './names.ts';
 
 export interface StatusInput {
-  pod: KubeObject;
+  pod: Pod;
   observed: Observed;
   memory: Memory;
   plan: PodPlan | undefined;
@@ -48,7 +57,7 @@ export function rfc3339(ms: number): string {
   return text;
 }
 
-function terminated(attempt: Attempt): Json {
+function terminated(attempt: Attempt): ContainerStateTerminated {
   const reason = attempt.reason ?? (attempt.oomKilled ? 'OOMKilled' : attempt.exitCode === 0 ? 'Completed' : 'Error');
   return {
     exitCode: attempt.exitCode,
@@ -61,7 +70,7 @@ function terminated(attempt: Attempt): Json {
 }
 
 /** What a container that never ended is said to have come to, once its Pod is over. */
-const neverSeen: Json = Object.freeze({
+const neverSeen: ContainerStateTerminated = Object.freeze({
   exitCode: 137,
   reason: 'ContainerStatusUnknown',
   message: 'The container could not be located when the pod was terminated',
@@ -70,11 +79,16 @@ const neverSeen: Json = Object.freeze({
 });
 
 /** `Back-off restarting failed container …`, as its event says. */
-export function backOffMessage(pod: KubeObject, container: string): string {
+export function backOffMessage(pod: Pod, container: string): string {
   return `Back-off restarting failed container ${container} in pod ${podFullName(pod)}`;
 }
 
-function containerStatus(input: StatusInput, container: Json, init: boolean, ephemeral = false): Json {
+function containerStatus(
+  input: StatusInput,
+  container: AnyContainer,
+  init: boolean,
+  ephemeral = false,
+): ContainerStatus {
   const { pod, observed, memory, plan } = input;
   const attempts = observed.get(container.name) ?? [];
   const current = attempts[0];
@@ -83,21 +97,21 @@ function containerStatus(input: StatusInput, container: Json, init: boolean, eph
     plan?.phase !== undefined || pod.metadata.deletionTimestamp !== undefined || input.refused !== undefined;
   const backingOff = plan?.backOff.find((entry) => entry.name === container.name);
   const startsNow = plan?.start.some((entry) => entry.container.name === container.name) === true;
-  const previous: Json | undefined = (
+  const previous = (
     pod.status?.[ephemeral ? 'ephemeralContainerStatuses' : init ? 'initContainerStatuses' : 'containerStatuses'] ?? []
-  ).find((status: Json) => status.name === container.name);
-  const status: Json = {
+  ).find((status) => status.name === container.name);
+  const status: ContainerStatus & Required<Pick<ContainerStatus, 'state' | 'lastState'>> = {
     name: container.name,
     state: {},
     lastState: {},
     ready: false,
     restartCount: current?.restartCount ?? previous?.restartCount ?? 0,
-    image: current?.image ?? container.image,
+    image: current?.image ?? container.image ?? '',
     imageID: current?.imageId ?? '',
     started: false,
   };
   if (current !== undefined) status.containerID = `${runtimeName}://${current.id}`;
-  const waits = (reason: string, message?: string): Json => ({
+  const waits = (reason: string, message?: string): ContainerState => ({
     waiting: { reason, ...(message === undefined || message === '' ? {} : { message }) },
   });
 
@@ -138,7 +152,7 @@ function containerStatus(input: StatusInput, container: Json, init: boolean, eph
 
 /** Every init container has done its part (the last one stands for all: they run in order). */
 function isInitialised({ pod, observed, memory }: StatusInput): boolean {
-  const last: Json | undefined = pod.spec.initContainers?.at(-1);
+  const last = pod.spec.initContainers?.at(-1);
   if (last === undefined) return true;
   const attempt = observed.get(last.name)?.[0];
   return isSidecar(last)
@@ -156,7 +170,7 @@ function phaseOf(input: StatusInput): string {
   if (input.refused !== undefined) return 'Failed';
   const settled = input.pod.status?.phase;
   if (settled === 'Succeeded' || settled === 'Failed') return settled;
-  const containers: Json[] = input.pod.spec.containers ?? [];
+  const containers: Container[] = input.pod.spec.containers ?? [];
   const current = containers.map((container) => input.observed.get(container.name)?.[0]);
   if (input.plan?.phase !== undefined && input.plan.kill.length === 0) return input.plan.phase;
   if (input.terminal === true)
@@ -166,26 +180,33 @@ function phaseOf(input: StatusInput): string {
 }
 
 /** A condition with its transition time kept when its status did not change. */
-function condition(pod: KubeObject, type: string, ok: boolean, nowMs: number, reason?: string, message?: string): Json {
+function condition(
+  pod: Pod,
+  type: string,
+  ok: boolean,
+  nowMs: number,
+  reason?: string,
+  message?: string,
+): PodCondition {
   const status = ok ? 'True' : 'False';
-  const before = (pod.status?.conditions ?? []).find((entry: Json) => entry.type === type);
+  const before = (pod.status?.conditions ?? []).find((entry) => entry.type === type);
   const observedGeneration = pod.metadata.generation;
   return {
     type,
     status,
     ...(observedGeneration === undefined ? {} : { observedGeneration }),
     lastProbeTime: null,
-    lastTransitionTime: before?.status === status ? before.lastTransitionTime : rfc3339(nowMs),
+    lastTransitionTime: (before?.status === status ? before.lastTransitionTime : undefined) ?? rfc3339(nowMs),
     ...(reason === undefined ? {} : { reason }),
     ...(message === undefined ? {} : { message }),
   };
 }
 
 /** Why a Pod whose containers are ready is not: a sentence for each readiness gate that does not hold. */
-function unmetGates(pod: KubeObject): string[] {
+function unmetGates(pod: Pod): string[] {
   if (pod.spec.readinessGates === undefined) return [];
-  return (pod.spec.readinessGates as Json[]).flatMap(({ conditionType }) => {
-    const held = (pod.status?.conditions ?? []).find((entry: Json) => entry.type === conditionType);
+  return pod.spec.readinessGates.flatMap(({ conditionType }) => {
+    const held = (pod.status?.conditions ?? []).find((entry) => entry.type === conditionType);
     if (held === undefined) return [`corresponding condition of pod readiness gate "${conditionType}" does not exist.`];
     return held.status === 'True'
       ? []
@@ -193,17 +214,22 @@ function unmetGates(pod: KubeObject): string[] {
   });
 }
 
-function conditionsOf(input: StatusInput, phase: string, statuses: Json[], initStatuses: Json[]): Json[] {
+function conditionsOf(
+  input: StatusInput,
+  phase: string,
+  statuses: ContainerStatus[],
+  initStatuses: ContainerStatus[],
+): PodCondition[] {
   const { pod, nowMs } = input;
-  const names = (list: Json[]): string => `[${list.map((status) => status.name).join(' ')}]`;
-  const initContainers: Json[] = pod.spec.initContainers ?? [];
+  const names = (list: ContainerStatus[]): string => `[${list.map((status) => status.name).join(' ')}]`;
+  const initContainers: Container[] = pod.spec.initContainers ?? [];
   const incomplete = initStatuses.filter((status, index) =>
-    isSidecar(initContainers[index]) ? status.started !== true : status.ready !== true,
+    isSidecar(initContainers[index]!) ? status.started !== true : !status.ready,
   );
   const mainSeen = statuses.some((status) => status.containerID !== undefined);
   const initialised = phase === 'Succeeded' || mainSeen || incomplete.length === 0;
-  const sidecarStatuses = initStatuses.filter((_status, index) => isSidecar(initContainers[index]));
-  const unready = [...sidecarStatuses, ...statuses].filter((status) => status.ready !== true);
+  const sidecarStatuses = initStatuses.filter((_status, index) => isSidecar(initContainers[index]!));
+  const unready = [...sidecarStatuses, ...statuses].filter((status) => !status.ready);
   const ended = phase === 'Succeeded' || phase === 'Failed';
   const containersReady = !ended && unready.length === 0;
   const readyReason = phase === 'Succeeded' ? 'PodCompleted' : phase === 'Failed' ? 'PodFailed' : 'ContainersNotReady';
@@ -243,18 +269,20 @@ function conditionsOf(input: StatusInput, phase: string, statuses: Json[], initS
       : []),
   ];
   const ownTypes = new Set(own.map((entry) => entry.type));
-  return [...own, ...(pod.status?.conditions ?? []).filter((entry: Json) => !ownTypes.has(entry.type))];
+  return [...own, ...(pod.status?.conditions ?? []).filter((entry) => !ownTypes.has(entry.type))];
 }
 
 // walk pod-ip 5/5: the address is reported as `status.podIP`.
-export function podStatus(input: StatusInput): Json {
+export function podStatus(input: StatusInput): PodStatus {
   const { pod, observed } = input;
   const phase = phaseOf(input);
-  const initStatuses = (pod.spec.initContainers ?? []).map((container: Json) =>
+  const initStatuses = (pod.spec.initContainers ?? []).map((container: AnyContainer) =>
     containerStatus(input, container, true),
   );
-  const statuses = (pod.spec.containers ?? []).map((container: Json) => containerStatus(input, container, false));
-  const status: Json = {
+  const statuses = (pod.spec.containers ?? []).map((container: AnyContainer) =>
+    containerStatus(input, container, false),
+  );
+  const status: PodStatus = {
     phase,
     ...(pod.metadata.generation === undefined ? {} : { observedGeneration: pod.metadata.generation }),
     conditions: conditionsOf(input, phase, statuses, initStatuses),
@@ -265,7 +293,7 @@ export function podStatus(input: StatusInput): Json {
     containerStatuses: statuses,
   };
   if (initStatuses.length > 0) status.initContainerStatuses = initStatuses;
-  const ephemeral: Json[] = pod.spec.ephemeralContainers ?? [];
+  const ephemeral = pod.spec.ephemeralContainers ?? [];
   if (ephemeral.length > 0)
     status.ephemeralContainerStatuses = ephemeral.map((container) => containerStatus(input, container, false, true));
   if (input.podIp !== '') {

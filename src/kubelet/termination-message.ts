@@ -3,7 +3,7 @@
  * why it could not start.
  * Rules: Kubernetes documentation, "Determine the Reason for Pod Failure".
  */
-import type { Json } from '#base/objects.ts';
+import type { AnyContainer } from './containers.ts';
 import type { Containers, ContainerStatus } from '#engine/engine.ts';
 import { terminationLogBytesMax, terminationLogLinesMax } from './limits.ts';
 
@@ -11,7 +11,7 @@ import { terminationLogBytesMax, terminationLogLinesMax } from './limits.ts';
 export async function readTerminationMessage(
   engine: { containers: Pick<Containers, 'logs'> },
   text: string,
-  container: Json | undefined,
+  container: AnyContainer | undefined,
   status: ContainerStatus,
 ): Promise<string> {
   if (text !== '') return text;

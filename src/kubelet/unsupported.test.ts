@@ -1,15 +1,17 @@
+import type { Pod } from '#api/core.v1.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Json } from '#base/objects.ts';
 import { podHostname } from './container-spec.ts';
 import { podResources, qosClassOf } from './qos.ts';
 import { checkRuntimeClass } from './runtime-class.ts';
 import { ignoredFields, resizedContainers, unsupportedPart } from './unsupported.ts';
+import { stored } from './stored.testing.ts';
 
-const pod = (spec: Json): KubeObject => ({
+const pod = (spec: Json): Pod => ({
   apiVersion: 'v1',
   kind: 'Pod',
-  metadata: { name: 'web', namespace: 'ns', uid: 'u' },
+  metadata: { ...stored, name: 'web', namespace: 'ns', uid: 'u' },
   spec: { containers: [{ name: 'c' }], ...spec },
 });
 
@@ -74,7 +76,12 @@ test('the hostname is the override, the full name where it is asked for and fits
 
 test('a runtime that the node does not have is asked for in vain', async () => {
   const client = {
-    get: async () => ({ apiVersion: 'node.k8s.io/v1', kind: 'RuntimeClass', metadata: { name: 'x' }, handler: 'kata' }),
+    get: async () => ({
+      apiVersion: 'node.k8s.io/v1',
+      kind: 'RuntimeClass',
+      metadata: { ...stored, name: 'x' },
+      handler: 'kata',
+    }),
   } as never;
   await checkRuntimeClass(pod({}), client);
   await assert.rejects(
@@ -82,7 +89,7 @@ test('a runtime that the node does not have is asked for in vain', async () => {
     /no runtime for "kata" is configured/,
   );
   await checkRuntimeClass(pod({ runtimeClassName: 'x' }), {
-    get: async () => ({ metadata: {}, handler: 'runc' }),
+    get: async () => ({ metadata: { ...stored, name: 'c' }, handler: 'runc' }),
   } as never);
 });
 

@@ -4,15 +4,12 @@
  * and an event says so. Nothing is passed over in silence. Pure. What only one volume or variable needs is refused
  * where that is made (volumes.ts, env.ts).
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import { allContainers } from './containers.ts';
+import type { Pod, SecurityContext } from '#api/core.v1.ts';
 import type { Refusal } from './status.ts';
 
-function containersOf(pod: KubeObject): Json[] {
-  return [...(pod.spec.initContainers ?? []), ...(pod.spec.containers ?? []), ...(pod.spec.ephemeralContainers ?? [])];
-}
-
 /** Refusals in the order in which they are looked for. */
-export function unsupportedPart(pod: KubeObject): Refusal | undefined {
+export function unsupportedPart(pod: Pod): Refusal | undefined {
   const { spec } = pod;
   const refuse = (reason: string, message: string): Refusal => ({ reason, message: `Pod was rejected: ${message}` });
   if ((spec.os?.name ?? 'linux') !== 'linux')
@@ -24,13 +21,13 @@ export function unsupportedPart(pod: KubeObject): Refusal | undefined {
     );
   const claims =
     (spec.resourceClaims ?? []).length > 0 ||
-    containersOf(pod).some((container) => (container.resources?.claims ?? []).length > 0);
+    allContainers(pod).some((container) => (container.resources?.claims ?? []).length > 0);
   if (claims)
     return refuse(
       'UnexpectedAdmissionError',
       'dynamic resource allocation (resourceClaims) is not supported by this node',
     );
-  const block = containersOf(pod).find((container) => (container.volumeDevices ?? []).length > 0);
+  const block = allContainers(pod).find((container) => (container.volumeDevices ?? []).length > 0);
   if (block !== undefined)
     return refuse(
       'UnexpectedAdmissionError',
@@ -40,17 +37,17 @@ export function unsupportedPart(pod: KubeObject): Refusal | undefined {
 }
 
 /** Sentences about fields that have no effect on this node. */
-export function ignoredFields(pod: KubeObject): string[] {
+export function ignoredFields(pod: Pod): string[] {
   const out: string[] = [];
-  const holders: [string, Json][] = [
+  const holders: [string, SecurityContext][] = [
     ['spec', pod.spec.securityContext ?? {}],
-    ...containersOf(pod).map((container): [string, Json] => [
+    ...allContainers(pod).map((container): [string, SecurityContext] => [
       `container "${container.name}"`,
       container.securityContext ?? {},
     ]),
   ];
   for (const [where, security] of holders) {
-    for (const field of ['seLinuxOptions', 'windowsOptions'])
+    for (const field of ['seLinuxOptions', 'windowsOptions'] as const)
       if (security[field] !== undefined)
         out.push(
           `${field} of ${where} has no effect: containers of this node have no labels of SELinux, and it runs Linux`,
@@ -60,13 +57,13 @@ export function ignoredFields(pod: KubeObject): string[] {
     out.push('seLinuxChangePolicy has no effect: volumes of this node have no labels of SELinux');
   if ((pod.spec.evictionResponders ?? []).length > 0)
     out.push('evictionResponders has no effect: nobody is asked before an eviction');
-  for (const volume of (pod.spec.volumes ?? []) as Json[]) {
-    const source: Json = volume.configMap ?? volume.secret ?? volume.downwardAPI ?? volume.projected ?? {};
-    if (source.defaultUser !== undefined)
+  for (const volume of pod.spec.volumes ?? []) {
+    const source = volume.configMap ?? volume.secret ?? volume.downwardAPI ?? volume.projected;
+    if (source?.defaultUser !== undefined)
       out.push(`defaultUser of volume "${volume.name}" has no effect: its files belong to root, or to the Pod's group`);
   }
-  for (const container of containersOf(pod)) {
-    if ((container.volumeMounts ?? []).some((mount: Json) => mount.bindMountOptions !== undefined))
+  for (const container of allContainers(pod)) {
+    if ((container.volumeMounts ?? []).some((mount) => mount.bindMountOptions !== undefined))
       out.push(`bindMountOptions of container "${container.name}" has no effect`);
   }
   if (pod.spec.schedulingGroup !== undefined) out.push('schedulingGroup has no effect: Pods are scheduled one by one');
@@ -74,13 +71,13 @@ export function ignoredFields(pod: KubeObject): string[] {
 }
 
 /** Names of containers whose resources were changed while they may run: they keep those with which they were made. */
-export function resizedContainers(before: KubeObject, after: KubeObject): string[] {
+export function resizedContainers(before: Pod, after: Pod): string[] {
   const old = new Map(
-    containersOf(before).map((container) => [container.name as string, JSON.stringify(container.resources ?? {})]),
+    allContainers(before).map((container) => [container.name, JSON.stringify(container.resources ?? {})]),
   );
-  return containersOf(after)
+  return allContainers(after)
     .filter(
       (container) => old.has(container.name) && old.get(container.name) !== JSON.stringify(container.resources ?? {}),
     )
-    .map((container) => container.name as string);
+    .map((container) => container.name);
 }

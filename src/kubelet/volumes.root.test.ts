@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { Json } from '#base/objects.ts';
+import { stored } from './stored.testing.ts';
 import { mountVolumes } from './volumes.ts';
 
 const skip = process.getuid?.() !== 0 && 'needs root';
@@ -27,12 +28,13 @@ const volumes = [
 async function modesOf(spec: Json): Promise<Record<string, string>> {
   const directory = mkdtempSync('/tmp/tiphys-volumes-');
   try {
-    const object = { apiVersion: 'v1', kind: 'ConfigMap', metadata: {}, data: { a: 'MQ==' } };
+    const metadata = { ...stored, name: 'o' };
+    const data = { a: 'MQ==' };
     const mounted = await mountVolumes(
       {
         apiVersion: 'v1',
         kind: 'Pod',
-        metadata: { name: 'p', namespace: 'default', uid: 'u' },
+        metadata: { ...stored, name: 'p' },
         spec: { ...spec, volumes },
       },
       {
@@ -44,8 +46,8 @@ async function modesOf(spec: Json): Promise<Record<string, string>> {
         downward: { nodeAllocatable: { cpu: 1, memory: 1, ephemeralStorage: 1 }, podIp: '', hostIp: '' },
         nowMs: 1_700_000_000_000,
         sources: {
-          configMap: async () => object,
-          secret: async () => object,
+          configMap: async () => ({ apiVersion: 'v1', kind: 'ConfigMap', metadata, data }),
+          secret: async () => ({ apiVersion: 'v1', kind: 'Secret', metadata, data }),
           claim: async () => undefined,
           persistentVolume: async () => undefined,
           token: async () => ({ token: 't', expiresAtMs: 1_700_003_600_000 }),

@@ -1,10 +1,11 @@
+import type { Pod, Volume } from '#api/core.v1.ts';
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { mkdtemp, readFile, readlink, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { KubeObject } from '#base/objects.ts';
 import { mountVolumes, type VolumeContext } from './volumes.ts';
+import { stored } from './stored.testing.ts';
 
 async function inDirectory(
   run: (directory: string, context: (data: Record<string, string>) => VolumeContext) => Promise<void>,
@@ -19,7 +20,7 @@ async function inDirectory(
     downward: { nodeAllocatable: { cpu: 1, memory: 1, ephemeralStorage: 1 }, podIp: '10.244.0.2', hostIp: '10.0.0.1' },
     nowMs: 1_700_000_000_000,
     sources: {
-      configMap: async () => ({ apiVersion: 'v1', kind: 'ConfigMap', metadata: {}, data }),
+      configMap: async () => ({ apiVersion: 'v1', kind: 'ConfigMap', metadata: { ...stored, name: 'c' }, data }),
       secret: async () => undefined,
       claim: async () => undefined,
       persistentVolume: async () => undefined,
@@ -35,10 +36,10 @@ async function inDirectory(
     await rm(directory, { recursive: true, force: true });
   }
 }
-const pod = (volumes: unknown[]): KubeObject => ({
+const pod = (volumes: Volume[]): Pod => ({
   apiVersion: 'v1',
   kind: 'Pod',
-  metadata: { name: 'p', namespace: 'default', uid: 'u' },
+  metadata: { ...stored, name: 'p', namespace: 'default', uid: 'u' },
   spec: { containers: [], volumes },
 });
 
@@ -100,6 +101,7 @@ test('a generic ephemeral volume is the claim that was made for this very Pod', 
                   apiVersion: 'v1',
                   kind: 'PersistentVolumeClaim',
                   metadata: {
+                    ...stored,
                     name,
                     ownerReferences: [{ apiVersion: 'v1', kind: 'Pod', name: 'p', uid: owner, controller: true }],
                   },
@@ -110,7 +112,7 @@ test('a generic ephemeral volume is the claim that was made for this very Pod', 
           persistentVolume: async () => ({
             apiVersion: 'v1',
             kind: 'PersistentVolume',
-            metadata: { name: 'pv' },
+            metadata: { ...stored, name: 'pv' },
             spec: { local: { path: directory } },
           }),
         },
@@ -133,7 +135,7 @@ test('what a volume asks for and this node has not is refused', async () => {
     );
     await assert.rejects(
       mountVolumes(
-        pod([{ name: 'v', projected: { sources: [{ podCertificate: { signerName: 's' } }] } }]),
+        pod([{ name: 'v', projected: { sources: [{ podCertificate: { signerName: 's', keyType: 'ED25519' } }] } }]),
         context({}),
       ),
       /projected sources of this kind are not supported by this node: podCertificate/,

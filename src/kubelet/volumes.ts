@@ -6,6 +6,19 @@
  * of the new. Secrets and tokens lie on a tmpfs. Rules: Kubernetes documentation, "Volumes", "Projected Volumes",
  * "Downward API".
  */
+import type {
+  ConfigMapProjection,
+  Container,
+  DownwardAPIProjection,
+  HostPathVolumeSource,
+  PersistentVolume,
+  PersistentVolumeClaim,
+  Pod,
+  SecretProjection,
+  ServiceAccountTokenProjection,
+  Volume,
+  VolumeProjection,
+} from '#api/core.v1.ts';
 import {
   chmod,
   chown,
@@ -22,7 +35,6 @@ import {
 } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { ApiError } from '#base/errors.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
 import { codeOf } from '#base/thrown.ts';
 import { podDir, podSecretsDir, type KubeletPaths } from './names.ts';
 import type { MountedVolumes } from './doors.ts';
@@ -30,11 +42,11 @@ import { fieldValue, resourceFieldValue, type EnvContext, type ReferencedObjects
 import { amount } from './qos.ts';
 
 export interface VolumeSources extends ReferencedObjects {
-  claim(namespace: string, name: string): Promise<KubeObject | undefined>;
-  persistentVolume(name: string): Promise<KubeObject | undefined>;
+  claim(namespace: string, name: string): Promise<PersistentVolumeClaim | undefined>;
+  persistentVolume(name: string): Promise<PersistentVolume | undefined>;
   /** A token bound to the Pod: the text and when it ends (ms since 1970). */
   token(
-    pod: KubeObject,
+    pod: Pod,
     audience: string | undefined,
     expirationSeconds: number,
   ): Promise<{ token: string; expiresAtMs: number }>;
@@ -64,7 +76,7 @@ interface ProjectedFile {
 const groupReads = { file: 0o440, directory: 0o2550 };
 
 /** Makes every volume of the Pod; safe to repeat, and repeating it brings projected content up to date. */
-export async function mountVolumes(pod: KubeObject, context: VolumeContext): Promise<MountedVolumes> {
+export async function mountVolumes(pod: Pod, context: VolumeContext): Promise<MountedVolumes> {
   const mounted = new Map<string, { path: string; readOnly: boolean }>();
   for (const volume of pod.spec.volumes ?? []) {
     try {
@@ -78,18 +90,18 @@ export async function mountVolumes(pod: KubeObject, context: VolumeContext): Pro
 }
 
 async function mountVolume(
-  pod: KubeObject,
-  volume: Json,
+  pod: Pod,
+  volume: Volume,
   context: VolumeContext,
 ): Promise<{ path: string; readOnly: boolean }> {
-  const uid = pod.metadata.uid!;
+  const uid = pod.metadata.uid;
   const fsGroup: number | undefined = pod.spec.securityContext?.fsGroup;
   if (volume.hostPath !== undefined) return { path: await checkHostPath(volume.hostPath), readOnly: false };
   if (volume.emptyDir !== undefined) return { path: await makeEmptyDir(pod, volume, context), readOnly: false };
   if (volume.persistentVolumeClaim !== undefined || volume.ephemeral !== undefined) {
     const path = await claimPath(pod, volume, context);
     if (fsGroup !== undefined)
-      await giveToGroup(path, fsGroup, pod.spec.securityContext.fsGroupChangePolicy === 'OnRootMismatch');
+      await giveToGroup(path, fsGroup, pod.spec.securityContext?.fsGroupChangePolicy === 'OnRootMismatch');
     return { path, readOnly: volume.persistentVolumeClaim?.readOnly === true };
   }
   const source = projectedSources(volume);
@@ -110,13 +122,13 @@ async function mountVolume(
 interface ProjectedSource {
   plugin: string;
   secret: boolean;
-  sources: Json[];
+  sources: VolumeProjection[];
   defaultMode: number;
 }
 
 /** ConfigMap, Secret, downward API and projected volumes as one list of projected sources. */
-function projectedSources(volume: Json): ProjectedSource | undefined {
-  const mode = (source: Json): number => source.defaultMode ?? 0o644;
+function projectedSources(volume: Volume): ProjectedSource | undefined {
+  const mode = (source: { defaultMode?: number }): number => source.defaultMode ?? 0o644;
   if (volume.configMap !== undefined)
     return {
       plugin: 'kubernetes.io~configmap',
@@ -128,7 +140,7 @@ function projectedSources(volume: Json): ProjectedSource | undefined {
     return {
       plugin: 'kubernetes.io~secret',
       secret: true,
-      sources: [{ secret: { ...volume.secret, name: volume.secret.secretName } }],
+      sources: [{ secret: { ...volume.secret, name: volume.secret.secretName ?? '' } }],
       defaultMode: mode(volume.secret),
     };
   if (volume.downwardAPI !== undefined)
@@ -149,8 +161,8 @@ function projectedSources(volume: Json): ProjectedSource | undefined {
 }
 
 async function projectFiles(
-  pod: KubeObject,
-  sources: Json[],
+  pod: Pod,
+  sources: VolumeProjection[],
   defaultMode: number,
   context: VolumeContext,
   directory: string,
@@ -175,25 +187,25 @@ async function projectFiles(
 }
 
 async function configFiles(
-  pod: KubeObject,
-  source: Json,
+  pod: Pod,
+  source: ConfigMapProjection | SecretProjection,
   defaultMode: number,
   what: 'configmap' | 'secret',
   context: VolumeContext,
 ): Promise<ProjectedFile[]> {
-  const namespace = pod.metadata.namespace!;
+  const namespace = pod.metadata.namespace;
   const object =
     what === 'secret'
-      ? await context.sources.secret(namespace, source.name)
-      : await context.sources.configMap(namespace, source.name);
+      ? await context.sources.secret(namespace, source.name ?? '')
+      : await context.sources.configMap(namespace, source.name ?? '');
   if (object === undefined) {
     if (source.optional === true) return [];
     throw new ApiError('NotFound', `${what} "${source.name}" not found`);
   }
   const content = new Map<string, Buffer>();
-  for (const [key, value] of Object.entries((object.data ?? {}) as Record<string, string>))
+  for (const [key, value] of Object.entries(object.data ?? {}))
     content.set(key, Buffer.from(value, what === 'secret' ? 'base64' : 'utf8'));
-  for (const [key, value] of Object.entries((object.binaryData ?? {}) as Record<string, string>))
+  for (const [key, value] of Object.entries('binaryData' in object ? (object.binaryData ?? {}) : {}))
     content.set(key, Buffer.from(value, 'base64'));
   if (source.items === undefined || source.items.length === 0)
     return [...content].map(([path, data]) => ({ path, content: data, mode: defaultMode }));
@@ -212,14 +224,19 @@ async function configFiles(
   return files;
 }
 
-function downwardFiles(pod: KubeObject, source: Json, defaultMode: number, context: VolumeContext): ProjectedFile[] {
-  return (source.items ?? []).map((item: Json) => {
+function downwardFiles(
+  pod: Pod,
+  source: DownwardAPIProjection,
+  defaultMode: number,
+  context: VolumeContext,
+): ProjectedFile[] {
+  return (source.items ?? []).map((item) => {
     const value =
       item.fieldRef !== undefined
         ? fieldValue(pod, item.fieldRef.fieldPath, context.downward.podIp, context.downward.hostIp)
         : resourceFieldValue(
             { pod, nodeAllocatable: context.downward.nodeAllocatable },
-            item.resourceFieldRef,
+            item.resourceFieldRef ?? { resource: '' },
             undefined,
           );
     return { path: safeRelative(item.path), content: Buffer.from(value), mode: item.mode ?? defaultMode };
@@ -234,8 +251,8 @@ interface TokenNote {
 
 /** A token file; a new token only when four fifths of the old one's life are over, or it is older than a day. */
 async function tokenFile(
-  pod: KubeObject,
-  source: Json,
+  pod: Pod,
+  source: ServiceAccountTokenProjection,
   defaultMode: number,
   context: VolumeContext,
   directory: string,
@@ -262,20 +279,17 @@ async function tokenFile(
     JSON.stringify({
       expiresAtMs: made.expiresAtMs,
       issuedAtMs: context.nowMs,
-      podUid: pod.metadata.uid!,
+      podUid: pod.metadata.uid,
     } satisfies TokenNote),
   );
   return { path, content: Buffer.from(made.token), ...how };
 }
 
 /** The user as which every container of the Pod runs, where the Pod says so for each of them. */
-function onlyUserOf(pod: KubeObject): number | undefined {
-  const containers: Json[] = [...(pod.spec.initContainers ?? []), ...(pod.spec.containers ?? [])];
+function onlyUserOf(pod: Pod): number | undefined {
+  const containers: Container[] = [...(pod.spec.initContainers ?? []), ...(pod.spec.containers ?? [])];
   const users = new Set(
-    containers.map(
-      (container) =>
-        (container.securityContext?.runAsUser ?? pod.spec.securityContext?.runAsUser) as number | undefined,
-    ),
+    containers.map((container) => container.securityContext?.runAsUser ?? pod.spec.securityContext?.runAsUser),
   );
   return users.size === 1 ? [...users][0] : undefined;
 }
@@ -347,14 +361,14 @@ async function sameContent(directory: string, files: ProjectedFile[]): Promise<b
   return true;
 }
 
-async function makeEmptyDir(pod: KubeObject, volume: Json, context: VolumeContext): Promise<string> {
-  const path = join(podDir(context.paths, pod.metadata.uid!), 'volumes', 'kubernetes.io~empty-dir', volume.name);
-  const medium: string = volume.emptyDir.medium ?? '';
+async function makeEmptyDir(pod: Pod, volume: Volume, context: VolumeContext): Promise<string> {
+  const path = join(podDir(context.paths, pod.metadata.uid), 'volumes', 'kubernetes.io~empty-dir', volume.name);
+  const { medium = '', sizeLimit } = volume.emptyDir ?? {};
   if (medium !== '' && medium !== 'Memory')
     throw new ApiError('BadRequest', `medium ${JSON.stringify(medium)} of an emptyDir is not supported by this node`);
   await mkdir(path, { recursive: true });
-  if (volume.emptyDir.medium === 'Memory' && !(await context.sources.isMounted(path))) {
-    const size = amount(volume.emptyDir.sizeLimit);
+  if (medium === 'Memory' && !(await context.sources.isMounted(path))) {
+    const size = amount(sizeLimit);
     await context.sources.mountTmpfs(path, size === undefined || size === 0 ? undefined : size);
   }
   const fsGroup: number | undefined = pod.spec.securityContext?.fsGroup;
@@ -363,7 +377,7 @@ async function makeEmptyDir(pod: KubeObject, volume: Json, context: VolumeContex
   return path;
 }
 
-async function checkHostPath(source: Json): Promise<string> {
+async function checkHostPath(source: HostPathVolumeSource): Promise<string> {
   const type: string = source.type ?? '';
   const found = await lstat(source.path).catch(() => undefined);
   const fail = (what: string): never => {
@@ -404,8 +418,8 @@ async function checkHostPath(source: Json): Promise<string> {
 }
 
 /** Of a claim that the volume names, or of the one that was made for this very Pod (a generic ephemeral volume). */
-async function claimPath(pod: KubeObject, source: Json, context: VolumeContext): Promise<string> {
-  const namespace = pod.metadata.namespace!;
+async function claimPath(pod: Pod, source: Volume, context: VolumeContext): Promise<string> {
+  const namespace = pod.metadata.namespace;
   const name: string = source.persistentVolumeClaim?.claimName ?? `${pod.metadata.name}-${source.name}`;
   const claim = await context.sources.claim(namespace, name);
   if (claim === undefined) throw new ApiError('NotFound', `persistentvolumeclaim "${name}" not found`);
@@ -418,7 +432,7 @@ async function claimPath(pod: KubeObject, source: Json, context: VolumeContext):
       `PVC ${namespace}/${name} was not created for pod ${namespace}/${pod.metadata.name} (pod is not owner)`,
     );
   if (claim.status?.phase !== 'Bound') throw new ApiError('Conflict', `persistentvolumeclaim "${name}" is not bound`);
-  const volume = await context.sources.persistentVolume(claim.spec.volumeName);
+  const volume = await context.sources.persistentVolume(claim.spec.volumeName ?? '');
   if (volume === undefined) throw new ApiError('NotFound', `persistentvolume "${claim.spec.volumeName}" not found`);
   const path: string | undefined = volume.spec.local?.path ?? volume.spec.hostPath?.path;
   if (path === undefined)

@@ -3,7 +3,7 @@
  * may read. Made once; what the user changes stays so, but for what the network part may read.
  */
 import { isReason } from '#base/errors.ts';
-import type { KindRef, KubeObject } from '#base/objects.ts';
+import type { KindRef, OpenObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
 import { kinds } from '#client/kinds.ts';
 import { bootstrapGroup, networkGroup, nodeGroup } from '#base/node-identity.ts';
@@ -12,7 +12,7 @@ import type { Logger } from '#observe/log.ts';
 
 const read = ['get', 'list', 'watch'];
 const rbac = 'rbac.authorization.k8s.io';
-const bind = (name: string, role: string, group: string): [KindRef, KubeObject] => [
+const bind = (name: string, role: string, group: string): [KindRef, OpenObject] => [
   kinds.ClusterRoleBinding,
   {
     apiVersion: `${rbac}/v1`,
@@ -24,7 +24,7 @@ const bind = (name: string, role: string, group: string): [KindRef, KubeObject] 
 ];
 const requestsRole = 'system:certificates.k8s.io:certificatesigningrequests';
 
-const defaults: [KindRef, KubeObject][] = [
+const defaults: [KindRef, OpenObject][] = [
   [
     kinds.IngressClass,
     {
@@ -61,7 +61,7 @@ const defaults: [KindRef, KubeObject][] = [
 ];
 
 export async function applyClusterDefaults(client: Client, log: Logger): Promise<void> {
-  const make = async ([kind, object]: [KindRef, KubeObject]): Promise<void> => {
+  const make = async ([kind, object]: [KindRef, OpenObject]): Promise<void> => {
     try {
       await client.create(kind, object);
     } catch (error) {

@@ -1,4 +1,5 @@
 /** The kubelet of a node process, and its HTTPS server. */
+import type { Service } from '#api/core.v1.ts';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Client } from '#client/client.ts';
@@ -22,7 +23,7 @@ import { measurePods } from './pod-metrics.ts';
 export interface KubeletDoors {
   client: Client;
   informers: InformerFactory;
-  services: Informer;
+  services: Informer<Service>;
   engine: DockerEngine;
 }
 

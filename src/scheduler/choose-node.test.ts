@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { sampleOf } from '#base/testing.ts';
 import type { Json, KindRef, KubeObject } from '#base/objects.ts';
+import { textOf } from '#base/unknown.ts';
 import { Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import { silentLogger } from '#observe/log.ts';
@@ -58,8 +59,7 @@ function cacheOf(
       ]),
     );
     informer.get = (key) => access.get(key);
-    informer.by = (_index, value) =>
-      objects.filter((o) => ((o as KubeObject)['spec']?.storageClassName ?? '') === value);
+    informer.by = (_index, value) => objects.filter((o) => (textOf(o, 'spec', 'storageClassName') ?? '') === value);
     return informer;
   };
   const cache = new SchedulerCache({

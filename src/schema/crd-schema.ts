@@ -12,7 +12,7 @@ import type {
 import { copyJson, equalJson } from '#base/json.ts';
 import { PatternError, compilePattern } from '#base/pattern.ts';
 import { patternStepsMax } from '#base/limits.ts';
-import type { KubeObject } from '#base/objects.ts';
+import type { KubeObject, OpenObject } from '#base/objects.ts';
 import { fieldOf, isObject, type JsonObject } from '#base/unknown.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { schemaStepsMax } from './limits.ts';
@@ -428,10 +428,10 @@ function customKind(
     defaults(o) {
       if (schema !== undefined) applySchemaDefaults(o, schema);
     },
-    prepareCreate(o) {
+    prepareCreate(o: OpenObject) {
       if (hasStatus) delete o.status;
     },
-    prepareUpdate(o, old) {
+    prepareUpdate(o: OpenObject, old: OpenObject) {
       if (hasStatus) {
         if (old.status === undefined) delete o.status;
         else o.status = copyJson(old.status);

@@ -245,7 +245,7 @@ test('a StatefulSet keeps order, claims and identities, and a bad revision stops
       {
         selector: 'app=db',
         script: ({ pod }) =>
-          pod['spec'].containers[0].image === 'db:bad'
+          pod['spec'].containers[0]?.image === 'db:bad'
             ? { exitAfter: '1s', exitCode: 1, readyAfter: '1m' }
             : { readyAfter: '2s' },
       },

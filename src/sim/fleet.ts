@@ -1,4 +1,5 @@
 /** What simulated nodes have in common, and what each needs of the others' keeper. */
+import type { Pod } from '#api/core.v1.ts';
 import type { Informer, InformerFactory } from '#client/informer.ts';
 import type { Transport } from '#client/transport.ts';
 import type { Logger } from '#observe/log.ts';
@@ -23,7 +24,7 @@ export interface NodeDependencies {
 /** What a node needs of its fleet. */
 export interface Fleet {
   readonly deps: NodeDependencies;
-  readonly pods: Informer;
+  readonly pods: Informer<Pod>;
   readonly references: References;
   readonly isQuiet: boolean;
   readonly isStopped: boolean;

@@ -40,7 +40,7 @@ function serve(
   if (!cluster.nodes.isReachable(node.name))
     throw new ApiError('ServiceUnavailable', `node ${node.name} cannot be reached`);
   const preferred = pod.pod.metadata.annotations?.['kubectl.kubernetes.io/default-container'];
-  return { node, target: container ?? preferred ?? pod.pod.spec.containers[0].name };
+  return { node, target: container ?? preferred ?? pod.pod.spec.containers[0]?.name ?? '' };
 }
 
 export function readLogs(

@@ -21,8 +21,8 @@ export function metricsOf(nodes: () => SimNodes, now: () => number): UsageProvid
       if (containers.length > 0)
         usages.push({
           node,
-          name: metadata.name!,
-          namespace: metadata.namespace!,
+          name: metadata.name,
+          namespace: metadata.namespace,
           timestamp: timestamp(now()),
           windowSeconds: 15,
           ...(metadata.labels === undefined ? {} : { labels: metadata.labels }),

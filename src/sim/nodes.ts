@@ -2,7 +2,7 @@
  * The simulated nodes, and what can befall them. One informer serves all of them; each (`sim-node.ts`) acts on its own
  * Pods.
  */
-import type { KubeObject } from '#base/objects.ts';
+import type { Node, Pod } from '#api/core.v1.ts';
 import { indexes, type Informer, keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { Heartbeats } from '#controllers/node-lifecycle.ts';
@@ -15,7 +15,7 @@ import type { SimPod } from './sim-pod.ts';
 
 export class SimNodes implements AsyncDisposable, Heartbeats, Fleet {
   readonly deps: NodeDependencies;
-  readonly pods: Informer;
+  readonly pods: Informer<Pod>;
   readonly references: References;
   readonly #nodes = new Map<string, SimNode>();
   isStopped = false;
@@ -28,18 +28,18 @@ export class SimNodes implements AsyncDisposable, Heartbeats, Fleet {
     this.references = new References(createClient(deps.transport, 'kubelet'), deps.clock);
     this.#isQuiet = !deps.writesLeases;
     this.pods = deps.informers.informer(kinds.Pod).addIndex('node', indexes.node);
-    const see = (pod: KubeObject): void => {
-      this.#nodes.get(pod['spec']?.nodeName ?? '')?.see(pod);
+    const see = (pod: Pod): void => {
+      this.#nodes.get(pod.spec.nodeName ?? '')?.see(pod);
     };
-    const seeSelf = (node: KubeObject): void => {
-      this.#nodes.get(node.metadata.name!)?.seeSelf(node);
+    const seeSelf = (node: Node): void => {
+      this.#nodes.get(node.metadata.name)?.seeSelf(node);
     };
     deps.informers.informer(kinds.Node).addHandler({ added: seeSelf, updated: seeSelf });
     this.pods.addHandler({
       added: see,
       updated: see,
       deleted: (pod) => {
-        this.#nodes.get(pod['spec']?.nodeName ?? '')?.unsee(pod);
+        this.#nodes.get(pod.spec.nodeName ?? '')?.unsee(pod);
       },
     });
   }

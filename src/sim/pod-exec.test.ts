@@ -31,7 +31,12 @@ function speak(script: PodScript, { tty = false, stdinOnce = false } = {}) {
     openStdin: true,
     stdinOnce,
     context: {
-      pod: { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'p' } },
+      pod: {
+        apiVersion: 'v1' as const,
+        kind: 'Pod' as const,
+        metadata: { name: 'p', namespace: 'd', uid: 'u', resourceVersion: '1', creationTimestamp: '' },
+        spec: { containers: [{ name: 'c' }] },
+      },
       container: 'c',
       attempt: 0,
       nowMs: 0,

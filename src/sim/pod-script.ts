@@ -3,8 +3,9 @@
  * small healthy server would: pulled and started within a moment, ready at once, running until it is told to stop. The
  * Pod of a Job does its work in a second.
  */
+import type { AnyContainer } from '#kubelet/containers.ts';
+import type { Pod } from '#api/core.v1.ts';
 import type { Readable, Writable } from 'node:stream';
-import type { Json, KubeObject } from '#base/objects.ts';
 import { matchesLabels, parseLabelSelector } from '#base/selectors.ts';
 import { amount } from '#kubelet/qos.ts';
 import type { Random } from '#os/clock.ts';
@@ -15,7 +16,7 @@ import type { PortScript } from './pod-ports.ts';
 const jobMs = 1_000;
 
 export interface ContainerContext {
-  pod: KubeObject;
+  pod: Pod;
   container: string;
   /** Starts at 0; grows with each restart. */ attempt: number;
   nowMs: number;
@@ -141,7 +142,7 @@ export interface ResolvedScript {
 const nothing: PodScript = Object.freeze({});
 
 export class Scripts {
-  readonly #rules: { matches(pod: KubeObject): boolean; script: ScriptSource }[] = [];
+  readonly #rules: { matches(pod: Pod): boolean; script: ScriptSource }[] = [];
 
   constructor(rules: readonly ScriptRule[]) {
     for (const rule of rules) this.add(rule);
@@ -175,16 +176,14 @@ export class Scripts {
   }
 
   /** Times and codes of one run of the container `spec`. */
-  resolve(context: ContainerContext, spec: Json): ResolvedScript {
+  resolve(context: ContainerContext, spec: AnyContainer): ResolvedScript {
     const script = this.of(context);
     const limit = amount(spec.resources?.limits?.memory) ?? 0;
     const failing = script.failures !== undefined && context.attempt < script.failures;
     const exitMs = optionalMs(script.exitAfter) ?? (isWork(context.pod, spec, script) ? jobMs : Infinity);
     const exits =
       exitMs < Infinity &&
-      (script.failures === undefined ||
-        failing ||
-        (spec.restartPolicy ?? context.pod['spec'].restartPolicy) !== 'Always');
+      (script.failures === undefined || failing || (spec.restartPolicy ?? context.pod.spec.restartPolicy) !== 'Always');
     const readyMs = durationMs(script.readyAfter ?? 0);
     return {
       readyMs,
@@ -203,7 +202,7 @@ export class Scripts {
 }
 
 /** Of a Job, and nothing is said of how else it ends. */
-function isWork(pod: KubeObject, container: Json, { leakBytesPerSecond, livenessFailsAfter }: PodScript): boolean {
+function isWork(pod: Pod, container: AnyContainer, { leakBytesPerSecond, livenessFailsAfter }: PodScript): boolean {
   return (
     leakBytesPerSecond === undefined &&
     livenessFailsAfter === undefined &&

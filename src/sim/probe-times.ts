@@ -3,7 +3,8 @@
  * moments and need several alike results, so what they say comes later than what happens (Kubernetes documentation,
  * "Configure Liveness, Readiness and Startup Probes"). Without a probe the verdict comes as it happens. Pure.
  */
-import type { Json } from '#base/objects.ts';
+import type { AnyContainer } from '#kubelet/containers.ts';
+import type { Probe } from '#api/core.v1.ts';
 import type { ResolvedScript } from './pod-script.ts';
 
 export interface ProbeTimes {
@@ -21,7 +22,7 @@ interface Looks {
   successes: number;
 }
 
-function looksOf(probe: Json, fromMs: number): Looks {
+function looksOf(probe: Probe, fromMs: number): Looks {
   return {
     firstMs: Math.max(fromMs, (probe.initialDelaySeconds ?? 0) * 1000),
     periodMs: (probe.periodSeconds ?? 10) * 1000,
@@ -35,7 +36,7 @@ function verdictMs({ firstMs, periodMs }: Looks, atMs: number, count: number): n
   return firstMs + (Math.max(0, Math.ceil((atMs - firstMs) / periodMs)) + count - 1) * periodMs;
 }
 
-export function probeTimes(container: Json, script: ResolvedScript): ProbeTimes {
+export function probeTimes(container: AnyContainer, script: ResolvedScript): ProbeTimes {
   const { startupProbe, readinessProbe, livenessProbe } = container;
   let startedMs = 0;
   let kill: ProbeTimes['kill'];
@@ -65,7 +66,7 @@ export function probeTimes(container: Json, script: ResolvedScript): ProbeTimes 
 }
 
 /** What a failed probe of this kind says of an application that does not answer. */
-export function probeFailure(probe: Json | undefined, podIp: string): string {
+export function probeFailure(probe: Probe | undefined, podIp: string): string {
   if (probe?.httpGet !== undefined) return 'HTTP probe failed with statuscode: 500';
   if (probe?.tcpSocket !== undefined) return `dial tcp ${podIp}:${probe.tcpSocket.port}: connect: connection refused`;
   if (probe?.grpc !== undefined) return 'service unhealthy (responded with "NOT_SERVING")';

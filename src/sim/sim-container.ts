@@ -4,7 +4,9 @@
  *
  * Two clocks: scripts run by the cluster's (`beganMs`), what is reported is the node's own, which may be off.
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { AnyContainer } from '#kubelet/containers.ts';
+import type * as api from '#api/core.v1.ts';
+import type { ContainerStateTerminated, Pod } from '#api/core.v1.ts';
 import type { ContainerState, ContainerStatus } from '#engine/engine.ts';
 import { labelContainerName, labelRestartCount, podLabels, runtimeName } from '#kubelet/names.ts';
 import { isSidecar } from '#kubelet/plan.ts';
@@ -35,8 +37,8 @@ export interface PodOfRuns {
   readonly machine: Machine;
   readonly uid: string;
   /** The newest version that the node has seen. */
-  readonly pod: KubeObject;
-  named(name: string): Json | undefined;
+  readonly pod: Pod;
+  named(name: string): AnyContainer | undefined;
   isInit(name: string): boolean;
   context(container: string): ContainerContext;
 }
@@ -54,7 +56,7 @@ interface Stopping {
 
 export interface NewContainer {
   id: string;
-  container: Json;
+  container: AnyContainer;
   restartCount: number;
   image: string;
   imageId: string;
@@ -65,7 +67,7 @@ export interface NewContainer {
 /** It is its own status: the engine hands it out as it is. */
 export class SimContainer implements ContainerStatus {
   readonly pod: PodOfRuns;
-  readonly container: Json;
+  readonly container: AnyContainer;
   readonly id: string;
   readonly name: string;
   readonly owner = 'kubelet';
@@ -259,8 +261,8 @@ export class SimContainer implements ContainerStatus {
 }
 
 /** Runs as a Pod's status tells them, newest first: what a copied node has of the Pod. */
-export function runsFromStatus(pod: PodOfRuns, status: Json): SimContainer[] {
-  const { image, imageID, restartCount, state, lastState, containerID = '' } = status;
+export function runsFromStatus(pod: PodOfRuns, status: api.ContainerStatus): SimContainer[] {
+  const { image, imageID, restartCount, state = {}, lastState = {}, containerID = '' } = status;
   const container = pod.named(status.name);
   if (container === undefined) return [];
   const isOwn = String(containerID).startsWith(`${runtimeName}://`);
@@ -271,7 +273,7 @@ export function runsFromStatus(pod: PodOfRuns, status: Json): SimContainer[] {
       container,
       restartCount: attempt,
       // Another runtime's names are not those of the specification.
-      image: isOwn ? image : container.image,
+      image: isOwn ? image : (container.image ?? ''),
       imageId: imageID,
       labels: { ...podLabels(pod.pod), [labelContainerName]: status.name, [labelRestartCount]: String(attempt) },
       createdAtMs: 0,
@@ -280,7 +282,7 @@ export function runsFromStatus(pod: PodOfRuns, status: Json): SimContainer[] {
     return made;
   };
   if (state.running !== undefined) {
-    const startedAtMs = Date.parse(state.running.startedAt);
+    const startedAtMs = Date.parse(state.running.startedAt ?? '');
     Object.assign(add(containerID, restartCount), {
       state: 'running',
       startedAtMs,
@@ -297,14 +299,17 @@ export function runsFromStatus(pod: PodOfRuns, status: Json): SimContainer[] {
   return runs;
 }
 
-function end(run: SimContainer, { exitCode, reason, message = '', startedAt, finishedAt }: Json): void {
+function end(
+  run: SimContainer,
+  { exitCode, reason, message = '', startedAt, finishedAt }: ContainerStateTerminated,
+): void {
   Object.assign(run, {
     state: 'exited',
     exitCode,
     isExitUnknown: reason === 'Unknown',
     oomKilled: reason === 'OOMKilled',
     message,
-    startedAtMs: Date.parse(startedAt) || 0,
-    finishedAtMs: Date.parse(finishedAt) || 0,
+    startedAtMs: Date.parse(startedAt ?? '') || 0,
+    finishedAtMs: Date.parse(finishedAt ?? '') || 0,
   });
 }

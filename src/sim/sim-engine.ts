@@ -5,8 +5,8 @@
  *
  * Images survive a power cut, as containers' records do; what ran is lost.
  */
+import type { Pod } from '#api/core.v1.ts';
 import { ApiError } from '#base/errors.ts';
-import type { KubeObject } from '#base/objects.ts';
 import type {
   ContainerSpec,
   ContainerStatus,
@@ -110,15 +110,15 @@ export class SimEngine implements KubeletEngine, ServedRuntime {
   // ---- Pods -----------------------------------------------------------------------------------------------------
 
   /** A version of a Pod that is bound to the node: scripts go by it. */
-  see(pod: KubeObject): void {
-    const held = this.pods.get(pod.metadata.uid!);
-    if (held === undefined) this.pods.set(pod.metadata.uid!, new SimPod(pod, this.#machine));
+  see(pod: Pod): void {
+    const held = this.pods.get(pod.metadata.uid);
+    if (held === undefined) this.pods.set(pod.metadata.uid, new SimPod(pod, this.#machine));
     else held.pod = pod;
   }
 
   /** Takes up what a Pod's status says of it: in a copied cluster. */
-  takeOver(pod: KubeObject): void {
-    if (this.pods.has(pod.metadata.uid!)) return;
+  takeOver(pod: Pod): void {
+    if (this.pods.has(pod.metadata.uid)) return;
     const held = new SimPod(pod, this.#machine);
     this.pods.set(held.uid, held);
     held.takeOver();
@@ -126,7 +126,7 @@ export class SimEngine implements KubeletEngine, ServedRuntime {
     const { podIP = '', hostIP, phase } = pod.status ?? {};
     const isOver = phase === 'Succeeded' || phase === 'Failed';
     if (podIP === '' || isOver || (podIP === hostIP && held.containers.length === 0)) return;
-    held.sandbox = this.#sandboxOf(pod.metadata.uid!, {}, podIP);
+    held.sandbox = this.#sandboxOf(pod.metadata.uid, {}, podIP);
     this.#ips.add(podIP);
   }
 
@@ -237,7 +237,7 @@ export class SimEngine implements KubeletEngine, ServedRuntime {
     const { clock, random, scripts } = this.#machine;
     const pod = this.#podOf(spec.labels);
     if (pod.sandbox?.ready === true) return pod.sandbox;
-    const { startAfter } = scripts.of(pod.context(pod.pod.spec.containers[0].name));
+    const { startAfter } = scripts.of(pod.context(pod.pod.spec.containers[0]?.name ?? ''));
     const delayMs =
       startAfter === undefined
         ? sandboxMsMin + Math.floor(random.float() * (sandboxMsMax - sandboxMsMin))

@@ -23,13 +23,13 @@ export function createSimFiles(engine: SimEngine, references: References): PodFi
       return noVolumes;
     },
     objectsFor(pod) {
-      const held = engine.pods.get(pod.metadata.uid!);
+      const held = engine.pods.get(pod.metadata.uid);
       const isAgain = held?.hasAsked === true;
       if (held !== undefined) held.hasAsked = true;
       return references.objects(isAgain);
     },
     async prepareContainer({ pod, container, restartCount }) {
-      const held = engine.pods.get(pod.metadata.uid!);
+      const held = engine.pods.get(pod.metadata.uid);
       if (held === undefined) return noFiles;
       const context = { ...held.context(container.name), attempt: restartCount };
       const { cannotCreate } = held.machine.scripts.of(context);
@@ -42,7 +42,7 @@ export function createSimFiles(engine: SimEngine, references: References): PodFi
     },
     diskUsage: async () => 0,
     async removePod({ metadata }) {
-      engine.forget(metadata.uid!);
+      engine.forget(metadata.uid);
     },
     podsWithFiles: async () => [...engine.pods.keys()],
     onChange() {},

@@ -2,8 +2,9 @@
  * The images of a simulated node, to its kubelet: as an engine's, and as where a container's image comes from. What is
  * on the node is `node-images.ts`; how long a pull takes, and that it fails, is the Pod's script.
  */
+import type { AnyContainer } from '#kubelet/containers.ts';
+import type { Pod } from '#api/core.v1.ts';
 import { ApiError } from '#base/errors.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
 import type { ImageConfig, ImageSummary } from '#engine/engine.ts';
 import type { ImageSource, KubeletEngine } from '#kubelet/doors.ts';
 import type { Clock, Random } from '#os/clock.ts';
@@ -63,22 +64,23 @@ export class SimImages implements ImageSource {
     return found;
   }
 
-  #script(pod: KubeObject, { name }: Json): PodScript {
+  #script(pod: Pod, { name }: AnyContainer): PodScript {
     const { clock, random, scripts, pods } = this.#of;
-    const attempt = pods().get(pod.metadata.uid!)?.nextAttempt(name) ?? 0;
+    const attempt = pods().get(pod.metadata.uid)?.nextAttempt(name) ?? 0;
     return scripts.of({ pod, container: name, attempt, nowMs: clock.now(), random });
   }
 
-  find(pod: KubeObject, container: Json): ImageSummary | undefined {
-    const problem = imageNameProblem(container.image);
+  find(pod: Pod, container: AnyContainer): ImageSummary | undefined {
+    const image = container.image ?? '';
+    const problem = imageNameProblem(image);
     if (problem !== undefined) throw new ApiError('BadRequest', problem);
-    if (!this.#of.images.isPresent(container.image, this.#of.clock.now())) return undefined;
-    return this.#script(pod, container).imagePullFails === true ? undefined : this.#summary(container.image);
+    if (!this.#of.images.isPresent(image, this.#of.clock.now())) return undefined;
+    return this.#script(pod, container).imagePullFails === true ? undefined : this.#summary(image);
   }
 
-  async pull(pod: KubeObject, container: Json, signal: AbortSignal): Promise<ImageSummary> {
+  async pull(pod: Pod, container: AnyContainer, signal: AbortSignal): Promise<ImageSummary> {
     const { images, clock, pullDelayMs, diskProblem } = this.#of;
-    const image: string = container.image;
+    const image = container.image ?? '';
     const { imagePullFails = false, pullAfter = 0 } = this.#script(pod, container);
     const isPresent = images.isPresent(image, clock.now());
     let tookMs = pullDelayMs() + (isPresent ? 0 : durationMs(pullAfter));
@@ -96,9 +98,9 @@ export class SimImages implements ImageSource {
     for (const { pod, containers } of this.#of.pods().values()) {
       const { phase } = pod.status ?? {};
       if (phase === 'Succeeded' || phase === 'Failed') continue;
-      for (const { image } of pod.spec.containers) needed.add(image);
-      for (const { image } of pod.spec.initContainers ?? []) needed.add(image);
-      for (const { image } of containers) needed.add(image);
+      for (const { image } of pod.spec.containers) needed.add(image ?? '');
+      for (const { image } of pod.spec.initContainers ?? []) needed.add(image ?? '');
+      for (const { image } of containers) needed.add(image ?? '');
     }
     return this.#of.images.names(this.#of.clock.now()).map((image) => ({
       ...this.#summary(image),

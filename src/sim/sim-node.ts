@@ -6,7 +6,8 @@
  * What the kubelet follows - its Pods, its own object - it is handed from the fleet's informers: a thousand nodes with
  * a watch each would cost more than all else. A node that is down or cut off is handed nothing, and catches up.
  */
-import type { KubeObject } from '#base/objects.ts';
+import type { Node, Pod, Service } from '#api/core.v1.ts';
+import { isOf, type KubeObject } from '#base/objects.ts';
 import { createEventRecorder, type EventRecorder } from '#client/events.ts';
 import type { InformerHandler } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
@@ -73,15 +74,15 @@ export interface SimNodeState {
 }
 
 const noPressure: Pressure = Object.freeze({ disk: false, memory: false, pid: false });
-const noServices = { synced: Promise.resolve(), list: (): KubeObject[] => [] };
+const noServices = { synced: Promise.resolve(), list: (): Service[] => [] };
 const dns = { clusterDns: '', clusterDomain: 'cluster.local', hostResolvConf: '' };
 
 /** One life of the kubelet's process. */
 interface KubeletLife {
   kubelet: Kubelet;
   recorder: EventRecorder | undefined;
-  pods: InformerHandler | undefined;
-  self: InformerHandler | undefined;
+  pods: InformerHandler<Pod> | undefined;
+  self: InformerHandler<Node> | undefined;
   look: (() => Promise<void>) | undefined;
   isDead: boolean;
 }
@@ -251,12 +252,12 @@ export class SimNode implements SimNodeState {
     return life.kubelet.ready;
   }
 
-  get #self(): KubeObject[] | undefined {
+  get #self(): Node[] | undefined {
     const self = this.#fleet.deps.informers.informer(kinds.Node).get(this.name);
     return self === undefined ? undefined : [self];
   }
 
-  #followed(list: () => KubeObject[], hold: (handler: InformerHandler) => void): Followed {
+  #followed<T extends KubeObject>(list: () => T[], hold: (handler: InformerHandler<T>) => void): Followed<T> {
     return {
       start: () => undefined,
       synced: Promise.resolve(),
@@ -269,8 +270,8 @@ export class SimNode implements SimNodeState {
     };
   }
 
-  #hand(handler: InformerHandler, object: KubeObject): void {
-    if (object.kind === 'Pod') this.engine.see(object);
+  #hand<T extends KubeObject>(handler: InformerHandler<T>, object: T): void {
+    if (isOf(kinds.Pod, object)) this.engine.see(object);
     handler.added?.(object);
   }
 
@@ -342,17 +343,17 @@ export class SimNode implements SimNodeState {
   // ---- what it is handed ------------------------------------------------------------------------------------------
 
   /** A version of the node's own object. */
-  seeSelf(node: KubeObject): void {
+  seeSelf(node: Node): void {
     if (this.#acts) this.#life?.self?.added?.(node);
   }
 
   /** A Pod of this node was added or changed. */
-  see(pod: KubeObject): void {
+  see(pod: Pod): void {
     const handler = this.#life?.pods;
     if (this.#acts && handler !== undefined) this.#hand(handler, pod);
   }
 
-  unsee(pod: KubeObject): void {
+  unsee(pod: Pod): void {
     if (this.#acts) this.#life?.pods?.deleted?.(pod, pod);
   }
 

@@ -1,5 +1,6 @@
 /** One Pod as the engine of a simulated node has it: its sandbox and the runs of its containers. */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { AnyContainer } from '#kubelet/containers.ts';
+import type { Pod } from '#api/core.v1.ts';
 import type { SandboxStatus } from '#engine/engine.ts';
 import type { ContainerContext } from './pod-script.ts';
 import { type Machine, type PodOfRuns, runsFromStatus, type SimContainer } from './sim-container.ts';
@@ -7,42 +8,42 @@ import { type Machine, type PodOfRuns, runsFromStatus, type SimContainer } from 
 export class SimPod implements PodOfRuns {
   readonly machine: Machine;
   /** The newest version that the node has seen. */
-  pod: KubeObject;
+  pod: Pod;
   sandbox: SandboxStatus | undefined;
   /** Its environment has been made once: what it is made of is asked for again the next time. */
   hasAsked = false;
   /** Newest first. */
   readonly containers: SimContainer[] = [];
 
-  constructor(pod: KubeObject, machine: Machine) {
+  constructor(pod: Pod, machine: Machine) {
     this.pod = pod;
     this.machine = machine;
   }
 
   get uid(): string {
-    return this.pod.metadata.uid!;
+    return this.pod.metadata.uid;
   }
 
   /** Takes up what the status says: a copied node begins so. */
   takeOver(): void {
     const { containerStatuses, initContainerStatuses, ephemeralContainerStatuses } = this.pod.status ?? {};
     for (const list of [initContainerStatuses, containerStatuses, ephemeralContainerStatuses])
-      for (const status of (list ?? []) as Json[]) this.containers.push(...runsFromStatus(this, status));
+      for (const status of list ?? []) this.containers.push(...runsFromStatus(this, status));
     for (const run of this.containers) if (run.isRunning) run.follow();
   }
 
-  *specs(): Generator<Json> {
+  *specs(): Generator<AnyContainer> {
     const { containers, initContainers, ephemeralContainers } = this.pod.spec;
     yield* containers;
     if (initContainers !== undefined) yield* initContainers;
     if (ephemeralContainers !== undefined) yield* ephemeralContainers;
   }
-  named(name: string): Json | undefined {
+  named(name: string): AnyContainer | undefined {
     for (const container of this.specs()) if (container.name === name) return container;
     return undefined;
   }
   isInit(name: string): boolean {
-    return (this.pod.spec.initContainers ?? []).some((container: Json) => container.name === name);
+    return (this.pod.spec.initContainers ?? []).some((container) => container.name === name);
   }
 
   /** The newest run of a container. */

@@ -3,7 +3,7 @@
  * that a probe costs a timer for each verdict and none for the looks between them. Hooks do nothing, but for sleep,
  * which is the kubelet's.
  */
-import type { Json } from '#base/objects.ts';
+import type { Probe } from '#api/core.v1.ts';
 import type { ActionResult, ActionTarget, ProbeKind, ProbeListener, Prober } from '#kubelet/doors.ts';
 import type { Clock } from '#os/clock.ts';
 import { probeFailure } from './probe-times.ts';
@@ -38,7 +38,7 @@ export class SimProber implements Prober {
     const { startedMs, readyMs, unreadyMs, kill } = times;
     const at = (what: string, ms: number, act: () => void): void =>
       timers.set(what, run.beganMs + ms - this.#clock.now(), act);
-    const fail = (probe: Json | undefined): void => {
+    const fail = (probe: Probe | undefined): void => {
       listener.failed(probeFailure(probe, target.podIp));
       listener.decided(false);
     };

@@ -11,7 +11,8 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { buffer, text } from 'node:stream/consumers';
-import type { KubeObject } from '#base/objects.ts';
+import type { Pod, PodSpec } from '#api/core.v1.ts';
+import type { Manifest } from '#api/manifest.ts';
 import { type Cluster, createCluster, type PodScript } from '#sim/testing.ts';
 import { type Output, run } from './machine.ts';
 
@@ -89,7 +90,7 @@ async function createBench(scripts: Record<string, PodScript>): Promise<Bench> {
   };
 }
 
-function pod(app: string, spec: Record<string, unknown> = {}): KubeObject {
+function pod(app: string, spec: Partial<PodSpec> = {}): Manifest<Pod> {
   return {
     apiVersion: 'v1',
     kind: 'Pod',

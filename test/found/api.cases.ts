@@ -201,4 +201,10 @@ export const cases: FoundCase[] = [
     file: 'src/schema/schema.test.ts',
     title: 'the columns of tables have upstream',
   },
+  {
+    id: 'B13',
+    behaviour: 'Views of RBAC and definitions follow the store: no listing under way overwrites what is newer',
+    file: 'src/apiserver/live-kind.test.ts',
+    title: 'a listing under way never replaces something newer',
+  },
 ];

@@ -234,4 +234,10 @@ export const cases: FoundCase[] = [
     file: 'src/build/build.root.test.ts',
     title: 'flags that need BuildKit are refused, not dropped',
   },
+  {
+    id: 'H13',
+    behaviour: 'docker build with buildx installed builds here',
+    file: 'src/build/grpc/services.test.ts',
+    title: 'files come from the session, the builder builds, and the client gets names and digests',
+  },
 ];

@@ -134,4 +134,29 @@ export const cases: FoundCase[] = [
     file: 'src/kubelet/container-spec.test.ts',
     title: 'a seccomp profile that is not there or leads out is refused, never replaced by the default',
   },
+  {
+    id: 'B5',
+    behaviour: 'A Pod that is deleted while its image is pulled or its hook runs is stopped at once',
+    file: 'src/sim/waits.test.ts',
+    title: 'a Pod that is deleted while its postStart hook runs stops within its grace period',
+  },
+  {
+    id: 'B8',
+    behaviour: 'Nodes report and evict under pressure of memory',
+    file: 'src/kubelet/node-pressure.test.ts',
+    title:
+      'memory: one Pod at once and one every ten seconds, those first that use more than they asked for, by priority',
+  },
+  {
+    id: 'B9',
+    behaviour: "A probe's own grace period counts, also in a simulation",
+    file: 'src/sim/pod-statuses.test.ts',
+    title: 'probes: the startup probe holds the others back, readiness comes and goes, liveness restarts',
+  },
+  {
+    id: 'B12',
+    behaviour: 'Node processes hold no keys of the cluster: their certificates come by requests and renew themselves',
+    file: 'src/platform/managed-certificate.test.ts',
+    title: 'a certificate is asked for by the bootstrap token, kept, and renewed by the node itself before it ends',
+  },
 ];

@@ -9,6 +9,7 @@ import assert from 'node:assert/strict';
 import { readFileSync, readdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { Pod } from '#api/core.v1.ts';
 import { mountVolumes } from '#kubelet/volumes.ts';
 import { typeOf } from '#schema/types.ts';
 import type { TypeNode } from '#schema/types.ts';
@@ -129,10 +130,10 @@ function actingWords(): Set<string> {
 
 test('volumes of other plugins are refused by name when the Pod is to start', async () => {
   for (const source of [...foreignVolumes(), 'csi', 'image']) {
-    const pod = {
+    const pod: Pod = {
       apiVersion: 'v1',
       kind: 'Pod',
-      metadata: { name: 'p', namespace: 'default', uid: 'u' },
+      metadata: { name: 'p', namespace: 'default', uid: 'u', resourceVersion: '1', creationTimestamp: '' },
       spec: { containers: [], volumes: [{ name: 'v', [source]: {} }] },
     };
     await assert.rejects(mountVolumes(pod, undefined as never), new RegExp(`no volume plugin matched name: ${source}`));

@@ -50,13 +50,6 @@ const longFunctions = new Set<string>([
   'src/controllers/hpa.ts async #scale',
   'src/controllers/job.ts export function planJob',
   'src/controllers/volume-binder.ts export function planClaim',
-  'src/docker/containers.ts export function containerRoutes',
-  'src/docker/create-request.ts function planMount',
-  'src/docker/system.ts async function showInfo',
-  'src/docker/update.ts export function updateContainer',
-  'src/engine/container-start.ts export async function startContainer',
-  'src/engine/create-engine.ts export async function createEngine',
-  'src/engine/runtime/oci-spec.ts function planMounts',
   'src/kubelet/plan.ts export function planPod',
 ]);
 

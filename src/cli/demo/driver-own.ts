@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs';
 import { loadAll } from 'js-yaml';
 import { WebSocket } from 'ws';
 import type { Deployment, StatefulSet } from '#api/apps.v1.ts';
-import type { Json, KindRef, KubeObject } from '#base/objects.ts';
+import type { KindRef, KubeObject } from '#base/objects.ts';
 import { messageOf } from '#base/thrown.ts';
 import { fieldOf, textOf } from '#base/unknown.ts';
 import type { Client } from '#client/client.ts';
@@ -53,7 +53,7 @@ function messageIn(text: string): string {
 }
 
 /** The answer as JSON; docker's own message when it refuses. */
-async function ask(socket: string, method: string, path: string, body?: unknown): Promise<Json> {
+async function ask<T = unknown>(socket: string, method: string, path: string, body?: unknown): Promise<T> {
   const answer = await call(
     socket,
     method,
@@ -63,7 +63,7 @@ async function ask(socket: string, method: string, path: string, body?: unknown)
   );
   const text = answer.body.toString('utf8');
   if (answer.status >= 400) throw new Error(messageIn(text));
-  return text === '' ? undefined : JSON.parse(text);
+  return JSON.parse(text === '' ? 'null' : text);
 }
 
 /** Progress streams report failure in a line, with status 200. */
@@ -125,7 +125,7 @@ export function ownDocker(socket: string, _clock: Clock): DockerDriver {
       checkProgress(answer.body.toString('utf8'));
     },
     async run(name, image, command, options) {
-      const create = (): Promise<Json> =>
+      const create = (): Promise<unknown> =>
         ask(socket, 'POST', `/containers/create?${query({ name })}`, {
           Image: image,
           Cmd: command,

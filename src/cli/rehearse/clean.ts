@@ -5,9 +5,9 @@
 import type { Job } from '#api/batch.v1.ts';
 import type { Node, Pod, Service } from '#api/core.v1.ts';
 import type { Manifest } from '#api/manifest.ts';
-import { isOf, type KubeObject } from '#base/objects.ts';
+import { isOf, type KubeObject, type OpenObject } from '#base/objects.ts';
 import { formatQuantity, parseQuantity, subtractQuantities } from '#base/quantity.ts';
-import { fieldOf } from '#base/unknown.ts';
+import { fieldOf, textOf } from '#base/unknown.ts';
 import { kinds } from '#client/kinds.ts';
 import type { RehearsalNode } from '#sim/rehearse/types.ts';
 
@@ -67,7 +67,8 @@ function isDone(object: KubeObject): boolean {
   );
 }
 
-function isOfTheServer({ kind, metadata, ...rest }: KubeObject): boolean {
+function isOfTheServer(object: KubeObject): boolean {
+  const { kind, metadata } = object;
   const name = metadata.name ?? '';
   if (madeByServer.has(kind)) return true;
   if (kind === 'ConfigMap')
@@ -79,7 +80,7 @@ function isOfTheServer({ kind, metadata, ...rest }: KubeObject): boolean {
   if (kind === 'PriorityClass') return name.startsWith('system-');
   if (kind === 'Secret')
     return ['kubernetes.io/service-account-token', 'helm.sh/release.v1', 'bootstrap.kubernetes.io/token'].includes(
-      rest['type'],
+      textOf(object, 'type') ?? '',
     );
   return /^(Cluster)?Role(Binding)?$/.test(kind);
 }
@@ -139,7 +140,7 @@ export function cleaned(object: KubeObject): { manifest: KubeObject } | { leftOu
     return {
       leftOut: `Pod ${namespace}/${name} is left out: it belongs to ${owner.kind} ${owner.name}, whose controller does not run here`,
     };
-  const { status: _status, ...rest } = structuredClone(object);
+  const { status: _status, ...rest }: OpenObject = { ...structuredClone(object) };
   cleanSpec(rest);
   if (object.kind === 'ServiceAccount') delete rest['secrets'];
   const kept = Object.entries(annotations ?? {}).filter(([key]) => !ownAnnotations.test(key));
@@ -204,7 +205,7 @@ export function nodeManifest({
   images,
   unschedulable,
   isDown,
-}: RehearsalNode): KubeObject {
+}: RehearsalNode): OpenObject {
   const amounts = {
     ...extended,
     ...(cpu === undefined ? {} : { cpu }),

@@ -4,7 +4,7 @@
  */
 import type { Pod } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
-import { apiVersionOf, isOf, type KindRef, type KubeList, type KubeObject } from '#base/objects.ts';
+import { apiVersionOf, isOf, type KindRef, type KubeList, type KubeObject, type OpenObject } from '#base/objects.ts';
 import { fieldOf } from '#base/unknown.ts';
 import type { Client } from '#client/client.ts';
 import { kindOf, kinds } from '#client/kinds.ts';
@@ -82,7 +82,7 @@ export async function readCluster(client: Client, origin: string): Promise<Manif
   return set;
 }
 
-const copiedSecret = (name: string, namespace: string): KubeObject => ({
+const copiedSecret = (name: string, namespace: string): OpenObject => ({
   apiVersion: 'v1',
   kind: 'Secret',
   metadata: { name, namespace },

@@ -206,7 +206,8 @@ interface OciMount {
   options: string[];
 }
 
-function planMounts(input: OciInput, privileged: boolean): OciMount[] {
+/** What every container has of the kernel, before its own mounts. */
+function planKernelMounts(input: OciInput, privileged: boolean): OciMount[] {
   const { spec } = input;
   const readOnlyKernel = privileged ? [] : ['ro'];
   const cgroup: OciMount = {
@@ -252,7 +253,7 @@ function planMounts(input: OciInput, privileged: boolean): OciMount[] {
           options: ['rbind', 'nosuid', 'noexec', 'nodev'],
         }
       : { destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: ['nosuid', 'noexec', 'nodev'] };
-  const base: OciMount[] = [
+  return [
     input.namespaces.pid === 'host'
       ? { destination: '/proc', type: 'bind', source: '/proc', options: ['rbind', 'nosuid', 'noexec', 'nodev'] }
       : { destination: '/proc', type: 'proc', source: 'proc', options: ['nosuid', 'noexec', 'nodev'] },
@@ -273,13 +274,16 @@ function planMounts(input: OciInput, privileged: boolean): OciMount[] {
     mqueue,
     ...(spec.ipcMode?.type === 'none' ? [] : [shm]),
   ];
+}
+
+function planMounts(input: OciInput, privileged: boolean): OciMount[] {
   const wanted = input.mounts.map((mount) => planMount(mount, input.canLockBelow));
   if (input.initPath !== undefined)
     wanted.push({ destination: '/sbin/docker-init', type: 'bind', source: input.initPath, options: ['bind', 'ro'] });
   const replaced = new Set(wanted.map((mount) => mount.destination));
   // A mount below another must come after it, whatever order the user gave.
   return [
-    ...base.filter((mount) => !replaced.has(mount.destination)),
+    ...planKernelMounts(input, privileged).filter((mount) => !replaced.has(mount.destination)),
     ...wanted.sort((a, b) => depth(a.destination) - depth(b.destination)),
   ];
 }

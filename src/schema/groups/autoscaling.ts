@@ -3,7 +3,7 @@ import type * as v1 from '#api/autoscaling.v1.ts';
 import type * as v2 from '#api/autoscaling.v2.ts';
 import type { Draft } from '#api/manifest.ts';
 import { scanJson } from '#base/json.ts';
-import type { KubeObject } from '#base/objects.ts';
+import type { KubeObject, OpenObject } from '#base/objects.ts';
 import { itemsOf } from '#base/unknown.ts';
 import { setDefault, setDefaultText } from '../defaults.ts';
 import { column, columns, defineKind, statusSubresource } from '../kind.ts';
@@ -139,7 +139,7 @@ function annotated(text: string | undefined): unknown {
 }
 
 /** Of what a client sent: any field may be missing, and the annotations may hold anything. */
-function fromV1(o: Draft<v1.HorizontalPodAutoscaler> & KubeObject): KubeObject {
+function fromV1(o: Draft<v1.HorizontalPodAutoscaler> & KubeObject): OpenObject {
   const { targetCPUUtilizationPercentage: cpu, ...spec } = o.spec ?? {};
   const {
     'autoscaling.alpha.kubernetes.io/metrics': rest,

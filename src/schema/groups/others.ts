@@ -38,7 +38,7 @@ import type {
   VolumeAttachment,
   VolumeAttributesClass,
 } from '#api/storage.v1.ts';
-import type { KubeObject } from '#base/objects.ts';
+import type { KubeObject, OpenObject } from '#base/objects.ts';
 import { setDefault, setDefaultText, defaultQuantities } from '../defaults.ts';
 import {
   ageColumn,
@@ -122,7 +122,7 @@ export const storageKinds: readonly KindRecord[] = [
     scoped: 'Cluster',
     shortNames: ['sc'],
     validate: validateStorageClass,
-    columns: columns(
+    columns: columns<StorageClass>(
       column('Provisioner', (o) => o.provisioner),
       column('ReclaimPolicy', (o) => o.reclaimPolicy),
       column('VolumeBindingMode', (o) => o.volumeBindingMode),
@@ -197,7 +197,7 @@ export const discoveryKinds: readonly KindRecord[] = [
 ];
 
 /** core/v1 Event ↔ events.k8s.io/v1 Event, which are one object under two names. */
-function eventFromCore(o: KubeObject): KubeObject {
+function eventFromCore(o: OpenObject): OpenObject {
   const { involvedObject, source, message, firstTimestamp, lastTimestamp, count, reportingComponent, ...rest } = o;
   return {
     ...rest,
@@ -214,7 +214,7 @@ function eventFromCore(o: KubeObject): KubeObject {
   };
 }
 
-function eventToCore(o: KubeObject): KubeObject {
+function eventToCore(o: OpenObject): OpenObject {
   const {
     regarding,
     note,
@@ -464,7 +464,7 @@ export const schedulingKinds: readonly KindRecord[] = [
     scoped: 'Cluster',
     shortNames: ['pc'],
     hasGeneration: true,
-    columns: columns(
+    columns: columns<PriorityClass>(
       column('Value', (o) => o.value ?? 0, { type: 'integer' }),
       column('Global-Default', (o) => o.globalDefault === true, { type: 'boolean' }),
       ageColumn,

@@ -205,8 +205,8 @@ export function jobs(): Workload {
       cluster.scripts.add({
         selector: 'app=job',
         script: ({ pod }) => ({
-          exitAfter: `${5 + (pod.metadata.uid!.charCodeAt(0) % 20)}s`,
-          exitCode: pod.metadata.uid!.charCodeAt(1) % 4 === 0 ? 1 : 0,
+          exitAfter: `${5 + (pod.metadata.uid.charCodeAt(0) % 20)}s`,
+          exitCode: pod.metadata.uid.charCodeAt(1) % 4 === 0 ? 1 : 0,
         }),
       });
       cluster.scripts.add({ selector: 'app=tick', script: { exitAfter: '3s' } });
