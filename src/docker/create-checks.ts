@@ -10,7 +10,7 @@ import { compilePattern } from '#base/pattern.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { ImageConfig } from '#engine/engine.ts';
 import { parseSignal } from '#engine/signals.ts';
-import type { HostConfigBody } from './create-body.ts';
+import type { EndpointBody, Given, HostConfigBody } from './create-body.ts';
 import { anyHost } from './host-facts.ts';
 import type { HostFacts } from './host-facts.ts';
 
@@ -36,7 +36,7 @@ export function checkHostConfig(host: HostConfigBody, facts: HostFacts = anyHost
   const runtime = String(host['Runtime'] ?? '');
   if (runtime !== '' && !runtimeNames.includes(runtime))
     throw new ApiError('BadRequest', `unknown or invalid runtime name: ${runtime}`);
-  const request = (host['DeviceRequests'] ?? [])[0] as { Driver?: string; Capabilities?: string[][] } | undefined;
+  const [request] = host.DeviceRequests ?? [];
   if (request !== undefined)
     throw new ApiError(
       'InternalError',
@@ -110,20 +110,14 @@ export function warnEndpoints(endpoints: Record<string, EndpointBody | null>, fa
     if ((addresses?.LinkLocalIPs ?? []).length > 0) bad('link-local addresses are not supported by this engine');
     const unknown = Object.keys(options ?? {})[0];
     if (unknown !== undefined) bad(`unknown driver option: ${unknown}`);
-    if (priority !== undefined && priority !== 0)
+    if ((priority ?? 0) !== 0)
       facts.warn(
         `network ${network}: gateway priorities are not supported. The first network with a way out is the gateway.`,
       );
   }
 }
 
-interface EndpointBody {
-  IPAMConfig?: { IPv6Address?: string; LinkLocalIPs?: string[] } | null;
-  DriverOpts?: Record<string, string> | null;
-  GwPriority?: number;
-}
-
-function checkLog(log: { Type?: string; Config?: Record<string, string> | null }, facts: HostFacts): void {
+function checkLog(log: Given<{ Type: string; Config: Record<string, string> }>, facts: HostFacts): void {
   const type = log.Type ?? '';
   if (!logDrivers.has(type))
     throw new ApiError(

@@ -9,9 +9,6 @@ import type { Resources, Security } from '#engine/engine.ts';
 import type { HostConfigBody } from './create-body.ts';
 import type { HostFacts } from './host-facts.ts';
 
-// oxlint-disable-next-line typescript/no-explicit-any -- docker's bodies are open
-type Body = any;
-
 const unsupported = (what: string): string => `Your kernel does not support ${what} or the cgroup is not mounted. `;
 
 function integerOf(host: HostConfigBody, key: string): number | undefined {
@@ -41,13 +38,13 @@ export function planResources(host: HostConfigBody, facts: HostFacts): Resources
       (number('Memory') === undefined ? undefined : Math.min(Number.MAX_SAFE_INTEGER, number('Memory')! * 2)),
     pidsMax: number('PidsLimit'),
     oomScoreAdj: number('OomScoreAdj'),
-    devices: ((host['Devices'] ?? []) as Body[]).map((device) => ({
+    devices: (host.Devices ?? []).map((device) => ({
       hostPath: device.PathOnHost,
       containerPath: device.PathInContainer || device.PathOnHost,
       permissions: checkPermissions(device.CgroupPermissions ?? ''),
     })),
-    deviceRules: ((host['DeviceCgroupRules'] ?? []) as string[]).map(parseDeviceRule),
-    ulimits: ((host['Ulimits'] ?? []) as Body[]).map((limit) => ({
+    deviceRules: (host.DeviceCgroupRules ?? []).map(parseDeviceRule),
+    ulimits: (host.Ulimits ?? []).map((limit) => ({
       name: limit.Name,
       soft: limit.Soft,
       hard: limit.Hard,
@@ -252,11 +249,11 @@ function parseDeviceRule(text: string): NonNullable<Resources['deviceRules']>[nu
 export function planSecurity(host: HostConfigBody, facts: HostFacts): Security {
   const out: Security = {
     privileged: host['Privileged'] === true,
-    capAdd: host['CapAdd'] ?? [],
-    capDrop: host['CapDrop'] ?? [],
+    capAdd: host.CapAdd ?? [],
+    capDrop: host.CapDrop ?? [],
     readOnlyRoot: host['ReadonlyRootfs'] === true,
   };
-  for (const option of (host['SecurityOpt'] ?? []) as string[]) {
+  for (const option of host.SecurityOpt ?? []) {
     const at = option.search(/[=:]/);
     const [key, value] = at < 0 ? [option, ''] : [option.slice(0, at), option.slice(at + 1)];
     const flag = (): boolean => {

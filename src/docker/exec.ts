@@ -11,6 +11,7 @@ import type { RunningExec } from '#engine/exec.ts';
 import type { DockerParts } from './context.ts';
 import { ownContainer } from './context.ts';
 import { parseDetachKeys, watchDetachKeys } from './detach.ts';
+import type { ExecBody } from './create-body.ts';
 import { framedWriter, plainWriter } from './multiplex.ts';
 import { queryNumber, reply } from './route.ts';
 import type { Route, RouteContext } from './route.ts';
@@ -63,8 +64,7 @@ export function execRoutes(parts: DockerParts): Route[] {
   ];
 }
 
-// oxlint-disable-next-line typescript/no-explicit-any -- docker's bodies are open
-function createExec(parts: DockerParts, notes: Map<string, ExecNote>, reference: string, body: any): ExecNote {
+function createExec(parts: DockerParts, notes: Map<string, ExecNote>, reference: string, body: unknown): ExecNote {
   checkShape(body, execShape, 'ExecOptions');
   const container = parts.engine.table.get(reference);
   if (container.record.spec.owner !== 'docker') ownContainer(parts, reference, 'exec in');
@@ -91,8 +91,7 @@ function createExec(parts: DockerParts, notes: Map<string, ExecNote>, reference:
 }
 
 /** What a request for a command says. */
-// oxlint-disable-next-line typescript/no-explicit-any -- docker's bodies are open
-export function execFromRequest(body: any): Pick<ExecNote, 'spec' | 'attach' | 'detachKeys' | 'size'> {
+export function execFromRequest(body: ExecBody): Pick<ExecNote, 'spec' | 'attach' | 'detachKeys' | 'size'> {
   const command = typeof body.Cmd === 'string' ? [body.Cmd] : ((body.Cmd ?? []) as string[]);
   return {
     attach: {
@@ -115,10 +114,9 @@ export function execFromRequest(body: any): Pick<ExecNote, 'spec' | 'attach' | '
 }
 
 /** `[height, width]`; zeros say nothing. */
-function sizeOf(size: [number, number] | null | undefined): { width: number; height: number } | undefined {
-  return size !== null && size !== undefined && size[0] > 0 && size[1] > 0
-    ? { width: size[1], height: size[0] }
-    : undefined;
+function sizeOf(size: number[] | null | undefined): { width: number; height: number } | undefined {
+  const [height = 0, width = 0] = size ?? [];
+  return height > 0 && width > 0 ? { width, height } : undefined;
 }
 
 function checkKeys(keys: string): string {

@@ -4,6 +4,7 @@ import type { NetworkRecord } from '#engine/networks.ts';
 import { assertRemovable, builtInNetworks } from '#engine/networks.ts';
 import { connectNetwork, disconnectNetwork } from '#engine/network-connect.ts';
 import type { DockerParts } from './context.ts';
+import type { NetworkBody } from './create-body.ts';
 import type { Container } from '#engine/container.ts';
 import { isoTime, ownContainer } from './context.ts';
 import { attachmentFrom } from './create-request.ts';
@@ -200,8 +201,7 @@ function showNetwork(parts: DockerParts, network: NetworkRecord, withContainers:
  * What only a swarm or another driver could do is refused. Subnets of version 6 without EnableIPv6 are left alone, as
  * docker leaves them.
  */
-// oxlint-disable-next-line typescript/no-explicit-any -- docker's bodies are open
-function checkWhole(body: any): void {
+function checkWhole(body: NetworkBody): void {
   const unsupported = (what: string): never => {
     throw new ApiError('InternalError', `${what} is not supported by this engine`, undefined, 501);
   };
@@ -218,23 +218,19 @@ function checkWhole(body: any): void {
       'NotFound',
       `could not find plugin ${driver} in v1 plugin registry: plugin "${driver}" not found`,
     );
-  const subnets = (body.IPAM?.Config ?? []).filter(
-    (config: { Subnet?: string }) => !(config.Subnet ?? '').includes(':'),
-  );
+  const subnets = (body.IPAM?.Config ?? []).filter((config) => !(config.Subnet ?? '').includes(':'));
   if (subnets.length > 1) throw new ApiError('Forbidden', "bridge driver doesn't support multiple subnets");
 }
 
-// oxlint-disable-next-line typescript/no-explicit-any -- docker's bodies are open
-async function createNetwork(parts: DockerParts, body: any): Promise<unknown> {
+async function createNetwork(parts: DockerParts, body: unknown): Promise<unknown> {
   checkShape(body, networkShape, 'CreateRequest');
   checkWhole(body);
-  const ipam =
-    (body.IPAM?.Config ?? []).find((config: { Subnet?: string }) => !(config.Subnet ?? '').includes(':')) ?? {};
+  const ipam = (body.IPAM?.Config ?? []).find((config) => !(config.Subnet ?? '').includes(':')) ?? {};
   const optional = <K extends string>(key: K, value: unknown): { [P in K]?: string } =>
     typeof value === 'string' && value !== '' ? ({ [key]: value } as { [P in K]?: string }) : {};
   const network = await parts.engine.networks.create({
     name: String(body.Name ?? ''),
-    driver: body.Driver === undefined || body.Driver === '' ? 'bridge' : body.Driver,
+    driver: body.Driver || 'bridge',
     enableIpv6: body.EnableIPv6 === true,
     internal: body.Internal === true,
     attachable: body.Attachable === true,

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { checkHealthTimes, checkHostConfig, mergeHealthCheck } from './create-checks.ts';
 import { anyHost } from './host-facts.ts';
+import type { HostConfigBody } from './create-body.ts';
 import { checkShape, createShape, networkShape } from './shapes.ts';
 
 const refuse = (body: unknown, pattern: RegExp): void =>
@@ -44,7 +45,7 @@ test("a request without a test of its own keeps the image's check and changes it
 });
 
 test('what this engine does not have is refused, not passed over', () => {
-  for (const [host, pattern] of [
+  const cases: [HostConfigBody, RegExp][] = [
     [{ LogConfig: { Type: 'syslog' } }, /no log driver named 'syslog'/],
     [{ LogConfig: { Type: 'json-file', Config: { foo: '1' } } }, /unknown log opt 'foo' for json-file log driver/],
     [{ Runtime: 'foo' }, /unknown or invalid runtime name: foo/],
@@ -53,7 +54,8 @@ test('what this engine does not have is refused, not passed over', () => {
       /could not select device driver "" with capabilities: \[\[gpu\]\]/,
     ],
     [{ NanoCpus: 1e15 }, /range of CPUs is from 0\.01 to/],
-  ] as const)
+  ];
+  for (const [host, pattern] of cases)
     assert.throws(() => checkHostConfig(host, { ...anyHost, processors: 2 }), pattern);
   checkHostConfig({
     LogConfig: { Type: 'json-file', Config: { 'max-size': '10m', 'max-file': '3' } },

@@ -4,6 +4,7 @@
  * are used.
  */
 import { ApiError } from '#base/errors.ts';
+import type { ConnectBody, CreateBody, ExecBody, HostConfigBody, NetworkBody, VolumeBody } from './create-body.ts';
 
 /** `string`, `int`, `bool`, `any`; `[…]` a list of that; `{…}` a map of that; `words` a string or a list of strings. */
 export type Shape =
@@ -16,9 +17,16 @@ export type Shape =
   | { map: Shape }
   | { fields: Record<string, Shape> };
 
+/** The shape of a whole body, and what passes it. */
+export interface BodyShape<T> {
+  fields: Record<string, Shape>;
+  /** For the compiler alone. */
+  body?: T;
+}
+
 const list = (of: Shape): Shape => ({ list: of });
 const map = (of: Shape): Shape => ({ map: of });
-const fields = (of: Record<string, Shape>): Shape => ({ fields: of });
+const fields = (of: Record<string, Shape>): { fields: Record<string, Shape> } => ({ fields: of });
 const each = (type: Shape, names: string): Record<string, Shape> =>
   Object.fromEntries(names.split(' ').map((name) => [name, type]));
 
@@ -101,21 +109,21 @@ const config: Record<string, Shape> = {
   StopTimeout: 'int',
   Healthcheck: health,
 };
-export const createShape = fields({
+export const createShape: BodyShape<CreateBody> = fields({
   ...config,
   HostConfig: host,
   NetworkingConfig: fields({ EndpointsConfig: map(endpoint) }),
 });
-export const commitShape = fields(config);
-export const updateShape = fields({ ...resources, RestartPolicy: restart });
-export const execShape = fields({
+export const commitShape: BodyShape<CreateBody> = fields(config);
+export const updateShape: BodyShape<HostConfigBody> = fields({ ...resources, RestartPolicy: restart });
+export const execShape: BodyShape<ExecBody> = fields({
   ...each('string', 'User DetachKeys WorkingDir'),
   ...each('bool', 'Privileged Tty AttachStdin AttachStdout AttachStderr Detach'),
   Env: list('string'),
   Cmd: 'words',
   ConsoleSize: list('int'),
 });
-export const networkShape = fields({
+export const networkShape: BodyShape<NetworkBody> = fields({
   ...each('string', 'Name Driver Scope'),
   ...each('bool', 'Internal Attachable Ingress EnableIPv4 EnableIPv6 ConfigOnly CheckDuplicate'),
   ConfigFrom: fields({ Network: 'string' }),
@@ -126,15 +134,19 @@ export const networkShape = fields({
     Config: list(fields({ ...each('string', 'Subnet IPRange Gateway'), AuxiliaryAddresses: map('string') })),
   }),
 });
-export const connectShape = fields({ Container: 'string', EndpointConfig: endpoint, Force: 'bool' });
-export const volumeShape = fields({
+export const connectShape: BodyShape<ConnectBody> = fields({
+  Container: 'string',
+  EndpointConfig: endpoint,
+  Force: 'bool',
+});
+export const volumeShape: BodyShape<VolumeBody> = fields({
   ...each('string', 'Name Driver'),
   ...each(map('string'), 'DriverOpts Labels'),
   ClusterVolumeSpec: map('any'),
 });
 
 /** `name`: of the whole body, as docker's error calls it. */
-export function checkShape(value: unknown, shape: Shape, name: string): void {
+export function checkShape<T>(value: unknown, shape: BodyShape<T>, name: string): asserts value is T {
   const wrong = misfit(value, shape, '');
   if (wrong !== undefined)
     throw new ApiError(

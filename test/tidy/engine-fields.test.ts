@@ -17,7 +17,7 @@ import { anyHost } from '#docker/host-facts.ts';
 import { exposedPorts } from '#docker/inspect.ts';
 import { logAttributes } from '#docker/log-attributes.ts';
 import { checkShape, createShape, execShape, updateShape, volumeShape } from '#docker/shapes.ts';
-import type { Shape } from '#docker/shapes.ts';
+import type { BodyShape, Shape } from '#docker/shapes.ts';
 import { updateContainer } from '#docker/update.ts';
 import { resolveReferences } from '#docker/containers.ts';
 import { volumeRoutes } from '#docker/volumes.ts';
@@ -132,7 +132,7 @@ async function planVolume(body: Body): Promise<unknown> {
   return wanted;
 }
 
-async function outcome(plan: (body: Body) => unknown, shape: Shape, body: Body): Promise<string> {
+async function outcome(plan: (body: Body) => unknown, shape: BodyShape<unknown>, body: Body): Promise<string> {
   checkShape(body, shape, 'Body');
   try {
     return JSON.stringify(await plan(body), (_key, value: unknown) => (value === undefined ? null : value));
@@ -145,7 +145,7 @@ async function outcome(plan: (body: Body) => unknown, shape: Shape, body: Body):
 async function silent(
   kind: string,
   fields: Fields,
-  shape: Shape,
+  shape: BodyShape<unknown>,
   plan: (body: Body) => unknown,
   base: (path: string) => Body,
 ): Promise<string[]> {
