@@ -63,7 +63,7 @@ export function checkHostConfig(host: HostConfigBody, facts: HostFacts = anyHost
 
 /** Words that become lines of the container's hosts and resolv.conf. */
 function checkNames(host: HostConfigBody): void {
-  for (const entry of (host['ExtraHosts'] ?? []) as string[]) {
+  for (const entry of host['ExtraHosts'] ?? []) {
     const at = entry.search(/[:=]/);
     if (at <= 0 || at === entry.length - 1 || /\s/.test(entry))
       throw new ApiError('BadRequest', `bad format for add-host: ${JSON.stringify(entry)}`);
@@ -71,7 +71,7 @@ function checkNames(host: HostConfigBody): void {
     if (address !== 'host-gateway' && isIP(address) === 0)
       throw new ApiError('BadRequest', `invalid IP address in add-host: ${JSON.stringify(entry.slice(at + 1))}`);
   }
-  for (const address of (host['Dns'] ?? []) as string[])
+  for (const address of host['Dns'] ?? [])
     if (isIP(address) === 0) throw new ApiError('BadRequest', `bad nameserver address: ${JSON.stringify(address)}`);
   for (const key of ['DnsSearch', 'DnsOptions'])
     for (const word of (host[key] ?? []) as string[])

@@ -12,7 +12,7 @@ import type { HostFacts } from './host-facts.ts';
 const unsupported = (what: string): string => `Your kernel does not support ${what} or the cgroup is not mounted. `;
 
 function integerOf(host: HostConfigBody, key: string): number | undefined {
-  const value = host[key] as unknown;
+  const value = host[key];
   // What is beyond the integers that a double holds is beyond every machine, too.
   return typeof value === 'number' && value !== 0
     ? Math.min(Number.MAX_SAFE_INTEGER, Math.max(Number.MIN_SAFE_INTEGER, value))

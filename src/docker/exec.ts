@@ -68,7 +68,7 @@ function createExec(parts: DockerParts, notes: Map<string, ExecNote>, reference:
   checkShape(body, execShape, 'ExecOptions');
   const container = parts.engine.table.get(reference);
   if (container.record.spec.owner !== 'docker') ownContainer(parts, reference, 'exec in');
-  const command = typeof body.Cmd === 'string' ? [body.Cmd] : ((body.Cmd ?? []) as string[]);
+  const command = typeof body.Cmd === 'string' ? [body.Cmd] : (body.Cmd ?? []);
   if (command.length === 0) throw new ApiError('BadRequest', 'No exec command specified');
   if (container.record.state === 'paused')
     throw new ApiError('Conflict', `Container ${container.id} is paused, unpause the container before exec`);
@@ -92,7 +92,7 @@ function createExec(parts: DockerParts, notes: Map<string, ExecNote>, reference:
 
 /** What a request for a command says. */
 export function execFromRequest(body: ExecBody): Pick<ExecNote, 'spec' | 'attach' | 'detachKeys' | 'size'> {
-  const command = typeof body.Cmd === 'string' ? [body.Cmd] : ((body.Cmd ?? []) as string[]);
+  const command = typeof body.Cmd === 'string' ? [body.Cmd] : (body.Cmd ?? []);
   return {
     attach: {
       stdin: body.AttachStdin === true,
