@@ -25,7 +25,7 @@ interface Bench extends AsyncDisposable {
   ca: KeyPair;
   /** Who asked for each certificate. */
   askers: string[];
-  open(ca?: KeyPair): ManagedCertificate;
+  open(ca?: KeyPair, seconds?: number): ManagedCertificate;
 }
 
 async function bench(): Promise<Bench> {
@@ -45,7 +45,7 @@ async function bench(): Promise<Bench> {
     file: join(directory, 'a.pem'),
     ca,
     askers,
-    open(authority = ca) {
+    open(authority = ca, seconds) {
       const certificate: ManagedCertificate = new ManagedCertificate({
         file: join(directory, 'a.pem'),
         names,
@@ -59,6 +59,7 @@ async function bench(): Promise<Bench> {
         clock: cluster.clock,
         random: cluster.random,
         log: silentLogger,
+        ...(seconds === undefined ? {} : { seconds }),
       });
       opened.push(certificate);
       return certificate;
@@ -110,7 +111,7 @@ test('what another authority has signed, or what is over, is not held', async ()
 
 test('while nobody answers it is asked for again, and what is held goes on being used', async () => {
   await using b = await bench();
-  const certificate = b.open();
+  const certificate = b.open(b.ca, 86_400);
   void certificate.run();
   await b.cluster.runUntil(() => certificate.isHeld, { timeout: '1m' });
   const { certificatePem } = certificate.pair;
@@ -119,9 +120,9 @@ test('while nobody answers it is asked for again, and what is held goes on being
     { group: 'rbac.authorization.k8s.io', version: 'v1', resource: 'clusterrolebindings', kind: '', namespaced: false },
     'tiphys:node-autoapprove-renewal',
   );
-  await b.cluster.advance('340d');
+  await b.cluster.advance('23h');
   assert.equal(certificate.pair.certificatePem, certificatePem);
   await applyClusterDefaults(b.cluster.client, silentLogger);
-  await b.cluster.advance('1h');
+  await b.cluster.advance('50m');
   assert.notEqual(certificate.pair.certificatePem, certificatePem);
 });
