@@ -100,11 +100,11 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
   checkShape(body, createShape, 'CreateRequest');
   const { engine } = parts;
   const name = context.query.get('name')?.replace(/^\//, '') ?? '';
-  if (typeof body !== 'object' || body === null || body.Image === undefined || body.Image === '')
-    throw new ApiError('BadRequest', 'config cannot be empty in order to create a container');
-  const image = engine.images.find(body.Image);
-  if (image === undefined) throw new ApiError('NotFound', `No such image: ${withTag(body.Image)}`);
-  checkPlatform(context.query.get('platform'), String(body.Image), image.platform);
+  const reference = body?.Image ?? '';
+  if (reference === '') throw new ApiError('BadRequest', 'config cannot be empty in order to create a container');
+  const image = engine.images.find(reference);
+  if (image === undefined) throw new ApiError('NotFound', `No such image: ${withTag(reference)}`);
+  checkPlatform(context.query.get('platform'), reference, image.platform);
   const health = mergeHealthCheck(body.Healthcheck, image.config.healthcheck);
   checkHealthTimes(health);
   if (health !== undefined) body.Healthcheck = health;

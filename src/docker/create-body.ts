@@ -1,8 +1,4 @@
-/** The host part of a create request, as the API has it: docker describes each field, and leaves it open. */
+/** The host part of a create request. */
+import type { BodyOf, hostShape } from './shapes.ts';
 
-// oxlint-disable-next-line typescript/no-explicit-any -- docker's bodies are open
-export type Body = any;
-
-export interface HostConfigBody {
-  [key: string]: Body;
-}
+export type HostConfigBody = BodyOf<typeof hostShape>;

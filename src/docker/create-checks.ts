@@ -11,6 +11,7 @@ import { messageOf } from '#base/thrown.ts';
 import type { ImageConfig } from '#engine/engine.ts';
 import { parseSignal } from '#engine/signals.ts';
 import type { HostConfigBody } from './create-body.ts';
+import type { BodyOf, endpointShape, healthShape } from './shapes.ts';
 import { anyHost } from './host-facts.ts';
 import type { HostFacts } from './host-facts.ts';
 
@@ -36,7 +37,7 @@ export function checkHostConfig(host: HostConfigBody, facts: HostFacts = anyHost
   const runtime = String(host['Runtime'] ?? '');
   if (runtime !== '' && !runtimeNames.includes(runtime))
     throw new ApiError('BadRequest', `unknown or invalid runtime name: ${runtime}`);
-  const request = (host['DeviceRequests'] ?? [])[0] as { Driver?: string; Capabilities?: string[][] } | undefined;
+  const request = (host['DeviceRequests'] ?? [])[0];
   if (request !== undefined)
     throw new ApiError(
       'InternalError',
@@ -45,8 +46,12 @@ export function checkHostConfig(host: HostConfigBody, facts: HostFacts = anyHost
   checkProcessors(host, facts);
   const uts = String(host['UTSMode'] ?? '');
   if (uts !== '' && uts !== 'host') throw new ApiError('BadRequest', `invalid UTS mode: ${uts}`);
-  const oneOf = (key: string, what: string, ...allowed: string[]): void => {
-    const value = String(host[key] ?? '');
+  const oneOf = (
+    key: 'UsernsMode' | 'CgroupnsMode' | 'Isolation' | 'Cgroup',
+    what: string,
+    ...allowed: string[]
+  ): void => {
+    const value = host[key] ?? '';
     if (value !== '' && !allowed.includes(value)) throw new ApiError('BadRequest', `invalid ${what}: ${value}`);
   };
   oneOf('UsernsMode', 'user namespace mode', 'host');
@@ -63,7 +68,7 @@ export function checkHostConfig(host: HostConfigBody, facts: HostFacts = anyHost
 
 /** Words that become lines of the container's hosts and resolv.conf. */
 function checkNames(host: HostConfigBody): void {
-  for (const entry of (host['ExtraHosts'] ?? []) as string[]) {
+  for (const entry of host['ExtraHosts'] ?? []) {
     const at = entry.search(/[:=]/);
     if (at <= 0 || at === entry.length - 1 || /\s/.test(entry))
       throw new ApiError('BadRequest', `bad format for add-host: ${JSON.stringify(entry)}`);
@@ -71,10 +76,10 @@ function checkNames(host: HostConfigBody): void {
     if (address !== 'host-gateway' && isIP(address) === 0)
       throw new ApiError('BadRequest', `invalid IP address in add-host: ${JSON.stringify(entry.slice(at + 1))}`);
   }
-  for (const address of (host['Dns'] ?? []) as string[])
+  for (const address of host['Dns'] ?? [])
     if (isIP(address) === 0) throw new ApiError('BadRequest', `bad nameserver address: ${JSON.stringify(address)}`);
-  for (const key of ['DnsSearch', 'DnsOptions'])
-    for (const word of (host[key] ?? []) as string[])
+  for (const key of ['DnsSearch', 'DnsOptions'] as const)
+    for (const word of host[key] ?? [])
       if (/[\s\0]/.test(word))
         throw new ApiError('BadRequest', `invalid ${key} ${JSON.stringify(word)}: it must be one word`);
   if (Object.hasOwn(host['Annotations'] ?? {}, ''))
@@ -84,9 +89,13 @@ function checkNames(host: HostConfigBody): void {
 /** Of an update, whose body is the limits alone. */
 export function checkUpdate(body: HostConfigBody, facts: HostFacts): void {
   checkProcessors(body, facts);
-  for (const key of ['CgroupParent', 'DeviceRequests', 'Init'])
-    if (body[key] !== undefined && body[key] !== null && body[key] !== '' && (body[key] as unknown[]).length !== 0)
-      facts.warn(`${key} of a container that is there cannot be changed. It is discarded.`);
+  const asked = {
+    CgroupParent: (body['CgroupParent'] ?? '') !== '',
+    DeviceRequests: (body['DeviceRequests'] ?? []).length > 0,
+    Init: (body['Init'] ?? undefined) !== undefined,
+  };
+  for (const [key, isAsked] of Object.entries(asked))
+    if (isAsked) facts.warn(`${key} of a container that is there cannot be changed. It is discarded.`);
 }
 
 function checkProcessors(host: HostConfigBody, facts: HostFacts): void {
@@ -100,7 +109,7 @@ function checkProcessors(host: HostConfigBody, facts: HostFacts): void {
 }
 
 /** Settings of endpoints that this engine's networks do not have. */
-export function warnEndpoints(endpoints: Record<string, EndpointBody | null>, facts: HostFacts): void {
+export function warnEndpoints(endpoints: Record<string, BodyOf<typeof endpointShape> | null>, facts: HostFacts): void {
   for (const [network, endpoint] of Object.entries(endpoints)) {
     const { IPAMConfig: addresses, DriverOpts: options, GwPriority: priority } = endpoint ?? {};
     const bad = (reason: string): never => {
@@ -110,20 +119,14 @@ export function warnEndpoints(endpoints: Record<string, EndpointBody | null>, fa
     if ((addresses?.LinkLocalIPs ?? []).length > 0) bad('link-local addresses are not supported by this engine');
     const unknown = Object.keys(options ?? {})[0];
     if (unknown !== undefined) bad(`unknown driver option: ${unknown}`);
-    if (priority !== undefined && priority !== 0)
+    if ((priority ?? 0) !== 0)
       facts.warn(
         `network ${network}: gateway priorities are not supported. The first network with a way out is the gateway.`,
       );
   }
 }
 
-interface EndpointBody {
-  IPAMConfig?: { IPv6Address?: string; LinkLocalIPs?: string[] } | null;
-  DriverOpts?: Record<string, string> | null;
-  GwPriority?: number;
-}
-
-function checkLog(log: { Type?: string; Config?: Record<string, string> | null }, facts: HostFacts): void {
+function checkLog(log: { Type?: string | null; Config?: Record<string, string> | null }, facts: HostFacts): void {
   const type = log.Type ?? '';
   if (!logDrivers.has(type))
     throw new ApiError(
@@ -166,15 +169,14 @@ type HealthBody = NonNullable<ImageConfig['healthcheck']>;
  * The image's check, with what the request says in its place; a request without a test of its own only changes times.
  */
 export function mergeHealthCheck(
-  asked: HealthBody | null | undefined,
+  asked: BodyOf<typeof healthShape> | null | undefined,
   image: HealthBody | undefined,
 ): HealthBody | undefined {
   if (asked === undefined || asked === null) return image;
-  if ((asked.Test ?? []).length > 0 && image === undefined) return asked;
+  const said = Object.entries(asked).filter(([, value]) => value !== null);
+  if ((asked.Test ?? []).length > 0 && image === undefined) return Object.fromEntries(said);
   const given = Object.fromEntries(
-    Object.entries(asked).filter(
-      ([, value]) => value !== 0 && value !== null && !(Array.isArray(value) && value.length === 0),
-    ),
+    said.filter(([, value]) => value !== 0 && !(Array.isArray(value) && value.length === 0)),
   );
   return { ...image, ...given };
 }

@@ -3,18 +3,21 @@ import { ApiError } from '#base/errors.ts';
 import type { Mount } from '#engine/engine.ts';
 import { mergeTmpfsOptions } from '#engine/tmpfs-options.ts';
 import { statIfExists } from '#os/files.ts';
-import type { Body, HostConfigBody } from './create-body.ts';
+import type { HostConfigBody } from './create-body.ts';
+import type { BodyOf, mountShape } from './shapes.ts';
+
+type MountBody = BodyOf<typeof mountShape>;
 
 export function planMounts(host: HostConfigBody, declared: Record<string, unknown>): Mount[] {
   const out: Mount[] = [];
   const driver = String(host['VolumeDriver'] ?? '');
-  for (const bind of (host['Binds'] ?? []) as string[]) {
+  for (const bind of host['Binds'] ?? []) {
     const mount = parseBind(bind);
     out.push(mount.type === 'volume' && driver !== '' ? { ...mount, volume: { driver } } : mount);
   }
-  for (const mount of (host['Mounts'] ?? []) as Body[]) out.push(planMount(mount));
-  for (const [target, options] of Object.entries((host['Tmpfs'] ?? {}) as Record<string, string>))
-    out.push(parseTmpfs(target, options));
+  const mounts: MountBody[] = host['Mounts'] ?? [];
+  for (const mount of mounts) out.push(planMount(mount));
+  for (const [target, options] of Object.entries(host['Tmpfs'] ?? {})) out.push(parseTmpfs(target, options));
   const taken = new Set(out.map((mount) => mount.target));
   for (const target of Object.keys(declared))
     if (!taken.has(target))
@@ -98,21 +101,22 @@ function checkTarget(text: string, target: string): string {
 /** Refuses a mount with this reason. */
 type Fail = (reason: string) => never;
 
-function planBind(mount: Body, target: string, fail: Fail): Mount {
-  if (mount.Source === undefined || mount.Source === '') fail('field Source must not be empty');
-  if (!String(mount.Source).startsWith('/'))
-    fail(`invalid mount path: '${String(mount.Source)}' mount path must be absolute`);
+const propagations = ['private', 'rprivate', 'shared', 'rshared', 'slave', 'rslave'] as const;
+
+function planBind(mount: MountBody, target: string, fail: Fail): Mount {
+  const source = mount.Source ?? '';
+  if (source === '') fail('field Source must not be empty');
+  if (!source.startsWith('/')) fail(`invalid mount path: '${source}' mount path must be absolute`);
   const make = mount.BindOptions?.CreateMountpoint === true;
-  if (!make && statIfExists(mount.Source) === undefined)
-    fail(`bind source path does not exist: ${String(mount.Source)}`);
+  if (!make && statIfExists(source) === undefined) fail(`bind source path does not exist: ${source}`);
   const {
-    Propagation: propagation,
+    Propagation: asked,
     NonRecursive: nonRecursive,
     ReadOnlyNonRecursive: shallow,
     ReadOnlyForceRecursive: deep,
   } = mount.BindOptions ?? {};
-  if (propagation && !['private', 'rprivate', 'shared', 'rshared', 'slave', 'rslave'].includes(propagation))
-    fail(`invalid propagation mode: ${propagation}`);
+  const propagation = propagations.find((known) => known === asked);
+  if (asked && propagation === undefined) fail(`invalid propagation mode: ${asked}`);
   if ((shallow === true || deep === true) && mount.ReadOnly !== true)
     fail(`mount must be read-only to use ${shallow === true ? 'ReadOnlyNonRecursive' : 'ReadOnlyForceRecursive'}`);
   if (shallow === true && deep === true) fail('ReadOnlyForceRecursive conflicts with ReadOnlyNonRecursive');
@@ -120,7 +124,7 @@ function planBind(mount: Body, target: string, fail: Fail): Mount {
     fail('ReadOnlyForceRecursive requires BindOptions.Propagation to be rprivate');
   return {
     type: 'bind',
-    source: mount.Source,
+    source,
     target,
     readOnly: mount.ReadOnly === true,
     ...(make ? { makeSource: true } : {}),
@@ -135,14 +139,15 @@ function planBind(mount: Body, target: string, fail: Fail): Mount {
   };
 }
 
-function planTmpfs(mount: Body, target: string, fail: Fail): Mount {
-  if (mount.Source !== undefined && mount.Source !== '') fail('field Source must not be specified');
-  const { SizeBytes: size = 0, Mode: mode = 0, Options: options = [] } = mount.TmpfsOptions ?? {};
+function planTmpfs(mount: MountBody, target: string, fail: Fail): Mount {
+  if ((mount.Source ?? '') !== '') fail('field Source must not be specified');
+  const { SizeBytes, Mode, Options } = mount.TmpfsOptions ?? {};
+  const [size, mode, options] = [SizeBytes ?? 0, Mode ?? 0, Options ?? []];
   if (size < 0) fail('invalid tmpfs size');
   const words = [
     ...(size > 0 ? [`size=${size}`] : []),
-    ...(mode > 0 ? [`mode=${Number(mode).toString(8)}`] : []),
-    ...(options as string[][]).map((words) => words.join('=')),
+    ...(mode > 0 ? [`mode=${mode.toString(8)}`] : []),
+    ...options.map((words) => words.join('=')),
     ...(mount.ReadOnly === true ? ['ro'] : []),
   ];
   return {
@@ -154,15 +159,15 @@ function planTmpfs(mount: Body, target: string, fail: Fail): Mount {
   };
 }
 
-function planMount(mount: Body): Mount {
-  const type = String(mount.Type ?? 'volume');
-  const target = String(mount.Target ?? '');
+function planMount(mount: MountBody): Mount {
+  const type = mount.Type ?? 'volume';
+  const target = mount.Target ?? '';
   const fail: Fail = (reason) => {
     throw new ApiError('BadRequest', `invalid mount config for type "${type}": ${reason}`);
   };
   if (target === '') fail('field Target must not be empty');
   const own = { bind: 'BindOptions', volume: 'VolumeOptions', tmpfs: 'TmpfsOptions', image: 'ImageOptions' }[type];
-  for (const name of ['BindOptions', 'VolumeOptions', 'TmpfsOptions', 'ImageOptions'])
+  for (const name of ['BindOptions', 'VolumeOptions', 'TmpfsOptions', 'ImageOptions'] as const)
     if (name !== own && mount[name] !== undefined && mount[name] !== null) fail(`field ${name} must not be specified`);
   if (type === 'bind') return planBind(mount, target, fail);
   if (type === 'tmpfs') return planTmpfs(mount, target, fail);
@@ -174,18 +179,18 @@ function planMount(mount: Body): Mount {
       readOnly: mount.ReadOnly === true,
       populate: mount.VolumeOptions?.NoCopy !== true,
       ...planVolume(mount.VolumeOptions ?? {}),
-      ...(mount.VolumeOptions?.Subpath ? { subPath: checkSubPath(String(mount.VolumeOptions.Subpath), fail) } : {}),
+      ...(mount.VolumeOptions?.Subpath ? { subPath: checkSubPath(mount.VolumeOptions.Subpath, fail) } : {}),
     };
   return fail('mount type unknown');
 }
 
 /** What a volume is made with, where there is none of that name. */
-function planVolume(options: Body): Pick<Mount, 'volume'> {
+function planVolume(options: NonNullable<MountBody['VolumeOptions']>): Pick<Mount, 'volume'> {
   const { Labels: labels, DriverConfig: driver } = options;
   const out = {
-    ...(labels ? { labels: labels as Record<string, string> } : {}),
-    ...(driver?.Name ? { driver: String(driver.Name) } : {}),
-    ...(driver?.Options ? { options: driver.Options as Record<string, string> } : {}),
+    ...(labels ? { labels } : {}),
+    ...(driver?.Name ? { driver: driver.Name } : {}),
+    ...(driver?.Options ? { options: driver.Options } : {}),
   };
   return Object.keys(out).length === 0 ? {} : { volume: out };
 }

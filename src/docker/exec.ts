@@ -14,7 +14,7 @@ import { parseDetachKeys, watchDetachKeys } from './detach.ts';
 import { framedWriter, plainWriter } from './multiplex.ts';
 import { queryNumber, reply } from './route.ts';
 import type { Route, RouteContext } from './route.ts';
-import { checkShape, execShape } from './shapes.ts';
+import { type BodyOf, checkShape, execShape } from './shapes.ts';
 import { execKeepMs, execRecordsMax } from './server-limits.ts';
 
 interface ExecNote {
@@ -63,12 +63,11 @@ export function execRoutes(parts: DockerParts): Route[] {
   ];
 }
 
-// oxlint-disable-next-line typescript/no-explicit-any -- docker's bodies are open
-function createExec(parts: DockerParts, notes: Map<string, ExecNote>, reference: string, body: any): ExecNote {
+function createExec(parts: DockerParts, notes: Map<string, ExecNote>, reference: string, body: unknown): ExecNote {
   checkShape(body, execShape, 'ExecOptions');
   const container = parts.engine.table.get(reference);
   if (container.record.spec.owner !== 'docker') ownContainer(parts, reference, 'exec in');
-  const command = typeof body.Cmd === 'string' ? [body.Cmd] : ((body.Cmd ?? []) as string[]);
+  const command = typeof body.Cmd === 'string' ? [body.Cmd] : (body.Cmd ?? []);
   if (command.length === 0) throw new ApiError('BadRequest', 'No exec command specified');
   if (container.record.state === 'paused')
     throw new ApiError('Conflict', `Container ${container.id} is paused, unpause the container before exec`);
@@ -91,9 +90,10 @@ function createExec(parts: DockerParts, notes: Map<string, ExecNote>, reference:
 }
 
 /** What a request for a command says. */
-// oxlint-disable-next-line typescript/no-explicit-any -- docker's bodies are open
-export function execFromRequest(body: any): Pick<ExecNote, 'spec' | 'attach' | 'detachKeys' | 'size'> {
-  const command = typeof body.Cmd === 'string' ? [body.Cmd] : ((body.Cmd ?? []) as string[]);
+export function execFromRequest(
+  body: BodyOf<typeof execShape>,
+): Pick<ExecNote, 'spec' | 'attach' | 'detachKeys' | 'size'> {
+  const command = typeof body.Cmd === 'string' ? [body.Cmd] : (body.Cmd ?? []);
   return {
     attach: {
       stdin: body.AttachStdin === true,
@@ -115,10 +115,9 @@ export function execFromRequest(body: any): Pick<ExecNote, 'spec' | 'attach' | '
 }
 
 /** `[height, width]`; zeros say nothing. */
-function sizeOf(size: [number, number] | null | undefined): { width: number; height: number } | undefined {
-  return size !== null && size !== undefined && size[0] > 0 && size[1] > 0
-    ? { width: size[1], height: size[0] }
-    : undefined;
+function sizeOf(size: readonly number[] | null | undefined): { width: number; height: number } | undefined {
+  const [height = 0, width = 0] = size ?? [];
+  return height > 0 && width > 0 ? { width, height } : undefined;
 }
 
 function checkKeys(keys: string): string {

@@ -17,7 +17,7 @@ import {
   parseTime,
 } from './filters.ts';
 import { reply } from './route.ts';
-import { checkShape, connectShape, networkShape } from './shapes.ts';
+import { type BodyOf, checkShape, connectShape, networkShape } from './shapes.ts';
 import type { Filters, Route } from './route.ts';
 
 const listFilters = ['dangling', 'driver', 'id', 'label', 'name', 'scope', 'type'];
@@ -200,8 +200,7 @@ function showNetwork(parts: DockerParts, network: NetworkRecord, withContainers:
  * What only a swarm or another driver could do is refused. Subnets of version 6 without EnableIPv6 are left alone, as
  * docker leaves them.
  */
-// oxlint-disable-next-line typescript/no-explicit-any -- docker's bodies are open
-function checkWhole(body: any): void {
+function checkWhole(body: BodyOf<typeof networkShape>): void {
   const unsupported = (what: string): never => {
     throw new ApiError('InternalError', `${what} is not supported by this engine`, undefined, 501);
   };
@@ -218,23 +217,19 @@ function checkWhole(body: any): void {
       'NotFound',
       `could not find plugin ${driver} in v1 plugin registry: plugin "${driver}" not found`,
     );
-  const subnets = (body.IPAM?.Config ?? []).filter(
-    (config: { Subnet?: string }) => !(config.Subnet ?? '').includes(':'),
-  );
+  const subnets = (body.IPAM?.Config ?? []).filter((config) => !(config.Subnet ?? '').includes(':'));
   if (subnets.length > 1) throw new ApiError('Forbidden', "bridge driver doesn't support multiple subnets");
 }
 
-// oxlint-disable-next-line typescript/no-explicit-any -- docker's bodies are open
-async function createNetwork(parts: DockerParts, body: any): Promise<unknown> {
+async function createNetwork(parts: DockerParts, body: unknown): Promise<unknown> {
   checkShape(body, networkShape, 'CreateRequest');
   checkWhole(body);
-  const ipam =
-    (body.IPAM?.Config ?? []).find((config: { Subnet?: string }) => !(config.Subnet ?? '').includes(':')) ?? {};
+  const ipam = (body.IPAM?.Config ?? []).find((config) => !(config.Subnet ?? '').includes(':')) ?? {};
   const optional = <K extends string>(key: K, value: unknown): { [P in K]?: string } =>
     typeof value === 'string' && value !== '' ? ({ [key]: value } as { [P in K]?: string }) : {};
   const network = await parts.engine.networks.create({
     name: String(body.Name ?? ''),
-    driver: body.Driver === undefined || body.Driver === '' ? 'bridge' : body.Driver,
+    driver: (body.Driver ?? '') || 'bridge',
     enableIpv6: body.EnableIPv6 === true,
     internal: body.Internal === true,
     attachable: body.Attachable === true,

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { mergeHealthCheck } from './create-checks.ts';
 import { parsePort, specFromRequest } from './create-request.ts';
 import { checkFilterValues, isFlagWord, matchesLabels, parseFilters, parseTime, parseTimeNs } from './filters.ts';
 import { humanDuration } from './inspect.ts';
@@ -19,6 +20,31 @@ test('a bind makes its missing directory, a name is a volume', () => {
       { type: 'volume', source: '', target: '/only', readOnly: false },
     ],
   );
+});
+
+test('null says nothing', () => {
+  const { mounts, cgroupParent, restartPolicy, pidMode, ipcMode } = make({
+    Mounts: [
+      { Type: 'tmpfs', Target: '/t', Source: null, TmpfsOptions: { SizeBytes: null, Mode: null, Options: null } },
+      { Type: null, Target: '/v', Source: null, VolumeOptions: { DriverConfig: null, Labels: null, Subpath: null } },
+    ],
+    RestartPolicy: { Name: null, MaximumRetryCount: null },
+    CgroupParent: null,
+    PidMode: null,
+    IpcMode: null,
+    CpusetCpus: null,
+  });
+  assert.deepEqual(
+    mounts.map(({ type, source }) => [type, source]),
+    [
+      ['tmpfs', ''],
+      ['volume', ''],
+    ],
+  );
+  assert.deepEqual(restartPolicy, { name: 'no', maximumRetryCount: 0 });
+  assert.deepEqual([cgroupParent, pidMode, ipcMode], [undefined, undefined, undefined]);
+  const health = mergeHealthCheck({ Test: ['CMD', 'true'], Interval: null, Retries: 0 }, undefined);
+  assert.deepEqual(health, { Test: ['CMD', 'true'], Retries: 0 });
 });
 
 test('a bind onto the root is refused', () => {

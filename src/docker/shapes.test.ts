@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { checkHealthTimes, checkHostConfig, mergeHealthCheck } from './create-checks.ts';
 import { anyHost } from './host-facts.ts';
+import type { HostConfigBody } from './create-body.ts';
 import { checkShape, createShape, networkShape } from './shapes.ts';
 
 const refuse = (body: unknown, pattern: RegExp): void =>
@@ -53,7 +54,7 @@ test('what this engine does not have is refused, not passed over', () => {
       /could not select device driver "" with capabilities: \[\[gpu\]\]/,
     ],
     [{ NanoCpus: 1e15 }, /range of CPUs is from 0\.01 to/],
-  ] as const)
+  ] satisfies [HostConfigBody, RegExp][])
     assert.throws(() => checkHostConfig(host, { ...anyHost, processors: 2 }), pattern);
   checkHostConfig({
     LogConfig: { Type: 'json-file', Config: { 'max-size': '10m', 'max-file': '3' } },

@@ -40,13 +40,15 @@ const askedFields = [
   'CpuQuota',
   'CpuPeriod',
   'BlkioWeight',
-];
+] as const;
 
 function keepAsked(record: ContainerRecord, body: HostConfigBody): void {
   const asked = record.spec.request?.['HostConfig'] as Record<string, unknown> | undefined;
   if (asked === undefined) return;
-  for (const key of askedFields)
-    if (body[key] !== undefined && body[key] !== 0 && body[key] !== '') asked[key] = body[key];
+  for (const key of askedFields) {
+    const value = body[key] ?? '';
+    if (value !== 0 && value !== '') asked[key] = value;
+  }
 }
 
 /** What changes of the limits, and what they are then; what cannot be changed is warned of and left. */

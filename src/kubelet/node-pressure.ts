@@ -1,8 +1,8 @@
 /**
  * What a node does when it runs short of memory, disk, inodes or processes: its conditions say so at once, and until
  * there is enough again one Pod is evicted every 10 s. For disk, dead containers and unused images go first, and a Pod
- * only if that was not enough by the next look. A condition for which Pods were evicted holds for 5 minutes after the last
- * sign of it, so that they do not come back to be evicted again; another one for a moment.
+ * only if that was not enough by the next look. A condition for which Pods were evicted holds for 5 minutes after the
+ * last sign of it, so that they do not come back to be evicted again; another one for a moment.
  *
  * It looks when it is told to (`look`), and every 10 s while a condition holds. Memory is what the kernel calls
  * available, so that caches count as free; a file system is measured as it is, and one that images share with Pods is
