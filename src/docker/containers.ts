@@ -100,7 +100,7 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
   checkShape(body, createShape, 'CreateRequest');
   const { engine } = parts;
   const name = context.query.get('name')?.replace(/^\//, '') ?? '';
-  const reference = body?.Image ?? '';
+  const reference = body.Image ?? '';
   if (reference === '') throw new ApiError('BadRequest', 'config cannot be empty in order to create a container');
   const image = engine.images.find(reference);
   if (image === undefined) throw new ApiError('NotFound', `No such image: ${withTag(reference)}`);

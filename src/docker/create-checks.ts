@@ -10,8 +10,7 @@ import { compilePattern } from '#base/pattern.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { ImageConfig } from '#engine/engine.ts';
 import { parseSignal } from '#engine/signals.ts';
-import type { HostConfigBody } from './create-body.ts';
-import type { BodyOf, endpointShape, healthShape } from './shapes.ts';
+import type { EndpointBody, Given, HostConfigBody } from './create-body.ts';
 import { anyHost } from './host-facts.ts';
 import type { HostFacts } from './host-facts.ts';
 
@@ -37,7 +36,7 @@ export function checkHostConfig(host: HostConfigBody, facts: HostFacts = anyHost
   const runtime = String(host['Runtime'] ?? '');
   if (runtime !== '' && !runtimeNames.includes(runtime))
     throw new ApiError('BadRequest', `unknown or invalid runtime name: ${runtime}`);
-  const request = (host['DeviceRequests'] ?? [])[0];
+  const [request] = host.DeviceRequests ?? [];
   if (request !== undefined)
     throw new ApiError(
       'InternalError',
@@ -46,12 +45,8 @@ export function checkHostConfig(host: HostConfigBody, facts: HostFacts = anyHost
   checkProcessors(host, facts);
   const uts = String(host['UTSMode'] ?? '');
   if (uts !== '' && uts !== 'host') throw new ApiError('BadRequest', `invalid UTS mode: ${uts}`);
-  const oneOf = (
-    key: 'UsernsMode' | 'CgroupnsMode' | 'Isolation' | 'Cgroup',
-    what: string,
-    ...allowed: string[]
-  ): void => {
-    const value = host[key] ?? '';
+  const oneOf = (key: string, what: string, ...allowed: string[]): void => {
+    const value = String(host[key] ?? '');
     if (value !== '' && !allowed.includes(value)) throw new ApiError('BadRequest', `invalid ${what}: ${value}`);
   };
   oneOf('UsernsMode', 'user namespace mode', 'host');
@@ -78,8 +73,8 @@ function checkNames(host: HostConfigBody): void {
   }
   for (const address of host['Dns'] ?? [])
     if (isIP(address) === 0) throw new ApiError('BadRequest', `bad nameserver address: ${JSON.stringify(address)}`);
-  for (const key of ['DnsSearch', 'DnsOptions'] as const)
-    for (const word of host[key] ?? [])
+  for (const key of ['DnsSearch', 'DnsOptions'])
+    for (const word of (host[key] ?? []) as string[])
       if (/[\s\0]/.test(word))
         throw new ApiError('BadRequest', `invalid ${key} ${JSON.stringify(word)}: it must be one word`);
   if (Object.hasOwn(host['Annotations'] ?? {}, ''))
@@ -89,13 +84,9 @@ function checkNames(host: HostConfigBody): void {
 /** Of an update, whose body is the limits alone. */
 export function checkUpdate(body: HostConfigBody, facts: HostFacts): void {
   checkProcessors(body, facts);
-  const asked = {
-    CgroupParent: (body['CgroupParent'] ?? '') !== '',
-    DeviceRequests: (body['DeviceRequests'] ?? []).length > 0,
-    Init: (body['Init'] ?? undefined) !== undefined,
-  };
-  for (const [key, isAsked] of Object.entries(asked))
-    if (isAsked) facts.warn(`${key} of a container that is there cannot be changed. It is discarded.`);
+  for (const key of ['CgroupParent', 'DeviceRequests', 'Init'])
+    if (body[key] !== undefined && body[key] !== null && body[key] !== '' && (body[key] as unknown[]).length !== 0)
+      facts.warn(`${key} of a container that is there cannot be changed. It is discarded.`);
 }
 
 function checkProcessors(host: HostConfigBody, facts: HostFacts): void {
@@ -109,7 +100,7 @@ function checkProcessors(host: HostConfigBody, facts: HostFacts): void {
 }
 
 /** Settings of endpoints that this engine's networks do not have. */
-export function warnEndpoints(endpoints: Record<string, BodyOf<typeof endpointShape> | null>, facts: HostFacts): void {
+export function warnEndpoints(endpoints: Record<string, EndpointBody | null>, facts: HostFacts): void {
   for (const [network, endpoint] of Object.entries(endpoints)) {
     const { IPAMConfig: addresses, DriverOpts: options, GwPriority: priority } = endpoint ?? {};
     const bad = (reason: string): never => {
@@ -126,7 +117,7 @@ export function warnEndpoints(endpoints: Record<string, BodyOf<typeof endpointSh
   }
 }
 
-function checkLog(log: { Type?: string | null; Config?: Record<string, string> | null }, facts: HostFacts): void {
+function checkLog(log: Given<{ Type: string; Config: Record<string, string> }>, facts: HostFacts): void {
   const type = log.Type ?? '';
   if (!logDrivers.has(type))
     throw new ApiError(
@@ -169,7 +160,7 @@ type HealthBody = NonNullable<ImageConfig['healthcheck']>;
  * The image's check, with what the request says in its place; a request without a test of its own only changes times.
  */
 export function mergeHealthCheck(
-  asked: BodyOf<typeof healthShape> | null | undefined,
+  asked: Given<HealthBody> | null | undefined,
   image: HealthBody | undefined,
 ): HealthBody | undefined {
   if (asked === undefined || asked === null) return image;

@@ -3,21 +3,17 @@ import { ApiError } from '#base/errors.ts';
 import type { Mount } from '#engine/engine.ts';
 import { mergeTmpfsOptions } from '#engine/tmpfs-options.ts';
 import { statIfExists } from '#os/files.ts';
-import type { HostConfigBody } from './create-body.ts';
-import type { BodyOf, mountShape } from './shapes.ts';
-
-type MountBody = BodyOf<typeof mountShape>;
+import type { HostConfigBody, MountBody, VolumeOptionsBody } from './create-body.ts';
 
 export function planMounts(host: HostConfigBody, declared: Record<string, unknown>): Mount[] {
   const out: Mount[] = [];
   const driver = String(host['VolumeDriver'] ?? '');
-  for (const bind of host['Binds'] ?? []) {
+  for (const bind of host.Binds ?? []) {
     const mount = parseBind(bind);
     out.push(mount.type === 'volume' && driver !== '' ? { ...mount, volume: { driver } } : mount);
   }
-  const mounts: MountBody[] = host['Mounts'] ?? [];
-  for (const mount of mounts) out.push(planMount(mount));
-  for (const [target, options] of Object.entries(host['Tmpfs'] ?? {})) out.push(parseTmpfs(target, options));
+  for (const mount of host.Mounts ?? []) out.push(planMount(mount));
+  for (const [target, options] of Object.entries(host.Tmpfs ?? {})) out.push(parseTmpfs(target, options));
   const taken = new Set(out.map((mount) => mount.target));
   for (const target of Object.keys(declared))
     if (!taken.has(target))
@@ -101,8 +97,6 @@ function checkTarget(text: string, target: string): string {
 /** Refuses a mount with this reason. */
 type Fail = (reason: string) => never;
 
-const propagations = ['private', 'rprivate', 'shared', 'rshared', 'slave', 'rslave'] as const;
-
 function planBind(mount: MountBody, target: string, fail: Fail): Mount {
   const source = mount.Source ?? '';
   if (source === '') fail('field Source must not be empty');
@@ -110,13 +104,13 @@ function planBind(mount: MountBody, target: string, fail: Fail): Mount {
   const make = mount.BindOptions?.CreateMountpoint === true;
   if (!make && statIfExists(source) === undefined) fail(`bind source path does not exist: ${source}`);
   const {
-    Propagation: asked,
+    Propagation: propagation,
     NonRecursive: nonRecursive,
     ReadOnlyNonRecursive: shallow,
     ReadOnlyForceRecursive: deep,
   } = mount.BindOptions ?? {};
-  const propagation = propagations.find((known) => known === asked);
-  if (asked && propagation === undefined) fail(`invalid propagation mode: ${asked}`);
+  if (propagation && !['private', 'rprivate', 'shared', 'rshared', 'slave', 'rslave'].includes(propagation))
+    fail(`invalid propagation mode: ${propagation}`);
   if ((shallow === true || deep === true) && mount.ReadOnly !== true)
     fail(`mount must be read-only to use ${shallow === true ? 'ReadOnlyNonRecursive' : 'ReadOnlyForceRecursive'}`);
   if (shallow === true && deep === true) fail('ReadOnlyForceRecursive conflicts with ReadOnlyNonRecursive');
@@ -141,13 +135,13 @@ function planBind(mount: MountBody, target: string, fail: Fail): Mount {
 
 function planTmpfs(mount: MountBody, target: string, fail: Fail): Mount {
   if ((mount.Source ?? '') !== '') fail('field Source must not be specified');
-  const { SizeBytes, Mode, Options } = mount.TmpfsOptions ?? {};
-  const [size, mode, options] = [SizeBytes ?? 0, Mode ?? 0, Options ?? []];
+  const { SizeBytes, Mode, Options: options } = mount.TmpfsOptions ?? {};
+  const [size, mode] = [SizeBytes ?? 0, Mode ?? 0];
   if (size < 0) fail('invalid tmpfs size');
   const words = [
     ...(size > 0 ? [`size=${size}`] : []),
     ...(mode > 0 ? [`mode=${mode.toString(8)}`] : []),
-    ...options.map((words) => words.join('=')),
+    ...(options ?? []).map((words) => words.join('=')),
     ...(mount.ReadOnly === true ? ['ro'] : []),
   ];
   return {
@@ -160,8 +154,8 @@ function planTmpfs(mount: MountBody, target: string, fail: Fail): Mount {
 }
 
 function planMount(mount: MountBody): Mount {
-  const type = mount.Type ?? 'volume';
-  const target = mount.Target ?? '';
+  const type = String(mount.Type ?? 'volume');
+  const target = String(mount.Target ?? '');
   const fail: Fail = (reason) => {
     throw new ApiError('BadRequest', `invalid mount config for type "${type}": ${reason}`);
   };
@@ -179,17 +173,17 @@ function planMount(mount: MountBody): Mount {
       readOnly: mount.ReadOnly === true,
       populate: mount.VolumeOptions?.NoCopy !== true,
       ...planVolume(mount.VolumeOptions ?? {}),
-      ...(mount.VolumeOptions?.Subpath ? { subPath: checkSubPath(mount.VolumeOptions.Subpath, fail) } : {}),
+      ...(mount.VolumeOptions?.Subpath ? { subPath: checkSubPath(String(mount.VolumeOptions.Subpath), fail) } : {}),
     };
   return fail('mount type unknown');
 }
 
 /** What a volume is made with, where there is none of that name. */
-function planVolume(options: NonNullable<MountBody['VolumeOptions']>): Pick<Mount, 'volume'> {
+function planVolume(options: VolumeOptionsBody): Pick<Mount, 'volume'> {
   const { Labels: labels, DriverConfig: driver } = options;
   const out = {
     ...(labels ? { labels } : {}),
-    ...(driver?.Name ? { driver: driver.Name } : {}),
+    ...(driver?.Name ? { driver: String(driver.Name) } : {}),
     ...(driver?.Options ? { options: driver.Options } : {}),
   };
   return Object.keys(out).length === 0 ? {} : { volume: out };

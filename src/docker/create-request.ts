@@ -5,15 +5,12 @@
 import { isIP } from 'node:net';
 import { ApiError } from '#base/errors.ts';
 import type { ContainerSpec, NetworkAttachment, NetworkMode, PortBinding } from '#engine/engine.ts';
-import type { HostConfigBody } from './create-body.ts';
+import type { CreateBody, EndpointBody, Given, HostConfigBody } from './create-body.ts';
 import { checkHostConfig, checkStopSignal, warnEndpoints } from './create-checks.ts';
 import { planMounts } from './create-mounts.ts';
 import { planResources, planSecurity } from './create-resources.ts';
-import type { BodyOf, createShape, endpointShape } from './shapes.ts';
 import { anyHost } from './host-facts.ts';
 import type { HostFacts } from './host-facts.ts';
-
-type CreateBody = BodyOf<typeof createShape>;
 
 export function specFromRequest(
   body: CreateBody,
@@ -26,13 +23,11 @@ export function specFromRequest(
   warnEndpoints(body.NetworkingConfig?.EndpointsConfig ?? {}, facts);
   checkStopSignal(body.StopSignal);
   const network = planNetwork(host, body);
-  const timeout = body.StopTimeout ?? undefined;
-  const cgroupParent = host['CgroupParent'] ?? '';
-  const [links, annotations] = [host['Links'] ?? [], host['Annotations'] ?? {}];
+  const timeout = body.StopTimeout;
   return {
     name,
     owner: 'docker',
-    image: body.Image ?? '',
+    image: String(body.Image ?? ''),
     imageId,
     ...(listOf(body.Entrypoint) === undefined ? {} : { entrypoint: emptyEntrypoint(listOf(body.Entrypoint)!) }),
     ...(listOf(body.Cmd) === undefined ? {} : { command: listOf(body.Cmd)! }),
@@ -52,26 +47,26 @@ export function specFromRequest(
     network: network.mode,
     networks: network.attachments,
     ports: planPorts(host, body.ExposedPorts ?? {}),
-    ...pidMode(host['PidMode']),
-    ...ipcMode(host['IpcMode']),
+    ...pidMode(host['PidMode'] ?? ''),
+    ...ipcMode(host['IpcMode'] ?? ''),
     sysctls: host['Sysctls'] ?? {},
     ...text('stopSignal', body.StopSignal),
-    ...(timeout === undefined ? {} : { stopTimeoutSeconds: timeout }),
-    ...(cgroupParent === '' ? {} : { cgroupParent: planCgroupParent(cgroupParent) }),
+    ...(timeout === undefined || timeout === null ? {} : { stopTimeoutSeconds: timeout }),
+    ...(host.CgroupParent ? { cgroupParent: planCgroupParent(host.CgroupParent) } : {}),
     ...(host['LogConfig']?.Type === 'none' ? { logPath: 'none' } : {}),
     ...planLog(host['LogConfig']?.Type ?? '', host['LogConfig']?.Config ?? {}),
     restartPolicy: planRestart(host['RestartPolicy'] ?? {}, host['AutoRemove'] === true),
     autoRemove: host['AutoRemove'] === true,
     init: host['Init'] === true,
-    ...((host['ShmSize'] ?? 0) > 0 ? { shmSizeBytes: Number(host['ShmSize']) } : {}),
+    ...((host.ShmSize ?? 0) > 0 ? { shmSizeBytes: Number(host.ShmSize) } : {}),
     dns: { servers: host['Dns'] ?? [], search: host['DnsSearch'] ?? [], options: host['DnsOptions'] ?? [] },
     extraHosts: host['ExtraHosts'] ?? [],
     ...(host['CgroupnsMode'] === 'host' || host['CgroupnsMode'] === 'private'
       ? { cgroupNamespace: host['CgroupnsMode'] }
       : {}),
     ...(host['UTSMode'] === 'host' ? { hostUts: true } : {}),
-    ...(network.mode.type === 'networks' && links.length > 0 ? { links } : {}),
-    ...(Object.keys(annotations).length > 0 ? { annotations } : {}),
+    ...(network.mode.type === 'networks' && (host['Links'] ?? []).length > 0 ? { links: host['Links'] ?? [] } : {}),
+    ...(Object.keys(host['Annotations'] ?? {}).length > 0 ? { annotations: host['Annotations'] ?? {} } : {}),
     ...consoleSize(host['ConsoleSize']),
     request: body,
   };
@@ -132,10 +127,10 @@ function planLog(type: string, config: Record<string, string>): { logMaxBytes?: 
 }
 
 export function planRestart(
-  policy: { Name?: string | null; MaximumRetryCount?: number | null },
+  policy: Given<{ Name: string; MaximumRetryCount: number }>,
   autoRemove: boolean,
 ): NonNullable<ContainerSpec['restartPolicy']> {
-  const name = (policy.Name ?? '') || 'no';
+  const name = policy.Name || 'no';
   if (!['no', 'always', 'unless-stopped', 'on-failure'].includes(name))
     throw new ApiError(
       'BadRequest',
@@ -150,23 +145,23 @@ export function planRestart(
   return { name: name as 'no', maximumRetryCount: count };
 }
 
-function pidMode(mode: string | null | undefined): { pidMode?: ContainerSpec['pidMode'] & object } {
+function pidMode(mode: string): { pidMode?: ContainerSpec['pidMode'] & object } {
   if (mode === 'host') return { pidMode: { type: 'host' } };
-  if (mode?.startsWith('container:') === true) return { pidMode: { type: 'container', containerId: mode.slice(10) } };
-  if (!['', 'private'].includes(mode ?? '')) throw new ApiError('BadRequest', `invalid PID mode: ${mode}`);
+  if (mode.startsWith('container:')) return { pidMode: { type: 'container', containerId: mode.slice(10) } };
+  if (mode !== '' && mode !== 'private') throw new ApiError('BadRequest', `invalid PID mode: ${mode}`);
   return {};
 }
 
-function ipcMode(mode: string | null | undefined): { ipcMode?: ContainerSpec['ipcMode'] & object } {
+function ipcMode(mode: string): { ipcMode?: ContainerSpec['ipcMode'] & object } {
   if (mode === 'host' || mode === 'shareable' || mode === 'none') return { ipcMode: { type: mode } };
-  if (mode?.startsWith('container:') === true) return { ipcMode: { type: 'container', containerId: mode.slice(10) } };
-  if (!['', 'private'].includes(mode ?? '')) throw new ApiError('BadRequest', `invalid IPC mode: ${mode}`);
+  if (mode.startsWith('container:')) return { ipcMode: { type: 'container', containerId: mode.slice(10) } };
+  if (!['', 'private'].includes(mode)) throw new ApiError('BadRequest', `invalid IPC mode: ${mode}`);
   return {};
 }
 
 function planNetwork(host: HostConfigBody, body: CreateBody): { mode: NetworkMode; attachments: NetworkAttachment[] } {
   const mode = String(host['NetworkMode'] ?? 'default');
-  const wanted: Record<string, BodyOf<typeof endpointShape> | null> = body.NetworkingConfig?.EndpointsConfig ?? {};
+  const wanted: Record<string, EndpointBody | null> = body.NetworkingConfig?.EndpointsConfig ?? {};
   if (body.NetworkDisabled === true) return { mode: { type: 'none' }, attachments: [] };
   if (mode === 'host') return { mode: { type: 'host' }, attachments: [] };
   if (mode === 'none') return { mode: { type: 'none' }, attachments: [] };
@@ -196,22 +191,17 @@ function planNetwork(host: HostConfigBody, body: CreateBody): { mode: NetworkMod
   };
 }
 
-export function attachmentFrom(
-  network: string,
-  endpoint: BodyOf<typeof endpointShape>,
-  mac?: string | null,
-): NetworkAttachment {
-  const ip = endpoint.IPAMConfig?.IPv4Address ?? '';
-  const address = endpoint.MacAddress ?? mac ?? '';
-  const links = endpoint.Links ?? [];
-  if (address !== '' && !/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(address))
+export function attachmentFrom(network: string, endpoint: EndpointBody, mac?: string | null): NetworkAttachment {
+  const ip = endpoint.IPAMConfig?.IPv4Address ?? undefined;
+  const address = endpoint.MacAddress ?? mac ?? undefined;
+  if (address !== undefined && address !== '' && !/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(address))
     throw new ApiError('BadRequest', `invalid MAC address: ${address}`);
   return {
     network,
     aliases: endpoint.Aliases ?? [],
-    ...(ip === '' ? {} : { ip }),
-    ...(address === '' ? {} : { mac: address.toLowerCase() }),
-    ...(links.length === 0 ? {} : { links }),
+    ...(ip === undefined || ip === '' ? {} : { ip }),
+    ...(address === undefined || address === '' ? {} : { mac: address.toLowerCase() }),
+    ...((endpoint.Links ?? []).length === 0 ? {} : { links: endpoint.Links ?? [] }),
   };
 }
 
@@ -232,14 +222,13 @@ export function parsePort(text: string): { port: number; end: number; protocol: 
 
 function planPorts(host: HostConfigBody, exposed: Record<string, unknown>): PortBinding[] {
   const out: PortBinding[] = [];
-  const bindings: Record<string, { HostIp?: string | null; HostPort?: string | null }[] | null> =
-    host['PortBindings'] ?? {};
+  const bindings = host.PortBindings ?? {};
   for (const [key, list] of Object.entries(bindings)) {
     const { port, end, protocol } = parsePort(key);
     // Clients take ranges apart.
     if (end !== port || port === 0) throw new ApiError('BadRequest', `invalid port specification: "${key}"`);
     for (const binding of list === null || list.length === 0 ? [{}] : list) {
-      const range = parsePort((binding.HostPort ?? '') || '0');
+      const range = parsePort(binding.HostPort || '0');
       const hostIp = binding.HostIp ?? '';
       if (hostIp !== '' && isIP(hostIp) === 0)
         throw new ApiError(

@@ -6,14 +6,13 @@ import { ApiError } from '#base/errors.ts';
 import { statIfExists } from '#os/files.ts';
 import { deviceParts } from '#os/special-files.ts';
 import type { Resources, Security } from '#engine/engine.ts';
-import { fieldOf } from '#base/unknown.ts';
 import type { HostConfigBody } from './create-body.ts';
 import type { HostFacts } from './host-facts.ts';
 
 const unsupported = (what: string): string => `Your kernel does not support ${what} or the cgroup is not mounted. `;
 
 function integerOf(host: HostConfigBody, key: string): number | undefined {
-  const value = fieldOf(host, key);
+  const value = host[key];
   // What is beyond the integers that a double holds is beyond every machine, too.
   return typeof value === 'number' && value !== 0
     ? Math.min(Number.MAX_SAFE_INTEGER, Math.max(Number.MIN_SAFE_INTEGER, value))
@@ -39,13 +38,13 @@ export function planResources(host: HostConfigBody, facts: HostFacts): Resources
       (number('Memory') === undefined ? undefined : Math.min(Number.MAX_SAFE_INTEGER, number('Memory')! * 2)),
     pidsMax: number('PidsLimit'),
     oomScoreAdj: number('OomScoreAdj'),
-    devices: (host['Devices'] ?? []).map((device) => ({
+    devices: (host.Devices ?? []).map((device) => ({
       hostPath: device.PathOnHost,
       containerPath: device.PathInContainer || device.PathOnHost,
       permissions: checkPermissions(device.CgroupPermissions ?? ''),
     })),
-    deviceRules: (host['DeviceCgroupRules'] ?? []).map(parseDeviceRule),
-    ulimits: (host['Ulimits'] ?? []).map((limit) => ({
+    deviceRules: (host.DeviceCgroupRules ?? []).map(parseDeviceRule),
+    ulimits: (host.Ulimits ?? []).map((limit) => ({
       name: limit.Name,
       soft: limit.Soft,
       hard: limit.Hard,
@@ -80,7 +79,7 @@ function cpusetOf(
   kind: 'cpus' | 'mems',
   facts: HostFacts,
 ): string | undefined {
-  const asked: string = host[key] ?? '';
+  const asked = String(host[key] ?? '');
   if (asked === '') return undefined;
   const ranges = parseRanges(asked);
   if (ranges === undefined) throw new ApiError('BadRequest', `Invalid value ${asked.slice(0, 100)} for cpuset ${kind}`);
@@ -130,7 +129,7 @@ function warnLost(resources: Resources, facts: HostFacts): void {
 
 function planMemoryDetails(host: HostConfigBody, facts: HostFacts): Partial<Resources> {
   const out: Partial<Resources> = {};
-  const swappiness = host['MemorySwappiness'];
+  const swappiness = host['MemorySwappiness'] as number | null | undefined;
   if (swappiness !== undefined && swappiness !== null && swappiness !== -1) {
     if (swappiness < 0 || swappiness > 100)
       throw new ApiError('BadRequest', `invalid value: ${swappiness}, valid memory swappiness range is 0-100`);
@@ -177,18 +176,14 @@ function planBlockIo(host: HostConfigBody, facts: HostFacts): Resources['blockIo
   const weight = integerOf(host, 'BlkioWeight');
   const inRange = (value: number): boolean => value === 0 || (value >= weightRange.least && value <= weightRange.most);
   if (!inRange(weight ?? 0)) throw new ApiError('BadRequest', 'Range of blkio weight is from 10 to 1000');
-  const weights = (host['BlkioWeightDevice'] ?? []).map((device) => {
-    const weight = device.Weight ?? 0;
-    if (!inRange(weight)) throw new ApiError('BadRequest', 'Range of blkio weight is from 10 to 1000');
-    return { ...deviceOf(device.Path ?? ''), weight };
+  const weights = ((host['BlkioWeightDevice'] ?? []) as { Path: string; Weight: number }[]).map((device) => {
+    if (!inRange(device.Weight)) throw new ApiError('BadRequest', 'Range of blkio weight is from 10 to 1000');
+    return { ...deviceOf(device.Path), weight: device.Weight };
   });
-  const rates = (
-    key: `BlkioDevice${'Read' | 'Write'}${'Bps' | 'IOps'}`,
-  ): { major: number; minor: number; rate: number }[] =>
-    (host[key] ?? []).map((device) => {
-      const [path, rate] = [device.Path ?? '', device.Rate ?? 0];
-      if (rate < 0) throw new ApiError('BadRequest', `invalid rate for device ${path}: ${rate}`);
-      return { ...deviceOf(path), rate };
+  const rates = (key: string): { major: number; minor: number; rate: number }[] =>
+    ((host[key] ?? []) as { Path: string; Rate: number }[]).map((device) => {
+      if (device.Rate < 0) throw new ApiError('BadRequest', `invalid rate for device ${device.Path}: ${device.Rate}`);
+      return { ...deviceOf(device.Path), rate: device.Rate };
     });
   const out = {
     weight,
@@ -254,11 +249,11 @@ function parseDeviceRule(text: string): NonNullable<Resources['deviceRules']>[nu
 export function planSecurity(host: HostConfigBody, facts: HostFacts): Security {
   const out: Security = {
     privileged: host['Privileged'] === true,
-    capAdd: host['CapAdd'] ?? [],
-    capDrop: host['CapDrop'] ?? [],
+    capAdd: host.CapAdd ?? [],
+    capDrop: host.CapDrop ?? [],
     readOnlyRoot: host['ReadonlyRootfs'] === true,
   };
-  for (const option of host['SecurityOpt'] ?? []) {
+  for (const option of host.SecurityOpt ?? []) {
     const at = option.search(/[=:]/);
     const [key, value] = at < 0 ? [option, ''] : [option.slice(0, at), option.slice(at + 1)];
     const flag = (): boolean => {

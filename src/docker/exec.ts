@@ -11,10 +11,11 @@ import type { RunningExec } from '#engine/exec.ts';
 import type { DockerParts } from './context.ts';
 import { ownContainer } from './context.ts';
 import { parseDetachKeys, watchDetachKeys } from './detach.ts';
+import type { ExecBody } from './create-body.ts';
 import { framedWriter, plainWriter } from './multiplex.ts';
 import { queryNumber, reply } from './route.ts';
 import type { Route, RouteContext } from './route.ts';
-import { type BodyOf, checkShape, execShape } from './shapes.ts';
+import { checkShape, execShape } from './shapes.ts';
 import { execKeepMs, execRecordsMax } from './server-limits.ts';
 
 interface ExecNote {
@@ -90,9 +91,7 @@ function createExec(parts: DockerParts, notes: Map<string, ExecNote>, reference:
 }
 
 /** What a request for a command says. */
-export function execFromRequest(
-  body: BodyOf<typeof execShape>,
-): Pick<ExecNote, 'spec' | 'attach' | 'detachKeys' | 'size'> {
+export function execFromRequest(body: ExecBody): Pick<ExecNote, 'spec' | 'attach' | 'detachKeys' | 'size'> {
   const command = typeof body.Cmd === 'string' ? [body.Cmd] : (body.Cmd ?? []);
   return {
     attach: {
@@ -115,7 +114,7 @@ export function execFromRequest(
 }
 
 /** `[height, width]`; zeros say nothing. */
-function sizeOf(size: readonly number[] | null | undefined): { width: number; height: number } | undefined {
+function sizeOf(size: number[] | null | undefined): { width: number; height: number } | undefined {
   const [height = 0, width = 0] = size ?? [];
   return height > 0 && width > 0 ? { width, height } : undefined;
 }

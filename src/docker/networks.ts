@@ -4,6 +4,7 @@ import type { NetworkRecord } from '#engine/networks.ts';
 import { assertRemovable, builtInNetworks } from '#engine/networks.ts';
 import { connectNetwork, disconnectNetwork } from '#engine/network-connect.ts';
 import type { DockerParts } from './context.ts';
+import type { NetworkBody } from './create-body.ts';
 import type { Container } from '#engine/container.ts';
 import { isoTime, ownContainer } from './context.ts';
 import { attachmentFrom } from './create-request.ts';
@@ -17,7 +18,7 @@ import {
   parseTime,
 } from './filters.ts';
 import { reply } from './route.ts';
-import { type BodyOf, checkShape, connectShape, networkShape } from './shapes.ts';
+import { checkShape, connectShape, networkShape } from './shapes.ts';
 import type { Filters, Route } from './route.ts';
 
 const listFilters = ['dangling', 'driver', 'id', 'label', 'name', 'scope', 'type'];
@@ -200,7 +201,7 @@ function showNetwork(parts: DockerParts, network: NetworkRecord, withContainers:
  * What only a swarm or another driver could do is refused. Subnets of version 6 without EnableIPv6 are left alone, as
  * docker leaves them.
  */
-function checkWhole(body: BodyOf<typeof networkShape>): void {
+function checkWhole(body: NetworkBody): void {
   const unsupported = (what: string): never => {
     throw new ApiError('InternalError', `${what} is not supported by this engine`, undefined, 501);
   };
@@ -229,7 +230,7 @@ async function createNetwork(parts: DockerParts, body: unknown): Promise<unknown
     typeof value === 'string' && value !== '' ? ({ [key]: value } as { [P in K]?: string }) : {};
   const network = await parts.engine.networks.create({
     name: String(body.Name ?? ''),
-    driver: (body.Driver ?? '') || 'bridge',
+    driver: body.Driver || 'bridge',
     enableIpv6: body.EnableIPv6 === true,
     internal: body.Internal === true,
     attachable: body.Attachable === true,

@@ -195,3 +195,24 @@ test('a value that nothing can have is refused though there is nothing to compar
   checkFilterValues(filters, { driver: () => false });
   for (const word of ['1', '0', 'true', 'False', 't']) assert.ok(isFlagWord(word));
 });
+
+test('null is what is left out, as for docker', () => {
+  const nothing = Object.fromEntries(
+    ['Binds', 'Mounts', 'Tmpfs', 'Dns', 'PortBindings', 'RestartPolicy', 'PidMode', 'IpcMode', 'CgroupParent'].map(
+      (key) => [key, null],
+    ),
+  );
+  const made = make({ ...nothing, ShmSize: null, Devices: null }, { Env: null, Labels: null, StopTimeout: null });
+  assert.deepEqual({ ...made, request: undefined }, { ...make({}), request: undefined });
+  const mount = {
+    Type: 'tmpfs',
+    Target: '/t',
+    Source: null,
+    TmpfsOptions: { SizeBytes: null, Mode: null, Options: null },
+  };
+  assert.deepEqual(make({ Mounts: [mount] }).mounts, make({ Mounts: [{ Type: 'tmpfs', Target: '/t' }] }).mounts);
+  assert.throws(
+    () => make({ Mounts: [{ Type: 'bind', Target: '/t', Source: null }] }),
+    /field Source must not be empty/,
+  );
+});

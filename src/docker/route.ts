@@ -25,8 +25,7 @@ export interface RouteContext {
    * The request body as JSON, bounded (`jsonBodyBytesMax`); an ApiError BadRequest when it is malformed; `{}` when
    * empty.
    */
-  // oxlint-disable-next-line typescript/no-explicit-any -- docker's bodies are open
-  json(): Promise<any>;
+  json(): Promise<unknown>;
   /**
    * The raw connection, after `101 UPGRADED` (or 200 where the client did not ask). What the client sent after its body
    * is read from it.

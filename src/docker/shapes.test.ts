@@ -45,7 +45,7 @@ test("a request without a test of its own keeps the image's check and changes it
 });
 
 test('what this engine does not have is refused, not passed over', () => {
-  for (const [host, pattern] of [
+  const cases: [HostConfigBody, RegExp][] = [
     [{ LogConfig: { Type: 'syslog' } }, /no log driver named 'syslog'/],
     [{ LogConfig: { Type: 'json-file', Config: { foo: '1' } } }, /unknown log opt 'foo' for json-file log driver/],
     [{ Runtime: 'foo' }, /unknown or invalid runtime name: foo/],
@@ -54,7 +54,8 @@ test('what this engine does not have is refused, not passed over', () => {
       /could not select device driver "" with capabilities: \[\[gpu\]\]/,
     ],
     [{ NanoCpus: 1e15 }, /range of CPUs is from 0\.01 to/],
-  ] satisfies [HostConfigBody, RegExp][])
+  ];
+  for (const [host, pattern] of cases)
     assert.throws(() => checkHostConfig(host, { ...anyHost, processors: 2 }), pattern);
   checkHostConfig({
     LogConfig: { Type: 'json-file', Config: { 'max-size': '10m', 'max-file': '3' } },

@@ -4,164 +4,150 @@
  * are used.
  */
 import { ApiError } from '#base/errors.ts';
+import type { ConnectBody, CreateBody, ExecBody, HostConfigBody, NetworkBody, VolumeBody } from './create-body.ts';
 
 /** `string`, `int`, `bool`, `any`; `[…]` a list of that; `{…}` a map of that; `words` a string or a list of strings. */
-export type Form =
+export type Shape =
   | 'string'
   | 'int'
   | 'bool'
   | 'any'
   | 'words'
-  | { list: Form }
-  | { map: Form }
-  | { fields: Record<string, Form> };
+  | { list: Shape }
+  | { map: Shape }
+  | { fields: Record<string, Shape> };
 
-declare const valueType: unique symbol;
-
-/** A form, and the type of the values that have it. Fields may be missing or null: docker takes null for nothing. */
-export interface Shape<T> {
-  form: Form;
-  /** Never there: it carries the type. */
-  [valueType]?: T;
-}
-type Fields = Record<string, Shape<unknown>>;
-/** What a body of a shape holds. */
-export type BodyOf<S> = S extends Shape<infer T> ? T : never;
-type Names<N extends string> = N extends `${infer First} ${infer Rest}` ? First | Names<Rest> : N;
-
-const string: Shape<string> = { form: 'string' };
-const int: Shape<number> = { form: 'int' };
-const bool: Shape<boolean> = { form: 'bool' };
-const any: Shape<unknown> = { form: 'any' };
-const words: Shape<string | string[]> = { form: 'words' };
-const list = <T>(of: Shape<T>): Shape<T[]> => ({ form: { list: of.form } });
-const map = <T>(of: Shape<T>): Shape<Record<string, T>> => ({ form: { map: of.form } });
-const fields = <F extends Fields>(of: F): Shape<{ [K in keyof F]?: BodyOf<F[K]> | null }> => ({
-  form: { fields: Object.fromEntries(Object.entries(of).map(([name, { form }]) => [name, form])) },
-});
-/** The same shape for each of the names, which are separated by spaces. */
-function each<T, N extends string>(type: Shape<T>, names: N): Record<Names<N>, Shape<T>>;
-function each<T>(type: Shape<T>, names: string): Record<string, Shape<T>> {
-  return Object.fromEntries(names.split(' ').map((name) => [name, type]));
+/** The shape of a whole body, and what passes it. */
+export interface BodyShape<T> {
+  fields: Record<string, Shape>;
+  /** For the compiler alone. */
+  body?: T;
 }
 
-export const healthShape = fields({
-  Test: list(string),
-  ...each(int, 'Interval Timeout StartPeriod StartInterval Retries'),
+const list = (of: Shape): Shape => ({ list: of });
+const map = (of: Shape): Shape => ({ map: of });
+const fields = (of: Record<string, Shape>): { fields: Record<string, Shape> } => ({ fields: of });
+const each = (type: Shape, names: string): Record<string, Shape> =>
+  Object.fromEntries(names.split(' ').map((name) => [name, type]));
+
+const health = fields({ Test: list('string'), ...each('int', 'Interval Timeout StartPeriod StartInterval Retries') });
+const endpoint = fields({
+  IPAMConfig: fields({ ...each('string', 'IPv4Address IPv6Address'), LinkLocalIPs: list('string') }),
+  GwPriority: 'int',
+  ...each(list('string'), 'Aliases Links'),
+  ...each('string', 'NetworkID MacAddress'),
+  DriverOpts: map('string'),
 });
-export const endpointShape = fields({
-  IPAMConfig: fields({ ...each(string, 'IPv4Address IPv6Address'), LinkLocalIPs: list(string) }),
-  GwPriority: int,
-  ...each(list(string), 'Aliases Links'),
-  ...each(string, 'NetworkID MacAddress'),
-  DriverOpts: map(string),
-});
-const restart = fields({ Name: string, MaximumRetryCount: int });
-export const mountShape = fields({
-  ...each(string, 'Type Source Target Consistency'),
-  ReadOnly: bool,
+const restart = fields({ Name: 'string', MaximumRetryCount: 'int' });
+const mount = fields({
+  ...each('string', 'Type Source Target Consistency'),
+  ReadOnly: 'bool',
   BindOptions: fields({
-    Propagation: string,
-    ...each(bool, 'NonRecursive CreateMountpoint ReadOnlyNonRecursive ReadOnlyForceRecursive'),
+    Propagation: 'string',
+    ...each('bool', 'NonRecursive CreateMountpoint ReadOnlyNonRecursive ReadOnlyForceRecursive'),
   }),
-  ImageOptions: fields({ Subpath: string }),
+  ImageOptions: fields({ Subpath: 'string' }),
   VolumeOptions: fields({
-    ...each(bool, 'NoCopy'),
-    Labels: map(string),
-    Subpath: string,
-    DriverConfig: fields({ Name: string, Options: map(string) }),
+    ...each('bool', 'NoCopy'),
+    Labels: map('string'),
+    Subpath: 'string',
+    DriverConfig: fields({ Name: 'string', Options: map('string') }),
   }),
-  TmpfsOptions: fields({ ...each(int, 'SizeBytes Mode'), Options: list(list(string)) }),
+  TmpfsOptions: fields({ ...each('int', 'SizeBytes Mode'), Options: list(list('string')) }),
 });
-const weighted = list(fields({ Path: string, Weight: int }));
-const rated = list(fields({ Path: string, Rate: int }));
-const resources = {
+const weighted = list(fields({ Path: 'string', Weight: 'int' }));
+const rated = list(fields({ Path: 'string', Rate: 'int' }));
+const resources: Record<string, Shape> = {
   BlkioWeightDevice: weighted,
   ...each(rated, 'BlkioDeviceReadBps BlkioDeviceWriteBps BlkioDeviceReadIOps BlkioDeviceWriteIOps'),
-  DeviceCgroupRules: list(string),
+  DeviceCgroupRules: list('string'),
   ...each(
-    int,
+    'int',
     'CpuShares Memory MemoryReservation MemorySwap MemorySwappiness NanoCpus CpuPeriod CpuQuota CpuRealtimePeriod CpuRealtimeRuntime PidsLimit BlkioWeight KernelMemory KernelMemoryTCP CpuCount CpuPercent IOMaximumIOps IOMaximumBandwidth',
   ),
-  ...each(string, 'CpusetCpus CpusetMems CgroupParent'),
-  OomKillDisable: bool,
-  Devices: list(fields(each(string, 'PathOnHost PathInContainer CgroupPermissions'))),
-  Ulimits: list(fields({ Name: string, ...each(int, 'Soft Hard') })),
+  ...each('string', 'CpusetCpus CpusetMems CgroupParent'),
+  OomKillDisable: 'bool',
+  Devices: list(fields(each('string', 'PathOnHost PathInContainer CgroupPermissions'))),
+  Ulimits: list(fields({ Name: 'string', ...each('int', 'Soft Hard') })),
   DeviceRequests: list(
     fields({
-      Driver: string,
-      Count: int,
-      DeviceIDs: list(string),
-      Capabilities: list(list(string)),
-      Options: map(string),
+      Driver: 'string',
+      Count: 'int',
+      DeviceIDs: list('string'),
+      Capabilities: list(list('string')),
+      Options: map('string'),
     }),
   ),
 };
-export const hostShape = fields({
+const host = fields({
   ...resources,
   ...each(
-    list(string),
+    list('string'),
     'Binds VolumesFrom CapAdd CapDrop Dns DnsOptions DnsSearch ExtraHosts GroupAdd Links SecurityOpt MaskedPaths ReadonlyPaths',
   ),
-  ...each(bool, 'Privileged PublishAllPorts ReadonlyRootfs AutoRemove Init'),
+  ...each('bool', 'Privileged PublishAllPorts ReadonlyRootfs AutoRemove Init'),
   ...each(
-    string,
+    'string',
     'NetworkMode IpcMode PidMode UTSMode UsernsMode CgroupnsMode Runtime VolumeDriver ContainerIDFile Isolation Cgroup',
   ),
-  ConsoleSize: list(int),
-  ...each(int, 'OomScoreAdj ShmSize'),
-  ...each(map(string), 'Tmpfs Sysctls StorageOpt Annotations'),
-  PortBindings: map(list(fields(each(string, 'HostIp HostPort')))),
+  ConsoleSize: list('int'),
+  ...each('int', 'OomScoreAdj ShmSize'),
+  ...each(map('string'), 'Tmpfs Sysctls StorageOpt Annotations'),
+  PortBindings: map(list(fields(each('string', 'HostIp HostPort')))),
   RestartPolicy: restart,
-  LogConfig: fields({ Type: string, Config: map(string) }),
-  Mounts: list(mountShape),
+  LogConfig: fields({ Type: 'string', Config: map('string') }),
+  Mounts: list(mount),
 });
 
-const config = {
-  ...each(string, 'Hostname Domainname User Image WorkingDir StopSignal MacAddress'),
-  ...each(bool, 'AttachStdin AttachStdout AttachStderr Tty OpenStdin StdinOnce NetworkDisabled ArgsEscaped'),
-  ...each(words, 'Cmd Entrypoint Shell OnBuild'),
-  ...each(map(any), 'ExposedPorts Volumes'),
-  Env: list(string),
-  Labels: map(string),
-  StopTimeout: int,
-  Healthcheck: healthShape,
+const config: Record<string, Shape> = {
+  ...each('string', 'Hostname Domainname User Image WorkingDir StopSignal MacAddress'),
+  ...each('bool', 'AttachStdin AttachStdout AttachStderr Tty OpenStdin StdinOnce NetworkDisabled ArgsEscaped'),
+  ...each('words', 'Cmd Entrypoint Shell OnBuild'),
+  ...each(map('any'), 'ExposedPorts Volumes'),
+  Env: list('string'),
+  Labels: map('string'),
+  StopTimeout: 'int',
+  Healthcheck: health,
 };
-export const createShape = fields({
+export const createShape: BodyShape<CreateBody> = fields({
   ...config,
-  HostConfig: hostShape,
-  NetworkingConfig: fields({ EndpointsConfig: map(endpointShape) }),
+  HostConfig: host,
+  NetworkingConfig: fields({ EndpointsConfig: map(endpoint) }),
 });
-export const commitShape = fields(config);
-export const updateShape = fields({ ...resources, RestartPolicy: restart });
-export const execShape = fields({
-  ...each(string, 'User DetachKeys WorkingDir'),
-  ...each(bool, 'Privileged Tty AttachStdin AttachStdout AttachStderr Detach'),
-  Env: list(string),
-  Cmd: words,
-  ConsoleSize: list(int),
+export const commitShape: BodyShape<CreateBody> = fields(config);
+export const updateShape: BodyShape<HostConfigBody> = fields({ ...resources, RestartPolicy: restart });
+export const execShape: BodyShape<ExecBody> = fields({
+  ...each('string', 'User DetachKeys WorkingDir'),
+  ...each('bool', 'Privileged Tty AttachStdin AttachStdout AttachStderr Detach'),
+  Env: list('string'),
+  Cmd: 'words',
+  ConsoleSize: list('int'),
 });
-export const networkShape = fields({
-  ...each(string, 'Name Driver Scope'),
-  ...each(bool, 'Internal Attachable Ingress EnableIPv4 EnableIPv6 ConfigOnly CheckDuplicate'),
-  ConfigFrom: fields({ Network: string }),
-  ...each(map(string), 'Options Labels'),
+export const networkShape: BodyShape<NetworkBody> = fields({
+  ...each('string', 'Name Driver Scope'),
+  ...each('bool', 'Internal Attachable Ingress EnableIPv4 EnableIPv6 ConfigOnly CheckDuplicate'),
+  ConfigFrom: fields({ Network: 'string' }),
+  ...each(map('string'), 'Options Labels'),
   IPAM: fields({
-    Driver: string,
-    Options: map(string),
-    Config: list(fields({ ...each(string, 'Subnet IPRange Gateway'), AuxiliaryAddresses: map(string) })),
+    Driver: 'string',
+    Options: map('string'),
+    Config: list(fields({ ...each('string', 'Subnet IPRange Gateway'), AuxiliaryAddresses: map('string') })),
   }),
 });
-export const connectShape = fields({ Container: string, EndpointConfig: endpointShape, Force: bool });
-export const volumeShape = fields({
-  ...each(string, 'Name Driver'),
-  ...each(map(string), 'DriverOpts Labels'),
-  ClusterVolumeSpec: map(any),
+export const connectShape: BodyShape<ConnectBody> = fields({
+  Container: 'string',
+  EndpointConfig: endpoint,
+  Force: 'bool',
+});
+export const volumeShape: BodyShape<VolumeBody> = fields({
+  ...each('string', 'Name Driver'),
+  ...each(map('string'), 'DriverOpts Labels'),
+  ClusterVolumeSpec: map('any'),
 });
 
 /** `name`: of the whole body, as docker's error calls it. */
-export function checkShape<T>(value: unknown, shape: Shape<T>, name: string): asserts value is T {
-  const wrong = misfit(value, shape.form, '');
+export function checkShape<T>(value: unknown, shape: BodyShape<T>, name: string): asserts value is T {
+  const wrong = misfit(value, shape, '');
   if (wrong !== undefined)
     throw new ApiError(
       'BadRequest',
@@ -188,14 +174,14 @@ function isInt64(value: unknown): boolean {
   return Number.isInteger(value) && Math.abs(value as number) <= 2 ** 63;
 }
 
-function goType(shape: Form): string {
+function goType(shape: Shape): string {
   if (typeof shape === 'string')
     return shape === 'int' ? 'int64' : shape === 'words' ? '[]string' : shape === 'any' ? 'interface {}' : shape;
   if ('list' in shape) return `[]${goType(shape.list)}`;
   return 'map' in shape ? `map[string]${goType(shape.map)}` : 'struct';
 }
 
-function misfit(value: unknown, shape: Form, path: string): Misfit | undefined {
+function misfit(value: unknown, shape: Shape, path: string): Misfit | undefined {
   if (value === null || value === undefined || shape === 'any') return undefined;
   const bad: Misfit = { path, found: kindOf(value), wanted: goType(shape) };
   if (shape === 'string') return typeof value === 'string' ? undefined : bad;

@@ -40,7 +40,7 @@ const askedFields = [
   'CpuQuota',
   'CpuPeriod',
   'BlkioWeight',
-] as const;
+];
 
 function keepAsked(record: ContainerRecord, body: HostConfigBody): void {
   const asked = record.spec.request?.['HostConfig'] as Record<string, unknown> | undefined;

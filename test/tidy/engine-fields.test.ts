@@ -17,7 +17,7 @@ import { anyHost } from '#docker/host-facts.ts';
 import { exposedPorts } from '#docker/inspect.ts';
 import { logAttributes } from '#docker/log-attributes.ts';
 import { checkShape, createShape, execShape, updateShape, volumeShape } from '#docker/shapes.ts';
-import type { Form, Shape } from '#docker/shapes.ts';
+import type { BodyShape, Shape } from '#docker/shapes.ts';
 import { updateContainer } from '#docker/update.ts';
 import { resolveReferences } from '#docker/containers.ts';
 import { volumeRoutes } from '#docker/volumes.ts';
@@ -132,7 +132,7 @@ async function planVolume(body: Body): Promise<unknown> {
   return wanted;
 }
 
-async function outcome(plan: (body: Body) => unknown, shape: Shape<unknown>, body: Body): Promise<string> {
+async function outcome(plan: (body: Body) => unknown, shape: BodyShape<unknown>, body: Body): Promise<string> {
   checkShape(body, shape, 'Body');
   try {
     return JSON.stringify(await plan(body), (_key, value: unknown) => (value === undefined ? null : value));
@@ -145,7 +145,7 @@ async function outcome(plan: (body: Body) => unknown, shape: Shape<unknown>, bod
 async function silent(
   kind: string,
   fields: Fields,
-  shape: Shape<unknown>,
+  shape: BodyShape<unknown>,
   plan: (body: Body) => unknown,
   base: (path: string) => Body,
 ): Promise<string[]> {
@@ -176,7 +176,7 @@ test('every field of a request acts, is refused, or is warned of', async () => {
 });
 
 test('every field is one that the shape of its body knows, so that its type is checked', () => {
-  const known = (shape: Form, path: string[]): boolean => {
+  const known = (shape: Shape, path: string[]): boolean => {
     const [first, ...rest] = path;
     if (first === undefined || shape === 'any' || typeof shape === 'string') return true;
     if ('list' in shape) return known(shape.list, /^\d+$/.test(first) ? rest : path);
@@ -192,7 +192,7 @@ test('every field is one that the shape of its body knows, so that its type is c
     ] as const
   ).flatMap(([kind, shape]) =>
     Object.keys(facts[kind])
-      .filter((path) => !known(shape.form, path.split('.')))
+      .filter((path) => !known(shape, path.split('.')))
       .map((path) => `${kind} ${path}`),
   );
   assert.deepEqual(unknown, []);

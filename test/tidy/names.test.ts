@@ -1,5 +1,6 @@
 /** A file that a comment or a document names is there: a reader who follows it must arrive. */
 import { test } from 'node:test';
+import assert from 'node:assert/strict';
 import { readFileSync, readdirSync, existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { parseSource } from './parse.ts';
@@ -57,4 +58,16 @@ test('files that documents name are there', () => {
     return [...lostIn(path, text), ...links];
   });
   assertOnlyKnown([...new Set(found)], lost, 'name the file that is there');
+});
+
+test('each question of docs/questions.md is answered in the file it names', () => {
+  const rows = [
+    ...readFileSync(join(root, 'docs/questions.md'), 'utf8').matchAll(/^\|.*\| `(src\/[^`]+)` \| `(\w+)` \|$/gm),
+  ];
+  assert.equal(rows.length, 20);
+  for (const [, file = '', name = ''] of rows)
+    assert.match(
+      readFileSync(join(root, file), 'utf8'),
+      new RegExp(`^(export )?(async )?(function|const) ${name}\\b`, 'm'),
+    );
 });
