@@ -160,15 +160,14 @@ type HealthBody = NonNullable<ImageConfig['healthcheck']>;
  * The image's check, with what the request says in its place; a request without a test of its own only changes times.
  */
 export function mergeHealthCheck(
-  asked: HealthBody | null | undefined,
+  asked: Given<HealthBody> | null | undefined,
   image: HealthBody | undefined,
 ): HealthBody | undefined {
   if (asked === undefined || asked === null) return image;
-  if ((asked.Test ?? []).length > 0 && image === undefined) return asked;
+  const said = Object.entries(asked).filter(([, value]) => value !== null);
+  if ((asked.Test ?? []).length > 0 && image === undefined) return Object.fromEntries(said);
   const given = Object.fromEntries(
-    Object.entries(asked).filter(
-      ([, value]) => value !== 0 && value !== null && !(Array.isArray(value) && value.length === 0),
-    ),
+    said.filter(([, value]) => value !== 0 && !(Array.isArray(value) && value.length === 0)),
   );
   return { ...image, ...given };
 }

@@ -79,8 +79,8 @@ function cpusetOf(
   kind: 'cpus' | 'mems',
   facts: HostFacts,
 ): string | undefined {
-  const asked = host[key] as string | undefined;
-  if (asked === undefined || asked === '') return undefined;
+  const asked = String(host[key] ?? '');
+  if (asked === '') return undefined;
   const ranges = parseRanges(asked);
   if (ranges === undefined) throw new ApiError('BadRequest', `Invalid value ${asked.slice(0, 100)} for cpuset ${kind}`);
   const online = facts.online[kind];
