@@ -7,7 +7,7 @@ import { coverForward, coverInput, uncoverForward, type FirewallOptions } from '
 
 describe(
   "the host's firewall, in a network namespace of the test's own",
-  { skip: process.getuid?.() !== 0 && 'needs root' },
+  { skip: process.getuid?.() !== 0 ? 'needs root' : linuxProcesses.find('ip') === undefined && 'needs iproute2' },
   () => {
     const namespace = `tiphys-firewall-${process.pid}`;
     // The older kind and firewalld are the whole machine's.

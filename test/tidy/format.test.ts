@@ -2,16 +2,18 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
+import { lacks, root } from './sources.ts';
 
-const root = resolve(fileURLToPath(import.meta.url), '../../..');
-
-test('the code is formatted', () => {
+test('the code is formatted', { skip: lacks('@oxfmt') }, () => {
   const folders = ['src', 'test', 'bench', 'examples', 'conformance'];
-  const { status, stdout, stderr } = spawnSync(join(root, 'node_modules/.bin/oxfmt'), ['--check', ...folders], {
-    cwd: root,
-    encoding: 'utf8',
-  });
+  const { status, stdout, stderr } = spawnSync(
+    process.execPath,
+    [join(root, 'node_modules/.bin/oxfmt'), '--check', ...folders],
+    {
+      cwd: root,
+      encoding: 'utf8',
+    },
+  );
   assert.equal(status, 0, `npm run format\n${stdout}${stderr}`);
 });

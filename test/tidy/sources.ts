@@ -96,3 +96,10 @@ export function assertOnlyKnown(found: readonly string[], known: ReadonlySet<str
     'clean now: delete it from the list',
   );
 }
+
+/** Why a tool cannot run here; false when it can. Its program is a package of its own, by system and C library. */
+export function lacks(scope: '@oxfmt' | '@oxlint'): string | false {
+  return existsSync(join(root, 'node_modules', scope))
+    ? false
+    : `needs ${scope}/…, which npm 9 leaves out because it names a C library: npm 11 installs it`;
+}

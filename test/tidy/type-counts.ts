@@ -23,8 +23,8 @@ const byName = ([a]: [string, unknown], [b]: [string, unknown]): number => (a < 
 
 export function countTypes(): TypeCounts {
   const { stdout, stderr } = spawnSync(
-    join(root, 'node_modules/.bin/oxlint'),
-    ['--config', 'test/tidy/types.oxlintrc.json', '--format', 'json', 'src'],
+    process.execPath,
+    [join(root, 'node_modules/.bin/oxlint'), '--config', 'test/tidy/types.oxlintrc.json', '--format', 'json', 'src'],
     { cwd: root, encoding: 'utf8', maxBuffer: 256 * 1024 * 1024 },
   );
   if (stdout === '') throw new Error(stderr);
