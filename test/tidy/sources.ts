@@ -99,7 +99,10 @@ export function assertOnlyKnown(found: readonly string[], known: ReadonlySet<str
 
 /** Why a tool cannot run here; false when it can. Its program is a package of its own, by system and C library. */
 export function lacks(scope: '@oxfmt' | '@oxlint'): string | false {
-  return existsSync(join(root, 'node_modules', scope))
+  const directory = join(root, 'node_modules', scope);
+  // npm 9 may leave directories that are empty.
+  const files = existsSync(directory) ? readdirSync(directory, { recursive: true, encoding: 'utf8' }) : [];
+  return files.some((name) => name.endsWith('.node'))
     ? false
     : `needs ${scope}/…, which npm 9 leaves out because it names a C library: npm 11 installs it`;
 }
