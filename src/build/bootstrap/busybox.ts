@@ -47,14 +47,20 @@ const directories: [string, number][] = [
 
 const shells = ['sh', 'ash'];
 
+/** apt writes where it runs; its own sandbox user may not, which it only warns about. */
+async function fetchPackages(context: BootstrapContext, directory: string, names: string[]): Promise<void> {
+  await runTool(context, 'sh', ['-c', 'cd "$1" && shift && exec apt-get download -q "$@"', 'sh', directory, ...names]);
+}
+
 /** False, or an error, leaves nothing behind. */
-async function placeShell(context: BootstrapContext, root: string, scratch: string): Promise<boolean> {
-  const packages = join(scratch, 'shell');
-  mkdirSync(packages, { mode: 0o755 });
-  await runTool(context, 'sh', ['-c', 'cd "$1" && exec apt-get download -q busybox libc6', 'sh', packages]);
+async function placeShell(
+  context: BootstrapContext,
+  root: string,
+  packages: string,
+  archives: string[],
+): Promise<boolean> {
   const unpacked = join(packages, 'root');
-  for (const archive of readdirSync(packages).filter((name) => name.endsWith('.deb')))
-    await runTool(context, 'dpkg-deb', ['-x', join(packages, archive), unpacked]);
+  for (const archive of archives) await runTool(context, 'dpkg-deb', ['-x', join(packages, archive), unpacked]);
   const files = readdirSync(unpacked, { recursive: true, encoding: 'utf8' });
   const libraries = files.filter((path) => /(^|\/)(ld-linux[^/]*\.so\.\d+|libc\.so\.6|libresolv\.so\.2)$/.test(path));
   const program = files.find((path) => /^(usr\/)?bin\/busybox$/.test(path));
@@ -127,9 +133,18 @@ export async function makeBusyboxRoot(
   const packages = join(scratch, 'packages');
   mkdirSync(packages, { mode: 0o755 });
   context.onProgress?.('fetching busybox-static');
-  // apt writes where it runs; its own sandbox user may not, which it only warns about.
-  await runTool(context, 'sh', ['-c', `cd "$1" && exec apt-get download -q busybox-static`, 'sh', packages]);
-  const archive = readdirSync(packages).find((name) => name.endsWith('.deb'));
+  // All in one go, since apt takes long before a byte comes; the image is whole with the first alone.
+  const shellStays = (error: unknown): false => {
+    context.onProgress?.(`the static shell stays: ${messageOf(error)}`);
+    return false;
+  };
+  const isAllThere = await fetchPackages(context, packages, ['busybox-static', 'busybox', 'libc6']).then(
+    () => true,
+    shellStays,
+  );
+  if (!isAllThere) await fetchPackages(context, packages, ['busybox-static']);
+  const archives = readdirSync(packages).filter((name) => name.endsWith('.deb'));
+  const archive = archives.find((name) => name.startsWith('busybox-static_'));
   if (archive === undefined) throw new ApiError('InternalError', 'apt-get download busybox-static brought no package');
   const unpacked = join(scratch, 'busybox');
   await runTool(context, 'dpkg-deb', ['-x', join(packages, archive), unpacked]);
@@ -147,10 +162,8 @@ export async function makeBusyboxRoot(
     writeFileSync(join(root, name), text, { mode: name === 'etc/shadow' ? 0o640 : 0o644 });
   copyFileSync(program, join(root, 'bin/busybox'));
   chmodSync(join(root, 'bin/busybox'), 0o755);
-  const shell = await placeShell(context, root, scratch).catch((error: unknown) => {
-    context.onProgress?.(`the static shell stays: ${messageOf(error)}`);
-    return false;
-  });
+  const ofShell = archives.filter((name) => name !== archive);
+  const shell = isAllThere && (await placeShell(context, root, packages, ofShell).catch(shellStays));
   for (const applet of (await runTool(context, program, ['--list'])).split('\n')) {
     if (shells.includes(applet) && shell) continue;
     if (applet !== '' && applet !== 'busybox' && applet !== 'wget' && !applet.includes('/'))
