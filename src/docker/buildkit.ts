@@ -53,8 +53,7 @@ export function buildkitRoutes(parts: BuildkitParts): Route[] {
         const id = header(context, 'x-docker-expose-session-uuid');
         sessions.check(id);
         const methods = header(context, 'x-docker-expose-session-grpc-method').split(/,\s*/);
-        const sharedKey = header(context, 'x-docker-expose-session-sharedkey');
-        sessions.add(await context.hijack(), { id, sharedKey, methods });
+        sessions.add(await context.hijack(), { id, methods });
       },
     },
   ];

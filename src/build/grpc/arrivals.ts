@@ -23,9 +23,6 @@ export class Arrivals<T> {
   has(name: string): boolean {
     return this.#here.has(name);
   }
-  values(): IterableIterator<T> {
-    return this.#here.values();
-  }
 
   add(name: string, value: T): void {
     this.#here.set(name, value);

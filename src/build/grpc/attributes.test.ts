@@ -49,6 +49,7 @@ test('what a client asks for becomes a request of the builder', () => {
     contextDirectory: 'context',
     contextUrl: undefined,
     sessions: new Map([['context', 's2']]),
+    warnings: ['BUILDKIT_INLINE_CACHE has no effect here: images carry no cache'],
   });
 });
 
@@ -71,4 +72,11 @@ test('the front end that is built in has several names', () => {
     assert.ok(isBuiltInFrontend(image), image);
   for (const image of ['docker/dockerfiles', 'example/docker/dockerfile:1'])
     assert.ok(!isBuiltInFrontend(image), image);
+});
+
+test('what has no effect is told, and what clients send unasked is not', () => {
+  const warnings = (attributes: Record<string, string>): number => parseAttributes(attributes).warnings.length;
+  assert.equal(warnings({ 'cache-imports': '[{"Type":"registry"}]', 'attest:provenance': 'mode=max' }), 2);
+  assert.equal(warnings({ 'cache-imports': '[]', 'attest:provenance': 'mode=min,inline-only=true' }), 0);
+  assert.equal(warnings({ 'build-arg:BUILDKIT_INLINE_CACHE': '0' }), 0);
 });

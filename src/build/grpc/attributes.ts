@@ -18,13 +18,29 @@ export interface FrontendRequest {
   contextUrl: string | undefined;
   /** Of another session than the build's own, by directory. */
   sessions: ReadonlyMap<string, string>;
+  /** What has no effect, told to the user before the first step. */
+  warnings: readonly string[];
   build: Pick<BuildRequest, 'buildArgs' | 'labels' | 'noCache' | 'pull' | 'run'> &
     Partial<Pick<BuildRequest, 'target' | 'platform'>>;
 }
 
-/** They steer caches, displays, capabilities and records that do not change the result. */
+/** They steer displays, capabilities and records that do not change the result. */
 const harmless =
-  /^(?:cache-imports|cache-from|frontend\.caps|cmdline|source|hostname|vcs:.*|sharedkey:.*|local-sessionid:.*|contextkey|dockerfilekey|filename|context|multi-platform|attest:provenance|image-resolve-mode|input-metadata:.*|build-arg:BUILDKIT_(?:SYNTAX|INLINE_CACHE|CACHE_MOUNT_NS|GIT_ADVICE|CONTEXT_KEEP_GIT_DIR|DOCKERFILE_CHECK)|compatibility-version)$/;
+  /^(?:frontend\.caps|cmdline|source|hostname|vcs:.*|sharedkey:.*|local-sessionid:.*|contextkey|dockerfilekey|filename|context|multi-platform|image-resolve-mode|input-metadata:.*|build-arg:BUILDKIT_(?:SYNTAX|CACHE_MOUNT_NS|GIT_ADVICE|CONTEXT_KEEP_GIT_DIR|DOCKERFILE_CHECK)|compatibility-version)$/;
+
+const withoutEffect: ReadonlyMap<string, string> = new Map([
+  ['cache-imports', "--cache-from has no effect here: steps are looked up in this engine's own build cache"],
+  ['cache-from', "--cache-from has no effect here: steps are looked up in this engine's own build cache"],
+  ['build-arg:BUILDKIT_INLINE_CACHE', 'BUILDKIT_INLINE_CACHE has no effect here: images carry no cache'],
+  ['attest:provenance', 'provenance attestations are not made yet'],
+]);
+
+/** Clients ask for the least provenance unasked, and say `false` or `disabled` where there is to be none. */
+function warningOf(key: string, value: string): string[] {
+  const isUnasked = key === 'attest:provenance' && /^(?:mode=min,inline-only=true|disabled=true|false)$/.test(value);
+  const isOff = value === '' || value === '[]' || value === 'null' || value === '0' || value === 'false';
+  return isUnasked || (isOff && key !== 'attest:provenance') ? [] : [withoutEffect.get(key) ?? key];
+}
 
 function refuse(message: string): never {
   throw new ApiError('BadRequest', message);
@@ -63,6 +79,7 @@ export function parseAttributes(attributes: Readonly<Record<string, string>>): F
   const buildArgs: Record<string, string> = {};
   const labels: Record<string, string> = {};
   const sessions = new Map<string, string>();
+  const warnings: string[] = [];
   const run: BuildRequest['run'] = { network: 'default', extraHosts: [] };
   const build: FrontendRequest['build'] = { buildArgs, labels, noCache: false, pull: false, run };
   for (const [key, value] of Object.entries(attributes)) {
@@ -82,6 +99,7 @@ export function parseAttributes(attributes: Readonly<Record<string, string>>): F
     else if (key.startsWith('context:')) refuse(`named contexts are not supported yet: ${key.slice(8)}=${value}`);
     else if (key.startsWith('attest:') && key !== 'attest:provenance')
       refuse(`attestations are not made yet: ${key.slice(7)}`);
+    else if (withoutEffect.has(key)) warnings.push(...warningOf(key, value));
     else if (!harmless.test(key) && value !== '')
       refuse(`unsupported front end attribute ${key}=${value.slice(0, 100)}`);
   }
@@ -94,6 +112,7 @@ export function parseAttributes(attributes: Readonly<Record<string, string>>): F
     contextDirectory: attributes['contextkey'] || 'context',
     contextUrl: context !== undefined && /^(?:https?|git|ssh):\/\/|^git@/.test(context) ? context : undefined,
     sessions,
+    warnings,
     build,
   };
 }

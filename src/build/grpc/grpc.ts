@@ -193,10 +193,6 @@ export class GrpcClient {
     this.#session.once('connect', () => this.#session.setLocalWindowSize(windowBytes));
   }
 
-  get isClosed(): boolean {
-    return this.#session.closed || this.#session.destroyed;
-  }
-
   close(): void {
     this.#session.destroy();
   }

@@ -68,16 +68,15 @@ export class Job {
     return String(this.#results.push(record) - 1);
   }
 
+  /** Of what this build has made; undefined: its client wants nothing of it. */
   return(id: string | undefined): void {
-    this.#returned.resolve(id === undefined ? undefined : this.#results[Number(id)]);
+    const record = id === undefined ? undefined : this.#results[Number(id)];
+    if (id === undefined || record !== undefined) this.#returned.resolve(record);
+    else this.#returned.reject(new ApiError('NotFound', `no such reference: ${id.slice(0, 100)}`));
   }
 
   fail(error: Error): void {
     this.#returned.reject(error);
-  }
-
-  warn(text: string): void {
-    this.progress.warn(text);
   }
 
   close(): void {
@@ -170,6 +169,7 @@ export class Job {
   async #dockerfile(asked: FrontendRequest): Promise<{ text: string; ignore: string | undefined }> {
     const { filename, dockerfileDirectory } = asked;
     return this.#shown(`[internal] load build definition from ${posix.basename(filename)}`, async (vertex) => {
+      for (const warning of asked.warnings) this.progress.warn(vertex.digest, warning);
       const files = [filename, `${filename}.dockerignore`];
       const name = dockerfileDirectory;
       await using found = await this.#receive(asked, vertex, { name, include: files, follow: files }, '');

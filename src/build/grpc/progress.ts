@@ -100,8 +100,9 @@ export class Progress implements BuildOutput {
     }
   }
 
-  warn(text: string): void {
-    this.#push({ warnings: [{ vertex: '', level: 1, short: Buffer.from(text) }] });
+  /** `vertex` is the digest of the step that it is about; clients pass over one that is about none. */
+  warn(vertex: string, text: string): void {
+    this.#push({ warnings: [{ vertex, level: 1, short: Buffer.from(text) }] });
   }
 
   /** Nothing more comes. */

@@ -107,7 +107,6 @@ async function withBench(options: Options, check: (bench: Bench) => Promise<void
   const client = new GrpcClient(connect(buildServices({ builder, sessions, clock, version: 'v1' })));
   sessions.add(connect(new Map([[sync, (call: Call) => shareFiles(call, options.files ?? {})]])), {
     id: 's1',
-    sharedKey: '',
     methods: [sync],
   });
   let builds = 0;

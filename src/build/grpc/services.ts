@@ -32,10 +32,8 @@ const buildIdHeader = 'buildkit-controlapi-buildid';
 /** What the bridge can do, by the protocol's names. */
 const frontendCapabilities = [
   'solve.base',
-  'solve.inlinereturn',
   'return',
   'returnmap',
-  'importcaches',
   'proto.refarray',
   'frontend.caps',
   'gateway.evaluate',
@@ -103,6 +101,10 @@ function refuseUnsupported(request: Message): void {
   for (const entitlement of textsIn(request, 'Entitlements'))
     if (entitlement !== 'network.host')
       throw new ApiError('BadRequest', `entitlement ${entitlement.slice(0, 100)} is not allowed`);
+  if (messagesIn(messageIn(request, 'SourcePolicy'), 'rules').length > 0)
+    throw new ApiError('BadRequest', 'source policies are not applied yet');
+  if (Object.keys(messageIn(request, 'FrontendInputs')).length > 0)
+    throw new ApiError('BadRequest', 'inputs of a front end are not supported yet');
 }
 
 function responseOf(record: ImageRecord | undefined, tags: readonly string[]): Message {
@@ -292,7 +294,7 @@ export function buildServices(parts: ServiceParts): ReadonlyMap<string, Handler>
       bridge('Warn'),
       async (call) => {
         const job = await jobOf(call);
-        job.warn(bytesIn(call.request, 'short').toString('utf8'));
+        job.progress.warn(textIn(call.request, 'digest'), bytesIn(call.request, 'short').toString('utf8'));
         return {};
       },
     ],

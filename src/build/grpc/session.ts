@@ -12,8 +12,6 @@ import { sessionWaitMs, sessionsMax } from './limits.ts';
 
 export interface Session {
   id: string;
-  /** The same for builds of one directory: what was sent before may be kept by it. */
-  sharedKey: string;
   client: GrpcClient;
   /** Whether the client serves this method, `/moby.filesync.v1.FileSync/DiffCopy`. */
   serves(path: string): boolean;
@@ -21,7 +19,6 @@ export interface Session {
 
 export interface SessionHeaders {
   id: string;
-  sharedKey: string;
   methods: readonly string[];
 }
 
@@ -40,10 +37,10 @@ export class Sessions {
   }
 
   /** The client serves on this connection until it closes. */
-  add(socket: Duplex, { id, sharedKey, methods }: SessionHeaders): void {
+  add(socket: Duplex, { id, methods }: SessionHeaders): void {
     const served = new Set(methods.map((method) => method.toLowerCase()));
     const client = new GrpcClient(socket);
-    const session: Session = { id, sharedKey, client, serves: (path) => served.has(path.toLowerCase()) };
+    const session: Session = { id, client, serves: (path) => served.has(path.toLowerCase()) };
     this.#open.add(id, session);
     void client.closed.then(() => this.#open.remove(id, session));
   }
