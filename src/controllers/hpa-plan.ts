@@ -290,14 +290,6 @@ export function stabilize(
         message: 'the desired replica count is increasing faster than the maximum scale rate',
       };
     }
-    if (replicas > most0) {
-      replicas = most0;
-      limited = {
-        status: 'True',
-        reason: 'TooManyReplicas',
-        message: 'the desired replica count is more than the maximum replica count',
-      };
-    }
   } else if (stable < current) {
     const limit = lowerLimit(down, before, current, nowMs);
     if (replicas < limit) {

@@ -3,10 +3,9 @@
  * configuration, applied in order. Variables are those of the configuration's own environment.
  * Source: the Engine API, parameter `changes` of ContainerCommit and ImageCreate; moby's list of what it allows.
  */
-import { posix } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import type { RunConfig } from '#content/image-file.ts';
-import { applyConfig } from './config.ts';
+import { applyConfig, resolveWorkingDir } from './config.ts';
 import { lexDockerfile } from './lexer.ts';
 import { parseInstruction } from './parser.ts';
 import { getEnv } from './variables.ts';
@@ -39,7 +38,7 @@ export function applyChanges(config: RunConfig, changes: string[]): RunConfig {
     const scope = { variables: (name: string) => getEnv(out.Env ?? [], name), escape };
     if (keyword === 'WORKDIR') {
       const path = expandWord(instruction.rest.trim(), scope.variables, escape);
-      out = { ...out, WorkingDir: posix.resolve('/', out.WorkingDir ?? '', path) };
+      out = { ...out, WorkingDir: resolveWorkingDir(out.WorkingDir, path) };
       continue;
     }
     const applied = applyConfig(out, instruction, scope)!;

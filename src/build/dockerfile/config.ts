@@ -2,6 +2,7 @@
  * Instructions that change nothing but the image's configuration: ENV, LABEL, CMD, ENTRYPOINT, EXPOSE, VOLUME, USER,
  * STOPSIGNAL, SHELL, HEALTHCHECK, ONBUILD, MAINTAINER. Pure: configuration in, configuration out.
  */
+import { posix } from 'node:path';
 import { parseSignal } from '#engine/signals.ts';
 import type { HealthcheckConfig, RunConfig } from '#content/image-file.ts';
 import { parseError } from './lexer.ts';
@@ -133,6 +134,11 @@ function parsePort(text: string, line: number): string[] {
     throw parseError(line, `invalid containerPort: ${text}`);
   if (!['tcp', 'udp', 'sctp'].includes(protocol)) throw parseError(line, `invalid proto: ${protocol}`);
   return Array.from({ length: to - from + 1 }, (_, index) => `${from + index}/${protocol}`);
+}
+
+/** What WORKDIR makes of a path: absolute, clean, and below the one before where it is relative. */
+export function resolveWorkingDir(before: string | undefined, path: string): string {
+  return posix.resolve('/', before ?? '', path);
 }
 
 /** undefined: this instruction is not one of these. */

@@ -16,7 +16,7 @@ import type { Operation } from '../operations.ts';
 import { quotedWordMax } from '../limits.ts';
 import type { StageOutput } from '../output.ts';
 import type { RunRequest } from '../runner.ts';
-import { applyConfig, splitWords, toCommand } from './config.ts';
+import { applyConfig, resolveWorkingDir, splitWords, toCommand } from './config.ts';
 import { copyOperation } from './copy.ts';
 import { parseError } from './lexer.ts';
 import { parseTrigger } from './parser.ts';
@@ -355,14 +355,7 @@ export class StageBuilder {
 
   async #workdir(instruction: Instruction): Promise<void> {
     const path = expandWord(instruction.rest, this.#scope.variables, this.#scope.escape);
-    const base = path.startsWith('/') ? [] : (this.#config.WorkingDir ?? '').split('/');
-    const parts: string[] = [];
-    for (const part of [...base, ...path.split('/')]) {
-      if (part === '' || part === '.') continue;
-      if (part === '..') parts.pop();
-      else parts.push(part);
-    }
-    const workingDir = `/${parts.join('/')}`;
+    const workingDir = resolveWorkingDir(this.#config.WorkingDir, path);
     const op: Operation = {
       kind: 'file',
       isLinked: false,
