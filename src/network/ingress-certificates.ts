@@ -112,7 +112,7 @@ export class IngressCertificates implements AsyncDisposable {
  * The certificate of a Secret of type `kubernetes.io/tls`. Throws where a proxy could not serve it: one such file would
  * keep it from all others.
  */
-export function readCertificate(secret: Secret): IngressCertificate {
+function readCertificate(secret: Secret): IngressCertificate {
   const read = (name: string): string => {
     const text = Buffer.from(secret.data?.[name] ?? '', 'base64').toString('utf8');
     if (text.trim() === '') throw new Error(`it has no ${name}`);
