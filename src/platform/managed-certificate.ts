@@ -48,6 +48,7 @@ export class ManagedCertificate {
   readonly #first = Promise.withResolvers<KeyPair>();
   readonly #end = new AbortController();
   #pair: KeyPair | undefined;
+  #renewalErrors = 0;
 
   /** What is in the file is held at once, if it still holds. */
   constructor(options: ManagedCertificateOptions) {
@@ -66,6 +67,16 @@ export class ManagedCertificate {
 
   get isHeld(): boolean {
     return this.#pair !== undefined;
+  }
+
+  /** In milliseconds since 1970; undefined while there is none. */
+  get endsAtMs(): number | undefined {
+    return this.#pair === undefined ? undefined : timeOf(this.#pair, 1);
+  }
+
+  /** How often one that is held could not be renewed. */
+  get renewalErrors(): number {
+    return this.#renewalErrors;
   }
 
   /** Resolves when there is one. */
@@ -94,6 +105,7 @@ export class ManagedCertificate {
         retryMs = certificateRetryMs;
       } catch (error) {
         if (isAborted(signal)) return;
+        if (this.#pair !== undefined) this.#renewalErrors++;
         // Until the API server is there, nothing is wrong.
         const level = retryMs < certificateRetryMsMax ? 'debug' : 'warn';
         log[level]('no certificate', { for: names.commonName, error: messageOf(error) });
