@@ -15,7 +15,7 @@ import { clearNode } from './clear-node.ts';
 import { loadInstance, type Instance } from './instance.ts';
 import { knownParts, stopPart, waitUntil } from './launch.ts';
 import { nodesWithData } from './local-nodes.ts';
-import { files, type Paths } from './paths.ts';
+import type { Paths } from './paths.ts';
 import { stopWorkloads } from './shutdown.ts';
 import { hostGoesDown, isInsideUnit, removeContainersUnit, removeUnit, stopUnit, unitOf } from './systemd.ts';
 import { withLock } from './up.ts';
