@@ -80,6 +80,14 @@ function takesTheSame(pod: Pod, previous: Pod): boolean {
   return true;
 }
 
+/** Of two versions that do not count the same: only the specification of a Pod that stays is another. */
+function isResized({ metadata }: Pod, previous: Pod): boolean {
+  return (
+    metadata.generation !== previous.metadata.generation &&
+    metadata.deletionTimestamp === previous.metadata.deletionTimestamp
+  );
+}
+
 /** Answers that say a binding was not made. */
 const refusals = [
   'NotFound',
@@ -200,7 +208,10 @@ class Scheduler {
         this.#cache.putNode(node);
         if (mayHelp(node, previous)) this.#queue.onEvent('NodeChanged');
       },
-      deleted: (node) => this.#cache.removeNode(node.metadata.name),
+      deleted: (node) => {
+        this.#cache.removeNode(node.metadata.name);
+        this.#queue.onEvent('NodeRemoved');
+      },
     });
   }
 
@@ -225,9 +236,11 @@ class Scheduler {
       this.#queue.remove(key);
       this.#cache.dropNomination(key);
       // Status changes of a running Pod do not move what it takes.
-      if (previous === undefined || isNew || this.#cache.isAssumed(key) || !takesTheSame(pod, previous))
-        this.#cache.putPod(pod);
+      const isChanged = previous === undefined || !takesTheSame(pod, previous);
+      if (isChanged || isNew || this.#cache.isAssumed(key)) this.#cache.putPod(pod);
       if (isNew) this.#queue.onEvent('PodAdded');
+      else if (isChanged)
+        this.#queue.onEvent(previous !== undefined && isResized(pod, previous) ? 'PodResized' : 'PodChanged');
       return;
     }
     if ((pod.spec.schedulerName ?? 'default-scheduler') !== this.#name) return;
