@@ -290,7 +290,7 @@ class Scheduler {
         entry !== undefined && !this.stopped.signal.aborted;
         entry = this.#queue.pop()
       ) {
-        this.#scheduleOne(entry);
+        this.#tryOne(entry);
         while (this.#binding >= bindingsInFlightMax) await (this.#bindingDone ??= Promise.withResolvers()).promise;
         if (this.#clock.monotonic() - sliceStart > sliceMsMax) {
           await this.#clock.sleep(0);
@@ -300,6 +300,17 @@ class Scheduler {
     } finally {
       // On the turn that saw the queue empty: a Pod that comes on the next one must find nobody running.
       this.#running = false;
+    }
+  }
+
+  /** A fault of ours at one Pod must not lose it, nor hold up the others. */
+  #tryOne(entry: QueuedPod): void {
+    try {
+      this.#scheduleOne(entry);
+    } catch (error) {
+      this.#log.error('scheduling failed', { pod: entry.info.key, error });
+      this.#inHand.delete(entry.info.key);
+      this.#queue.putBackoff(entry);
     }
   }
 
