@@ -6,7 +6,7 @@
 import type { AnyContainer } from './containers.ts';
 import type { SandboxStatus } from '#engine/engine.ts';
 import type { ProbeKind } from './doors.ts';
-import { isSidecar, memoryOf, type Attempt, type Observed } from './plan.ts';
+import { isSidecar, memoryOf, type Attempt, type Observed } from './pod-plan.ts';
 import type { PodState } from './pod-state.ts';
 
 export function cancelProbes(state: PodState, name: string): void {

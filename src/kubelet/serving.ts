@@ -8,7 +8,7 @@ import type { Pod } from '#api/core.v1.ts';
 import { ApiError } from '#base/errors.ts';
 import type { Containers, ContainerStatus, Sandboxes } from '#engine/engine.ts';
 import type { Kubelet } from './kubelet.ts';
-import { labelContainerName, labelPodUid, labelRestartCount } from './names.ts';
+import { labelContainerName, labelPodUid, labelRestartCount } from './pod-labels.ts';
 
 /** The part of an engine that requests reach. */
 export interface ServedRuntime {

@@ -12,10 +12,10 @@ import type {
   PodStatus,
 } from '#api/core.v1.ts';
 import type { AnyContainer } from './containers.ts';
-import { isSidecar, memoryOf, type Attempt, type Memory, type Observed, type PodPlan } from './plan.ts';
+import { isSidecar, memoryOf, type Attempt, type Memory, type Observed, type PodPlan } from './pod-plan.ts';
 import { timesRememberedMax } from './limits.ts';
 import { qosClassOf } from './qos.ts';
-import { podFullName, runtimeName } from './names.ts';
+import { podFullName, runtimeName } from './pod-labels.ts';
 
 export interface StatusInput {
   pod: Pod;

@@ -36,7 +36,7 @@ import {
 import { basename, dirname, join } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { codeOf } from '#base/thrown.ts';
-import { podDir, podSecretsDir, type KubeletPaths } from './names.ts';
+import { podDir, podSecretsDir, type KubeletPaths } from './pod-paths.ts';
 import type { MountedVolumes } from './doors.ts';
 import { fieldValue, resourceFieldValue, type EnvContext, type ReferencedObjects } from './env.ts';
 import { amount } from './qos.ts';

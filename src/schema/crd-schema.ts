@@ -19,7 +19,7 @@ import { schemaStepsMax } from './limits.ts';
 import { ageOf, allVerbs, scaleSubresource, statusSubresource } from './kind.ts';
 import type { Column, KindRecord, SubresourceRecord } from './kind.ts';
 import { compileJsonPath } from './json-path.ts';
-import { label1035Problem } from './names.ts';
+import { label1035Problem } from './name-forms.ts';
 import { scalarNode, typeOf } from './types.ts';
 import type { Field, ListNode, MapNode, ObjectNode, TypeNode } from './types.ts';
 import { validateAnnotations, validateLabels } from './validate-meta.ts';

@@ -26,7 +26,7 @@ import { isPodSysctlName, sysctlNameForm, sysctlNameLengthMax, sysctlNamespace }
 import { isObject } from '#base/unknown.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { isIp } from './ip.ts';
-import { configKeyProblem, labelProblem, portNameProblems, portProblem, subdomainProblem } from './names.ts';
+import { configKeyProblem, labelProblem, portNameProblems, portProblem, subdomainProblem } from './name-forms.ts';
 import { validateAnnotations, validateLabels } from './validate-meta.ts';
 import { validateAcrossFields } from './validate-pod-fields.ts';
 import { validateAffinity } from './validate-selector.ts';

@@ -28,7 +28,7 @@ import { compareQuantities, isQuantity, parseQuantity } from '#base/quantity.ts'
 import { qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { cidrMessage, familyOf, ipMessage, isIp, isWithin, parseNetwork, specialIpProblem } from './ip.ts';
-import { label1035Problem, labelProblem, portNameProblems, portProblem, subdomainProblem } from './names.ts';
+import { label1035Problem, labelProblem, portNameProblems, portProblem, subdomainProblem } from './name-forms.ts';
 import { sameJson, validateQuantities } from './validate-pod.ts';
 import { validateIntOrPercent } from './validate-apps.ts';
 import { validateLabelSelector } from './validate-selector.ts';

@@ -4,7 +4,7 @@ import type { Draft } from '#api/manifest.ts';
 import { qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { cidrMessage, ipMessage, isIp, parseNetwork, specialIpProblem } from './ip.ts';
-import { labelProblem, portProblem, subdomainProblem } from './names.ts';
+import { labelProblem, portProblem, subdomainProblem } from './name-forms.ts';
 import { validateLabels } from './validate-meta.ts';
 import { sameJson, validateIntOrPort } from './validate-pod.ts';
 
