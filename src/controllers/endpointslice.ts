@@ -4,6 +4,7 @@
  * beside them for those who still read them. Services without a selector are their owners' business.
  * Spec: Kubernetes documentation, "EndpointSlices"; conditions ready, serving, terminating.
  */
+import { familyOf } from '#base/ip.ts';
 import type { EndpointAddress, EndpointSubset, Endpoints, Node, Pod, Service, ServicePort } from '#api/core.v1.ts';
 import type { Endpoint, EndpointPort, EndpointSlice } from '#api/discovery.v1.ts';
 import type { Manifest } from '#api/manifest.ts';
@@ -94,7 +95,7 @@ function groupEndpoints({ service, pods, nodeZone }: EndpointsObserved): Map<str
     const addresses: string[] = (pod.status?.podIPs ?? []).map(({ ip }) => ip);
     if (addresses.length === 0 && pod.status?.podIP !== undefined) addresses.push(pod.status.podIP);
     for (const family of families) {
-      const address = addresses.find((ip) => ip.includes(':') === (family === 'IPv6'));
+      const address = addresses.find((ip) => familyOf(ip) === family);
       if (address === undefined) continue;
       const ports: EndpointPort[] = [];
       for (const servicePort of service.spec.ports ?? []) {

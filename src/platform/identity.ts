@@ -3,11 +3,11 @@
  * kubeconfig are given from it.
  */
 import { createKeyRing, type KeyRing } from '#apiserver/keys.ts';
+import { addressAt, subnetOf } from '#base/ip.ts';
 import { issueCertificate, type KeyPair } from '#base/x509.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import type { Instance, NodePlan } from './instance.ts';
-import { parseSubnet } from '#net/pools.ts';
 import { files, type Paths } from './paths.ts';
 
 export function loadKeyRing(paths: Paths): KeyRing {
@@ -26,9 +26,7 @@ export function establishKeyRing(paths: Paths, random: Random, clock: Clock): Ke
 
 /** First address of the Service range: the API server's own Service. */
 function apiServiceAddress(instance: Instance): string {
-  const subnet = parseSubnet(instance.serviceRange);
-  const value = subnet.base + 1;
-  return [24, 16, 8, 0].map((shift) => Math.floor(value / 2 ** shift) % 256).join('.');
+  return addressAt(subnetOf(instance.serviceRange), 1);
 }
 
 export function serverCertificate(
