@@ -132,7 +132,7 @@ export function planEndpointSlices(observed: EndpointsObserved): EndpointSlicePl
       (slice) => unclaimed.has(slice) && slice.addressType === family && isEqual(slice.ports, ports),
     );
     for (const slice of held) unclaimed.delete(slice);
-    planGroup(service, family, ports, endpoints, held, labels, plan);
+    planGroup({ service, family, ports, endpoints, held, labels }, plan);
   }
   plan.delete.push(...unclaimed);
   return plan;
@@ -149,15 +149,16 @@ function sliceLabels(service: Service): Record<string, string> {
   };
 }
 
-function planGroup(
-  service: Service,
-  family: string,
-  ports: EndpointPort[],
-  endpoints: Endpoint[],
-  held: EndpointSlice[],
-  labels: Record<string, string>,
-  plan: EndpointSlicePlan,
-): void {
+interface PortGroup {
+  service: Service;
+  family: string;
+  ports: EndpointPort[];
+  endpoints: Endpoint[];
+  held: EndpointSlice[];
+  labels: Record<string, string>;
+}
+
+function planGroup({ service, family, ports, endpoints, held, labels }: PortGroup, plan: EndpointSlicePlan): void {
   const wanted = new Map(
     endpoints.map((endpoint) => [`${endpoint.targetRef?.uid}/${endpoint.addresses[0]}`, endpoint]),
   );
