@@ -2,7 +2,7 @@
 import type { ContainerStatus } from '#engine/engine.ts';
 import { startErrorExitCode } from './limits.ts';
 import { labelRestartCount } from './pod-labels.ts';
-import type { Attempt } from './pod-plan.ts';
+import type { Attempt } from './container-memory.ts';
 
 export function hasExited(status: ContainerStatus): boolean {
   return status.state === 'exited' || status.state === 'dead';

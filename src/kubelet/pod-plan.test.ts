@@ -6,10 +6,10 @@ import {
   forgiveExits,
   memoryFromStatus,
   memoryOf,
-  planPod,
   type Attempt,
   type Memory,
-} from './pod-plan.ts';
+} from './container-memory.ts';
+import { planPod } from './pod-plan.ts';
 import { stored } from './stored.testing.ts';
 
 const now = 1_000_000;

@@ -57,15 +57,20 @@ function waitingReason(pod: Pod, container: string): string | undefined {
   )?.state?.waiting?.reason;
 }
 
+/** A container as users name it. */
+export interface LoggedContainer {
+  namespace: string;
+  podName: string;
+  container: string;
+}
+
 /**
  * The run whose log is meant: the newest, or the one before it (`previous`). Of a container that waits for its restart,
  * the run that ended last is both.
  */
 export function loggedContainer(
   served: Served,
-  namespace: string,
-  podName: string,
-  container: string,
+  { namespace, podName, container }: LoggedContainer,
   previous: boolean,
 ): ContainerStatus {
   const pod = findPod(served, namespace, podName);
