@@ -7,7 +7,7 @@
  * decided by the limit that was set.
  */
 import type { Json, KubeObject } from '#base/objects.ts';
-import { indexOf, jobFinalizer } from '#controllers/job.ts';
+import { indexOf, jobFinalizer } from '#controllers/job-count.ts';
 import { parseIndexes } from '#controllers/job-indexes.ts';
 import { isPodActive } from '#controllers/pods.ts';
 import type { Checker, World } from '../world.ts';

@@ -8,7 +8,7 @@ import { isReason } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';
 import { InformerFactory, type Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
-import { localPathProvisioner } from '#controllers/volume-binder.ts';
+import { localPathProvisioner } from '#controllers/claim-plan.ts';
 import type { Client } from '#client/client.ts';
 import type { Cluster } from '../cluster.ts';
 import { watchSecondsMax } from '../limits.ts';
