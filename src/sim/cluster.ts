@@ -73,7 +73,8 @@ export interface ClusterOptions {
 }
 
 export type Condition = () => boolean | Promise<boolean>;
-export type Part = 'controllers' | 'scheduler' | 'nodes' | 'client';
+export const parts = ['controllers', 'scheduler', 'nodes', 'client'] as const;
+export type Part = (typeof parts)[number];
 
 const user = { name: 'system:admin', groups: ['system:masters', 'system:authenticated'] };
 const partUsers: Record<Part, typeof user> = {

@@ -2,7 +2,7 @@
  * What befalls a simulated cluster: one random fault at a time, some of which last until they are healed. All chance is
  * the seed's.
  */
-import type { Cluster, Part } from './cluster.ts';
+import { type Cluster, type Part, parts } from './cluster.ts';
 import type { FaultyTransport } from './faults.ts';
 
 interface Target {
@@ -12,8 +12,6 @@ interface Target {
   network: FaultyTransport;
   /** Uniform in [0, most). */ upTo(most: number): number;
 }
-
-const parts: readonly Part[] = ['controllers', 'scheduler', 'nodes', 'client'];
 
 /** Each does its harm and says what it was. */
 const faults: readonly ((target: Target) => string | Promise<string>)[] = [
