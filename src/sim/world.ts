@@ -8,7 +8,8 @@ import { isObject } from '#base/unknown.ts';
 import { kinds } from '#client/kinds.ts';
 import type { TransportRequest } from '#client/transport.ts';
 import { bytesOf } from '#store/store.ts';
-import { type Cluster, type Part, parts } from './cluster.ts';
+import type { Cluster } from './cluster.ts';
+import { type Part, parts } from './cluster-options.ts';
 import type { CommittedOperation } from './event-hash.ts';
 
 export interface Commit<T extends KubeObject = KubeObject> {

@@ -39,7 +39,6 @@ const longFiles = new Set<string>([
   'src/schema/protobuf.ts',
   'src/schema/validate-pod.ts',
   'src/schema/validate-policy.ts',
-  'src/sim/cluster.ts',
   'src/sim/pod-statuses.test.ts',
 ]);
 const longFunctions = new Set<string>([
@@ -95,12 +94,6 @@ const manyParameters = new Set<string>([
   'src/kubelet/volumes.ts async function configFiles',
   'src/kubelet/volumes.ts async function projectFiles',
   'src/kubelet/volumes.ts async function tokenFile',
-  'src/sim/cluster.ts exec',
-  'src/sim/in-process.ts export async function execCommand',
-  'src/sim/in-process.ts export function readLogs',
-  'src/sim/pod-exec.ts export async function runExec',
-  'src/sim/simulate.ts async function runFaults',
-  'src/sim/simulate.ts async function runQuiet',
   'src/apiserver/apply.ts function mergeInto',
   'src/apiserver/bootstrap.ts async function ensure',
   'src/apiserver/decode.ts export function checkDecoded',

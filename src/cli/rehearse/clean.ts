@@ -9,7 +9,8 @@ import { isOf, type KubeObject, type OpenObject } from '#base/objects.ts';
 import { formatQuantity, parseQuantity, subtractQuantities } from '#base/quantity.ts';
 import { fieldOf, textOf } from '#base/unknown.ts';
 import { kinds } from '#client/kinds.ts';
-import type { NamedNode, NamedObject } from '#sim/rehearse/types.ts';
+import type { NamedObject } from '#sim/manifests.ts';
+import type { NamedNode } from '#sim/rehearse/types.ts';
 
 /** Kinds whose controllers run in a rehearsal: what they own is made again. */
 const simulatedOwners = new Set([
@@ -51,11 +52,6 @@ const ownAnnotations =
   /^(kubectl\.kubernetes\.io\/last-applied-configuration|deployment\.kubernetes\.io\/|pv\.kubernetes\.io\/(bind-completed|bound-by-controller)|volume\.(beta\.)?kubernetes\.io\/(selected-node|storage-provisioner)|deprecated\.daemonset\.template\.generation|control-plane\.alpha\.kubernetes\.io\/)/;
 const mirror = 'kubernetes.io/config.mirror';
 const injectedVolume = /^kube-api-access-/;
-
-/** Whether what was read is an object of some kind that has a name. */
-export function isNamed(object: unknown): object is NamedObject {
-  return [textOf(object, 'apiVersion'), textOf(object, 'kind'), textOf(object, 'metadata', 'name')].every(Boolean);
-}
 
 /** Whether the object was read from a server. */
 export function isFromServer({ metadata }: KubeObject): boolean {

@@ -10,11 +10,12 @@ import type { Client } from '#client/client.ts';
 import { keyOf } from '#client/informer.ts';
 import { kindOf, kinds } from '#client/kinds.ts';
 import { pathOf } from '#client/rest-client.ts';
+import { isNamed, type NamedObject } from '#sim/manifests.ts';
 import { copiedSecretType } from '#sim/references.ts';
 import { secretsNeeded } from '#sim/rehearse/config-refs.ts';
 import { isServerObject } from '#sim/rehearse/servers.ts';
-import type { NamedObject } from '#sim/rehearse/types.ts';
-import { cleaned, isNamed, simulatedNode, takenByNode } from './clean.ts';
+
+import { cleaned, simulatedNode, takenByNode } from './clean.ts';
 import type { ManifestSet } from './manifests.ts';
 
 const copied: readonly KindRef[] = [

@@ -9,9 +9,10 @@ import { fieldOf, isObject, textOf } from '#base/unknown.ts';
 import { parseYamlDocuments } from '#base/yaml.ts';
 import { codeOf, messageOf } from '#base/thrown.ts';
 import { kinds } from '#client/kinds.ts';
-import type { Manifest, NamedNode, NamedObject } from '#sim/rehearse/types.ts';
+import { isNamed, type NamedObject } from '#sim/manifests.ts';
+import type { Manifest, NamedNode } from '#sim/rehearse/types.ts';
 import { UsageError } from '../output.ts';
-import { cleaned, isFromServer, isNamed, simulatedNode } from './clean.ts';
+import { cleaned, isFromServer, simulatedNode } from './clean.ts';
 
 export interface ManifestSet {
   manifests: Manifest[];

@@ -5,8 +5,7 @@
  * Asked over a connection without faults: API server and store are judged, not the network.
  */
 import { isReason } from '#base/errors.ts';
-import type { KindRef, KubeList, KubeObject } from '#base/objects.ts';
-import { textOf } from '#base/unknown.ts';
+import { isOf, type KindRef, type KubeList, type KubeObject } from '#base/objects.ts';
 import { matchesLabels, parseLabelSelector } from '#base/selectors.ts';
 import type { Client, ListOptions, WatchOptions } from '#client/client.ts';
 import { keyOf } from '#client/informer.ts';
@@ -53,10 +52,10 @@ function narrowing(kind: KindRef, random: Random, sample: KubeObject | undefined
     const selector = parseLabelSelector(labelSelector);
     return { options: { labelSelector }, matches: (object) => matchesLabels(selector, object.metadata.labels) };
   }
-  // Lists leave out what kind their items are.
-  const nodeOf = (object: KubeObject | undefined): string | undefined => textOf(object, 'spec', 'nodeName');
+  const nodeOf = (object: KubeObject | undefined): string | undefined =>
+    object !== undefined && isOf(kinds.Pod, object) ? object.spec.nodeName : undefined;
   const node = nodeOf(sample);
-  if (by === 3 && kind === kinds.Pod && node !== undefined)
+  if (by === 3 && node !== undefined)
     return { options: { fieldSelector: `spec.nodeName=${node}` }, matches: (object) => nodeOf(object) === node };
   if (by === 4 && name !== undefined)
     return {

@@ -1,12 +1,12 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import type { Json } from '#base/objects.ts';
+import type { NamedObject } from '../manifests.ts';
 import { rehearse } from './rehearse.ts';
 import { runRehearsals } from './threads.ts';
 import {
   type Fault,
   type Manifest,
-  type NamedObject,
   RehearsalError,
   type Rehearsal,
   type RehearseOptions,

@@ -2,21 +2,14 @@
  * Sets a cluster up for rehearsing: nodes, what the manifests take for granted, the manifests; then lets it come to
  * rest.
  */
-import { apiVersionOf, type KindRef, type KubeObject } from '#base/objects.ts';
 import { kinds } from '#client/kinds.ts';
 import { type Cluster, createCluster } from '../cluster.ts';
+import type { NamedObject } from '../manifests.ts';
 import { Applier } from './apply.ts';
 import { isRolledOut, serverKinds } from './servers.ts';
 import { zoneLabel } from './strike.ts';
 import { networkClass, surround, unknownClasses } from './surroundings.ts';
-import {
-  type Fault,
-  type Manifest,
-  type NamedNode,
-  type NamedObject,
-  RehearsalError,
-  type RehearseOptions,
-} from './types.ts';
+import { type Fault, type Manifest, type NamedNode, RehearsalError, type RehearseOptions } from './types.ts';
 
 const restMsMax = 15 * 60_000;
 /** Where so long nothing is written, all has become what it can: what is not whole by then will not be. */
@@ -150,17 +143,8 @@ async function comeToRest(cluster: Cluster): Promise<void> {
   await cluster.runUntil(isAtRest, { timeout: restMsMax, every: '5s' }).catch(() => {});
 }
 
-/** An item of a list, which leaves out what kind its items are. */
-const withKind = <T extends KubeObject>(kind: KindRef<T>, item: T): T => ({
-  ...item,
-  apiVersion: apiVersionOf(kind),
-  kind: kind.kind,
-});
-
 async function isWhole(cluster: Cluster): Promise<boolean> {
-  for (const kind of serverKinds) {
-    for (const item of (await cluster.client.list(kind)).items) if (!isRolledOut(withKind(kind, item))) return false;
-  }
+  for (const kind of serverKinds) if (!(await cluster.client.list(kind)).items.every(isRolledOut)) return false;
   return (await cluster.client.list(kinds.Pod)).items.every(
     ({ spec, status }) => spec.nodeName !== undefined && status?.phase !== 'Pending',
   );

@@ -16,9 +16,9 @@ import { localPathProvisioner } from '#controllers/volume-binder.ts';
 import type { Client } from '#client/client.ts';
 import type { Cluster } from '../cluster.ts';
 import { watchSecondsMax } from '../limits.ts';
+import type { NamedObject } from '../manifests.ts';
 import { aimsOf, scriptRule } from './script.ts';
 import { zoneLabel } from './strike.ts';
-import type { NamedObject } from './types.ts';
 
 const selectedNode = 'volume.kubernetes.io/selected-node';
 const zonal = new Set([

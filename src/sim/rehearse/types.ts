@@ -2,13 +2,8 @@
  * The words of a rehearsal: what is asked (all plain data, so that it can be given to a thread) and what is answered
  * (the JSON that `tiphys rehearse --json` prints).
  */
-import type { ObjectMeta } from '#api/meta.v1.ts';
-import type { KubeObject } from '#base/objects.ts';
+import type { NamedObject } from '../manifests.ts';
 import type { NodeOptions } from '../sim-node.ts';
-
-export interface NamedObject extends KubeObject {
-  metadata: ObjectMeta & { name: string };
-}
 
 /**
  * An object to apply, and where it comes from: `shop/web.yaml, document 2`. Unknown fields are refused unless `lenient`
