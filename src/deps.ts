@@ -98,7 +98,7 @@ export const deps: Readonly<Record<string, FolderRule>> = {
   network: {
     folders: ['api', 'base', 'os', 'observe', 'net', 'client'],
     packages: ['dns-packet'],
-    builtins: ['node:net', 'node:path', 'node:crypto', 'node:fs', 'node:fs/promises'],
+    builtins: ['node:net', 'node:path', 'node:crypto', 'node:fs', 'node:fs/promises', 'node:tls'],
   },
   scheduler: { folders: ['api', 'base', 'os', 'observe', 'client'], packages: [], builtins: [] },
   controllers: { folders: ['api', 'base', 'os', 'observe', 'client'], packages: ['croner'], builtins: [] },

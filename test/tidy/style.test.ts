@@ -166,8 +166,6 @@ const manyParameters = new Set<string>([
   'src/os/netlink.worker.ts exchange',
   'src/os/netlink.worker.ts function addLink',
   'src/os/special-files.ts export function makeSpecialFile',
-  'src/platform/identity.ts export function serverCertificate',
-  'src/platform/identity.ts export function clientCertificate',
   'src/platform/launch.ts export async function stopPart',
   'src/platform/shutdown.ts export async function stopWorkloads',
   'src/registry/repositories.ts async putManifest',
