@@ -121,7 +121,7 @@ export const deps: Readonly<Record<string, FolderRule>> = {
       'engine',
       'kubelet',
     ],
-    packages: ['js-yaml'],
+    packages: [],
     builtins: ['*'],
   },
   platform: { folders: ['*'], packages: ['js-yaml'], builtins: ['*'] },
