@@ -314,10 +314,9 @@ test('a build for another platform says so to its steps and in its image', async
 test('flags that need BuildKit are refused, not dropped', async (t) => {
   const bench = await makeBench(t);
   for (const [line, expected] of [
-    ['RUN --security=insecure true', /requires BuildKit/],
-    ['RUN --device=x true', /requires BuildKit/],
+    X,
+    ['RUN --device=x true', /--device option needs an entitlement/],
     ['RUN --network=nowhere true', /unsupported network mode/],
-    ['ADD --keep-git-dir=true a /', /requires BuildKit/],
     ['RUN --mount=type=secret,target=/s true', /requires BuildKit/],
     [`ADD --checksum=sha256:${'0'.repeat(64)} a /`, /checksum is only supported for sources that are URLs/],
   ] as const) {
