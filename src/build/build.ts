@@ -1,8 +1,8 @@
 /**
  * A build by the classic API: Dockerfile and context in, image out, with the classic builder's text (`Step 1/4 : FROM
  * …`). The graph is the same as for every client (`dockerfile/convert.ts`); here it is carried out step by step, so
- * that each step has an image of its own that can be looked into. Stages that do not need each other are built at the same
- * time, and their text comes out one stage after the other.
+ * that each step has an image of its own that can be looked into. Stages that do not need each other are built at the
+ * same time, and their text comes out one stage after the other.
  */
 import { ApiError } from '#base/errors.ts';
 import type { Platform } from '#base/platform.ts';
