@@ -3,14 +3,14 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseSubnet } from '#net/pools.ts';
+import { subnetOf } from '#base/ip.ts';
 import { clusterDnsAddress, establishInstance, loadInstance, nodePlan } from './instance.ts';
 import { forgetLeaving, leavingNodes, localNodes } from './local-nodes.ts';
 import type { Paths } from './paths.ts';
 
 const random = { float: () => 0.5, bytes: (count: number) => new Uint8Array(count).fill(0xab), uuid: () => '' };
 const host = (used: string[]) => ({
-  usedSubnets: used.map(parseSubnet),
+  usedSubnets: used.map(subnetOf),
   freePort: (candidates: number[]) => candidates[0]!,
 });
 
