@@ -29,12 +29,17 @@ function apiServiceAddress(instance: Instance): string {
   return addressAt(subnetOf(instance.serviceRange), 1);
 }
 
+/** Where the API server is reached: the names and addresses that its certificate has. */
+export interface ServedPlace {
+  instance: Instance;
+  node: NodePlan;
+  hostname: string;
+  hostAddresses: string[];
+}
+
 export function serverCertificate(
   ring: KeyRing,
-  instance: Instance,
-  node: NodePlan,
-  hostname: string,
-  hostAddresses: string[],
+  { instance, node, hostname, hostAddresses }: ServedPlace,
   random: Random,
   clock: Clock,
 ): KeyPair {
@@ -60,12 +65,11 @@ export function serverCertificate(
 
 export function clientCertificate(
   ring: KeyRing,
-  commonName: string,
-  organizations: string[],
+  subject: { commonName: string; organizations: string[] },
   random: Random,
   clock: Clock,
 ): KeyPair {
-  return issueCertificate({ commonName, organizations, client: true }, ring.ca, random, clock);
+  return issueCertificate({ ...subject, client: true }, ring.ca, random, clock);
 }
 
 export interface KubeconfigContent {

@@ -15,3 +15,5 @@ export const bootstrapTokenMs = 24 * 3_600_000;
 export const bootstrapTokenRetryMs = 1_000;
 /** How often the leading server renews its lease, and others look whether it does. */
 export const controlPlaneRetryMs = 5_000;
+/** What a part has to end after it was told to; then it is killed. */
+export const partStopTimeoutMs = 10_000;

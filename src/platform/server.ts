@@ -36,8 +36,7 @@ export async function runServer(): Promise<void> {
   const ring = loadKeyRing(paths);
   const kubeletClient = clientCertificate(
     ring,
-    'kube-apiserver-kubelet-client',
-    ['system:masters'],
+    { commonName: 'kube-apiserver-kubelet-client', organizations: ['system:masters'] },
     realRandom,
     realClock,
   );
@@ -116,7 +115,12 @@ async function startApi(
   stack.use(
     await serveHttp({
       api,
-      serving: serverCertificate(ring, instance, first, hostName(), hostAddresses(), realRandom, realClock),
+      serving: serverCertificate(
+        ring,
+        { instance, node: first, hostname: hostName(), hostAddresses: hostAddresses() },
+        realRandom,
+        realClock,
+      ),
       clientCa: ring.ca.certificatePem,
       kubeletClient,
       host: '127.0.0.1',

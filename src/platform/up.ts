@@ -94,7 +94,12 @@ async function bringUpHere(paths: Paths, choices: InstanceChoices, options: UpOp
           kubeconfigText({
             server: `https://127.0.0.1:${instance.apiPort}`,
             ca: ring.ca.certificatePem,
-            user: clientCertificate(ring, 'tiphys-admin', ['system:masters'], realRandom, realClock),
+            user: clientCertificate(
+              ring,
+              { commonName: 'tiphys-admin', organizations: ['system:masters'] },
+              realRandom,
+              realClock,
+            ),
           }),
           { mode: 0o600 },
         );
