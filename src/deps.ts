@@ -103,7 +103,7 @@ export const deps: Readonly<Record<string, FolderRule>> = {
   network: {
     folders: ['api', 'base', 'os', 'observe', 'net', 'client'],
     packages: ['dns-packet'],
-    builtins: ['node:net', 'node:path', 'node:crypto', 'node:fs', 'node:fs/promises'],
+    builtins: ['node:net', 'node:path', 'node:crypto', 'node:fs', 'node:fs/promises', 'node:tls'],
   },
   scheduler: { folders: ['api', 'base', 'os', 'observe', 'client'], packages: [], builtins: [] },
   controllers: { folders: ['api', 'base', 'os', 'observe', 'client'], packages: ['croner'], builtins: [] },
@@ -121,7 +121,7 @@ export const deps: Readonly<Record<string, FolderRule>> = {
       'engine',
       'kubelet',
     ],
-    packages: ['js-yaml'],
+    packages: [],
     builtins: ['*'],
   },
   platform: { folders: ['*'], packages: ['js-yaml'], builtins: ['*'] },

@@ -1,7 +1,7 @@
 /**
  * What `docker save` writes and `docker load` reads: a docker archive (`manifest.json`, `repositories`) and an OCI
- * image layout (`oci-layout`, `index.json`, `blobs/`) at once. Here are the words that both need; `images-save.ts` writes,
- * `images-load.ts` reads.
+ * image layout (`oci-layout`, `index.json`, `blobs/`) at once. Here are the words that both need; `images-save.ts`
+ * writes, `images-load.ts` reads.
  */
 export interface DockerManifestItem {
   Config: string;

@@ -10,7 +10,7 @@ import type { Pod } from '#api/core.v1.ts';
 import { ApiError } from '#base/errors.ts';
 import type { Timer } from '#os/clock.ts';
 import { podDemandOf, type PodDemand } from './admit.ts';
-import type { PodHost } from './doors.ts';
+import type { PodHost, PodPass } from './doors.ts';
 import { Interrupted, Interruption } from './interruption.ts';
 import { shutdownWordMsMax, syncErrorRetryMaxMs, syncErrorRetryMs } from './limits.ts';
 import { podFullName } from './pod-labels.ts';
@@ -38,6 +38,8 @@ export class PodWorker {
   #isShuttingDown = false;
   #again = false;
   #timer: Timer | undefined;
+  /** What the next pass is for. */
+  #reason: PodPass = 'create';
 
   constructor(pod: Pod, host: PodHost) {
     this.#state = newPodState(pod, host, () => this.wake());
@@ -66,7 +68,9 @@ export class PodWorker {
   update(pod: Pod): void {
     const state = this.#state;
     const { generation, deletionTimestamp } = pod.metadata;
-    if (generation !== state.pod.metadata.generation && deletionTimestamp === undefined)
+    const isChanged = generation !== state.pod.metadata.generation;
+    if (isChanged && this.#reason === 'sync') this.#reason = 'update';
+    if (isChanged && deletionTimestamp === undefined)
       for (const name of resizedContainers(state.pod, pod))
         state.host.api.tell(
           { pod, container: name },
@@ -172,6 +176,9 @@ export class PodWorker {
       this.#timer?.cancel();
       state.interruption = new Interruption(state.leftovers);
       if (isEnding(state)) state.interruption.interrupt();
+      const beganMs = state.host.clock.monotonic();
+      const reason = isEnding(state) ? 'kill' : this.#reason;
+      this.#reason = 'sync';
       try {
         await this.#pass();
         state.errorRetryMs = 0;
@@ -179,6 +186,8 @@ export class PodWorker {
         if (state.stop.isDue) return;
         if (error instanceof Interrupted) this.#again = true;
         else this.#failed(error as Error);
+      } finally {
+        state.host.onPass?.(reason, state.host.clock.monotonic() - beganMs);
       }
     } while (this.#again && !state.stop.isDue && !this.#isShuttingDown);
     this.#isRunning = false;

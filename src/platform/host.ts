@@ -102,12 +102,21 @@ function addressProgram(instance: Instance, node: NodePlan, namespace: string | 
   };
 }
 
+function uplinkName(instance: Instance, number: number): string {
+  return `${linkPrefix(instance.id)}n${number}`;
+}
+
+/** The host's end of a further node's veth, with the routes over it. No-op where it is gone with its namespace. */
+export async function removeUplink(instance: Instance, number: number, doors: { netlink: Netlink }): Promise<void> {
+  await doors.netlink.run([{ steps: [{ op: 'deleteLink', name: uplinkName(instance, number), ignore: ['ENODEV'] }] }]);
+}
+
 /**
  * Veth between the host and a further node, with a route for the node's Pods on the host and a default route in the
  * node.
  */
 function uplinkPrograms(instance: Instance, first: NodePlan, node: NodePlan, namespace: string): NetProgram[] {
-  const outside = `${linkPrefix(instance.id)}n${node.number}`;
+  const outside = uplinkName(instance, node.number);
   return [
     {
       steps: [

@@ -4,7 +4,8 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Json, KubeObject, WatchEvent } from '#base/objects.ts';
+import type { Pod } from '#api/core.v1.ts';
+import { isOf, type Json, type KubeObject, type WatchEvent } from '#base/objects.ts';
 import { awaitedLater } from '#base/promises.ts';
 import { kinds } from '#client/kinds.ts';
 import { runLeaderElection } from '#client/leader-election.ts';
@@ -124,7 +125,14 @@ const putValue = (world: World, value: string): Promise<void> =>
   });
 /** Controllers that would put things right are stopped first. */
 const withoutControllers = (world: World): Promise<void> => world.cluster.restartControllers('1h');
-const podsOf = (world: World): KubeObject[] => [...world.of('pods')];
+const podsOf = (world: World): Pod[] => [...world.of(kinds.Pod)];
+
+/** The node that runs the first Pod. */
+const nodeOfFirst = (world: World): string => {
+  const name = podsOf(world)[0]?.spec.nodeName;
+  assert.ok(name);
+  return name;
+};
 
 interface Tampering {
   list?(list: KubeObject, request: TransportRequest): KubeObject;
@@ -230,7 +238,7 @@ function lostFor(seconds: number, bug: (world: World) => Promise<void>): Promise
       await client.create(kinds.Deployment, workload('Deployment'));
     },
     async (world) => {
-      world.cluster.nodes.kill(podsOf(world)[0]!['spec'].nodeName);
+      world.cluster.nodes.kill(nodeOfFirst(world));
       await pass(world, seconds);
       assert.deepEqual(world.violations, []);
       await bug(world);
@@ -339,7 +347,7 @@ const cases: Record<string, () => Promise<string[]>> = {
               await client.create(kinds.Deployment, workload('Deployment'));
             },
             async (world) => {
-              const deployment = [...world.of('apps/deployments')][0]!;
+              const deployment = [...world.of(kinds.Deployment)][0]!;
               await put(world, '/registry/apps/deployments/default/app', {
                 ...deployment,
                 metadata: { ...deployment.metadata, ...change },
@@ -447,6 +455,7 @@ const cases: Record<string, () => Promise<string[]>> = {
               uid: `p-${i}`,
               ownerReferences: [{ apiVersion: 'apps/v1', kind: 'DaemonSet', name: 'd', uid: 'd', controller: true }],
             },
+            spec: { containers: [{ name: 'c', image: 'i' }] },
           });
       }),
     ),
@@ -515,9 +524,9 @@ const cases: Record<string, () => Promise<string[]>> = {
         await client.create(kinds.StatefulSet, workload('StatefulSet', { replicas: 1 }));
       },
       async (world) => {
-        const pod = podsOf(world)[0]!;
-        world.cluster.nodes.partition(pod['spec'].nodeName);
-        await world.cluster.client.patch(kinds.Node, pod['spec'].nodeName, undefined, 'merge', {
+        const node = nodeOfFirst(world);
+        world.cluster.nodes.partition(node);
+        await world.cluster.client.patch(kinds.Node, node, undefined, 'merge', {
           spec: { unschedulable: true },
         });
         await world.cluster.client.delete(kinds.Pod, 'app-0', 'default', { gracePeriodSeconds: 0 });
@@ -531,8 +540,8 @@ const cases: Record<string, () => Promise<string[]>> = {
         await client.create(kinds.Deployment, workload('Deployment'));
       },
       async (world) => {
-        const set = [...world.of('apps/replicasets')][0]!;
-        await world.cluster.client.patch(kinds.ReplicaSet, set.metadata.name!, 'default', 'merge', {
+        const set = [...world.of(kinds.ReplicaSet)][0]!;
+        await world.cluster.client.patch(kinds.ReplicaSet, set.metadata.name, 'default', 'merge', {
           spec: { replicas: 9 },
         });
       },
@@ -548,7 +557,7 @@ const cases: Record<string, () => Promise<string[]>> = {
         async (world) => {
           await world.cluster.client.patch(
             kinds.ReplicaSet,
-            [...world.of('apps/replicasets')][0]!.metadata.name!,
+            [...world.of(kinds.ReplicaSet)][0]!.metadata.name,
             'default',
             'merge',
             { spec: { replicas: 0 } },
@@ -566,7 +575,7 @@ const cases: Record<string, () => Promise<string[]>> = {
         },
         async (world) => {
           await withoutControllers(world);
-          const set = [...world.of('apps/replicasets')][0]!;
+          const set = [...world.of(kinds.ReplicaSet)][0]!;
           await put(world, '/registry/apps/replicasets/default/app-new', {
             ...set,
             metadata: { ...set.metadata, name: 'app-new', uid: 'new' },
@@ -614,7 +623,7 @@ const cases: Record<string, () => Promise<string[]>> = {
       },
       async (world) => {
         await withoutControllers(world);
-        const revision = [...world.of('apps/controllerrevisions')][0]!;
+        const revision = [...world.of(kinds.ControllerRevision)][0]!;
         await put(world, '/registry/apps/controllerrevisions/default/app-new', {
           ...revision,
           metadata: { ...revision.metadata, name: 'app-new', uid: 'new', labels: {} },
@@ -675,7 +684,7 @@ const cases: Record<string, () => Promise<string[]>> = {
         await pass(world, 10);
         await takeDown(
           world,
-          podsOf(world).find(({ metadata }) => metadata.deletionTimestamp === undefined)!.metadata.name!,
+          podsOf(world).find(({ metadata }) => metadata.deletionTimestamp === undefined)!.metadata.name,
         );
       },
     ),
@@ -694,7 +703,7 @@ const cases: Record<string, () => Promise<string[]>> = {
     about(
       /0 healthy Pods are left, 1 are wanted/,
       withBudget(async (world, budget) => {
-        const [one, two] = podsOf(world).map(({ metadata }) => metadata.name!) as [string, string];
+        const [one, two] = podsOf(world).map(({ metadata }) => metadata.name) as [string, string];
         const status = { ...budget['status'], disruptionsAllowed: 5, disruptedPods: { [one]: '2026-01-01T00:00:00Z' } };
         await put(world, budgetKey, { ...budget, status });
         await put(world, budgetKey, {
@@ -783,7 +792,7 @@ const cases: Record<string, () => Promise<string[]>> = {
                   ...pod,
                   spec: {
                     containers: [],
-                    nodeName: podsOf(world)[0]!['spec'].nodeName,
+                    nodeName: nodeOfFirst(world),
                     ...(bug === 'a node is tainted' ? { nodeName: 'node-0' } : {}),
                     ...spec,
                   },
@@ -803,7 +812,7 @@ const cases: Record<string, () => Promise<string[]>> = {
           await client.create(kinds.StatefulSet, workload('StatefulSet'));
         },
         async (world) => {
-          world.cluster.nodes.partition(podsOf(world)[0]!['spec'].nodeName);
+          world.cluster.nodes.partition(nodeOfFirst(world));
           await pass(world, 10);
           await world.cluster.store.txn([], [{ type: 'delete', key: '/registry/pods/default/app-0' }]);
         },
@@ -814,8 +823,8 @@ const cases: Record<string, () => Promise<string[]>> = {
       /still counts on/,
       lostFor(500, async (world) => {
         // Whatever is made not to count any more counts again.
-        for (const [key, pod] of [...world.entriesOf('pods')])
-          if (pod.metadata.deletionTimestamp !== undefined) {
+        for (const [key, pod] of [...world.objects])
+          if (isOf(kinds.Pod, pod) && pod.metadata.deletionTimestamp !== undefined) {
             const { deletionTimestamp: _gone, ...metadata } = pod.metadata;
             await put(world, key, { ...pod, metadata });
           }
@@ -834,7 +843,7 @@ const cases: Record<string, () => Promise<string[]>> = {
           const send = controllers.send.bind(controllers);
           controllers.send = (request) =>
             request.method === 'POST' && request.path.endsWith('/pods') ? new Promise(() => undefined) : send(request);
-          world.cluster.nodes.kill(podsOf(world)[0]!['spec'].nodeName);
+          world.cluster.nodes.kill(nodeOfFirst(world));
           await pass(world, 500);
         },
       ),
@@ -905,8 +914,9 @@ const cases: Record<string, () => Promise<string[]>> = {
             },
             async (world) => {
               await withoutControllers(world);
-              const [key, object] = [...world.entriesOf(resource)][0]!;
-              await put(world, key, change(object));
+              const [object] = world.ofPath(resource);
+              assert.ok(object);
+              await put(world, `/registry/${resource}/default/${object.metadata.name}`, change(object));
             },
           ),
         ),
@@ -978,10 +988,10 @@ const cases: Record<string, () => Promise<string[]>> = {
         await client.create(kinds.Deployment, workload('Deployment'));
       },
       async (world) => {
-        const [one, two] = podsOf(world) as [KubeObject, KubeObject];
+        const [one, two] = podsOf(world) as [Pod, Pod];
         await put(world, `/registry/pods/default/${two.metadata.name}`, {
           ...two,
-          status: { ...two['status'], podIP: one['status'].podIP },
+          status: { ...two['status'], podIP: one.status?.podIP },
         });
       },
     ),
@@ -1006,7 +1016,8 @@ const cases: Record<string, () => Promise<string[]>> = {
     about(
       /both have the range/,
       watching(addressesUnique(), none, async (world) => {
-        const [one, two] = [...world.of('nodes')] as [KubeObject, KubeObject];
+        const [one, two] = world.of(kinds.Node);
+        assert.ok(one && two);
         await put(world, `/registry/nodes/${two.metadata.name}`, {
           ...two,
           spec: { ...two['spec'], podCIDR: one['spec'].podCIDR },
@@ -1112,7 +1123,7 @@ const cases: Record<string, () => Promise<string[]>> = {
       },
       async (world) => {
         await withoutControllers(world);
-        const set = [...world.of('apps/replicasets')][0]!;
+        const set = [...world.of(kinds.ReplicaSet)][0]!;
         await put(world, `/registry/apps/replicasets/default/${set.metadata.name}`, {
           ...set,
           metadata: {
@@ -1155,7 +1166,7 @@ const cases: Record<string, () => Promise<string[]>> = {
               await client.create(kinds.Deployment, workload('Deployment'));
             },
             async (world) => {
-              const deployment = [...world.of('apps/deployments')][0]!;
+              const deployment = [...world.of(kinds.Deployment)][0]!;
               await withoutControllers(world);
               await put(world, '/registry/apps/deployments/default/app', {
                 ...deployment,
@@ -1190,7 +1201,7 @@ const cases: Record<string, () => Promise<string[]>> = {
             [
               {
                 type: 'delete',
-                key: `/registry/apps/replicasets/default/${[...world.of('apps/replicasets')][0]!.metadata.name}`,
+                key: `/registry/apps/replicasets/default/${[...world.of(kinds.ReplicaSet)][0]!.metadata.name}`,
               },
             ],
           );
