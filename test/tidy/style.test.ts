@@ -32,7 +32,6 @@ const longFiles = new Set<string>([
   'src/apiserver/http.ts',
   'src/apiserver/stored-objects.test.ts',
   'src/docker/images.root.test.ts',
-  'src/scheduler/scheduler.ts',
   'src/schema/groups/core.ts',
   'src/schema/groups/others.ts',
   'src/schema/protobuf.ts',
