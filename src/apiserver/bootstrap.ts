@@ -8,7 +8,8 @@ import { ApiError } from '#base/errors.ts';
 import { copyJson } from '#base/json.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
-import { ipText, parseCidr, defaultServiceCidr } from './allocation.ts';
+import { addressAt, formatSubnet } from '#base/ip.ts';
+import { serviceRange } from './allocation.ts';
 import { bootstrapRoles } from './bootstrap-roles.ts';
 import type { Server } from './context.ts';
 import { internalContext } from './internal.ts';
@@ -67,7 +68,7 @@ export async function bootstrap(server: Server): Promise<void> {
       ),
       ensure(server, 'networking.k8s.io', 'v1', 'servicecidrs', {
         metadata: { name: 'kubernetes' },
-        spec: { cidrs: [server.options.serviceCidr ?? defaultServiceCidr] },
+        spec: { cidrs: [formatSubnet(serviceRange(server))] },
         status: {
           conditions: [
             {
@@ -176,7 +177,6 @@ function localServices(server: Server): Json[] {
 }
 
 async function ensureKubernetesService(server: Server): Promise<void> {
-  const { base } = parseCidr(server.options.serviceCidr ?? defaultServiceCidr);
   const advertise = server.options.advertise;
   const port = advertise?.port ?? 6443;
   const labels = { component: 'apiserver', provider: 'kubernetes' };
@@ -184,7 +184,7 @@ async function ensureKubernetesService(server: Server): Promise<void> {
     metadata: { name: 'kubernetes', namespace: 'default', labels },
     spec: {
       type: 'ClusterIP',
-      clusterIP: ipText(base + 1),
+      clusterIP: addressAt(serviceRange(server), 1),
       ports: [{ name: 'https', port: 443, protocol: 'TCP', targetPort: port }],
     },
   });

@@ -2,7 +2,7 @@
  * Calls webhooks over HTTPS: by URL, or through a Service's cluster address with the Service's name in the certificate.
  */
 import { request } from 'node:https';
-import { isIP } from 'node:net';
+import { isIp } from '#base/ip.ts';
 import type { Json } from '#base/objects.ts';
 import type { Server } from './context.ts';
 import { requestBodyBytesMax } from './limits.ts';
@@ -25,7 +25,7 @@ async function targetOf(server: Server, config: Json): Promise<Target> {
       host,
       port: Number(url.port || 443),
       path: url.pathname + url.search,
-      servername: isIP(host) === 0 ? host : undefined,
+      servername: isIp(host) ? undefined : host,
     };
   }
   const { namespace, name, path, port } = config.service;

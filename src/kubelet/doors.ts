@@ -217,11 +217,17 @@ export interface PodHost extends Pick<
   onGone(uid: string): void;
 }
 
+/** What an event is about: a Pod, or one of its containers. */
+export interface PodPart {
+  pod: Pod;
+  container?: string | undefined;
+}
+
 /** What a worker asks of and tells the API server. */
 export interface PodApi {
   services(): readonly Service[];
-  /** An event about the Pod or one of its containers. */
-  tell(pod: Pod, type: 'Normal' | 'Warning', reason: string, message: string, container?: string): void;
+  /** Records an event. */
+  tell(about: PodPart, type: 'Normal' | 'Warning', reason: string, message: string): void;
   checkRuntimeClass(pod: Pod): Promise<void>;
   /** Throws ApiError Conflict where `pod` is not the newest version, NotFound where it is gone. */
   updateStatus(pod: Pod, status: PodStatus): Promise<Pod>;

@@ -3,6 +3,7 @@
  * kubeconfig are given from it.
  */
 import { createKeyRing, type KeyRing } from '#apiserver/keys.ts';
+import { addressAt, subnetOf } from '#base/ip.ts';
 import { issueCertificate, type CertificateRequest, type KeyPair } from '#base/x509.ts';
 import { loadKubeconfig } from '#client/kubeconfig.ts';
 import type { Logger } from '#observe/log.ts';
@@ -11,7 +12,6 @@ import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import type { Instance, NodePlan } from './instance.ts';
 import { adminConfigPartMax } from './limits.ts';
 import { ManagedCertificate, timeOf, type CertificateNames } from './managed-certificate.ts';
-import { parseSubnet } from '#net/pools.ts';
 import { files, type Paths } from './paths.ts';
 
 export function loadKeyRing(paths: Paths): KeyRing {
@@ -30,9 +30,7 @@ export function establishKeyRing(paths: Paths, random: Random, clock: Clock): Ke
 
 /** First address of the Service range: the API server's own Service. */
 function apiServiceAddress(instance: Instance): string {
-  const subnet = parseSubnet(instance.serviceRange);
-  const value = subnet.base + 1;
-  return [24, 16, 8, 0].map((shift) => Math.floor(value / 2 ** shift) % 256).join('.');
+  return addressAt(subnetOf(instance.serviceRange), 1);
 }
 
 /** What the API server is called by its clients. */

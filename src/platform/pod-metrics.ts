@@ -7,7 +7,7 @@ import type { Pod } from '#api/core.v1.ts';
 import type { Informer } from '#client/informer.ts';
 import type { DockerEngine } from '#engine/create-engine.ts';
 import type { ImageSource, PodPass } from '#kubelet/doors.ts';
-import { labelContainerName, labelPodUid } from '#kubelet/names.ts';
+import { labelContainerName, labelPodUid } from '#kubelet/pod-labels.ts';
 import type { Metrics } from '#observe/metrics.ts';
 import type { Clock } from '#os/clock.ts';
 import type { ManagedCertificate } from './managed-certificate.ts';

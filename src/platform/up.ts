@@ -13,7 +13,8 @@ import { addContexts } from './contexts.ts';
 import { loadModules, portIsFree, prepareHost, usedSubnets } from './host.ts';
 import { establishKeyRing, holdsAdminConfig, writeAdminConfig } from './identity.ts';
 import { establishInstance, loadInstance, type Instance, type InstanceChoices } from './instance.ts';
-import { localNodes } from './local-nodes.ts';
+import { settleLeavingNodes } from './leaving-nodes.ts';
+import { leavingNodes, localNodes } from './local-nodes.ts';
 import { knownParts, partNames, partStatus, startPart, stopPart, waitUntil } from './launch.ts';
 import { files, makeDirectory, passageMode, type Paths } from './paths.ts';
 import { ensureContainersUnit, installUnit, isInsideUnit, startUnit, systemdRuns, unitOf } from './systemd.ts';
@@ -93,6 +94,7 @@ async function bringUpHere(paths: Paths, choices: InstanceChoices, options: UpOp
       // In its unit the home is root's, or nobody's; whoever called `up` has got the contexts.
       const notes = isInsideUnit() ? [] : addContexts(process.env['HOME'] ?? homedir(), paths);
       await waitForParts(paths);
+      notes.push(...(await settleLeavingNodes(instance, paths)));
       return { instance, started, notes };
     } finally {
       await door.close();
@@ -149,6 +151,7 @@ async function chooseInstance(
 function isWhole(paths: Paths): boolean {
   return (
     holdsAdminConfig(paths, realClock) &&
+    leavingNodes(paths).length === 0 &&
     partNames(paths).every((name) => {
       const status = partStatus(paths, name);
       return status.supervisor !== undefined && status.ready;

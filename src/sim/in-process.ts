@@ -58,7 +58,7 @@ export function readLogs(cluster: Cluster, request: LogsRequest): string[] {
   const { node, target } = serve(cluster, request);
   if (tail !== undefined && !(Number.isInteger(tail) && tail >= 0))
     throw new Error(`tail is a number of lines, not ${tail}`);
-  const { id } = loggedContainer(node.served, namespace, name, target, previous);
+  const { id } = loggedContainer(node.served, { namespace, podName: name, container: target }, previous);
   const { lines } = node.engine.readLog(id, {
     stdout: true,
     stderr: true,

@@ -18,7 +18,7 @@ import type {
   SandboxStatus,
 } from '#engine/engine.ts';
 import type { KubeletEngine } from '#kubelet/doors.ts';
-import { labelContainerName, labelPodUid, labelRestartCount } from '#kubelet/names.ts';
+import { labelContainerName, labelPodUid, labelRestartCount } from '#kubelet/pod-labels.ts';
 import type { ServedRuntime } from '#kubelet/serving.ts';
 import type { LogPosition } from './container-log.ts';
 import { followLog, readLog, statsOf, spokenTo, listeningOn } from './container-streams.ts';

@@ -4,7 +4,7 @@
  * have, for the Services that have it.
  */
 import type { Service } from '#api/core.v1.ts';
-import { ipNumber, parseCidr } from '#apiserver/allocation.ts';
+import { contains, subnetOf } from '#base/ip.ts';
 import { kinds } from '#client/kinds.ts';
 import { isPodTerminal } from '#controllers/pods.ts';
 import type { Checker, World } from '../world.ts';
@@ -32,18 +32,13 @@ function judgePods(name: string, world: World): void {
     const { nodeName, hostNetwork } = pod.spec;
     if (ip === undefined || nodeName === undefined || hostNetwork === true) continue;
     const range = world.get(kinds.Node, nodeName)?.spec.podCIDR;
-    if (range !== undefined && !isWithin(ip, range))
+    if (range !== undefined && !contains(subnetOf(range), ip))
       world.report(name, `Pod ${pod.metadata.name} has ${ip}, its node ${nodeName} has ${range}`);
     if (isPodTerminal(pod) || world.cluster.nodes.get(nodeName)?.isUp !== true) continue;
     const other = pods.get(ip);
     if (other !== undefined) world.report(name, `Pods ${other} and ${pod.metadata.name} both have ${ip}`);
     pods.set(ip, pod.metadata.name);
   }
-}
-
-function isWithin(ip: string, cidr: string): boolean {
-  const { base, size } = parseCidr(cidr);
-  return ipNumber(ip) >= base && ipNumber(ip) < base + size;
 }
 
 /** Keys of the allocator that a Service must hold, by what the documentation of Services says it has. */
