@@ -1,8 +1,8 @@
 /**
  * Which nodes this machine runs. A node that runs here has a note in its own data directory, `nodes/N/node.json`; what
  * nodes the cluster has, its Node objects say. A node that the user takes away loses its note and has another one,
- * `leaving.json`, until nothing of it runs and the cluster has forgotten it (`leaving-nodes.ts`). It keeps its data until
- * `down --purge`.
+ * `leaving.json`, until nothing of it runs and the cluster has forgotten it (`leaving-nodes.ts`). It keeps its data
+ * until `down --purge`.
  */
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
