@@ -1,7 +1,7 @@
 /** An API server for tests: memory store, a clock that stands still, chance from a seed. */
+import type { TestJson } from '#base/testing.ts';
 import { silentLogger } from '#observe/log.ts';
 import type { ApiRequest, ApiResponse, UserInfo } from '#base/api-request.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
 import type { Random } from '#os/clock.ts';
 import { createFakeClock } from '#store/fake-clock.ts';
 import type { FakeClock } from '#store/fake-clock.ts';
@@ -33,7 +33,7 @@ const admin: UserInfo = { name: 'admin', groups: ['system:masters', 'system:auth
 export interface Answer {
   status: number;
   headers: Record<string, string>;
-  body: Json;
+  body: TestJson;
   text: string;
 }
 
@@ -47,7 +47,7 @@ export interface TestApi extends AsyncDisposable {
     options?: { headers?: Record<string, string>; user?: UserInfo | null },
   ): Promise<Answer>;
   /** Creates through the path of the object's kind; throws what is refused. */
-  make(path: string, object: Json): Promise<KubeObject>;
+  make(path: string, object: TestJson): Promise<TestJson>;
   raw(method: string, path: string, extra?: Partial<ApiRequest>): Promise<ApiResponse>;
 }
 
@@ -91,7 +91,7 @@ export async function createTestApi(options: Partial<ApiServerOptions> = {}): Pr
       ...(user === null ? { user: undefined as never } : { user }),
     });
     const text = await drain(answer.body);
-    let parsed: Json;
+    let parsed: TestJson;
     try {
       parsed = JSON.parse(text);
     } catch {
@@ -102,7 +102,7 @@ export async function createTestApi(options: Partial<ApiServerOptions> = {}): Pr
   const make: TestApi['make'] = async (path, object) => {
     const answer = await call('POST', path, object);
     if (answer.status >= 300) throw new Error(answer.body?.message ?? answer.text);
-    return answer.body as KubeObject;
+    return answer.body;
   };
   const test: TestApi = {
     api,
@@ -119,7 +119,7 @@ export async function createTestApi(options: Partial<ApiServerOptions> = {}): Pr
   return test;
 }
 
-export const podBody = (name: string, extra: Json = {}): Json => ({
+export const podBody = (name: string, extra: TestJson = {}): TestJson => ({
   apiVersion: 'v1',
   kind: 'Pod',
   metadata: { name, labels: { app: name }, ...extra.metadata },

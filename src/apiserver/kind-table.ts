@@ -2,6 +2,7 @@
  * The kinds that are served now: built-in records and those of custom resource definitions. `generation` grows with
  * every change.
  */
+import type { KindRef, KubeObject } from '#base/objects.ts';
 import type { KindRecord } from '#schema/kind.ts';
 
 const groupOrder = (group: string): string => (group === '' ? '' : group);
@@ -29,6 +30,12 @@ export class KindTable {
 
   find(group: string, version: string, resource: string): KindRecord | undefined {
     return this.#byResource.get(`${group}/${version}/${resource}`);
+  }
+  /** The record of a built-in kind: those are always served. */
+  builtIn<T extends KubeObject>({ group, version, resource }: KindRef<T>): KindRecord<T> {
+    const kind = this.find(group, version, resource);
+    if (kind === undefined) throw new Error(`${resource} of ${group}/${version} are no built-in kind`);
+    return kind;
   }
   findKind(group: string, version: string, kind: string): KindRecord | undefined {
     return this.#byKind.get(`${group}/${version}/${kind}`);

@@ -3,8 +3,8 @@
  * belongs to the manager that wrote it and to nobody else. `apply.ts` decides what an applied configuration takes over;
  * this file keeps the entries.
  */
-import type { ManagedFieldsEntry } from '#api/meta.v1.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { ManagedFieldsEntry, ObjectMeta } from '#api/meta.v1.ts';
+import type { KubeObject } from '#base/objects.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
 import {
@@ -122,7 +122,8 @@ function startingManagers(old: KubeObject | undefined, object: KubeObject): Mana
     : readManagers(old.metadata.managedFields);
 }
 
-function asCompared(object: KubeObject | undefined): Json {
+/** What of an object somebody manages. */
+function asCompared(object: KubeObject | undefined): { metadata?: ObjectMeta; status?: unknown } {
   if (object === undefined) return {};
   const { apiVersion: _a, kind: _k, metadata, ...rest } = object;
   const { managedFields: _m, ...meta } = metadata;

@@ -8,7 +8,8 @@ import { createCipheriv, createDecipheriv } from 'node:crypto';
 import { joinOwn, ownBytes, ownCopy } from '#base/bytes.ts';
 import { freezeFresh, freezeJson } from '#base/json.ts';
 import { apiVersionOf } from '#base/objects.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { KubeObject } from '#base/objects.ts';
+import { isObject } from '#base/unknown.ts';
 import type { Random } from '#os/clock.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import type { LateBytes, StoredValue } from '#store/store.ts';
@@ -50,11 +51,25 @@ function isSealed(kind: KindRecord): boolean {
 /**
  * Freezes all of an object but itself and its metadata, which are still to get its version; answers as `freezeFresh`.
  */
-function freezeParts(object: Json): number {
+function freezeParts(object: unknown): number {
   let sum = 2;
+  if (!isObject(object)) return sum;
   for (const key in object)
-    sum += 4 + 6 * key.length + (key === 'metadata' ? freezeParts(object.metadata) : freezeFresh(object[key]));
+    sum += 4 + 6 * key.length + (key === 'metadata' ? freezeParts(object[key]) : freezeFresh(object[key]));
   return sum;
+}
+
+/**
+ * A stored object as the kind shows it: converted where that is in another version. It lies where the kind's objects
+ * do, so it is one.
+ */
+export function fromStored<T extends KubeObject>(kind: KindRecord<T>, object: KubeObject): T {
+  return (kind.fromStored === undefined ? object : kind.fromStored(object)) as T;
+}
+
+/** The other way. */
+export function toStored(kind: KindRecord, object: KubeObject): KubeObject {
+  return kind.toStored === undefined ? object : kind.toStored(object);
 }
 
 /** An object that is its own view and becomes bytes when it must leave the process. */

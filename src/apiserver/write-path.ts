@@ -8,7 +8,9 @@
  */
 import { ApiError } from '#base/errors.ts';
 import { copyJson, equalButFor, jsonBytes } from '#base/json.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import { kinds } from '#base/kinds.ts';
+import { isOf, type KubeObject } from '#base/objects.ts';
+import type { Draft, Manifest } from '#api/manifest.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { randomSuffix } from '#os/clock.ts';
 import { FieldErrors } from '#schema/field-errors.ts';
@@ -23,8 +25,9 @@ import { planAllocation, releaseOperations } from './allocation.ts';
 import type { RequestContext, Server } from './context.ts';
 import { conflictRetriesMax, createRetriesMax, eventTtlSeconds, measuredBodyBytesMin } from './limits.ts';
 import { trackManagedFields } from './managed-fields.ts';
+import { keepField } from './metadata-fields.ts';
 import { alreadyExists, conflict, notFound } from './object-errors.ts';
-import { storageKey } from './stored-objects.ts';
+import { fromStored, storageKey, toStored } from './stored-objects.ts';
 
 export function isDryRun(context: RequestContext): boolean {
   const values = context.request.query.getAll('dryRun');
@@ -46,13 +49,6 @@ export interface Written {
 function dryStored(context: RequestContext, key: string, object: KubeObject, revision: number): StoredValue {
   const { objects } = context.server;
   return { key, value: objects.encode(context.kind, key, object), createRevision: revision, modRevision: revision };
-}
-
-function toStored(kind: KindRecord, object: KubeObject): KubeObject {
-  return kind.toStored === undefined ? object : kind.toStored(object);
-}
-function fromStored(kind: KindRecord, object: KubeObject): KubeObject {
-  return kind.fromStored === undefined ? object : kind.fromStored(object);
 }
 
 /** Defaults apply to the stored version, whichever version the client wrote. */
@@ -223,7 +219,7 @@ async function eventLease(server: Server): Promise<number> {
   return server.eventLease.lease;
 }
 
-export interface UpdateOptions {
+export interface UpdateOptions<T extends KubeObject = KubeObject> {
   subresource?: string;
   manager?: string;
   apply?: boolean;
@@ -232,7 +228,7 @@ export interface UpdateOptions {
   /** Admission does not see what the system itself does, like removing a finalizer during deletion. */
   operation?: 'UPDATE' | 'CREATE';
   /** Changes nothing but what `change` returns: no defaulting by kind, for subresources with rules of their own. */
-  validate?: (object: Json, old: Json, errors: FieldErrors) => void;
+  validate?(object: Draft<T>, old: T, errors: FieldErrors): void;
   /** The object is made when it is not there. */
   createWhenMissing?: () => Promise<Written>;
   /**
@@ -247,11 +243,11 @@ export interface UpdateOptions {
  * Reads, changes and writes an object; `change` receives a copy (with `sharesCurrent` the frozen view itself) in the
  * request's version and answers the wanted object.
  */
-export async function updateObject(
-  context: RequestContext,
+export async function updateObject<T extends KubeObject>(
+  context: RequestContext<T>,
   name: string,
-  change: (current: KubeObject) => KubeObject | Promise<KubeObject>,
-  options: UpdateOptions = {},
+  change: (current: T) => KubeObject | Promise<KubeObject>,
+  options: UpdateOptions<NoInfer<T>> = {},
 ): Promise<Written> {
   const { server, kind, info } = context;
   const key = storageKey(kind, info.namespace, name);
@@ -262,8 +258,9 @@ export async function updateObject(
       throw notFound(kind, name);
     }
     const old = server.objects.view(before);
+    const current = fromStored(kind, old);
     const wanted = await change(
-      options.sharesCurrent === true && kind.fromStored === undefined ? old : copyJson(fromStored(kind, old)),
+      options.sharesCurrent === true && kind.fromStored === undefined ? current : copyJson(current),
     );
     const asked = wanted.metadata.resourceVersion;
     if (asked !== undefined && asked !== '' && asked !== '0' && asked !== old.metadata.resourceVersion)
@@ -278,6 +275,22 @@ export async function updateObject(
     if (written !== undefined) return written;
     if (attempt >= conflictRetriesMax) throw conflict(kind, name);
   }
+}
+
+/** Metadata that is the server's alone. */
+const keptFields = [
+  'uid',
+  'creationTimestamp',
+  'deletionTimestamp',
+  'deletionGracePeriodSeconds',
+  'generateName',
+  'generation',
+] as const;
+
+/** An object to be written whatever version there is. */
+export function unversioned<T extends KubeObject>(object: T): Manifest<T> & KubeObject {
+  const { resourceVersion: _r, ...metadata } = object.metadata;
+  return { ...object, metadata };
 }
 
 function keepMetadata(context: RequestContext, object: KubeObject, old: KubeObject): void {
@@ -302,17 +315,7 @@ function keepMetadata(context: RequestContext, object: KubeObject, old: KubeObje
       meta.name,
       `Precondition failed: UID in precondition: ${meta.uid}, UID in object meta: ${old.metadata.uid}`,
     );
-  for (const field of [
-    'uid',
-    'creationTimestamp',
-    'deletionTimestamp',
-    'deletionGracePeriodSeconds',
-    'generateName',
-    'generation',
-  ] as const) {
-    if (old.metadata[field] !== undefined) (meta as Json)[field] = old.metadata[field];
-    else if (meta[field] !== undefined) delete meta[field];
-  }
+  for (const field of keptFields) keepField(meta, old.metadata, field);
   // A `delete` would make a slow dictionary of it, for as long as the object and its copies live.
   Object.assign(meta, { resourceVersion: undefined });
 }
@@ -338,7 +341,8 @@ async function updateOnce(
     stored.prepareUpdate?.(object, old);
   } else if (subresource === 'status') {
     if (stored.custom === true) stored.defaults?.(object);
-    else if (object.status !== undefined && object.status !== null) stored.defaultStatus?.(object.status);
+    else if ('status' in object && object.status !== undefined && object.status !== null)
+      stored.defaultStatus?.(object.status);
   }
   if (kind.hasGeneration && !isSameSpec(object, old, kind))
     object.metadata.generation = (old.metadata.generation ?? 0) + 1;
@@ -409,7 +413,7 @@ function isFinished(object: KubeObject): boolean {
     object.metadata.deletionTimestamp !== undefined &&
     (object.metadata.finalizers ?? []).length === 0 &&
     (object.metadata.deletionGracePeriodSeconds ?? 0) === 0 &&
-    !(object.kind === 'Namespace' && object.apiVersion === 'v1' && (object.spec?.finalizers ?? []).length > 0)
+    !(isOf(kinds.Namespace, object) && (object.spec?.finalizers ?? []).length > 0)
   );
 }
 

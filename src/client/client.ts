@@ -104,5 +104,10 @@ export interface Client {
     options?: WriteOptions,
   ): Promise<KubeObject>;
   /** Any path: reviews, discovery, metrics. `T` is what the server answers there. */
-  raw<T = unknown>(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<T>;
+  raw<T extends object = object>(
+    method: string,
+    path: string,
+    body?: unknown,
+    headers?: Record<string, string>,
+  ): Promise<T>;
 }

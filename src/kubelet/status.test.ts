@@ -1,7 +1,7 @@
 import type { Pod } from '#api/core.v1.ts';
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import type { Json } from '#base/objects.ts';
+import type { TestJson } from '#base/testing.ts';
 import { memoryOf, planPod, type Attempt, type Memory } from './plan.ts';
 import { podStatus } from './status.ts';
 import { stored } from './stored.testing.ts';
@@ -27,7 +27,7 @@ const attempt = (over: Partial<Attempt>): Attempt => ({
   ...over,
 });
 
-function statusOf(subject: Pod, attempts: Attempt[], memory: Memory = new Map()): Json {
+function statusOf(subject: Pod, attempts: Attempt[], memory: Memory = new Map()): TestJson {
   const observed = new Map([['main', attempts]]);
   return podStatus({
     pod: subject,
@@ -41,8 +41,8 @@ function statusOf(subject: Pod, attempts: Attempt[], memory: Memory = new Map())
     startedAtMs: now,
   });
 }
-const conditionOf = (status: Json, type: string): Json =>
-  status.conditions.find((condition: Json) => condition.type === type);
+const conditionOf = (status: TestJson, type: string): TestJson =>
+  status.conditions.find((condition: TestJson) => condition.type === type);
 
 test('a Pod is Running and Ready when its container runs and is ready', () => {
   const memory: Memory = new Map();

@@ -3,8 +3,8 @@ import type { PodDisruptionBudget } from '#api/policy.v1.ts';
 import type { StorageClass } from '#api/storage.v1.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { sampleOf } from '#base/testing.ts';
-import type { Json, KindRef, KubeObject } from '#base/objects.ts';
+import { sampleOf, type TestJson } from '#base/testing.ts';
+import type { KindRef, KubeObject } from '#base/objects.ts';
 import { textOf } from '#base/unknown.ts';
 import { Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
@@ -16,7 +16,7 @@ import { podInfoOf, podRequests } from './pod-info.ts';
 import { planPreemption } from './preemption.ts';
 
 let uid = 0;
-function makeNode(name: string, extra: Json = {}): Node {
+function makeNode(name: string, extra: TestJson = {}): Node {
   return sampleOf(kinds.Node, {
     metadata: { name, labels: { 'kubernetes.io/hostname': name, ...extra.labels } },
     spec: {
@@ -26,7 +26,7 @@ function makeNode(name: string, extra: Json = {}): Node {
     status: { allocatable: { cpu: '4', memory: '8Gi', pods: '10', ...extra.allocatable }, images: extra.images ?? [] },
   });
 }
-function makePod(name: string, extra: Json = {}): Pod {
+function makePod(name: string, extra: TestJson = {}): Pod {
   const { labels, requests, node, ports, namespace, ...spec } = extra;
   return sampleOf(kinds.Pod, {
     metadata: { name, namespace: namespace ?? 'default', uid: `u${uid++}`, labels: labels ?? {} },
@@ -78,14 +78,14 @@ function outcome(cache: SchedulerCache, pod: Pod): string {
   return decision.type === 'placed' ? decision.node.name : decision.message;
 }
 
-const antiAffinity = (key: string): Json => ({
+const antiAffinity = (key: string): TestJson => ({
   podAntiAffinity: {
     requiredDuringSchedulingIgnoredDuringExecution: [
       { topologyKey: key, labelSelector: { matchLabels: { app: 'a' } } },
     ],
   },
 });
-const podAffinity = (key: string): Json => ({
+const podAffinity = (key: string): TestJson => ({
   podAffinity: {
     requiredDuringSchedulingIgnoredDuringExecution: [
       { topologyKey: key, labelSelector: { matchLabels: { app: 'a' } } },
@@ -282,7 +282,7 @@ test('Pods go where most is free, and those of one owner go apart', () => {
 });
 
 test('claims decide where a Pod can go', () => {
-  const claim = (spec: Json, annotations = {}): PersistentVolumeClaim =>
+  const claim = (spec: TestJson, annotations = {}): PersistentVolumeClaim =>
     sampleOf(kinds.PersistentVolumeClaim, {
       metadata: { name: 'c', namespace: 'default', uid: 'c', annotations },
       spec,
@@ -374,7 +374,7 @@ test('preemption takes the fewest of the least important and honours budgets whe
 });
 
 test('requests count init containers, sidecars and overhead as they run', () => {
-  const container = (cpu: string, extra = {}): Json => ({ resources: { requests: { cpu } }, ...extra });
+  const container = (cpu: string, extra = {}): TestJson => ({ resources: { requests: { cpu } }, ...extra });
   assert.equal(podRequests({ containers: [container('100m'), container('200m')] }).cpu, 300);
   assert.equal(podRequests({ containers: [container('100m')], initContainers: [container('500m')] }).cpu, 500);
   assert.equal(

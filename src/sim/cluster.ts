@@ -431,11 +431,11 @@ export class Cluster implements AsyncDisposable {
     const applied: KubeObject[] = [];
     for (const object of objects) {
       const { resources } = await discoverResources(this.client);
-      const { group, version } = groupVersionOf(object.apiVersion);
+      const { group } = groupVersionOf(object.apiVersion);
       const found = resources.find(({ kind }) => kind.group === group && kind.kind === object.kind)?.kind;
       if (found === undefined)
         throw new Error(`no matches for kind "${object.kind}" in version "${object.apiVersion}"`);
-      const kind = kindOf(group, version, found.resource, found.kind, found.namespaced);
+      const kind = kindOf(object.apiVersion, found.resource, found.kind, found.namespaced);
       const scope = kind.namespaced ? (object.metadata.namespace ?? namespace) : undefined;
       applied.push(
         await this.client.patch(kind, object.metadata.name!, scope, 'apply', object, {

@@ -86,7 +86,7 @@ export class FaultyTransport implements Transport {
     return !cut && Object.values(shares).every((share) => share === 0);
   }
 
-  async send(request: TransportRequest): Promise<KubeObject> {
+  async send(request: TransportRequest): Promise<object> {
     const faults = this.#faults;
     if (faults.cut || (faults.requestLoss > 0 && this.#random.float() < faults.requestLoss)) throw lost();
     if (faults.duplication > 0 && isRepeatable(request) && this.#random.float() < faults.duplication)
@@ -178,7 +178,7 @@ export class ProcessTransport implements Transport {
     this.#death.abort();
   }
 
-  async send(request: TransportRequest): Promise<KubeObject> {
+  async send(request: TransportRequest): Promise<object> {
     if (this.#death.signal.aborted) throw lost();
     const answer = await this.#inner.send(request);
     if (this.#death.signal.aborted) throw lost();
@@ -205,7 +205,7 @@ export class GuardedTransport implements Transport {
     this.#isWhole = isWhole;
   }
 
-  async send(request: TransportRequest): Promise<KubeObject> {
+  async send(request: TransportRequest): Promise<object> {
     if (!this.#isWhole()) throw lost();
     const answer = await this.#inner.send(request);
     if (!this.#isWhole()) throw lost();

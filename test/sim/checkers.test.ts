@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { TestJson } from '../../src/base/testing.ts';
 import type { Json, KubeObject, WatchEvent } from '#base/objects.ts';
 import { awaitedLater } from '#base/promises.ts';
 import { kinds } from '#client/kinds.ts';
@@ -150,7 +151,7 @@ function tampered({ list, query, event }: Tampering, act: (world: World) => Prom
         const { network } = connection;
         const [send, watch] = [network.send.bind(network), network.watch.bind(network)];
         network.send = async (request) => {
-          const answer = await send(asked(request));
+          const answer: TestJson = await send(asked(request));
           return on && list !== undefined && Array.isArray(answer['items']) ? list(answer, request) : answer;
         };
         network.watch = (request) => {
@@ -1556,7 +1557,7 @@ const cases: Record<string, () => Promise<string[]>> = {
             await pass(world, 4);
             const send = world.cluster.networks.client.send.bind(world.cluster.networks.client);
             world.cluster.networks.client.send = async (request) => {
-              const answer = await send(request);
+              const answer: TestJson = await send(request);
               return { ...answer, metadata: { ...answer.metadata, resourceVersion: '1' } };
             };
             await pass(world, 4);

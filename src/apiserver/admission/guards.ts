@@ -2,9 +2,11 @@
  * Validating plug-ins: privilege escalation through RBAC objects, what kubelets may write, growing of claims, service
  * accounts' token secrets.
  */
+import type { PersistentVolumeClaim } from '#api/core.v1.ts';
 import { parseCertificationRequest } from '#base/certificate-request.ts';
 import { compareQuantities } from '#base/quantity.ts';
-import type { Json } from '#base/objects.ts';
+import { kinds } from '#base/kinds.ts';
+import { isOf } from '#base/objects.ts';
 import { ApiError } from '#base/errors.ts';
 import { isAllowed } from '../authz/authorize.ts';
 import { nodeNameOf } from '../authz/node.ts';
@@ -80,13 +82,8 @@ async function missingRules(
 /** Nobody grants what they do not have, unless they hold `escalate` on roles or `bind` on the role. */
 export async function admitRbacEscalation(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   const { kind, user, info, server } = context;
-  if (
-    kind.group !== 'rbac.authorization.k8s.io' ||
-    attributes.operation === 'DELETE' ||
-    user.groups.includes('system:masters')
-  )
-    return;
-  const object = attributes.object;
+  const { object, operation } = attributes;
+  if (operation === 'DELETE' || user.groups.includes('system:masters')) return;
   const namespace = kind.namespaced ? info.namespace : '';
   const ask = (verb: string, resource: string, name: string): Promise<boolean> =>
     isAllowed(server, {
@@ -102,10 +99,10 @@ export async function admitRbacEscalation(context: RequestContext, attributes: A
       path: '',
     });
   let rules: readonly PolicyRule[];
-  if (kind.kind === 'Role' || kind.kind === 'ClusterRole') {
-    if (await ask('escalate', kind.resource, object.metadata.name ?? '')) return;
+  if (isOf(kinds.Role, object) || isOf(kinds.ClusterRole, object)) {
+    if (await ask('escalate', kind.resource, object.metadata.name)) return;
     rules = object.rules ?? [];
-  } else {
+  } else if (isOf(kinds.RoleBinding, object) || isOf(kinds.ClusterRoleBinding, object)) {
     const resource = object.roleRef.kind === 'ClusterRole' ? 'clusterroles' : 'roles';
     if (await ask('bind', resource, object.roleRef.name)) return;
     const found = await rulesOf(server, object.roleRef, namespace);
@@ -116,12 +113,12 @@ export async function admitRbacEscalation(context: RequestContext, attributes: A
         { name: object.roleRef.name, group: kind.group, kind: resource },
       );
     rules = found;
-  }
+  } else return;
   const missing = await missingRules(context, rules, namespace);
   if (missing.length > 0)
     throw forbiddenBy(
       context,
-      object.metadata.name ?? '',
+      object.metadata.name,
       `user ${JSON.stringify(user.name)} (groups=[${user.groups.map((g) => JSON.stringify(g)).join(' ')}]) is attempting to grant RBAC permissions not currently held:\n${missing.map(ruleText).join('\n')}`,
     );
 }
@@ -137,8 +134,9 @@ export async function admitNodeRestriction(context: RequestContext, attributes: 
       object.metadata.name ?? '',
       `node ${JSON.stringify(node)} is not allowed to modify node ${JSON.stringify(object.metadata.name)}`,
     );
-  if (context.kind.resource !== 'pods') return;
-  const bound = (operation === 'CREATE' ? object : (old ?? object)).spec?.nodeName;
+  if (!isOf(kinds.Pod, object)) return;
+  const before = old !== undefined && isOf(kinds.Pod, old) ? old : object;
+  const bound = (operation === 'CREATE' ? object : before).spec.nodeName;
   if (operation === 'CREATE' && object.metadata.annotations?.['kubernetes.io/config.mirror'] === undefined)
     throw forbiddenBy(
       context,
@@ -154,23 +152,18 @@ export async function admitNodeRestriction(context: RequestContext, attributes: 
 }
 
 export async function admitClaimResize(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
-  const { kind, server } = context;
-  if (
-    kind.group !== '' ||
-    kind.resource !== 'persistentvolumeclaims' ||
-    attributes.operation !== 'UPDATE' ||
-    attributes.subresource !== ''
-  )
-    return;
-  const size = (claim: Json): string | undefined => claim?.spec?.resources?.requests?.storage;
-  const [now, was] = [size(attributes.object), size(attributes.old)];
+  const { object, old, operation, subresource } = attributes;
+  if (operation !== 'UPDATE' || subresource !== '' || old === undefined) return;
+  if (!isOf(kinds.PersistentVolumeClaim, object) || !isOf(kinds.PersistentVolumeClaim, old)) return;
+  const size = ({ spec }: PersistentVolumeClaim): string | undefined => spec.resources?.requests?.storage;
+  const [now, was] = [size(object), size(old)];
   if (now === undefined || was === undefined || compareQuantities(now, was) === 0) return;
-  const name = attributes.object.metadata.name ?? '';
+  const { name } = object.metadata;
   if (compareQuantities(now, was) < 0) throw forbiddenBy(context, name, 'field can not be less than previous value');
-  if (attributes.old?.status?.phase !== 'Bound')
+  if (old.status?.phase !== 'Bound')
     throw forbiddenBy(context, name, 'Only bound persistent volume claims can be expanded');
-  const className = attributes.object.spec?.storageClassName;
-  const found = className ? (await server.live.storageClasses.current()).get('', className) : undefined;
+  const className = object.spec.storageClassName;
+  const found = className ? (await context.server.live.storageClasses.current()).get('', className) : undefined;
   if (found?.allowVolumeExpansion !== true)
     throw forbiddenBy(
       context,
@@ -181,20 +174,14 @@ export async function admitClaimResize(context: RequestContext, attributes: Admi
 
 /** One PriorityClass at most is the default of all Pods. */
 export async function admitGlobalDefault(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
-  const { kind, server } = context;
-  if (
-    kind.group !== 'scheduling.k8s.io' ||
-    kind.resource !== 'priorityclasses' ||
-    attributes.operation === 'DELETE' ||
-    attributes.object.globalDefault !== true
-  )
-    return;
-  const { name } = attributes.object.metadata;
-  const other = (await server.live.priorityClasses.current()).in().find((item) => item.metadata.name !== name);
+  const { object, operation } = attributes;
+  if (operation === 'DELETE' || !isOf(kinds.PriorityClass, object) || object.globalDefault !== true) return;
+  const { name } = object.metadata;
+  const other = (await context.server.live.priorityClasses.current()).in().find((item) => item.metadata.name !== name);
   if (other !== undefined)
     throw forbiddenBy(
       context,
-      attributes.object.metadata.name ?? '',
+      name,
       `PriorityClass ${other.metadata.name} is already marked as default. Only one default can exist`,
     );
 }
@@ -206,16 +193,17 @@ const clientSigner = 'kubernetes.io/kube-apiserver-client';
  * (upstream: CertificateApproval, CertificateSigning, CertificateSubjectRestriction).
  */
 export async function admitCertificates(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
-  const { kind, server, user } = context;
-  if (kind.group !== 'certificates.k8s.io' || kind.resource !== 'certificatesigningrequests') return;
+  const { server, user } = context;
   const { object, old, operation, subresource } = attributes;
-  const signer = String(object.spec?.signerName ?? '');
+  if (!isOf(kinds.CertificateSigningRequest, object)) return;
+  const before = old !== undefined && isOf(kinds.CertificateSigningRequest, old) ? old.status : undefined;
+  const signer = object.spec.signerName;
   if (operation === 'CREATE' && signer === clientSigner) {
     const { organizations } = parseCertificationRequest(Buffer.from(object.spec.request, 'base64').toString());
     if (organizations.includes('system:masters'))
       throw forbiddenBy(
         context,
-        object.metadata.name ?? '',
+        object.metadata.name,
         `use of ${clientSigner} signer with system:masters group is not allowed`,
       );
   }
@@ -223,7 +211,7 @@ export async function admitCertificates(context: RequestContext, attributes: Adm
   const verb =
     subresource === 'approval'
       ? 'approve'
-      : subresource === 'status' && object.status?.certificate !== old?.status?.certificate
+      : subresource === 'status' && object.status?.certificate !== before?.certificate
         ? 'sign'
         : undefined;
   if (verb === undefined) return;
@@ -243,7 +231,7 @@ export async function admitCertificates(context: RequestContext, attributes: Adm
   if (!(await may(signer)) && !(await may(`${signer.split('/')[0]}/*`)))
     throw forbiddenBy(
       context,
-      object.metadata.name ?? '',
+      object.metadata.name,
       `user not permitted to ${verb} requests with signerName ${JSON.stringify(signer)}`,
     );
 }

@@ -3,11 +3,12 @@
  * Pods and claims.
  */
 import type { Container, LimitRangeItem } from '#api/core.v1.ts';
+import { kinds } from '#base/kinds.ts';
+import { isOf } from '#base/objects.ts';
 import { addQuantities, compareQuantities, formatQuantity, parseQuantity, zeroQuantity } from '#base/quantity.ts';
 import type { Quantity } from '#base/quantity.ts';
 import type { RequestContext } from '../context.ts';
-import type { AdmissionAttributes } from './attributes.ts';
-import { isClaim, isPod, mainContainers } from '../kind-guards.ts';
+import { mainContainers, type AdmissionAttributes } from './attributes.ts';
 import { forbiddenBy } from '../object-errors.ts';
 
 async function limitsOf(context: RequestContext, type: string): Promise<LimitRangeItem[]> {
@@ -17,7 +18,7 @@ async function limitsOf(context: RequestContext, type: string): Promise<LimitRan
 
 export async function admitLimitDefaults(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   const { object } = attributes;
-  if (!isPod(object) || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
+  if (!isOf(kinds.Pod, object) || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
   const limits = await limitsOf(context, 'Container');
   if (limits.length === 0) return;
   for (const container of mainContainers(object.spec)) {
@@ -82,14 +83,14 @@ export async function admitLimitBounds(context: RequestContext, attributes: Admi
   const problems: string[] = [];
   const { object, operation, subresource } = attributes;
   if (subresource !== '') return;
-  if (isPod(object) && operation === 'CREATE') {
+  if (isOf(kinds.Pod, object) && operation === 'CREATE') {
     const { containers, initContainers = [] } = object.spec;
     for (const limit of await limitsOf(context, 'Container'))
       for (const { resources } of [...containers, ...initContainers])
         checkBounds(problems, limit, 'Container', resources?.requests, resources?.limits);
     for (const limit of await limitsOf(context, 'Pod'))
       checkBounds(problems, limit, 'Pod', sum(containers, 'requests'), sum(containers, 'limits'));
-  } else if (isClaim(object) && operation !== 'DELETE') {
+  } else if (isOf(kinds.PersistentVolumeClaim, object) && operation !== 'DELETE') {
     const requests = object.spec.resources?.requests;
     for (const limit of await limitsOf(context, 'PersistentVolumeClaim'))
       checkBounds(problems, limit, 'PersistentVolumeClaim', requests, requests);

@@ -4,6 +4,7 @@
  * same allowance. Releases are the quota controller's.
  */
 import { ApiError } from '#base/errors.ts';
+import { kinds } from '#base/kinds.ts';
 import {
   addQuantities,
   compareQuantities,
@@ -22,11 +23,10 @@ import type {
 } from '#api/core.v1.ts';
 import type { KubeObject } from '#base/objects.ts';
 import { copyJson } from '#base/json.ts';
-import { resourceNameOf } from '#base/objects.ts';
+import { resourceNameOf, isOf } from '#base/objects.ts';
 import { qosClassOf } from '#schema/qos.ts';
 import type { Compare, Operation } from '#store/store.ts';
 import type { RequestContext } from '../context.ts';
-import { isClaim, isPod, isService } from '../kind-guards.ts';
 import { forbiddenBy } from '../object-errors.ts';
 
 export interface QuotaCharge {
@@ -90,9 +90,9 @@ const counted = new Set(['configmaps', 'secrets', 'replicationcontrollers', 'res
 function usageOf(context: RequestContext, object: KubeObject): Usage {
   const { group, resource } = context.kind.storage;
   let usage: Usage = new Map();
-  if (isPod(object)) usage = podUsage(object);
-  else if (isService(object)) usage = serviceUsage(object);
-  else if (isClaim(object)) usage = claimUsage(object);
+  if (isOf(kinds.Pod, object)) usage = podUsage(object);
+  else if (isOf(kinds.Service, object)) usage = serviceUsage(object);
+  else if (isOf(kinds.PersistentVolumeClaim, object)) usage = claimUsage(object);
   else if (group === '' && counted.has(resource)) add(usage, resource, one);
   add(usage, `count/${resourceNameOf({ group, resource })}`, one);
   return usage;
@@ -104,7 +104,7 @@ function inScope(quota: ResourceQuota, object: KubeObject): boolean {
     ...(quota.spec?.scopeSelector?.matchExpressions ?? []),
   ];
   if (wanted.length === 0) return true;
-  return isPod(object) && wanted.every((scope) => podInScope(scope, object));
+  return isOf(kinds.Pod, object) && wanted.every((scope) => podInScope(scope, object));
 }
 
 function podInScope(scope: ScopedResourceSelectorRequirement, pod: Pod): boolean {
@@ -164,7 +164,7 @@ export async function chargeQuotas(
   const before = old === undefined ? new Map<string, Quantity>() : usageOf(context, old);
   for (const { stored, object: quota } of inNamespace) {
     if (!inScope(quota, object)) continue;
-    if (isPod(object) && old === undefined) requireStated(context, quota, object);
+    if (isOf(kinds.Pod, object) && old === undefined) requireStated(context, quota, object);
     const added = additions(quota, now, before);
     if (added.size === 0) continue;
     const used = checkQuota(context, quota, added, object.metadata.name ?? '');
