@@ -3,6 +3,7 @@
  * field validation").
  */
 import type { Draft } from '#api/manifest.ts';
+import type { ApiRequest } from '#base/api-request.ts';
 import { ApiError } from '#base/errors.ts';
 import { copyJson, scanJson } from '#base/json.ts';
 import { parseYaml as readYaml } from '#base/yaml.ts';
@@ -54,6 +55,12 @@ export function bodyKind<T extends object>(apiVersion: string, kind: string, typ
   };
 }
 
+/** The media type of a body, without its parameters. */
+export function contentTypeOf({ headers }: ApiRequest): string {
+  const [type = ''] = (headers['content-type'] ?? '').split(';', 1);
+  return type.trim().toLowerCase();
+}
+
 /** A body as a value; `duplicates` are paths of keys that were given twice. */
 export function parseBody(
   context: RequestContext,
@@ -64,8 +71,7 @@ export function parseBody(
   const body = request.body ?? new Uint8Array();
   if (body.length > requestBodyBytesMax)
     throw new ApiError('RequestEntityTooLarge', `Request entity too large: limit is ${requestBodyBytesMax}`);
-  const type =
-    (request.headers['content-type'] ?? 'application/json').split(';')[0]!.trim().toLowerCase() || 'application/json';
+  const type = contentTypeOf(request) || 'application/json';
   if (!types.includes(type))
     throw new ApiError(
       'UnsupportedMediaType',
@@ -77,13 +83,13 @@ export function parseBody(
   try {
     return { value: JSON.parse(text), duplicates };
   } catch (error) {
-    throw new ApiError('BadRequest', jsonProblem(text, error as Error));
+    throw new ApiError('BadRequest', jsonProblem(text, messageOf(error)));
   }
 }
 
-function jsonProblem(text: string, error: Error): string {
+function jsonProblem(text: string, problem: string): string {
   if (text.trim() === '') return 'unable to decode request body: EOF';
-  const at = /position (\d+)/.exec(error.message);
+  const at = /position (\d+)/.exec(problem);
   if (at === null || Number(at[1]) >= text.length) return 'error decoding request body: unexpected end of JSON input';
   return `error decoding request body: invalid character ${JSON.stringify(text[Number(at[1])]).replaceAll('"', "'")} at offset ${at[1]}`;
 }

@@ -137,7 +137,8 @@ async function deleteOnce(
     [{ type: 'put', key, value: server.objects.encodeLate(kind, key, marked, before) }],
   );
   if (!result.succeeded) return undefined;
-  const stored = (await server.store.get(key, result.revision))!;
+  const stored = await server.store.get(key, result.revision);
+  if (stored === undefined) throw new Error(`${key} vanished at its own revision ${result.revision}`);
   // What was just written out need not be read back.
   marked.metadata.resourceVersion = String(result.revision);
   return { gone: false, stored, object: server.objects.remember(stored, marked) };
@@ -203,8 +204,9 @@ export async function handleDeleteCollection(context: RequestContext): Promise<A
   for (const stored of page.values) {
     const view = viewAs(context, kind, stored);
     items.push(view);
+    const { name = '', namespace = '' } = view.metadata;
     try {
-      await deleteObject(context, view.metadata.namespace ?? '', view.metadata.name!, options);
+      await deleteObject(context, namespace, name, options);
     } catch (error) {
       if (!(error instanceof ApiError) || error.reason !== 'NotFound') throw error;
     }

@@ -2,6 +2,7 @@
 import type { TestJson } from '#base/testing.ts';
 import { silentLogger } from '#observe/log.ts';
 import type { ApiRequest, ApiResponse, UserInfo } from '#base/api-request.ts';
+import { textOf } from '#base/unknown.ts';
 import type { Random } from '#os/clock.ts';
 import { createFakeClock } from '#store/fake-clock.ts';
 import type { FakeClock } from '#store/fake-clock.ts';
@@ -48,7 +49,12 @@ export interface TestApi extends AsyncDisposable {
   ): Promise<Answer>;
   /** Creates through the path of the object's kind; throws what is refused. */
   make(path: string, object: TestJson): Promise<TestJson>;
-  raw(method: string, path: string, extra?: Partial<ApiRequest>): Promise<ApiResponse>;
+  /** As the administrator, unless another user or nobody is named. */
+  raw(
+    method: string,
+    path: string,
+    extra?: Omit<Partial<ApiRequest>, 'user'> & { user?: UserInfo | null },
+  ): Promise<ApiResponse>;
 }
 
 async function drain(body: ApiResponse['body']): Promise<string> {
@@ -71,14 +77,14 @@ export async function createTestApi(options: Partial<ApiServerOptions> = {}): Pr
     keys: createKeyRing(random, clock),
     ...options,
   });
-  const raw: TestApi['raw'] = (method, path, extra = {}) => {
+  const raw: TestApi['raw'] = (method, path, { user = admin, ...extra } = {}) => {
     const cut = path.indexOf('?');
     return api.handle({
       method,
       path: cut < 0 ? path : path.slice(0, cut),
       query: new URLSearchParams(cut < 0 ? '' : path.slice(cut + 1)),
       headers: {},
-      user: admin,
+      ...(user === null ? {} : { user }),
       signal: new AbortController().signal,
       ...extra,
     });
@@ -88,7 +94,7 @@ export async function createTestApi(options: Partial<ApiServerOptions> = {}): Pr
     const answer = await raw(method, path, {
       headers: { ...(bytes === undefined ? {} : { 'content-type': 'application/json' }), ...headers },
       ...(bytes === undefined ? {} : { body: bytes }),
-      ...(user === null ? { user: undefined as never } : { user }),
+      user,
     });
     const text = await drain(answer.body);
     let parsed: TestJson;
@@ -101,7 +107,7 @@ export async function createTestApi(options: Partial<ApiServerOptions> = {}): Pr
   };
   const make: TestApi['make'] = async (path, object) => {
     const answer = await call('POST', path, object);
-    if (answer.status >= 300) throw new Error(answer.body?.message ?? answer.text);
+    if (answer.status >= 300) throw new Error(textOf(answer.body, 'message') ?? answer.text);
     return answer.body;
   };
   const test: TestApi = {
@@ -119,7 +125,7 @@ export async function createTestApi(options: Partial<ApiServerOptions> = {}): Pr
   return test;
 }
 
-export const podBody = (name: string, extra: TestJson = {}): TestJson => ({
+export const podBody = (name: string, extra: { metadata?: object; spec?: object } = {}): TestJson => ({
   apiVersion: 'v1',
   kind: 'Pod',
   metadata: { name, labels: { app: name }, ...extra.metadata },

@@ -103,7 +103,8 @@ function managerName(context: RequestContext): string {
   const asked = context.request.query.get('fieldManager');
   if (asked !== null && asked !== '') return asked;
   const agent = context.request.headers['user-agent'] ?? '';
-  return agent === '' ? 'unknown' : agent.split('/')[0]!.slice(0, 128);
+  const [name = ''] = agent.split('/', 1);
+  return agent === '' ? 'unknown' : name.slice(0, 128);
 }
 
 /**
@@ -114,7 +115,8 @@ function startingManagers(old: KubeObject | undefined, object: KubeObject): Mana
   const sent = object.metadata.managedFields;
   if (old === undefined) return [];
   if (sent === undefined || sent === null) return readManagers(old.metadata.managedFields);
-  if (sent.length === 1 && Object.keys(sent[0]!).length === 0) return [];
+  const [first] = sent;
+  if (first !== undefined && sent.length === 1 && Object.keys(first).length === 0) return [];
   if (sent.length === 0) return readManagers(old.metadata.managedFields);
   // As upstream: what cannot be read leaves those that are stored.
   return sent.every((entry) => entry.fieldsV1 === undefined || isFieldsV1(entry.fieldsV1))
@@ -186,8 +188,10 @@ function capManagers(managers: Manager[]): Manager[] {
   if (updaters.length <= updateManagersMax) return managers;
   updaters.sort((a, b) => (a.time < b.time ? -1 : 1));
   const fold = updaters.slice(0, updaters.length - updateManagersMax + 1);
+  const [oldest] = fold;
+  if (oldest === undefined) return managers;
   const ancient: Manager = {
-    ...fold[0]!,
+    ...oldest,
     name: 'ancient-changes',
     set: fold.reduce((set, m) => unionOf(set, m.set), emptySet()),
   };

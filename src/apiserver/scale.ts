@@ -13,7 +13,7 @@ import { fieldOf, isObject, textOf } from '#base/unknown.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import type { StoredValue } from '#store/store.ts';
 import type { RequestContext } from './context.ts';
-import { bodyKind, decodeAs, parseBody } from './decode.ts';
+import { bodyKind, contentTypeOf, decodeAs, parseBody } from './decode.ts';
 import { takeField } from './metadata-fields.ts';
 import { getStored } from './read.ts';
 import { answerObject, viewAs } from './respond.ts';
@@ -89,7 +89,7 @@ export async function handleScale(context: RequestContext): Promise<ApiResponse>
   const answer = (stored: StoredValue): ApiResponse =>
     answerObject(context, scaleOf(viewAs(context, kind, stored), paths), 200, null);
   if (info.verb === 'get') return answer(await getStored(context));
-  const type = (context.request.headers['content-type'] ?? '').split(';', 1)[0] ?? '';
+  const type = contentTypeOf(context.request);
   const patch = info.verb === 'patch' ? parseBody(context, [type]).value : undefined;
   const sent = info.verb === 'update' ? decodeAs(context, scaleKind) : undefined;
   const patchType = type === 'application/json-patch+json' ? type : 'application/merge-patch+json';

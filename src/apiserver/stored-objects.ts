@@ -17,6 +17,9 @@ import { transactionBytesMax } from '#store/limits.ts';
 import { encodingsBytesMax, viewsBytesMax, viewsMax } from './limits.ts';
 import type { EncryptionKey } from './keys.ts';
 
+/** Where and as what objects of a kind are kept. */
+type StorageKind = Pick<KindRecord, 'storage'>;
+
 export function storageKey(kind: KindRecord, namespace: string, name: string): string {
   return `${storagePrefix(kind, namespace)}${name}`;
 }
@@ -36,7 +39,7 @@ const copy = Buffer.prototype.copy as (
   sourceEnd: number,
 ) => number;
 
-function encodePlain(kind: KindRecord, object: KubeObject): Buffer {
+function encodePlain(kind: StorageKind, object: KubeObject): Buffer {
   const { apiVersion: _a, kind: _k, metadata, ...rest } = object;
   const { resourceVersion: _r, ...meta } = metadata;
   return ownBytes(
@@ -44,7 +47,7 @@ function encodePlain(kind: KindRecord, object: KubeObject): Buffer {
   );
 }
 
-function isSealed(kind: KindRecord): boolean {
+function isSealed(kind: StorageKind): boolean {
   return kind.storage.group === '' && kind.storage.resource === 'secrets';
 }
 
@@ -75,13 +78,13 @@ export function toStored(kind: KindRecord, object: KubeObject): KubeObject {
 /** An object that is its own view and becomes bytes when it must leave the process. */
 class LateObject implements LateBytes {
   readonly lengthMax: number;
-  readonly #kind: KindRecord;
+  readonly #kind: StorageKind;
   #object: KubeObject;
   #seen = false;
   #bytes: Buffer | undefined;
 
   /** What of `object` is frozen is part of `before` too. */
-  constructor(kind: KindRecord, object: KubeObject, before: StoredValue | undefined) {
+  constructor(kind: StorageKind, object: KubeObject, before: StoredValue | undefined) {
     this.#kind = kind;
     this.#object = object;
     const lengthMax =
@@ -129,7 +132,7 @@ export class Objects {
   }
 
   /** Bytes to store. The object is in its stored version; its resourceVersion is left out. */
-  encode(kind: KindRecord, key: string, object: KubeObject): Uint8Array {
+  encode(kind: StorageKind, key: string, object: KubeObject): Uint8Array {
     const plain = encodePlain(kind, object);
     return isSealed(kind) ? this.#seal(key, plain) : plain;
   }
@@ -138,7 +141,7 @@ export class Objects {
    * As `encode`, when somebody asks for the bytes. The object is given away: nobody changes it, but for its
    * resourceVersion. It shares nothing frozen but with `before`, which it replaces.
    */
-  encodeLate(kind: KindRecord, key: string, object: KubeObject, before?: StoredValue): Uint8Array | LateBytes {
+  encodeLate(kind: StorageKind, key: string, object: KubeObject, before?: StoredValue): Uint8Array | LateBytes {
     return isSealed(kind) ? this.encode(kind, key, object) : new LateObject(kind, object, before);
   }
 

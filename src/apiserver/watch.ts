@@ -26,7 +26,7 @@ import { parseRevision } from './read.ts';
 import { encodeBody, headersFor, includeObject } from './respond.ts';
 import { Selection } from './selection.ts';
 import { makeTable, partialMetadata } from './table.ts';
-import { eventObject, frameOf } from './watch-frames.ts';
+import { eventObject, frameOf, storedOf } from './watch-frames.ts';
 
 /** `ADDED`, `MODIFIED` or `DELETED` as this selection sees the event; undefined where it does not. */
 function typeFor(
@@ -85,7 +85,7 @@ function protobufWriter(context: RequestContext, kind: KindRecord): Writer<Uint8
         type,
         type === 'DELETED'
           ? encodeObject(kind.type, shown(eventObject(objects, event, type)))
-          : encodeStored(kind, event.value!, () => shown(objects.view(event.value!))),
+          : encodeStored(kind, storedOf(event, type), () => shown(eventObject(objects, event, type))),
       ),
     made: (type, object) =>
       encodeFrame(type, type === 'ERROR' ? encodeStatus(object) : encodeObject(kind.type, object)),
@@ -403,7 +403,8 @@ class Feed {
 let lastJoined: { parts: Uint8Array[]; bytes: Uint8Array } = { parts: [], bytes: new Uint8Array(0) };
 
 function joinFrames(parts: Uint8Array[]): Uint8Array {
-  if (parts.length === 1) return parts[0]!;
+  const [only] = parts;
+  if (only !== undefined && parts.length === 1) return only;
   const last = lastJoined.parts;
   if (last.length === parts.length && parts.every((part, index) => part === last[index])) return lastJoined.bytes;
   const bytes = Buffer.concat(parts);

@@ -17,7 +17,7 @@ import { FieldErrors } from '#schema/field-errors.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import { validateMetadata, validateMetadataUpdate } from '#schema/validate-meta.ts';
 import { transactionBytesMax } from '#store/limits.ts';
-import type { Compare, Operation, StoredValue } from '#store/store.ts';
+import type { Operation, StoredValue } from '#store/store.ts';
 import { admitMutating, admitValidating } from './admission/admission.ts';
 import type { AdmissionAttributes } from './admission/attributes.ts';
 import { chargeQuotas, quotaConflict } from './admission/quota.ts';
@@ -150,11 +150,12 @@ async function createOnce(
   errors.throwIfAny(kind.group, kind.kind, admitted.metadata.name ?? '');
   await admitValidating(context, attributes);
   trackManagedFields(context, undefined, admitted, options);
-  const key = storageKey(kind, admitted.metadata.namespace ?? '', admitted.metadata.name!);
+  const { name = '', namespace = '' } = admitted.metadata;
+  const key = storageKey(kind, namespace, name);
   const allocation = await planAllocation(context, admitted, undefined);
   const charge = await chargeQuotas(context, admitted, undefined);
   if (dry) {
-    if ((await server.store.get(key)) !== undefined) throw alreadyExists(kind, admitted.metadata.name!);
+    if ((await server.store.get(key)) !== undefined) throw alreadyExists(kind, name);
     return { stored: dryStored(context, key, admitted, server.store.currentRevision()), created: true };
   }
   const operation: Operation = { type: 'put', key, value: server.objects.encodeLate(kind, key, admitted) };
@@ -164,12 +165,12 @@ async function createOnce(
     [operation, ...allocation.operations, ...charge.operations],
   );
   if (!result.succeeded) {
-    if (result.current.some((c) => c.key === key)) throw alreadyExists(kind, admitted.metadata.name!);
+    if (result.current.some((c) => c.key === key)) throw alreadyExists(kind, name);
     throw result.current.some((c) => c.key.startsWith('/registry/ranges/'))
       ? new RetryAllocation(allocation.taken(result.current))
       : new RetryAllocation(quotaConflict());
   }
-  return { stored: await committed(server, kind, key, result.revision, admitted), created: true };
+  return { stored: await committed(server, key, result.revision, admitted), created: true };
 }
 
 /** What is too large to be stored is refused before it is worked on. */
@@ -192,13 +193,7 @@ async function checkDefinitionStays(server: Server, kind: KindRecord): Promise<v
 }
 
 /** What a transaction stored; the object becomes its view. */
-async function committed(
-  server: Server,
-  _kind: KindRecord,
-  key: string,
-  revision: number,
-  object: KubeObject,
-): Promise<StoredValue> {
+async function committed(server: Server, key: string, revision: number, object: KubeObject): Promise<StoredValue> {
   const stored = await server.store.get(key, revision);
   if (stored === undefined) throw new Error(`${key} vanished at its own revision ${revision}`);
   object.metadata.resourceVersion = String(revision);
@@ -271,7 +266,7 @@ export async function updateObject<T extends KubeObject>(
         name,
         `Precondition failed: UID in precondition: ${options.uid}, UID in object meta: ${old.metadata.uid}`,
       );
-    const written = await updateOnce(context, key, before, old, wanted, options);
+    const written = await updateOnce(context, { before, old, wanted }, options);
     if (written !== undefined) return written;
     if (attempt >= conflictRetriesMax) throw conflict(kind, name);
   }
@@ -295,11 +290,12 @@ export function unversioned<T extends KubeObject>(object: T): Manifest<T> & Kube
 
 function keepMetadata(context: RequestContext, object: KubeObject, old: KubeObject): void {
   const meta = object.metadata;
-  if (meta.name === undefined) meta.name = old.metadata.name!;
-  if (meta.name !== old.metadata.name)
+  const { name = '' } = old.metadata;
+  meta.name ??= name;
+  if (meta.name !== name)
     throw new ApiError(
       'BadRequest',
-      `the name of the object (${meta.name}) does not match the name on the URL (${old.metadata.name})`,
+      `the name of the object (${meta.name}) does not match the name on the URL (${name})`,
     );
   if (context.kind.namespaced) {
     if (meta.namespace !== undefined && meta.namespace !== '' && meta.namespace !== old.metadata.namespace)
@@ -307,12 +303,12 @@ function keepMetadata(context: RequestContext, object: KubeObject, old: KubeObje
         'BadRequest',
         'the namespace of the provided object does not match the namespace sent on the request',
       );
-    meta.namespace = old.metadata.namespace!;
+    keepField(meta, old.metadata, 'namespace');
   }
   if (meta.uid !== undefined && meta.uid !== '' && meta.uid !== old.metadata.uid)
     throw conflict(
       context.kind,
-      meta.name,
+      name,
       `Precondition failed: UID in precondition: ${meta.uid}, UID in object meta: ${old.metadata.uid}`,
     );
   for (const field of keptFields) keepField(meta, old.metadata, field);
@@ -320,16 +316,22 @@ function keepMetadata(context: RequestContext, object: KubeObject, old: KubeObje
   Object.assign(meta, { resourceVersion: undefined });
 }
 
+/** What an update starts from, and what is to become of it. */
+interface Change {
+  before: StoredValue;
+  /** What `before` shows. */
+  old: KubeObject;
+  wanted: KubeObject;
+}
+
 /** One attempt; undefined where another writer was faster. */
 async function updateOnce(
   context: RequestContext,
-  key: string,
-  before: StoredValue,
-  old: KubeObject,
-  wanted: KubeObject,
+  { before, old, wanted }: Change,
   options: UpdateOptions,
 ): Promise<Written | undefined> {
   const { server, kind } = context;
+  const { key } = before;
   const stored = storageKind(server, kind);
   const subresource = options.subresource ?? '';
   const dry = isDryRun(context);
@@ -362,14 +364,13 @@ async function updateOnce(
   trackManagedFields(context, old, admitted, options);
   if (isSame(withoutTimes(admitted), withoutTimes(old))) return { stored: before, created: false };
   if (dry) return { stored: dryStored(context, key, admitted, before.modRevision), created: false };
-  const compare: Compare = { key, modRevision: before.modRevision };
-  if (isFinished(admitted)) return finishDeletion(context, key, before, admitted, compare);
+  if (isFinished(admitted)) return finishDeletion(context, before, admitted);
   const allocation = await planAllocation(context, admitted, old);
   const charge = await chargeQuotas(context, admitted, old);
   const operation: Operation = { type: 'put', key, value: server.objects.encodeLate(kind, key, admitted, before) };
   if (before.lease !== undefined) operation.lease = before.lease;
   const result = await server.store.txn(
-    [compare, ...allocation.compares, ...charge.compares],
+    [{ key, modRevision: before.modRevision }, ...allocation.compares, ...charge.compares],
     [operation, ...allocation.operations, ...charge.operations],
   );
   if (!result.succeeded) {
@@ -378,7 +379,7 @@ async function updateOnce(
       throw allocation.taken(result.current);
     return undefined;
   }
-  return { stored: await committed(server, kind, key, result.revision, admitted), created: false };
+  return { stored: await committed(server, key, result.revision, admitted), created: false };
 }
 
 /** A write that changes nothing but the time at which a manager last wrote is no write. */
@@ -418,20 +419,20 @@ function isFinished(object: KubeObject): boolean {
 }
 
 async function finishDeletion(
-  context: RequestContext,
-  key: string,
-  before: StoredValue,
+  { server, kind }: RequestContext,
+  { key, modRevision, createRevision }: StoredValue,
   object: KubeObject,
-  compare: Compare,
 ): Promise<Written | undefined> {
-  const { server } = context;
-  const result = await server.store.txn([compare], [{ type: 'delete', key }, ...releaseOperations(object)]);
+  const result = await server.store.txn(
+    [{ key, modRevision }],
+    [{ type: 'delete', key }, ...releaseOperations(object)],
+  );
   if (!result.succeeded) return undefined;
   return {
     stored: {
       key,
-      value: server.objects.encode(context.kind, key, object),
-      createRevision: before.createRevision,
+      value: server.objects.encode(kind, key, object),
+      createRevision,
       modRevision: result.revision,
     },
     created: false,

@@ -11,7 +11,7 @@ import { fieldOf, isObject, itemsOf } from '#base/unknown.ts';
 import { strategicMergePatch } from '#schema/strategic-merge.ts';
 import { applyObject } from './apply.ts';
 import type { RequestContext } from './context.ts';
-import { checkDraft, decodeObject, parseBody } from './decode.ts';
+import { checkDraft, contentTypeOf, decodeObject, parseBody } from './decode.ts';
 import { keepField, takeField } from './metadata-fields.ts';
 import { answerObject, answerStored, viewAs } from './respond.ts';
 import { createObject, isDryRun, updateObject } from './write-path.ts';
@@ -148,7 +148,7 @@ const patchTypes = [
 // walk kubectl-apply 3/8: the patch is applied to what is stored, or a create follows where nothing is.
 export async function handlePatch(context: RequestContext, extra: UpdateOptions = {}): Promise<ApiResponse> {
   const { request, kind, info } = context;
-  const type = (request.headers['content-type'] ?? '').split(';')[0]!.trim().toLowerCase();
+  const type = contentTypeOf(request);
   const allowed: readonly string[] =
     kind.custom === true ? patchTypes.filter((t) => !t.includes('strategic')) : patchTypes;
   if (!allowed.includes(type))

@@ -16,16 +16,23 @@ import type { RequestContext } from '../context.ts';
 import type { AdmissionAttributes } from './attributes.ts';
 import { forbiddenBy } from '../object-errors.ts';
 
+/** One verb on one path, or on one resource: all of its objects, or one. */
+type Permission = { verb: string; url: string } | { verb: string; group: string; resource: string; name?: string };
+
 /** A rule as the single permissions that it grants. */
-function* breakDown(rule: PolicyRule): Generator<PolicyRule> {
-  for (const verb of rule.verbs ?? []) {
-    for (const url of rule.nonResourceURLs ?? []) yield { verbs: [verb], nonResourceURLs: [url] };
-    for (const group of rule.apiGroups ?? [])
-      for (const resource of rule.resources ?? []) {
-        if ((rule.resourceNames ?? []).length === 0) yield { verbs: [verb], apiGroups: [group], resources: [resource] };
-        else
-          for (const name of rule.resourceNames!)
-            yield { verbs: [verb], apiGroups: [group], resources: [resource], resourceNames: [name] };
+function* breakDown({
+  verbs,
+  nonResourceURLs = [],
+  apiGroups = [],
+  resources = [],
+  resourceNames = [],
+}: PolicyRule): Generator<Permission> {
+  for (const verb of verbs) {
+    for (const url of nonResourceURLs) yield { verb, url };
+    for (const group of apiGroups)
+      for (const resource of resources) {
+        if (resourceNames.length === 0) yield { verb, group, resource };
+        for (const name of resourceNames) yield { verb, group, resource, name };
       }
   }
 }
@@ -34,32 +41,30 @@ const listCovers = (list: readonly string[] | undefined, value: string): boolean
   list !== undefined && (list.includes('*') || list.includes(value));
 
 /** Whether a rule that somebody has grants a single permission. */
-function covers(have: PolicyRule, want: PolicyRule): boolean {
-  if (!listCovers(have.verbs, want.verbs[0]!)) return false;
-  if (want.nonResourceURLs !== undefined) {
-    const url = want.nonResourceURLs[0]!;
+function covers(have: PolicyRule, want: Permission): boolean {
+  if (!listCovers(have.verbs, want.verb)) return false;
+  if ('url' in want)
     return (have.nonResourceURLs ?? []).some(
-      (h) => h === '*' || h === url || (h.endsWith('*') && url.startsWith(h.slice(0, -1))),
+      (url) => url === '*' || url === want.url || (url.endsWith('*') && want.url.startsWith(url.slice(0, -1))),
     );
-  }
-  if (!listCovers(have.apiGroups, want.apiGroups![0]!)) return false;
-  const resource = want.resources![0]!;
+  const { resource, name } = want;
+  if (!listCovers(have.apiGroups, want.group)) return false;
   const slash = resource.indexOf('/');
   if (
     !(have.resources ?? []).some((r) => r === '*' || r === resource || (slash > 0 && r === `*${resource.slice(slash)}`))
   )
     return false;
-  return (
-    (have.resourceNames ?? []).length === 0 ||
-    (want.resourceNames !== undefined && have.resourceNames!.includes(want.resourceNames[0]!))
-  );
+  const { resourceNames = [] } = have;
+  return resourceNames.length === 0 || (name !== undefined && resourceNames.includes(name));
 }
 
-function ruleText(rule: PolicyRule): string {
-  const list = (values: readonly string[]): string => `[${values.map((v) => JSON.stringify(v)).join(' ')}]`;
-  if (rule.nonResourceURLs !== undefined)
-    return `{NonResourceURLs:${list(rule.nonResourceURLs)}, Verbs:${list(rule.verbs)}}`;
-  return `{APIGroups:${list(rule.apiGroups ?? [])}, Resources:${list(rule.resources ?? [])}${rule.resourceNames === undefined ? '' : `, ResourceNames:${list(rule.resourceNames)}`}, Verbs:${list(rule.verbs)}}`;
+/** As upstream prints a rule in Go. */
+function permissionText(permission: Permission): string {
+  const list = (value: string): string => `[${JSON.stringify(value)}]`;
+  if ('url' in permission) return `{NonResourceURLs:${list(permission.url)}, Verbs:${list(permission.verb)}}`;
+  const { verb, group, resource, name } = permission;
+  const names = name === undefined ? '' : `, ResourceNames:${list(name)}`;
+  return `{APIGroups:${list(group)}, Resources:${list(resource)}${names}, Verbs:${list(verb)}}`;
 }
 
 /** Rules that the user does not have, in the namespace. */
@@ -67,13 +72,13 @@ async function missingRules(
   context: RequestContext,
   rules: readonly PolicyRule[],
   namespace: string,
-): Promise<PolicyRule[]> {
+): Promise<Permission[]> {
   const have: PolicyRule[] = [];
   await visitRules(context.server, context.user, namespace, (rule) => {
     have.push(rule);
     return false;
   });
-  const missing: PolicyRule[] = [];
+  const missing: Permission[] = [];
   for (const rule of rules)
     for (const single of breakDown(rule)) if (!have.some((h) => covers(h, single))) missing.push(single);
   return missing;
@@ -119,7 +124,7 @@ export async function admitRbacEscalation(context: RequestContext, attributes: A
     throw forbiddenBy(
       context,
       object.metadata.name,
-      `user ${JSON.stringify(user.name)} (groups=[${user.groups.map((g) => JSON.stringify(g)).join(' ')}]) is attempting to grant RBAC permissions not currently held:\n${missing.map(ruleText).join('\n')}`,
+      `user ${JSON.stringify(user.name)} (groups=[${user.groups.map((g) => JSON.stringify(g)).join(' ')}]) is attempting to grant RBAC permissions not currently held:\n${missing.map(permissionText).join('\n')}`,
     );
 }
 

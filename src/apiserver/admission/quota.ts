@@ -159,7 +159,7 @@ export async function chargeQuotas(
   if (!kind.namespaced || info.subresource !== '') return charge;
   const inNamespace = (await server.live.resourceQuotas.current()).in(object.metadata.namespace);
   if (inNamespace.length === 0) return charge;
-  const quotas = server.kinds.find('', 'v1', 'resourcequotas')!;
+  const quotas = server.kinds.builtIn(kinds.ResourceQuota);
   const now = usageOf(context, object);
   const before = old === undefined ? new Map<string, Quantity>() : usageOf(context, old);
   for (const { stored, object: quota } of inNamespace) {
@@ -195,22 +195,24 @@ function additions(quota: ResourceQuota, now: Usage, before: Usage): Usage {
 }
 
 function checkQuota(context: RequestContext, quota: ResourceQuota, added: Usage, name: string): Record<string, string> {
-  const exceeded: string[] = [];
+  const exceeded: { key: string; requested: string; used: string; limited: string }[] = [];
   const used: Record<string, string> = {};
   for (const [key, delta] of added) {
-    const hard = parseQuantity(quota.spec?.hard?.[key] ?? '0');
-    const current = parseQuantity(quota.status?.used?.[key] ?? '0');
-    const total = addQuantities(current, delta);
-    if (total.nano > hard.nano) exceeded.push(key);
+    const limited = quota.spec?.hard?.[key] ?? '0';
+    const before = quota.status?.used?.[key] ?? '0';
+    const total = addQuantities(parseQuantity(before), delta);
+    if (total.nano > parseQuantity(limited).nano)
+      exceeded.push({ key, requested: formatQuantity(delta), used: before, limited });
     used[key] = formatQuantity(total);
   }
   if (exceeded.length === 0) return used;
-  exceeded.sort();
-  const text = (read: (key: string) => string): string => exceeded.map((key) => `${key}=${read(key)}`).join(',');
+  exceeded.sort((a, b) => (a.key < b.key ? -1 : 1));
+  const text = (field: 'requested' | 'used' | 'limited'): string =>
+    exceeded.map((item) => `${item.key}=${item[field]}`).join(',');
   throw forbiddenBy(
     context,
     name,
-    `exceeded quota: ${quota.metadata.name}, requested: ${text((k) => formatQuantity(added.get(k)!))}, used: ${text((k) => quota.status?.used?.[k] ?? '0')}, limited: ${text((k) => String(quota.spec?.hard?.[k]))}`,
+    `exceeded quota: ${quota.metadata.name}, requested: ${text('requested')}, used: ${text('used')}, limited: ${text('limited')}`,
   );
 }
 
