@@ -8,7 +8,7 @@
 import type { Scale } from '#api/autoscaling.v1.ts';
 import type { TokenRequest } from '#api/authentication.v1.ts';
 import type { Binding } from '#api/core.v1.ts';
-import type { Manifest } from '#api/manifest.ts';
+import type { Manifest, StatusManifest } from '#api/manifest.ts';
 import type { Eviction } from '#api/policy.v1.ts';
 import type { KindRef, KubeList, KubeObject, WatchEvent } from '#base/objects.ts';
 
@@ -64,6 +64,12 @@ export interface Client {
     kind: KindRef<T>,
     object: Manifest<NoInfer<T>> | KubeObject,
     options?: WriteOptions,
+  ): Promise<T>;
+  /** Of an object to be written through `status`, nothing else need be said. */
+  update<T extends KubeObject>(
+    kind: KindRef<T>,
+    object: KubeObject & StatusManifest<NoInfer<T>>,
+    options: UpdateOptions & { subresource: 'status' },
   ): Promise<T>;
   /** Replaces; the object's resourceVersion, when set, must be current (409 Conflict otherwise). */
   update<T extends KubeObject>(
