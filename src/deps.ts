@@ -13,9 +13,14 @@ export interface FolderRule {
 export const deps: Readonly<Record<string, FolderRule>> = {
   /** Types alone. */
   api: { folders: [], packages: [], builtins: [] },
+  /**
+   * `ip-address` is for `ip.ts` alone. It reads IPv4 strictly, knows both families as bigints and has no dependencies.
+   * `ipaddr` is smaller, but takes `0x1.2.3.4` and `1.2.3`, and makes `::1.2.3.4` another address; `node:net` can
+   * say what is an address, and cannot count.
+   */
   base: {
     folders: ['api'],
-    packages: ['rfc6902', 'js-yaml', 're2js'],
+    packages: ['rfc6902', 'js-yaml', 're2js', 'ip-address'],
     builtins: ['node:crypto', 'node:zlib', 'node:stream', 'node:buffer'],
   },
   os: { folders: ['base'], packages: [], builtins: ['*'] },
@@ -28,7 +33,7 @@ export const deps: Readonly<Record<string, FolderRule>> = {
   schema: {
     folders: ['api', 'base'],
     packages: [],
-    builtins: ['node:net', 'node:fs', 'node:path'],
+    builtins: ['node:fs', 'node:path'],
   },
   content: {
     folders: ['base', 'os', 'observe'],
@@ -79,7 +84,7 @@ export const deps: Readonly<Record<string, FolderRule>> = {
   docker: {
     folders: ['base', 'os', 'observe', 'content', 'engine', 'build', 'registry'],
     packages: [],
-    builtins: ['node:http', 'node:net', 'node:stream', 'node:stream/promises', 'node:url', 'node:crypto', 'node:os'],
+    builtins: ['node:http', 'node:stream', 'node:stream/promises', 'node:url', 'node:crypto', 'node:os'],
   },
   kubelet: {
     folders: ['api', 'base', 'os', 'observe', 'engine', 'client'],
@@ -98,7 +103,7 @@ export const deps: Readonly<Record<string, FolderRule>> = {
   network: {
     folders: ['api', 'base', 'os', 'observe', 'net', 'client'],
     packages: ['dns-packet'],
-    builtins: ['node:net', 'node:path', 'node:crypto', 'node:fs', 'node:fs/promises'],
+    builtins: ['node:net', 'node:path', 'node:crypto', 'node:fs', 'node:fs/promises', 'node:tls'],
   },
   scheduler: { folders: ['api', 'base', 'os', 'observe', 'client'], packages: [], builtins: [] },
   controllers: { folders: ['api', 'base', 'os', 'observe', 'client'], packages: ['croner'], builtins: [] },
@@ -116,7 +121,7 @@ export const deps: Readonly<Record<string, FolderRule>> = {
       'engine',
       'kubelet',
     ],
-    packages: ['js-yaml'],
+    packages: [],
     builtins: ['*'],
   },
   platform: { folders: ['*'], packages: ['js-yaml'], builtins: ['*'] },

@@ -5,6 +5,7 @@
  */
 import { ownBytes } from '#base/bytes.ts';
 import { ApiError } from '#base/errors.ts';
+import { addressAt, parseIp, sizeOf, subnetOf, type Subnet } from '#base/ip.ts';
 import type { Service } from '#api/core.v1.ts';
 import { kinds } from '#base/kinds.ts';
 import { isOf, type KubeObject } from '#base/objects.ts';
@@ -25,21 +26,19 @@ const none: Allocation = {
 };
 const addressPrefix = '/registry/ranges/serviceips/';
 const portPrefix = '/registry/ranges/servicenodeports/';
-export const defaultServiceCidr = '10.96.0.0/16';
+const defaultServiceCidr = '10.96.0.0/16';
+/** Of a range that has more, the others stay unused: offsets are numbers that chance is drawn for. */
+const serviceAddressesMax = 2 ** 32;
 const defaultNodePorts: readonly [number, number] = [30_000, 32_767];
 
-export function parseCidr(cidr: string): { base: number; size: number } {
-  const [address = '', bits = '32'] = cidr.split('/');
-  const size = 2 ** (32 - Number(bits));
-  const value = address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
-  return { base: Math.floor(value / size) * size, size };
+export function serviceRange(server: Server): Subnet {
+  return subnetOf(server.options.serviceCidr ?? defaultServiceCidr);
 }
 
-export function ipText(value: number): string {
-  return [24, 16, 8, 0].map((shift) => Math.floor(value / 2 ** shift) % 256).join('.');
-}
-export function ipNumber(text: string): number {
-  return text.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
+/** Of the last address that a Service may have: in IPv4 that before the broadcast address. */
+function lastOffset(range: Subnet): number {
+  const size = Number(sizeOf(range));
+  return Math.min(size, serviceAddressesMax) - (range.family === 'IPv4' ? 2 : 1);
 }
 
 function portsOf(service: Service | undefined): number[] {
@@ -97,9 +96,9 @@ async function allocateAddress(
   const now = addressOf(service);
   if (now === before) return;
   if (now !== undefined) {
-    const { base, size } = parseCidr(server.options.serviceCidr ?? defaultServiceCidr);
-    const value = ipNumber(now);
-    if (!(value > base && value < base + size - 1))
+    const range = serviceRange(server);
+    const offset = (parseIp(now)?.value ?? -1n) - range.base;
+    if (parseIp(now)?.family !== range.family || offset < 1n || offset > BigInt(lastOffset(range)))
       throw serviceInvalid(
         service,
         'spec.clusterIPs',
@@ -179,18 +178,19 @@ function take(allocation: Allocation, key: string, service: Service): void {
 }
 
 async function freeAddress(server: Server): Promise<string> {
-  const { base, size } = parseCidr(server.options.serviceCidr ?? defaultServiceCidr);
-  // the first addresses are left to those who ask for one by name, like the DNS Service
-  const reserved = Math.min(256, Math.max(16, Math.floor(size / 16)));
-  const first = size > reserved + 2 ? reserved : 1;
-  const span = size - 1 - first;
+  const range = serviceRange(server);
+  const last = lastOffset(range);
+  // The first addresses are left to those who ask for one by name, like the DNS Service.
+  const reserved = Math.min(256, Math.max(16, Math.floor((last + 2) / 16)));
+  const first = last > reserved ? reserved : 1;
+  const span = last + 1 - first;
   const start = Math.floor(server.random.float() * span);
+  const isFree = async (ip: string): Promise<boolean> => (await server.store.get(addressPrefix + ip)) === undefined;
   for (let i = 0; i < span; i++) {
-    const ip = ipText(base + first + ((start + i) % span));
-    if ((await server.store.get(addressPrefix + ip)) === undefined) return ip;
+    const ip = addressAt(range, first + ((start + i) % span));
+    if (await isFree(ip)) return ip;
   }
-  for (let i = 2; i < first; i++)
-    if ((await server.store.get(addressPrefix + ipText(base + i))) === undefined) return ipText(base + i);
+  for (let i = 2; i < first; i++) if (await isFree(addressAt(range, i))) return addressAt(range, i);
   throw new ApiError('InternalError', 'Internal error occurred: failed to allocate a serviceIP: range is full');
 }
 

@@ -12,7 +12,8 @@ import type { KindRef, KubeObject } from '#base/objects.ts';
 import { copyJson } from '#base/json.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
-import { ipText, parseCidr, defaultServiceCidr } from './allocation.ts';
+import { addressAt, formatSubnet } from '#base/ip.ts';
+import { serviceRange } from './allocation.ts';
 import { clusterRoleBindings, clusterRoles, roles } from './bootstrap-roles.ts';
 import type { Server } from './context.ts';
 import { internalContext } from './internal.ts';
@@ -69,7 +70,7 @@ export async function bootstrap(server: Server): Promise<void> {
       ...roles().map((role) => ensure(server, kinds.Role, role)),
       ensure(server, kinds.ServiceCIDR, {
         metadata: { name: 'kubernetes' },
-        spec: { cidrs: [server.options.serviceCidr ?? defaultServiceCidr] },
+        spec: { cidrs: [formatSubnet(serviceRange(server))] },
         status: {
           conditions: [
             {
@@ -178,7 +179,6 @@ function localServices(server: Server): Template<APIService>[] {
 }
 
 async function ensureKubernetesService(server: Server): Promise<void> {
-  const { base } = parseCidr(server.options.serviceCidr ?? defaultServiceCidr);
   const advertise = server.options.advertise;
   const port = advertise?.port ?? 6443;
   const labels = { component: 'apiserver', provider: 'kubernetes' };
@@ -186,7 +186,7 @@ async function ensureKubernetesService(server: Server): Promise<void> {
     metadata: { name: 'kubernetes', namespace: 'default', labels },
     spec: {
       type: 'ClusterIP',
-      clusterIP: ipText(base + 1),
+      clusterIP: addressAt(serviceRange(server), 1),
       ports: [{ name: 'https', port: 443, protocol: 'TCP', targetPort: port }],
     },
   });

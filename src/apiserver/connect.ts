@@ -3,13 +3,12 @@
  * for `proxy`. Here is only decided where a connection goes; `ApiResponse.connect` carries that to the transport, which
  * pipes bytes (`http.ts`). In-process callers cannot upgrade.
  */
-import { BlockList } from 'node:net';
 import { ApiError } from '#base/errors.ts';
+import { holds, parseIp, subnetOf, unmapIp } from '#base/ip.ts';
 import type { ApiResponse } from '#base/api-request.ts';
 import type { Node, Pod } from '#api/core.v1.ts';
 import { kinds } from '#base/kinds.ts';
 import { isOf } from '#base/objects.ts';
-import { isIp } from '#schema/ip.ts';
 import type { RequestContext, Server } from './context.ts';
 import { checkLogOptions } from './log-options.ts';
 import { notFound } from './object-errors.ts';
@@ -154,27 +153,24 @@ function proxyPath(context: RequestContext): string {
  * upstream decides, in every notation. A name is no address either: it could mean any.
  */
 function checkProxyable(host: string): void {
-  if (!isIp(host)) throw new ApiError('BadRequest', `address not allowed: ${JSON.stringify(host)} is no IP address`);
-  if (unproxyable.check(host, host.includes(':') ? 'ipv6' : 'ipv4'))
+  const address = parseIp(host);
+  if (address === undefined)
+    throw new ApiError('BadRequest', `address not allowed: ${JSON.stringify(host)} is no IP address`);
+  if (unproxyable.some((subnet) => holds(subnet, unmapIp(address))))
     throw new ApiError('BadRequest', 'address not allowed');
 }
 
-const unproxyable = new BlockList();
-for (const [network, prefix] of [
-  ['0.0.0.0', 8],
-  ['127.0.0.0', 8],
-  ['169.254.0.0', 16],
-  ['224.0.0.0', 4],
-  ['255.255.255.255', 32],
-] as const)
-  unproxyable.addSubnet(network, prefix, 'ipv4');
-for (const [network, prefix] of [
-  ['::', 128],
-  ['::1', 128],
-  ['fe80::', 10],
-  ['ff00::', 8],
-] as const)
-  unproxyable.addSubnet(network, prefix, 'ipv6');
+const unproxyable = [
+  '0.0.0.0/8',
+  '127.0.0.0/8',
+  '169.254.0.0/16',
+  '224.0.0.0/4',
+  '255.255.255.255/32',
+  '::/128',
+  '::1/128',
+  'fe80::/10',
+  'ff00::/8',
+].map(subnetOf);
 
 /** Addresses of the control plane and of the nodes, which no Pod has but one in its node's network. */
 async function checkOwnAddress(server: Server, pod: Pod, host: string): Promise<void> {

@@ -11,7 +11,7 @@ import { isOf, type KubeObject } from '#base/objects.ts';
 import { equalJson } from '#base/json.ts';
 import { fieldOf } from '#base/unknown.ts';
 import { FieldErrors } from '#schema/field-errors.ts';
-import { label1035Problem, subdomainProblem } from '#schema/names.ts';
+import { label1035Problem, subdomainProblem } from '#schema/name-forms.ts';
 import { checkStructuralSchema } from '#schema/structural-schema.ts';
 import type { RequestContext } from './context.ts';
 

@@ -10,7 +10,7 @@ import type { Http2SecureServer, Http2ServerRequest, Http2ServerResponse } from 
 import { Agent, request as httpsRequest } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import type { TLSSocket } from 'node:tls';
+import type { SecureContextOptions, TLSSocket } from 'node:tls';
 import { ApiError } from '#base/errors.ts';
 import type { ApiRequest, UserInfo } from '#base/api-request.ts';
 import type { KeyPair } from '#base/x509.ts';
@@ -45,6 +45,10 @@ export interface HttpOptions {
 export interface HttpServer extends AsyncDisposable {
   address: string;
   port: number;
+  /** For connections from now on; those that are there go on with the certificate that they began with. */
+  setServing(pair: KeyPair): void;
+  /** Shown to kubelets from now on. */
+  setKubeletClient(pair: KeyPair): void;
 }
 
 type Request = Http2ServerRequest | IncomingMessage;
@@ -248,32 +252,41 @@ function forwardHeaders(headers: Record<string, string | undefined>): Record<str
 
 class Listener {
   readonly #options: HttpOptions;
-  readonly #kubeletAgent: Agent;
+  #kubeletAgent: Agent;
   readonly #plainAgent = new Agent({ rejectUnauthorized: false });
   readonly #sockets = new Set<Socket>();
   readonly #bodies = new BodyBudget();
 
   constructor(options: HttpOptions) {
     this.#options = options;
-    this.#kubeletAgent = new Agent({
-      cert: options.kubeletClient.certificatePem,
-      key: options.kubeletClient.keyPem,
-      ca: options.clientCa,
+    this.#kubeletAgent = this.#agentOf(options.kubeletClient);
+  }
+
+  /** The agent before it holds no connection that nobody uses: what runs over it runs on. */
+  setKubeletClient(pair: KeyPair): void {
+    this.#kubeletAgent = this.#agentOf(pair);
+  }
+
+  #agentOf({ certificatePem, keyPem }: KeyPair): Agent {
+    return new Agent({
+      cert: certificatePem,
+      key: keyPem,
+      ca: this.#options.clientCa,
       checkServerIdentity: () => undefined,
       keepAlive: false,
     });
   }
 
+  secureContext({ certificatePem, keyPem }: KeyPair): SecureContextOptions {
+    return { cert: certificatePem, key: keyPem, ca: this.#options.clientCa, minVersion: 'TLSv1.2' };
+  }
+
   create(): Http2SecureServer {
-    const { serving, clientCa } = this.#options;
     const server = createSecureServer({
+      ...this.secureContext(this.#options.serving),
       allowHTTP1: true,
-      cert: serving.certificatePem,
-      key: serving.keyPem,
-      ca: clientCa,
       requestCert: true,
       rejectUnauthorized: false,
-      minVersion: 'TLSv1.2',
       settings: { maxConcurrentStreams: 1000, initialWindowSize: 1 << 20 },
     });
     server.on('request', (request, response) => {
@@ -527,6 +540,10 @@ export async function serveHttp(options: HttpOptions): Promise<HttpServer> {
   return {
     address: options.host,
     port,
+    setServing(pair) {
+      for (const server of servers) server.setSecureContext(listener.secureContext(pair));
+    },
+    setKubeletClient: (pair) => listener.setKubeletClient(pair),
     async [Symbol.asyncDispose]() {
       const closed = servers.map(
         (server) =>

@@ -76,6 +76,13 @@ const refused: [string, [string, TestJson], string, RegExp][] = [
     /valid CIDR/,
   ],
   [
+    'a source range of one address that is no range',
+    service({ type: 'LoadBalancer', loadBalancerSourceRanges: ['10.0.0.1/8'] }),
+    'spec.LoadBalancerSourceRanges[0]',
+    /bits set beyond the prefix length/,
+  ],
+  ['zeros before an address', service({ externalIPs: ['10.0.0.01'] }), 'spec.externalIPs[0]', /leading 0s/],
+  [
     'an affinity of 100,000 s',
     service({ sessionAffinity: 'ClientIP', sessionAffinityConfig: { clientIP: { timeoutSeconds: 100_000 } } }),
     'spec.sessionAffinityConfig.clientIP.timeoutSeconds',
@@ -90,10 +97,10 @@ const refused: [string, [string, TestJson], string, RegExp][] = [
   ['IPv6', service({ ipFamilies: ['IPv6'] }), 'spec.ipFamilies[0]', /not configured on this cluster/],
   ['a loopback address outside', service({ externalIPs: ['127.0.0.1'] }), 'spec.externalIPs[0]', /loopback range/],
   [
-    'a mapped loopback address outside',
-    service({ externalIPs: ['::ffff:127.0.0.1'] }),
+    'a mapped address outside',
+    service({ externalIPs: ['::ffff:10.0.0.1'] }),
     'spec.externalIPs[0]',
-    /loopback range/,
+    /IPv4-mapped IPv6/,
   ],
   [
     "the kubelet's port outside",
@@ -124,6 +131,18 @@ const refused: [string, [string, TestJson], string, RegExp][] = [
     policy({ ingress: [{ from: [{ ipBlock: { cidr: '10.0.0.0/99' } }] }] }),
     'spec.ingress[0].from[0].ipBlock.cidr',
     /valid CIDR/,
+  ],
+  [
+    'zeros before a prefix length',
+    policy({ ingress: [{ from: [{ ipBlock: { cidr: '10.0.0.0/08' } }] }] }),
+    'spec.ingress[0].from[0].ipBlock.cidr',
+    /leading 0s in IP or prefix length/,
+  ],
+  [
+    'an exception as wide as its network',
+    policy({ egress: [{ to: [{ ipBlock: { cidr: '10.0.0.0/8', except: ['10.0.0.0/8'] } }] }] }),
+    'spec.egress[0].to[0].ipBlock.except[0]',
+    /strict subset/,
   ],
   [
     'an exception from elsewhere',

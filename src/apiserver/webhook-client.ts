@@ -2,7 +2,7 @@
  * Calls webhooks over HTTPS: by URL, or through a Service's cluster address with the Service's name in the certificate.
  */
 import { request } from 'node:https';
-import { isIP } from 'node:net';
+import { isIp } from '#base/ip.ts';
 import type { WebhookClientConfig } from '#api/admissionregistration.v1.ts';
 import { kinds } from '#base/kinds.ts';
 import type { Server, WebhookCaller } from './context.ts';
@@ -25,7 +25,7 @@ async function targetOf(server: Server, config: WebhookClientConfig): Promise<Ta
       host,
       port: Number(url.port || 443),
       path: url.pathname + url.search,
-      servername: isIP(host) === 0 ? host : undefined,
+      servername: isIp(host) ? undefined : host,
     };
   }
   if (config.service === undefined) throw new Error('neither a URL nor a service is given');

@@ -5,6 +5,7 @@
  */
 import { createPublicKey, verify } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
+import { ipOfBytes } from './ip.ts';
 
 export class RequestError extends Error {}
 
@@ -111,9 +112,8 @@ function extensionsOf(attributes: Tlv | undefined): Map<string, Uint8Array> {
 }
 
 function ipText(bytes: Uint8Array): string {
-  if (bytes.length === 4) return [...bytes].join('.');
-  if (bytes.length !== 16) throw new RequestError('x509: cannot parse IP address');
-  return Array.from({ length: 8 }, (_unused, i) => (bytes[i * 2]! * 256 + bytes[i * 2 + 1]!).toString(16)).join(':');
+  if (bytes.length !== 4 && bytes.length !== 16) throw new RequestError('x509: cannot parse IP address');
+  return ipOfBytes(bytes);
 }
 
 function checkSignature(whole: Tlv, algorithm: Tlv, signature: Tlv, key: KeyObject): void {

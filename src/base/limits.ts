@@ -64,3 +64,6 @@ export const patternStateBytesMax = 1 << 20;
 
 /** Values of a selector's requirement that are compared one by one; more are looked up. */
 export const selectorValuesScannedMax = 16;
+
+/** Of a text that may be an IP address (`ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255`): longer ones are none. */
+export const ipCharsMax = 45;

@@ -14,7 +14,6 @@ export interface KubeObject {
   kind: string;
   metadata: ObjectMeta;
   [field: string]: Json;
-  [field: string]: Json;
 }
 
 /** An object of a kind that is not known here: its fields may be anything. */

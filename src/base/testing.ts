@@ -3,7 +3,7 @@ import { generateKeyPairSync, sign } from 'node:crypto';
 import { bitString, implicit, integer, objectId, octetString, sequence, setOf, tlv, toPem, utf8String } from './der.ts';
 import type { Der } from './der.ts';
 import { apiVersionOf, type KindRef, type KubeObject } from './objects.ts';
-import { ipBytes } from './x509.ts';
+import { ipBytes } from './ip.ts';
 
 /**
  * What a test sends that no type would let it send, and what it reads of an answer: a field that is not there fails the

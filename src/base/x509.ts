@@ -20,6 +20,7 @@ import {
   toPem,
   utf8String,
 } from './der.ts';
+import { ipBytes } from './ip.ts';
 import type { CertificationRequest } from './certificate-request.ts';
 import type { Der } from './der.ts';
 
@@ -114,27 +115,6 @@ function nameOf(request: { commonName: string; organizations?: string[] }): Der 
   return sequence(
     ...(request.organizations ?? []).map((o) => part(oid.organization, o)),
     part(oid.commonName, request.commonName),
-  );
-}
-
-/** Address bytes of an IPv4 or IPv6 text. */
-export function ipBytes(address: string): Uint8Array {
-  if (!address.includes(':')) return Uint8Array.from(address.split('.').map(Number));
-  const v4 = /^(.*:)(\d+\.\d+\.\d+\.\d+)$/.exec(address);
-  if (v4 !== null) {
-    const [a = 0, b = 0, c = 0, d = 0] = v4[2]!.split('.').map(Number);
-    return ipBytes(`${v4[1]}${(a * 256 + b).toString(16)}:${(c * 256 + d).toString(16)}`);
-  }
-  const [left = '', right] = address.split('::');
-  const groups = (text: string | undefined): string[] => (text === undefined || text === '' ? [] : text.split(':'));
-  const head = groups(left);
-  const tail = groups(right);
-  const middle = right === undefined ? [] : new Array<string>(8 - head.length - tail.length).fill('0');
-  return Uint8Array.from(
-    [...head, ...middle, ...tail].flatMap((g) => {
-      const n = parseInt(g, 16);
-      return [n >> 8, n & 255];
-    }),
   );
 }
 

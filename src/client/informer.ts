@@ -317,6 +317,13 @@ export class InformerFactory implements AsyncDisposable {
     return informer as unknown as Informer<T>;
   }
 
+  /** One of the caller's own, started, for objects that are followed for a while: the caller stops it. */
+  follow<T extends KubeObject>(kind: KindRef<T>, options: InformerOptions): Informer<T> {
+    const informer = new Informer(kind, this.#deps, options);
+    informer.start();
+    return informer;
+  }
+
   start(): void {
     this.#started = true;
     for (const informer of this.#informers.values()) informer.start();

@@ -113,8 +113,8 @@ class DirectoryBlobs implements Blobs {
   /** Scratch files of an earlier process. Those of this one belong to operations that remove them themselves. */
   readonly #leftScratch: Set<string>;
   readonly #uploads = new Map<string, FileUpload>();
-  /** Files that are being removed; one of the same digest that arrives meanwhile waits. */
-  readonly #removing = new Map<string, Promise<void>>();
+  /** The last publication or removal of each digest that is under way: those of one digest come one after the other. */
+  readonly #changes = new Map<string, Promise<void>>();
 
   constructor(root: string, clock: Clock, random: Random) {
     this.#root = root;
@@ -214,11 +214,26 @@ class DirectoryBlobs implements Blobs {
   }
 
   async adopt(path: string, digest: string, sizeBytes: number): Promise<void> {
-    await this.#removing.get(digest);
-    await rename(path, this.path(digest));
-    await this.#syncDirectory(digest);
-    this.#sizes.set(digest, sizeBytes);
+    const target = this.path(digest);
+    // From here on: the collector must not take the blob that is there already while its new owner relies on it.
     this.#young.set(digest, this.#clock.monotonic());
+    await this.#change(digest, async () => {
+      await rename(path, target);
+      await this.#syncDirectory(digest);
+      this.#sizes.set(digest, sizeBytes);
+      this.#young.set(digest, this.#clock.monotonic());
+    });
+  }
+
+  /** A removal between a blob's renaming and its listing would leave one listed that is gone. */
+  async #change(digest: string, run: () => Promise<void>): Promise<void> {
+    const change = whenSettled(this.#changes.get(digest)).then(run);
+    this.#changes.set(digest, change);
+    try {
+      await change;
+    } finally {
+      if (this.#changes.get(digest) === change) this.#changes.delete(digest);
+    }
   }
 
   async #syncDirectory(digest: string): Promise<void> {
@@ -295,11 +310,13 @@ class DirectoryBlobs implements Blobs {
     return false;
   }
   async remove(digest: string): Promise<void> {
+    const path = this.path(digest);
     this.#sizes.delete(digest);
     this.#young.delete(digest);
-    const removal = rm(this.path(digest), { force: true }).finally(() => this.#removing.delete(digest));
-    this.#removing.set(digest, removal);
-    await removal;
+    await this.#change(digest, () => {
+      this.#sizes.delete(digest);
+      return rm(path, { force: true });
+    });
   }
 
   async removeStaleUploads(): Promise<void> {

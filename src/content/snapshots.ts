@@ -138,11 +138,12 @@ class OverlaySnapshots implements BuildSnapshots {
     const lowers = diffIds.map((diffId) => this.#content.layers.directory(diffId)).reverse();
     if (!this.#kept.has(id)) {
       const kept: Kept = { imageId, layers: diffIds };
-      this.#kept.set(id, kept);
       mkdirSync(this.#path(id), { recursive: true, mode: 0o710 });
       for (const name of ['upper', 'work', 'root'])
         mkdirSync(this.#path(id, name), { recursive: true, mode: name === 'upper' ? 0o755 : 0o700 });
       writeFileSync(this.#path(id, 'image'), JSON.stringify(kept));
+      // Only now: on a full disk the next call must write it again, or the next process would not know the layers.
+      this.#kept.set(id, kept);
     }
     // An image without layers (FROM scratch) still needs something below.
     if (lowers.length === 0) {

@@ -158,7 +158,7 @@ export function planCronJob({ cronJob, jobs }: CronJobObserved, nowMs: number): 
   const due = dueTime(cronJob, schedule, nowMs, plan);
   const next = schedule.next(nowMs);
   if (next !== undefined) plan.requeueAfterMs = next - nowMs;
-  if (due !== undefined) planStart(cronJob, running, due, nowMs, plan);
+  if (due !== undefined) planStart({ cronJob, running, dueMs: due, nowMs }, plan);
   return plan;
 }
 
@@ -188,7 +188,14 @@ function dueTime(cronJob: CronJob, schedule: Schedule, nowMs: number, plan: Cron
   return latest;
 }
 
-function planStart(cronJob: CronJob, running: Job[], dueMs: number, nowMs: number, plan: CronJobPlan): void {
+interface DueStart {
+  cronJob: CronJob;
+  running: Job[];
+  dueMs: number;
+  nowMs: number;
+}
+
+function planStart({ cronJob, running, dueMs, nowMs }: DueStart, plan: CronJobPlan): void {
   const { spec, metadata, status } = cronJob;
   if (spec.startingDeadlineSeconds !== undefined && nowMs - dueMs > spec.startingDeadlineSeconds * 1000) {
     plan.events.push({

@@ -156,21 +156,25 @@ export function planDaemonSet(observed: DaemonSetObserved, nowMs: number): Daemo
     const running = live.filter((pod) => !isPodTerminal(pod));
     if (!run && !stay) for (const pod of running) remove(pod, 'excess');
     else if (running.length === 0 && run && here.length === 0) plan.create.push(node.metadata.name);
-    else planSurplus(set, running, hash, nowMs, remove);
+    else planSurplus({ set, running, hash, nowMs }, remove);
   }
   const known = new Set(nodes.map(({ metadata }) => metadata.name));
   for (const [node, here] of byNode)
     if (!known.has(node)) for (const pod of here) if (pod.spec.nodeName === undefined) remove(pod, 'excess');
-  if (set.spec.updateStrategy?.type !== 'OnDelete') planUpdate(set, placements, hash, nowMs, plan, remove);
+  if (set.spec.updateStrategy?.type !== 'OnDelete') planUpdate({ set, placements, hash, nowMs }, plan, remove);
   return plan;
+}
+
+interface Surplus {
+  set: DaemonSet;
+  running: Pod[];
+  hash: string;
+  nowMs: number;
 }
 
 /** Of several Pods on a node the oldest stays, except that a surge's new one stays once it is available. */
 function planSurplus(
-  set: DaemonSet,
-  running: Pod[],
-  hash: string,
-  nowMs: number,
+  { set, running, hash, nowMs }: Surplus,
   remove: (pod: Pod, reason: 'excess' | 'update') => void,
 ): void {
   if (running.length < 2) return;
@@ -185,11 +189,15 @@ function planSurplus(
   for (const pod of running.slice(1)) remove(pod, 'excess');
 }
 
+interface Update {
+  set: DaemonSet;
+  placements: Placement[];
+  hash: string;
+  nowMs: number;
+}
+
 function planUpdate(
-  set: DaemonSet,
-  placements: Placement[],
-  hash: string,
-  nowMs: number,
+  { set, placements, hash, nowMs }: Update,
   plan: DaemonSetPlan,
   remove: (pod: Pod, reason: 'update') => void,
 ): void {

@@ -108,7 +108,7 @@ export function planDeploymentStatus(
   );
   let requeueAfterMs: number | undefined;
   if (hasDeadline(deployment)) {
-    const progress = planProgressing(deployment, conditions, counts, complete, newest, created, found, nowMs);
+    const progress = planProgressing({ deployment, conditions, counts, complete, newest, created, found, nowMs });
     if (progress.remove) conditions = conditions.filter(({ type }) => type !== 'Progressing');
     else if (progress.condition !== undefined) {
       // Progress moves the clock of the deadline even where the words stay the same.
@@ -148,16 +148,27 @@ interface Progress {
   requeueAfterMs?: number;
 }
 
-function planProgressing(
-  deployment: Deployment,
-  conditions: Condition[],
-  counts: Counts,
-  complete: boolean,
-  newest: ReplicaSet | undefined,
-  created: string | undefined,
-  found: string | undefined,
-  nowMs: number,
-): Progress {
+interface ProgressInput {
+  deployment: Deployment;
+  conditions: Condition[];
+  counts: Counts;
+  complete: boolean;
+  newest: ReplicaSet | undefined;
+  created: string | undefined;
+  found: string | undefined;
+  nowMs: number;
+}
+
+function planProgressing({
+  deployment,
+  conditions,
+  counts,
+  complete,
+  newest,
+  created,
+  found,
+  nowMs,
+}: ProgressInput): Progress {
   const held = conditions.find(({ type }) => type === 'Progressing');
   const name = newest?.metadata.name;
   const subject = name === undefined ? `Deployment "${deployment.metadata.name}"` : `ReplicaSet "${name}"`;

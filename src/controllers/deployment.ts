@@ -179,7 +179,7 @@ export function planDeployment({ deployment, replicaSets, oldPodsRunning }: Depl
       plan.annotate.push({ replicaSet, annotations, minReadySeconds: replicaSet.spec.minReadySeconds ?? 0 });
     }
   } else if (spec.strategy?.type === 'Recreate') {
-    planRecreate(deployment, newest, old, oldPodsRunning, revision, plan);
+    planRecreate({ deployment, newest, old, oldPodsRunning, revision }, plan);
   } else if (newest === undefined) {
     plan.create = newReplicaSet(deployment, replicaSets, revision);
     plan.revision = revision;
@@ -190,14 +190,15 @@ export function planDeployment({ deployment, replicaSets, oldPodsRunning }: Depl
   return plan;
 }
 
-function planRecreate(
-  deployment: Deployment,
-  newest: ReplicaSet | undefined,
-  old: readonly ReplicaSet[],
-  oldPodsRunning: boolean,
-  revision: string,
-  plan: DeploymentPlan,
-): void {
+interface Recreation {
+  deployment: Deployment;
+  newest: ReplicaSet | undefined;
+  old: readonly ReplicaSet[];
+  oldPodsRunning: boolean;
+  revision: string;
+}
+
+function planRecreate({ deployment, newest, old, oldPodsRunning, revision }: Recreation, plan: DeploymentPlan): void {
   const active = old.filter((replicaSet) => (replicaSet.spec.replicas ?? 1) > 0);
   if (active.length > 0) plan.scale = active.map((replicaSet) => ({ replicaSet, replicas: 0 }));
   else if (oldPodsRunning) return;

@@ -4,6 +4,7 @@
  * endpointslice controller's own, and those with the label `skip-mirror` have slices of another's.
  * Spec: Kubernetes documentation, "EndpointSlices", "EndpointSlice mirroring".
  */
+import { familyOf } from '#base/ip.ts';
 import type { EndpointAddress, Endpoints, Service } from '#api/core.v1.ts';
 import type { Endpoint, EndpointPort, EndpointSlice } from '#api/discovery.v1.ts';
 import type { Manifest } from '#api/manifest.ts';
@@ -82,7 +83,7 @@ function slicesOf(endpoints: Endpoints): Wanted[] {
       [subset.notReadyAddresses, false],
     ] as const) {
       for (const address of list ?? []) {
-        const family = address.ip.includes(':') ? 'IPv6' : 'IPv4';
+        const family = familyOf(address.ip) ?? 'IPv4';
         const known = byFamily.get(family) ?? new Map<string, Endpoint>();
         byFamily.set(family, known);
         if (known.has(address.ip) || count++ >= endpointsPerObjectMax) continue;

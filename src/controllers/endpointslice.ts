@@ -4,6 +4,7 @@
  * beside them for those who still read them. Services without a selector are their owners' business.
  * Spec: Kubernetes documentation, "EndpointSlices"; conditions ready, serving, terminating.
  */
+import { familyOf } from '#base/ip.ts';
 import type { EndpointAddress, EndpointSubset, Endpoints, Node, Pod, Service, ServicePort } from '#api/core.v1.ts';
 import type { Endpoint, EndpointPort, EndpointSlice } from '#api/discovery.v1.ts';
 import type { Manifest } from '#api/manifest.ts';
@@ -94,7 +95,7 @@ function groupEndpoints({ service, pods, nodeZone }: EndpointsObserved): Map<str
     const addresses: string[] = (pod.status?.podIPs ?? []).map(({ ip }) => ip);
     if (addresses.length === 0 && pod.status?.podIP !== undefined) addresses.push(pod.status.podIP);
     for (const family of families) {
-      const address = addresses.find((ip) => ip.includes(':') === (family === 'IPv6'));
+      const address = addresses.find((ip) => familyOf(ip) === family);
       if (address === undefined) continue;
       const ports: EndpointPort[] = [];
       for (const servicePort of service.spec.ports ?? []) {
@@ -131,7 +132,7 @@ export function planEndpointSlices(observed: EndpointsObserved): EndpointSlicePl
       (slice) => unclaimed.has(slice) && slice.addressType === family && isEqual(slice.ports, ports),
     );
     for (const slice of held) unclaimed.delete(slice);
-    planGroup(service, family, ports, endpoints, held, labels, plan);
+    planGroup({ service, family, ports, endpoints, held, labels }, plan);
   }
   plan.delete.push(...unclaimed);
   return plan;
@@ -148,15 +149,16 @@ function sliceLabels(service: Service): Record<string, string> {
   };
 }
 
-function planGroup(
-  service: Service,
-  family: string,
-  ports: EndpointPort[],
-  endpoints: Endpoint[],
-  held: EndpointSlice[],
-  labels: Record<string, string>,
-  plan: EndpointSlicePlan,
-): void {
+interface PortGroup {
+  service: Service;
+  family: string;
+  ports: EndpointPort[];
+  endpoints: Endpoint[];
+  held: EndpointSlice[];
+  labels: Record<string, string>;
+}
+
+function planGroup({ service, family, ports, endpoints, held, labels }: PortGroup, plan: EndpointSlicePlan): void {
   const wanted = new Map(
     endpoints.map((endpoint) => [`${endpoint.targetRef?.uid}/${endpoint.addresses[0]}`, endpoint]),
   );

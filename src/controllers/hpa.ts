@@ -9,18 +9,14 @@ import type {
   HorizontalPodAutoscaler,
   HorizontalPodAutoscalerCondition,
   HorizontalPodAutoscalerStatus,
-  MetricSpec,
   MetricStatus,
-  MetricTarget,
 } from '#api/autoscaling.v2.ts';
 import type { Pod } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
 import type { KindRef } from '#base/objects.ts';
-import { isQuantity, milliOf, wholeOf } from '#base/quantity.ts';
 import { matchesLabels, parseLabelSelector } from '#base/selectors.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { messageOf } from '#base/thrown.ts';
-import { fieldOf, itemsOf } from '#base/unknown.ts';
 import { groupVersionOf } from '#base/objects.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer } from '#client/informer.ts';
@@ -28,14 +24,8 @@ import { kindOf, kinds } from '#client/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { discoverResources } from './discovery.ts';
 import { isEqual, isEqualStatus } from './equality.ts';
-import {
-  emptyMemory,
-  type HpaMemory,
-  planResourceMetric,
-  planValueMetric,
-  type PodUsage,
-  stabilize,
-} from './hpa-plan.ts';
+import { emptyMemory, type HpaMemory, stabilize } from './hpa-behavior.ts';
+import { describeSpec, MetricReader } from './hpa-measure.ts';
 import { withCondition } from './pods.ts';
 import { type Controller, type ControllerContext, createQueue, recorderOf } from './runtime.ts';
 
@@ -47,15 +37,20 @@ const scalable: Record<string, KindRef> = {
 };
 
 /** What one metric asks for, and what the status shows of it. */
-type Measured =
-  | { replicas: number; current: MetricStatus; error?: undefined }
-  | { error: { reason: string; message: string } };
+/** What is found when an autoscaler is looked at. */
+interface Sighting {
+  hpa: HorizontalPodAutoscaler;
+  scale: Scale;
+  current: number;
+  nowMs: number;
+}
 
 class HpaController {
   readonly #context: ControllerContext;
   readonly #autoscalers: Informer<HorizontalPodAutoscaler>;
   readonly #pods: Informer<Pod>;
   readonly #recorder: EventRecorder;
+  readonly #metrics: MetricReader;
   readonly #memory = new Map<string, HpaMemory>();
   readonly queue: WorkQueue;
 
@@ -64,6 +59,7 @@ class HpaController {
   constructor(context: ControllerContext, syncPeriodMs: number) {
     this.#context = context;
     this.#syncPeriodMs = syncPeriodMs;
+    this.#metrics = new MetricReader(context.client);
     this.#recorder = recorderOf(context, 'horizontal-pod-autoscaler');
     this.#autoscalers = context.informers.informer(kinds.HorizontalPodAutoscaler);
     this.#pods = context.informers.informer(kinds.Pod).addIndex('namespace', indexes.namespace);
@@ -105,11 +101,8 @@ class HpaController {
   async #scale(hpa: HorizontalPodAutoscaler, key: string): Promise<void> {
     const { client, clock } = this.#context;
     const nowMs = clock.now();
-    let conditions: HorizontalPodAutoscalerCondition[] = hpa.status?.conditions ?? [];
-    const set = (type: string, status: string, reason: string, message: string): void => {
-      conditions = withCondition(conditions, { type, status, reason, message }, nowMs);
-    };
-    const namespace = hpa.metadata.namespace;
+    const conditions = new Conditions(hpa, nowMs);
+    const { namespace } = hpa.metadata;
     const reference = hpa.spec.scaleTargetRef;
     const target = await this.#targetKind(reference);
     let scale: Scale;
@@ -117,74 +110,31 @@ class HpaController {
       scale = await client.getSubresource(target, 'scale', reference.name, namespace);
     } catch (error) {
       const message = `the HPA controller was unable to get the target's current scale: ${messageOf(error)}`;
-      set('AbleToScale', 'False', 'FailedGetScale', message);
+      conditions.set('AbleToScale', 'False', 'FailedGetScale', message);
       this.#recorder.event(hpa, 'Warning', 'FailedGetScale', messageOf(error));
-      await this.#writeStatus(key, { desiredReplicas: 0, ...hpa.status, conditions });
+      await this.#writeStatus(key, { desiredReplicas: 0, ...hpa.status, conditions: conditions.list });
       return;
     }
-    const current: number = scale.spec?.replicas ?? 0;
-    set('AbleToScale', 'True', 'SucceededGetScale', "the HPA controller was able to get the target's current scale");
-    const memory = this.#memory.get(hpa.metadata.uid) ?? emptyMemory();
-    let desired = current;
-    let metrics = hpa.status?.currentMetrics ?? [];
-    const [least, most]: [number, number] = [hpa.spec.minReplicas ?? 1, hpa.spec.maxReplicas];
-    if (current === 0 && least !== 0) {
-      set(
-        'ScalingActive',
-        'False',
-        'ScalingDisabled',
-        'scaling is disabled since the replica count of the target is zero',
-      );
-    } else if (current > most) {
-      desired = most;
-    } else if (current < least) {
-      desired = least;
-    } else {
-      const outcome = await this.#compute(hpa, scale, current, nowMs);
-      metrics = outcome.metrics;
-      if (outcome.error !== undefined) {
-        set('ScalingActive', 'False', outcome.error.reason, outcome.error.message);
-        this.#recorder.event(
-          hpa,
-          'Warning',
-          outcome.error.reason,
-          outcome.error.message.replace(/^the HPA was unable to compute the replica count: /, ''),
-        );
-      } else {
-        set(
-          'ScalingActive',
-          'True',
-          'ValidMetricFound',
-          `the HPA was able to successfully calculate a replica count from ${outcome.source}`,
-        );
-      }
-      if (outcome.replicas !== undefined && (outcome.error === undefined || outcome.replicas > current)) {
-        const verdict = stabilize(hpa, current, outcome.replicas, memory, nowMs);
-        desired = verdict.replicas;
-        this.#memory.set(hpa.metadata.uid, verdict.memory);
-        set('AbleToScale', 'True', verdict.ableToScale.reason, verdict.ableToScale.message);
-        set('ScalingLimited', verdict.limited.status, verdict.limited.reason, verdict.limited.message);
-      }
-    }
+    const current = scale.spec?.replicas ?? 0;
+    conditions.set(
+      'AbleToScale',
+      'True',
+      'SucceededGetScale',
+      "the HPA controller was able to get the target's current scale",
+    );
+    const { desired, metrics } = await this.#desire({ hpa, scale, current, nowMs }, conditions);
     let lastScaleTime: string | undefined = hpa.status?.lastScaleTime;
     if (desired !== current) {
       await client.updateSubresource(target, 'scale', { ...scale, spec: { ...scale.spec, replicas: desired } });
       lastScaleTime = timestamp(nowMs);
-      set(
+      conditions.set(
         'AbleToScale',
         'True',
         'SucceededRescale',
         `the HPA controller was able to update the target scale to ${desired}`,
       );
-      const why =
-        current > most
-          ? 'Current number of replicas above Spec.MaxReplicas'
-          : current < least
-            ? 'Current number of replicas below Spec.MinReplicas'
-            : desired > current
-              ? `${describeMetric(hpa)} above target`
-              : 'All metrics below target';
-      this.#recorder.event(hpa, 'Normal', 'SuccessfulRescale', `New size: ${desired}; reason: ${why}`);
+      const reason = rescaleReason(hpa, current, desired);
+      this.#recorder.event(hpa, 'Normal', 'SuccessfulRescale', `New size: ${desired}; reason: ${reason}`);
     }
     await this.#writeStatus(key, {
       ...(hpa.metadata.generation === undefined ? {} : { observedGeneration: hpa.metadata.generation }),
@@ -192,8 +142,55 @@ class HpaController {
       currentReplicas: current,
       desiredReplicas: desired,
       ...(metrics.length === 0 ? {} : { currentMetrics: metrics }),
-      conditions,
+      conditions: conditions.list,
     });
+  }
+
+  /** How many replicas there shall be: what the bounds force, or what the metrics ask for as far as is allowed now. */
+  async #desire(
+    { hpa, scale, current, nowMs }: Sighting,
+    conditions: Conditions,
+  ): Promise<{ desired: number; metrics: MetricStatus[] }> {
+    const metrics = hpa.status?.currentMetrics ?? [];
+    const [least, most] = boundsOf(hpa);
+    if (current === 0 && least !== 0) {
+      conditions.set(
+        'ScalingActive',
+        'False',
+        'ScalingDisabled',
+        'scaling is disabled since the replica count of the target is zero',
+      );
+      return { desired: current, metrics };
+    }
+    if (current > most) return { desired: most, metrics };
+    if (current < least) return { desired: least, metrics };
+    const selector = parseLabelSelector(scale.status?.selector ?? '');
+    const pods = [...this.#pods.by('namespace', hpa.metadata.namespace)].filter((pod) =>
+      matchesLabels(selector, pod.metadata.labels),
+    );
+    const outcome = await this.#metrics.recommend({ hpa, scale, pods, currentReplicas: current, nowMs });
+    if (outcome.error === undefined)
+      conditions.set(
+        'ScalingActive',
+        'True',
+        'ValidMetricFound',
+        `the HPA was able to successfully calculate a replica count from ${outcome.source}`,
+      );
+    else {
+      const { reason, message } = outcome.error;
+      conditions.set('ScalingActive', 'False', reason, message);
+      const brief = message.replace(/^the HPA was unable to compute the replica count: /, '');
+      this.#recorder.event(hpa, 'Warning', reason, brief);
+    }
+    // With a failing metric only growing is allowed.
+    if (outcome.replicas === undefined || (outcome.error !== undefined && outcome.replicas <= current))
+      return { desired: current, metrics: outcome.metrics };
+    const before = this.#memory.get(hpa.metadata.uid) ?? emptyMemory();
+    const verdict = stabilize({ hpa, current, raw: outcome.replicas, before, nowMs });
+    this.#memory.set(hpa.metadata.uid, verdict.memory);
+    conditions.set('AbleToScale', 'True', verdict.ableToScale.reason, verdict.ableToScale.message);
+    conditions.set('ScalingLimited', verdict.limited.status, verdict.limited.reason, verdict.limited.message);
+    return { desired: verdict.replicas, metrics: outcome.metrics };
   }
 
   async #writeStatus(key: string, status: HorizontalPodAutoscalerStatus): Promise<void> {
@@ -201,194 +198,33 @@ class HpaController {
     if (current === undefined || isEqualStatus(current.status, status)) return;
     await this.#context.client.update(kinds.HorizontalPodAutoscaler, { ...current, status }, { subresource: 'status' });
   }
+}
 
-  /** The largest number that any metric asks for; with a failing metric only growing is allowed. */
-  async #compute(
-    hpa: HorizontalPodAutoscaler,
-    scale: Scale,
-    current: number,
-    nowMs: number,
-  ): Promise<{
-    replicas?: number;
-    metrics: MetricStatus[];
-    source: string;
-    error?: { reason: string; message: string };
-  }> {
-    const specs: MetricSpec[] = hpa.spec.metrics ?? [
-      { type: 'Resource', resource: { name: 'cpu', target: { type: 'Utilization', averageUtilization: 80 } } },
-    ];
-    const selector = parseLabelSelector(scale.status?.selector ?? '');
-    const pods = [...this.#pods.by('namespace', hpa.metadata.namespace)].filter((pod) =>
-      matchesLabels(selector, pod.metadata.labels),
-    );
-    let replicas: number | undefined;
-    let error: { reason: string; message: string } | undefined;
-    let source = '';
-    const metrics: MetricStatus[] = [];
-    let usages: Map<string, PodUsage> | undefined;
-    for (const spec of specs) {
-      let outcome: Measured;
-      try {
-        if (spec.type === 'Resource' || spec.type === 'ContainerResource')
-          usages ??= await this.#podUsages(hpa.metadata.namespace, scale.status?.selector ?? '');
-        outcome = await this.#one(hpa, spec, pods, usages ?? new Map(), scale, current, nowMs);
-      } catch (caught) {
-        outcome = {
-          error: {
-            reason: `FailedGet${spec.type}Metric`,
-            message: `the HPA was unable to compute the replica count: ${messageOf(caught)}`,
-          },
-        };
-      }
-      if (outcome.error !== undefined) {
-        error ??= outcome.error;
-        continue;
-      }
-      metrics.push(outcome.current);
-      if (replicas === undefined || outcome.replicas > replicas) {
-        replicas = outcome.replicas;
-        source = describeSpec(spec);
-      }
-    }
-    return {
-      metrics,
-      source,
-      ...(replicas === undefined ? {} : { replicas }),
-      ...(error === undefined ? {} : { error }),
-    };
+/** The conditions of an autoscaler, as one look at it changes them. */
+class Conditions {
+  list: HorizontalPodAutoscalerCondition[];
+  readonly #nowMs: number;
+
+  constructor(hpa: HorizontalPodAutoscaler, nowMs: number) {
+    this.list = hpa.status?.conditions ?? [];
+    this.#nowMs = nowMs;
   }
 
-  async #podUsages(namespace: string, selector: string): Promise<Map<string, PodUsage>> {
-    const { items } = await this.#context.client.list(kinds.PodMetrics, { namespace, labelSelector: selector });
-    const usages = new Map<string, PodUsage>();
-    for (const item of items) {
-      const containers: PodUsage['containers'] = {};
-      for (const { name, usage } of item.containers)
-        containers[name] = Object.fromEntries(
-          Object.entries(usage).map(([resource, amount]) => [
-            resource,
-            resource === 'cpu' ? milliOf(amount) : wholeOf(amount) * 1000,
-          ]),
-        );
-      usages.set(item.metadata.name ?? '', { timestampMs: Date.parse(item.timestamp ?? ''), containers });
-    }
-    return usages;
-  }
-
-  async #one(
-    hpa: HorizontalPodAutoscaler,
-    spec: MetricSpec,
-    pods: readonly Pod[],
-    usages: ReadonlyMap<string, PodUsage>,
-    scale: Scale,
-    current: number,
-    nowMs: number,
-  ): Promise<Measured> {
-    const namespace = hpa.metadata.namespace;
-    const { resource, containerResource, external, pods: ofPods, object } = spec;
-    const source = resource ?? containerResource;
-    if (source !== undefined) {
-      const outcome = planResourceMetric({
-        pods,
-        usages,
-        resource: source.name,
-        ...(containerResource === undefined ? {} : { container: containerResource.container }),
-        target: source.target,
-        currentReplicas: current,
-        nowMs,
-      });
-      if (outcome.error !== undefined) return outcome;
-      return {
-        replicas: outcome.replicas,
-        current:
-          containerResource === undefined
-            ? { type: 'Resource', resource: { name: source.name, current: outcome.current } }
-            : {
-                type: 'ContainerResource',
-                containerResource: {
-                  name: source.name,
-                  container: containerResource.container,
-                  current: outcome.current,
-                },
-              },
-      };
-    }
-    if (external !== undefined) {
-      const { metric, target } = external;
-      const values = await this.#values(`/apis/external.metrics.k8s.io/v1beta1/namespaces/${namespace}/${metric.name}`);
-      const total = values.reduce((sum, value) => sum + value, 0);
-      const replicas =
-        target.type === 'AverageValue'
-          ? averageReplicas(total, milliOf(target.averageValue ?? '0'), current)
-          : planValueMetric(total, milliOf(target.value ?? '0'), current);
-      return {
-        replicas,
-        current: {
-          type: 'External',
-          external: {
-            metric,
-            current:
-              target.type === 'AverageValue'
-                ? { averageValue: `${Math.round(total / Math.max(1, current))}m` }
-                : { value: `${total}m` },
-          },
-        },
-      };
-    }
-    const custom = `/apis/custom.metrics.k8s.io/v1beta2/namespaces/${namespace}`;
-    if (ofPods !== undefined) {
-      const { metric, target } = ofPods;
-      const selector = encodeURIComponent(scale.status?.selector ?? '');
-      const values = await this.#values(`${custom}/pods/*/${metric.name}?labelSelector=${selector}`);
-      const total = values.reduce((sum, value) => sum + value, 0);
-      return {
-        replicas: averageReplicas(total, milliOf(target.averageValue ?? '0'), Math.max(values.length, 1)),
-        current: {
-          type: 'Pods',
-          pods: { metric, current: { averageValue: `${Math.round(total / Math.max(1, values.length))}m` } },
-        },
-      };
-    }
-    if (object === undefined) throw new Error(`a metric of type ${spec.type} has no source`);
-    const { metric, target, describedObject } = object;
-    const path = `${describedObject.kind.toLowerCase()}s/${describedObject.name}/${metric.name}`;
-    const total = (await this.#values(`${custom}/${path}`)).reduce((sum, value) => sum + value, 0);
-    const replicas =
-      target.type === 'AverageValue'
-        ? averageReplicas(total, milliOf(target.averageValue ?? '0'), current)
-        : planValueMetric(total, milliOf(target.value ?? '0'), current);
-    return {
-      replicas,
-      current: { type: 'Object', object: { metric, describedObject, current: { value: `${total}m` } } },
-    };
-  }
-
-  /** What a metrics API lists (ExternalMetricValueList, MetricValueList), in thousandths. */
-  async #values(path: string): Promise<number[]> {
-    const list: unknown = await this.#context.client.raw('GET', path);
-    return itemsOf(fieldOf(list, 'items')).map((item) => {
-      const value = fieldOf(item, 'value');
-      return isQuantity(value) ? milliOf(value) : 0;
-    });
+  set(type: string, status: string, reason: string, message: string): void {
+    this.list = withCondition(this.list, { type, status, reason, message }, this.#nowMs);
   }
 }
 
-function averageReplicas(total: number, target: number, current: number): number {
-  const ratio = total / (target * current);
-  return Math.abs(1 - ratio) <= 0.1 ? current : Math.ceil(total / target - 1e-9);
+/** Least and most replicas. */
+function boundsOf({ spec }: HorizontalPodAutoscaler): [number, number] {
+  return [spec.minReplicas ?? 1, spec.maxReplicas];
 }
 
-function describeSpec({ resource, containerResource, external, pods, object }: MetricSpec): string {
-  const ofRequest = ({ type }: MetricTarget): string =>
-    type === 'Utilization' ? ' utilization (percentage of request)' : '';
-  if (resource !== undefined) return `${resource.name} resource${ofRequest(resource.target)}`;
-  if (containerResource !== undefined)
-    return `${containerResource.name} container resource${ofRequest(containerResource.target)}`;
-  if (external !== undefined)
-    return `external metric ${external.metric.name}(${JSON.stringify(external.metric.selector ?? null)})`;
-  return pods !== undefined
-    ? `pods metric ${pods.metric.name}`
-    : `${object?.describedObject.kind} metric ${object?.metric.name}`;
+function rescaleReason(hpa: HorizontalPodAutoscaler, current: number, desired: number): string {
+  const [least, most] = boundsOf(hpa);
+  if (current > most) return 'Current number of replicas above Spec.MaxReplicas';
+  if (current < least) return 'Current number of replicas below Spec.MinReplicas';
+  return desired > current ? `${describeMetric(hpa)} above target` : 'All metrics below target';
 }
 
 function describeMetric(hpa: HorizontalPodAutoscaler): string {

@@ -13,7 +13,8 @@ import { indexes, type Informer, keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { isEqualStatus } from './equality.ts';
-import { indexAnnotation, indexOf, isJobFinished, jobFinalizer, type JobPlan, planJob } from './job.ts';
+import { indexAnnotation, indexOf, jobFinalizer } from './job-count.ts';
+import { isJobFinished, type JobPlan, planJob } from './job.ts';
 import { podFromTemplate } from './pods.ts';
 import {
   adopt,

@@ -6,7 +6,8 @@ import { sampleOf, type TestJson } from '#base/testing.ts';
 import { kinds } from '#client/kinds.ts';
 import { planCronJob, parseSchedule } from './cronjob.ts';
 import { formatIndexes, parseIndexes } from './job-indexes.ts';
-import { jobFinalizer, planJob } from './job.ts';
+import { jobFinalizer } from './job-count.ts';
+import { planJob } from './job.ts';
 
 const now = Date.parse('2026-01-01T01:00:00Z');
 

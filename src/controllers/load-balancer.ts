@@ -3,6 +3,7 @@
  * address is the node's. Which addresses to give is the provider's choice (`src/cloud`); this controller writes them to
  * the status and takes them away again.
  */
+import { familyOf } from '#base/ip.ts';
 import type { Node, Service } from '#api/core.v1.ts';
 import { keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
@@ -25,8 +26,7 @@ const nodeAddressProvider: AddressProvider = (service, nodes) => {
     const chosen = wanted.flatMap(
       (family) =>
         addresses.find(
-          ({ type, address }) =>
-            (type === 'ExternalIP' || type === 'InternalIP') && address.includes(':') === (family === 'IPv6'),
+          ({ type, address }) => (type === 'ExternalIP' || type === 'InternalIP') && familyOf(address) === family,
         )?.address ?? [],
     );
     if (chosen.length > 0) return chosen;

@@ -33,73 +33,81 @@ export interface NamespacePlan {
   finalize: boolean;
 }
 
-function planNamespace(
-  { namespace, remaining, failedGroups, failures }: NamespaceObserved,
-  nowMs: number,
-): NamespacePlan {
-  let conditions: NamespaceCondition[] = namespace.status?.conditions ?? [];
-  const set = (
-    type: string,
-    failing: boolean,
-    reason: string,
-    message: string,
-    fineReason: string,
-    fineMessage: string,
-  ): void => {
-    conditions = withCondition(
-      conditions,
-      failing
-        ? { type, status: 'True', reason, message }
-        : { type, status: 'False', reason: fineReason, message: fineMessage },
-      nowMs,
-    );
-  };
+/** What a condition says while something fails, and once nothing does. */
+interface Obstacle {
+  type: string;
+  isThere: boolean;
+  failing: { reason: string; message: string };
+  fine: { reason: string; message: string };
+}
+
+function obstaclesOf({ remaining, failedGroups, failures }: NamespaceObserved): Obstacle[] {
   const left = remaining.filter(({ count }) => count > 0);
   const finalizers = new Map<string, number>();
   for (const { finalizers: held } of left)
     for (const [name, count] of Object.entries(held)) finalizers.set(name, (finalizers.get(name) ?? 0) + count);
   const sorted = (texts: string[]): string => texts.sort().join(', ');
-  set(
-    'NamespaceDeletionDiscoveryFailure',
-    failedGroups.length > 0,
-    'DiscoveryFailed',
-    `Discovery failed for some groups, ${failedGroups.length} failing: ${sorted([...failedGroups])}`,
-    'ResourcesDiscovered',
-    'All resources successfully discovered',
-  );
-  set(
-    'NamespaceDeletionGroupVersionParsingFailure',
-    false,
-    '',
-    '',
-    'ParsedGroupVersions',
-    'All legacy kube types successfully parsed',
-  );
-  set(
-    'NamespaceDeletionContentFailure',
-    failures.length > 0,
-    'ContentDeletionFailed',
-    `Failed to delete all resource types, ${failures.length} remaining: ${sorted([...failures])}`,
-    'ContentDeleted',
-    'All content successfully deleted, may be waiting on finalization',
-  );
-  set(
-    'NamespaceContentRemaining',
-    left.length > 0,
-    'SomeResourcesRemain',
-    `Some resources are remaining: ${sorted(left.map(({ resource, count }) => `${resource} has ${count} resource instances`))}`,
-    'ContentRemoved',
-    'All content successfully removed',
-  );
-  set(
-    'NamespaceFinalizersRemaining',
-    finalizers.size > 0,
-    'SomeFinalizersRemain',
-    `Some content in the namespace has finalizers remaining: ${sorted([...finalizers].map(([name, count]) => `${name} in ${count} resource instances`))}`,
-    'ContentHasNoFinalizers',
-    'All content-preserving finalizers finished',
-  );
-  return { conditions, finalize: left.length === 0 && failedGroups.length === 0 && failures.length === 0 };
+  const instances = (name: string, of: string, count: number): string => `${name} ${of} ${count} resource instances`;
+  return [
+    {
+      type: 'NamespaceDeletionDiscoveryFailure',
+      isThere: failedGroups.length > 0,
+      failing: {
+        reason: 'DiscoveryFailed',
+        message: `Discovery failed for some groups, ${failedGroups.length} failing: ${sorted([...failedGroups])}`,
+      },
+      fine: { reason: 'ResourcesDiscovered', message: 'All resources successfully discovered' },
+    },
+    {
+      type: 'NamespaceDeletionGroupVersionParsingFailure',
+      isThere: false,
+      failing: { reason: '', message: '' },
+      fine: { reason: 'ParsedGroupVersions', message: 'All legacy kube types successfully parsed' },
+    },
+    {
+      type: 'NamespaceDeletionContentFailure',
+      isThere: failures.length > 0,
+      failing: {
+        reason: 'ContentDeletionFailed',
+        message: `Failed to delete all resource types, ${failures.length} remaining: ${sorted([...failures])}`,
+      },
+      fine: {
+        reason: 'ContentDeleted',
+        message: 'All content successfully deleted, may be waiting on finalization',
+      },
+    },
+    {
+      type: 'NamespaceContentRemaining',
+      isThere: left.length > 0,
+      failing: {
+        reason: 'SomeResourcesRemain',
+        message: `Some resources are remaining: ${sorted(left.map(({ resource, count }) => instances(resource, 'has', count)))}`,
+      },
+      fine: { reason: 'ContentRemoved', message: 'All content successfully removed' },
+    },
+    {
+      type: 'NamespaceFinalizersRemaining',
+      isThere: finalizers.size > 0,
+      failing: {
+        reason: 'SomeFinalizersRemain',
+        message: `Some content in the namespace has finalizers remaining: ${sorted([...finalizers].map(([name, count]) => instances(name, 'in', count)))}`,
+      },
+      fine: { reason: 'ContentHasNoFinalizers', message: 'All content-preserving finalizers finished' },
+    },
+  ];
+}
+
+function planNamespace(observed: NamespaceObserved, nowMs: number): NamespacePlan {
+  const { namespace, remaining, failedGroups, failures } = observed;
+  let conditions: NamespaceCondition[] = namespace.status?.conditions ?? [];
+  for (const { type, isThere, failing, fine } of obstaclesOf(observed))
+    conditions = withCondition(
+      conditions,
+      isThere ? { type, status: 'True', ...failing } : { type, status: 'False', ...fine },
+      nowMs,
+    );
+  const isEmpty = remaining.every(({ count }) => count === 0);
+  return { conditions, finalize: isEmpty && failedGroups.length === 0 && failures.length === 0 };
 }
 
 /** How soon to look again when content remains: soon at first, as most of it goes at once, and less and less often. */

@@ -14,12 +14,13 @@ import { nodeSuits, planDaemonSet } from './daemonset.ts';
 import { planBudget } from './disruption.ts';
 import { planEndpointSlices } from './endpointslice.ts';
 import { planCollection } from './garbage-collector.ts';
-import { emptyMemory, planResourceMetric, stabilize } from './hpa-plan.ts';
+import { planClaim } from './claim-plan.ts';
+import { emptyMemory, stabilize } from './hpa-behavior.ts';
+import { planResourceMetric } from './hpa-metrics.ts';
 import { evictionDelayMs, planNode } from './node-lifecycle.ts';
 import { planReplicaSet } from './replicaset.ts';
 import { planQuotaUsage } from './resource-quota.ts';
 import { planStatefulSet } from './statefulset.ts';
-import { planClaim } from './volume-binder.ts';
 
 const now = Date.parse('2026-01-01T01:00:00Z');
 
@@ -333,11 +334,11 @@ test('an autoscaler computes, tolerates, damps and limits', () => {
     metadata: { name: 'h' },
     spec: { minReplicas: 1, maxReplicas: 20 },
   });
-  const up = stabilize(hpa, 2, 15, emptyMemory(), now);
+  const up = stabilize({ hpa, current: 2, raw: 15, before: emptyMemory(), nowMs: now });
   assert.deepEqual([up.replicas, up.limited.reason], [6, 'ScaleUpLimit']);
-  const down = stabilize(hpa, 6, 1, up.memory, now + 15_000);
+  const down = stabilize({ hpa, current: 6, raw: 1, before: up.memory, nowMs: now + 15_000 });
   assert.deepEqual([down.replicas, down.ableToScale.reason], [6, 'ScaleDownStabilized']);
-  assert.equal(stabilize(hpa, 6, 1, down.memory, now + 400_000).replicas, 1);
+  assert.equal(stabilize({ hpa, current: 6, raw: 1, before: down.memory, nowMs: now + 400_000 }).replicas, 1);
 });
 
 test('quotas count what is used, by scope', () => {

@@ -15,7 +15,6 @@ import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer, keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
-import { isEqualStatus } from './equality.ts';
 import { burstPodsMax } from './limits.ts';
 import { type PodCounts, PodTally } from './pod-tally.ts';
 import {
@@ -108,7 +107,7 @@ export function planReplicaSet(observed: ReplicaSetObserved, nowMs: number): Rep
       difference < 0
         ? rankForDeletion(active(), observed.relatedOnNode, nowMs).slice(0, Math.min(-difference, burstPodsMax))
         : [],
-    ...planStatus(replicaSet, all, active, undefined, nowMs),
+    ...planStatus({ replicaSet, counts: all, active, failure: undefined, nowMs }),
   };
 }
 
@@ -127,13 +126,18 @@ function sum(a: PodCounts, b: PodCounts): PodCounts {
   };
 }
 
-function planStatus(
-  replicaSet: AnyReplicaSet,
-  counts: PodCounts,
-  active: () => Pod[],
-  failure: ReplicaFailure | undefined,
-  nowMs: number,
-): { status: ReplicaSetStatus; requeueAfterMs?: number } {
+interface StatusInput {
+  replicaSet: AnyReplicaSet;
+  counts: PodCounts;
+  active: () => Pod[];
+  failure: ReplicaFailure | undefined;
+  nowMs: number;
+}
+
+function planStatus({ replicaSet, counts, active, failure, nowMs }: StatusInput): {
+  status: ReplicaSetStatus;
+  requeueAfterMs?: number;
+} {
   const minReadySeconds: number = replicaSet.spec.minReadySeconds ?? 0;
   let available = counts.ready;
   let requeueAfterMs: number | undefined;
@@ -375,7 +379,7 @@ class ReplicaSetController {
       current === replicaSet &&
       plan.create + plan.delete.length + plan.adopt.length + plan.release.length === 0
     ) {
-      await writeStatus(this.#context, this.#kind, current, plan.status, isEqualStatus);
+      await writeStatus(this.#context, this.#kind, current, plan.status);
       return;
     }
     const failed: ReplicaFailure | undefined =
@@ -385,15 +389,15 @@ class ReplicaSetController {
     const selector = selectorIn(current);
     const active = (): Pod[] =>
       [...this.#owned(current)].filter((pod) => isPodActive(pod) && matchesLabels(selector, pod.metadata.labels));
-    const { status, requeueAfterMs } = planStatus(
-      current,
-      this.#countsOf(current),
+    const { status, requeueAfterMs } = planStatus({
+      replicaSet: current,
+      counts: this.#countsOf(current),
       active,
-      failed,
-      this.#context.clock.now(),
-    );
+      failure: failed,
+      nowMs: this.#context.clock.now(),
+    });
     if (requeueAfterMs !== undefined) plan.requeueAfterMs = requeueAfterMs;
-    await writeStatus(this.#context, this.#kind, current, status, isEqualStatus);
+    await writeStatus(this.#context, this.#kind, current, status);
   }
 }
 

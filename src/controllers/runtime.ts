@@ -17,6 +17,7 @@ import type { WorkQueueMetrics } from '#client/metrics.ts';
 import { type Reconcile, WorkQueue } from '#client/work-queue.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
+import { isEqualStatus } from './equality.ts';
 import { reconcileConcurrencyMax, writesInFlightMax } from './limits.ts';
 
 export interface ControllerContext {
@@ -189,9 +190,8 @@ export async function writeStatus<T extends KubeObject & { status?: unknown }>(
   kind: KindRef<T>,
   object: T,
   status: T['status'],
-  equal: (a: unknown, b: unknown) => boolean,
 ): Promise<void> {
-  if (equal(object.status, status)) return;
+  if (isEqualStatus(object.status, status)) return;
   await context.client.update(kind, { ...object, status }, { subresource: 'status' });
 }
 

@@ -112,17 +112,22 @@ export function planStatefulSet(
     if (!parallel) return plan;
   }
   if (!settled && !parallel) return plan;
-  if (rolling) planUpdates(set, byOrdinal, updateRevision, start + partition, start + replicas, healthy, plan);
+  if (rolling)
+    planUpdates({ set, byOrdinal, updateRevision, first: start + partition, end: start + replicas, healthy }, plan);
   return plan;
 }
 
+interface OrdinalUpdate {
+  set: StatefulSet;
+  byOrdinal: ReadonlyMap<number, Pod>;
+  updateRevision: ControllerRevision;
+  first: number;
+  end: number;
+  healthy: (pod: Pod) => boolean;
+}
+
 function planUpdates(
-  set: StatefulSet,
-  byOrdinal: ReadonlyMap<number, Pod>,
-  updateRevision: ControllerRevision,
-  first: number,
-  end: number,
-  healthy: (pod: Pod) => boolean,
+  { set, byOrdinal, updateRevision, first, end, healthy }: OrdinalUpdate,
   plan: StatefulSetPlan,
 ): void {
   const rolling = set.spec.updateStrategy?.rollingUpdate;

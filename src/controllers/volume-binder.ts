@@ -5,246 +5,34 @@
  * "Persistent Volumes" (life cycle), "Storage Classes".
  */
 import type { Node, PersistentVolume, PersistentVolumeClaim, Pod } from '#api/core.v1.ts';
-import type { Manifest } from '#api/manifest.ts';
 import type { StorageClass } from '#api/storage.v1.ts';
 import { isReason } from '#base/errors.ts';
 import type { KindRef, KubeObject } from '#base/objects.ts';
-import { compareQuantities } from '#base/quantity.ts';
-import { matchesSelectorObject } from '#base/selectors.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { type Informer, keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { WorkQueue } from '#client/work-queue.ts';
+import {
+  bindCompleted,
+  type ClaimAction,
+  localPathProvisioner,
+  localPathVolume,
+  planClaim,
+  planVolume,
+  selectedNode,
+  volumeProtection,
+} from './claim-plan.ts';
 import { isEqual } from './equality.ts';
 import { isPodTerminal } from './pods.ts';
 import { type Controller, type ControllerContext, createQueue, deleteIfPresent, recorderOf } from './runtime.ts';
 
-export const localPathProvisioner = 'tiphys.io/local-path';
 const claimProtection = 'kubernetes.io/pvc-protection';
-const volumeProtection = 'kubernetes.io/pv-protection';
-const bindCompleted = 'pv.kubernetes.io/bind-completed';
 const boundByController = 'pv.kubernetes.io/bound-by-controller';
-const selectedNode = 'volume.kubernetes.io/selected-node';
 const defaultClassAnnotation = 'storageclass.kubernetes.io/is-default-class';
 
 export interface VolumeOptions {
   /** Directory on every node under which local-path volumes are made. */ directory: string;
   /** Create the default StorageClass `local-path`. */ createClass: boolean;
-}
-
-function accepts(volume: PersistentVolume, claim: PersistentVolumeClaim): boolean {
-  const { spec } = volume;
-  const wanted = claim.spec;
-  if (volume.metadata.deletionTimestamp !== undefined) return false;
-  if (
-    (spec.storageClassName ?? '') !== (wanted.storageClassName ?? '') ||
-    (spec.volumeMode ?? 'Filesystem') !== (wanted.volumeMode ?? 'Filesystem')
-  )
-    return false;
-  if (!(wanted.accessModes ?? []).every((mode) => (spec.accessModes ?? []).includes(mode))) return false;
-  if (
-    wanted.selector !== undefined &&
-    wanted.selector !== null &&
-    !matchesSelectorObject(wanted.selector, volume.metadata.labels)
-  )
-    return false;
-  return compareQuantities(spec.capacity?.storage ?? '0', wanted.resources?.requests?.storage ?? '0') >= 0;
-}
-
-const refersTo = (volume: PersistentVolume, claim: PersistentVolumeClaim): boolean => {
-  const reference = volume.spec.claimRef;
-  return (
-    reference?.namespace === claim.metadata.namespace &&
-    reference?.name === claim.metadata.name &&
-    (reference.uid === undefined || reference.uid === claim.metadata.uid)
-  );
-};
-
-export type ClaimAction =
-  | { type: 'wait'; phase: 'Pending' | 'Lost'; event?: { type: 'Normal' | 'Warning'; reason: string; message: string } }
-  | { type: 'bind'; volume: PersistentVolume }
-  | { type: 'provision'; storageClass: StorageClass; node: string | undefined };
-
-/** What to do about one claim. Pure. */
-export function planClaim(
-  claim: PersistentVolumeClaim,
-  volumes: Iterable<PersistentVolume>,
-  classOf: (name: string) => StorageClass | undefined,
-): ClaimAction {
-  const all = [...volumes];
-  const named: string | undefined = claim.spec.volumeName;
-  if (named !== undefined && named !== '') {
-    const volume = all.find(({ metadata }) => metadata.name === named);
-    if (volume === undefined)
-      return {
-        type: 'wait',
-        phase: claim.metadata.annotations?.[bindCompleted] === undefined ? 'Pending' : 'Lost',
-        ...(claim.metadata.annotations?.[bindCompleted] === undefined
-          ? {}
-          : {
-              event: {
-                type: 'Warning',
-                reason: 'ClaimLost',
-                message: 'Bound claim has lost its PersistentVolume. Data on the volume is lost!',
-              },
-            }),
-      };
-    if (volume.spec.claimRef !== undefined && !refersTo(volume, claim)) {
-      return claim.metadata.annotations?.[bindCompleted] === undefined
-        ? {
-            type: 'wait',
-            phase: 'Pending',
-            event: {
-              type: 'Warning',
-              reason: 'FailedBinding',
-              message: `volume "${named}" already bound to a different claim.`,
-            },
-          }
-        : {
-            type: 'wait',
-            phase: 'Lost',
-            event: {
-              type: 'Warning',
-              reason: 'ClaimMisbound',
-              message: 'Two claims are bound to the same volume, this one is bound incorrectly',
-            },
-          };
-    }
-    return { type: 'bind', volume };
-  }
-  const promised = all.find(
-    (volume) =>
-      volume.spec.claimRef !== undefined && refersTo(volume, claim) && volume.metadata.deletionTimestamp === undefined,
-  );
-  if (promised !== undefined) return { type: 'bind', volume: promised };
-  const className: string = claim.spec.storageClassName ?? '';
-  const storageClass = className === '' ? undefined : classOf(className);
-  const node = claim.metadata.annotations?.[selectedNode];
-  if (storageClass?.volumeBindingMode === 'WaitForFirstConsumer' && node === undefined) {
-    return {
-      type: 'wait',
-      phase: 'Pending',
-      event: {
-        type: 'Normal',
-        reason: 'WaitForFirstConsumer',
-        message: 'waiting for first consumer to be created before binding',
-      },
-    };
-  }
-  const free =
-    storageClass?.volumeBindingMode === 'WaitForFirstConsumer'
-      ? []
-      : all.filter((volume) => volume.spec.claimRef === undefined && accepts(volume, claim));
-  free.sort(
-    (a, b) =>
-      compareQuantities(a.spec.capacity?.storage ?? '0', b.spec.capacity?.storage ?? '0') ||
-      (a.metadata.name < b.metadata.name ? -1 : 1),
-  );
-  if (free.length > 0) return { type: 'bind', volume: free[0]! };
-  if (className === '')
-    return {
-      type: 'wait',
-      phase: 'Pending',
-      event: {
-        type: 'Normal',
-        reason: 'FailedBinding',
-        message: 'no persistent volumes available for this claim and no storage class is set',
-      },
-    };
-  if (storageClass === undefined)
-    return {
-      type: 'wait',
-      phase: 'Pending',
-      event: {
-        type: 'Warning',
-        reason: 'ProvisioningFailed',
-        message: `storageclass.storage.k8s.io "${className}" not found`,
-      },
-    };
-  if (storageClass.provisioner === localPathProvisioner) return { type: 'provision', storageClass, node };
-  if (storageClass.provisioner === 'kubernetes.io/no-provisioner')
-    return {
-      type: 'wait',
-      phase: 'Pending',
-      event: {
-        type: 'Warning',
-        reason: 'ProvisioningFailed',
-        message: 'no volume plugin matched name: kubernetes.io/no-provisioner',
-      },
-    };
-  return {
-    type: 'wait',
-    phase: 'Pending',
-    event: {
-      type: 'Normal',
-      reason: 'ExternalProvisioning',
-      message: `Waiting for a volume to be created either by the external provisioner '${storageClass.provisioner}' or manually by the system administrator. If volume creation is delayed, please verify that the provisioner is running and correctly registered.`,
-    },
-  };
-}
-
-function localPathVolume(
-  claim: PersistentVolumeClaim,
-  storageClass: StorageClass,
-  node: Node | undefined,
-  nodeName: string,
-  directory: string,
-): Manifest<PersistentVolume> {
-  const name = `pvc-${claim.metadata.uid}`;
-  const hostname = node?.metadata.labels?.['kubernetes.io/hostname'] ?? nodeName;
-  return {
-    apiVersion: 'v1',
-    kind: 'PersistentVolume',
-    metadata: {
-      name,
-      annotations: { 'pv.kubernetes.io/provisioned-by': localPathProvisioner },
-      finalizers: [volumeProtection],
-    },
-    spec: {
-      capacity: { storage: claim.spec.resources?.requests?.storage ?? '0' },
-      accessModes: claim.spec.accessModes ?? ['ReadWriteOnce'],
-      volumeMode: 'Filesystem',
-      persistentVolumeReclaimPolicy: storageClass.reclaimPolicy ?? 'Delete',
-      storageClassName: storageClass.metadata.name,
-      ...(storageClass.mountOptions === undefined ? {} : { mountOptions: storageClass.mountOptions }),
-      hostPath: {
-        path: `${directory}/${name}_${claim.metadata.namespace}_${claim.metadata.name}`,
-        type: 'DirectoryOrCreate',
-      },
-      claimRef: {
-        apiVersion: 'v1',
-        kind: 'PersistentVolumeClaim',
-        namespace: claim.metadata.namespace,
-        name: claim.metadata.name,
-        uid: claim.metadata.uid,
-        resourceVersion: claim.metadata.resourceVersion,
-      },
-      nodeAffinity: {
-        required: {
-          nodeSelectorTerms: [
-            { matchExpressions: [{ key: 'kubernetes.io/hostname', operator: 'In', values: [hostname] }] },
-          ],
-        },
-      },
-    },
-  };
-}
-
-/** What becomes of a volume: its phase, or its end. Pure. */
-function planVolume(
-  volume: PersistentVolume,
-  claim: PersistentVolumeClaim | undefined,
-): { phase: string; remove?: boolean } {
-  const reference = volume.spec.claimRef;
-  if (reference === undefined) return { phase: 'Available' };
-  if (reference.uid === undefined) return { phase: 'Available' };
-  if (claim !== undefined && claim.metadata.uid === reference.uid)
-    return {
-      phase: claim.spec.volumeName === volume.metadata.name ? 'Bound' : (volume.status?.phase ?? 'Available'),
-    };
-  const policy = volume.spec.persistentVolumeReclaimPolicy ?? 'Retain';
-  const ours = volume.metadata.annotations?.['pv.kubernetes.io/provisioned-by'] === localPathProvisioner;
-  return policy === 'Delete' && ours ? { phase: 'Released', remove: true } : { phase: 'Released' };
 }
 
 class VolumeBinder {
@@ -437,7 +225,7 @@ class VolumeBinder {
       return;
     }
     const directory = storageClass.parameters?.path ?? this.#options.directory;
-    const volume = localPathVolume(claim, storageClass, node, node.metadata.name, directory);
+    const volume = localPathVolume(claim, storageClass, node, directory);
     try {
       await this.#context.client.create(kinds.PersistentVolume, volume);
       this.#recorder.event(

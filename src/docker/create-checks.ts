@@ -2,7 +2,7 @@
  * What docker refuses before a container is made, in its words, and what an image gives to a request. The rest of the
  * body is create-request.ts'.
  */
-import { isIP } from 'node:net';
+import { isIp } from '#base/ip.ts';
 import { ApiError } from '#base/errors.ts';
 import { formatPlatform, hostPlatform, parsePlatform, platformFit } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
@@ -68,11 +68,11 @@ function checkNames(host: HostConfigBody): void {
     if (at <= 0 || at === entry.length - 1 || /\s/.test(entry))
       throw new ApiError('BadRequest', `bad format for add-host: ${JSON.stringify(entry)}`);
     const address = entry.slice(at + 1).replace(/^\[(.*)\]$/, '$1');
-    if (address !== 'host-gateway' && isIP(address) === 0)
+    if (address !== 'host-gateway' && !isIp(address))
       throw new ApiError('BadRequest', `invalid IP address in add-host: ${JSON.stringify(entry.slice(at + 1))}`);
   }
   for (const address of host['Dns'] ?? [])
-    if (isIP(address) === 0) throw new ApiError('BadRequest', `bad nameserver address: ${JSON.stringify(address)}`);
+    if (!isIp(address)) throw new ApiError('BadRequest', `bad nameserver address: ${JSON.stringify(address)}`);
   for (const key of ['DnsSearch', 'DnsOptions'])
     for (const word of (host[key] ?? []) as string[])
       if (/[\s\0]/.test(word))

@@ -2,8 +2,8 @@
  * The body of `POST /containers/create` as a container specification. Docker's own checks and words are here; what the
  * engine itself checks (limits, names, capabilities) is not repeated.
  */
-import { isIP } from 'node:net';
 import { ApiError } from '#base/errors.ts';
+import { formatIp, parseIp, unmapIp, type IpAddress } from '#base/ip.ts';
 import type { ContainerSpec, NetworkAttachment, NetworkMode, PortBinding } from '#engine/engine.ts';
 import type { CreateBody, EndpointBody, Given, HostConfigBody } from './create-body.ts';
 import { checkHostConfig, checkStopSignal, warnEndpoints } from './create-checks.ts';
@@ -220,6 +220,22 @@ export function parsePort(text: string): { port: number; end: number; protocol: 
   return { port, end, protocol: protocol as 'tcp' };
 }
 
+/**
+ * Where a port is published; undefined for every address. Addresses of version 6 have no way here: `::` stands for
+ * any, which the rules for version 4 cover; others are refused unless they only repeat a binding. A mapped address is
+ * what it maps, as Go's `net.IP` has it.
+ */
+function hostAddressOf(text: string, key: string): IpAddress | undefined {
+  if (text === '') return undefined;
+  const address = parseIp(text);
+  if (address === undefined)
+    throw new ApiError(
+      'BadRequest',
+      `invalid host address ${JSON.stringify(text.slice(0, 64))} for port ${key}: it must be an IP address`,
+    );
+  return address.family === 'IPv6' && address.value === 0n ? undefined : unmapIp(address);
+}
+
 function planPorts(host: HostConfigBody, exposed: Record<string, unknown>): PortBinding[] {
   const out: PortBinding[] = [];
   const bindings = host.PortBindings ?? {};
@@ -229,24 +245,17 @@ function planPorts(host: HostConfigBody, exposed: Record<string, unknown>): Port
     if (end !== port || port === 0) throw new ApiError('BadRequest', `invalid port specification: "${key}"`);
     for (const binding of list === null || list.length === 0 ? [{}] : list) {
       const range = parsePort(binding.HostPort || '0');
-      const hostIp = binding.HostIp ?? '';
-      if (hostIp !== '' && isIP(hostIp) === 0)
-        throw new ApiError(
-          'BadRequest',
-          `invalid host address ${JSON.stringify(hostIp.slice(0, 64))} for port ${key}: it must be an IP address`,
-        );
-      // Addresses of version 6 have no way here: `::` stands for any, which the rules for version 4 cover; others are
-      // refused unless they only repeat a binding.
-      if (hostIp.includes(':') && hostIp !== '::') {
-        if ((list ?? []).every((other) => (other.HostIp ?? '').includes(':')))
+      const hostIp = hostAddressOf(binding.HostIp ?? '', key);
+      if (hostIp?.family === 'IPv6') {
+        if ((list ?? []).every((other) => hostAddressOf(other.HostIp ?? '', key)?.family === 'IPv6'))
           throw new ApiError(
             'BadRequest',
-            `cannot publish ${key} on ${hostIp}: IPv6 addresses are not supported by this engine`,
+            `cannot publish ${key} on ${formatIp(hostIp)}: IPv6 addresses are not supported by this engine`,
           );
         continue;
       }
       out.push({
-        hostIp: hostIp === '::' ? '' : hostIp,
+        hostIp: hostIp === undefined ? '' : formatIp(hostIp),
         hostPort: range.port,
         ...(range.end === range.port ? {} : { hostPortEnd: range.end }),
         protocol,

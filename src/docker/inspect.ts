@@ -1,4 +1,5 @@
 /** A container as `docker inspect` and `docker ps` show it. Pure functions of records. */
+import { subnetOf } from '#base/ip.ts';
 import { treeBytes } from '#engine/tree-size.ts';
 import type { Container } from '#engine/container.ts';
 import { logPathOf } from '#engine/container-paths.ts';
@@ -57,7 +58,7 @@ function showEndpoint(
     EndpointID: endpoint?.endpointId ?? '',
     Gateway: endpoint === undefined ? '' : (network?.gateway ?? ''),
     IPAddress: endpoint?.ip ?? '',
-    IPPrefixLen: endpoint === undefined ? 0 : Number(network?.subnet?.split('/')[1] ?? 0),
+    IPPrefixLen: endpoint === undefined || network?.subnet === undefined ? 0 : subnetOf(network.subnet).length,
     IPv6Gateway: '',
     GlobalIPv6Address: '',
     GlobalIPv6PrefixLen: 0,

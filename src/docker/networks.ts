@@ -1,5 +1,6 @@
 /** `/networks/…`. */
 import { ApiError } from '#base/errors.ts';
+import { parseCidr, subnetOf } from '#base/ip.ts';
 import type { NetworkRecord } from '#engine/networks.ts';
 import { assertRemovable, builtInNetworks } from '#engine/networks.ts';
 import { connectNetwork, disconnectNetwork } from '#engine/network-connect.ts';
@@ -161,7 +162,7 @@ function showNetwork(parts: DockerParts, network: NetworkRecord, withContainers:
           Name: container.name,
           EndpointID: endpoint.endpointId,
           MacAddress: endpoint.mac,
-          IPv4Address: `${endpoint.ip}/${network.subnet!.split('/')[1]}`,
+          IPv4Address: `${endpoint.ip}/${subnetOf(network.subnet!).length}`,
           IPv6Address: '',
         };
     }
@@ -218,14 +219,19 @@ function checkWhole(body: NetworkBody): void {
       'NotFound',
       `could not find plugin ${driver} in v1 plugin registry: plugin "${driver}" not found`,
     );
-  const subnets = (body.IPAM?.Config ?? []).filter((config) => !(config.Subnet ?? '').includes(':'));
+  const subnets = (body.IPAM?.Config ?? []).filter(isOfVersion4);
   if (subnets.length > 1) throw new ApiError('Forbidden', "bridge driver doesn't support multiple subnets");
+}
+
+/** Without a subnet, or with one that is none: that is refused further on. */
+function isOfVersion4(config: { Subnet?: string | null }): boolean {
+  return parseCidr(config.Subnet)?.address.family !== 'IPv6';
 }
 
 async function createNetwork(parts: DockerParts, body: unknown): Promise<unknown> {
   checkShape(body, networkShape, 'CreateRequest');
   checkWhole(body);
-  const ipam = (body.IPAM?.Config ?? []).find((config) => !(config.Subnet ?? '').includes(':')) ?? {};
+  const ipam = (body.IPAM?.Config ?? []).find(isOfVersion4) ?? {};
   const optional = <K extends string>(key: K, value: unknown): { [P in K]?: string } =>
     typeof value === 'string' && value !== '' ? ({ [key]: value } as { [P in K]?: string }) : {};
   const network = await parts.engine.networks.create({

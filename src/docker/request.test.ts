@@ -117,6 +117,18 @@ test('a port, its address and its range are what they must be', () => {
     assert.throws(() => ports({ '80/tcp': [{ HostIp: bad, HostPort: '8080' }] }), /invalid host address/, bad);
 });
 
+test('a port is published on addresses of version 4; `::` in any form is every address', () => {
+  const hosts = (...ips: string[]): (string | undefined)[] | undefined =>
+    make({ PortBindings: { '80/tcp': ips.map((HostIp) => ({ HostIp, HostPort: '8080' })) } }).ports?.map(
+      (port) => port.hostIp,
+    );
+  assert.deepEqual(hosts('127.0.0.1', '0.0.0.0', '', '::', '0:0::0'), ['127.0.0.1', '0.0.0.0', '', '', '']);
+  assert.deepEqual(hosts('::ffff:127.0.0.1'), ['127.0.0.1']);
+  assert.deepEqual(hosts('127.0.0.1', '::1'), ['127.0.0.1']);
+  assert.throws(() => hosts('::1', 'FD00::1'), /cannot publish 80\/tcp on ::1: IPv6 addresses are not supported/);
+  assert.throws(() => hosts('127.0.0.01'), /invalid host address/);
+});
+
 test('an exposed range is published port by port', () => {
   const { ports } = make({ PublishAllPorts: true }, { ExposedPorts: { '80-82/udp': {} } });
   assert.deepEqual(

@@ -8,6 +8,7 @@
  * Names of containers are answered here, everything else is sent on as it came - but for a container whose networks are
  * all internal: it reaches nothing outside, and a resolver must not be its way out.
  */
+import { ipOfReverseName } from '#base/ip.ts';
 import type { DnsForwarder } from '#net/dns-forwarder.ts';
 import { createDnsForwarder } from '#net/dns-forwarder.ts';
 import { dnsFailure, dnsFlag, encodeDnsAnswer, parseDnsQuery } from '#net/dns-message.ts';
@@ -192,11 +193,8 @@ export class NameServer {
           : [],
       );
     }
-    const reversed = /^(\d+)\.(\d+)\.(\d+)\.(\d+)\.in-addr\.arpa\.?$/i.exec(question.name);
-    const named =
-      reversed === null
-        ? undefined
-        : this.reverseFor(containerId, `${reversed[4]}.${reversed[3]}.${reversed[2]}.${reversed[1]}`);
+    const reversed = ipOfReverseName(question.name);
+    const named = reversed === undefined ? undefined : this.reverseFor(containerId, reversed);
     if (named !== undefined) return reply([{ type: 'PTR', name: question.name, ttl: recordTtlSeconds, data: named }]);
     const asking = this.#doors.get(containerId)?.asking;
     if (asking?.forwards !== true) return dnsFailure(message, 'SERVFAIL');

@@ -3,6 +3,7 @@
  * lie.
  */
 import { writeFileSync } from 'node:fs';
+import { isLoopback } from '#base/ip.ts';
 import { readIfExists } from '#os/files.ts';
 import type { ContainerSpec, Mount } from './engine.ts';
 
@@ -30,10 +31,10 @@ export function hostsFile(options: {
  */
 export function readHostResolver(): { servers: string[]; search: string[]; options: string[] } {
   const parsed = parseResolver(readIfExists('/etc/resolv.conf') ?? '');
-  const reachable = parsed.servers.filter((server) => !server.startsWith('127.') && server !== '::1');
+  const reachable = parsed.servers.filter((server) => !isLoopback(server));
   if (reachable.length > 0) return { ...parsed, servers: reachable };
   const behind = parseResolver(readIfExists('/run/systemd/resolve/resolv.conf') ?? '').servers.filter(
-    (server) => !server.startsWith('127.'),
+    (server) => !isLoopback(server),
   );
   return { ...parsed, servers: behind };
 }

@@ -140,13 +140,15 @@ describe('an engine that is killed at any moment', { skip: process.getuid?.() !=
     );
     const records = new Set(engine.table.list().map((container) => container.id));
     assert.deepEqual(
-      list(`${home}/snap`).filter((id) => !records.has(id)),
+      list(`${home}/content/containers`).filter((id) => !records.has(id)),
       [],
       'roots',
     );
-    const mounted = [...readFileSync('/proc/self/mountinfo', 'utf8').matchAll(/\/snap\/([0-9a-f]{64})\/root/g)]
+    const mounted = [
+      ...readFileSync('/proc/self/mountinfo', 'utf8').matchAll(/\/content\/containers\/([0-9a-f]{64})\/root/g),
+    ]
       .map((match) => match[1]!)
-      .filter((id) => existsSync(`${home}/snap/${id}`));
+      .filter((id) => existsSync(`${home}/content/containers/${id}`));
     assert.deepEqual(strays(mounted), [], 'mounts');
     assert.deepEqual(
       strays(engine.context.os.cgroups.list(`${cgroupRoot(instanceId, engine.context.os.cgroups.top)}/docker`)),

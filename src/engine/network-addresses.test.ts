@@ -6,15 +6,30 @@ test('subnet, range, gateway and further addresses must fit each other', () => {
   const subnet = '10.9.8.0/24';
   const bad: [Parameters<typeof checkAddresses>[0], RegExp][] = [
     [{ subnet: '10.9.8.5/24' }, /invalid subnet 10\.9\.8\.5\/24: it should be 10\.9\.8\.0\/24/],
+    [{ subnet: '10.9.8.0' }, /invalid subnet 10\.9\.8\.0: invalid CIDR block notation/],
+    [{ subnet: '10.9.08.0/24' }, /invalid subnet 10\.9\.08\.0\/24: invalid CIDR block notation/],
     [{ subnet: '10.9.8.1/32' }, /no room/],
     [{ ipRange: subnet }, /must have a corresponding subnet/],
     [{ gateway: '10.9.8.1' }, /must have a corresponding subnet/],
     [{ auxiliaryAddresses: { a: '10.9.8.1' } }, /must have a corresponding subnet/],
     [{ subnet, ipRange: '10.9.8.70/26' }, /invalid ip-range 10\.9\.8\.70\/26: it should be 10\.9\.8\.64\/26/],
     [{ subnet, ipRange: '10.9.0.0/16' }, /bigger than its parent subnet/],
-    [{ subnet, ipRange: '10.9.7.0/26' }, /invalid ip-range 10\.9\.7\.0\/26: parent subnet is 10\.9\.8\.0\/24/],
-    [{ subnet, gateway: '10.9.7.1' }, /invalid gateway 10\.9\.7\.1: parent subnet/],
-    [{ subnet, auxiliaryAddresses: { a: '10.9.7.1' } }, /invalid auxiliary address a: 10\.9\.7\.1: parent subnet/],
+    [
+      { subnet, ipRange: '10.9.7.0/26' },
+      /ip-range 10\.9\.7\.0\/26: parent subnet 10\.9\.8\.0\/24 doesn't contain ip-range/,
+    ],
+    [{ subnet, ipRange: 'fd00::/64' }, /invalid ip-range fd00::\/64: parent subnet is an IPv4 block/],
+    [{ subnet, ipRange: '10.9.8.0' }, /invalid ip-range 10\.9\.8\.0: invalid CIDR block notation/],
+    [
+      { subnet, gateway: '10.9.7.1' },
+      /invalid gateway 10\.9\.7\.1: parent subnet 10\.9\.8\.0\/24 doesn't contain this address/,
+    ],
+    [{ subnet, gateway: 'fd00::1' }, /invalid gateway fd00::1: parent subnet is an IPv4 block/],
+    [{ subnet, gateway: '10.9.8.01' }, /invalid gateway 10\.9\.8\.01: invalid address/],
+    [
+      { subnet, auxiliaryAddresses: { a: '10.9.7.1' } },
+      /invalid auxiliary address a: parent subnet 10\.9\.8\.0\/24 doesn't/,
+    ],
   ];
   for (const [wanted, message] of bad) assert.throws(() => checkAddresses(wanted), message, JSON.stringify(wanted));
   assert.throws(() => checkAddresses({ subnet: '10.9.8.5/24', gateway: '1.2.3.4' }), /it should be[^]*invalid gateway/);

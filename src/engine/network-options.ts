@@ -5,7 +5,7 @@
  * Source: Docker documentation, "Bridge network driver / Options"; libnetwork's errors for values that do not parse.
  */
 import { ApiError } from '#base/errors.ts';
-import { ipToNumber } from '#net/pools.ts';
+import { isIpv4 } from '#base/ip.ts';
 import { linkNameLengthMax } from '#net/limits.ts';
 
 const driver = 'com.docker.network.bridge.';
@@ -68,12 +68,8 @@ export function checkBridgeOptions(options: Readonly<Record<string, string>>, in
   if (mtu !== undefined && Number(mtu) !== 0 && (Number(mtu) < 68 || Number(mtu) > 65_535))
     refuse(`invalid MTU ${mtu}: a link takes 68 to 65535`);
   const binding = options[`${driver}host_binding_ipv4`];
-  if (binding !== undefined && binding !== '')
-    try {
-      ipToNumber(binding);
-    } catch {
-      refuse(`invalid com.docker.network.bridge.host_binding_ipv4: ${JSON.stringify(binding)} is not an IPv4 address`);
-    }
+  if (binding !== undefined && binding !== '' && !isIpv4(binding))
+    refuse(`invalid com.docker.network.bridge.host_binding_ipv4: ${JSON.stringify(binding)} is not an IPv4 address`);
   const mode = options[`${driver}gateway_mode_ipv4`] ?? '';
   if (!gatewayModes.includes(mode)) refuse(`unknown gateway mode ${mode}`);
   if (mode === 'isolated' && !internal) refuse("gateway mode 'isolated' can only be used for an internal network");

@@ -6,11 +6,11 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { planBridge, planEndpoint } from '#net/bridges.ts';
 import { Lock } from '#base/gate.ts';
+import { addressAt, contains, formatSubnet, isIpv4, overlaps, parseCidr, subnetOf, type Subnet } from '#base/ip.ts';
 import { coverForward, uncoverForward } from '#net/firewall.ts';
 import { linkMark, linkName, linkPrefix, macOfIp } from '#net/kernel-names.ts';
 import { checkAddresses } from './network-addresses.ts';
-import { AddressPool, contains, findFreeSubnet, formatSubnet, numberToIp, overlaps, parseSubnet } from '#net/pools.ts';
-import type { Subnet } from '#net/pools.ts';
+import { AddressPool, findFreeSubnet } from '#net/pools.ts';
 import type { NetworkRules } from '#net/rules.ts';
 import { listDirectory, readIfExists, writeFileAtomic } from '#os/files.ts';
 import type { NetProgram } from '#os/netlink.ts';
@@ -145,8 +145,8 @@ export class Networks {
     if (this.list().some((network) => network.name === wanted.name))
       throw new ApiError('Conflict', `network with name ${wanted.name} already exists`);
     const used = await this.#usedSubnets();
-    const subnet = wanted.subnet === undefined ? findFreeSubnet(used.all) : formatSubnet(parseSubnet(wanted.subnet));
-    if (used.networks.some((other) => overlaps(other, parseSubnet(subnet))))
+    const subnet = wanted.subnet === undefined ? findFreeSubnet(used.all) : formatSubnet(subnetOf(wanted.subnet));
+    if (used.networks.some((other) => overlaps(other, subnetOf(subnet))))
       throw new ApiError('Forbidden', 'invalid pool request: Pool overlaps with other one on this address space');
     const record = this.#makeRecord(wanted, subnet);
     if (await this.#isBorrowed(record)) record.borrowed = true;
@@ -233,11 +233,15 @@ export class Networks {
     const pool = this.#pools.get(network.id);
     if (pool === undefined) throw new ApiError('BadRequest', `network ${network.name} has no addresses`);
     if (wanted.ip !== undefined) {
-      if (!contains(parseSubnet(network.subnet!), wanted.ip))
+      const refuse = (fault: string): never => {
         throw new ApiError(
           'BadRequest',
-          `invalid config for network ${network.name}: invalid endpoint settings:\nno configured subnet or ip-range contain the IP address ${wanted.ip}`,
+          `invalid config for network ${network.name}: invalid endpoint settings:\n${fault}`,
         );
+      };
+      if (!isIpv4(wanted.ip)) refuse(`invalid IPv4 address: ${wanted.ip}`);
+      if (!contains(subnetOf(network.subnet!), wanted.ip))
+        refuse(`no configured subnet or ip-range contain the IP address ${wanted.ip}`);
       if (!pool.take(wanted.ip))
         throw new ApiError('Forbidden', 'failed to set up container networking: Address already in use');
     }
@@ -281,20 +285,18 @@ export class Networks {
   }
 
   async #usedSubnets(): Promise<{ all: Subnet[]; networks: Subnet[] }> {
-    const networks = this.list().flatMap((network) =>
-      network.subnet === undefined ? [] : [parseSubnet(network.subnet)],
-    );
+    const networks = this.list().flatMap((network) => (network.subnet === undefined ? [] : [subnetOf(network.subnet)]));
     const routes = await this.#context.os.netlink.listRoutes();
     const host = routes
       .filter((route) => route.destination !== 'default' && route.table !== 255)
-      .map((route) => parseSubnet(route.destination));
+      .map((route) => subnetOf(route.destination));
     return { all: [...networks, ...host], networks };
   }
 
   #makeRecord(wanted: NetworkCreate, subnetText: string): NetworkRecord {
     const id = Buffer.from(this.#context.random.bytes(32)).toString('hex');
-    const subnet = parseSubnet(subnetText);
-    const range = wanted.ipRange === undefined ? subnet : parseSubnet(wanted.ipRange);
+    const subnet = subnetOf(subnetText);
+    const range = wanted.ipRange === undefined ? subnet : subnetOf(wanted.ipRange);
     return {
       format: 1,
       id,
@@ -308,7 +310,7 @@ export class Networks {
       labels: wanted.labels ?? {},
       options: wanted.options ?? {},
       subnet: subnetText,
-      gateway: wanted.gateway ?? numberToIp(range.base + 1),
+      gateway: wanted.gateway ?? addressAt(range, 1),
       ...(wanted.ipRange === undefined ? {} : { ipRange: wanted.ipRange }),
       ...(wanted.auxiliaryAddresses === undefined ? {} : { auxiliaryAddresses: wanted.auxiliaryAddresses }),
       link: bridgeOptionsOf(wanted.options ?? {}).bridgeName ?? linkName(this.#context.instanceId, 'b', id),
@@ -341,7 +343,7 @@ export class Networks {
       ...common,
       driver: 'bridge',
       subnet,
-      gateway: numberToIp(parseSubnet(subnet).base + 1),
+      gateway: addressAt(subnetOf(subnet), 1),
       link,
       options: defaultBridgeOptions(link),
     };
@@ -409,7 +411,7 @@ function validateCreate(wanted: NetworkCreate): void {
     );
   const driver = wanted.driver ?? 'bridge';
   checkBridgeOptions(wanted.options ?? {}, wanted.internal === true);
-  if (wanted.enableIpv6 === true || wanted.subnet?.includes(':') === true)
+  if (wanted.enableIpv6 === true || parseCidr(wanted.subnet)?.address.family === 'IPv6')
     throw new ApiError(
       'InternalError',
       'IPv6 is not supported on networks of this engine: leave --ipv6 and subnets of version 6 away',

@@ -8,7 +8,8 @@ import type { Duplex } from 'node:stream';
 import { ApiError } from '#base/errors.ts';
 import { linkName, macOfIp } from '#net/kernel-names.ts';
 import { planNodeAddress, planPodLink } from '#net/pods.ts';
-import { AddressPool, numberToIp, parseSubnet } from '#net/pools.ts';
+import { addressAt, subnetOf } from '#base/ip.ts';
+import { AddressPool } from '#net/pools.ts';
 import type { PublishedPort } from '#net/rules.ts';
 import { listDirectory, readIfExists, removeTree, writeFileAtomic } from '#os/files.ts';
 import { connectInNamespace } from '#os/connect.linux.ts';
@@ -56,7 +57,7 @@ export class Sandboxes implements SandboxContract {
     if (options.podCidr === undefined) return;
     this.#pool = new AddressPool(options.podCidr, { rotate: true });
     // The first address is the node's own within the range: the source of what it sends to Pods.
-    this.#hostIp = numberToIp(parseSubnet(options.podCidr).base + 1);
+    this.#hostIp = addressAt(subnetOf(options.podCidr), 1);
     this.#pool.take(this.#hostIp);
   }
 

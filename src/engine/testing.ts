@@ -4,6 +4,9 @@
  */
 import { copyFileSync, mkdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { PassThrough } from 'node:stream';
+import { openContent, type Content } from '#content/content.ts';
+import { createImageRecords, mediaTypes, type ImageRecords } from '#content/image-records.ts';
+import { createSnapshots } from '#content/snapshots.ts';
 import { removeAllOf } from '#net/remove-all.ts';
 import { silentLogger } from '#observe/log.ts';
 import { createCgroups } from '#os/cgroups.linux.ts';
@@ -31,7 +34,7 @@ export function makeImage(home: string, applets: string[] = ['sh', 'sleep', 'ech
 }
 
 /** On the image that `makeImage` made in `home`; opened again, it finds what an earlier one left. */
-export function openTestEngine(home: string, instanceId: string, podCidr?: string): Promise<DockerEngine> {
+export async function openTestEngine(home: string, instanceId: string, podCidr?: string): Promise<DockerEngine> {
   const mounts = createMounts();
   const image: ImageSummary = {
     id: testImageId,
@@ -58,29 +61,14 @@ export function openTestEngine(home: string, instanceId: string, podCidr?: strin
     lease: async () => undefined,
     releaseLease: async () => undefined,
   } as unknown as Images;
-  const base = (id: string): string => `${home}/snap/${id}`;
-  const snapshots = {
-    async mountContainerRoot(id: string) {
-      for (const name of ['upper', 'work', 'root']) mkdirSync(`${base(id)}/${name}`, { recursive: true });
-      if ((await mounts.listBelow(`${base(id)}/root`)).length === 0)
-        await mounts.mountOverlay({
-          directory: base(id),
-          lowers: [`${home}/image`],
-          upper: 'upper',
-          work: 'work',
-          target: `${base(id)}/root`,
-        });
-      return { root: `${base(id)}/root` };
-    },
-    unmountContainerRoot: (id: string) => mounts.unmount(`${base(id)}/root`),
-    async removeContainerRoot(id: string) {
-      await mounts.unmount(`${base(id)}/root`);
-      rmSync(base(id), { recursive: true, force: true });
-    },
-    upperDir: (id: string) => `${base(id)}/upper`,
-    directories: () => ({ LowerDir: '', MergedDir: '', UpperDir: '', WorkDir: '' }),
-  };
-  return createEngine({
+  const content = await openContent({
+    root: `${home}/content`,
+    clock: realClock,
+    random: realRandom,
+    log: silentLogger,
+    processes: linuxProcesses,
+  });
+  const engine = await createEngine({
     dataDir: `${home}/data`,
     runDir: `${home}/run`,
     instanceId,
@@ -89,10 +77,33 @@ export function openTestEngine(home: string, instanceId: string, podCidr?: strin
     random: realRandom,
     log: silentLogger,
     images,
-    snapshots,
+    snapshots: createSnapshots({ content, images: await recordImage(home, content), mounts }),
     mounts,
     ...(podCidr === undefined ? {} : { podCidr }),
   });
+  return {
+    ...engine,
+    async [Symbol.asyncDispose]() {
+      await engine[Symbol.asyncDispose]();
+      await content.close();
+    },
+  };
+}
+
+/** The image as the store has it; packed once, by the first to open. */
+async function recordImage(home: string, content: Content): Promise<ImageRecords> {
+  const records = createImageRecords(content);
+  if (records.get(testImageId) !== undefined) return records;
+  const { digest, diffId, blobBytes } = await content.layers.packTree(`${home}/image`);
+  await records.put({
+    id: testImageId,
+    manifestDigest: testImageId,
+    manifestMediaType: mediaTypes.ociManifest,
+    layers: [{ digest, diffId, sizeBytes: blobBytes, mediaType: `${mediaTypes.ociLayer}+gzip` }],
+    file: { architecture: '', os: 'linux', rootfs: { type: 'layers', diff_ids: [diffId] } },
+    createdAtMs: 0,
+  });
+  return records;
 }
 
 /** Takes away whatever the instance has in the kernel and in `home`, and looks that nothing of it stays. */

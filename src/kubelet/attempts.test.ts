@@ -3,8 +3,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { ContainerStatus } from '#engine/engine.ts';
 import { attemptOf } from './attempts.ts';
-import { labelRestartCount } from './names.ts';
-import { planPod, type Memory } from './plan.ts';
+import { labelRestartCount } from './pod-labels.ts';
+import type { Memory } from './container-memory.ts';
+import { planPod } from './pod-plan.ts';
 import { podStatus } from './status.ts';
 import { stored } from './stored.testing.ts';
 

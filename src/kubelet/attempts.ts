@@ -1,8 +1,8 @@
 /** A container of the engine's as the plan sees it: one attempt of a container of a Pod. Pure. */
 import type { ContainerStatus } from '#engine/engine.ts';
 import { startErrorExitCode } from './limits.ts';
-import { labelRestartCount } from './names.ts';
-import type { Attempt } from './plan.ts';
+import { labelRestartCount } from './pod-labels.ts';
+import type { Attempt } from './container-memory.ts';
 
 export function hasExited(status: ContainerStatus): boolean {
   return status.state === 'exited' || status.state === 'dead';

@@ -15,7 +15,7 @@ import { podHostname, setting, shortHostname } from './container-spec.ts';
 import type { ContainerFiles, ContainerFilesInput, DnsSettings } from './doors.ts';
 import { expandVariables } from './env.ts';
 import { WaitingError } from './images.ts';
-import { containerLogPath, podDir, seccompDir, terminationMessagePath, type KubeletPaths } from './names.ts';
+import { containerLogPath, podDir, seccompDir, terminationMessagePath, type KubeletPaths } from './pod-paths.ts';
 
 export type ContainerFilesOptions = ContainerFilesInput & { paths: KubeletPaths; dns: DnsSettings };
 

@@ -7,7 +7,7 @@ import type { TestJson } from '#base/testing.ts';
 import type { ContainerSpec, ImageSummary } from '#engine/engine.ts';
 import { hostsText, prepareContainerFiles } from './container-files.ts';
 import { makeContainerSpec } from './container-spec.ts';
-import { seccompDir, type KubeletPaths } from './names.ts';
+import { seccompDir, type KubeletPaths } from './pod-paths.ts';
 import { stored } from './stored.testing.ts';
 
 const image: ImageSummary = {

@@ -10,7 +10,13 @@ import type { ContainerSpec, ImageSummary, PortBinding, Security } from '#engine
 import { expandVariables } from './env.ts';
 import type { ContainerFiles, DnsSettings } from './doors.ts';
 import { hostnameBytesMax, logFileBytesMax, logFilesMax } from './limits.ts';
-import { labelContainerName, labelContainerType, labelRestartCount, labelTermination, podLabels } from './names.ts';
+import {
+  labelContainerName,
+  labelContainerType,
+  labelRestartCount,
+  labelTermination,
+  podLabels,
+} from './pod-labels.ts';
 import { containerResources, podCgroupParent } from './qos.ts';
 
 export interface ContainerSpecInput {

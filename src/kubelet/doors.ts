@@ -168,6 +168,9 @@ export interface DnsSettings {
   hostResolvConf: string;
 }
 
+/** Why a Pod's worker looks at it: it is new, its object has changed, it ends, or something of it has happened. */
+export type PodPass = 'create' | 'update' | 'kill' | 'sync';
+
 export interface KubeletOptions {
   client: Client;
   /** Pods bound to this node. */
@@ -191,6 +194,8 @@ export interface KubeletOptions {
   /** Pods' cgroups lie below this one. */
   cgroupRoot: string;
   dns: DnsSettings;
+  /** Told of each look at a Pod when it is over, also when it has failed. */
+  onPass?(operation: PodPass, durationMs: number): void;
 }
 
 /** Brings the image of a container, by its pull policy, with the back-offs of the node's Pods (`images.ts`). */
@@ -202,7 +207,7 @@ export interface ImageManager {
 /** What a Pod's worker is given by the kubelet, beside the doors. */
 export interface PodHost extends Pick<
   KubeletOptions,
-  'engine' | 'files' | 'prober' | 'clock' | 'log' | 'cgroupRoot' | 'dns'
+  'engine' | 'files' | 'prober' | 'clock' | 'log' | 'cgroupRoot' | 'dns' | 'onPass'
 > {
   images: ImageManager;
   api: PodApi;
@@ -212,11 +217,17 @@ export interface PodHost extends Pick<
   onGone(uid: string): void;
 }
 
+/** What an event is about: a Pod, or one of its containers. */
+export interface PodPart {
+  pod: Pod;
+  container?: string | undefined;
+}
+
 /** What a worker asks of and tells the API server. */
 export interface PodApi {
   services(): readonly Service[];
-  /** An event about the Pod or one of its containers. */
-  tell(pod: Pod, type: 'Normal' | 'Warning', reason: string, message: string, container?: string): void;
+  /** Records an event. */
+  tell(about: PodPart, type: 'Normal' | 'Warning', reason: string, message: string): void;
   checkRuntimeClass(pod: Pod): Promise<void>;
   /** Throws ApiError Conflict where `pod` is not the newest version, NotFound where it is gone. */
   updateStatus(pod: Pod, status: PodStatus): Promise<Pod>;

@@ -26,7 +26,7 @@ function pulling() {
   const manager = createImageManager({
     source,
     clock: new SimClock(0),
-    tell: (pod, _type, reason) => events.push(`${pod.metadata.name} ${reason}`),
+    tell: ({ pod }, _type, reason) => events.push(`${pod.metadata.name} ${reason}`),
   });
   const ensure = (name: string, stop: Interruption): Promise<ImageSummary> => {
     const pod: Pod = {

@@ -140,21 +140,24 @@ export function createImageManager(options: { source: ImageSource; clock: Clock;
       const key = `${pod.metadata.uid}/${image}`;
       const backOff = backOffs.get(key);
       const plan = planImage(container, found !== undefined, backOff, clock.monotonic());
-      for (const event of plan.events) tell(pod, ...event, container.name);
+      for (const event of plan.events) tell({ pod, container: container.name }, ...event);
       if (plan.action === 'wait') throw plan.error;
       if (plan.action === 'use') return found!;
       const startedMs = clock.monotonic();
       try {
         const summary = await source.pull(pod, container, interruption.signal);
         backOffs.delete(key);
-        tell(pod, ...pulledEvent(image, clock.monotonic() - startedMs, summary.sizeBytes), container.name);
+        tell(
+          { pod, container: container.name },
+          ...pulledEvent(image, clock.monotonic() - startedMs, summary.sizeBytes),
+        );
         return summary;
       } catch (error) {
         interruption.throwIfDue();
         const message = error instanceof ApiError ? error.message : messageOf(error);
         const failed = planFailedPull(image, message, backOff, clock.monotonic());
         backOffs.set(key, failed.backOff);
-        for (const event of failed.events) tell(pod, ...event, container.name);
+        for (const event of failed.events) tell({ pod, container: container.name }, ...event);
         throw failed.error;
       }
     },

@@ -19,7 +19,7 @@ import {
   pressureCheckMs,
   projectedRefreshMs,
 } from './limits.ts';
-import { labelPodName, labelPodNamespace, labelPodUid } from './names.ts';
+import { labelPodName, labelPodNamespace, labelPodUid } from './pod-labels.ts';
 import { NodePressure } from './node-pressure.ts';
 import { NodeReporter } from './node-reporter.ts';
 import { NodePlaces } from './node-room.ts';

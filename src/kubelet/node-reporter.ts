@@ -135,6 +135,6 @@ export class NodeReporter {
       .list()
       .map((image) => ({ names: [...image.names, ...image.digests], sizeBytes: image.sizeBytes }))
       .filter((image) => image.names.length > 0);
-    return nodeStatus(facts, images, previous, clock.now(), this.#of.pressure());
+    return nodeStatus({ facts, images, previous, nowMs: clock.now(), pressure: this.#of.pressure() });
   }
 }

@@ -127,13 +127,15 @@ function nodeConditions(previous: NodeStatus | undefined, nowMs: number, pressur
   ];
 }
 
-export function nodeStatus(
-  facts: NodeFacts,
-  images: { names: string[]; sizeBytes: number }[],
-  previous: NodeStatus | undefined,
-  nowMs: number,
-  pressure: Pressure,
-): NodeStatus {
+interface NodeStatusInput {
+  facts: NodeFacts;
+  images: { names: string[]; sizeBytes: number }[];
+  previous: NodeStatus | undefined;
+  nowMs: number;
+  pressure: Pressure;
+}
+
+export function nodeStatus({ facts, images, previous, nowMs, pressure }: NodeStatusInput): NodeStatus {
   return {
     capacity: facts.capacity,
     allocatable: facts.allocatable,

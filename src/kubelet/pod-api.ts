@@ -10,7 +10,7 @@ export function createPodApi(options: Pick<KubeletOptions, 'client' | 'services'
   const { client, services, recorder, clock } = options;
   return {
     services: () => services.list(),
-    tell(pod, type, reason, message, container) {
+    tell({ pod, container }, type, reason, message) {
       if (recorder === undefined) return;
       const init = (pod.spec.initContainers ?? []).some((entry) => entry.name === container);
       const path = container === undefined ? undefined : `spec.${init ? 'initContainers' : 'containers'}{${container}}`;

@@ -1,5 +1,5 @@
 /** The ends of a Pod: asked to go, over by itself, or made to fail by its node. Each is safe to repeat. */
-import type { Observed } from './plan.ts';
+import type { Observed } from './container-memory.ts';
 import { observePod } from './pod-observe.ts';
 import { cancelAllProbes } from './pod-probes.ts';
 import { reported, reportPod } from './pod-report.ts';

@@ -14,9 +14,16 @@ import type { Mounts } from '#os/mount.ts';
 import { prepareContainerFiles } from './container-files.ts';
 import type { DnsSettings, PodFiles } from './doors.ts';
 import { secretsBytesMax, terminationMessageBytesMax } from './limits.ts';
-import { podDir, podLogsDir, podSecretsDir, seccompDir, terminationMessagePath, type KubeletPaths } from './names.ts';
+import {
+  podDir,
+  podLogsDir,
+  podSecretsDir,
+  seccompDir,
+  terminationMessagePath,
+  type KubeletPaths,
+} from './pod-paths.ts';
 import { allocatableOf, type NodeFacts } from './node-status.ts';
-import type { ObjectCache } from './objects.ts';
+import type { ObjectCache } from './referenced-objects.ts';
 import { mountVolumes, removePodFiles, type VolumeSources } from './volumes.ts';
 
 export interface PodFilesOptions {

@@ -2,8 +2,8 @@
 import type { ContainerStatus } from '#engine/engine.ts';
 import { containerNamed } from './containers.ts';
 import { attemptOf, hasExited } from './attempts.ts';
-import { labelContainerName, labelPodUid, labelRestartCount } from './names.ts';
-import { adoptRunning, forgiveExits, type Attempt, type Observed } from './plan.ts';
+import { labelContainerName, labelPodUid, labelRestartCount } from './pod-labels.ts';
+import { adoptRunning, forgiveExits, type Attempt, type Observed } from './container-memory.ts';
 import type { PodState } from './pod-state.ts';
 import { readTerminationMessage } from './termination-message.ts';
 

@@ -6,7 +6,8 @@
 import type { AnyContainer } from './containers.ts';
 import type { SandboxStatus } from '#engine/engine.ts';
 import type { ProbeKind } from './doors.ts';
-import { isSidecar, memoryOf, type Attempt, type Observed } from './plan.ts';
+import { memoryOf, type Attempt, type Observed } from './container-memory.ts';
+import { isSidecar } from './pod-plan.ts';
 import type { PodState } from './pod-state.ts';
 
 export function cancelProbes(state: PodState, name: string): void {
@@ -61,7 +62,8 @@ function startProbes(state: PodState, container: AnyContainer, attempt: Attempt,
   };
   const start = (kind: ProbeKind, decided: (ok: boolean) => void): void => {
     const probe = prober.start(kind, target, attempt.startedAtMs, {
-      failed: (message) => api.tell(state.pod, 'Warning', 'Unhealthy', `${kind} probe failed: ${message}`, name),
+      failed: (message) =>
+        api.tell({ pod: state.pod, container: name }, 'Warning', 'Unhealthy', `${kind} probe failed: ${message}`),
       decided: (ok) => {
         decided(ok);
         state.wake();

@@ -10,7 +10,7 @@ import { isReason } from '#base/errors.ts';
 import { equalJson } from '#base/json.ts';
 import { whenSettled } from '#base/promises.ts';
 import { syncErrorRetryMs } from './limits.ts';
-import { podFullName } from './names.ts';
+import { podFullName } from './pod-labels.ts';
 import { isTerminal, type PodState, type Report } from './pod-state.ts';
 import { podStatus } from './status.ts';
 

@@ -14,8 +14,9 @@ import type { MountedVolumes } from './doors.ts';
 import { WaitingError } from './images.ts';
 import { Interrupted, Interruption } from './interruption.ts';
 import { hookMsMax, interimStatusMs, syncErrorRetryMaxMs, syncErrorRetryMs } from './limits.ts';
-import { podLabels } from './names.ts';
-import { memoryOf, type Observed, type PodPlan } from './plan.ts';
+import { podLabels } from './pod-labels.ts';
+import { memoryOf, type Observed } from './container-memory.ts';
+import type { PodPlan } from './pod-plan.ts';
 import { observePod } from './pod-observe.ts';
 import { cancelProbes } from './pod-probes.ts';
 import { reportPod } from './pod-report.ts';
@@ -74,14 +75,14 @@ export async function ensureSandbox(
   const { engine, api } = host;
   if (sandbox !== undefined || observed.size > 0) {
     // The namespaces are gone (a reboot): containers that stood on them start anew.
-    api.tell(pod, 'Normal', 'SandboxChanged', 'Pod sandbox changed, it will be killed and re-created.');
+    api.tell({ pod }, 'Normal', 'SandboxChanged', 'Pod sandbox changed, it will be killed and re-created.');
     for (const attempts of observed.values())
       for (const { id, state: is } of attempts)
         // One that has ended meanwhile need not be stopped.
         if (is === 'running') await engine.containers.stop(id, 0).catch(() => {});
     await engine.sandboxes.remove(uid);
   }
-  for (const text of ignoredFields(pod)) api.tell(pod, 'Warning', 'FieldIgnored', text);
+  for (const text of ignoredFields(pod)) api.tell({ pod }, 'Warning', 'FieldIgnored', text);
   try {
     await state.interruption.race(api.checkRuntimeClass(pod));
     const { interruption } = state;
@@ -108,7 +109,7 @@ export async function ensureSandbox(
     );
   } catch (error) {
     if (!(error instanceof Interrupted))
-      api.tell(pod, 'Warning', 'FailedCreatePodSandBox', `Failed to create pod sandbox: ${messageOf(error)}`);
+      api.tell({ pod }, 'Warning', 'FailedCreatePodSandBox', `Failed to create pod sandbox: ${messageOf(error)}`);
     throw error;
   }
 }
@@ -118,12 +119,17 @@ export async function mountPodVolumes(state: PodState, sandbox: SandboxStatus): 
   return state.volumes;
 }
 
+/** What a pass that starts containers goes by. */
+interface StartPass {
+  plan: PodPlan;
+  sandbox: SandboxStatus;
+  observed: Observed;
+}
+
 /** Starts what the plan says, in order. Resolves with how long to wait when something was not possible yet. */
 export async function startAll(
   state: PodState,
-  plan: PodPlan,
-  sandbox: SandboxStatus,
-  observed: Observed,
+  { plan, sandbox, observed }: StartPass,
   interim: InterimReports,
 ): Promise<number | undefined> {
   const { host } = state;
@@ -132,7 +138,7 @@ export async function startAll(
     volumes = state.volumes ?? (await mountPodVolumes(state, sandbox));
   } catch (error) {
     if (error instanceof Interrupted) throw error;
-    host.api.tell(state.pod, 'Warning', 'FailedMount', messageOf(error));
+    host.api.tell({ pod: state.pod }, 'Warning', 'FailedMount', messageOf(error));
     state.errorRetryMs = Math.min(
       syncErrorRetryMaxMs,
       state.errorRetryMs === 0 ? syncErrorRetryMs / 2 : state.errorRetryMs * 2,
@@ -146,7 +152,7 @@ export async function startAll(
     let delayMs: number | undefined = remembered.notBeforeMs - host.clock.monotonic();
     if (delayMs <= 0) {
       interim.begin();
-      delayMs = await tryStart(state, entry, sandbox, volumes, observed);
+      delayMs = await tryStart(state, entry, { sandbox, volumes, observed });
     }
     if (delayMs === undefined) continue;
     retryMs = Math.min(retryMs ?? Infinity, delayMs);
@@ -159,9 +165,7 @@ export async function startAll(
 async function tryStart(
   state: PodState,
   entry: Start,
-  sandbox: SandboxStatus,
-  volumes: MountedVolumes,
-  observed: Observed,
+  place: Omit<StartContext, 'interruption'>,
 ): Promise<number | undefined> {
   const { name, image } = entry.container;
   const remembered = memoryOf(state.memory, name);
@@ -169,7 +173,7 @@ async function tryStart(
   if (state.interruption.isDue) interruption.interrupt();
   state.starting = { name, image: image ?? '', interruption };
   try {
-    await startContainer(state, entry, { sandbox, volumes, observed, interruption });
+    await startContainer(state, entry, { ...place, interruption });
     remembered.waiting = undefined;
     return undefined;
   } catch (error) {
@@ -177,7 +181,7 @@ async function tryStart(
     const waiting = waitingOf(error as Error);
     remembered.waiting = { reason: waiting.reason, message: waiting.message };
     if (!(error instanceof WaitingError) || waiting.reason === 'CreateContainerError')
-      state.host.api.tell(state.pod, 'Warning', 'Failed', `Error: ${waiting.message}`, name);
+      state.host.api.tell({ pod: state.pod, container: name }, 'Warning', 'Failed', `Error: ${waiting.message}`);
     const delayMs = waiting.retryAfterMs ?? syncErrorRetryMs * 5;
     remembered.notBeforeMs = state.host.clock.monotonic() + delayMs;
     return delayMs;
@@ -216,7 +220,7 @@ async function startContainer(state: PodState, entry: Start, context: StartConte
     if (error instanceof Interrupted) throw error;
     throw new WaitingError('CreateContainerError', messageOf(error));
   }
-  api.tell(pod, 'Normal', 'Created', `Container created`, name);
+  api.tell({ pod, container: name }, 'Normal', 'Created', `Container created`);
   cancelProbes(state, name);
   const target = { containerId: id, podIp: context.sandbox.podIp, pod, container };
   const remembered = memoryOf(state.memory, name);
@@ -231,11 +235,11 @@ async function startContainer(state: PodState, entry: Start, context: StartConte
   } catch (error) {
     if (error instanceof Interrupted) throw error;
     // It counts as an attempt that has ended (see `failedStart`): what follows is for restartPolicy to say.
-    api.tell(pod, 'Warning', 'Failed', `Error: ${messageOf(error)}`, name);
+    api.tell({ pod, container: name }, 'Warning', 'Failed', `Error: ${messageOf(error)}`);
     if (engine.containers.status(id) === undefined) throw new WaitingError('RunContainerError', messageOf(error));
     return;
   }
-  api.tell(pod, 'Normal', 'Started', `Container started`, name);
+  api.tell({ pod, container: name }, 'Normal', 'Started', `Container started`);
   if (hook === undefined || (await runPostStart(state, hook, target, context.interruption))) settle();
 }
 
@@ -298,7 +302,7 @@ async function runPostStart(
       : await interruption.race(prober.act(hook, target, hookMsMax, interruption.signal));
   if (result.ok) return true;
   const { name } = target.container;
-  api.tell(state.pod, 'Warning', 'FailedPostStartHook', 'PostStartHook failed', name);
+  api.tell({ pod: state.pod, container: name }, 'Warning', 'FailedPostStartHook', 'PostStartHook failed');
   memoryOf(state.memory, name).killBecause = { attempt: target.containerId, message: 'FailedPostStartHook' };
   state.wake();
   return false;

@@ -7,7 +7,8 @@ import type { SandboxStatus } from '#engine/engine.ts';
 import type { Timer } from '#os/clock.ts';
 import type { MountedVolumes, PodHost } from './doors.ts';
 import { Interruption } from './interruption.ts';
-import { memoryFromStatus, type Memory, type Observed, type PodPlan } from './plan.ts';
+import { memoryFromStatus, type Memory, type Observed } from './container-memory.ts';
+import type { PodPlan } from './pod-plan.ts';
 import type { Refusal } from './status.ts';
 
 /** What the next status is made of. */

@@ -8,8 +8,9 @@ import type { AnyContainer } from './containers.ts';
 import type { Timer } from '#os/clock.ts';
 import { Interruption } from './interruption.ts';
 import { signalGraceMsMin } from './limits.ts';
-import { labelTermination } from './names.ts';
-import { isSidecar, type Observed } from './plan.ts';
+import { labelTermination } from './pod-labels.ts';
+import type { Observed } from './container-memory.ts';
+import { isSidecar } from './pod-plan.ts';
 import { containerNamed } from './containers.ts';
 import { cancelProbes } from './pod-probes.ts';
 import type { PodState } from './pod-state.ts';
@@ -36,7 +37,7 @@ export async function killContainer(
   const killed = (state.killed ??= new Set());
   if (!killed.has(id)) {
     killed.add(id);
-    api.tell(state.pod, 'Normal', 'Killing', message, name);
+    api.tell({ pod: state.pod, container: name }, 'Normal', 'Killing', message);
   }
   cancelProbes(state, name);
   const startedMs = clock.monotonic();
@@ -45,7 +46,7 @@ export async function killContainer(
   const preStop = container === undefined ? labelledPreStop(state, id) : container.lifecycle?.preStop;
   if (preStop !== undefined && graceMs > 0 && state.hooked?.has(id) !== true) {
     (state.hooked ??= new Set()).add(id);
-    await runPreStop(state, preStop, container ?? { name }, id, graceMs, hook);
+    await runPreStop(state, { hook: preStop, container: container ?? { name }, containerId: id, graceMs }, hook);
   }
   const leftMs = Math.max(graceMs > 0 ? signalGraceMsMin : 0, graceMs - (clock.monotonic() - startedMs));
   await engine.containers.stop(id, graceMs === 0 ? 0 : Math.min(leftMs, graceMs));
@@ -58,12 +59,16 @@ function labelledPreStop({ host }: PodState, id: string): LifecycleHandler | und
   return preStop;
 }
 
+interface PreStop {
+  hook: LifecycleHandler;
+  container: AnyContainer;
+  containerId: string;
+  graceMs: number;
+}
+
 async function runPreStop(
   state: PodState,
-  hook: LifecycleHandler,
-  container: AnyContainer,
-  id: string,
-  graceMs: number,
+  { hook, container, containerId: id, graceMs }: PreStop,
   interruption: Interruption,
 ): Promise<void> {
   const { engine, clock, prober, api } = state.host;
@@ -83,7 +88,8 @@ async function runPreStop(
       : prober.act(hook, { containerId: id, podIp, pod: state.pod, container }, graceMs, signal);
   const result = await interruption.race(Promise.race([run, exited])).catch(() => done);
   interruption.interrupt();
-  if (!result.ok) api.tell(state.pod, 'Warning', 'FailedPreStopHook', 'PreStopHook failed', container.name);
+  if (!result.ok)
+    api.tell({ pod: state.pod, container: container.name }, 'Warning', 'FailedPreStopHook', 'PreStopHook failed');
 }
 
 /** Stops everything that runs, within `graceMs`. A shorter grace period of a newer version takes effect at once. */

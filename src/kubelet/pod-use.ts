@@ -2,7 +2,7 @@
 import type { KubeletEngine, PodFiles } from './doors.ts';
 import type { EvictionCandidate, Starved } from './eviction.ts';
 import { containerNamed } from './containers.ts';
-import { labelContainerName, labelPodUid } from './names.ts';
+import { labelContainerName, labelPodUid } from './pod-labels.ts';
 import type { PodWorker } from './pod-worker.ts';
 import { amount } from './qos.ts';
 

@@ -10,11 +10,12 @@ import type { Pod } from '#api/core.v1.ts';
 import { ApiError } from '#base/errors.ts';
 import type { Timer } from '#os/clock.ts';
 import { podDemandOf, type PodDemand } from './admit.ts';
-import type { PodHost } from './doors.ts';
+import type { PodHost, PodPass } from './doors.ts';
 import { Interrupted, Interruption } from './interruption.ts';
 import { shutdownWordMsMax, syncErrorRetryMaxMs, syncErrorRetryMs } from './limits.ts';
-import { podFullName } from './names.ts';
-import { addEphemeral, memoryOf, newBackOffs, planPod, type Observed, type PodPlan } from './plan.ts';
+import { podFullName } from './pod-labels.ts';
+import { memoryOf, type Observed } from './container-memory.ts';
+import { addEphemeral, newBackOffs, planPod, type PodPlan } from './pod-plan.ts';
 import { failPod, settlePod, terminatePod } from './pod-end.ts';
 import { adoptPod, observePod } from './pod-observe.ts';
 import { cancelAllProbes, manageProbes } from './pod-probes.ts';
@@ -37,6 +38,8 @@ export class PodWorker {
   #isShuttingDown = false;
   #again = false;
   #timer: Timer | undefined;
+  /** What the next pass is for. */
+  #reason: PodPass = 'create';
 
   constructor(pod: Pod, host: PodHost) {
     this.#state = newPodState(pod, host, () => this.wake());
@@ -65,14 +68,15 @@ export class PodWorker {
   update(pod: Pod): void {
     const state = this.#state;
     const { generation, deletionTimestamp } = pod.metadata;
-    if (generation !== state.pod.metadata.generation && deletionTimestamp === undefined)
+    const isChanged = generation !== state.pod.metadata.generation;
+    if (isChanged && this.#reason === 'sync') this.#reason = 'update';
+    if (isChanged && deletionTimestamp === undefined)
       for (const name of resizedContainers(state.pod, pod))
         state.host.api.tell(
-          pod,
+          { pod, container: name },
           'Warning',
           'ResizeInfeasible',
           'resources of a running container are not changed by this node; a new Pod has the new ones',
-          name,
         );
     seeVersion(state, pod);
   }
@@ -93,14 +97,14 @@ export class PodWorker {
   /** The node does not take the Pod. */
   refuse(refusal: Refusal): void {
     this.#state.refused = refusal;
-    this.#state.host.api.tell(this.pod, 'Warning', refusal.reason, refusal.message);
+    this.#state.host.api.tell({ pod: this.pod }, 'Warning', refusal.reason, refusal.message);
     this.wake();
   }
 
   /** The node takes the Pod's place away. */
   evict(refusal: Refusal, graceMs: number): void {
     if (this.isFinished || this.isEnding) return;
-    this.#state.host.api.tell(this.pod, 'Warning', refusal.reason, refusal.message);
+    this.#state.host.api.tell({ pod: this.pod }, 'Warning', refusal.reason, refusal.message);
     this.#fail(refusal, graceMs);
   }
 
@@ -172,6 +176,9 @@ export class PodWorker {
       this.#timer?.cancel();
       state.interruption = new Interruption(state.leftovers);
       if (isEnding(state)) state.interruption.interrupt();
+      const beganMs = state.host.clock.monotonic();
+      const reason = isEnding(state) ? 'kill' : this.#reason;
+      this.#reason = 'sync';
       try {
         await this.#pass();
         state.errorRetryMs = 0;
@@ -179,6 +186,8 @@ export class PodWorker {
         if (state.stop.isDue) return;
         if (error instanceof Interrupted) this.#again = true;
         else this.#failed(error as Error);
+      } finally {
+        state.host.onPass?.(reason, state.host.clock.monotonic() - beganMs);
       }
     } while (this.#again && !state.stop.isDue && !this.#isShuttingDown);
     this.#isRunning = false;
@@ -192,7 +201,7 @@ export class PodWorker {
     );
     state.host.log.warn('pod pass failed', { pod: podFullName(state.pod), error });
     if (!(error instanceof ApiError))
-      state.host.api.tell(state.pod, 'Warning', 'FailedSync', `error determining status: ${error.message}`);
+      state.host.api.tell({ pod: state.pod }, 'Warning', 'FailedSync', `error determining status: ${error.message}`);
     this.#wakeAfter(state.errorRetryMs);
   }
 
@@ -216,7 +225,7 @@ export class PodWorker {
   }
 
   #exceedDeadline(): void {
-    this.#state.host.api.tell(this.pod, 'Normal', pastDeadline.reason, pastDeadline.message);
+    this.#state.host.api.tell({ pod: this.pod }, 'Normal', pastDeadline.reason, pastDeadline.message);
     this.#fail(pastDeadline, graceMsOf(this.#state));
   }
 
@@ -255,7 +264,7 @@ export class PodWorker {
     }
     manageProbes(state, observed, sandbox);
     for (const name of newBackOffs(plan, state.memory))
-      api.tell(state.pod, 'Warning', 'BackOff', backOffMessage(state.pod, name), name);
+      api.tell({ pod: state.pod, container: name }, 'Warning', 'BackOff', backOffMessage(state.pod, name));
     reportPod(state, { observed, plan, sandbox });
     const waits = [plan.againAfterMs, retryMs].filter((ms): ms is number => ms !== undefined);
     if (waits.length > 0) this.#wakeAfter(Math.min(...waits));
@@ -291,7 +300,7 @@ export class PodWorker {
         state.areVolumesStale = false;
       }
       addEphemeral(plan, state.pod, observed);
-      const retryMs = plan.start.length === 0 ? undefined : await startAll(state, plan, sandbox, observed, interim);
+      const retryMs = plan.start.length === 0 ? undefined : await startAll(state, { plan, sandbox, observed }, interim);
       return { sandbox, retryMs };
     } finally {
       interim.end();

@@ -29,9 +29,7 @@ async function forwarded(
   });
   front.on('upgrade', (request, socket, head) => {
     void acceptPortForward(
-      request,
-      socket,
-      head,
+      { request, socket, head },
       ports,
       (port) =>
         new Promise((resolve, reject) => {

@@ -3,17 +3,23 @@
  * Over SPDY directly, or SPDY inside WebSocket messages (`SPDY/3.1+portforward.k8s.io`), or the older
  * one-channel-pair-a-port WebSocket form.
  */
-import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { WebSocket } from 'ws';
 import { onceClosed } from '#base/streams.ts';
 import { SpdyConnection, type SpdyStream } from '#base/spdy.ts';
 import { messageOf } from '#base/thrown.ts';
-import { acceptSpdy, acceptWebSocket, isWebSocket } from './remote-command.ts';
+import { acceptSpdy, acceptWebSocket, isWebSocket, type Upgrade } from './remote-command.ts';
 
 export type Dial = (port: number) => Promise<Duplex>;
 
-function forward(data: SpdyStream, error: SpdyStream | undefined, port: number, dial: Dial, podName: string): void {
+/** One connection to forward. */
+interface StreamPair {
+  data: SpdyStream;
+  error: SpdyStream | undefined;
+  port: number;
+}
+
+function forward({ data, error, port }: StreamPair, dial: Dial, podName: string): void {
   dial(port).then(
     (connection) => {
       connection.on('error', (problem: Error) => {
@@ -54,23 +60,16 @@ function pairing(dial: Dial, podName: string): (stream: SpdyStream) => void {
     }
     const error = errors.get(id);
     errors.delete(id);
-    forward(stream, error, Number(stream.headers['port']), dial, podName);
+    forward({ data: stream, error, port: Number(stream.headers['port']) }, dial, podName);
   };
 }
 
-export async function acceptPortForward(
-  request: IncomingMessage,
-  socket: Duplex,
-  head: Buffer,
-  ports: number[],
-  dial: Dial,
-  podName: string,
-): Promise<void> {
-  if (!isWebSocket(request)) {
-    acceptSpdy(request, socket, head, ['portforward.k8s.io'], pairing(dial, podName));
+export async function acceptPortForward(upgrade: Upgrade, ports: number[], dial: Dial, podName: string): Promise<void> {
+  if (!isWebSocket(upgrade.request)) {
+    acceptSpdy(upgrade, ['portforward.k8s.io'], pairing(dial, podName));
     return;
   }
-  const ws = await acceptWebSocket(request, socket, head);
+  const ws = await acceptWebSocket(upgrade);
   ws.on('error', () => ws.terminate());
   if (ws.protocol === 'SPDY/3.1+portforward.k8s.io') {
     let drain: () => void = () => {};

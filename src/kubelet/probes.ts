@@ -228,9 +228,15 @@ export function createProber(tools: Tools & { random: Random }): Prober {
       // After a restart of the kubelet all probes would fire at once; a part of a second spreads them.
       const isLate = tools.clock.now() - startedAtMs > lateProbeMs;
       const jitterMs = isLate ? tools.random.float() * Math.min(1_000, (probe.periodSeconds ?? 10) * 1000) : 0;
-      return runProbe(probe, { ...target, ...tools }, startedAtMs, jitterMs, listener);
+      return runProbe(probe, { ...target, ...tools }, { startedAtMs, jitterMs }, listener);
     },
   };
+}
+
+/** When the container started (ms since 1970), and how much later than due the first attempt is made. */
+interface ProbeStart {
+  startedAtMs: number;
+  jitterMs: number;
 }
 
 /**
@@ -240,8 +246,7 @@ export function createProber(tools: Tools & { random: Random }): Prober {
 function runProbe(
   probe: Probe,
   target: Target,
-  startedAtMs: number,
-  jitterMs: number,
+  { startedAtMs, jitterMs }: ProbeStart,
   listener: ProbeListener,
 ): { cancel(): void } {
   const periodMs = (probe.periodSeconds ?? 10) * 1000;

@@ -14,6 +14,14 @@ import { webSocketMessageBytesMax } from './limits.ts';
 import type { Streams } from '#engine/engine.ts';
 import type { Clock } from '#os/clock.ts';
 
+/** A request to leave HTTP, as Node's server hands it over. */
+export interface Upgrade {
+  request: IncomingMessage;
+  socket: Duplex;
+  /** What came with the request already. */
+  head: Buffer;
+}
+
 export interface RemoteCommand {
   streams: Streams;
   /** Aborted when the client goes away. */
@@ -116,30 +124,21 @@ const server = new WebSocketServer({
     ) ?? false,
 });
 
-export function acceptWebSocket(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<WebSocket> {
+export function acceptWebSocket({ request, socket, head }: Upgrade): Promise<WebSocket> {
   return new Promise((resolve) => server.handleUpgrade(request, socket, head, (ws) => resolve(ws)));
 }
 
 // walk exec-stream 4/5: WebSocket or SPDY become the same streams.
 export async function acceptRemoteCommand(
-  request: IncomingMessage,
-  socket: Duplex,
-  head: Buffer,
+  upgrade: Upgrade,
   wanted: WantedStreams,
   clock: Clock,
 ): Promise<RemoteCommand> {
-  return isWebSocket(request)
-    ? acceptOverWebSocket(request, socket, head, wanted)
-    : acceptOverSpdy(request, socket, head, wanted, clock);
+  return isWebSocket(upgrade.request) ? acceptOverWebSocket(upgrade, wanted) : acceptOverSpdy(upgrade, wanted, clock);
 }
 
-async function acceptOverWebSocket(
-  request: IncomingMessage,
-  socket: Duplex,
-  head: Buffer,
-  wanted: WantedStreams,
-): Promise<RemoteCommand> {
-  const ws = await acceptWebSocket(request, socket, head);
+async function acceptOverWebSocket(upgrade: Upgrade, wanted: WantedStreams): Promise<RemoteCommand> {
+  const ws = await acceptWebSocket(upgrade);
   const version5 = ws.protocol.startsWith('v5');
   const base64 = ws.protocol.includes('base64');
   const structured = ws.protocol !== 'channel.k8s.io' && !ws.protocol.startsWith('v2') && !ws.protocol.startsWith('v3');
@@ -199,9 +198,7 @@ async function acceptOverWebSocket(
 
 /** Answers an upgrade to SPDY and returns the connection; `protocols` are the stream protocols we speak, best first. */
 export function acceptSpdy(
-  request: IncomingMessage,
-  socket: Duplex,
-  head: Buffer,
+  { request, socket, head }: Upgrade,
   protocols: string[],
   onStream: (stream: SpdyStream) => void,
 ): { connection: SpdyConnection; protocol: string } | undefined {
@@ -246,13 +243,7 @@ export function acceptSpdy(
 
 const streamsWaitMs = 30_000;
 
-function acceptOverSpdy(
-  request: IncomingMessage,
-  socket: Duplex,
-  head: Buffer,
-  wanted: WantedStreams,
-  clock: Clock,
-): Promise<RemoteCommand> {
+function acceptOverSpdy(upgrade: Upgrade, wanted: WantedStreams, clock: Clock): Promise<RemoteCommand> {
   return new Promise((resolve, reject) => {
     const streams = new Map<string, SpdyStream>();
     const sizes = sizeQueue();
@@ -273,7 +264,7 @@ function acceptOverSpdy(
       },
       { background: true },
     );
-    const accepted = acceptSpdy(request, socket, head, spdyProtocols, (stream) => {
+    const accepted = acceptSpdy(upgrade, spdyProtocols, (stream) => {
       streams.set(stream.headers['streamtype'] ?? '', stream);
       if (!needed().every((name) => streams.has(name))) return;
       timer.cancel();

@@ -17,7 +17,7 @@ import type { Exposition } from '#observe/exposition.ts';
 import type { Logger } from '#observe/log.ts';
 import { acceptPortForward } from './port-forward.ts';
 import { acceptRemoteCommand, exitStatus, failureStatus, success } from './remote-command.ts';
-import { findPod, loggedContainer, runningContainer, type Served } from './serving.ts';
+import { findPod, loggedContainer, type LoggedContainer, runningContainer, type Served } from './serving.ts';
 import { resourceMetrics, statsSummary, type NodeUsage } from './stats.ts';
 
 export interface KubeletServerOptions extends Served {
@@ -103,7 +103,12 @@ async function answer(
     response.end(JSON.stringify(body));
   };
   if (parts[0] === 'containerLogs' && parts.length === 4) {
-    await sendLogs(options, response, parts[1]!, parts[2]!, parts[3]!, url.searchParams);
+    await sendLogs(
+      options,
+      response,
+      { namespace: parts[1]!, podName: parts[2]!, container: parts[3]! },
+      url.searchParams,
+    );
     return;
   }
   if (url.pathname === '/pods' || url.pathname === '/runningpods/') {
@@ -139,12 +144,10 @@ function formatLine(line: LogLine, timestamps: boolean): Uint8Array {
 async function sendLogs(
   options: KubeletServerOptions,
   response: ServerResponse,
-  namespace: string,
-  podName: string,
-  container: string,
+  named: LoggedContainer,
   query: URLSearchParams,
 ): Promise<void> {
-  const attempt = loggedContainer(options, namespace, podName, container, query.get('previous') === 'true');
+  const attempt = loggedContainer(options, named, query.get('previous') === 'true');
   const number = (name: string): number | undefined => (query.get(name) === null ? undefined : Number(query.get(name)));
   const sinceSeconds = number('sinceSeconds');
   const sinceTime = query.get('sinceTime');
@@ -240,12 +243,12 @@ async function upgrade(
       .flatMap((text) => text.split(','))
       .map(Number);
     const dial = (port: number): Promise<Duplex> => options.engine.sandboxes.connect(pod.metadata.uid, port);
-    await acceptPortForward(request, socket, head, ports, dial, pod.metadata.name);
+    await acceptPortForward({ request, socket, head }, ports, dial, pod.metadata.name);
     return;
   }
   if (parts[0] !== 'exec' && parts[0] !== 'attach') throw new ApiError('NotFound', '404 page not found');
   const container = runningContainer(options, parts[1]!, parts[2]!, parts.at(-1)!);
-  const session = await acceptRemoteCommand(request, socket, head, wanted, options.clock);
+  const session = await acceptRemoteCommand({ request, socket, head }, wanted, options.clock);
   try {
     if (parts[0] === 'attach') {
       await options.engine.containers.attach(container.id, session.streams, session.signal);

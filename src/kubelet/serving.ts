@@ -8,7 +8,7 @@ import type { Pod } from '#api/core.v1.ts';
 import { ApiError } from '#base/errors.ts';
 import type { Containers, ContainerStatus, Sandboxes } from '#engine/engine.ts';
 import type { Kubelet } from './kubelet.ts';
-import { labelContainerName, labelPodUid, labelRestartCount } from './names.ts';
+import { labelContainerName, labelPodUid, labelRestartCount } from './pod-labels.ts';
 
 /** The part of an engine that requests reach. */
 export interface ServedRuntime {
@@ -57,15 +57,20 @@ function waitingReason(pod: Pod, container: string): string | undefined {
   )?.state?.waiting?.reason;
 }
 
+/** A container as users name it. */
+export interface LoggedContainer {
+  namespace: string;
+  podName: string;
+  container: string;
+}
+
 /**
  * The run whose log is meant: the newest, or the one before it (`previous`). Of a container that waits for its restart,
  * the run that ended last is both.
  */
 export function loggedContainer(
   served: Served,
-  namespace: string,
-  podName: string,
-  container: string,
+  { namespace, podName, container }: LoggedContainer,
   previous: boolean,
 ): ContainerStatus {
   const pod = findPod(served, namespace, podName);

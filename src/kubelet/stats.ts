@@ -4,7 +4,7 @@
  */
 import type { ContainerStats, ContainerStatus } from '#engine/engine.ts';
 import type { Clock } from '#os/clock.ts';
-import { labelContainerName, labelPodName, labelPodNamespace, labelPodUid } from './names.ts';
+import { labelContainerName, labelPodName, labelPodNamespace, labelPodUid } from './pod-labels.ts';
 import type { Served } from './serving.ts';
 
 export interface NodeUsage {

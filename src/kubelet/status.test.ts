@@ -2,7 +2,8 @@ import type { Pod } from '#api/core.v1.ts';
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import type { TestJson } from '#base/testing.ts';
-import { memoryOf, planPod, type Attempt, type Memory } from './plan.ts';
+import { memoryOf, type Attempt, type Memory } from './container-memory.ts';
+import { planPod } from './pod-plan.ts';
 import { podStatus } from './status.ts';
 import { stored } from './stored.testing.ts';
 

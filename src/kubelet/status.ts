@@ -12,10 +12,11 @@ import type {
   PodStatus,
 } from '#api/core.v1.ts';
 import type { AnyContainer } from './containers.ts';
-import { isSidecar, memoryOf, type Attempt, type Memory, type Observed, type PodPlan } from './plan.ts';
+import { memoryOf, type Attempt, type Memory, type Observed } from './container-memory.ts';
+import { isSidecar, type PodPlan } from './pod-plan.ts';
 import { timesRememberedMax } from './limits.ts';
 import { qosClassOf } from './qos.ts';
-import { podFullName, runtimeName } from './names.ts';
+import { podFullName, runtimeName } from './pod-labels.ts';
 
 export interface StatusInput {
   pod: Pod;
@@ -180,14 +181,14 @@ function phaseOf(input: StatusInput): string {
 }
 
 /** A condition with its transition time kept when its status did not change. */
-function condition(
-  pod: Pod,
-  type: string,
-  ok: boolean,
-  nowMs: number,
-  reason?: string,
-  message?: string,
-): PodCondition {
+interface ConditionNow {
+  type: string;
+  ok: boolean;
+  reason?: string | undefined;
+  message?: string | undefined;
+}
+
+function condition(pod: Pod, { type, ok, reason, message }: ConditionNow, nowMs: number): PodCondition {
   const status = ok ? 'True' : 'False';
   const before = (pod.status?.conditions ?? []).find((entry) => entry.type === type);
   const observedGeneration = pod.metadata.generation;
@@ -236,38 +237,29 @@ function conditionsOf(
   const readyMessage = ended ? undefined : `containers with unready status: ${names(unready)}`;
   const unmet = unmetGates(pod);
   const podReady = containersReady && unmet.length === 0;
-  const notReady: [reason?: string, message?: string | undefined] = containersReady
-    ? podReady
-      ? []
-      : ['ReadinessGatesNotReady', unmet.join(', ')]
-    : [readyReason, readyMessage];
-  const disrupted = input.refused?.disrupted === true;
+  const containersNotReady = containersReady ? {} : { reason: readyReason, message: readyMessage };
+  const notReady =
+    containersReady && !podReady ? { reason: 'ReadinessGatesNotReady', message: unmet.join(', ') } : containersNotReady;
+  const notInitialized =
+    phase === 'Succeeded'
+      ? { reason: 'PodCompleted' }
+      : initialised
+        ? {}
+        : {
+            reason: 'ContainersNotInitialized',
+            message: `containers with incomplete status: ${names(incomplete)}`,
+          };
+  const { refused } = input;
   const own = [
-    condition(pod, 'PodReadyToStartContainers', input.sandboxReady && !ended, nowMs),
-    condition(
-      pod,
-      'Initialized',
-      initialised,
-      nowMs,
-      ...(phase === 'Succeeded'
-        ? ['PodCompleted']
-        : initialised
-          ? []
-          : ['ContainersNotInitialized', `containers with incomplete status: ${names(incomplete)}`]),
-    ),
-    condition(pod, 'Ready', podReady, nowMs, ...notReady),
-    condition(
-      pod,
-      'ContainersReady',
-      containersReady,
-      nowMs,
-      ...(containersReady ? [] : ([readyReason, readyMessage] as [string, string?])),
-    ),
-    condition(pod, 'PodScheduled', true, nowMs),
-    ...(disrupted
-      ? [condition(pod, 'DisruptionTarget', true, nowMs, 'TerminationByKubelet', input.refused!.message)]
+    { type: 'PodReadyToStartContainers', ok: input.sandboxReady && !ended },
+    { type: 'Initialized', ok: initialised, ...notInitialized },
+    { type: 'Ready', ok: podReady, ...notReady },
+    { type: 'ContainersReady', ok: containersReady, ...containersNotReady },
+    { type: 'PodScheduled', ok: true },
+    ...(refused?.disrupted === true
+      ? [{ type: 'DisruptionTarget', ok: true, reason: 'TerminationByKubelet', message: refused.message }]
       : []),
-  ];
+  ].map((now) => condition(pod, now, nowMs));
   const ownTypes = new Set(own.map((entry) => entry.type));
   return [...own, ...(pod.status?.conditions ?? []).filter((entry) => !ownTypes.has(entry.type))];
 }

@@ -36,7 +36,7 @@ import {
 import { basename, dirname, join } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { codeOf } from '#base/thrown.ts';
-import { podDir, podSecretsDir, type KubeletPaths } from './names.ts';
+import { podDir, podSecretsDir, type KubeletPaths } from './pod-paths.ts';
 import type { MountedVolumes } from './doors.ts';
 import { fieldValue, resourceFieldValue, type EnvContext, type ReferencedObjects } from './env.ts';
 import { amount } from './qos.ts';
@@ -114,7 +114,7 @@ async function mountVolume(
     );
   const plugin = source.secret ? podSecretsDir(context.paths, uid) : podDir(context.paths, uid);
   const directory = join(plugin, 'volumes', source.plugin, volume.name);
-  const files = await projectFiles(pod, source.sources, source.defaultMode, context, directory);
+  const files = await projectFiles(pod, source, directory, context);
   await writeAtomically(directory, files, fsGroup, context.nowMs);
   return { path: directory, readOnly: true };
 }
@@ -162,21 +162,20 @@ function projectedSources(volume: Volume): ProjectedSource | undefined {
 
 async function projectFiles(
   pod: Pod,
-  sources: VolumeProjection[],
-  defaultMode: number,
-  context: VolumeContext,
+  { sources, defaultMode }: { sources: VolumeProjection[]; defaultMode: number },
   directory: string,
+  context: VolumeContext,
 ): Promise<ProjectedFile[]> {
   const files: ProjectedFile[] = [];
   for (const source of sources) {
     if (source.configMap !== undefined)
-      files.push(...(await configFiles(pod, source.configMap, defaultMode, 'configmap', context)));
+      files.push(...(await configFiles(pod, { what: 'configmap', source: source.configMap, defaultMode }, context)));
     else if (source.secret !== undefined)
-      files.push(...(await configFiles(pod, source.secret, defaultMode, 'secret', context)));
+      files.push(...(await configFiles(pod, { what: 'secret', source: source.secret, defaultMode }, context)));
     else if (source.downwardAPI !== undefined)
       files.push(...downwardFiles(pod, source.downwardAPI, defaultMode, context));
     else if (source.serviceAccountToken !== undefined)
-      files.push(await tokenFile(pod, source.serviceAccountToken, defaultMode, context, directory));
+      files.push(await tokenFile(pod, source.serviceAccountToken, { defaultMode, directory }, context));
     else
       throw new ApiError(
         'BadRequest',
@@ -186,11 +185,15 @@ async function projectFiles(
   return files;
 }
 
+interface ConfigSource {
+  what: 'configmap' | 'secret';
+  source: ConfigMapProjection | SecretProjection;
+  defaultMode: number;
+}
+
 async function configFiles(
   pod: Pod,
-  source: ConfigMapProjection | SecretProjection,
-  defaultMode: number,
-  what: 'configmap' | 'secret',
+  { what, source, defaultMode }: ConfigSource,
   context: VolumeContext,
 ): Promise<ProjectedFile[]> {
   const namespace = pod.metadata.namespace;
@@ -253,9 +256,8 @@ interface TokenNote {
 async function tokenFile(
   pod: Pod,
   source: ServiceAccountTokenProjection,
-  defaultMode: number,
+  { defaultMode, directory }: { defaultMode: number; directory: string },
   context: VolumeContext,
-  directory: string,
 ): Promise<ProjectedFile> {
   const path = safeRelative(source.path);
   const notePath = `${directory}.${path.replaceAll('/', '_')}.json`;

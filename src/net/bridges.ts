@@ -3,7 +3,7 @@
  * is pure; the engine runs the programs. The far side's index is chosen, so that nothing has to be asked back.
  */
 import type { NetProgram, NetStep } from '#os/netlink.ts';
-import { numberToIp, parseSubnet } from './pools.ts';
+import { lastAddress, subnetOf } from '#base/ip.ts';
 
 export interface BridgePlan {
   link: string;
@@ -20,7 +20,7 @@ export interface BridgePlan {
 }
 
 export function planBridge(plan: BridgePlan): NetProgram {
-  const subnet = parseSubnet(plan.subnet);
+  const subnet = subnetOf(plan.subnet);
   const address = `${plan.gateway}/${subnet.length}`;
   return {
     steps: [
@@ -33,7 +33,7 @@ export function planBridge(plan: BridgePlan): NetProgram {
               op: 'addAddress' as const,
               link: plan.link,
               address,
-              broadcast: numberToIp(subnet.base + subnet.size - 1),
+              broadcast: lastAddress(subnet),
               ignore: ['EEXIST'],
             },
           ]),
@@ -67,13 +67,13 @@ export interface EndpointPlan {
 }
 
 export function planEndpoint(plan: EndpointPlan): NetProgram[] {
-  const subnet = parseSubnet(plan.subnet);
+  const subnet = subnetOf(plan.subnet);
   const inside: NetStep[] = [
     {
       op: 'addAddress',
       link: plan.containerLink,
       address: `${plan.ip}/${subnet.length}`,
-      broadcast: numberToIp(subnet.base + subnet.size - 1),
+      broadcast: lastAddress(subnet),
     },
     { op: 'setLink', name: plan.containerLink, up: true },
   ];

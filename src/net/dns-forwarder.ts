@@ -6,6 +6,7 @@
  */
 import { createSocket } from 'node:dgram';
 import { connect } from 'node:net';
+import { familyOf } from '#base/ip.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import { cutDnsAnswer, dnsFailure, dnsFlag, isDnsAnswerTo } from './dns-message.ts';
 import { dnsForwardPendingMax, dnsForwardPendingPerClientMax, dnsForwardTimeoutMs } from './limits.ts';
@@ -26,7 +27,7 @@ export function createDnsForwarder(options: { clock: Clock; random: Random; port
 
   const askUdp = (server: string, query: Buffer): Promise<Buffer | undefined> =>
     new Promise((resolve) => {
-      const socket = createSocket(server.includes(':') ? 'udp6' : 'udp4');
+      const socket = createSocket(familyOf(server) === 'IPv6' ? 'udp6' : 'udp4');
       const timer = clock.setTimer(dnsForwardTimeoutMs, () => finish(undefined), { background: true });
       const finish = (answer: Buffer | undefined): void => {
         timer.cancel();

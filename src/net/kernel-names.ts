@@ -3,6 +3,7 @@
  * live side by side and
  * `removeAllOf` finds what is its own by name alone.
  */
+import { ipBytes } from '#base/ip.ts';
 import { linkNameLengthMax } from './limits.ts';
 
 /** `tph1a2b`: what every link of an instance begins with. */
@@ -37,5 +38,7 @@ export function monitorsCgroup(instanceId: string, top: string): string {
 
 /** A stable local MAC address for an IPv4 address, as docker derives it. */
 export function macOfIp(ip: string): string {
-  return ['02', '42', ...ip.split('.').map((part) => Number(part).toString(16).padStart(2, '0'))].join(':');
+  return Buffer.from([0x02, 0x42, ...ipBytes(ip)])
+    .toString('hex')
+    .replace(/..(?=.)/g, '$&:');
 }

@@ -1,64 +1,28 @@
 /**
- * IPv4 arithmetic, and pools of addresses and subnets. A pool is memory only: what is taken follows from the records
- * that name it (a container's endpoints, a sandbox, a network), which are written before the address is used and read
- * back into the pool at start. So the truth is in one place, and a half-made thing whose record is missing holds
- * nothing.
+ * Pools of addresses and subnets. A pool is memory only: what is taken follows from the records that name it (a
+ * container's endpoints, a sandbox, a network), which are written before the address is used and read back into the
+ * pool at start. So the truth is in one place, and a half-made thing whose record is missing holds nothing.
  */
 import { ApiError } from '#base/errors.ts';
-
-export function ipToNumber(ip: string): number {
-  const parts = ip.split('.').map(Number);
-  if (parts.length !== 4 || parts.some((part) => !Number.isInteger(part) || part < 0 || part > 255))
-    throw new ApiError('BadRequest', `invalid IPv4 address: ${ip}`);
-  return ((parts[0]! << 24) | (parts[1]! << 16) | (parts[2]! << 8) | parts[3]!) >>> 0;
-}
-
-export function numberToIp(value: number): string {
-  return [value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255].join('.');
-}
-
-export interface Subnet {
-  base: number;
-  length: number;
-  size: number;
-}
-
-/** `10.1.0.0/16`; host bits are cleared. */
-export function parseSubnet(text: string): Subnet {
-  const match = /^([\d.]+)\/(\d{1,2})$/.exec(text);
-  const length = Number(match?.[2]);
-  if (match === null || length > 32) throw new ApiError('BadRequest', `invalid CIDR address: ${text}`);
-  const size = 2 ** (32 - length);
-  const ip = ipToNumber(match[1]!);
-  return { base: ip - (ip % size), length, size };
-}
-
-export function formatSubnet(subnet: Subnet): string {
-  return `${numberToIp(subnet.base)}/${subnet.length}`;
-}
-export function overlaps(a: Subnet, b: Subnet): boolean {
-  return a.base < b.base + b.size && b.base < a.base + a.size;
-}
-export function contains(subnet: Subnet, ip: string): boolean {
-  const value = ipToNumber(ip);
-  return value >= subnet.base && value < subnet.base + subnet.size;
-}
+import { formatIp, formatSubnet, ipOf, overlaps, sizeOf, subnetOf, type Subnet } from '#base/ip.ts';
 
 export class AddressPool {
   readonly subnet: Subnet;
-  readonly #from: number;
-  readonly #to: number;
-  readonly #taken = new Set<number>();
+  readonly #from: bigint;
+  readonly #to: bigint;
+  readonly #taken = new Set<bigint>();
   readonly #rotate: boolean;
-  #next: number;
+  #next: bigint;
 
   /** `range` limits what is given out unasked; `rotate` gives addresses in turn, so that one is not reused at once. */
   constructor(subnet: string, options: { range?: string; rotate?: boolean } = {}) {
-    this.subnet = parseSubnet(subnet);
-    const range = options.range === undefined ? this.subnet : parseSubnet(options.range);
-    const whole = range.size === this.subnet.size;
-    this.#from = range.base + (whole && range.size > 2 ? 1 : 0);
-    this.#to = range.base + range.size - (whole && range.size > 2 ? 2 : 1);
+    this.subnet = subnetOf(subnet);
+    const range = options.range === undefined ? this.subnet : subnetOf(options.range);
+    const size = sizeOf(range);
+    // The first address names the subnet; the last one is the broadcast address, which IPv6 does not have.
+    const isWhole = range.length === this.subnet.length && size > 2n;
+    this.#from = range.base + (isWhole ? 1n : 0n);
+    this.#to = range.base + size - (isWhole && range.family === 'IPv4' ? 2n : 1n);
     this.#rotate = options.rotate === true;
     this.#next = this.#from;
   }
@@ -69,25 +33,26 @@ export class AddressPool {
 
   /** Takes an address that a record names, or that the user asked for. False when it is taken. */
   take(ip: string): boolean {
-    const value = ipToNumber(ip);
+    const { value } = ipOf(ip);
     if (this.#taken.has(value)) return false;
     this.#taken.add(value);
     return true;
   }
 
   allocate(): string {
-    for (let at = this.#rotate ? this.#next : this.#from, tries = this.#to - this.#from; tries >= 0; tries--, at++) {
+    const { family } = this.subnet;
+    for (let at = this.#rotate ? this.#next : this.#from, tries = this.#to - this.#from; tries >= 0n; tries--, at++) {
       if (at > this.#to) at = this.#from;
       if (this.#taken.has(at)) continue;
       this.#taken.add(at);
-      this.#next = at + 1;
-      return numberToIp(at);
+      this.#next = at + 1n;
+      return formatIp({ family, value: at });
     }
-    throw new ApiError('InternalError', "no available IPv4 addresses on this network's address pools");
+    throw new ApiError('InternalError', `no available ${family} addresses on this network's address pools`);
   }
 
   release(ip: string): void {
-    this.#taken.delete(ipToNumber(ip));
+    this.#taken.delete(ipOf(ip).value);
   }
 }
 
@@ -103,12 +68,15 @@ const defaultSubnetPools = [
 ];
 
 /** The first subnet of the pools that overlaps nothing in use. */
-export function findFreeSubnet(used: Subnet[], pools: { base: string; length: number }[] = defaultSubnetPools): string {
-  for (const pool of pools) {
-    const whole = parseSubnet(pool.base);
-    const size = 2 ** (32 - pool.length);
-    for (let base = whole.base; base < whole.base + whole.size; base += size) {
-      const candidate = { base, length: pool.length, size };
+export function findFreeSubnet(
+  used: readonly Subnet[],
+  pools: readonly { base: string; length: number }[] = defaultSubnetPools,
+): string {
+  for (const { base, length } of pools) {
+    const whole = subnetOf(base);
+    const size = sizeOf({ ...whole, length });
+    for (let at = whole.base; at < whole.base + sizeOf(whole); at += size) {
+      const candidate = { family: whole.family, base: at, length };
       if (!used.some((other) => overlaps(candidate, other))) return formatSubnet(candidate);
     }
   }

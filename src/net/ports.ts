@@ -3,8 +3,8 @@
  * another program of the host learns at once that the port is in use, as it would of dockerd; the traffic itself never
  * comes here, it is turned by the rules.
  */
-import { isIPv4 } from 'node:net';
 import { ApiError } from '#base/errors.ts';
+import { isIpv4 } from '#base/ip.ts';
 import type { PortHolder } from '#os/ports.ts';
 import { portSearchTriesMax } from './limits.ts';
 import type { PublishedPort } from './rules.ts';
@@ -87,7 +87,7 @@ export class Ports {
 
   #take(port: PublishedPort): PublishedPort {
     // Addresses become words of rules: what is none must not get there, whoever sent it.
-    if (!isIPv4(port.hostIp))
+    if (!isIpv4(port.hostIp))
       throw new ApiError(
         'BadRequest',
         `invalid host address ${JSON.stringify(port.hostIp.slice(0, 64))}: it must be an IPv4 address`,

@@ -5,6 +5,7 @@
  */
 import type { Service, ServicePort } from '#api/core.v1.ts';
 import type { EndpointPort, EndpointSlice } from '#api/discovery.v1.ts';
+import { ipOfReverseName, isIpv4 } from '#base/ip.ts';
 import { dnsTtlSeconds } from './limits.ts';
 
 export interface ClusterObjects {
@@ -73,7 +74,8 @@ export function answerClusterName(
   objects: ClusterObjects,
 ): ClusterAnswer | undefined {
   const lower = name.toLowerCase().replace(/\.$/, '');
-  if (lower.endsWith('.in-addr.arpa')) return answerReverse(name, lower, type, objects);
+  const reversed = ipOfReverseName(lower);
+  if (reversed !== undefined) return answerReverse(name, reversed, type, objects);
   if (lower !== domain && !lower.endsWith(`.${domain}`)) return undefined;
   const labels = lower === domain ? [] : lower.slice(0, -domain.length - 1).split('.');
   if (labels.length === 0) return nothing;
@@ -94,8 +96,7 @@ function answerPod(name: string, type: string, labels: string[], objects: Cluste
   if (labels.length === 1) return nothing;
   if (labels.length === 2) return objects.namespaceExists(labels[0]!) ? nothing : unknown;
   const ip = labels[0]!.replaceAll('-', '.');
-  if (labels.length !== 3 || !/^\d{1,3}(\.\d{1,3}){3}$/.test(ip) || !objects.namespaceExists(labels[1]!))
-    return unknown;
+  if (labels.length !== 3 || !isIpv4(ip) || !objects.namespaceExists(labels[1]!)) return unknown;
   return { ...nothing, answers: addressRecords(name, [ip], type) };
 }
 
@@ -177,8 +178,7 @@ function srvAnswer(
   return { code: 'NOERROR', answers, additionals };
 }
 
-function answerReverse(name: string, lower: string, type: string, objects: ClusterObjects): ClusterAnswer | undefined {
-  const ip = lower.replace('.in-addr.arpa', '').split('.').reverse().join('.');
+function answerReverse(name: string, ip: string, type: string, objects: ClusterObjects): ClusterAnswer | undefined {
   const target = objects.nameOfAddress(ip);
   if (target === undefined) return undefined;
   return type === 'PTR' || type === 'ANY'

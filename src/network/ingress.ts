@@ -21,6 +21,7 @@ import { readIfExists } from '#os/files.ts';
 import type { Processes } from '#os/processes.ts';
 import type { Logger } from '#observe/log.ts';
 import { haproxyConfig, planIngress, type IngressPlan } from './ingress-config.ts';
+import { IngressCertificates } from './ingress-certificates.ts';
 import { ingressReloadDelayMs } from './limits.ts';
 import { servicePorts, usableEndpoints } from './service-rules.ts';
 
@@ -63,7 +64,9 @@ export function runIngress(options: IngressOptions): RunningIngress {
       (slice: EndpointSlice) =>
         `${slice.metadata.namespace}/${slice.metadata.labels?.['kubernetes.io/service-name'] ?? ''}`,
     );
-  const secretsByName = new Map<string, { certificate: string; key: string } | undefined>();
+  const certificates = new IngressCertificates(informers, clock, () => schedule());
+  /** By Ingress and Secret. */
+  const toldProblems = new Map<string, string>();
   let shape = '';
   let slots = new Map<string, (string | undefined)[]>();
   let timer: Timer | undefined;
@@ -103,22 +106,17 @@ export function runIngress(options: IngressOptions): RunningIngress {
       ? []
       : usableEndpoints(match.endpoints, false).map((endpoint) => ({ ip: endpoint.ip, port: endpoint.port }));
   };
-  const loadSecrets = async (list: Ingress[]): Promise<void> => {
-    secretsByName.clear();
+  /** Tells owners of Ingresses, once, what keeps their certificate from being served. */
+  const reportCertificates = (list: Ingress[]): void => {
+    const before = new Map(toldProblems);
+    toldProblems.clear();
     for (const ingress of list)
-      for (const tls of ingress.spec.tls ?? []) {
-        if (tls.secretName === undefined) continue;
-        const secret = await client
-          .get(kinds.Secret, tls.secretName, ingress.metadata.namespace)
-          .catch((error: unknown) => {
-            if (isReason(error, 'NotFound')) return undefined;
-            throw error;
-          });
-        const text = (name: string): string => Buffer.from(secret?.data?.[name] ?? '', 'base64').toString('utf8');
-        secretsByName.set(
-          `${ingress.metadata.namespace}/${tls.secretName}`,
-          secret?.data?.['tls.crt'] === undefined ? undefined : { certificate: text('tls.crt'), key: text('tls.key') },
-        );
+      for (const secret of secretsOf(ingress)) {
+        const problem = certificates.problem(secret);
+        if (problem === undefined) continue;
+        const key = `${ingress.metadata.uid} ${secret}`;
+        toldProblems.set(key, problem);
+        if (before.get(key) !== problem) recorder.event(ingress, 'Warning', 'CertificateNotServed', problem);
       }
   };
 
@@ -126,10 +124,10 @@ export function runIngress(options: IngressOptions): RunningIngress {
     if (closed) return;
     const list = ingresses.list().filter(isOurs);
     if (list.length === 0 && shape === '' && (await runningHaproxy(runDir)) === undefined) return;
-    await loadSecrets(list);
+    await certificates.follow(new Set(list.flatMap(secretsOf)));
     const plan = planIngress(list, {
       endpoints,
-      tlsSecret: (namespace, name) => secretsByName.get(`${namespace}/${name}`),
+      tlsSecret: (namespace, name) => certificates.get(`${namespace}/${name}`),
       slotsOf: (backend) => slots.get(backend)?.length ?? 0,
     });
     const newShape = JSON.stringify([
@@ -141,7 +139,9 @@ export function runIngress(options: IngressOptions): RunningIngress {
     if (newShape !== shape || (await runningHaproxy(runDir)) === undefined) {
       if (!(await reload(plan, newShape, list))) return;
     } else await updateServers(plan);
-    if (options.statusAddress !== undefined) await reportStatus(list, options.statusAddress);
+    if (options.statusAddress === undefined) return;
+    reportCertificates(list);
+    await reportStatus(list, options.statusAddress);
   };
 
   /** Whether the proxy now follows this plan. */
@@ -189,6 +189,9 @@ export function runIngress(options: IngressOptions): RunningIngress {
       return false;
     }
     shape = newShape;
+    const used = new Set(['default.pem', ...plan.certificates.map(({ file }) => file)]);
+    for (const file of await readdir(join(runDir, 'certs')))
+      if (!used.has(file)) await rm(join(runDir, 'certs', file), { force: true });
     slots = new Map(
       plan.backends.map((backend) => [
         backend.name,
@@ -296,9 +299,15 @@ export function runIngress(options: IngressOptions): RunningIngress {
     async [Symbol.asyncDispose]() {
       closed = true;
       timer?.cancel();
+      await certificates[Symbol.asyncDispose]();
       await whenSettled(work);
     },
   };
+}
+
+/** The Secrets that an Ingress names, `namespace/name`. */
+function secretsOf({ metadata, spec }: Ingress): string[] {
+  return (spec.tls ?? []).flatMap(({ secretName }) => (secretName ? [`${metadata.namespace}/${secretName}`] : []));
 }
 
 /**

@@ -3,5 +3,7 @@ export const rulesBatchElementsMax = 2_000;
 export const rulesDelayMs = 5;
 export const dnsTtlSeconds = 5;
 export const ingressReloadDelayMs = 50;
+/** How long a change waits for certificates that were not read yet. */
+export const ingressSecretWaitMsMax = 2_000;
 export const ingressServersStep = 8;
 export const haproxyConnectionsMax = 8_192;

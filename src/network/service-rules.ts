@@ -10,6 +10,7 @@
  * Sources: Kubernetes documentation, "Virtual IPs and Service Proxies"; nft(8).
  */
 import { createHash } from 'node:crypto';
+import { formatSubnet, isIpv4, maskIp, parseCidr } from '#base/ip.ts';
 import { compareText } from './order.ts';
 import type * as core from '#api/core.v1.ts';
 import type { EndpointSlice } from '#api/discovery.v1.ts';
@@ -43,10 +44,6 @@ export interface ServicePort {
 
 const protocols: Record<string, 'tcp' | 'udp' | 'sctp'> = { TCP: 'tcp', UDP: 'udp', SCTP: 'sctp' };
 
-function isIpv4(address: string): boolean {
-  return /^\d+\.\d+\.\d+\.\d+$/.test(address);
-}
-
 /** Ports of a Service that packets can reach; headless and ExternalName Services have none. */
 export function servicePorts(service: core.Service, slices: Iterable<EndpointSlice>, nodeName: string): ServicePort[] {
   const { spec } = service;
@@ -68,9 +65,17 @@ export function servicePorts(service: core.Service, slices: Iterable<EndpointSli
     affinity: spec.sessionAffinity === 'ClientIP',
     externalLocal: spec.externalTrafficPolicy === 'Local',
     internalLocal: spec.internalTrafficPolicy === 'Local',
-    sourceRanges: (spec.loadBalancerSourceRanges ?? []).filter((range) => isIpv4(range.split('/')[0]!)),
+    sourceRanges: ipv4Ranges(spec.loadBalancerSourceRanges ?? []),
     endpoints: all.flatMap((slice) => endpointsOf(slice, port, nodeName)),
   }));
+}
+
+/** As nft writes them; those of version 6 have no way here. */
+function ipv4Ranges(texts: readonly string[]): string[] {
+  return texts.flatMap((text) => {
+    const cidr = parseCidr(text.trim());
+    return cidr?.address.family === 'IPv4' ? [formatSubnet(maskIp(cidr.address, cidr.length))] : [];
+  });
 }
 
 function endpointsOf(slice: EndpointSlice, port: core.ServicePort, nodeName: string): Endpoint[] {

@@ -6,6 +6,7 @@
 import { closeSync, constants as flags, openSync } from 'node:fs';
 import { constants } from 'node:os';
 import { basename, dirname } from 'node:path';
+import { ipBytes } from '#base/ip.ts';
 import { bindLibrary, readInt32At } from './ffi.linux.ts';
 import type { CArgument } from './ffi.linux.ts';
 
@@ -154,12 +155,12 @@ function unixAddress(path: string): Buffer {
   return out;
 }
 
-/** `struct sockaddr_in`. */
+/** `struct sockaddr_in`, of an IPv4 address. */
 export function inetAddress(address: string, port: number): Buffer {
   const out = Buffer.alloc(16);
   out.writeUInt16LE(2, 0);
   out.writeUInt16BE(port, 2);
-  address.split('.').forEach((part, i) => out.writeUInt8(Number(part), 4 + i));
+  out.set(ipBytes(address), 4);
   return out;
 }
 

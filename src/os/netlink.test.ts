@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { addressBytes, attribute, formatAddress, message, parseAttributes, splitPrefix, text, u32 } from './netlink.ts';
+import { attribute, message, parseAttributes, text, u32 } from './netlink.ts';
 
 test('an attribute is padded to four bytes, and its length is not', () => {
   const bytes = attribute(3, text('eth0'));
@@ -20,13 +20,4 @@ test('a truncated attribute ends the list instead of reading beyond it', () => {
 
 test('a message holds its whole length', () => {
   assert.equal(message(16, 5, 7, Buffer.alloc(16), [attribute(1, u32(1))]).readUInt32LE(0), 16 + 16 + 8);
-});
-
-test('addresses of both families go to bytes and back', () => {
-  assert.equal(formatAddress(addressBytes('10.1.2.3')), '10.1.2.3');
-  assert.equal(addressBytes('fe80::1').toString('hex'), 'fe800000000000000000000000000001');
-});
-
-test('a prefix without a length is one address', () => {
-  assert.deepEqual(splitPrefix('10.0.0.1'), { address: '10.0.0.1', length: 32 });
 });

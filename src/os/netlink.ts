@@ -157,26 +157,6 @@ export function macBytes(mac: string): Buffer {
   return Buffer.from(mac.replaceAll(':', ''), 'hex');
 }
 
-export function addressBytes(address: string): Buffer {
-  if (!address.includes(':')) return Buffer.from(address.split('.').map(Number));
-  const [head = '', tail] = address.split('::');
-  const parse = (part: string): number[] =>
-    part === '' ? [] : part.split(':').map((word) => Number.parseInt(word, 16));
-  const left = parse(head);
-  const right = tail === undefined ? [] : parse(tail);
-  const words =
-    tail === undefined ? left : [...left, ...new Array<number>(8 - left.length - right.length).fill(0), ...right];
-  const out = Buffer.alloc(16);
-  words.forEach((word, i) => out.writeUInt16BE(word, i * 2));
-  return out;
-}
-
-export function formatAddress(bytes: Uint8Array): string {
-  if (bytes.length === 4) return [...bytes].join('.');
-  const words = Array.from({ length: 8 }, (_, i) => ((bytes[i * 2]! << 8) | bytes[i * 2 + 1]!).toString(16));
-  return words.join(':');
-}
-
 /** struct nlmsghdr and what follows it. */
 export function message(
   type: number,
@@ -215,9 +195,4 @@ export function parseAttributes(bytes: Buffer): Map<number, Buffer> {
     at += (length + 3) & ~3;
   }
   return out;
-}
-
-export function splitPrefix(prefix: string): { address: string; length: number } {
-  const [address = '', length] = prefix.split('/');
-  return { address, length: length === undefined ? (address.includes(':') ? 128 : 32) : Number(length) };
 }

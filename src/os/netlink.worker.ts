@@ -4,19 +4,17 @@
  * and comes back.
  */
 import { closeSync, openSync, writeFileSync } from 'node:fs';
+import { familyOf, ipBytes, ipOfBytes } from '#base/ip.ts';
 import { sysctlNamespace } from '#base/sysctls.ts';
 import { SystemError, call, cloneFlag } from './libc.linux.ts';
 import {
-  addressBytes,
   attribute,
-  formatAddress,
   linkHeader,
   macBytes,
   message,
   messageFlag,
   messageType,
   parseAttributes,
-  splitPrefix,
   text,
   u16be,
   u32,
@@ -137,7 +135,7 @@ function runStep(socket: Socket, step: NetStep): void {
         step,
         Buffer.concat([
           attribute(1, u32(step.id)),
-          attribute(4, addressBytes(step.local)),
+          attribute(4, ipBytes(step.local)),
           attribute(15, u16be(step.port)),
           attribute(7, u8(0)),
         ]),
@@ -272,8 +270,7 @@ function changeAddress(
   type: number,
   flags: number,
 ): void {
-  const { address, length } = splitPrefix(step.address);
-  const bytes = addressBytes(address);
+  const { bytes, length } = prefixOf(step.address);
   const header = Buffer.alloc(8);
   header.writeUInt8(bytes.length === 4 ? 2 : 10, 0);
   header.writeUInt8(length, 1);
@@ -281,8 +278,15 @@ function changeAddress(
   header.writeUInt8(scopeNumber[step.scope ?? 'global'], 3);
   header.writeUInt32LE(socket.linkIndex(step.link), 4);
   const attributes = [attribute(2, bytes), attribute(1, bytes)];
-  if (step.broadcast !== undefined) attributes.push(attribute(4, addressBytes(step.broadcast)));
+  if (step.broadcast !== undefined) attributes.push(attribute(4, ipBytes(step.broadcast)));
   socket.exchange(`address ${step.address} on ${step.link}`, type, flags, header, attributes);
+}
+
+/** `10.0.0.1/24`, or one address alone. */
+function prefixOf(text: string): { bytes: Uint8Array; length: number } {
+  const [address = '', length] = text.split('/');
+  const bytes = ipBytes(address);
+  return { bytes, length: length === undefined ? bytes.length * 8 : Number(length) };
 }
 
 function changeRoute(
@@ -301,10 +305,9 @@ function changeRoute(
   flags: number,
 ): void {
   const any = step.destination === 'default';
-  const { address, length } = any
-    ? { address: step.via?.includes(':') === true ? '::' : '0.0.0.0', length: 0 }
-    : splitPrefix(step.destination);
-  const bytes = addressBytes(address);
+  const { bytes, length } = prefixOf(
+    any ? (familyOf(step.via ?? '') === 'IPv6' ? '::/0' : '0.0.0.0/0') : step.destination,
+  );
   const header = Buffer.alloc(12);
   header.writeUInt8(bytes.length === 4 ? 2 : 10, 0);
   header.writeUInt8(length, 1);
@@ -316,8 +319,8 @@ function changeRoute(
   header.writeUInt32LE(step.onLink === true ? 4 : 0, 8);
   const attributes: Buffer[] = [];
   if (!any) attributes.push(attribute(1, bytes));
-  if (step.via !== undefined) attributes.push(attribute(5, addressBytes(step.via)));
-  if (step.source !== undefined) attributes.push(attribute(7, addressBytes(step.source)));
+  if (step.via !== undefined) attributes.push(attribute(5, ipBytes(step.via)));
+  if (step.source !== undefined) attributes.push(attribute(7, ipBytes(step.source)));
   if (step.link !== undefined) attributes.push(attribute(4, u32(socket.linkIndex(step.link))));
   if (step.metric !== undefined) attributes.push(attribute(6, u32(step.metric)));
   socket.exchange(`route ${step.destination}`, type, flags, header, attributes);
@@ -329,7 +332,7 @@ function changeNeighbour(
   type: number,
   flags: number,
 ): void {
-  const bytes = addressBytes(step.address);
+  const bytes = ipBytes(step.address);
   const header = Buffer.alloc(12);
   header.writeUInt8(step.forwarding === true ? 7 : bytes.length === 4 ? 2 : 10, 0);
   header.writeInt32LE(socket.linkIndex(step.link), 4);
@@ -392,7 +395,7 @@ function listAddresses(socket: Socket): AddressInfo[] {
     return {
       linkIndex: part.readUInt32LE(4),
       prefix: part.readUInt8(1),
-      address: formatAddress(found.get(2) ?? found.get(1) ?? Buffer.alloc(4)),
+      address: ipOfBytes(found.get(2) ?? found.get(1) ?? Buffer.alloc(4)),
     };
   });
 }
@@ -405,8 +408,8 @@ function listRoutes(socket: Socket): RouteInfo[] {
     const via = found.get(5);
     return [
       {
-        destination: destination === undefined ? 'default' : `${formatAddress(destination)}/${part.readUInt8(1)}`,
-        via: via === undefined ? '' : formatAddress(via),
+        destination: destination === undefined ? 'default' : `${ipOfBytes(destination)}/${part.readUInt8(1)}`,
+        via: via === undefined ? '' : ipOfBytes(via),
         linkIndex: found.get(4)?.readUInt32LE(0) ?? 0,
         table: part.readUInt8(4),
       },

@@ -3,23 +3,19 @@
  * namespaces, mounts, cgroups. Works from the instance's id alone, so that it also clears up after processes that were
  * killed. Data stays unless it is to be purged.
  */
-import { existsSync, readlinkSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, rmSync } from 'node:fs';
 import { codeOf } from '#base/thrown.ts';
-import { processesIn, removeAllOf } from '#net/remove-all.ts';
+import { processesIn } from '#net/remove-all.ts';
 import { realClock } from '#os/clock.real.ts';
 import { listDirectory } from '#os/files.ts';
 import { createMounts } from '#os/mount.linux.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { createNetworkDoor } from '#os/network.linux.ts';
-import { createCgroups } from '#os/cgroups.linux.ts';
-import { silentLogger } from '#observe/log.ts';
-import { runningHaproxy } from '#network/ingress.ts';
-import { hostName } from './host.ts';
-import { loadInstance, nodePlan, type Instance } from './instance.ts';
+import { clearNode } from './clear-node.ts';
+import { loadInstance, type Instance } from './instance.ts';
 import { knownParts, stopPart, waitUntil } from './launch.ts';
 import { nodesWithData } from './local-nodes.ts';
-import { files, type Paths } from './paths.ts';
+import type { Paths } from './paths.ts';
 import { stopWorkloads } from './shutdown.ts';
 import { hostGoesDown, isInsideUnit, removeContainersUnit, removeUnit, stopUnit, unitOf } from './systemd.ts';
 import { withLock } from './up.ts';
@@ -79,38 +75,10 @@ async function clearHost(instance: Instance, paths: Paths): Promise<void> {
   try {
     // The first has links of its own also where its data is gone.
     const numbers = new Set([1, ...nodesWithData(paths)]);
-    for (const number of numbers) await stopHaproxy(join(files.nodeRun(paths, number), 'ingress'));
-    await Promise.all(
-      [...numbers].map(async (number) => {
-        const node = nodePlan(instance, number, hostName());
-        await removeAllOf(node.instanceId, {
-          processes: linuxProcesses,
-          clock: realClock,
-          mounts,
-          cgroups: createCgroups(() => {}),
-          log: silentLogger,
-          ...door,
-          directories: [files.nodeRun(paths, number), files.nodeData(paths, number)],
-        });
-      }),
-    );
+    await Promise.all([...numbers].map((number) => clearNode(instance, paths, number, { network: door, mounts })));
     await mounts.unmountBelow(paths.run);
     await mounts.unmountBelow(paths.data);
   } finally {
     await door.close();
   }
-}
-
-async function stopHaproxy(runDir: string): Promise<void> {
-  const pid = await runningHaproxy(runDir);
-  if (pid === undefined) return;
-  linuxProcesses.kill(pid, 'SIGTERM');
-  const gone = (): boolean => {
-    try {
-      return !readlinkSync(`/proc/${pid}/exe`).includes('haproxy');
-    } catch {
-      return true;
-    }
-  };
-  if (!(await waitUntil(realClock, 3_000, gone, 20))) linuxProcesses.kill(pid, 'SIGKILL');
 }

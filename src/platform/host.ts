@@ -5,11 +5,11 @@
  * repair after a reboot. `removeHost` takes all of it away.
  */
 import { hostname, networkInterfaces } from 'node:os';
-import type { Subnet } from '#net/pools.ts';
 import { linkMark, linkPrefix } from '#net/kernel-names.ts';
 import type { Netlink, NetProgram } from '#os/netlink.ts';
 import type { Namespaces } from '#os/namespaces.ts';
 import { ApiError } from '#base/errors.ts';
+import { maskIp, parseCidr, type Subnet } from '#base/ip.ts';
 import { messageOf } from '#base/thrown.ts';
 import { readIfExists } from '#os/files.ts';
 import { linuxPortHolder } from '#os/ports.ts';
@@ -40,31 +40,18 @@ export function hostAddresses(): string[] {
     .flatMap(([, list]) => (list ?? []).filter((entry) => entry.family === 'IPv4').map((entry) => entry.address));
 }
 
-/** Networks that addresses or routes of this host already use. */
+/** IPv4 networks that addresses or routes of this host already use. */
 export async function usedSubnets(netlink: Netlink): Promise<Subnet[]> {
   const [addresses, routes] = await Promise.all([netlink.listAddresses(), netlink.listRoutes()]);
-  const texts = [
-    ...addresses.filter((entry) => entry.address.includes('.')).map((entry) => `${entry.address}/${entry.prefix}`),
-    ...routes.map((route) => route.destination).filter((destination) => destination.includes('.')),
-  ];
-  return texts
-    .flatMap((text) => {
-      try {
-        return [networkOf(text)];
-      } catch {
-        return [];
-      }
-    })
-    .filter((subnet) => subnet.length > 0);
-}
-
-/** The network of an address with a prefix length: host bits are cut off. */
-function networkOf(text: string): Subnet {
-  const [address, length] = text.includes('/') ? (text.split('/') as [string, string]) : [text, '32'];
-  const bits = Number(length);
-  const value = address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
-  const size = 2 ** (32 - bits);
-  return { base: Math.floor(value / size) * size, length: bits, size };
+  return [
+    ...addresses.map((entry) => `${entry.address}/${entry.prefix}`),
+    ...routes.map(({ destination }) => (destination.includes('/') ? destination : `${destination}/32`)),
+  ].flatMap((text) => {
+    const cidr = parseCidr(text);
+    return cidr === undefined || cidr.address.family !== 'IPv4' || cidr.length === 0
+      ? []
+      : [maskIp(cidr.address, cidr.length)];
+  });
 }
 
 export function portIsFree(port: number, address = '0.0.0.0'): boolean {
@@ -115,12 +102,21 @@ function addressProgram(instance: Instance, node: NodePlan, namespace: string | 
   };
 }
 
+function uplinkName(instance: Instance, number: number): string {
+  return `${linkPrefix(instance.id)}n${number}`;
+}
+
+/** The host's end of a further node's veth, with the routes over it. No-op where it is gone with its namespace. */
+export async function removeUplink(instance: Instance, number: number, doors: { netlink: Netlink }): Promise<void> {
+  await doors.netlink.run([{ steps: [{ op: 'deleteLink', name: uplinkName(instance, number), ignore: ['ENODEV'] }] }]);
+}
+
 /**
  * Veth between the host and a further node, with a route for the node's Pods on the host and a default route in the
  * node.
  */
 function uplinkPrograms(instance: Instance, first: NodePlan, node: NodePlan, namespace: string): NetProgram[] {
-  const outside = `${linkPrefix(instance.id)}n${node.number}`;
+  const outside = uplinkName(instance, node.number);
   return [
     {
       steps: [

@@ -3,11 +3,15 @@
  * kubeconfig are given from it.
  */
 import { createKeyRing, type KeyRing } from '#apiserver/keys.ts';
-import { issueCertificate, type KeyPair } from '#base/x509.ts';
+import { addressAt, subnetOf } from '#base/ip.ts';
+import { issueCertificate, type CertificateRequest, type KeyPair } from '#base/x509.ts';
+import { loadKubeconfig } from '#client/kubeconfig.ts';
+import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import type { Instance, NodePlan } from './instance.ts';
-import { parseSubnet } from '#net/pools.ts';
+import { adminConfigPartMax } from './limits.ts';
+import { ManagedCertificate, timeOf, type CertificateNames } from './managed-certificate.ts';
 import { files, type Paths } from './paths.ts';
 
 export function loadKeyRing(paths: Paths): KeyRing {
@@ -26,48 +30,67 @@ export function establishKeyRing(paths: Paths, random: Random, clock: Clock): Ke
 
 /** First address of the Service range: the API server's own Service. */
 function apiServiceAddress(instance: Instance): string {
-  const subnet = parseSubnet(instance.serviceRange);
-  const value = subnet.base + 1;
-  return [24, 16, 8, 0].map((shift) => Math.floor(value / 2 ** shift) % 256).join('.');
+  return addressAt(subnetOf(instance.serviceRange), 1);
 }
 
-export function serverCertificate(
-  ring: KeyRing,
+/** What the API server is called by its clients. */
+export function serverNames(
   instance: Instance,
   node: NodePlan,
   hostname: string,
   hostAddresses: string[],
-  random: Random,
-  clock: Clock,
-): KeyPair {
-  return issueCertificate(
-    {
-      commonName: 'kube-apiserver',
-      server: true,
-      dnsNames: [
-        'localhost',
-        hostname,
-        'kubernetes',
-        'kubernetes.default',
-        'kubernetes.default.svc',
-        `kubernetes.default.svc.${instance.domain}`,
-      ],
-      ipAddresses: [...new Set(['127.0.0.1', node.address, apiServiceAddress(instance), ...hostAddresses])],
-    },
-    ring.ca,
-    random,
-    clock,
-  );
+): CertificateNames {
+  return {
+    commonName: 'kube-apiserver',
+    dnsNames: [
+      'localhost',
+      hostname,
+      'kubernetes',
+      'kubernetes.default',
+      'kubernetes.default.svc',
+      `kubernetes.default.svc.${instance.domain}`,
+    ],
+    ipAddresses: [...new Set(['127.0.0.1', node.address, apiServiceAddress(instance), ...hostAddresses])],
+  };
 }
 
-export function clientCertificate(
-  ring: KeyRing,
-  commonName: string,
-  organizations: string[],
-  random: Random,
-  clock: Clock,
-): KeyPair {
-  return issueCertificate({ commonName, organizations, client: true }, ring.ca, random, clock);
+/** A certificate of who has the authority's key: signed here, at once, and again before it ends. */
+export function ownCertificate(
+  authority: KeyPair,
+  request: CertificateRequest,
+  { random, clock, log }: { random: Random; clock: Clock; log: Logger },
+): ManagedCertificate {
+  return new ManagedCertificate({
+    names: request,
+    ca: authority.certificatePem,
+    obtain: async () => issueCertificate(request, authority, random, clock),
+    clock,
+    random,
+    log,
+  });
+}
+
+/** Whether the user's kubeconfig is there, and its certificate has enough of its time left. */
+export function holdsAdminConfig(paths: Paths, clock: Clock): boolean {
+  const path = files.adminConfig(paths);
+  if (readIfExists(path) === undefined) return false;
+  const { certificate } = loadKubeconfig(path);
+  return certificate !== undefined && clock.now() < timeOf({ certificatePem: certificate }, adminConfigPartMax);
+}
+
+export function writeAdminConfig(
+  paths: Paths,
+  { apiPort }: Pick<Instance, 'apiPort'>,
+  { ca }: Pick<KeyRing, 'ca'>,
+  { random, clock }: { random: Random; clock: Clock },
+): void {
+  const request = { commonName: 'tiphys-admin', organizations: ['system:masters'], client: true };
+  const text = kubeconfigText({
+    server: `https://127.0.0.1:${apiPort}`,
+    ca: ca.certificatePem,
+    user: issueCertificate(request, ca, random, clock),
+  });
+  writeFileAtomic(files.adminConfig(paths), text, { mode: 0o600 });
 }
 
 export interface KubeconfigContent {

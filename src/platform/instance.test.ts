@@ -3,14 +3,14 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseSubnet } from '#net/pools.ts';
+import { subnetOf } from '#base/ip.ts';
 import { clusterDnsAddress, establishInstance, loadInstance, nodePlan } from './instance.ts';
-import { localNodes } from './local-nodes.ts';
+import { forgetLeaving, leavingNodes, localNodes } from './local-nodes.ts';
 import type { Paths } from './paths.ts';
 
 const random = { float: () => 0.5, bytes: (count: number) => new Uint8Array(count).fill(0xab), uuid: () => '' };
 const host = (used: string[]) => ({
-  usedSubnets: used.map(parseSubnet),
+  usedSubnets: used.map(subnetOf),
   freePort: (candidates: number[]) => candidates[0]!,
 });
 
@@ -40,7 +40,11 @@ test('a new instance takes ranges that the host does not use, and keeps them', a
     await establishInstance(paths, { registryMirrors: [] }, random, host([]));
     assert.deepEqual(localNodes(paths), [1, 2, 3], 'what nobody speaks of stays');
     await establishInstance(paths, { nodes: 2 }, random, host([]));
-    assert.deepEqual(localNodes(paths), [1, 2]);
+    assert.deepEqual([localNodes(paths), leavingNodes(paths)], [[1, 2], [3]]);
+    await establishInstance(paths, { nodes: 3 }, random, host([]));
+    assert.deepEqual([localNodes(paths), leavingNodes(paths)], [[1, 2, 3], [3]], 'it is made schedulable again');
+    forgetLeaving(paths, 3);
+    assert.deepEqual(leavingNodes(paths), []);
   });
 });
 

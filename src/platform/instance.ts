@@ -4,7 +4,8 @@
  * is migrated when the instance starts: format 1 also held the number of nodes (`local-nodes.ts`).
  */
 import { createHash } from 'node:crypto';
-import { findFreeSubnet, formatSubnet, overlaps, parseSubnet, type Subnet } from '#net/pools.ts';
+import { addressAt, maskIp, overlaps, formatSubnet, subnetOf, type Subnet } from '#base/ip.ts';
+import { findFreeSubnet } from '#net/pools.ts';
 import { ApiError } from '#base/errors.ts';
 import type { Random } from '#os/clock.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
@@ -43,19 +44,14 @@ export interface NodePlan {
   address: string;
 }
 
-function ip(subnet: Subnet, offset: number): string {
-  const value = subnet.base + offset;
-  return [24, 16, 8, 0].map((shift) => Math.floor(value / 2 ** shift) % 256).join('.');
-}
-
 export function clusterDnsAddress(instance: Instance): string {
-  return ip(parseSubnet(instance.serviceRange), 10);
+  return addressAt(subnetOf(instance.serviceRange), 10);
 }
 
 // walk pod-ip 1/5: each node has a /24 of the instance's Pod range.
 export function nodePlan(instance: Instance, number: number, hostname: string): NodePlan {
-  const whole = parseSubnet(instance.podRange);
-  const range: Subnet = { base: whole.base + (number - 1) * 256, length: 24, size: 256 };
+  const { family, base } = subnetOf(instance.podRange);
+  const range = maskIp({ family, value: base + BigInt(number - 1) * 256n }, 24);
   const instanceId =
     number === 1 ? instance.id : createHash('sha256').update(`${instance.id}/${number}`).digest('hex').slice(0, 4);
   return {
@@ -63,7 +59,7 @@ export function nodePlan(instance: Instance, number: number, hostname: string): 
     name: number === 1 ? hostname : `${hostname}-${number}`,
     instanceId,
     podRange: formatSubnet(range),
-    address: ip(range, 1),
+    address: addressAt(range, 1),
   };
 }
 
@@ -118,7 +114,7 @@ export async function establishInstance(
       pickRange(
         ['10.96.0.0/16', '10.97.0.0/16', '10.98.0.0/16', '10.99.0.0/16', '10.100.0.0/16', '10.101.0.0/16'],
         host.usedSubnets,
-      ) ?? pick('10.64.0.0/10', 16, [...host.usedSubnets, parseSubnet(podRange)]);
+      ) ?? pick('10.64.0.0/10', 16, [...host.usedSubnets, subnetOf(podRange)]);
     // Ingress ports are listened on only once there is an Ingress: another instance's may look free. The API port tells
     // how many there are before this one.
     const before = Math.min(4, Math.max(0, (choices.apiPort ?? 6443) - 6443));
@@ -145,5 +141,5 @@ export async function establishInstance(
 }
 
 function pickRange(candidates: string[], used: Subnet[]): string | undefined {
-  return candidates.find((candidate) => !used.some((subnet) => overlaps(subnet, parseSubnet(candidate))));
+  return candidates.find((candidate) => !used.some((subnet) => overlaps(subnet, subnetOf(candidate))));
 }

@@ -26,22 +26,28 @@ export function createKubeletMetrics(options: {
   /** The Nodes of the cluster. */
   nodes(): Promise<readonly Node[]>;
   ca: string;
-  client: KeyPair;
+  /** The certificate of now. */
+  client(): KeyPair;
   clock: Clock;
 }): UsageProvider {
   const { clock } = options;
-  const agent = new Agent({
-    keepAlive: true,
-    ca: options.ca,
-    cert: options.client.certificatePem,
-    key: options.client.keyPem,
-  });
+  let shown: KeyPair | undefined;
+  let agent = new Agent();
+  /** Kept connections are of the certificate that they began with. */
+  const agentOfNow = (): Agent => {
+    const pair = options.client();
+    if (pair === shown) return agent;
+    shown = pair;
+    agent.destroy();
+    agent = new Agent({ keepAlive: true, ca: options.ca, cert: pair.certificatePem, key: pair.keyPem });
+    return agent;
+  };
   let last: { atMs: number; summaries: Promise<StatsSummary[]> } | undefined;
 
   const summaryOf = (address: string): Promise<StatsSummary | undefined> =>
     new Promise((resolve) => {
       const request = get(
-        { host: address, port: 10_250, path: '/stats/summary', agent, timeout: timeoutMs },
+        { host: address, port: 10_250, path: '/stats/summary', agent: agentOfNow(), timeout: timeoutMs },
         (response) => {
           const chunks: Buffer[] = [];
           response.on('data', (chunk: Buffer) => chunks.push(chunk));

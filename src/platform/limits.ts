@@ -7,6 +7,8 @@ export const processLogCheckBytes = 256 * 1024;
 export const certificateRetryMs = 20;
 export const certificateRetryMsMax = 30_000;
 export const certificateWaitMsMax = 60_000;
+/** Which part of its certificate's time may have passed before `up` makes the user's kubeconfig anew. */
+export const adminConfigPartMax = 0.7;
 /** How often a node that knows no cluster yet looks whether the server has left word. */
 export const bootstrapLookMs = 5;
 /** How long a bootstrap token of this machine holds; a new one is made at half of that. */
@@ -15,3 +17,6 @@ export const bootstrapTokenMs = 24 * 3_600_000;
 export const bootstrapTokenRetryMs = 1_000;
 /** How often the leading server renews its lease, and others look whether it does. */
 export const controlPlaneRetryMs = 5_000;
+/** How long Pods of a node that leaves may take to be evicted and to end, and how often they are looked at. */
+export const drainMsMax = 120_000;
+export const drainStepMs = 200;

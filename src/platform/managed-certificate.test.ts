@@ -14,7 +14,7 @@ import { silentLogger } from '#observe/log.ts';
 import { realRandom } from '#os/clock.real.ts';
 import { type Cluster, createCluster } from '#sim/cluster.ts';
 import { applyClusterDefaults } from './cluster-defaults.ts';
-import { ManagedCertificate } from './managed-certificate.ts';
+import { ManagedCertificate, requestCertificate, type CertificateAsk } from './managed-certificate.ts';
 
 const names = { commonName: 'system:node:a', organizations: ['system:nodes'] };
 const startMs = Date.parse('2026-01-01T00:00:00Z');
@@ -46,20 +46,26 @@ async function bench(): Promise<Bench> {
     ca,
     askers,
     open(authority = ca, seconds) {
-      const certificate: ManagedCertificate = new ManagedCertificate({
-        file: join(directory, 'a.pem'),
+      const request: CertificateAsk = {
         names,
         signer: nodeSigners.kubeletClient,
         use: 'client auth',
-        ca: authority.certificatePem,
         client: () =>
           certificate.isHeld
             ? clientOf(names.commonName, names.organizations)
             : clientOf('system:bootstrap:abcdef', ['system:bootstrappers', bootstrapGroup]),
         clock: cluster.clock,
         random: cluster.random,
-        log: silentLogger,
         ...(seconds === undefined ? {} : { seconds }),
+      };
+      const certificate: ManagedCertificate = new ManagedCertificate({
+        file: join(directory, 'a.pem'),
+        names,
+        ca: authority.certificatePem,
+        obtain: (signal) => requestCertificate(request, signal),
+        clock: cluster.clock,
+        random: cluster.random,
+        log: silentLogger,
       });
       opened.push(certificate);
       return certificate;

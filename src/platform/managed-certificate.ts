@@ -1,7 +1,8 @@
 /**
- * A certificate that this process asks for, keeps in a file with its key, and renews before it ends (Kubernetes
- * documentation, "TLS bootstrapping", "Certificate rotation"): a CertificateSigningRequest, which controllers approve
- * and sign. The key is made here and never leaves the machine.
+ * A certificate that this process obtains, keeps in a file with its key where that is wanted, and renews before it ends
+ * (Kubernetes documentation, "TLS bootstrapping", "Certificate rotation"). A node asks for it by a
+ * CertificateSigningRequest, which controllers approve and sign (`requestCertificate`); the server process has the
+ * authority's key, and signs its own (`identity.ts`). The key is made here and never leaves the machine.
  *
  * States: none → asked for → held → asked for again when seven to nine tenths of its time have passed. While asking
  * fails, what is held goes on being used, and it is asked for again after a time that doubles.
@@ -26,17 +27,13 @@ export interface CertificateNames {
 }
 
 export interface ManagedCertificateOptions {
-  /** Certificate and key in PEM; mode 0600. */
-  file: string;
+  /** Certificate and key in PEM; mode 0600. Absent: each process has its own. */
+  file?: string;
   names: CertificateNames;
-  signer: string;
-  use: 'client auth' | 'server auth';
   /** The authority that signs, in PEM: what another has signed is asked for anew. Undefined while it is not known. */
   ca: string | undefined;
-  /** By whom to ask; may throw while there is nobody. */
-  client(): Client;
-  /** Wanted validity; the signer's own when absent. */
-  seconds?: number;
+  /** A new pair for the names. Throws where there is none now. */
+  obtain(signal: AbortSignal): Promise<KeyPair>;
   clock: Clock;
   random: Random;
   log: Logger;
@@ -51,11 +48,12 @@ export class ManagedCertificate {
   readonly #first = Promise.withResolvers<KeyPair>();
   readonly #end = new AbortController();
   #pair: KeyPair | undefined;
+  #renewalErrors = 0;
 
   /** What is in the file is held at once, if it still holds. */
   constructor(options: ManagedCertificateOptions) {
     this.#options = options;
-    const text = readIfExists(options.file) ?? '';
+    const text = (options.file === undefined ? undefined : readIfExists(options.file)) ?? '';
     const [certificatePem, keyPem] = [certificatePattern.exec(text)?.[0], keyPattern.exec(text)?.[0]];
     if (certificatePem !== undefined && keyPem !== undefined && this.#holds({ certificatePem, keyPem }))
       this.#take({ certificatePem, keyPem });
@@ -71,6 +69,16 @@ export class ManagedCertificate {
     return this.#pair !== undefined;
   }
 
+  /** In milliseconds since 1970; undefined while there is none. */
+  get endsAtMs(): number | undefined {
+    return this.#pair === undefined ? undefined : timeOf(this.#pair, 1);
+  }
+
+  /** How often one that is held could not be renewed. */
+  get renewalErrors(): number {
+    return this.#renewalErrors;
+  }
+
   /** Resolves when there is one. */
   get ready(): Promise<KeyPair> {
     return this.#first.promise;
@@ -84,18 +92,20 @@ export class ManagedCertificate {
 
   /** Asks and renews until `close`. */
   async run(): Promise<void> {
-    const { clock, log, names } = this.#options;
+    const { clock, file, log, names } = this.#options;
     const { signal } = this.#end;
     let retryMs = certificateRetryMs;
     while (!signal.aborted) {
       try {
         if (this.#pair !== undefined) await clock.sleep(this.#renewalMs(this.#pair) - clock.now(), signal);
-        const pair = await this.#ask();
-        writeFileAtomic(this.#options.file, `${pair.certificatePem}${pair.keyPem}`, { mode: 0o600, sync: true });
+        const pair = await this.#options.obtain(signal);
+        if (file !== undefined)
+          writeFileAtomic(file, `${pair.certificatePem}${pair.keyPem}`, { mode: 0o600, sync: true });
         this.#take(pair);
         retryMs = certificateRetryMs;
       } catch (error) {
         if (isAborted(signal)) return;
+        if (this.#pair !== undefined) this.#renewalErrors++;
         // Until the API server is there, nothing is wrong.
         const level = retryMs < certificateRetryMsMax ? 'debug' : 'warn';
         log[level]('no certificate', { for: names.commonName, error: messageOf(error) });
@@ -115,10 +125,8 @@ export class ManagedCertificate {
     for (const changed of this.#listeners) changed(pair);
   }
 
-  #renewalMs({ certificatePem }: KeyPair): number {
-    const { validFromDate, validToDate } = new X509Certificate(certificatePem);
-    const part = 0.7 + 0.2 * this.#options.random.float();
-    return validFromDate.getTime() + part * (validToDate.getTime() - validFromDate.getTime());
+  #renewalMs(pair: KeyPair): number {
+    return timeOf(pair, 0.7 + 0.2 * this.#options.random.float());
   }
 
   /** Whether a pair is what is wanted, from the authority of now, and not over. */
@@ -140,40 +148,59 @@ export class ManagedCertificate {
       wanted.every((name) => held.has(name))
     );
   }
+}
 
-  async #ask(): Promise<KeyPair> {
-    const { names, signer, use, seconds, random, clock } = this.#options;
-    const client = this.#options.client();
-    const { requestPem, keyPem } = createCertificationRequest(names, random);
-    const made = await client.create(kinds.CertificateSigningRequest, {
-      apiVersion: 'certificates.k8s.io/v1',
-      kind: 'CertificateSigningRequest',
-      metadata: { generateName: 'csr-' },
-      spec: {
-        signerName: signer,
-        request: Buffer.from(requestPem).toString('base64'),
-        usages: ['digital signature', use],
-        ...(seconds === undefined ? {} : { expirationSeconds: seconds }),
-      },
+export interface CertificateAsk {
+  names: CertificateNames;
+  signer: string;
+  use: 'client auth' | 'server auth';
+  /** By whom to ask; may throw while there is nobody. */
+  client(): Client;
+  /** Wanted validity; the signer's own when absent. */
+  seconds?: number;
+  clock: Clock;
+  random: Random;
+}
+
+/** Asks the cluster by a CertificateSigningRequest, and waits until it is signed. Throws where it is not. */
+export async function requestCertificate(ask: CertificateAsk, signal: AbortSignal): Promise<KeyPair> {
+  const { names, signer, use, seconds, random, clock } = ask;
+  const client = ask.client();
+  const { requestPem, keyPem } = createCertificationRequest(names, random);
+  const made = await client.create(kinds.CertificateSigningRequest, {
+    apiVersion: 'certificates.k8s.io/v1',
+    kind: 'CertificateSigningRequest',
+    metadata: { generateName: 'csr-' },
+    spec: {
+      signerName: signer,
+      request: Buffer.from(requestPem).toString('base64'),
+      usages: ['digital signature', use],
+      ...(seconds === undefined ? {} : { expirationSeconds: seconds }),
+    },
+  });
+  const late = new AbortController();
+  const timer = clock.setTimer(certificateWaitMsMax, () => late.abort(), { background: true });
+  try {
+    const watch = client.watch(kinds.CertificateSigningRequest, {
+      fieldSelector: `metadata.name=${made.metadata.name}`,
+      resourceVersion: made.metadata.resourceVersion,
+      signal: AbortSignal.any([late.signal, signal]),
     });
-    const late = new AbortController();
-    const timer = clock.setTimer(certificateWaitMsMax, () => late.abort(), { background: true });
-    try {
-      const watch = client.watch(kinds.CertificateSigningRequest, {
-        fieldSelector: `metadata.name=${made.metadata.name}`,
-        resourceVersion: made.metadata.resourceVersion,
-        signal: AbortSignal.any([late.signal, this.#end.signal]),
-      });
-      for await (const event of watch) {
-        if (event.type !== 'MODIFIED') continue;
-        const certificatePem = answerOf(event.object);
-        if (certificatePem !== undefined) return { certificatePem, keyPem };
-      }
-    } finally {
-      timer.cancel();
+    for await (const event of watch) {
+      if (event.type !== 'MODIFIED') continue;
+      const certificatePem = answerOf(event.object);
+      if (certificatePem !== undefined) return { certificatePem, keyPem };
     }
-    throw new Error(`${made.metadata.name} was not decided`);
+  } finally {
+    timer.cancel();
   }
+  throw new Error(`${made.metadata.name} was not decided`);
+}
+
+/** When a part of a certificate's time has passed, in milliseconds. */
+export function timeOf({ certificatePem }: Pick<KeyPair, 'certificatePem'>, part: number): number {
+  const { validFromDate, validToDate } = new X509Certificate(certificatePem);
+  return validFromDate.getTime() + part * (validToDate.getTime() - validFromDate.getTime());
 }
 
 function isAborted(signal: AbortSignal): boolean {

@@ -32,7 +32,12 @@ import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import { hostName } from './host.ts';
 import { nodePlan, type Instance, type NodePlan } from './instance.ts';
 import { bootstrapLookMs } from './limits.ts';
-import { ManagedCertificate, type CertificateNames } from './managed-certificate.ts';
+import {
+  ManagedCertificate,
+  requestCertificate,
+  type CertificateAsk,
+  type CertificateNames,
+} from './managed-certificate.ts';
 import { files, makeDirectory, privateMode, type Paths } from './paths.ts';
 import { tiphysVersion } from './version.ts';
 
@@ -91,13 +96,13 @@ export function startNodeIdentity(place: Place): NodeIdentity {
   const stranger = connectAs({ token: () => bootstrapToken(paths) }, 'kubelet-bootstrap').client;
   let own: Client | undefined;
   const make = (name: string, signer: string, names: CertificateNames, client: () => Client): ManagedCertificate => {
+    const use = name.endsWith('client') ? 'client auth' : 'server auth';
+    const request: CertificateAsk = { names, signer, use, client, clock: realClock, random: realRandom };
     const certificate = new ManagedCertificate({
       file: join(directory, `${name}.pem`),
       names,
-      signer,
-      use: name.endsWith('client') ? 'client auth' : 'server auth',
       ca: known,
-      client,
+      obtain: (signal) => requestCertificate(request, signal),
       clock: realClock,
       random: realRandom,
       log: log.child('certificates'),

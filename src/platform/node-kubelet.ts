@@ -18,7 +18,7 @@ import { podProcessesMax, readNodeFacts } from './node-facts.ts';
 import { hostResolvConf } from './node-network.ts';
 import { kubeletPort, type NodeParts } from './node-parts.ts';
 import { files } from './paths.ts';
-import { measurePods } from './pod-metrics.ts';
+import { measureCertificates, measurePods } from './pod-metrics.ts';
 
 export interface KubeletDoors {
   client: Client;
@@ -45,14 +45,20 @@ export async function startKubelet(parts: NodeParts, doors: KubeletDoors): Promi
     dns: { clusterDns: clusterDnsAddress(instance), clusterDomain: instance.domain, hostResolvConf: hostResolvConf() },
   };
   const pods = doors.informers.informer(kinds.Pod, { fieldSelector: `spec.nodeName=${node.name}` });
+  const measure = measurePods(parts.metrics, { name: node.name, pods, engine, clock: realClock });
+  const { kubeletClient, kubeletServing } = identity;
+  measureCertificates(parts.metrics, { client: kubeletClient, serving: kubeletServing, clock: realClock });
+  const linux = createLinuxNode({
+    ...common,
+    mounts: engine.context.os.mounts,
+    paths: kubeletPaths(data, files.nodeRun(paths, node.number)),
+    imagesDir: join(files.nodeData(paths, node.number), 'content'),
+  });
   const kubelet = runKubelet({
     ...common,
-    ...createLinuxNode({
-      ...common,
-      mounts: engine.context.os.mounts,
-      paths: kubeletPaths(data, files.nodeRun(paths, node.number)),
-      imagesDir: join(files.nodeData(paths, node.number), 'content'),
-    }),
+    ...linux,
+    images: measure.measureImages(linux.images),
+    onPass: measure.onPass,
     pods,
     self: doors.informers.informer(kinds.Node, { fieldSelector: `metadata.name=${node.name}` }),
     services: doors.services,
@@ -60,7 +66,6 @@ export async function startKubelet(parts: NodeParts, doors: KubeletDoors): Promi
     cgroupRoot: groups,
   });
   stack.use(kubelet);
-  measurePods(parts.metrics, { name: node.name, pods, engine, clock: realClock });
   const server = await startKubeletServer(
     {
       kubelet,

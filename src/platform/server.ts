@@ -5,7 +5,7 @@
  */
 import { isReason } from '#base/errors.ts';
 import type { UserInfo } from '#base/api-request.ts';
-import type { KeyPair } from '#base/x509.ts';
+import type { CertificateRequest } from '#base/x509.ts';
 import type { KeyRing } from '#apiserver/keys.ts';
 import { createApiServer, type ApiServer } from '#apiserver/server.ts';
 import { serveHttp } from '#apiserver/http.ts';
@@ -23,9 +23,10 @@ import { BootstrapToken } from './bootstrap-token.ts';
 import { applyClusterDefaults } from './cluster-defaults.ts';
 import { runControlPlane } from './control-plane.ts';
 import { hostAddresses, hostName } from './host.ts';
-import { clientCertificate, loadKeyRing, serverCertificate } from './identity.ts';
+import { loadKeyRing, ownCertificate, serverNames } from './identity.ts';
 import { nodePlan } from './instance.ts';
 import { createKubeletMetrics } from './kubelet-metrics.ts';
+import type { ManagedCertificate } from './managed-certificate.ts';
 import { beginPart, type Part } from './part.ts';
 import { files } from './paths.ts';
 import { kubernetesVersion } from './version.ts';
@@ -34,14 +35,7 @@ export async function runServer(): Promise<void> {
   const part = beginPart('server');
   const { paths, instance, log, metrics, stack } = part;
   const ring = loadKeyRing(paths);
-  const kubeletClient = clientCertificate(
-    ring,
-    'kube-apiserver-kubelet-client',
-    ['system:masters'],
-    realRandom,
-    realClock,
-  );
-  const api = await startApi(part, ring, kubeletClient);
+  const api = await startApi(part, ring);
   const measureClient = createRestClientMetrics(metrics, realClock);
   const clientFor = (name: string): Client => {
     const user: UserInfo = { name, groups: ['system:masters', 'system:authenticated'] };
@@ -81,12 +75,21 @@ export async function runServer(): Promise<void> {
 }
 
 /** The store and the API server on it, listening. */
-async function startApi(
-  { paths, instance, log, metrics, stack }: Part,
-  ring: KeyRing,
-  kubeletClient: KeyPair,
-): Promise<ApiServer> {
+async function startApi({ paths, instance, log, metrics, stack }: Part, ring: KeyRing): Promise<ApiServer> {
   const first = nodePlan(instance, 1, hostName());
+  const own = (request: CertificateRequest): ManagedCertificate => {
+    const certificate = ownCertificate(ring.ca, request, { random: realRandom, clock: realClock, log });
+    stack.defer(() => certificate.close());
+    void certificate.run();
+    return certificate;
+  };
+  const serving = own({ ...serverNames(instance, first, hostName(), hostAddresses()), server: true });
+  const kubeletClient = own({
+    commonName: 'kube-apiserver-kubelet-client',
+    organizations: ['system:masters'],
+    client: true,
+  });
+  await Promise.all([serving.ready, kubeletClient.ready]);
   const store = stack.use(
     await openSqliteStore({ path: files.database(paths), clock: realClock, log: log.child('store') }),
   );
@@ -94,7 +97,7 @@ async function startApi(
   const usage = createKubeletMetrics({
     nodes: async () => (await api.server.live.nodes.current()).in(),
     ca: ring.ca.certificatePem,
-    client: kubeletClient,
+    client: () => kubeletClient.pair,
     clock: realClock,
   });
   const api: ApiServer = stack.use(
@@ -113,17 +116,19 @@ async function startApi(
       releaseMemory,
     }),
   );
-  stack.use(
+  const http = stack.use(
     await serveHttp({
       api,
-      serving: serverCertificate(ring, instance, first, hostName(), hostAddresses(), realRandom, realClock),
+      serving: serving.pair,
       clientCa: ring.ca.certificatePem,
-      kubeletClient,
+      kubeletClient: kubeletClient.pair,
       host: '127.0.0.1',
       port: instance.apiPort,
       alsoListen: [first.address],
     }),
   );
+  serving.subscribe((pair) => http.setServing(pair));
+  kubeletClient.subscribe((pair) => http.setKubeletClient(pair));
   return api;
 }
 

@@ -2,19 +2,19 @@
  * Starting an instance, or mending one: whatever is missing is made, whatever runs is left. Safe to repeat and to
  * interrupt.
  */
-import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { ApiError } from '#base/errors.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
-import { tryLock, tryLockNetwork, writeFileAtomic } from '#os/files.ts';
+import { tryLock, tryLockNetwork } from '#os/files.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { createNetworkDoor } from '#os/network.linux.ts';
 import { ensureMountNamespace } from './chroot.ts';
 import { addContexts } from './contexts.ts';
 import { loadModules, portIsFree, prepareHost, usedSubnets } from './host.ts';
-import { clientCertificate, establishKeyRing, kubeconfigText } from './identity.ts';
+import { establishKeyRing, holdsAdminConfig, writeAdminConfig } from './identity.ts';
 import { establishInstance, loadInstance, type Instance, type InstanceChoices } from './instance.ts';
-import { localNodes } from './local-nodes.ts';
+import { settleLeavingNodes } from './leaving-nodes.ts';
+import { leavingNodes, localNodes } from './local-nodes.ts';
 import { knownParts, partNames, partStatus, startPart, stopPart, waitUntil } from './launch.ts';
 import { files, makeDirectory, passageMode, type Paths } from './paths.ts';
 import { ensureContainersUnit, installUnit, isInsideUnit, startUnit, systemdRuns, unitOf } from './systemd.ts';
@@ -88,20 +88,13 @@ async function bringUpHere(paths: Paths, choices: InstanceChoices, options: UpOp
       await loadModules(linuxProcesses);
       await prepareHost(instance, paths, door);
       await ensureMountNamespace(paths, linuxProcesses);
-      if (!existsSync(files.adminConfig(paths)))
-        writeFileAtomic(
-          files.adminConfig(paths),
-          kubeconfigText({
-            server: `https://127.0.0.1:${instance.apiPort}`,
-            ca: ring.ca.certificatePem,
-            user: clientCertificate(ring, 'tiphys-admin', ['system:masters'], realRandom, realClock),
-          }),
-          { mode: 0o600 },
-        );
+      if (!holdsAdminConfig(paths, realClock))
+        writeAdminConfig(paths, instance, ring, { random: realRandom, clock: realClock });
       const started = startMissing(paths, instance);
       // In its unit the home is root's, or nobody's; whoever called `up` has got the contexts.
       const notes = isInsideUnit() ? [] : addContexts(process.env['HOME'] ?? homedir(), paths);
       await waitForParts(paths);
+      notes.push(...(await settleLeavingNodes(instance, paths)));
       return { instance, started, notes };
     } finally {
       await door.close();
@@ -157,7 +150,8 @@ async function chooseInstance(
 
 function isWhole(paths: Paths): boolean {
   return (
-    existsSync(files.adminConfig(paths)) &&
+    holdsAdminConfig(paths, realClock) &&
+    leavingNodes(paths).length === 0 &&
     partNames(paths).every((name) => {
       const status = partStatus(paths, name);
       return status.supervisor !== undefined && status.ready;

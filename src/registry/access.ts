@@ -18,6 +18,7 @@
  * Does not: rights per repository beyond the user's name.
  */
 import { createHmac, scrypt, timingSafeEqual } from 'node:crypto';
+import { isLoopback } from '#base/ip.ts';
 import { ApiError } from '#base/errors.ts';
 import { isRepositoryPath } from '#base/reference.ts';
 import { SingleFlight } from '#base/single-flight.ts';
@@ -133,7 +134,7 @@ class StoredAccess implements Access {
 
   mayPullAnonymously(remoteAddress: string | undefined): boolean {
     if (this.#anonymousPull !== 'loopback') return this.#anonymousPull === 'all';
-    return /^(?:::ffff:)?127\.|^::1$/.test(remoteAddress ?? '');
+    return isLoopback(remoteAddress ?? '');
   }
 
   async identify(authorization: string | undefined, source = ''): Promise<Identity | 'anonymous' | undefined> {

@@ -19,7 +19,8 @@ import { schemaStepsMax } from './limits.ts';
 import { ageOf, allVerbs, scaleSubresource, statusSubresource } from './kind.ts';
 import type { Column, KindRecord, SubresourceRecord } from './kind.ts';
 import { compileJsonPath } from './json-path.ts';
-import { label1035Problem } from './names.ts';
+import { familyOf, parseCidr } from '#base/ip.ts';
+import { label1035Problem } from './name-forms.ts';
 import { scalarNode, typeOf } from './types.ts';
 import type { Field, ListNode, MapNode, ObjectNode, TypeNode } from './types.ts';
 import { validateAnnotations, validateLabels } from './validate-meta.ts';
@@ -133,8 +134,9 @@ const formats: Record<string, (text: string) => boolean> = {
   'date-time': (t) => !Number.isNaN(Date.parse(t)) && /T/.test(t),
   date: (t) => /^\d{4}-\d{2}-\d{2}$/.test(t),
   uuid: (t) => /^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$/i.test(t),
-  ipv4: (t) => /^(\d{1,3}\.){3}\d{1,3}$/.test(t) && t.split('.').every((p) => Number(p) < 256),
-  ipv6: (t) => t.includes(':') && /^[0-9a-f:.]+$/i.test(t),
+  ipv4: (t) => familyOf(t) === 'IPv4',
+  ipv6: (t) => familyOf(t) === 'IPv6' && !t.includes('%'),
+  cidr: (t) => parseCidr(t) !== undefined,
   email: (t) => /^[^@\s]+@[^@\s]+$/.test(t),
   uri: (t) => URL.canParse(t),
   byte: (t) => /^[A-Za-z0-9+/]*={0,2}$/.test(t),

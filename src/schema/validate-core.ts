@@ -14,8 +14,8 @@ import { posix } from 'node:path';
 import { compareQuantities, isQuantity } from '#base/quantity.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { FieldErrors } from './field-errors.ts';
-import { isIp } from './ip.ts';
-import { configKeyProblem, portProblem, subdomainProblem } from './names.ts';
+import { isIp } from '#base/ip.ts';
+import { configKeyProblem, portProblem, subdomainProblem } from './name-forms.ts';
 import { sameJson, validateHostPath, validateQuantities } from './validate-pod.ts';
 import { validateNodeSelector } from './validate-selector.ts';
 

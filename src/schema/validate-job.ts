@@ -11,7 +11,7 @@ import type { Draft } from '#api/manifest.ts';
 import { qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { jobConditionsMax, jobExitCodesMax, jobRulesMax } from './limits.ts';
-import { subdomainProblem } from './names.ts';
+import { subdomainProblem } from './name-forms.ts';
 
 const actions = ['Count', 'FailIndex', 'FailJob', 'Ignore'];
 

@@ -5,7 +5,7 @@ import type { KubeObject } from '#base/objects.ts';
 import { labelValueProblems, qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
 import type { KindRecord } from './kind.ts';
-import { labelProblem, nameProblem } from './names.ts';
+import { labelProblem, nameProblem } from './name-forms.ts';
 
 const annotationsBytesMax = 256 * 1024;
 

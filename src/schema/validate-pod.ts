@@ -25,8 +25,8 @@ import { qualifiedNameProblems } from '#base/selectors.ts';
 import { isPodSysctlName, sysctlNameForm, sysctlNameLengthMax, sysctlNamespace } from '#base/sysctls.ts';
 import { isObject } from '#base/unknown.ts';
 import type { FieldErrors } from './field-errors.ts';
-import { isIp } from './ip.ts';
-import { configKeyProblem, labelProblem, portNameProblems, portProblem, subdomainProblem } from './names.ts';
+import { ipProblem } from './ip-fields.ts';
+import { configKeyProblem, labelProblem, portNameProblems, portProblem, subdomainProblem } from './name-forms.ts';
 import { validateAnnotations, validateLabels } from './validate-meta.ts';
 import { validateAcrossFields } from './validate-pod-fields.ts';
 import { validateAffinity } from './validate-selector.ts';
@@ -549,12 +549,7 @@ export function validatePodSpec(spec: Draft<PodSpec>, at: string, errors: FieldE
   if (spec.dnsPolicy === 'None' && (spec.dnsConfig?.nameservers ?? []).length === 0)
     errors.required(`${at}.dnsConfig.nameservers`, 'must provide at least one DNS nameserver when `dnsPolicy` is None');
   (spec.dnsConfig?.nameservers ?? []).forEach((ns, i) => {
-    if (!isIp(ns))
-      errors.invalid(
-        `${at}.dnsConfig.nameservers[${i}]`,
-        ns,
-        'must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)',
-      );
+    if (ipProblem(ns) !== '') errors.invalid(`${at}.dnsConfig.nameservers[${i}]`, ns, ipProblem(ns));
   });
   nonNegative(spec.terminationGracePeriodSeconds, `${at}.terminationGracePeriodSeconds`, errors);
   validateInt32(spec.activeDeadlineSeconds, `${at}.activeDeadlineSeconds`, errors, 1);
@@ -572,12 +567,7 @@ export function validatePodSpec(spec: Draft<PodSpec>, at: string, errors: FieldE
   validateTolerations(spec.tolerations, `${at}.tolerations`, errors);
   validateSpread(spec.topologySpreadConstraints, `${at}.topologySpreadConstraints`, errors);
   (spec.hostAliases ?? []).forEach((alias, i) => {
-    if (!isIp(alias.ip))
-      errors.invalid(
-        `${at}.hostAliases[${i}].ip`,
-        alias.ip ?? '',
-        'must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)',
-      );
+    if (ipProblem(alias.ip) !== '') errors.invalid(`${at}.hostAliases[${i}].ip`, alias.ip ?? '', ipProblem(alias.ip));
   });
   for (const field of ['runAsUser', 'runAsGroup', 'fsGroup'] as const)
     validateInt32(spec.securityContext?.[field], `${at}.securityContext.${field}`, errors);

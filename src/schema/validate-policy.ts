@@ -27,8 +27,9 @@ import { RequestError, parseCertificationRequest } from '#base/certificate-reque
 import { compareQuantities, isQuantity, parseQuantity } from '#base/quantity.ts';
 import { qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
-import { cidrMessage, familyOf, ipMessage, isIp, isWithin, parseNetwork, specialIpProblem } from './ip.ts';
-import { label1035Problem, labelProblem, portNameProblems, portProblem, subdomainProblem } from './names.ts';
+import { containsSubnet, familyOf, subnetOf } from '#base/ip.ts';
+import { cidrProblem, endpointIpProblem } from './ip-fields.ts';
+import { label1035Problem, labelProblem, portNameProblems, portProblem, subdomainProblem } from './name-forms.ts';
 import { sameJson, validateQuantities } from './validate-pod.ts';
 import { validateIntOrPercent } from './validate-apps.ts';
 import { validateLabelSelector } from './validate-selector.ts';
@@ -232,28 +233,40 @@ export function validatePriorityClass(o: Draft<PriorityClass>, errors: FieldErro
     errors.unsupported('preemptionPolicy', o.preemptionPolicy, ['Never', 'PreemptLowerPriority']);
 }
 
-export function validateNetworkPolicy(o: Draft<NetworkPolicy>, errors: FieldErrors): void {
+/** Networks that `old` names stay, whatever was allowed when they came. */
+export function validateNetworkPolicy(o: Draft<NetworkPolicy>, errors: FieldErrors, old?: NetworkPolicy): void {
   const spec = o.spec ?? {};
+  const kept = networksOf(old);
   validateLabelSelector(spec.podSelector, 'spec.podSelector', errors);
   for (const [i, { ports, from }] of (spec.ingress ?? []).entries())
-    validateTraffic({ ports, peers: from, side: 'from' }, `spec.ingress[${i}]`, errors);
+    validateTraffic({ ports, peers: from, side: 'from', kept }, `spec.ingress[${i}]`, errors);
   for (const [i, { ports, to }] of (spec.egress ?? []).entries())
-    validateTraffic({ ports, peers: to, side: 'to' }, `spec.egress[${i}]`, errors);
+    validateTraffic({ ports, peers: to, side: 'to', kept }, `spec.egress[${i}]`, errors);
   if ((spec.policyTypes ?? []).length > 2)
     errors.invalid('spec.policyTypes', spec.policyTypes, 'may not specify more than two policyTypes');
   for (const type of spec.policyTypes ?? [])
     if (!['Egress', 'Ingress'].includes(type)) errors.unsupported('spec.policyTypes', type, ['Egress', 'Ingress']);
 }
 
+function networksOf(policy: NetworkPolicy | undefined): ReadonlySet<string> {
+  const peers = [
+    ...(policy?.spec?.ingress ?? []).flatMap(({ from }) => from ?? []),
+    ...(policy?.spec?.egress ?? []).flatMap(({ to }) => to ?? []),
+  ];
+  return new Set(peers.flatMap(({ ipBlock }) => (ipBlock ? [ipBlock.cidr, ...(ipBlock.except ?? [])] : [])));
+}
+
 interface Traffic {
   ports: Draft<NetworkPolicyPort>[] | undefined;
   peers: Draft<NetworkPolicyPeer>[] | undefined;
   side: 'from' | 'to';
+  /** Networks that pass unseen. */
+  kept: ReadonlySet<string>;
 }
 
-function validateTraffic({ ports, peers, side }: Traffic, at: string, errors: FieldErrors): void {
+function validateTraffic({ ports, peers, side, kept }: Traffic, at: string, errors: FieldErrors): void {
   (ports ?? []).forEach((port, i) => validatePolicyPort(port, `${at}.ports[${i}]`, errors));
-  (peers ?? []).forEach((peer, i) => validatePeer(peer, `${at}.${side}[${i}]`, errors));
+  (peers ?? []).forEach((peer, i) => validatePeer(peer, `${at}.${side}[${i}]`, kept, errors));
 }
 
 function validatePolicyPort(port: Draft<NetworkPolicyPort>, at: string, errors: FieldErrors): void {
@@ -272,7 +285,12 @@ function validatePolicyPort(port: Draft<NetworkPolicyPort>, at: string, errors: 
   else if (portProblem(port.endPort) !== '') errors.invalid(`${at}.endPort`, port.endPort, portProblem(port.endPort));
 }
 
-function validatePeer(peer: Draft<NetworkPolicyPeer>, at: string, errors: FieldErrors): void {
+function validatePeer(
+  peer: Draft<NetworkPolicyPeer>,
+  at: string,
+  kept: ReadonlySet<string>,
+  errors: FieldErrors,
+): void {
   const { podSelector, namespaceSelector, ipBlock } = peer;
   if (podSelector) validateLabelSelector(podSelector, `${at}.podSelector`, errors);
   if (namespaceSelector) validateLabelSelector(namespaceSelector, `${at}.namespaceSelector`, errors);
@@ -289,15 +307,16 @@ function validatePeer(peer: Draft<NetworkPolicyPeer>, at: string, errors: FieldE
     errors.required(`${at}.ipBlock.cidr`);
     return;
   }
-  const network = parseNetwork(ipBlock.cidr);
-  if (network === undefined) {
-    errors.invalid(`${at}.ipBlock.cidr`, ipBlock.cidr, cidrMessage);
+  const problemOf = (text: string): string => (kept.has(text) ? '' : cidrProblem(text));
+  if (problemOf(ipBlock.cidr) !== '') {
+    errors.invalid(`${at}.ipBlock.cidr`, ipBlock.cidr, problemOf(ipBlock.cidr));
     return;
   }
+  const network = subnetOf(ipBlock.cidr);
   (ipBlock.except ?? []).forEach((text, i) => {
-    const except = parseNetwork(text);
-    if (except === undefined) errors.invalid(`${at}.ipBlock.except[${i}]`, text, cidrMessage);
-    else if (!isWithin(except, network))
+    const problem = problemOf(text);
+    if (problem !== '') errors.invalid(`${at}.ipBlock.except[${i}]`, text, problem);
+    else if (subnetOf(text).length === network.length || !containsSubnet(network, subnetOf(text)))
       errors.invalid(`${at}.ipBlock.except[${i}]`, text, 'must be a strict subset of `cidr`');
   });
 }
@@ -355,11 +374,9 @@ function validateEndpoint(endpoint: Draft<Endpoint>, type: string, at: string, e
     const problem =
       type === 'FQDN'
         ? subdomainProblem(address)
-        : !isIp(address)
-          ? ipMessage
-          : familyOf(address) !== type.toLowerCase()
-            ? `must be an ${type} address`
-            : specialIpProblem(address);
+        : familyOf(address) !== undefined && familyOf(address) !== type
+          ? `must be an ${type} address`
+          : endpointIpProblem(address);
     if (problem !== '') errors.invalid(`${at}.addresses[${i}]`, address, problem);
   });
   if (endpoint.hostname !== undefined && labelProblem(endpoint.hostname) !== '')
@@ -368,14 +385,19 @@ function validateEndpoint(endpoint: Draft<Endpoint>, type: string, at: string, e
     errors.invalid(`${at}.nodeName`, endpoint.nodeName, subdomainProblem(endpoint.nodeName));
 }
 
-export function validateEndpoints(o: Draft<Endpoints>, errors: FieldErrors): void {
+export function validateEndpoints(o: Draft<Endpoints>, errors: FieldErrors, old?: Endpoints): void {
+  const kept = new Set<string | undefined>(
+    (old?.subsets ?? []).flatMap(({ addresses, notReadyAddresses }) =>
+      [...(addresses ?? []), ...(notReadyAddresses ?? [])].map(({ ip }) => ip),
+    ),
+  );
   (o.subsets ?? []).forEach((subset, i) => {
     const at = `subsets[${i}]`;
     if ((subset.addresses ?? []).length + (subset.notReadyAddresses ?? []).length === 0)
       errors.required(at, 'must specify `addresses` or `notReadyAddresses`');
     for (const field of ['addresses', 'notReadyAddresses'] as const) {
       (subset[field] ?? []).forEach((a, j) => {
-        const problem = isIp(a.ip) ? specialIpProblem(a.ip) : ipMessage;
+        const problem = kept.has(a.ip) ? '' : endpointIpProblem(a.ip);
         if (problem !== '') errors.invalid(`${at}.${field}[${j}].ip`, a.ip ?? '', problem);
       });
     }

@@ -3,8 +3,8 @@ import type { Service, ServiceSpec } from '#api/core.v1.ts';
 import type { Draft } from '#api/manifest.ts';
 import { qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
-import { cidrMessage, ipMessage, isIp, parseNetwork, specialIpProblem } from './ip.ts';
-import { labelProblem, portProblem, subdomainProblem } from './names.ts';
+import { cidrProblem, endpointIpProblem, ipProblem } from './ip-fields.ts';
+import { labelProblem, portProblem, subdomainProblem } from './name-forms.ts';
 import { validateLabels } from './validate-meta.ts';
 import { sameJson, validateIntOrPort } from './validate-pod.ts';
 
@@ -53,7 +53,7 @@ export function dropForType(service: Draft<Service>, old: Service): void {
   drop((spec) => spec.type === 'ExternalName', 'externalName');
 }
 
-export function validateService(o: Draft<Service>, errors: FieldErrors): void {
+export function validateService(o: Draft<Service>, errors: FieldErrors, old?: Service): void {
   const spec = o.spec ?? {};
   if (!types.includes(spec.type ?? '')) errors.unsupported('spec.type', spec.type, types);
   const headless = spec.clusterIP === 'None' || spec.clusterIPs?.[0] === 'None';
@@ -65,7 +65,7 @@ export function validateService(o: Draft<Service>, errors: FieldErrors): void {
   validateAffinity(spec, errors);
   validateLabels(spec.selector, 'spec.selector', errors);
   validatePorts(spec, errors);
-  validateExternal(spec, errors);
+  validateExternal(spec, errors, old?.spec);
   if (spec.internalTrafficPolicy && !policies.includes(spec.internalTrafficPolicy ?? ''))
     errors.unsupported('spec.internalTrafficPolicy', spec.internalTrafficPolicy, policies);
   if (spec.trafficDistribution && !distributions.includes(spec.trafficDistribution ?? ''))
@@ -88,7 +88,7 @@ function validateAddresses(spec: Draft<ServiceSpec>, headless: boolean, errors: 
     errors.invalid('spec.clusterIPs', addresses, 'first value must match `clusterIP`');
   if (!headless)
     for (const [i, ip] of (addresses.length > 0 ? addresses : spec.clusterIP ? [spec.clusterIP] : []).entries())
-      if (ip && !isIp(ip)) errors.invalid(`spec.clusterIPs[${i}]`, ip, ipMessage);
+      if (ip && ipProblem(ip) !== '') errors.invalid(`spec.clusterIPs[${i}]`, ip, ipProblem(ip));
   if (addresses.length > 2) errors.invalid('spec.clusterIPs', addresses, 'may only hold up to 2 values');
   (spec.ipFamilies ?? []).forEach((family, i) => {
     if (family === 'IPv6') errors.invalid(`spec.ipFamilies[${i}]`, family, 'not configured on this cluster');
@@ -160,9 +160,10 @@ function validatePorts(spec: Draft<ServiceSpec>, errors: FieldErrors): void {
   });
 }
 
-function validateExternal(spec: Draft<ServiceSpec>, errors: FieldErrors): void {
+/** Addresses and ranges that `old` has stay, whatever was allowed when they came. */
+function validateExternal(spec: Draft<ServiceSpec>, errors: FieldErrors, old?: ServiceSpec): void {
   (spec.externalIPs ?? []).forEach((ip, i) => {
-    const problem = isIp(ip) ? specialIpProblem(ip) : ipMessage;
+    const problem = old?.externalIPs?.includes(ip) === true ? '' : endpointIpProblem(ip);
     if (problem !== '') errors.invalid(`spec.externalIPs[${i}]`, ip, problem);
   });
   const balances = spec.type === 'LoadBalancer';
@@ -185,8 +186,8 @@ function validateExternal(spec: Draft<ServiceSpec>, errors: FieldErrors): void {
   if ((spec.loadBalancerSourceRanges ?? []).length > 0 && !balances)
     errors.forbidden('spec.LoadBalancerSourceRanges', "may only be used when `type` is 'LoadBalancer'");
   (spec.loadBalancerSourceRanges ?? []).forEach((range, i) => {
-    if (parseNetwork(range.trim()) === undefined)
-      errors.invalid(`spec.LoadBalancerSourceRanges[${i}]`, range, cidrMessage);
+    const problem = old?.loadBalancerSourceRanges?.includes(range) === true ? '' : cidrProblem(range.trim());
+    if (problem !== '') errors.invalid(`spec.LoadBalancerSourceRanges[${i}]`, range, problem);
   });
   for (const field of ['allocateLoadBalancerNodePorts', 'loadBalancerClass'] as const)
     if (spec[field] !== undefined && !balances)

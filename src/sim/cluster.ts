@@ -7,130 +7,52 @@
  * start on first use and find their state there, exactly as real ones do after a restart. Nothing here touches the disk
  * or the network, but for `listen`.
  */
-import { load, loadAll } from 'js-yaml';
 import { createApiServer, type ApiServer } from '#apiserver/server.ts';
-import { createKeyRing, type KeyRing } from '#apiserver/keys.ts';
+import type { KeyRing } from '#apiserver/keys.ts';
 import type { ApiHandler } from '#base/api-request.ts';
-import { ApiError } from '#base/errors.ts';
-import type { Manifest } from '#api/manifest.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { KubeObject } from '#base/objects.ts';
 import { awaitedLater } from '#base/promises.ts';
-import { groupVersionOf } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
 import { InformerFactory } from '#client/informer.ts';
-import { kindOf } from '#client/kinds.ts';
 import { createClient } from '#client/rest-client.ts';
 import { createDirectTransport } from '#client/transport-direct.ts';
-import { discoverResources } from '#controllers/discovery.ts';
-import { type ControllerOptions, runControllers, type RunningControllers } from '#controllers/run.ts';
-import { createLogger, type Logger, type LogLevel, silentLogger } from '#observe/log.ts';
-import { realClock } from '#os/clock.real.ts';
+import type { RunningControllers } from '#controllers/run.ts';
+import { createLogger, type Logger, silentLogger } from '#observe/log.ts';
 import { settle, SimClock, SimRandom } from '#os/clock.sim.ts';
-import { type RunningScheduler, runScheduler } from '#scheduler/scheduler.ts';
+import type { RunningScheduler } from '#scheduler/scheduler.ts';
 import { type ForkableStore, createMemoryStore } from '#store/memory.ts';
+import { type ClusterOptions, type Part, partUsers } from './cluster-options.ts';
+import { ControlProcess } from './control-process.ts';
 import { SimDisk } from './disk.ts';
 import { type Duration, durationMs, formatDuration } from './duration.ts';
 import { ObservedStore } from './event-hash.ts';
-import { FaultyTransport, ProcessTransport } from './faults.ts';
+import { FaultyTransport } from './faults.ts';
+import { type ExecAnswer, type ExecOptions, execCommand, type LogsOptions, readLogs } from './in-process.ts';
 import { historyTransactionsMax, runUntilMsMax, timersPerInstantMax, watchSecondsMax } from './limits.ts';
 import { type Listening, type ListenOptions, listenCluster } from './listen.ts';
+import { applyManifests, type Manifests } from './manifests.ts';
 import { metricsOf } from './metrics.ts';
 import { SimNodes } from './nodes.ts';
-import { type ExecAnswer, type ExecOptions, execCommand, type LogsOptions, readLogs } from './in-process.ts';
-import { type ScriptRule, Scripts } from './pod-script.ts';
-import type { NodeOptions, NodeSnapshot } from './sim-node.ts';
-
-export interface ClusterOptions {
-  /** How many nodes, or which; 3 when absent. */
-  nodes?: number | readonly NodeOptions[];
-  /** All chance; 1 when absent. */
-  seed?: number;
-  /** Virtual time at the start: RFC 3339 or milliseconds; 2026-01-01T00:00:00Z when absent. */
-  start?: string | number;
-  /** What Pods do, by label selector or function. */
-  scripts?: readonly ScriptRule[];
-  controllers?: ControllerOptions;
-  /** Events of kubelets (`Started`, `BackOff` …); true when absent. */
-  events?: boolean;
-  /**
-   * Nodes write every renewal of their Leases. Otherwise they do so only while something is wrong: an idle year then
-   * costs little.
-   */
-  leases?: boolean;
-  /** Keep track of who set which field; true when absent. Off, only what was applied is known. */
-  managedFields?: boolean;
-  /**
-   * The store keeps its log on a simulated disk: writes take time, and what is not safe yet is lost in `crashApiServer`
-   * and `losePower`.
-   */
-  disk?: boolean;
-  /** Wraps the API server's handler of requests, to measure it. */
-  observe?: (handle: ApiHandler) => ApiHandler;
-  /** Keep a hash over all that is committed. */
-  hash?: boolean;
-  /** Lines of log to standard error from this level on; none when absent. */
-  log?: LogLevel;
-}
+import { Scripts } from './pod-script.ts';
+import { lazyKeys, ServerLife, serverIsDown } from './server-life.ts';
+import type { NodeSnapshot } from './sim-node.ts';
 
 export type Condition = () => boolean | Promise<boolean>;
-export type Part = 'controllers' | 'scheduler' | 'nodes' | 'client';
-
-const user = { name: 'system:admin', groups: ['system:masters', 'system:authenticated'] };
-const partUsers: Record<Part, typeof user> = {
-  client: user,
-  controllers: { name: 'system:kube-controller-manager', groups: ['system:masters', 'system:authenticated'] },
-  scheduler: { name: 'system:kube-scheduler', groups: ['system:masters', 'system:authenticated'] },
-  nodes: { name: 'system:sim-nodes', groups: ['system:masters', 'system:authenticated'] },
-};
-
-/** Keys are made when somebody first needs them: most runs never do. */
-function lazyKeys(random: SimRandom): KeyRing {
-  let ring: KeyRing | undefined;
-  // Real clients judge certificates by the real time.
-  const made = (): KeyRing => (ring ??= { ...createKeyRing(random, realClock), encryption: [] });
-  return {
-    format: 1,
-    get ca() {
-      return made().ca;
-    },
-    get serviceAccount() {
-      return made().serviceAccount;
-    },
-    encryption: [],
-  };
-}
-
-const unreachable = (): ApiError =>
-  new ApiError('ServiceUnavailable', 'the server is currently unable to handle the request (it is down)');
-
-class ServerLife {
-  readonly #underWay = new Set<(error: unknown) => void>();
-
-  run<T>(work: Promise<T>): Promise<T> {
-    return new Promise<T>((resolve, reject) => {
-      this.#underWay.add(reject);
-      work.then(resolve, reject).finally(() => this.#underWay.delete(reject));
-    });
-  }
-
-  /** Ends this life; answers the next. */
-  next(): ServerLife {
-    for (const reject of this.#underWay) reject(unreachable());
-    return new ServerLife();
-  }
-}
 
 interface Parts {
-  controllers: RunningControllers | undefined;
-  scheduler: RunningScheduler | undefined;
+  control: ControlProcess | undefined;
   nodes: SimNodes;
   nodeInformers: InformerFactory;
-  control: ControlProcess | undefined;
 }
-/** Controllers and scheduler are one process, as on a real server: they live and die together. */
-interface ControlProcess {
-  informers: InformerFactory;
-  transports: ProcessTransport[];
+
+/** What a fork takes over from its origin. */
+interface Origin {
+  store: (clock: SimClock) => ForkableStore;
+  disk: SimDisk | undefined;
+  nowMs: number;
+  random: SimRandom;
+  nodes: readonly NodeSnapshot[];
+  scripts: Scripts;
 }
 
 export class Cluster implements AsyncDisposable {
@@ -160,17 +82,7 @@ export class Cluster implements AsyncDisposable {
   #restart: object | undefined;
   readonly #startNodes: readonly NodeSnapshot[];
 
-  constructor(
-    options: ClusterOptions,
-    from?: {
-      store: (clock: SimClock) => ForkableStore;
-      disk: SimDisk | undefined;
-      nowMs: number;
-      random: SimRandom;
-      nodes: readonly NodeSnapshot[];
-      scripts: Scripts;
-    },
-  ) {
+  constructor(options: ClusterOptions, from?: Origin) {
     this.options = options;
     const start = options.start ?? '2026-01-01T00:00:00Z';
     this.clock = new SimClock(from?.nowMs ?? (typeof start === 'number' ? start : Date.parse(start)));
@@ -214,7 +126,7 @@ export class Cluster implements AsyncDisposable {
   #network(part: Part): FaultyTransport {
     const { observe = (handle: ApiHandler): ApiHandler => handle } = this.options;
     const handle = observe(async (request) => {
-      if (this.#isServerDown) throw unreachable();
+      if (this.#isServerDown) throw serverIsDown();
       const api = this.#apiServer ?? (await this.#startApi());
       return this.disk === undefined ? api.handle(request) : this.#life.run(api.handle(request));
     });
@@ -240,10 +152,10 @@ export class Cluster implements AsyncDisposable {
     return this.#running.nodes;
   }
   get controllers(): RunningControllers | undefined {
-    return this.#running.controllers;
+    return this.#running.control?.controllers;
   }
   get scheduler(): RunningScheduler | undefined {
-    return this.#running.scheduler;
+    return this.#running.control?.scheduler;
   }
   get api(): ApiServer {
     if (this.#apiServer === undefined) throw new Error('the API server has not started yet: await ready() first');
@@ -284,7 +196,7 @@ export class Cluster implements AsyncDisposable {
   async #startParts(): Promise<Parts> {
     await this.#startApi();
     // Other parts speak to the API server while they start.
-    const parts: Parts = { controllers: undefined, scheduler: undefined, control: undefined, ...this.#createNodes() };
+    const parts: Parts = { control: undefined, ...this.#createNodes() };
     this.#parts = parts;
     await this.#runControl(parts);
     parts.nodeInformers.start();
@@ -342,33 +254,11 @@ export class Cluster implements AsyncDisposable {
     return { nodes, nodeInformers };
   }
 
-  async #runControl(parts: Parts): Promise<void> {
-    const { clock, random, log } = this;
-    const transports = [new ProcessTransport(this.networks.controllers), new ProcessTransport(this.networks.scheduler)];
-    const [controllers, scheduler] = [
-      createClient(transports[0]!, 'kube-controller-manager'),
-      createClient(transports[1]!, 'kube-scheduler'),
-    ];
-    const informers = new InformerFactory({
-      client: controllers,
-      clock,
-      random,
-      log,
-      bookmarks: false,
-      watchSeconds: watchSecondsMax,
-    });
-    parts.control = { informers, transports };
-    const started = await runControllers({
-      client: controllers,
-      clock,
-      random,
-      log,
-      informers,
-      options: { rootCa: 'simulated', heartbeats: parts.nodes, ...this.options.controllers },
-    });
-    if (parts.control?.informers !== informers) return;
-    parts.controllers = started;
-    parts.scheduler = await runScheduler({ client: scheduler, clock, random, log, informers });
+  #runControl(parts: Parts): Promise<void> {
+    const { clock, random, log, networks } = this;
+    const options = { rootCa: 'simulated', heartbeats: parts.nodes, ...this.options.controllers };
+    parts.control = new ControlProcess({ networks, clock, random, log, options });
+    return parts.control.start();
   }
 
   /** Lets everything that can happen now happen; time does not move. */
@@ -413,38 +303,13 @@ export class Cluster implements AsyncDisposable {
     }
   }
 
-  /** Creates or replaces objects from YAML text or values; kinds are found by discovery. */
-  async apply(
-    manifests: string | Manifest<KubeObject> | readonly Manifest<KubeObject>[],
-    namespace = 'default',
-  ): Promise<KubeObject[]> {
-    const values =
-      typeof manifests === 'string'
-        ? (loadAll(manifests) as Json[])
-        : Array.isArray(manifests)
-          ? manifests
-          : [manifests as Json];
-    const objects: KubeObject[] = values.flatMap((value) =>
-      value === null || value === undefined ? [] : value.kind === 'List' ? value.items : [value],
-    );
+  /**
+   * Creates or replaces objects from YAML text or values; kinds are found by discovery. Throws where one has no name,
+   * or is refused.
+   */
+  async apply(manifests: Manifests, namespace = 'default'): Promise<KubeObject[]> {
     await this.#start();
-    const applied: KubeObject[] = [];
-    for (const object of objects) {
-      const { resources } = await discoverResources(this.client);
-      const { group } = groupVersionOf(object.apiVersion);
-      const found = resources.find(({ kind }) => kind.group === group && kind.kind === object.kind)?.kind;
-      if (found === undefined)
-        throw new Error(`no matches for kind "${object.kind}" in version "${object.apiVersion}"`);
-      const kind = kindOf(object.apiVersion, found.resource, found.kind, found.namespaced);
-      const scope = kind.namespaced ? (object.metadata.namespace ?? namespace) : undefined;
-      applied.push(
-        await this.client.patch(kind, object.metadata.name!, scope, 'apply', object, {
-          fieldManager: 'sim',
-          force: true,
-        }),
-      );
-    }
-    return applied;
+    return applyManifests(this.client, manifests, namespace);
   }
 
   /** An independent copy as of now; it costs pointers, and its processes start on first use. */
@@ -477,22 +342,16 @@ export class Cluster implements AsyncDisposable {
    * What the newest run of a container has logged, or with `previous` the one before it: lines as `kubectl logs` prints
    * them. Throws what kubectl says where there is nothing.
    */
-  logs(namespace: string, name: string, container?: string, options: LogsOptions = {}): string[] {
-    return readLogs(this, namespace, name, container, options);
+  logs(namespace: string, name: string, options: LogsOptions = {}): string[] {
+    return readLogs(this, { namespace, name, ...options });
   }
 
   /**
    * Runs a command in a container by its script, as `kubectl exec` does; a script that waits needs time to pass
    * meanwhile.
    */
-  exec(
-    namespace: string,
-    name: string,
-    command: readonly string[],
-    container?: string,
-    options: ExecOptions = {},
-  ): Promise<ExecAnswer> {
-    return execCommand(this, namespace, name, command, container, options);
+  exec(namespace: string, name: string, command: readonly string[], options: ExecOptions = {}): Promise<ExecAnswer> {
+    return execCommand(this, { namespace, name, command, ...options });
   }
 
   /**
@@ -500,8 +359,7 @@ export class Cluster implements AsyncDisposable {
    */
   async restartControllers(downtime: Duration = 0): Promise<void> {
     const parts = await this.#start();
-    for (const transport of parts.control?.transports ?? []) transport.kill();
-    void this.#stopControl(parts);
+    this.#killControl(parts);
     const mark = {};
     this.#restart = mark;
     this.clock.setTimer(durationMs(downtime), () => {
@@ -558,14 +416,11 @@ export class Cluster implements AsyncDisposable {
     this.#noteQuiet();
   }
 
-  async #stopControl(parts: Parts): Promise<void> {
-    const { scheduler, controllers, control } = parts;
-    parts.scheduler = undefined;
-    parts.controllers = undefined;
+  #killControl(parts: Parts): void {
+    const { control } = parts;
     parts.control = undefined;
-    await scheduler?.[Symbol.asyncDispose]();
-    await controllers?.[Symbol.asyncDispose]();
-    await control?.informers[Symbol.asyncDispose]();
+    control?.kill();
+    void control?.[Symbol.asyncDispose]();
   }
 
   /** When the API server last came up again (ms since 1970, virtual); Infinity while it is down. */
@@ -575,10 +430,7 @@ export class Cluster implements AsyncDisposable {
 
   /** All queues empty and nothing on its way. */
   isIdle(): boolean {
-    return (
-      this.#parts === undefined ||
-      ((this.#parts.controllers?.isIdle() ?? true) && (this.#parts.scheduler?.isIdle() ?? true))
-    );
+    return this.#parts?.control?.isIdle() ?? true;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -589,10 +441,10 @@ export class Cluster implements AsyncDisposable {
     const parts = this.#starting === undefined ? undefined : await this.#starting.catch(() => undefined);
     if (parts !== undefined) {
       // Whatever still waits for time to pass fails at once instead.
-      for (const transport of parts.control?.transports ?? []) transport.kill();
+      parts.control?.kill();
       await parts.nodes[Symbol.asyncDispose]();
       await parts.nodeInformers[Symbol.asyncDispose]();
-      void this.#stopControl(parts);
+      this.#killControl(parts);
     }
     for (const network of [...Object.values(this.networks), ...this.#connections]) await network[Symbol.asyncDispose]();
     // Likewise.
@@ -607,9 +459,4 @@ export async function createCluster(options: ClusterOptions = {}): Promise<Clust
   const cluster = new Cluster(options);
   await cluster.ready();
   return cluster;
-}
-
-/** One object from YAML text. */
-export function parseManifest(text: string): KubeObject {
-  return load(text) as KubeObject;
 }

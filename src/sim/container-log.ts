@@ -54,7 +54,9 @@ export function lastLines(lines: readonly PrintedLine[], count: number): Printed
   const touched = { stdout: false, stderr: false };
   let counted = 0;
   for (let at = lines.length - 1; at >= 0; at--) {
-    const { stream, isPartial } = lines[at]!;
+    const line = lines[at];
+    if (line === undefined) break;
+    const { stream, isPartial } = line;
     const endsAnother = !isPartial || !touched[stream];
     touched[stream] = true;
     if (endsAnother) {
@@ -79,7 +81,7 @@ function planned(entry: string | LogEntry, beganMs: number): Planned {
 /** Bytes as a process writes them become lines; what follows the last newline is a part of one. */
 function splitLines(atMs: number, written: string, stream: 'stdout' | 'stderr'): PrintedLine[] {
   const pieces = written.split('\n');
-  const rest = pieces.pop()!;
+  const rest = pieces.pop() ?? '';
   const lines: PrintedLine[] = pieces.map((text) => ({ atMs, text, stream, isPartial: false }));
   return rest === '' ? lines : [...lines, { atMs, text: rest, stream, isPartial: true }];
 }

@@ -7,7 +7,7 @@ export function durationMs(duration: Duration): number {
   if (typeof duration === 'number') return duration;
   let total = 0;
   const rest = duration.replaceAll(/(\d+(?:\.\d+)?)\s*(ms|[smhd])/g, (_all, amount: string, unit: string) => {
-    total += Number(amount) * unitMs[unit]!;
+    total += Number(amount) * (unitMs[unit] ?? NaN);
     return '';
   });
   if (rest.trim() !== '' || duration.trim() === '')

@@ -40,9 +40,9 @@ export class ObservedStore {
       get: (target, property) => {
         const known = bound.get(property);
         if (known !== undefined) return known;
-        const value = Reflect.get(target, property, target) as unknown;
+        const value: unknown = Reflect.get(target, property, target);
         if (typeof value !== 'function') return value;
-        const method = (value as (...args: unknown[]) => unknown).bind(target);
+        const method: unknown = value.bind(target);
         bound.set(property, method);
         return method;
       },
@@ -78,8 +78,10 @@ export class ObservedStore {
     const until = store.currentRevision();
     if (until <= this.#revision) return;
     for await (const events of store.watch('/', this.#revision)) {
-      for (const { revision, type, key, value } of events) this.#see(revision, type, key, value?.value);
-      this.#revision = events.at(-1)!.revision;
+      for (const { revision, type, key, value } of events) {
+        this.#see(revision, type, key, value?.value);
+        this.#revision = revision;
+      }
       if (this.#revision >= until) break;
     }
   }

@@ -3,7 +3,8 @@
  * on the way back (the write happened and nobody was told), watches broken. Nothing is random but what the seed says.
  */
 import { ApiError } from '#base/errors.ts';
-import type { KubeObject, WatchEvent } from '#base/objects.ts';
+import type { WatchEvent } from '#base/objects.ts';
+import { fieldOf } from '#base/unknown.ts';
 import type { Transport, TransportRequest } from '#client/transport.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import { lateMsMax } from './limits.ts';
@@ -32,7 +33,7 @@ function noFaults(): NetworkFaults {
  * twice.
  */
 function isRepeatable({ method, body }: TransportRequest): boolean {
-  return method !== 'GET' && (body as KubeObject | undefined)?.metadata?.generateName === undefined;
+  return method !== 'GET' && fieldOf(body, 'metadata', 'generateName') === undefined;
 }
 
 const lost = (): ApiError =>

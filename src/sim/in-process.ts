@@ -10,6 +10,8 @@ import { type Duration, durationMs } from './duration.ts';
 import type { SimNodeState } from './sim-node.ts';
 
 export interface LogsOptions {
+  /** The Pod's default container when absent. */
+  container?: string;
   /** Of the run before the newest. */
   previous?: boolean;
   /** Only the last so many lines. */
@@ -19,6 +21,8 @@ export interface LogsOptions {
   timestamps?: boolean;
 }
 export interface ExecOptions {
+  /** The Pod's default container when absent. */
+  container?: string;
   stdin?: string | Uint8Array;
   tty?: boolean;
 }
@@ -28,12 +32,18 @@ export interface ExecAnswer {
   exitCode: number;
 }
 
-function serve(
-  cluster: Cluster,
-  namespace: string,
-  name: string,
-  container: string | undefined,
-): { node: SimNodeState; target: string } {
+/** Whose container is meant. */
+interface PodName {
+  namespace: string;
+  name: string;
+  container?: string;
+}
+export interface LogsRequest extends LogsOptions, PodName {}
+export interface ExecRequest extends ExecOptions, PodName {
+  command: readonly string[];
+}
+
+function serve(cluster: Cluster, { namespace, name, container }: PodName): { node: SimNodeState; target: string } {
   const found = cluster.nodes.find(`${namespace}/${name}`);
   if (found === undefined) throw new ApiError('NotFound', `no Pod ${namespace}/${name} runs on a node`);
   const { node, pod } = found;
@@ -43,17 +53,12 @@ function serve(
   return { node, target: container ?? preferred ?? pod.pod.spec.containers[0]?.name ?? '' };
 }
 
-export function readLogs(
-  cluster: Cluster,
-  namespace: string,
-  name: string,
-  container: string | undefined,
-  { previous = false, tail, since, timestamps = false }: LogsOptions,
-): string[] {
-  const { node, target } = serve(cluster, namespace, name, container);
+export function readLogs(cluster: Cluster, request: LogsRequest): string[] {
+  const { namespace, name, previous = false, tail, since, timestamps = false } = request;
+  const { node, target } = serve(cluster, request);
   if (tail !== undefined && !(Number.isInteger(tail) && tail >= 0))
     throw new Error(`tail is a number of lines, not ${tail}`);
-  const { id } = loggedContainer(node.served, namespace, name, target, previous);
+  const { id } = loggedContainer(node.served, { namespace, podName: name, container: target }, previous);
   const { lines } = node.engine.readLog(id, {
     stdout: true,
     stderr: true,
@@ -89,15 +94,9 @@ function collect(): { stream: Writable; text(): string } {
   };
 }
 
-export async function execCommand(
-  cluster: Cluster,
-  namespace: string,
-  name: string,
-  command: readonly string[],
-  container: string | undefined,
-  { stdin, tty = false }: ExecOptions,
-): Promise<ExecAnswer> {
-  const { node, target } = serve(cluster, namespace, name, container);
+export async function execCommand(cluster: Cluster, request: ExecRequest): Promise<ExecAnswer> {
+  const { namespace, name, command, stdin, tty = false } = request;
+  const { node, target } = serve(cluster, request);
   const { id } = runningContainer(node.served, namespace, name, target);
   const [stdout, stderr] = [collect(), collect()];
   const streams = {

@@ -3,7 +3,7 @@
  * A node that is down or cut off does not answer.
  */
 import type { Server } from 'node:https';
-import type { AddressInfo, Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { isReason } from '#base/errors.ts';
 import { issueCertificate, type KeyPair } from '#base/x509.ts';
 import { kinds } from '#client/kinds.ts';
@@ -54,8 +54,10 @@ export class KubeletServers implements AsyncDisposable {
       realClock,
     );
     for (const name of this.#cluster.nodes.names()) {
-      const { port } = await this.#open(name, certificatePem, keyPem);
-      this.#cluster.nodes.get(name)!.answerAt('127.0.0.1', port);
+      const node = this.#cluster.nodes.get(name);
+      if (node === undefined) continue;
+      const { port } = await this.#open(node, certificatePem, keyPem);
+      node.answerAt('127.0.0.1', port);
       const status = {
         addresses: [
           { type: 'InternalIP', address: '127.0.0.1' },
@@ -72,9 +74,9 @@ export class KubeletServers implements AsyncDisposable {
     }
   }
 
-  async #open(name: string, certificate: string, key: string): Promise<NodeServer> {
-    const { nodes, log } = this.#cluster;
-    const node = nodes.get(name)!;
+  async #open(node: SimNodeState, certificate: string, key: string): Promise<NodeServer> {
+    const { log } = this.#cluster;
+    const { name } = node;
     const server = await startKubeletServer(
       {
         ...node.served,
@@ -90,7 +92,9 @@ export class KubeletServers implements AsyncDisposable {
       0,
     );
     server.setSecureContext({ cert: certificate, key, ca: this.#ca.certificatePem });
-    const made: NodeServer = { server, sockets: new Set(), port: (server.address() as AddressInfo).port };
+    const address = server.address();
+    if (typeof address !== 'object' || address === null) throw new Error(`the server of ${name} has no port`);
+    const made: NodeServer = { server, sockets: new Set(), port: address.port };
     server.on('connection', (socket: Socket) => {
       if (!this.#cluster.nodes.isReachable(name)) {
         socket.destroy();

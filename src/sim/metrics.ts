@@ -45,7 +45,8 @@ export function metricsOf(nodes: () => SimNodes, now: () => number): UsageProvid
           ]),
       );
       for (const { node, containers } of usageOfPods(undefined)) {
-        const total = totals.get(node)!;
+        const total = totals.get(node);
+        if (total === undefined) continue;
         for (const { cpuNanoCores, memoryBytes } of containers) {
           total.cpuNanoCores += cpuNanoCores;
           total.memoryBytes += memoryBytes;

@@ -68,10 +68,10 @@ export class SimNodes implements AsyncDisposable, Heartbeats, Fleet {
   /** Adds nodes and waits until they are registered. `existing` nodes (a fork) take up what they already run. */
   async add(options: readonly NodeSnapshot[]): Promise<void> {
     const first = this.#nodes.size;
-    const made = options.map((option, at) => new SimNode(this, first + at, option));
-    for (const node of made) this.#nodes.set(node.name, node);
-    for (const [at, node] of made.entries()) {
-      const { isDown = false, isCut = false } = options[at]!;
+    const made = options.map((option, at) => ({ option, node: new SimNode(this, first + at, option) }));
+    for (const { node } of made) this.#nodes.set(node.name, node);
+    for (const { option, node } of made) {
+      const { isDown = false, isCut = false } = option;
       // A copy of a node that is away cannot say that it is there.
       if (isCut) node.cut();
       const begun = node.begin();

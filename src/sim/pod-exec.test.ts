@@ -44,7 +44,13 @@ function speak(script: PodScript, { tty = false, stdinOnce = false } = {}) {
     },
   };
   const exec = (command: string[] = ['it'], streams = {}): Promise<number> =>
-    runExec(spoken, { command, tty }, { stdin, stdout, stderr, ...streams }, clock, leave.signal);
+    runExec({
+      spoken,
+      spec: { command, tty },
+      streams: { stdin, stdout, stderr, ...streams },
+      clock,
+      signal: leave.signal,
+    });
   return {
     clock,
     stdin,

@@ -24,6 +24,16 @@ export interface Spoken {
   stdinOnce: boolean;
 }
 
+/** A command, and the client whose streams it gets. */
+export interface ExecRun {
+  spoken: Spoken;
+  spec: ExecSpec;
+  streams: Streams;
+  clock: Clock;
+  /** Aborts when the client leaves. */
+  signal?: AbortSignal | undefined;
+}
+
 const killedCode = 137;
 const interruptedCode = 130;
 
@@ -110,13 +120,9 @@ function drain(stdin: Readable | undefined): void {
 /**
  * Runs a command; answers its exit code. It dies with its container (137), by Ctrl-C (130), and when its client leaves.
  */
-export async function runExec(
-  { script, context, log }: Spoken,
-  { command, tty }: ExecSpec,
-  streams: Streams,
-  clock: Clock,
-  signal?: AbortSignal,
-): Promise<number> {
+export async function runExec({ spoken, spec, streams, clock, signal }: ExecRun): Promise<number> {
+  const { script, context, log } = spoken;
+  const { command, tty } = spec;
   if (script.exec === undefined) throw notFound(command[0] ?? '');
   const stop = new AbortController();
   const stopped = Promise.withResolvers<number>();

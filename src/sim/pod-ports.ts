@@ -16,8 +16,10 @@ export type PortScript =
 
 function toRequest(request: IncomingMessage): Request {
   const headers = new Headers();
-  for (let at = 0; at < request.rawHeaders.length; at += 2)
-    headers.append(request.rawHeaders[at]!, request.rawHeaders[at + 1]!);
+  for (let at = 0; at < request.rawHeaders.length; at += 2) {
+    const [name = '', value = ''] = request.rawHeaders.slice(at, at + 2);
+    headers.append(name, value);
+  }
   const url = new URL(request.url ?? '/', `http://${request.headers.host ?? 'localhost'}`);
   const method = request.method ?? 'GET';
   if (method === 'GET' || method === 'HEAD') return new Request(url, { method, headers });

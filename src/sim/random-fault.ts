@@ -2,7 +2,9 @@
  * What befalls a simulated cluster: one random fault at a time, some of which last until they are healed. All chance is
  * the seed's.
  */
-import type { Cluster, Part } from './cluster.ts';
+import { pick } from './chance.ts';
+import type { Cluster } from './cluster.ts';
+import { type Part, parts } from './cluster-options.ts';
 import type { FaultyTransport } from './faults.ts';
 
 interface Target {
@@ -12,8 +14,6 @@ interface Target {
   network: FaultyTransport;
   /** Uniform in [0, most). */ upTo(most: number): number;
 }
-
-const parts: readonly Part[] = ['controllers', 'scheduler', 'nodes', 'client'];
 
 /** Each does its harm and says what it was. */
 const faults: readonly ((target: Target) => string | Promise<string>)[] = [
@@ -113,11 +113,11 @@ function crashContainer(cluster: Cluster, upTo: (most: number) => number): strin
 
 /** One random fault; answers what it was. */
 export async function randomFault(cluster: Cluster): Promise<string> {
-  const upTo = (most: number): number => cluster.random.float() * most;
-  const names = cluster.nodes.names();
-  const node = names[Math.floor(upTo(names.length))]!;
-  const part = parts[Math.floor(upTo(parts.length))]!;
-  return faults[Math.floor(upTo(faults.length))]!({ cluster, node, part, network: cluster.networks[part], upTo });
+  const { random } = cluster;
+  const node = pick(random, cluster.nodes.names());
+  const part = pick(random, parts);
+  const upTo = (most: number): number => random.float() * most;
+  return pick(random, faults)({ cluster, node, part, network: cluster.networks[part], upTo });
 }
 
 /** All is well again: networks, nodes, disks and clocks. */

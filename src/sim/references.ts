@@ -50,7 +50,8 @@ export function volumeNeeds(pod: Pod): Need[] {
   return needs;
 }
 
-function absentKey(object: ConfigMap | Secret, keys: readonly string[]): string | undefined {
+/** The first of these keys that is not in it. */
+export function absentKey(object: ConfigMap | Secret, keys: readonly string[]): string | undefined {
   return keys.find(
     (key) => object.data?.[key] === undefined && (!('binaryData' in object) || object.binaryData?.[key] === undefined),
   );

@@ -41,7 +41,7 @@ class Latencies {
   /** `verb count p50/p99 ms`, and begins anew. */
   take(): string {
     const at = (sorted: Float64Array, share: number): string =>
-      sorted[Math.floor((sorted.length - 1) * share)]!.toFixed(2);
+      (sorted[Math.floor((sorted.length - 1) * share)] ?? NaN).toFixed(2);
     const text = [...this.#byVerb]
       .sort(([a], [b]) => (a < b ? -1 : 1))
       .map(([verb, times]) => {
@@ -169,5 +169,6 @@ export async function runScale(size: Size, print: (line: string) => void): Promi
 
 if (!isMainThread && parentPort !== null) {
   const port = parentPort;
-  await measure(workerData as Size, (line) => port.postMessage(line));
+  const size: Size = workerData;
+  await measure(size, (line) => port.postMessage(line));
 }

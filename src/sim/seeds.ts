@@ -15,21 +15,21 @@ export async function runSeeds(
   workersMax: number,
   done: (result: SimulationResult) => void | Promise<void>,
 ): Promise<void> {
-  const results = seeds.map(() => Promise.withResolvers<SimulationResult>());
+  const results = seeds.map((seed) => ({ seed, ...Promise.withResolvers<SimulationResult>() }));
   for (const { promise } of results) void awaitedLater(promise);
-  let next = 0;
+  const left = results.values();
   const workers = Array.from({ length: Math.min(workersMax, seeds.length) }, () => {
     const worker = new Worker(new URL(import.meta.url));
-    let at = -1;
     const give = (): void => {
-      at = next++;
-      if (at < seeds.length) worker.postMessage({ ...options, seed: seeds[at]! });
+      const { value: run } = left.next();
+      if (run === undefined) return;
+      worker.once('message', (result: SimulationResult | { failed: string }) => {
+        if ('failed' in result) run.reject(new Error(`seed ${run.seed}: ${result.failed}`));
+        else run.resolve(result);
+        give();
+      });
+      worker.postMessage({ ...options, seed: run.seed });
     };
-    worker.on('message', (result: SimulationResult | { failed: string }) => {
-      if ('failed' in result) results[at]!.reject(new Error(`seed ${seeds[at]}: ${result.failed}`));
-      else results[at]!.resolve(result);
-      give();
-    });
     worker.on('error', (error) => {
       for (const { reject } of results) reject(error);
     });

@@ -2,7 +2,7 @@
 import type { Pod } from '#api/core.v1.ts';
 import type { SandboxSpec } from '#engine/engine.ts';
 import { type EngineBench, runEngineSuite } from '#engine/engine.suite.ts';
-import { labelContainerName, labelPodName, labelPodNamespace, labelPodUid } from '#kubelet/names.ts';
+import { labelContainerName, labelPodName, labelPodNamespace, labelPodUid } from '#kubelet/pod-labels.ts';
 import { SimClock, SimRandom } from '#os/clock.sim.ts';
 import { NodeImages } from './node-images.ts';
 import { Scripts } from './pod-script.ts';

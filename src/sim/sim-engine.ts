@@ -18,7 +18,7 @@ import type {
   SandboxStatus,
 } from '#engine/engine.ts';
 import type { KubeletEngine } from '#kubelet/doors.ts';
-import { labelContainerName, labelPodUid, labelRestartCount } from '#kubelet/names.ts';
+import { labelContainerName, labelPodUid, labelRestartCount } from '#kubelet/pod-labels.ts';
 import type { ServedRuntime } from '#kubelet/serving.ts';
 import type { LogPosition } from './container-log.ts';
 import { followLog, readLog, statsOf, spokenTo, listeningOn } from './container-streams.ts';
@@ -71,7 +71,7 @@ export class SimEngine implements KubeletEngine, ServedRuntime {
     list: ({ labels = {} } = {}) => this.#list(labels),
     wait: (id, signal) => this.#wait(this.#get(id), signal),
     exec: async (id, spec, streams, signal) =>
-      runExec(spokenTo(this.#get(id)), spec, streams, this.#machine.clock, signal),
+      runExec({ spoken: spokenTo(this.#get(id)), spec, streams, clock: this.#machine.clock, signal }),
     attach: async (id, streams, signal) => runAttach(spokenTo(this.#get(id)), streams, this.#machine.clock, signal),
     logs: (id, options) => followLog(this.#get(id), options),
     stats: async (id) => statsOf(this.#get(id)),
@@ -200,7 +200,7 @@ export class SimEngine implements KubeletEngine, ServedRuntime {
     return new Promise((resolve, reject) => {
       const end = (): void => {
         forget();
-        reject(signal!.reason);
+        reject(signal?.reason);
       };
       const forget = container.onExit(() => {
         signal?.removeEventListener('abort', end);

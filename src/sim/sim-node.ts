@@ -79,7 +79,7 @@ const dns = { clusterDns: '', clusterDomain: 'cluster.local', hostResolvConf: ''
 
 /** One life of the kubelet's process. */
 interface KubeletLife {
-  kubelet: Kubelet;
+  kubelet: Kubelet | undefined;
   recorder: EventRecorder | undefined;
   pods: InformerHandler<Pod> | undefined;
   self: InformerHandler<Node> | undefined;
@@ -125,8 +125,8 @@ export class SimNode implements SimNodeState {
     this.engine = this.#makeEngine();
     this.served = {
       kubelet: {
-        pods: () => this.#life?.kubelet.pods() ?? [],
-        podByName: (namespace, name) => this.#life?.kubelet.podByName(namespace, name),
+        pods: () => this.#life?.kubelet?.pods() ?? [],
+        podByName: (namespace, name) => this.#life?.kubelet?.podByName(namespace, name),
       },
       engine: this.engine,
     };
@@ -174,7 +174,7 @@ export class SimNode implements SimNodeState {
     return this.engine.pods.values();
   }
   get memoryBytes(): number {
-    return amount(this.#amounts['memory'])!;
+    return amount(this.#amounts['memory']) ?? 0;
   }
   get skewMs(): number {
     return this.#clock.skewMs;
@@ -183,7 +183,7 @@ export class SimNode implements SimNodeState {
     this.#clock.skewMs = ms;
   }
   get pressure(): Pressure {
-    return this.#life?.kubelet.pressure ?? noPressure;
+    return this.#life?.kubelet?.pressure ?? noPressure;
   }
   get #acts(): boolean {
     return this.isUp && this.isConnected && !this.#fleet.isStopped;
@@ -219,7 +219,14 @@ export class SimNode implements SimNodeState {
 
   #startKubelet(): Promise<void> {
     const { deps, references } = this.#fleet;
-    const life = { isDead: false } as KubeletLife;
+    const life: KubeletLife = {
+      kubelet: undefined,
+      recorder: undefined,
+      pods: undefined,
+      self: undefined,
+      look: undefined,
+      isDead: false,
+    };
     const transport = new GuardedTransport(deps.transport, () => !life.isDead && this.isConnected);
     const client = createClient(transport, 'kubelet');
     const { random, log } = deps;
@@ -392,7 +399,7 @@ export class SimNode implements SimNodeState {
     this.#life = undefined;
     if (life === undefined) return;
     life.isDead = true;
-    void life.kubelet[Symbol.asyncDispose]();
+    void life.kubelet?.[Symbol.asyncDispose]();
   }
 
   cut(): void {

@@ -6,10 +6,13 @@
  */
 import { parseArgs } from 'node:util';
 import { codeOf, messageOf } from '#base/thrown.ts';
+import type { LogLevel } from '#observe/log.ts';
 import { runScale } from './scale.ts';
 import { commitOf } from './commit.ts';
 import { runSeeds } from './seeds.ts';
 import { describeFailure, resumeNear, type SimulationResult, simulate } from './simulate.ts';
+
+const logLevels: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
 
 /** What was asked for is not understood. */
 class UsageError extends Error {}
@@ -17,6 +20,12 @@ class UsageError extends Error {}
 function numberOf(text: string, what: string): number {
   if (!/^\d+(\.\d+)?$/.test(text)) throw new UsageError(`${what} must be a number, not ${JSON.stringify(text)}`);
   return Number(text);
+}
+
+function levelOf(text: string): LogLevel {
+  const level = logLevels.find((known) => known === text);
+  if (level === undefined) throw new UsageError(`--log must be one of ${logLevels.join(', ')}, not ${text}`);
+  return level;
 }
 
 /** Exit status 2 when the words are wrong. */
@@ -58,20 +67,19 @@ async function run(argv: readonly string[]): Promise<number> {
   }
   if (positionals.length > 0) throw new UsageError(`${JSON.stringify(positionals[0])} is not expected here`);
   const [minutes, from] = [numberOf(values.minutes, '--minutes'), numberOf(values.from, '--from')];
+  const seed = values.seed === undefined ? undefined : numberOf(values.seed, '--seed');
   const seeds =
-    values.seed !== undefined
-      ? [numberOf(values.seed, '--seed')]
-      : Array.from({ length: numberOf(values.seeds, '--seeds') }, (_, i) => from + i);
+    seed === undefined ? Array.from({ length: numberOf(values.seeds, '--seeds') }, (_, i) => from + i) : [seed];
   let failed = 0;
   const options = {
     minutes,
     nodes: numberOf(values.nodes, '--nodes'),
-    ...(values.log === undefined ? {} : { log: values.log as 'info' }),
+    ...(values.log === undefined ? {} : { log: levelOf(values.log) }),
   };
   if (values['from-event'] !== undefined) {
-    if (values.seed === undefined) throw new UsageError('--from-event needs --seed: the run that it is an event of');
+    if (seed === undefined) throw new UsageError('--from-event needs --seed: the run that it is an event of');
     await resumeNear(
-      { ...options, seed: seeds[0]! },
+      { ...options, seed },
       numberOf(values['from-event'], '--from-event'),
       numberOf(values.forks, '--forks'),
       (result) => {

@@ -4,6 +4,7 @@
  */
 import { awaitedLater } from '#base/promises.ts';
 import { pressureTransitionMs } from '#kubelet/limits.ts';
+import { pick } from './chance.ts';
 import { Cluster } from './cluster.ts';
 import { addressesUnique } from './checkers/addresses-unique.ts';
 import { budgetsKept } from './checkers/budgets-kept.ts';
@@ -73,13 +74,17 @@ async function during<T>(cluster: Cluster, work: Promise<T>): Promise<T> {
   return watched;
 }
 
-async function runFaults(
-  world: World,
-  workloads: readonly Workload[],
-  endMs: number,
-  faults: string[],
-  stopAt: number,
-): Promise<void> {
+/** What a run is made of. */
+interface Run {
+  world: World;
+  workloads: readonly Workload[];
+  /** Those that befell it so far. */
+  faults: string[];
+  /** The revision at which it ends, unjudged. */
+  stopAt: number;
+}
+
+async function runFaults({ world, workloads, faults, stopAt }: Run, endMs: number): Promise<void> {
   const { cluster } = world;
   let nextFault = cluster.now + 20_000;
   let nextAct = cluster.now + 3_000;
@@ -88,8 +93,7 @@ async function runFaults(
     await during(cluster, world.tick());
     if (cluster.now >= nextAct && workloads.length > 0) {
       nextAct = cluster.now + cluster.random.float() * 8_000;
-      const workload = workloads[Math.floor(cluster.random.float() * workloads.length)]!;
-      await during(cluster, workload.act(world));
+      await during(cluster, pick(cluster.random, workloads).act(world));
     }
     if (cluster.now >= nextFault) {
       nextFault = cluster.now + cluster.random.float() * 25_000;
@@ -99,13 +103,7 @@ async function runFaults(
 }
 
 /** Nothing goes wrong any more: the cluster gets the time it needs to come to rest, and is judged. */
-async function runQuiet(
-  world: World,
-  minutes: number,
-  faults: readonly string[],
-  workloads: readonly Workload[],
-  stopAt: number,
-): Promise<void> {
+async function runQuiet({ world, workloads, faults, stopAt }: Run, minutes: number): Promise<void> {
   const { cluster } = world;
   healAll(cluster);
   const healed = cluster.now;
@@ -136,13 +134,12 @@ export async function simulate({
   stopAt = Infinity,
   stopped,
 }: SimulationOptions): Promise<SimulationResult> {
-  const zones = ['a', 'b', 'c'];
   await using cluster = new Cluster({
     seed,
     hash: true,
     leases: true,
     disk: true,
-    nodes: Array.from({ length: nodes }, (_, i) => ({ name: `node-${i}`, zone: zones[i % 3]! })),
+    nodes: Array.from({ length: nodes }, (_, i) => ({ name: `node-${i}`, zone: 'abc'.charAt(i % 3) })),
     ...(log === undefined ? {} : { log }),
   });
   const [leading, writes] = [oneLeader(), writesKept()];
@@ -180,14 +177,14 @@ export async function simulate({
   await cluster.ready();
   sabotage?.(world);
   for (const workload of workloads) await during(cluster, workload.setUp(world));
-  const faults: string[] = [];
-  await runFaults(world, workloads, cluster.now + minutes * 60_000, faults, stopAt);
-  if (world.revision < stopAt) await runQuiet(world, minutes, faults, workloads, stopAt);
+  const run: Run = { world, workloads, faults: [], stopAt };
+  await runFaults(run, cluster.now + minutes * 60_000);
+  if (world.revision < stopAt) await runQuiet(run, minutes);
   await stopped?.(cluster);
-  return resultOf(seed, world, faults);
+  return resultOf(seed, run);
 }
 
-function resultOf(seed: number, { cluster, violations }: World, faults: string[]): SimulationResult {
+function resultOf(seed: number, { world: { cluster, violations }, faults }: Run): SimulationResult {
   return {
     seed,
     hash: cluster.hash,
@@ -224,10 +221,10 @@ export async function resumeNear(
         const world = new World(cluster, stateCheckers());
         await cluster.ready();
         await world.adopt();
-        const faults: string[] = [];
-        await runFaults(world, [], cluster.now + 60_000, faults, Infinity);
-        await runQuiet(world, options.minutes ?? 5, faults, [], Infinity);
-        done(resultOf(seed, world, faults));
+        const run: Run = { world, workloads: [], faults: [], stopAt: Infinity };
+        await runFaults(run, cluster.now + 60_000);
+        await runQuiet(run, options.minutes ?? 5);
+        done(resultOf(seed, run));
       }
     },
   });

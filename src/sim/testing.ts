@@ -1,7 +1,9 @@
 /**
  * The published entry point `tiphys/testing`: a whole cluster in one process, in virtual time. See `docs/testing.md`.
  */
-export { Cluster, type ClusterOptions, createCluster, parseManifest } from './cluster.ts';
+export { Cluster, createCluster } from './cluster.ts';
+export type { ClusterOptions } from './cluster-options.ts';
+export { parseManifest } from './manifests.ts';
 export { type Duration, durationMs } from './duration.ts';
 export type { NodeOptions } from './sim-node.ts';
 export type { ContainerContext, ExecResult, PodScript, ScriptRule, ScriptSource } from './pod-script.ts';

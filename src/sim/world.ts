@@ -2,19 +2,38 @@
  * What checkers look at: a mirror of the store kept by its commits (not by the API that is under test), with what was
  * deleted and when the last change was; and the cluster itself. Violations are collected, each once.
  */
-import type { KubeObject } from '#base/objects.ts';
+import type { Pod } from '#api/core.v1.ts';
+import { isOf, type KindRef, type KubeObject } from '#base/objects.ts';
+import { isObject } from '#base/unknown.ts';
+import { kinds } from '#client/kinds.ts';
 import type { TransportRequest } from '#client/transport.ts';
 import { bytesOf } from '#store/store.ts';
-import type { Cluster, Part } from './cluster.ts';
+import type { Cluster } from './cluster.ts';
+import { type Part, parts } from './cluster-options.ts';
 import type { CommittedOperation } from './event-hash.ts';
 
-export interface Commit {
+export interface Commit<T extends KubeObject = KubeObject> {
   revision: number;
   key: string;
   atMs: number;
-  object: KubeObject | undefined;
-  previous: KubeObject | undefined;
+  object: T | undefined;
+  previous: T | undefined;
+  /** The object, or as it last was where it is gone; undefined for what is no object. */
+  last: T | undefined;
 }
+/** Of an object of one kind. */
+export interface CommitOf<T extends KubeObject> extends Commit<T> {
+  last: T;
+}
+export function isCommitOf<T extends KubeObject>(kind: KindRef<T>, commit: Commit): commit is CommitOf<T> {
+  const { object, previous } = commit;
+  return (
+    (object === undefined || isOf(kind, object)) &&
+    (previous === undefined || isOf(kind, previous)) &&
+    commit.last !== undefined
+  );
+}
+
 export interface Violation {
   checker: string;
   message: string;
@@ -47,8 +66,26 @@ const catchUpMs = 60_000;
 export const inFlightMs = 2_000;
 const noObjects: ReadonlyMap<string, KubeObject> = new Map();
 
-/** `pods` or `apps/replicasets`: the group stands in the key where the object has one. */
-function resourceOf(key: string, object: KubeObject): string {
+/** The key in the store of an object of a kind that lies in this Namespace; its path is the kind's. */
+export function storeKeyOf(kind: KindRef, name: string, namespace?: string): string {
+  return `/registry/${pathOf(kind)}/${namespace === undefined ? name : `${namespace}/${name}`}`;
+}
+
+/** `pods` or `apps/replicasets`. */
+const pathOf = ({ group, resource }: KindRef): string => (group === '' ? resource : `${group}/${resource}`);
+
+/** The object that bytes of the store hold; undefined where it is none. */
+function objectIn(bytes: Uint8Array | undefined): KubeObject | undefined {
+  const value: unknown = bytes?.[0] === 0x7b ? JSON.parse(decoder.decode(bytes)) : undefined;
+  return isKubeObject(value) ? value : undefined;
+}
+
+function isKubeObject(value: unknown): value is KubeObject {
+  return isObject(value) && isObject(value['metadata']);
+}
+
+/** The path in a key: the group stands there where the object has one. */
+function pathIn(key: string, object: KubeObject): string {
   const first = key.indexOf('/', 10);
   return object.apiVersion.includes('/') ? key.slice(10, key.indexOf('/', first + 1)) : key.slice(10, first);
 }
@@ -67,9 +104,10 @@ class KeyIndex {
       previous === undefined ? [] : this.#namesOf(previous),
       object === undefined ? [] : this.#namesOf(object),
     ];
-    for (const name of before)
-      if (!now.includes(name) && this.#keys.get(name)?.delete(key) === true && this.#keys.get(name)!.size === 0)
-        this.#keys.delete(name);
+    for (const name of before) {
+      const keys = now.includes(name) ? undefined : this.#keys.get(name);
+      if (keys?.delete(key) === true && keys.size === 0) this.#keys.delete(name);
+    }
     for (const name of now) {
       const set = this.#keys.get(name);
       if (set === undefined) this.#keys.set(name, new Set([key]));
@@ -133,10 +171,10 @@ export class World {
   /** How often controllers and scheduler have been started. */
   controlStarts = 0;
   readonly #reported = new Set<string>();
-  readonly #resources = new Map<string, Map<string, KubeObject>>();
+  readonly #paths = new Map<string, Map<string, KubeObject>>();
   readonly #byOwner = new KeyIndex(({ metadata }) => metadata.ownerReferences?.map(({ uid }) => uid) ?? []);
   readonly #byNode = new KeyIndex((object) =>
-    object.kind === 'Pod' && typeof object['spec']?.nodeName === 'string' ? [object['spec'].nodeName] : [],
+    isOf(kinds.Pod, object) && object.spec.nodeName !== undefined ? [object.spec.nodeName] : [],
   );
   readonly #byUid = new KeyIndex(({ metadata }) => (metadata.uid === undefined ? [] : [metadata.uid]));
 
@@ -158,37 +196,60 @@ export class World {
       this.checkers.filter(({ onFailure }) => onFailure !== undefined),
     ];
     if (askers.length + hearers.length === 0) return;
-    for (const [part, network] of Object.entries(this.cluster.networks) as [Part, Cluster['networks'][Part]][]) {
+    for (const part of parts) {
+      const network = this.cluster.networks[part];
       const send = network.send.bind(network);
       network.send = async (request) => {
-        for (const checker of askers) checker.onRequest!(part, request, this);
+        for (const checker of askers) checker.onRequest?.(part, request, this);
         try {
           return await send(request);
         } catch (error) {
-          for (const checker of hearers) checker.onFailure!(part, request, error, this);
+          for (const checker of hearers) checker.onFailure?.(part, request, error, this);
           throw error;
         }
       };
     }
   }
 
-  /** Objects of a kind, by its path in the store: `pods`, `apps/replicasets`. */
-  of(resource: string): Iterable<KubeObject> {
-    return this.entriesOf(resource).values();
+  /** Objects of a kind. */
+  *of<T extends KubeObject>(kind: KindRef<T>): Iterable<T> {
+    for (const object of this.ofPath(pathOf(kind))) if (isOf(kind, object)) yield object;
   }
-  entriesOf(resource: string): ReadonlyMap<string, KubeObject> {
-    return this.#resources.get(resource) ?? noObjects;
+  /** Objects of whatever kind, by its path in the store: `pods`, `apps/replicasets`. */
+  ofPath(path: string): Iterable<KubeObject> {
+    return (this.#paths.get(path) ?? noObjects).values();
+  }
+  get<T extends KubeObject>(kind: KindRef<T>, name: string, namespace?: string): T | undefined {
+    const object = this.objects.get(storeKeyOf(kind, name, namespace));
+    return object !== undefined && isOf(kind, object) ? object : undefined;
+  }
+  /** Whether what is in a Namespace goes with it. */
+  isNamespaceLeaving(name: string | undefined): boolean {
+    return name !== undefined && this.get(kinds.Namespace, name)?.metadata.deletionTimestamp !== undefined;
   }
   /** Objects that name this UID among their owners. */
   ownedBy(uid: string): KubeObject[] {
-    return [...this.#byOwner.of(uid)].map((key) => this.objects.get(key)!);
+    return this.#at(this.#byOwner.of(uid));
   }
-  podsOn(node: string): KubeObject[] {
-    return [...this.#byNode.of(node)].map((key) => this.objects.get(key)!);
+  /** Those of one kind. */
+  ownedOf<T extends KubeObject>(kind: KindRef<T>, uid: string): T[] {
+    return this.ownedBy(uid).filter((object) => isOf(kind, object));
   }
-  byUid(uid: string): KubeObject | undefined {
+  podsOn(node: string): Pod[] {
+    return this.#at(this.#byNode.of(node)).filter((object) => isOf(kinds.Pod, object));
+  }
+  /** The object of this UID, if it is of the kind. */
+  byUid<T extends KubeObject>(kind: KindRef<T>, uid: string): T | undefined {
+    const object = this.anyByUid(uid);
+    return object !== undefined && isOf(kind, object) ? object : undefined;
+  }
+  anyByUid(uid: string): KubeObject | undefined {
     for (const key of this.#byUid.of(uid)) return this.objects.get(key);
     return undefined;
+  }
+
+  #at(keys: Iterable<string>): KubeObject[] {
+    return [...keys].flatMap((key) => this.objects.get(key) ?? []);
   }
 
   report(checker: string, message: string): void {
@@ -201,24 +262,26 @@ export class World {
   /** Takes in what a fork found: as if it had always been so. */
   async adopt(): Promise<void> {
     const { values } = await this.cluster.store.list('/registry/');
-    for (const { key, value, modRevision } of values)
-      if (value[0] === 0x7b) this.#adopt(key, JSON.parse(decoder.decode(value)) as KubeObject, modRevision);
+    for (const { key, value, modRevision } of values) {
+      const object = objectIn(value);
+      if (object !== undefined) this.#set(key, object, this.objects.get(key), modRevision);
+    }
     this.revision = this.cluster.store.currentRevision();
-  }
-
-  #adopt(key: string, object: KubeObject, revision: number): void {
-    if (object.metadata !== undefined) this.#set(key, object, this.objects.get(key), revision);
   }
 
   #onCommit({ revision, key, value }: CommittedOperation): void {
     if (!key.startsWith('/registry/')) return;
     const previous = this.objects.get(key);
-    let object: KubeObject | undefined;
-    const bytes = value === undefined ? undefined : bytesOf(value);
-    if (bytes?.[0] === 0x7b) object = JSON.parse(decoder.decode(bytes)) as KubeObject;
-    if (object?.metadata === undefined) object = undefined;
+    const object = value === undefined ? undefined : objectIn(bytesOf(value));
     this.#set(key, object, previous, revision);
-    const commit: Commit = { revision, key, atMs: this.cluster.now, object, previous };
+    const commit: Commit = {
+      revision,
+      key,
+      atMs: this.cluster.now,
+      object,
+      previous,
+      last: object ?? previous,
+    };
     for (const checker of this.checkers) {
       // The commit has happened: an error here must not reach the one who made it.
       try {
@@ -235,9 +298,9 @@ export class World {
   #set(key: string, object: KubeObject | undefined, previous: KubeObject | undefined, revision: number): void {
     const known = object ?? previous;
     if (known === undefined) return;
-    const resource = resourceOf(key, known);
-    let held = this.#resources.get(resource);
-    if (held === undefined) this.#resources.set(resource, (held = new Map()));
+    const path = pathIn(key, known);
+    let held = this.#paths.get(path);
+    if (held === undefined) this.#paths.set(path, (held = new Map()));
     for (const map of [this.objects, held]) {
       if (object === undefined) map.delete(key);
       else map.set(key, object);

@@ -133,20 +133,11 @@ export function createMachine(): Machine {
       { ...(timeoutMs === undefined ? {} : { timeoutMs }) },
     );
     try {
-      const { id, nodes } = JSON.parse(readFileSync(join(home, 'data/instance.json'), 'utf8')) as {
-        id: string;
-        nodes: number;
-      };
+      const { id } = JSON.parse(readFileSync(join(home, 'data/instance.json'), 'utf8')) as { id: string };
       // Further nodes carry ids of their own (platform/instance.ts).
-      ids = [
-        id,
-        ...Array.from({ length: nodes - 1 }, (_unused, index) =>
-          createHash('sha256')
-            .update(`${id}/${index + 2}`)
-            .digest('hex')
-            .slice(0, 4),
-        ),
-      ];
+      ids = readdirSync(join(home, 'data/nodes')).map((number) =>
+        number === '1' ? id : createHash('sha256').update(`${id}/${number}`).digest('hex').slice(0, 4),
+      );
     } catch {
       /* not made, or purged */
     }

@@ -138,7 +138,7 @@ test('kubectl logs: lines with virtual time, chosen by tail, since and bytes, of
   assert.deepEqual(all.stdout.split('\n').sort(), ['', '[pod/web/c] tick 41000', '[pod/web/side] tick 41000']);
   assert.match((await kubectl('logs', 'web')).stderr, /Defaulted container "c" out of: c, side/);
   assert.deepEqual(
-    cluster.logs('default', 'web', 'c', { tail: 1, timestamps: true }),
+    cluster.logs('default', 'web', { container: 'c', tail: 1, timestamps: true }),
     await lines('--tail=1', '--timestamps'),
   );
 });
@@ -352,7 +352,7 @@ for (const webSockets of ['true', 'false']) {
     await killed.until(/sleeping/);
     cluster.nodes.crashPod('default', 'web');
     assert.equal(await killed.exit, 137);
-    assert.deepEqual(await cluster.exec('default', 'web', ['fail'], 'side'), {
+    assert.deepEqual(await cluster.exec('default', 'web', ['fail'], { container: 'side' }), {
       exitCode: 42,
       stdout: 'half\n',
       stderr: 'oops\n',

@@ -4,8 +4,9 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { TestJson } from '../../src/base/testing.ts';
-import type { Json, KubeObject, WatchEvent } from '#base/objects.ts';
+import type { Pod } from '#api/core.v1.ts';
+import { isOf, type KubeObject, type WatchEvent } from '#base/objects.ts';
+import type { TestJson } from '#base/testing.ts';
 import { awaitedLater } from '#base/promises.ts';
 import { kinds } from '#client/kinds.ts';
 import { runLeaderElection } from '#client/leader-election.ts';
@@ -37,7 +38,7 @@ import { type Checker, World } from '#sim/world.ts';
 
 const encode = (object: unknown): Uint8Array => new TextEncoder().encode(JSON.stringify(object));
 
-const workload = (kind: 'Deployment' | 'StatefulSet', extra: Json = {}): KubeObject => ({
+const workload = (kind: 'Deployment' | 'StatefulSet', extra: TestJson = {}): KubeObject => ({
   apiVersion: 'apps/v1',
   kind,
   metadata: { name: 'app', namespace: 'default' },
@@ -125,7 +126,14 @@ const putValue = (world: World, value: string): Promise<void> =>
   });
 /** Controllers that would put things right are stopped first. */
 const withoutControllers = (world: World): Promise<void> => world.cluster.restartControllers('1h');
-const podsOf = (world: World): KubeObject[] => [...world.of('pods')];
+const podsOf = (world: World): Pod[] => [...world.of(kinds.Pod)];
+
+/** The node that runs the first Pod. */
+const nodeOfFirst = (world: World): string => {
+  const name = podsOf(world)[0]?.spec.nodeName;
+  assert.ok(name);
+  return name;
+};
 
 interface Tampering {
   list?(list: KubeObject, request: TransportRequest): KubeObject;
@@ -231,7 +239,7 @@ function lostFor(seconds: number, bug: (world: World) => Promise<void>): Promise
       await client.create(kinds.Deployment, workload('Deployment'));
     },
     async (world) => {
-      world.cluster.nodes.kill(podsOf(world)[0]!['spec'].nodeName);
+      world.cluster.nodes.kill(nodeOfFirst(world));
       await pass(world, seconds);
       assert.deepEqual(world.violations, []);
       await bug(world);
@@ -252,7 +260,7 @@ const jobKey = '/registry/batch/jobs/default/j';
  * What jobs-exact says of a Job whose Pods end well after a time, once the controllers are stopped and the bug is in.
  */
 function withJob(
-  spec: Json,
+  spec: TestJson,
   exitAfter: string,
   bug: (world: World, job: KubeObject) => Promise<void>,
 ): Promise<string[]> {
@@ -340,7 +348,7 @@ const cases: Record<string, () => Promise<string[]>> = {
               await client.create(kinds.Deployment, workload('Deployment'));
             },
             async (world) => {
-              const deployment = [...world.of('apps/deployments')][0]!;
+              const deployment = [...world.of(kinds.Deployment)][0]!;
               await put(world, '/registry/apps/deployments/default/app', {
                 ...deployment,
                 metadata: { ...deployment.metadata, ...change },
@@ -448,6 +456,7 @@ const cases: Record<string, () => Promise<string[]>> = {
               uid: `p-${i}`,
               ownerReferences: [{ apiVersion: 'apps/v1', kind: 'DaemonSet', name: 'd', uid: 'd', controller: true }],
             },
+            spec: { containers: [{ name: 'c', image: 'i' }] },
           });
       }),
     ),
@@ -482,7 +491,7 @@ const cases: Record<string, () => Promise<string[]>> = {
           /got finalizer example.com\/late/,
           { finalizers: ['example.com/hold', 'example.com/late'] },
         ],
-      ] as [string, RegExp, Json][]
+      ] as [string, RegExp, TestJson][]
     ).map(([bug, claim, change]) => [
       `finalizers-honoured: ${bug}`,
       () =>
@@ -516,9 +525,9 @@ const cases: Record<string, () => Promise<string[]>> = {
         await client.create(kinds.StatefulSet, workload('StatefulSet', { replicas: 1 }));
       },
       async (world) => {
-        const pod = podsOf(world)[0]!;
-        world.cluster.nodes.partition(pod['spec'].nodeName);
-        await world.cluster.client.patch(kinds.Node, pod['spec'].nodeName, undefined, 'merge', {
+        const node = nodeOfFirst(world);
+        world.cluster.nodes.partition(node);
+        await world.cluster.client.patch(kinds.Node, node, undefined, 'merge', {
           spec: { unschedulable: true },
         });
         await world.cluster.client.delete(kinds.Pod, 'app-0', 'default', { gracePeriodSeconds: 0 });
@@ -532,8 +541,8 @@ const cases: Record<string, () => Promise<string[]>> = {
         await client.create(kinds.Deployment, workload('Deployment'));
       },
       async (world) => {
-        const set = [...world.of('apps/replicasets')][0]!;
-        await world.cluster.client.patch(kinds.ReplicaSet, set.metadata.name!, 'default', 'merge', {
+        const set = [...world.of(kinds.ReplicaSet)][0]!;
+        await world.cluster.client.patch(kinds.ReplicaSet, set.metadata.name, 'default', 'merge', {
           spec: { replicas: 9 },
         });
       },
@@ -549,7 +558,7 @@ const cases: Record<string, () => Promise<string[]>> = {
         async (world) => {
           await world.cluster.client.patch(
             kinds.ReplicaSet,
-            [...world.of('apps/replicasets')][0]!.metadata.name!,
+            [...world.of(kinds.ReplicaSet)][0]!.metadata.name,
             'default',
             'merge',
             { spec: { replicas: 0 } },
@@ -567,7 +576,7 @@ const cases: Record<string, () => Promise<string[]>> = {
         },
         async (world) => {
           await withoutControllers(world);
-          const set = [...world.of('apps/replicasets')][0]!;
+          const set = [...world.of(kinds.ReplicaSet)][0]!;
           await put(world, '/registry/apps/replicasets/default/app-new', {
             ...set,
             metadata: { ...set.metadata, name: 'app-new', uid: 'new' },
@@ -615,7 +624,7 @@ const cases: Record<string, () => Promise<string[]>> = {
       },
       async (world) => {
         await withoutControllers(world);
-        const revision = [...world.of('apps/controllerrevisions')][0]!;
+        const revision = [...world.of(kinds.ControllerRevision)][0]!;
         await put(world, '/registry/apps/controllerrevisions/default/app-new', {
           ...revision,
           metadata: { ...revision.metadata, name: 'app-new', uid: 'new', labels: {} },
@@ -676,7 +685,7 @@ const cases: Record<string, () => Promise<string[]>> = {
         await pass(world, 10);
         await takeDown(
           world,
-          podsOf(world).find(({ metadata }) => metadata.deletionTimestamp === undefined)!.metadata.name!,
+          podsOf(world).find(({ metadata }) => metadata.deletionTimestamp === undefined)!.metadata.name,
         );
       },
     ),
@@ -695,7 +704,7 @@ const cases: Record<string, () => Promise<string[]>> = {
     about(
       /0 healthy Pods are left, 1 are wanted/,
       withBudget(async (world, budget) => {
-        const [one, two] = podsOf(world).map(({ metadata }) => metadata.name!) as [string, string];
+        const [one, two] = podsOf(world).map(({ metadata }) => metadata.name) as [string, string];
         const status = { ...budget['status'], disruptionsAllowed: 5, disruptedPods: { [one]: '2026-01-01T00:00:00Z' } };
         await put(world, budgetKey, { ...budget, status });
         await put(world, budgetKey, {
@@ -784,7 +793,7 @@ const cases: Record<string, () => Promise<string[]>> = {
                   ...pod,
                   spec: {
                     containers: [],
-                    nodeName: podsOf(world)[0]!['spec'].nodeName,
+                    nodeName: nodeOfFirst(world),
                     ...(bug === 'a node is tainted' ? { nodeName: 'node-0' } : {}),
                     ...spec,
                   },
@@ -804,7 +813,7 @@ const cases: Record<string, () => Promise<string[]>> = {
           await client.create(kinds.StatefulSet, workload('StatefulSet'));
         },
         async (world) => {
-          world.cluster.nodes.partition(podsOf(world)[0]!['spec'].nodeName);
+          world.cluster.nodes.partition(nodeOfFirst(world));
           await pass(world, 10);
           await world.cluster.store.txn([], [{ type: 'delete', key: '/registry/pods/default/app-0' }]);
         },
@@ -815,8 +824,8 @@ const cases: Record<string, () => Promise<string[]>> = {
       /still counts on/,
       lostFor(500, async (world) => {
         // Whatever is made not to count any more counts again.
-        for (const [key, pod] of [...world.entriesOf('pods')])
-          if (pod.metadata.deletionTimestamp !== undefined) {
+        for (const [key, pod] of [...world.objects])
+          if (isOf(kinds.Pod, pod) && pod.metadata.deletionTimestamp !== undefined) {
             const { deletionTimestamp: _gone, ...metadata } = pod.metadata;
             await put(world, key, { ...pod, metadata });
           }
@@ -835,7 +844,7 @@ const cases: Record<string, () => Promise<string[]>> = {
           const send = controllers.send.bind(controllers);
           controllers.send = (request) =>
             request.method === 'POST' && request.path.endsWith('/pods') ? new Promise(() => undefined) : send(request);
-          world.cluster.nodes.kill(podsOf(world)[0]!['spec'].nodeName);
+          world.cluster.nodes.kill(nodeOfFirst(world));
           await pass(world, 500);
         },
       ),
@@ -906,8 +915,9 @@ const cases: Record<string, () => Promise<string[]>> = {
             },
             async (world) => {
               await withoutControllers(world);
-              const [key, object] = [...world.entriesOf(resource)][0]!;
-              await put(world, key, change(object));
+              const [object] = world.ofPath(resource);
+              assert.ok(object);
+              await put(world, `/registry/${resource}/default/${object.metadata.name}`, change(object));
             },
           ),
         ),
@@ -979,10 +989,10 @@ const cases: Record<string, () => Promise<string[]>> = {
         await client.create(kinds.Deployment, workload('Deployment'));
       },
       async (world) => {
-        const [one, two] = podsOf(world) as [KubeObject, KubeObject];
+        const [one, two] = podsOf(world) as [Pod, Pod];
         await put(world, `/registry/pods/default/${two.metadata.name}`, {
           ...two,
-          status: { ...two['status'], podIP: one['status'].podIP },
+          status: { ...two['status'], podIP: one.status?.podIP },
         });
       },
     ),
@@ -1007,7 +1017,8 @@ const cases: Record<string, () => Promise<string[]>> = {
     about(
       /both have the range/,
       watching(addressesUnique(), none, async (world) => {
-        const [one, two] = [...world.of('nodes')] as [KubeObject, KubeObject];
+        const [one, two] = world.of(kinds.Node);
+        assert.ok(one && two);
         await put(world, `/registry/nodes/${two.metadata.name}`, {
           ...two,
           spec: { ...two['spec'], podCIDR: one['spec'].podCIDR },
@@ -1113,7 +1124,7 @@ const cases: Record<string, () => Promise<string[]>> = {
       },
       async (world) => {
         await withoutControllers(world);
-        const set = [...world.of('apps/replicasets')][0]!;
+        const set = [...world.of(kinds.ReplicaSet)][0]!;
         await put(world, `/registry/apps/replicasets/default/${set.metadata.name}`, {
           ...set,
           metadata: {
@@ -1156,7 +1167,7 @@ const cases: Record<string, () => Promise<string[]>> = {
               await client.create(kinds.Deployment, workload('Deployment'));
             },
             async (world) => {
-              const deployment = [...world.of('apps/deployments')][0]!;
+              const deployment = [...world.of(kinds.Deployment)][0]!;
               await withoutControllers(world);
               await put(world, '/registry/apps/deployments/default/app', {
                 ...deployment,
@@ -1191,7 +1202,7 @@ const cases: Record<string, () => Promise<string[]>> = {
             [
               {
                 type: 'delete',
-                key: `/registry/apps/replicasets/default/${[...world.of('apps/replicasets')][0]!.metadata.name}`,
+                key: `/registry/apps/replicasets/default/${[...world.of(kinds.ReplicaSet)][0]!.metadata.name}`,
               },
             ],
           );
@@ -1332,20 +1343,20 @@ const cases: Record<string, () => Promise<string[]>> = {
         [
           'a slice names an address that is gone',
           /is still named/,
-          (endpoints: Json[]) => [{ ...endpoints[0], addresses: ['10.9.9.9'] }, endpoints[1]],
+          (endpoints: TestJson[]) => [{ ...endpoints[0], addresses: ['10.9.9.9'] }, endpoints[1]],
         ],
-        ['a slice lacks a Pod', /lacks/, (endpoints: Json[]) => endpoints.slice(1)],
-        ['a Pod is named twice', /named twice/, (endpoints: Json[]) => [...endpoints, endpoints[0]]],
+        ['a slice lacks a Pod', /lacks/, (endpoints: TestJson[]) => endpoints.slice(1)],
+        ['a Pod is named twice', /named twice/, (endpoints: TestJson[]) => [...endpoints, endpoints[0]]],
         [
           'a Pod that is ready is called not ready',
           /is called ready false/,
-          (endpoints: Json[]) =>
+          (endpoints: TestJson[]) =>
             endpoints.map((endpoint) => ({ ...endpoint, conditions: { ...endpoint.conditions, ready: false } })),
         ],
         [
           'a slice is too long',
           /holds 102 endpoints/,
-          (endpoints: Json[]) => [...endpoints, ...Array.from({ length: 100 }, () => endpoints[0])],
+          (endpoints: TestJson[]) => [...endpoints, ...Array.from({ length: 100 }, () => endpoints[0])],
         ],
       ] as const
     ).map(([bug, claim, change]) => [

@@ -9,7 +9,8 @@ import { isOf, type KubeObject, type OpenObject } from '#base/objects.ts';
 import { formatQuantity, parseQuantity, subtractQuantities } from '#base/quantity.ts';
 import { fieldOf, textOf } from '#base/unknown.ts';
 import { kinds } from '#client/kinds.ts';
-import type { RehearsalNode } from '#sim/rehearse/types.ts';
+import type { NamedObject } from '#sim/manifests.ts';
+import type { NamedNode } from '#sim/rehearse/types.ts';
 
 /** Kinds whose controllers run in a rehearsal: what they own is made again. */
 const simulatedOwners = new Set([
@@ -125,7 +126,7 @@ function cleanSpec(object: KubeObject): void {
 }
 
 /** The manifest, or why there is none: `undefined` where nothing is lost by that, words where a user should know. */
-export function cleaned(object: KubeObject): { manifest: KubeObject } | { leftOut: string | undefined } {
+export function cleaned(object: NamedObject): { manifest: NamedObject } | { leftOut: string | undefined } {
   const { name, namespace, labels, annotations, ownerReferences } = object.metadata;
   const owner = ownerReferences?.find(({ controller }) => controller === true);
   if (
@@ -148,7 +149,7 @@ export function cleaned(object: KubeObject): { manifest: KubeObject } | { leftOu
     manifest: {
       ...rest,
       metadata: {
-        name: name!,
+        name,
         ...(namespace === undefined ? {} : { namespace }),
         ...(labels === undefined ? {} : { labels }),
         ...(kept.length === 0 ? {} : { annotations: Object.fromEntries(kept) }),
@@ -158,10 +159,10 @@ export function cleaned(object: KubeObject): { manifest: KubeObject } | { leftOu
 }
 
 /** What is looked at of a node, be it live or in a file. */
-type LiveNode = Pick<Manifest<Node>, 'metadata' | 'spec' | 'status'>;
+type LiveNode = Pick<Manifest<Node>, 'spec' | 'status'> & Pick<NamedObject, 'metadata'>;
 
 /** A live node to simulate. `taken` are requests of Pods there that are not copied. */
-export function simulatedNode(node: LiveNode, taken: { cpu?: string; memory?: string }[] = []): RehearsalNode {
+export function simulatedNode(node: LiveNode, taken: { cpu?: string; memory?: string }[] = []): NamedNode {
   const amounts: Record<string, string> = node.status?.allocatable ?? node.status?.capacity ?? {};
   const { cpu, memory, pods, ...extended } = amounts;
   const left = (whole: string | undefined, resource: 'cpu' | 'memory'): string | undefined => {
@@ -180,7 +181,7 @@ export function simulatedNode(node: LiveNode, taken: { cpu?: string; memory?: st
   const images = (node.status?.images ?? []).flatMap(({ names }) => names ?? []);
   const [freeCpu, freeMemory] = [left(cpu, 'cpu'), left(memory, 'memory')];
   return {
-    name: node.metadata.name!,
+    name: node.metadata.name,
     labels: node.metadata.labels ?? {},
     extended,
     ...(freeCpu === undefined ? {} : { cpu: freeCpu }),
@@ -205,7 +206,7 @@ export function nodeManifest({
   images,
   unschedulable,
   isDown,
-}: RehearsalNode): OpenObject {
+}: NamedNode): Manifest<Node> & NamedObject {
   const amounts = {
     ...extended,
     ...(cpu === undefined ? {} : { cpu }),
@@ -215,7 +216,7 @@ export function nodeManifest({
   return {
     apiVersion: 'v1',
     kind: 'Node',
-    metadata: { name: name!, labels: labels ?? {} },
+    metadata: { name, labels: labels ?? {} },
     spec: { ...(taints === undefined ? {} : { taints }), ...(unschedulable === true ? { unschedulable: true } : {}) },
     status: {
       allocatable: amounts,

@@ -2,15 +2,19 @@
  * A live cluster's state as manifests and nodes: only reads, and of Secrets only their names. What the kubeconfig's
  * user may not read is left out and said.
  */
-import type { Pod } from '#api/core.v1.ts';
+import type { Pod, PodSpec, Secret } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
-import { apiVersionOf, isOf, type KindRef, type KubeList, type KubeObject, type OpenObject } from '#base/objects.ts';
-import { fieldOf } from '#base/unknown.ts';
+import type { Manifest } from '#api/manifest.ts';
+import { apiVersionOf, isOf, type KindRef, type KubeList, type KubeObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
+import { keyOf } from '#client/informer.ts';
 import { kindOf, kinds } from '#client/kinds.ts';
 import { pathOf } from '#client/rest-client.ts';
+import { isNamed, type NamedObject } from '#sim/manifests.ts';
 import { copiedSecretType } from '#sim/references.ts';
 import { secretsNeeded } from '#sim/rehearse/config-refs.ts';
+import { isServerObject } from '#sim/rehearse/servers.ts';
+
 import { cleaned, simulatedNode, takenByNode } from './clean.ts';
 import type { ManifestSet } from './manifests.ts';
 
@@ -43,13 +47,10 @@ const copied: readonly KindRef[] = [
 /** Throws the `ApiError` of whatever cannot be asked at all. */
 export async function readCluster(client: Client, origin: string): Promise<ManifestSet> {
   const set: ManifestSet = { manifests: [], nodes: [], notes: [] };
-  const list = async (kind: KindRef): Promise<KubeObject[]> => {
+  const list = async (kind: KindRef): Promise<NamedObject[]> => {
     try {
-      return (await client.list(kind)).items.map((object) => ({
-        ...object,
-        apiVersion: apiVersionOf(kind),
-        kind: kind.kind,
-      }));
+      const { items } = await client.list(kind);
+      return items.map((item) => ({ ...item, apiVersion: apiVersionOf(kind), kind: kind.kind })).filter(isNamed);
     } catch (error) {
       if (!isReason(error, 'Forbidden', 'NotFound', 'MethodNotAllowed')) throw error;
       set.notes.push(`${kind.kind} objects were not copied: ${error.message}`);
@@ -63,7 +64,7 @@ export async function readCluster(client: Client, origin: string): Promise<Manif
     apiVersion: 'v1',
     kind: 'Pod',
   }));
-  const objects: KubeObject[] = [];
+  const objects: NamedObject[] = [];
   for (const kind of copied) objects.push(...(await list(kind)));
   objects.push(...((await secretNames(client)) ?? secretsTakenForGranted([...objects, ...pods], set.notes)));
   for (const definition of objects.filter((object) => isOf(kinds.CustomResourceDefinition, object))) {
@@ -82,25 +83,27 @@ export async function readCluster(client: Client, origin: string): Promise<Manif
   return set;
 }
 
-const copiedSecret = (name: string, namespace: string): OpenObject => ({
+const copiedSecret = (name: string, namespace: string): NamedObject & Manifest<Secret> => ({
   apiVersion: 'v1',
   kind: 'Secret',
   metadata: { name, namespace },
   type: copiedSecretType,
 });
 
+const notCopied = /^(sh\.helm\.release\.v1\.|bootstrap-token-)/;
+
 /**
  * Secrets by name, with nothing in them: what they hold never leaves the cluster. Undefined when they may not be
  * listed.
  */
-async function secretNames(client: Client): Promise<KubeObject[] | undefined> {
+async function secretNames(client: Client): Promise<NamedObject[] | undefined> {
   try {
     const answer = await client.raw<KubeList>('GET', pathOf(kinds.Secret), undefined, {
       accept: 'application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1',
     });
-    return answer.items
-      .filter(({ metadata }) => !/^(sh\.helm\.release\.v1\.|bootstrap-token-)/.test(metadata.name!))
-      .map(({ metadata }) => copiedSecret(metadata.name!, metadata.namespace!));
+    return answer.items.flatMap(({ metadata: { name, namespace } }) =>
+      name === undefined || namespace === undefined || notCopied.test(name) ? [] : [copiedSecret(name, namespace)],
+    );
   } catch (error) {
     if (!isReason(error, 'Forbidden', 'NotFound', 'NotAcceptable')) throw error;
     return undefined;
@@ -108,20 +111,19 @@ async function secretNames(client: Client): Promise<KubeObject[] | undefined> {
 }
 
 /** The specification of Pods: of the object itself, or of those that it makes. */
-function podSpecOf(object: KubeObject): unknown {
-  return isOf(kinds.Pod, object)
-    ? object.spec
-    : (fieldOf(object, 'spec', 'jobTemplate', 'spec', 'template', 'spec') ??
-        fieldOf(object, 'spec', 'template', 'spec'));
+function podSpecOf(object: KubeObject): PodSpec | undefined {
+  if (isOf(kinds.Pod, object)) return object.spec;
+  if (isOf(kinds.CronJob, object)) return object.spec.jobTemplate.spec.template.spec;
+  return isOf(kinds.Job, object) || isServerObject(object) ? object.spec.template?.spec : undefined;
 }
 
 /** Where Secrets may not be listed, those that Pods need are taken to be there. */
-function secretsTakenForGranted(objects: readonly KubeObject[], notes: string[]): KubeObject[] {
+function secretsTakenForGranted(objects: readonly NamedObject[], notes: string[]): NamedObject[] {
   notes.push('Secrets may not be listed: all that Pods need are taken to be there');
-  const keys = new Set(
-    objects.flatMap((object) =>
-      secretsNeeded(podSpecOf(object) ?? {}).map((name) => `${object.metadata.namespace}/${name}`),
-    ),
-  );
-  return [...keys].map((key) => copiedSecret(key.split('/')[1]!, key.split('/')[0]!));
+  const secrets = objects.flatMap((object) => {
+    const spec = podSpecOf(object);
+    const { namespace = '' } = object.metadata;
+    return spec === undefined ? [] : secretsNeeded(spec).map((name) => copiedSecret(name, namespace));
+  });
+  return [...new Map(secrets.map((secret) => [keyOf(secret), secret])).values()];
 }

@@ -4,17 +4,19 @@
  */
 import { readFileSync, readdirSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import type { KubeObject } from '#base/objects.ts';
+import { isOf } from '#base/objects.ts';
 import { fieldOf, isObject, textOf } from '#base/unknown.ts';
 import { parseYamlDocuments } from '#base/yaml.ts';
 import { codeOf, messageOf } from '#base/thrown.ts';
-import type { Manifest, RehearsalNode } from '#sim/rehearse/types.ts';
+import { kinds } from '#client/kinds.ts';
+import { isNamed, type NamedObject } from '#sim/manifests.ts';
+import type { Manifest, NamedNode } from '#sim/rehearse/types.ts';
 import { UsageError } from '../output.ts';
 import { cleaned, isFromServer, simulatedNode } from './clean.ts';
 
 export interface ManifestSet {
   manifests: Manifest[];
-  /** Node objects among them. */ nodes: RehearsalNode[];
+  /** Node objects among them. */ nodes: NamedNode[];
   notes: string[];
 }
 export interface ReadOptions {
@@ -84,24 +86,19 @@ function hintOf(text: string): string {
 /**
  * `shop/web.yaml:12:3: bad indentation`, as editors find it: the reader ends its message's first line with `(12:3)`.
  */
-function placed(path: string, error: Error): string {
-  const [first = ''] = error.message.split('\n');
+function placed(path: string, message: string): string {
+  const [first = ''] = message.split('\n');
   const match = /^(.*) \((\d+:\d+)\)$/.exec(first);
   return match === null ? `${path}: ${first}` : `${path}:${match[2]}: ${match[1]}`;
 }
 
-/** Whether what a text holds is an object of some kind that has a name. */
-function isNamed(object: unknown): object is KubeObject {
-  return [textOf(object, 'apiVersion'), textOf(object, 'kind'), textOf(object, 'metadata', 'name')].every(Boolean);
-}
-
 /** The objects of one text; lists are taken apart. */
-function objectsOf(text: string, path: string): { object: KubeObject; origin: string }[] {
+function objectsOf(text: string, path: string): { object: NamedObject; origin: string }[] {
   let documents: unknown[];
   try {
     documents = parseYamlDocuments(text);
   } catch (error) {
-    throw new UsageError(`${placed(path, error as Error)}${hintOf(text)}`);
+    throw new UsageError(`${placed(path, messageOf(error))}${hintOf(text)}`);
   }
   return documents
     .flatMap((document, index) => {
@@ -165,12 +162,12 @@ function readText(path: string): string {
   }
 }
 
-function add(set: ManifestSet, object: KubeObject, origin: string, { namespace }: ReadOptions): void {
-  if (object.kind === 'Node' && object.apiVersion === 'v1') {
+function add(set: ManifestSet, object: NamedObject, origin: string, { namespace }: ReadOptions): void {
+  if (isOf(kinds.Node, object)) {
     set.nodes.push(simulatedNode(object));
     return;
   }
-  let manifest = object;
+  let manifest: NamedObject = object;
   if (isFromServer(object)) {
     const result = cleaned(object);
     if ('leftOut' in result) {

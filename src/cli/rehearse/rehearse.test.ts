@@ -7,6 +7,7 @@ import type { KubeObject } from '#base/objects.ts';
 import { fieldOf } from '#base/unknown.ts';
 import { sampleOf, type TestJson } from '#base/testing.ts';
 import { kinds } from '#client/kinds.ts';
+import type { NamedObject } from '#sim/manifests.ts';
 import type { Rehearsal } from '#sim/rehearse/types.ts';
 import { repeatCommand } from '../commands/rehearse.ts';
 import { UsageError } from '../output.ts';
@@ -139,7 +140,7 @@ test('what cannot be read is refused with file and line', () =>
   ));
 
 test('objects of a server become manifests again; what it made itself is left out', () => {
-  const from = (object: TestJson): KubeObject => ({
+  const from = (object: TestJson): NamedObject => ({
     ...object,
     metadata: { uid: 'u', resourceVersion: '5', managedFields: [], namespace: 'shop', name: 'a', ...object.metadata },
   });

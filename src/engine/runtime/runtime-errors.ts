@@ -10,7 +10,10 @@ const prefix = 'failed to create task for container: failed to create shim task:
 /** `program`: what was to be run; the runtime does not always say it. */
 export function explainRuntimeError(runtime: string, text: string, program = ''): ApiError {
   const message = lastMessage(text);
-  const missing = /executable file [`'"]?([^`'"]+?)[`'"]? not found in \$PATH/i.exec(message);
+  // runc has `exec: "PATH": reason`, crun `PATH` between backticks.
+  const missing =
+    /executable file [`'"]?([^`'"]+?)[`'"]? not found in \$PATH/i.exec(message) ??
+    /exec: "([^"]+)": executable file not found in \$PATH/i.exec(message);
   if (missing !== null)
     return new ApiError(
       'BadRequest',
@@ -20,6 +23,7 @@ export function explainRuntimeError(runtime: string, text: string, program = '')
     );
   const notThere =
     /exec[^`]*`([^`]+)`: No such file or directory/i.exec(message) ??
+    /exec: "([^"]+)": (?:stat [^:]+: )?no such file or directory/i.exec(message) ??
     /open executable: No such file or directory/i.exec(message);
   if (notThere !== null)
     return new ApiError(
@@ -29,7 +33,7 @@ export function explainRuntimeError(runtime: string, text: string, program = '')
       400,
     );
   const denied =
-    /(open executable|exec[^`]*`[^`]+`|executable).*(Permission denied|Operation not permitted|Is a directory)/i.exec(
+    /(open executable|exec[^`]*`[^`]+`|exec: "[^"]+"|executable).*(Permission denied|Operation not permitted|Is a directory)/i.exec(
       message,
     );
   if (denied !== null)

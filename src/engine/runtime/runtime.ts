@@ -50,7 +50,6 @@ export interface Runtime {
   ): Child;
   /** Creates and starts without a monitor. */
   runDetached(id: string, bundle: string, pidFile: string): Promise<void>;
-  update(id: string, resources: Record<string, unknown>): Promise<void>;
   /** `undefined` while it runs. */
   exitCode(bundle: string, id: string): number | undefined;
   resize(bundle: string, size: { width: number; height: number }): void;
@@ -176,13 +175,6 @@ export function createRuntime(options: { processes: Processes; cgroups: Cgroups;
         id,
       ]);
       if ((await child.exit).code !== 0) throw explainRuntimeError(name, readIfExists(`${bundle}/runtime.log`) ?? '');
-    },
-    async update(id, resources) {
-      const result = await processes.run(binary, [`--root=${stateRoot}`, 'update', '--resources', '-', id], {
-        input: JSON.stringify(resources),
-      });
-      if (result.code !== 0)
-        throw new ApiError('InternalError', `Cannot update container ${id}: ${result.stderr.trim()}`);
     },
     exitCode(bundle, id) {
       const text = readIfExists(`${bundle}/${id}`);

@@ -1,4 +1,5 @@
 /** The core group, v1. */
+import { joinHostPort } from '#base/ip.ts';
 import type {
   Binding,
   ComponentStatus,
@@ -548,9 +549,7 @@ function endpointsText(o: Endpoints): string {
     const ports = subset.ports === undefined || subset.ports.length === 0 ? [undefined] : subset.ports;
     for (const port of ports)
       for (const address of subset.addresses ?? [])
-        all.push(
-          port === undefined ? address.ip : `${address.ip.includes(':') ? `[${address.ip}]` : address.ip}:${port.port}`,
-        );
+        all.push(port === undefined ? address.ip : joinHostPort(address.ip, port.port));
   }
   if (all.length === 0) return '<none>';
   return all.length > 3 ? `${all.slice(0, 3).join(',')} + ${all.length - 3} more...` : all.join(',');

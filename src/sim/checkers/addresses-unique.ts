@@ -3,8 +3,9 @@
  * range; no two Services have one cluster address or node port; and what the allocator holds is exactly what Services
  * have, for the Services that have it.
  */
-import type { Json, KubeObject } from '#base/objects.ts';
-import { ipNumber, parseCidr } from '#apiserver/allocation.ts';
+import type { Service } from '#api/core.v1.ts';
+import { contains, subnetOf } from '#base/ip.ts';
+import { kinds } from '#client/kinds.ts';
 import { isPodTerminal } from '#controllers/pods.ts';
 import type { Checker, World } from '../world.ts';
 
@@ -13,45 +14,38 @@ const rangesPrefix = '/registry/ranges/';
 const allocatorTicks = 10;
 const decoder = new TextDecoder();
 
-function judgePods(name: string, world: World): void {
-  const pods = new Map<string, string>();
+function judgeNodes(name: string, world: World): void {
   const ranges = new Map<string, string>();
-  for (const { metadata, spec } of world.of('nodes')) {
-    const range: string | undefined = spec?.podCIDR;
+  for (const node of world.of(kinds.Node)) {
+    const range = node.spec.podCIDR;
     if (range === undefined) continue;
     if (ranges.has(range))
-      world.report(name, `nodes ${ranges.get(range)} and ${metadata.name} both have the range ${range}`);
-    ranges.set(range, metadata.name!);
-  }
-  for (const pod of world.of('pods')) {
-    const ip: string | undefined = pod['status']?.podIP;
-    if (ip === undefined || pod['spec'].hostNetwork === true) continue;
-    const range: string | undefined = world.objects.get(`/registry/nodes/${pod['spec'].nodeName}`)?.['spec']?.podCIDR;
-    if (range !== undefined && !isWithin(ip, range))
-      world.report(name, `Pod ${pod.metadata.name} has ${ip}, its node ${pod['spec'].nodeName} has ${range}`);
-    if (isPodTerminal(pod) || world.cluster.nodes.get(pod['spec'].nodeName)?.isUp !== true) continue;
-    const other = pods.get(ip);
-    if (other !== undefined) world.report(name, `Pods ${other} and ${pod.metadata.name} both have ${ip}`);
-    pods.set(ip, pod.metadata.name!);
+      world.report(name, `nodes ${ranges.get(range)} and ${node.metadata.name} both have the range ${range}`);
+    ranges.set(range, node.metadata.name);
   }
 }
 
-function isWithin(ip: string, cidr: string): boolean {
-  const { base, size } = parseCidr(cidr);
-  return ipNumber(ip) >= base && ipNumber(ip) < base + size;
+function judgePods(name: string, world: World): void {
+  const pods = new Map<string, string>();
+  for (const pod of world.of(kinds.Pod)) {
+    const ip = pod.status?.podIP;
+    const { nodeName, hostNetwork } = pod.spec;
+    if (ip === undefined || nodeName === undefined || hostNetwork === true) continue;
+    const range = world.get(kinds.Node, nodeName)?.spec.podCIDR;
+    if (range !== undefined && !contains(subnetOf(range), ip))
+      world.report(name, `Pod ${pod.metadata.name} has ${ip}, its node ${nodeName} has ${range}`);
+    if (isPodTerminal(pod) || world.cluster.nodes.get(nodeName)?.isUp !== true) continue;
+    const other = pods.get(ip);
+    if (other !== undefined) world.report(name, `Pods ${other} and ${pod.metadata.name} both have ${ip}`);
+    pods.set(ip, pod.metadata.name);
+  }
 }
 
 /** Keys of the allocator that a Service must hold, by what the documentation of Services says it has. */
-function rangesOf({ spec }: KubeObject): string[] {
-  const addresses: string[] =
-    spec.type === 'ExternalName'
-      ? []
-      : (spec.clusterIPs ?? [spec.clusterIP]).filter(
-          (ip: string | undefined) => ip !== undefined && ip !== '' && ip !== 'None',
-        );
-  const ports = new Set<number>(
-    (spec.ports ?? []).flatMap(({ nodePort }: Json) => (nodePort === undefined ? [] : [nodePort])),
-  );
+function rangesOf({ spec }: Service): string[] {
+  const given = spec.type === 'ExternalName' ? [] : (spec.clusterIPs ?? [spec.clusterIP]);
+  const addresses = given.filter((ip) => ip !== undefined && ip !== '' && ip !== 'None');
+  const ports = new Set((spec.ports ?? []).flatMap(({ nodePort }) => nodePort ?? []));
   if (spec.healthCheckNodePort !== undefined) ports.add(spec.healthCheckNodePort);
   return [
     ...addresses.map((ip) => `${rangesPrefix}serviceips/${ip}`),
@@ -59,9 +53,9 @@ function rangesOf({ spec }: KubeObject): string[] {
   ];
 }
 
-function judgeServices(name: string, world: World): Map<string, KubeObject> {
-  const services = new Map<string, KubeObject>();
-  for (const service of world.of('services')) {
+function judgeServices(name: string, world: World): Map<string, Service> {
+  const services = new Map<string, Service>();
+  for (const service of world.of(kinds.Service)) {
     for (const key of rangesOf(service)) {
       const other = services.get(key);
       if (other !== undefined)
@@ -80,7 +74,7 @@ async function judgeAllocator(name: string, world: World): Promise<void> {
   if (list.revision !== world.revision) return;
   const wanted = judgeServices(name, world);
   for (const { key, value } of list.values) {
-    const held = JSON.parse(decoder.decode(value)) as { namespace: string; name: string; uid: string };
+    const held: { namespace: string; name: string; uid: string } = JSON.parse(decoder.decode(value));
     const service = wanted.get(key);
     if (service === undefined)
       world.report(
@@ -107,6 +101,7 @@ export function addressesUnique(): Checker {
   return {
     name,
     async onTick(world) {
+      judgeNodes(name, world);
       judgePods(name, world);
       judgeServices(name, world);
       if (ticks++ % allocatorTicks === 0) await judgeAllocator(name, world);

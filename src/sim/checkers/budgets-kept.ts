@@ -4,10 +4,13 @@
  * wanted, but for those that were lost otherwise since the controllers last certainly knew. At rest the status is what
  * the Pods are.
  */
-import type { KubeObject } from '#base/objects.ts';
+import type { Pod } from '#api/core.v1.ts';
+import type { PodDisruptionBudget, PodDisruptionBudgetStatus } from '#api/policy.v1.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
+import { keyOf } from '#client/informer.ts';
+import { kinds } from '#client/kinds.ts';
 import { isPodReady, isPodTerminal } from '#controllers/pods.ts';
-import type { Checker, Commit, World } from '../world.ts';
+import { type Checker, type CommitOf, isCommitOf, type World } from '../world.ts';
 
 /** The healthy Pods (name to UID) of a budget, until when they were these. */
 interface Healthy {
@@ -15,12 +18,17 @@ interface Healthy {
   untilMs: number;
 }
 
-const isHealthy = (pod: KubeObject): boolean =>
+const isHealthy = (pod: Pod): boolean =>
   isPodReady(pod) && !isPodTerminal(pod) && pod.metadata.deletionTimestamp === undefined;
+
+/** Whether the Pod is one of those that the budget is about. */
+const covers = ({ metadata, spec }: PodDisruptionBudget, pod: Pod): boolean =>
+  pod.metadata.namespace === metadata.namespace && matchesSelectorObject(spec.selector, pod.metadata.labels);
 
 class Budgets {
   readonly #world: World;
   readonly #report: (message: string) => void;
+  /** By `namespace/name` of the budget. */
   readonly #healthy = new Map<string, Healthy[]>();
   /** UIDs of Pods that were granted to an eviction. */
   readonly #evicted = new Set<string>();
@@ -30,68 +38,55 @@ class Budgets {
     this.#report = (message) => world.report(name, message);
   }
 
-  #podsOf(budget: KubeObject): KubeObject[] {
-    return [...this.#world.of('pods')].filter(
-      (pod) =>
-        pod.metadata.namespace === budget.metadata.namespace &&
-        matchesSelectorObject(budget['spec'].selector, pod.metadata.labels),
+  #podsOf(budget: PodDisruptionBudget): Pod[] {
+    return [...this.#world.of(kinds.Pod)].filter((pod) => covers(budget, pod));
+  }
+
+  seePod(commit: CommitOf<Pod>): void {
+    for (const budget of this.#world.of(kinds.PodDisruptionBudget))
+      if (covers(budget, commit.last)) this.#notePod(budget, commit);
+  }
+
+  /** What its healthy Pods may have been, the newest last; as they are now where it is new. */
+  #historyOf(budget: PodDisruptionBudget): Healthy[] {
+    const held = (this.#healthy.get(keyOf(budget)) ?? []).filter(
+      ({ untilMs }) => untilMs >= this.#world.knownMs('controllers'),
     );
+    if (held.length > 0) return held;
+    const healthy = this.#podsOf(budget).filter(isHealthy);
+    return [{ pods: new Map(healthy.map(({ metadata }) => [metadata.name, metadata.uid])), untilMs: Infinity }];
   }
 
-  seePod({ object, previous, atMs }: Commit): void {
-    const pod = (object ?? previous)!;
-    for (const [key, budget] of this.#world.entriesOf('policy/poddisruptionbudgets')) {
-      if (
-        pod.metadata.namespace !== budget.metadata.namespace ||
-        !matchesSelectorObject(budget['spec'].selector, pod.metadata.labels)
-      )
-        continue;
-      this.#note(key, budget, atMs, pod, object !== undefined && isHealthy(object));
-    }
-  }
-
-  #note(key: string, budget: KubeObject, atMs: number, pod?: KubeObject, isUp = false): Healthy[] {
-    const history = this.#healthy.get(key) ?? [
-      {
-        pods: new Map(
-          this.#podsOf(budget)
-            .filter(isHealthy)
-            .map(({ metadata }) => [metadata.name!, metadata.uid!]),
-        ),
-        untilMs: Infinity,
-      },
-    ];
-    const last = history.at(-1)!;
-    const uid = pod?.metadata.uid;
-    if (pod !== undefined && (last.pods.get(pod.metadata.name!) === uid) !== isUp) {
+  #notePod(budget: PodDisruptionBudget, { object, last: { metadata }, atMs }: CommitOf<Pod>): void {
+    const history = this.#historyOf(budget);
+    const last = history.at(-1);
+    const isUp = object !== undefined && isHealthy(object);
+    if (last !== undefined && (last.pods.get(metadata.name) === metadata.uid) !== isUp) {
       const pods = new Map(last.pods);
-      if (isUp) pods.set(pod.metadata.name!, uid!);
-      else pods.delete(pod.metadata.name!);
+      if (isUp) pods.set(metadata.name, metadata.uid);
+      else pods.delete(metadata.name);
       last.untilMs = atMs;
       history.push({ pods, untilMs: Infinity });
     }
-    const known = history.filter(({ untilMs }) => untilMs >= this.#world.knownMs('controllers'));
-    this.#healthy.set(key, known);
-    return known;
+    this.#healthy.set(keyOf(budget), history);
   }
 
-  seeBudget({ key, object, previous, atMs }: Commit): void {
+  seeBudget({ last, object, previous }: CommitOf<PodDisruptionBudget>): void {
     if (object === undefined) {
-      this.#healthy.delete(key);
+      this.#healthy.delete(keyOf(last));
       return;
     }
-    const history = this.#note(key, object, atMs);
-    const { disruptionsAllowed = 0, disruptedPods = {}, desiredHealthy = 0 } = object['status'] ?? {};
+    const history = this.#historyOf(object);
+    this.#healthy.set(keyOf(object), history);
+    const { disruptionsAllowed = 0, disruptedPods = {}, desiredHealthy = 0 } = object.status ?? {};
     if (disruptionsAllowed < 0) this.#report(`${object.metadata.name} allows ${disruptionsAllowed} disruptions`);
-    const granted = Object.keys(disruptedPods).filter(
-      (pod) => previous?.['status']?.disruptedPods?.[pod] === undefined,
-    );
+    const granted = Object.keys(disruptedPods).filter((pod) => previous?.status?.disruptedPods?.[pod] === undefined);
     if (granted.length === 0 || previous === undefined) return;
-    const allowed: number = previous['status']?.disruptionsAllowed ?? 0;
+    const allowed = previous.status?.disruptionsAllowed ?? 0;
     if (allowed < granted.length)
       this.#report(`${object.metadata.name} granted ${granted.length} evictions where ${allowed} were allowed`);
     for (const pod of granted) {
-      const uid = this.#world.objects.get(`/registry/pods/${object.metadata.namespace}/${pod}`)?.metadata.uid;
+      const uid = this.#world.get(kinds.Pod, pod, object.metadata.namespace)?.metadata.uid;
       if (uid !== undefined) this.#evicted.add(uid);
     }
     const left = Math.max(
@@ -104,7 +99,7 @@ class Budgets {
   }
 
   atRest(): void {
-    for (const budget of this.#world.of('policy/poddisruptionbudgets')) {
+    for (const budget of this.#world.of(kinds.PodDisruptionBudget)) {
       const pods = this.#podsOf(budget).filter((pod) => !isPodTerminal(pod));
       const healthy = pods.filter(isHealthy).length;
       const {
@@ -114,8 +109,8 @@ class Budgets {
         disruptedPods = {},
         expectedPods,
         observedGeneration,
-      } = budget['status'] ?? {};
-      const { minAvailable } = budget['spec'];
+      }: Partial<PodDisruptionBudgetStatus> = budget.status ?? {};
+      const minAvailable = budget.spec.minAvailable;
       const wanted =
         typeof minAvailable === 'number'
           ? { desiredHealthy: minAvailable, expectedPods: pods.length }
@@ -123,7 +118,7 @@ class Budgets {
       const should = JSON.stringify({
         healthy,
         ...wanted,
-        allowed: expectedPods === 0 ? 0 : Math.max(0, healthy - wanted.desiredHealthy),
+        allowed: expectedPods === 0 ? 0 : Math.max(0, healthy - (wanted.desiredHealthy ?? 0)),
         disrupted: 0,
         generation: budget.metadata.generation,
       });
@@ -147,8 +142,8 @@ export function budgetsKept(): Checker {
     name,
     onCommit(commit, world) {
       budgets ??= new Budgets(world, name);
-      if (commit.key.startsWith('/registry/pods/')) budgets.seePod(commit);
-      else if (commit.key.startsWith('/registry/policy/poddisruptionbudgets/')) budgets.seeBudget(commit);
+      if (isCommitOf(kinds.Pod, commit)) budgets.seePod(commit);
+      else if (isCommitOf(kinds.PodDisruptionBudget, commit)) budgets.seeBudget(commit);
     },
     atRest() {
       budgets?.atRest();

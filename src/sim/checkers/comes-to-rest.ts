@@ -3,6 +3,7 @@
  * again and again for what changes nothing or fails, nothing is still going away, no Pod waits, and every queue is
  * empty.
  */
+import { kinds } from '#client/kinds.ts';
 import type { Checker } from '../world.ts';
 
 const quietMs = 60_000;
@@ -34,17 +35,19 @@ export function comesToRest(): Checker {
       const { now } = world.cluster;
       const since = now - world.lastChangeMs;
       if (since < quietMs) world.report(name, `something was written ${Math.round(since / 1000)} s ago`);
-      for (const [what, times] of asked)
-        if (times.length > repeatsMax && now - times[0]! < quietMs)
+      for (const [what, times] of asked) {
+        const sinceFirst = now - (times[0] ?? -Infinity);
+        if (times.length > repeatsMax && sinceFirst < quietMs)
           world.report(
             name,
-            `${what} was asked for ${times.length} times in the last ${Math.ceil((now - times[0]!) / 1000)} s`,
+            `${what} was asked for ${times.length} times in the last ${Math.ceil(sinceFirst / 1000)} s`,
           );
+      }
       for (const [key, { metadata }] of world.objects)
         if (metadata.deletionTimestamp !== undefined) world.report(name, `${key} is still going away`);
-      for (const pod of world.of('pods'))
-        if (pod['status']?.phase === 'Pending')
-          world.report(name, `Pod ${pod.metadata.name} is still Pending on ${pod['spec'].nodeName ?? 'no node'}`);
+      for (const { metadata, spec, status } of world.of(kinds.Pod))
+        if (status?.phase === 'Pending')
+          world.report(name, `Pod ${metadata.name} is still Pending on ${spec.nodeName ?? 'no node'}`);
       if (!world.cluster.isIdle()) world.report(name, 'queues are not empty');
     },
   };

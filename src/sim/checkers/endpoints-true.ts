@@ -5,8 +5,11 @@
  * selector, and those of type ExternalName, are nobody's business; in a Namespace that goes nothing can be made any
  * more.
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Pod, Service } from '#api/core.v1.ts';
+import type { EndpointSlice } from '#api/discovery.v1.ts';
 import { matchesLabels, selectorOfMap } from '#base/selectors.ts';
+import { keyOf } from '#client/informer.ts';
+import { kinds } from '#client/kinds.ts';
 import { isPodReady, isPodTerminal } from '#controllers/pods.ts';
 import type { Checker, World } from '../world.ts';
 
@@ -14,70 +17,59 @@ const endpointsPerSliceMax = 100;
 /** Nothing has changed for this long: what can be done is done. */
 const quietMs = 3_000;
 
-function conditionsOf(pod: KubeObject, service: KubeObject): string {
+function conditionsOf(pod: Pod, service: Service): string {
   const [serving, terminating] = [isPodReady(pod), pod.metadata.deletionTimestamp !== undefined];
-  return `ready ${service['spec'].publishNotReadyAddresses === true || (serving && !terminating)}, serving ${serving}, terminating ${terminating}`;
+  return `ready ${service.spec.publishNotReadyAddresses === true || (serving && !terminating)}, serving ${serving}, terminating ${terminating}`;
 }
 
-function judge(
-  name: string,
-  service: KubeObject,
-  slices: readonly KubeObject[],
-  pods: readonly KubeObject[],
-  world: World,
-): void {
-  const selector = selectorOfMap(service['spec'].selector);
-  const wanted = new Map<string, KubeObject>();
-  for (const pod of pods)
-    if (
-      pod.metadata.namespace === service.metadata.namespace &&
-      pod['status']?.podIP !== undefined &&
-      !isPodTerminal(pod) &&
-      matchesLabels(selector, pod.metadata.labels)
-    )
-      wanted.set(pod.metadata.uid!, pod);
-  const found = new Set<string>();
-  for (const slice of slices) {
-    const endpoints: Json[] = slice['endpoints'] ?? [];
-    if (endpoints.length > endpointsPerSliceMax)
-      world.report(name, `${slice.metadata.name} holds ${endpoints.length} endpoints`);
-    for (const { addresses, conditions, targetRef, nodeName } of endpoints) {
-      const pod = wanted.get(targetRef?.uid);
+/** What is known of a Service: its slices, and the Pods that have an address and have not ended, by UID. */
+interface Behind {
+  service: Service;
+  slices: readonly EndpointSlice[];
+  pods: ReadonlyMap<string, Pod>;
+}
+
+function judge({ service, slices, pods }: Behind, report: (message: string) => void): void {
+  const found = new Set<string | undefined>();
+  for (const { metadata, endpoints = [] } of slices) {
+    if (endpoints.length > endpointsPerSliceMax) report(`${metadata.name} holds ${endpoints.length} endpoints`);
+    for (const { addresses, conditions = {}, targetRef, nodeName } of endpoints) {
+      const uid = targetRef?.uid;
+      const pod = pods.get(uid ?? '');
       const who = `Service ${service.metadata.name}: ${addresses[0]} of ${targetRef?.name}`;
-      if (found.has(targetRef?.uid)) world.report(name, `${who} is named twice`);
-      found.add(targetRef?.uid);
-      if (pod === undefined || pod['status'].podIP !== addresses[0] || pod['spec'].nodeName !== nodeName) {
-        world.report(name, `${who} is still named`);
+      if (found.has(uid)) report(`${who} is named twice`);
+      found.add(uid);
+      if (pod === undefined || pod.status?.podIP !== addresses[0] || pod.spec.nodeName !== nodeName) {
+        report(`${who} is still named`);
         continue;
       }
       const said = `ready ${conditions.ready}, serving ${conditions.serving}, terminating ${conditions.terminating}`;
-      if (said !== conditionsOf(pod, service))
-        world.report(name, `${who} is called ${said}, it is ${conditionsOf(pod, service)}`);
+      if (said !== conditionsOf(pod, service)) report(`${who} is called ${said}, it is ${conditionsOf(pod, service)}`);
     }
   }
-  for (const [uid, pod] of wanted)
-    if (!found.has(uid))
-      world.report(name, `Service ${service.metadata.name} lacks ${pod['status'].podIP} of ${pod.metadata.name}`);
+  for (const [uid, { metadata, status }] of pods)
+    if (!found.has(uid)) report(`Service ${service.metadata.name} lacks ${status?.podIP} of ${metadata.name}`);
 }
 
 function judgeAll(name: string, world: World): void {
-  const slices = new Map<string, KubeObject[]>();
-  for (const slice of world.of('discovery.k8s.io/endpointslices')) {
+  const slices = new Map<string, EndpointSlice[]>();
+  for (const slice of world.of(kinds.EndpointSlice)) {
     const key = `${slice.metadata.namespace}/${slice.metadata.labels?.['kubernetes.io/service-name']}`;
     const held = slices.get(key);
     if (held === undefined) slices.set(key, [slice]);
     else held.push(slice);
   }
-  const pods = [...world.of('pods')];
-  for (const service of world.of('services')) {
-    const { selector, type } = service['spec'];
-    if (
-      selector === undefined ||
-      type === 'ExternalName' ||
-      world.objects.get(`/registry/namespaces/${service.metadata.namespace}`)?.metadata.deletionTimestamp !== undefined
-    )
-      continue;
-    judge(name, service, slices.get(`${service.metadata.namespace}/${service.metadata.name}`) ?? [], pods, world);
+  const all = [...world.of(kinds.Pod)].filter((pod) => pod.status?.podIP !== undefined && !isPodTerminal(pod));
+  for (const service of world.of(kinds.Service)) {
+    const { namespace } = service.metadata;
+    const { selector, type } = service.spec;
+    if (selector === undefined || type === 'ExternalName' || world.isNamespaceLeaving(namespace)) continue;
+    const requirements = selectorOfMap(selector);
+    const pods = new Map<string, Pod>();
+    for (const pod of all)
+      if (pod.metadata.namespace === namespace && matchesLabels(requirements, pod.metadata.labels))
+        pods.set(pod.metadata.uid, pod);
+    judge({ service, slices: slices.get(keyOf(service)) ?? [], pods }, (message) => world.report(name, message));
   }
 }
 

@@ -8,7 +8,9 @@
  *
  * A Namespace has finalizers of its own, in its specification, which only `finalize` takes off.
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import { isOf, type KubeObject } from '#base/objects.ts';
+import { fieldOf, itemsOf, textOf } from '#base/unknown.ts';
+import { kinds } from '#client/kinds.ts';
 import type { TransportRequest } from '#client/transport.ts';
 import type { Checker } from '../world.ts';
 
@@ -19,9 +21,9 @@ const onItsWayMs = 60_000;
 /** `/registry/apps/deployments/default/web` of a request's path; a collection's key is a prefix of its objects'. */
 function keyOfPath(path: string): string {
   const [, root, ...rest] = path.split('/');
-  const group = root === 'apis' ? `${rest.shift()!}/` : '';
+  const group = root === 'apis' ? `${rest.shift()}/` : '';
   const [, ...parts] = rest;
-  const isScoped = parts[0] === 'namespaces' && parts.length > 2 && !['status', 'finalize'].includes(parts[2]!);
+  const isScoped = parts[0] === 'namespaces' && parts.length > 2 && !['status', 'finalize'].includes(parts[2] ?? '');
   const [resource, name] = isScoped ? parts.slice(2) : parts;
   return [
     '/registry',
@@ -34,35 +36,36 @@ function keyOfPath(path: string): string {
 const specPrefix = 'spec ';
 
 /** Of an object, with those of a Namespace's specification. */
-function finalizersOf({ kind, metadata, ...object }: KubeObject): string[] {
-  return [
-    ...(metadata.finalizers ?? []),
-    ...(kind === 'Namespace'
-      ? ((object['spec']?.finalizers ?? []) as string[]).map((finalizer) => `${specPrefix}${finalizer}`)
-      : []),
-  ];
+function finalizersOf(object: KubeObject): string[] {
+  const ofSpec = isOf(kinds.Namespace, object) ? (object.spec.finalizers ?? []) : [];
+  return [...(object.metadata.finalizers ?? []), ...ofSpec.map((finalizer) => `${specPrefix}${finalizer}`)];
 }
 
 /** Whether a request takes this finalizer off. */
 function takesOff({ method, path, body, contentType = '', query }: TransportRequest, finalizer: string): boolean {
-  const sent = body as Json;
   if (finalizer.startsWith(specPrefix))
     return (
       method === 'PUT' &&
       path.endsWith('/finalize') &&
-      !(sent?.spec?.finalizers ?? []).includes(finalizer.slice(specPrefix.length))
+      !itemsOf(fieldOf(body, 'spec', 'finalizers')).includes(finalizer.slice(specPrefix.length))
     );
   if (method === 'DELETE')
     return (
       collectorFinalizers.includes(finalizer) &&
-      (sent?.propagationPolicy ?? query?.get('propagationPolicy') ?? sent?.orphanDependents ?? undefined) !== undefined
+      (fieldOf(body, 'propagationPolicy') ??
+        query?.get('propagationPolicy') ??
+        fieldOf(body, 'orphanDependents') ??
+        undefined) !== undefined
     );
-  if (method === 'PUT') return !(sent?.metadata?.finalizers ?? []).includes(finalizer);
+  if (method === 'PUT') return !itemsOf(fieldOf(body, 'metadata', 'finalizers')).includes(finalizer);
   if (method !== 'PATCH') return false;
   if (contentType.startsWith('application/json-patch'))
-    return (sent as Json[]).some(({ path }) => String(path).startsWith('/metadata/finalizers'));
-  const { finalizers, '$deleteFromPrimitiveList/finalizers': deleted = [] } = sent?.metadata ?? {};
-  return deleted.includes(finalizer) || (finalizers !== undefined && !(finalizers ?? []).includes(finalizer));
+    return itemsOf(body).some((step) => textOf(step, 'path')?.startsWith('/metadata/finalizers') === true);
+  const [finalizers, deleted] = [
+    fieldOf(body, 'metadata', 'finalizers'),
+    itemsOf(fieldOf(body, 'metadata', '$deleteFromPrimitiveList/finalizers')),
+  ];
+  return deleted.includes(finalizer) || (finalizers !== undefined && !itemsOf(finalizers).includes(finalizer));
 }
 
 export function finalizersHonoured(): Checker {
@@ -76,7 +79,7 @@ export function finalizersHonoured(): Checker {
   const judgeMarked = (key: string, object: KubeObject, previous: KubeObject): string | undefined => {
     const [now, before] = [object.metadata, previous.metadata];
     if (now.deletionTimestamp === undefined) return `${key} was being deleted and is not any more`;
-    if (Date.parse(now.deletionTimestamp) > Date.parse(before.deletionTimestamp!))
+    if (Date.parse(now.deletionTimestamp) > Date.parse(before.deletionTimestamp ?? now.deletionTimestamp))
       return `the deletion of ${key} was put off from ${before.deletionTimestamp} to ${now.deletionTimestamp}`;
     const added = (now.finalizers ?? []).filter(
       (finalizer) => !collectorFinalizers.includes(finalizer) && !(before.finalizers ?? []).includes(finalizer),

@@ -6,11 +6,15 @@
  * `parallelism` (but for those whose creation nobody answered), no Pod is made once the end is decided, and it is
  * decided by the limit that was set.
  */
-import type { Json, KubeObject } from '#base/objects.ts';
-import { indexOf, jobFinalizer } from '#controllers/job.ts';
+import type { Job, JobCondition } from '#api/batch.v1.ts';
+import type { Pod } from '#api/core.v1.ts';
+import type { KubeObject } from '#base/objects.ts';
+import { kinds } from '#client/kinds.ts';
+import { indexOf, jobFinalizer } from '#controllers/job-count.ts';
 import { parseIndexes } from '#controllers/job-indexes.ts';
 import { isPodActive } from '#controllers/pods.ts';
-import type { Checker, World } from '../world.ts';
+import { type Checker, type CommitOf, isCommitOf, type World } from '../world.ts';
+import { ownerOfNewPod } from './requests.ts';
 
 /** What the store saw a Pod do. */
 interface PodHistory {
@@ -33,8 +37,8 @@ interface JobHistory {
 }
 
 const outcomes = ['succeeded', 'failed'] as const;
-const conditionOf = (job: KubeObject, ...types: string[]): Json =>
-  (job['status']?.conditions ?? []).find(({ type, status }: Json) => types.includes(type) && status === 'True');
+const conditionOf = ({ status }: Job, ...types: string[]): JobCondition | undefined =>
+  (status?.conditions ?? []).find(({ type, status: is }) => types.includes(type) && is === 'True');
 
 class Ledger {
   readonly #jobs = new Map<string, JobHistory>();
@@ -70,11 +74,11 @@ class Ledger {
     this.#jobs.delete(uid);
   }
 
-  seePod(pod: KubeObject, owner: string, isNew: boolean, isGone: boolean): void {
+  seePod({ last: pod, object, previous }: CommitOf<Pod>, owner: string): void {
     const job = this.#of(owner);
-    const uid = pod.metadata.uid!;
+    const { uid } = pod.metadata;
     const held = job.pods.get(uid) ?? {
-      name: pod.metadata.name!,
+      name: pod.metadata.name,
       index: indexOf(pod),
       tracked: false,
       succeeded: false,
@@ -82,23 +86,23 @@ class Ledger {
       deleted: false,
       surplus: false,
     };
-    const phase = pod['status']?.phase;
+    const phase = pod.status?.phase;
     const isTracked = pod.metadata.finalizers?.includes(jobFinalizer) === true;
     held.succeeded ||= phase === 'Succeeded';
     held.failed ||= phase === 'Failed';
     if (held.tracked && !isTracked && !held.deleted && phase === 'Pending') held.surplus = true;
     held.tracked ||= isTracked;
-    held.deleted ||= isGone || pod.metadata.deletionTimestamp !== undefined;
+    held.deleted ||= object === undefined || pod.metadata.deletionTimestamp !== undefined;
     job.pods.set(uid, held);
-    if (isNew) this.#seeStart(pod, owner, job);
+    if (previous === undefined) this.#seeStart(pod, owner, job);
   }
 
-  #seeStart(pod: KubeObject, owner: string, history: JobHistory): void {
-    const job = this.#world.byUid(owner);
+  #seeStart(pod: Pod, owner: string, history: JobHistory): void {
+    const job = this.#world.byUid(kinds.Job, owner);
     if (job === undefined) return;
     if (history.decided) this.#report(`Pod ${pod.metadata.name} was made after the end of its Job was decided`);
-    const parallelism: number = job['spec'].parallelism ?? 1;
-    const active = this.#world.ownedBy(owner).filter((other) => other.kind === 'Pod' && isPodActive(other)).length;
+    const parallelism = job.spec.parallelism ?? 1;
+    const active = this.#world.ownedOf(kinds.Pod, owner).filter(isPodActive).length;
     if (active > parallelism + history.unanswered)
       this.#report(`Job ${job.metadata.name} runs ${active} Pods, its parallelism is ${parallelism}`);
     const index = indexOf(pod);
@@ -106,13 +110,13 @@ class Ledger {
       this.#report(`Pod ${pod.metadata.name} was made for index ${index}, which is complete`);
   }
 
-  seeJob(job: KubeObject): void {
+  seeJob(job: Job): void {
     const { metadata, spec, status = {} } = job;
-    const history = this.#of(metadata.uid!);
+    const history = this.#of(metadata.uid);
     const indexed = spec.completionMode === 'Indexed';
     const uncounted = status.uncountedTerminatedPods ?? {};
     for (const outcome of outcomes) {
-      for (const uid of (uncounted[outcome] ?? []) as string[]) {
+      for (const uid of uncounted[outcome] ?? []) {
         const pod = history.pods.get(uid);
         history.noted[outcome].add(uid);
         if (pod === undefined || !(outcome === 'succeeded' ? pod.succeeded : pod.failed || pod.deleted))
@@ -121,17 +125,15 @@ class Ledger {
           this.#report(`Job ${metadata.name} notes Pod ${pod?.name} as ${outcome} and as the other`);
       }
       if (indexed && outcome === 'succeeded') continue;
-      const count: number = (status[outcome] ?? 0) + (uncounted[outcome] ?? []).length;
+      const count = (status[outcome] ?? 0) + (uncounted[outcome] ?? []).length;
       if (count !== history.noted[outcome].size)
         this.#report(`Job ${metadata.name} counts ${count} ${outcome}, it noted ${history.noted[outcome].size}`);
     }
     if (indexed) this.#seeIndexes(job, history);
-    if (
-      conditionOf(job, 'SuccessCriteriaMet', 'FailureTarget', 'Complete', 'Failed') !== undefined &&
-      !history.decided
-    ) {
+    const decision = conditionOf(job, 'SuccessCriteriaMet', 'FailureTarget', 'Complete', 'Failed');
+    if (decision !== undefined && !history.decided) {
       history.decided = true;
-      this.#seeDecision(job, history);
+      this.#seeDecision(job, history, decision);
     }
     if (conditionOf(job, 'Complete', 'Failed') !== undefined && !history.finished) {
       history.finished = true;
@@ -139,11 +141,11 @@ class Ledger {
     }
   }
 
-  #seeIndexes({ metadata, spec, status = {} }: KubeObject, history: JobHistory): void {
+  #seeIndexes({ metadata, spec, status = {} }: Job, history: JobHistory): void {
     const named = parseIndexes(status.completedIndexes, Infinity);
     const reached = new Set([...history.pods.values()].filter(({ succeeded }) => succeeded).map(({ index }) => index));
     for (const index of named)
-      if (!reached.has(index) || index >= spec.completions)
+      if (!reached.has(index) || index >= (spec.completions ?? Infinity))
         this.#report(`Job ${metadata.name} calls index ${index} complete, no Pod succeeded for it`);
     for (const index of history.indexes)
       if (!named.has(index)) this.#report(`Job ${metadata.name} has forgotten that index ${index} is complete`);
@@ -154,9 +156,7 @@ class Ledger {
     history.indexes = named;
   }
 
-  #seeDecision(job: KubeObject, history: JobHistory): void {
-    const { metadata, spec } = job;
-    const { reason } = conditionOf(job, 'SuccessCriteriaMet', 'FailureTarget', 'Complete', 'Failed');
+  #seeDecision({ metadata, spec }: Job, history: JobHistory, { reason }: JobCondition): void {
     const succeeded = spec.completionMode === 'Indexed' ? history.indexes.size : history.noted.succeeded.size;
     const failed = history.noted.failed.size;
     if (reason === 'CompletionsReached' && succeeded < (spec.completions ?? 1))
@@ -177,9 +177,9 @@ class Ledger {
       );
   }
 
-  #seeEnd({ metadata, spec, status }: KubeObject, history: JobHistory): void {
+  #seeEnd({ metadata, spec, status = {} }: Job, history: JobHistory): void {
     const indexed = spec.completionMode === 'Indexed';
-    const left = outcomes.flatMap((outcome) => (status.uncountedTerminatedPods?.[outcome] ?? []) as string[]);
+    const left = outcomes.flatMap((outcome) => status.uncountedTerminatedPods?.[outcome] ?? []);
     if (left.length > 0) this.#report(`Job ${metadata.name} ended with ${left.length} Pods uncounted`);
     if ((status.active ?? 0) > 0 || (status.terminating ?? 0) > 0)
       this.#report(
@@ -192,7 +192,7 @@ class Ledger {
         pod.surplus ||
         history.noted.succeeded.has(uid) ||
         history.noted.failed.has(uid) ||
-        (indexed && pod.succeeded && history.indexes.has(pod.index!))
+        (indexed && pod.succeeded && pod.index !== undefined && history.indexes.has(pod.index))
       )
         continue;
       this.#report(`Job ${metadata.name} ended and has not counted Pod ${pod.name}`);
@@ -203,24 +203,23 @@ class Ledger {
 export function jobsExact(): Checker {
   const name = 'jobs-exact';
   let ledger: Ledger | undefined;
-  const ownerOf = (object: KubeObject | undefined): string | undefined =>
-    object?.metadata.ownerReferences?.find(({ kind, controller }) => kind === 'Job' && controller === true)?.uid;
+  const ownerOf = (object: KubeObject): string | undefined =>
+    object.metadata.ownerReferences?.find(({ kind, controller }) => kind === 'Job' && controller === true)?.uid;
   return {
     name,
-    onCommit({ object, previous, key }, world) {
+    onCommit(commit, world) {
       ledger ??= new Ledger(world, name);
-      if (key.startsWith('/registry/pods/')) {
-        const owner = ownerOf(object ?? previous);
-        if (owner !== undefined)
-          ledger.seePod((object ?? previous)!, owner, previous === undefined, object === undefined);
-      } else if (key.startsWith('/registry/batch/jobs/')) {
-        if (object === undefined) ledger.forget(previous?.metadata.uid ?? '');
-        else ledger.seeJob(object);
+      if (isCommitOf(kinds.Pod, commit)) {
+        const owner = ownerOf(commit.last);
+        if (owner !== undefined) ledger.seePod(commit, owner);
+      } else if (isCommitOf(kinds.Job, commit)) {
+        if (commit.object === undefined) ledger.forget(commit.last.metadata.uid);
+        else ledger.seeJob(commit.object);
       }
     },
-    onFailure(_part, { method, body, path }) {
-      const owner = method === 'POST' && path.endsWith('/pods') ? ownerOf(body as KubeObject) : undefined;
-      if (owner !== undefined) ledger?.seeUnanswered(owner);
+    onFailure(_part, request) {
+      const owner = ownerOfNewPod(request);
+      if (owner?.kind === 'Job') ledger?.seeUnanswered(owner.uid);
     },
   };
 }

@@ -5,7 +5,7 @@
  * Asked over a connection without faults: API server and store are judged, not the network.
  */
 import { isReason } from '#base/errors.ts';
-import type { KindRef, KubeList, KubeObject } from '#base/objects.ts';
+import { isOf, type KindRef, type KubeList, type KubeObject } from '#base/objects.ts';
 import { matchesLabels, parseLabelSelector } from '#base/selectors.ts';
 import type { Client, ListOptions, WatchOptions } from '#client/client.ts';
 import { keyOf } from '#client/informer.ts';
@@ -52,12 +52,11 @@ function narrowing(kind: KindRef, random: Random, sample: KubeObject | undefined
     const selector = parseLabelSelector(labelSelector);
     return { options: { labelSelector }, matches: (object) => matchesLabels(selector, object.metadata.labels) };
   }
-  const node: string | undefined = sample?.['spec']?.nodeName;
-  if (by === 3 && kind === kinds.Pod && node !== undefined)
-    return {
-      options: { fieldSelector: `spec.nodeName=${node}` },
-      matches: (object) => object['spec'].nodeName === node,
-    };
+  const nodeOf = (object: KubeObject | undefined): string | undefined =>
+    object !== undefined && isOf(kinds.Pod, object) ? object.spec.nodeName : undefined;
+  const node = nodeOf(sample);
+  if (by === 3 && node !== undefined)
+    return { options: { fieldSelector: `spec.nodeName=${node}` }, matches: (object) => nodeOf(object) === node };
   if (by === 4 && name !== undefined)
     return {
       options: { fieldSelector: `metadata.name=${name}`, ...(namespace === undefined ? {} : { namespace }) },
@@ -101,9 +100,11 @@ class Examiner {
   }
 
   async askOne(): Promise<void> {
-    const replay = this.#replays[this.#below(this.#replays.length)]!;
+    const replay = this.#replays[this.#below(this.#replays.length)];
+    if (replay === undefined) return;
     const compacted = this.#world.cluster.store.compactedRevision();
-    if (replay.changes.length > changesMax) replay.forget(replay.changes[replay.changes.length - changesMax]!.revision);
+    const forgotten = replay.changes.length > changesMax ? replay.changes.at(-changesMax) : undefined;
+    if (forgotten !== undefined) replay.forget(forgotten.revision);
     const oldest = Math.max(replay.base, compacted);
     const current = this.#world.cluster.store.currentRevision();
     const past = oldest + this.#below(Math.max(1, current - oldest + 1));
@@ -271,7 +272,7 @@ class Examiner {
     if (isBroken && seen.length === 0) return; // The API server went away.
     if (seen.some(({ type }) => type === 'ERROR')) {
       if (cluster.store.compactedRevision() <= from)
-        this.#report(`${replay.kind.resource}: a watch from ${from} failed: ${JSON.stringify(seen.at(-1)!.object)}`);
+        this.#report(`${replay.kind.resource}: a watch from ${from} failed: ${JSON.stringify(seen.at(-1)?.object)}`);
       return;
     }
     const wanted = replay.changes
@@ -302,8 +303,7 @@ function eventFor(
 
 export function listEqualsWatch(): Checker {
   const name = 'list-equals-watch';
-  let examiner: Examiner | undefined;
-  let random: Random | undefined;
+  let examination: { examiner: Examiner; random: Random } | undefined;
   /** While the API server restarts nothing can be asked; what is forgotten meanwhile may be refused. */
   const ask = async ({ cluster: { store } }: World, run: () => Promise<void>): Promise<void> => {
     const compacted = store.compactedRevision();
@@ -320,17 +320,19 @@ export function listEqualsWatch(): Checker {
   return {
     name,
     async onTick(world) {
-      if (examiner === undefined) {
-        examiner = new Examiner(world, name);
-        random = world.cluster.random.split();
-        await examiner.start();
+      if (examination === undefined) {
+        examination = { examiner: new Examiner(world, name), random: world.cluster.random.split() };
+        await examination.examiner.start();
       }
-      if (random!.float() < askShare) await ask(world, () => examiner!.askOne());
+      const { examiner, random } = examination;
+      if (random.float() < askShare) await ask(world, () => examiner.askOne());
     },
     async atRest(world) {
-      await ask(world, () => examiner?.askAll() ?? Promise.resolve());
-      await examiner?.stop();
-      examiner = undefined;
+      if (examination === undefined) return;
+      const { examiner } = examination;
+      await ask(world, () => examiner.askAll());
+      await examiner.stop();
+      examination = undefined;
     },
   };
 }

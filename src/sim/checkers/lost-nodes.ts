@@ -10,18 +10,20 @@
  *   were in touch and another node was
  *   well, each of its Pods that does not tolerate that for ever is being deleted, and ReplicaSets have made others.
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Pod } from '#api/core.v1.ts';
+import { fieldOf } from '#base/unknown.ts';
+import { kinds } from '#client/kinds.ts';
 import type { TransportRequest } from '#client/transport.ts';
-import { isPodActive, isPodReady, isPodTerminal } from '#controllers/pods.ts';
-import type { Checker, Commit, World } from '../world.ts';
+import { conditionOf, isPodActive, isPodTerminal } from '#controllers/pods.ts';
+import { type Checker, type CommitOf, isCommitOf, type World } from '../world.ts';
 
 const lostMs = 40_000 + 300_000 + 60_000;
 /** What a kubelet sent before it was cut off may still arrive. */
 const onItsWayMs = 3_000;
 const tolerationKey = 'node.kubernetes.io/unreachable';
 
-const staysForEver = (pod: KubeObject): boolean =>
-  ((pod['spec'].tolerations ?? []) as Json[]).some(
+const staysForEver = (pod: Pod): boolean =>
+  (pod.spec.tolerations ?? []).some(
     ({ key, effect, operator, tolerationSeconds }) =>
       (!key || key === tolerationKey) &&
       (!effect || effect === 'NoExecute') &&
@@ -44,16 +46,15 @@ class Lost {
   }
 
   seeRequest({ method, path, body, query }: TransportRequest): void {
-    const seconds =
-      (body as { gracePeriodSeconds?: number } | undefined)?.gracePeriodSeconds ?? query?.get('gracePeriodSeconds');
+    const seconds = fieldOf(body, 'gracePeriodSeconds') ?? query?.get('gracePeriodSeconds');
     if (method === 'DELETE' && Number(seconds ?? 1) === 0)
       this.#forced.add(path.replace('/api/v1/namespaces/', '').replace('/pods/', '/'));
   }
 
-  seeRemoval({ object, previous, key, atMs }: Commit): void {
+  seeRemoval({ object, previous, key, atMs }: CommitOf<Pod>): void {
     if (object !== undefined || previous === undefined || isPodTerminal(previous)) return;
-    const name: string | undefined = previous['spec'].nodeName;
-    const node = name === undefined ? undefined : this.#world.objects.get(`/registry/nodes/${name}`);
+    const name = previous.spec.nodeName;
+    const node = name === undefined ? undefined : this.#world.get(kinds.Node, name);
     const since = this.#sinceMs.get(name ?? '');
     if (
       node === undefined ||
@@ -62,8 +63,7 @@ class Lost {
       this.#forced.delete(key.slice('/registry/pods/'.length))
     )
       return;
-    if (((node['spec']?.taints ?? []) as Json[]).some((taint) => taint.key === 'node.kubernetes.io/out-of-service'))
-      return;
+    if ((node.spec.taints ?? []).some((taint) => taint.key === 'node.kubernetes.io/out-of-service')) return;
     this.#report(`Pod ${previous.metadata.name} was removed while its node ${name} is out of reach and may run it`);
   }
 
@@ -71,8 +71,9 @@ class Lost {
     const { cluster } = this.#world;
     let any = false;
     for (const name of cluster.nodes.names()) {
-      const { isUp, isConnected } = cluster.nodes.get(name)!;
-      const ready = isPodReady(this.#world.objects.get(`/registry/nodes/${name}`) ?? { metadata: {} });
+      const { isUp = false, isConnected = false } = cluster.nodes.get(name) ?? {};
+      const node = this.#world.get(kinds.Node, name);
+      const ready = node !== undefined && conditionOf(node, 'Ready')?.status === 'True';
       if (isUp && isConnected && !cluster.networks.nodes.isHealthy) this.#sinceMs.delete(name);
       else if (isUp && isConnected) {
         this.#sinceMs.delete(name);
@@ -90,7 +91,7 @@ class Lost {
   #judge(node: string, fromMs: number): void {
     const owners = new Set<string>();
     for (const pod of this.#world.podsOn(node)) {
-      if (isPodTerminal(pod) || staysForEver(pod) || Date.parse(pod.metadata.creationTimestamp!) > fromMs) continue;
+      if (isPodTerminal(pod) || staysForEver(pod) || Date.parse(pod.metadata.creationTimestamp) > fromMs) continue;
       if (pod.metadata.deletionTimestamp === undefined)
         this.#report(`Pod ${pod.metadata.name} still counts on ${node}, which is lost`);
       const owner = pod.metadata.ownerReferences?.find(
@@ -99,20 +100,18 @@ class Lost {
       if (owner !== undefined) owners.add(owner);
     }
     for (const uid of owners) {
-      const replicaSet = this.#world.byUid(uid);
+      const replicaSet = this.#world.byUid(kinds.ReplicaSet, uid);
       if (
         replicaSet === undefined ||
         replicaSet.metadata.deletionTimestamp !== undefined ||
-        replicaSet['status']?.conditions?.some(({ type }: Json) => type === 'ReplicaFailure') === true
+        conditionOf(replicaSet, 'ReplicaFailure') !== undefined
       )
         continue;
-      const active = this.#world.ownedBy(uid).filter((pod) => pod.kind === 'Pod' && isPodActive(pod)).length;
-      if (
-        active < (replicaSet['spec'].replicas ?? 1) &&
-        this.#world.cluster.now - this.#world.lastChangeMs > onItsWayMs
-      )
+      const active = this.#world.ownedOf(kinds.Pod, uid).filter(isPodActive).length;
+      const wanted = replicaSet.spec.replicas ?? 1;
+      if (active < wanted && this.#world.cluster.now - this.#world.lastChangeMs > onItsWayMs)
         this.#report(
-          `ReplicaSet ${replicaSet.metadata.name} has ${active} Pods of ${replicaSet['spec'].replicas}, others were lost with ${node}`,
+          `ReplicaSet ${replicaSet.metadata.name} has ${active} Pods of ${wanted}, others were lost with ${node}`,
         );
     }
   }
@@ -127,7 +126,7 @@ export function lostNodes(): Checker {
       if (part === 'client') (lost ??= new Lost(world, name)).seeRequest(request);
     },
     onCommit(commit) {
-      if (commit.key.startsWith('/registry/pods/')) lost?.seeRemoval(commit);
+      if (isCommitOf(kinds.Pod, commit)) lost?.seeRemoval(commit);
     },
     onTick(world) {
       (lost ??= new Lost(world, name)).tick();

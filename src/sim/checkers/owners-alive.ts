@@ -14,9 +14,13 @@
  * - A Namespace goes after all that is in it ("Namespaces"): nothing is left of it, and at rest no object is in one
  *   that is not there.
  */
+import type { ReplicaSet } from '#api/apps.v1.ts';
 import type { KubeObject } from '#base/objects.ts';
+import { fieldOf, itemsOf, textOf } from '#base/unknown.ts';
+import { kinds } from '#client/kinds.ts';
 import type { TransportRequest } from '#client/transport.ts';
-import { type Checker, inFlightMs, type World } from '../world.ts';
+import { type Checker, inFlightMs, isCommitOf, type World } from '../world.ts';
+import { preconditionsOf } from './requests.ts';
 
 const foregroundFinalizer = 'foregroundDeletion';
 const orphanFinalizer = 'orphan';
@@ -27,18 +31,15 @@ const describe = (objects: readonly KubeObject[]): string =>
 
 function judgeCollection(
   name: string,
-  { method, body }: TransportRequest,
+  request: TransportRequest,
   turned: ReadonlyMap<string, number>,
   world: World,
 ): void {
-  const { uid, resourceVersion } =
-    (method === 'DELETE'
-      ? (body as { preconditions?: { uid?: string; resourceVersion?: string } } | undefined)?.preconditions
-      : undefined) ?? {};
-  if (uid === undefined || resourceVersion === undefined) return;
-  const object = world.byUid(uid);
-  const alive = (object?.metadata.ownerReferences ?? []).flatMap((reference) => {
-    const owner = world.byUid(reference.uid);
+  const { uid, resourceVersion } = preconditionsOf(request);
+  const object = uid === undefined || resourceVersion === undefined ? undefined : world.anyByUid(uid);
+  if (object === undefined) return;
+  const alive = (object.metadata.ownerReferences ?? []).flatMap((reference) => {
+    const owner = world.anyByUid(reference.uid);
     if (owner === undefined) return [];
     return reference.blockOwnerDeletion === true &&
       (isForeground(owner) || world.cluster.now - (turned.get(reference.uid) ?? -Infinity) <= inFlightMs)
@@ -46,21 +47,19 @@ function judgeCollection(
       : [owner];
   });
   if (alive.length > 0)
-    world.report(name, `${object!.kind} ${object!.metadata.name} is collected while ${describe(alive)} lives`);
+    world.report(name, `${object.kind} ${object.metadata.name} is collected while ${describe(alive)} lives`);
 }
 
 /** The request that takes the collector's finalizer off. */
 function judgeRelease(name: string, { method, body }: TransportRequest, world: World): void {
-  const { uid, finalizers } =
-    (method === 'PATCH'
-      ? (body as { metadata?: { uid?: string; finalizers?: string[] | null } } | undefined)?.metadata
-      : undefined) ?? {};
-  const owner = uid === undefined || finalizers === undefined ? undefined : world.byUid(uid);
-  const released = (owner?.metadata.finalizers ?? []).filter((finalizer) => finalizers?.includes(finalizer) !== true);
-  if (owner === undefined || released.length === 0) return;
-  const dependents = world.ownedBy(uid!);
+  const sent = method === 'PATCH' ? fieldOf(body, 'metadata') : undefined;
+  const [uid, finalizers] = [textOf(sent, 'uid'), fieldOf(sent, 'finalizers')];
+  const owner = uid === undefined || finalizers === undefined ? undefined : world.anyByUid(uid);
+  const released = (owner?.metadata.finalizers ?? []).filter((finalizer) => !itemsOf(finalizers).includes(finalizer));
+  if (uid === undefined || owner === undefined || released.length === 0) return;
+  const dependents = world.ownedBy(uid);
   const blocking = dependents.filter(({ metadata }) =>
-    metadata.ownerReferences!.some((reference) => reference.uid === uid && reference.blockOwnerDeletion === true),
+    metadata.ownerReferences?.some((reference) => reference.uid === uid && reference.blockOwnerDeletion === true),
   );
   if (released.includes(foregroundFinalizer) && blocking.length > 0)
     world.report(name, `${owner.kind} ${owner.metadata.name} goes in the foreground before ${describe(blocking)}`);
@@ -71,22 +70,13 @@ function judgeRelease(name: string, { method, body }: TransportRequest, world: W
     );
 }
 
-function judgeRemoval(name: string, removed: KubeObject, key: string, world: World): void {
-  if (
-    !key.startsWith('/registry/apps/replicasets/') ||
-    ((removed['spec'].replicas ?? 1) === 0 && (removed['status']?.replicas ?? 0) === 0)
-  )
-    return;
-  const owner = removed.metadata.ownerReferences?.find(({ controller }) => controller === true);
-  const deployment = owner === undefined ? undefined : world.byUid(owner.uid);
-  const isLeaving =
-    removed.metadata.deletionTimestamp !== undefined ||
-    world.objects.get(`/registry/namespaces/${removed.metadata.namespace}`)?.metadata.deletionTimestamp !== undefined;
+function judgeRemoval(name: string, { metadata, spec, status }: ReplicaSet, world: World): void {
+  if ((spec.replicas ?? 1) === 0 && (status?.replicas ?? 0) === 0) return;
+  const owner = metadata.ownerReferences?.find(({ controller }) => controller === true);
+  const deployment = owner === undefined ? undefined : world.anyByUid(owner.uid);
+  const isLeaving = metadata.deletionTimestamp !== undefined || world.isNamespaceLeaving(metadata.namespace);
   if (deployment !== undefined && deployment.metadata.deletionTimestamp === undefined && !isLeaving)
-    world.report(
-      name,
-      `${removed.metadata.name} was removed at size ${removed['spec'].replicas} while Deployment ${owner!.name} lives`,
-    );
+    world.report(name, `${metadata.name} was removed at size ${spec.replicas} while Deployment ${owner?.name} lives`);
 }
 
 function judgeNamespace(name: string, namespace: string, world: World): void {
@@ -105,15 +95,17 @@ export function ownersAlive(): Checker {
       judgeCollection(name, request, turned, world);
       if (world.isInTouch('controllers')) judgeRelease(name, request, world);
     },
-    onCommit({ object, previous, key, atMs }, world) {
-      if (object === undefined && previous !== undefined) judgeRemoval(name, previous, key, world);
-      if (object === undefined && previous?.kind === 'Namespace') judgeNamespace(name, previous.metadata.name!, world);
-      if (object !== undefined && previous !== undefined && isForeground(previous) && !isForeground(object))
-        turned.set(object.metadata.uid!, atMs);
+    onCommit(commit, world) {
+      const { object, previous, atMs } = commit;
+      if (object !== undefined) {
+        if (previous !== undefined && isForeground(previous) && !isForeground(object))
+          turned.set(object.metadata.uid ?? '', atMs);
+      } else if (isCommitOf(kinds.ReplicaSet, commit)) judgeRemoval(name, commit.last, world);
+      else if (isCommitOf(kinds.Namespace, commit)) judgeNamespace(name, commit.last.metadata.name, world);
     },
     atRest(world) {
       for (const [key, { metadata }] of world.objects) {
-        const gone = (metadata.ownerReferences ?? []).filter(({ uid }) => world.byUid(uid) === undefined);
+        const gone = (metadata.ownerReferences ?? []).filter(({ uid }) => world.anyByUid(uid) === undefined);
         if (
           metadata.namespace !== undefined &&
           metadata.namespace !== '' &&

@@ -4,30 +4,31 @@
  * so that requests fit and Pods that shun each other do not meet without exception; what others do - taints, labels,
  * Pods that go - is judged by what was, at some time since it last certainly knew.
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Node, Pod, Taint, TopologySpreadConstraint } from '#api/core.v1.ts';
 import { addQuantities, compareQuantities, parseQuantity, type Quantity, zeroQuantity } from '#base/quantity.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
+import { kinds } from '#client/kinds.ts';
 import { isPodTerminal } from '#controllers/pods.ts';
-import type { Checker, World } from '../world.ts';
+import { type Checker, isCommitOf, type World } from '../world.ts';
 
 interface NodeVersion {
-  node: KubeObject;
+  node: Node;
   untilMs: number;
 }
 
 const hostname = 'kubernetes.io/hostname';
 
 /** What containers ask for, together (Pods with init containers are not judged). */
-function requestsOf(pod: KubeObject): Map<string, Quantity> {
+function requestsOf(pod: Pod): Map<string, Quantity> {
   const sums = new Map<string, Quantity>();
-  for (const { resources } of pod['spec'].containers as Json[])
-    for (const [name, text] of Object.entries((resources?.requests ?? {}) as Record<string, string>))
+  for (const { resources } of pod.spec.containers)
+    for (const [name, text] of Object.entries(resources?.requests ?? {}))
       sums.set(name, addQuantities(sums.get(name) ?? zeroQuantity(), parseQuantity(text)));
   return sums;
 }
 
-function isTolerated(taint: Json, pod: KubeObject): boolean {
-  return ((pod['spec'].tolerations ?? []) as Json[]).some(
+function isTolerated(taint: Taint, pod: Pod): boolean {
+  return (pod.spec.tolerations ?? []).some(
     ({ key, operator, value, effect }) =>
       (!effect || effect === taint.effect) &&
       (key
@@ -37,12 +38,10 @@ function isTolerated(taint: Json, pod: KubeObject): boolean {
 }
 
 /** Why a node, as it was, may not have the Pod. */
-function refusal({ metadata, spec }: KubeObject, pod: KubeObject): string | undefined {
-  for (const [label, value] of Object.entries(pod['spec'].nodeSelector ?? {}))
-    if (metadata.labels?.[label] !== value) return `its ${label} is not ${String(value)}`;
-  const taint = ((spec?.taints ?? []) as Json[]).find(
-    (one) => one.effect !== 'PreferNoSchedule' && !isTolerated(one, pod),
-  );
+function refusal({ metadata, spec }: Node, pod: Pod): string | undefined {
+  for (const [label, value] of Object.entries(pod.spec.nodeSelector ?? {}))
+    if (metadata.labels?.[label] !== value) return `its ${label} is not ${value}`;
+  const taint = (spec.taints ?? []).find((one) => one.effect !== 'PreferNoSchedule' && !isTolerated(one, pod));
   return taint === undefined ? undefined : `taint ${taint.key}:${taint.effect}`;
 }
 
@@ -56,36 +55,37 @@ class Places {
     this.#report = (message) => world.report(name, message);
   }
 
-  seeNode(name: string, node: KubeObject | undefined, atMs: number): void {
+  seeNode(name: string, node: Node | undefined, atMs: number): void {
     const held = (this.#nodes.get(name) ?? []).filter(({ untilMs }) => untilMs >= this.#world.knownMs('scheduler'));
     const last = held.at(-1);
     if (last?.untilMs === Infinity) last.untilMs = atMs;
     this.#nodes.set(name, node === undefined ? held : [...held, { node, untilMs: Infinity }]);
   }
 
-  judge(pod: KubeObject): void {
-    const name: string = pod['spec'].nodeName;
+  /** Of a Pod that has just been bound to the node of this name. */
+  judge(pod: Pod, name: string): void {
     const versions = (this.#nodes.get(name) ?? []).filter(({ untilMs }) => untilMs >= this.#world.knownMs('scheduler'));
     const refusals = versions.map(({ node }) => refusal(node, pod));
     if (versions.length === 0) this.#report(`Pod ${pod.metadata.name} is bound to ${name}, which is not there`);
     else if (!refusals.includes(undefined))
       this.#report(`Pod ${pod.metadata.name} is bound to ${name}: ${refusals.at(-1)}`);
-    const node = this.#world.objects.get(`/registry/nodes/${name}`);
+    const node = this.#world.get(kinds.Node, name);
     if (node === undefined) return;
     this.#judgeRoom(node);
     this.#judgeCompany(pod, node);
-    if (this.#world.isInTouch('scheduler')) this.#judgeSpread(pod, node);
+    if (this.#world.isInTouch('scheduler'))
+      for (const constraint of pod.spec.topologySpreadConstraints ?? []) this.#judgeSpread(pod, node, constraint);
   }
 
-  #judgeRoom(node: KubeObject): void {
-    const pods = this.#world.podsOn(node.metadata.name!).filter((pod) => !isPodTerminal(pod));
+  #judgeRoom(node: Node): void {
+    const pods = this.#world.podsOn(node.metadata.name).filter((pod) => !isPodTerminal(pod));
     if (pods.some(({ spec }) => (spec.initContainers ?? []).length > 0)) return;
     const sums = new Map<string, Quantity>([['pods', parseQuantity(pods.length)]]);
     for (const pod of pods)
       for (const [name, quantity] of requestsOf(pod))
         sums.set(name, addQuantities(sums.get(name) ?? zeroQuantity(), quantity));
     for (const [name, quantity] of sums) {
-      const room: string = node['status']?.allocatable?.[name] ?? '0';
+      const room = node.status?.allocatable?.[name] ?? '0';
       if (compareQuantities(quantity, parseQuantity(room)) > 0)
         this.#report(
           `${node.metadata.name} has ${room} ${name}, its Pods ask for ${String(Number(quantity.nano) / 1e9)}`,
@@ -94,19 +94,19 @@ class Places {
   }
 
   /** Required anti-affinity, of the Pod and of those that are there; among Pods of one Namespace. */
-  #judgeCompany(pod: KubeObject, node: KubeObject): void {
-    const shuns = (one: KubeObject, other: KubeObject, topologyKey?: string): boolean =>
-      ((one['spec'].affinity?.podAntiAffinity?.requiredDuringSchedulingIgnoredDuringExecution ?? []) as Json[]).some(
-        (term) => term.topologyKey === topologyKey && matchesSelectorObject(term.labelSelector, other.metadata.labels),
+  #judgeCompany(pod: Pod, node: Node): void {
+    const shuns = (one: Pod, other: Pod): boolean =>
+      (one.spec.affinity?.podAntiAffinity?.requiredDuringSchedulingIgnoredDuringExecution ?? []).some(
+        (term) => term.topologyKey === hostname && matchesSelectorObject(term.labelSelector, other.metadata.labels),
       );
-    for (const other of this.#world.podsOn(node.metadata.name!)) {
+    for (const other of this.#world.podsOn(node.metadata.name)) {
       if (
         other.metadata.uid === pod.metadata.uid ||
         other.metadata.namespace !== pod.metadata.namespace ||
         isPodTerminal(other)
       )
         continue;
-      if (shuns(pod, other, hostname) || shuns(other, pod, hostname))
+      if (shuns(pod, other) || shuns(other, pod))
         this.#report(
           `Pod ${pod.metadata.name} is bound to ${node.metadata.name}, where ${other.metadata.name} is, which it shuns`,
         );
@@ -114,35 +114,33 @@ class Places {
   }
 
   /**
-   * Hard spread constraints: the Pod's domain has at most `maxSkew` more than the emptiest. Pods that go count in
+   * A hard spread constraint: the Pod's domain has at most `maxSkew` more than the emptiest. Pods that go count in
    * neither.
    */
-  #judgeSpread(pod: KubeObject, node: KubeObject): void {
-    for (const { topologyKey, maxSkew, whenUnsatisfiable, labelSelector, minDomains } of (pod['spec']
-      .topologySpreadConstraints ?? []) as Json[]) {
-      const domain = node.metadata.labels?.[topologyKey];
-      if (whenUnsatisfiable !== 'DoNotSchedule' || minDomains !== undefined || domain === undefined) continue;
-      const counts = new Map<string, number>();
-      for (const { metadata } of this.#world.of('nodes')) {
-        const name = metadata.labels?.[topologyKey];
-        if (name === undefined) continue;
-        const here = this.#world
-          .podsOn(metadata.name!)
-          .filter(
-            (other) =>
-              other.metadata.namespace === pod.metadata.namespace &&
-              !isPodTerminal(other) &&
-              matchesSelectorObject(labelSelector, other.metadata.labels) &&
-              (name !== domain || other.metadata.deletionTimestamp === undefined),
-          );
-        counts.set(name, (counts.get(name) ?? 0) + here.length);
-      }
-      const skew = counts.get(domain)! - Math.min(...counts.values());
-      if (skew > maxSkew)
-        this.#report(
-          `Pod ${pod.metadata.name} is bound to ${node.metadata.name}: ${domain} has ${counts.get(domain)} of its kind, the emptiest ${counts.get(domain)! - skew}`,
+  #judgeSpread(pod: Pod, node: Node, constraint: TopologySpreadConstraint): void {
+    const { topologyKey, maxSkew, whenUnsatisfiable, labelSelector, minDomains } = constraint;
+    const domain = node.metadata.labels?.[topologyKey];
+    if (whenUnsatisfiable !== 'DoNotSchedule' || minDomains !== undefined || domain === undefined) return;
+    const counts = new Map<string, number>();
+    for (const { metadata } of this.#world.of(kinds.Node)) {
+      const name = metadata.labels?.[topologyKey];
+      if (name === undefined) continue;
+      const here = this.#world
+        .podsOn(metadata.name)
+        .filter(
+          (other) =>
+            other.metadata.namespace === pod.metadata.namespace &&
+            !isPodTerminal(other) &&
+            matchesSelectorObject(labelSelector, other.metadata.labels) &&
+            (name !== domain || other.metadata.deletionTimestamp === undefined),
         );
+      counts.set(name, (counts.get(name) ?? 0) + here.length);
     }
+    const [here, emptiest] = [counts.get(domain) ?? 0, Math.min(...counts.values())];
+    if (here - emptiest > maxSkew)
+      this.#report(
+        `Pod ${pod.metadata.name} is bound to ${node.metadata.name}: ${domain} has ${here} of its kind, the emptiest ${emptiest}`,
+      );
   }
 }
 
@@ -151,16 +149,13 @@ export function placesRight(): Checker {
   let places: Places | undefined;
   return {
     name,
-    onCommit({ object, previous, key, atMs }, world) {
+    onCommit(commit, world) {
       places ??= new Places(world, name);
-      if (key.startsWith('/registry/nodes/')) places.seeNode((object ?? previous)!.metadata.name!, object, atMs);
-      else if (
-        key.startsWith('/registry/pods/') &&
-        object?.['spec'].nodeName !== undefined &&
-        previous !== undefined &&
-        previous['spec'].nodeName === undefined
-      )
-        places.judge(object);
+      if (isCommitOf(kinds.Node, commit)) places.seeNode(commit.last.metadata.name, commit.object, commit.atMs);
+      if (!isCommitOf(kinds.Pod, commit)) return;
+      const { object, previous } = commit;
+      if (object?.spec.nodeName !== undefined && previous !== undefined && previous.spec.nodeName === undefined)
+        places.judge(object, object.spec.nodeName);
     },
   };
 }

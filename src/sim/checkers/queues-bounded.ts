@@ -3,6 +3,7 @@
  * deleted; the scheduler's hold Pods that have no node yet, with room for what its copy has not heard of, and no more
  * bindings are under way than may.
  */
+import { kinds } from '#client/kinds.ts';
 import { bindingsInFlightMax } from '#scheduler/limits.ts';
 import type { Checker } from '../world.ts';
 
@@ -19,7 +20,7 @@ export function queuesBounded(slack = 500): Checker {
       if (scheduler === undefined) return;
       const { active, backoff, unschedulable, binding } = scheduler.stats();
       let waiting = 0;
-      for (const { spec } of world.of('pods')) if ((spec.nodeName ?? '') === '') waiting++;
+      for (const { spec } of world.of(kinds.Pod)) if ((spec.nodeName ?? '') === '') waiting++;
       if (active + backoff + unschedulable > waiting + slack)
         world.report(name, `the scheduler holds ${active + backoff + unschedulable} Pods; ${waiting} have no node`);
       if (binding > bindingsInFlightMax) world.report(name, `${binding} bindings are under way`);

@@ -17,10 +17,15 @@
  * - A ReplicaSet never has more Pods than it was asked for, but for those whose creation nobody answered, or that a
  *   network which doubles may have asked for twice.
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Deployment, DeploymentSpec, ReplicaSet } from '#api/apps.v1.ts';
+import type { Pod } from '#api/core.v1.ts';
+import type { IntOrString } from '#api/meta.v1.ts';
+import type { KubeObject } from '#base/objects.ts';
+import { kinds } from '#client/kinds.ts';
 import type { TransportRequest } from '#client/transport.ts';
 import { isPodActive, isPodTerminal } from '#controllers/pods.ts';
-import type { Checker, Commit, World } from '../world.ts';
+import { type Checker, type CommitOf, isCommitOf, type World } from '../world.ts';
+import { ownerOfNewPod } from './requests.ts';
 
 interface Version {
   generation: number;
@@ -32,27 +37,27 @@ interface Version {
 }
 
 const desiredAnnotation = 'deployment.kubernetes.io/desired-replicas';
-const sizeOf = (replicaSet: KubeObject | undefined): number =>
-  replicaSet === undefined ? 0 : (replicaSet['spec'].replicas ?? 1);
-const availableOf = (replicaSet: KubeObject): number => replicaSet['status']?.availableReplicas ?? 0;
+const sizeOf = (replicaSet: ReplicaSet | undefined): number =>
+  replicaSet === undefined ? 0 : (replicaSet.spec.replicas ?? 1);
+const availableOf = (replicaSet: ReplicaSet): number => replicaSet.status?.availableReplicas ?? 0;
+const hashOf = ({ spec }: ReplicaSet): string | undefined => spec.template?.metadata?.labels?.['pod-template-hash'];
 const ownerUid = (object: KubeObject): string | undefined =>
   object.metadata.ownerReferences?.find(({ controller }) => controller === true)?.uid;
 
 /** A number, or a percentage of the replicas. */
-function shareOf(value: Json, replicas: number, round: (share: number) => number): number {
+function shareOf(value: IntOrString, replicas: number, round: (share: number) => number): number {
   return typeof value === 'string' ? round((Number.parseInt(value, 10) * replicas) / 100) : value;
 }
 
-function boundsOf({ strategy = {} }: Json, replicas: number): { surge: number; unavailable: number } {
+function boundsOf({ strategy = {} }: DeploymentSpec, replicas: number): { surge: number; unavailable: number } {
   if (strategy.type === 'Recreate') return { surge: 0, unavailable: replicas };
   const surge = shareOf(strategy.rollingUpdate?.maxSurge ?? '25%', replicas, Math.ceil);
   const unavailable = shareOf(strategy.rollingUpdate?.maxUnavailable ?? '25%', replicas, Math.floor);
   return { surge, unavailable: surge === 0 && unavailable === 0 ? 1 : unavailable };
 }
 
-function versionOf(deployment: KubeObject): Version {
-  const { spec, metadata } = deployment;
-  const replicas: number = spec.replicas ?? 1;
+function versionOf({ spec, metadata }: Deployment): Version {
+  const replicas = spec.replicas ?? 1;
   const { surge, unavailable } = boundsOf(spec, replicas);
   const recreate = spec.strategy?.type === 'Recreate';
   return {
@@ -66,9 +71,13 @@ function versionOf(deployment: KubeObject): Version {
 }
 
 /** Sizes of a Deployment's ReplicaSets before this commit do not fit its replicas: it is being scaled. */
-function isScaling(version: Version, { object, previous }: Commit, replicaSets: readonly KubeObject[]): boolean {
+function isScaling(
+  version: Version,
+  { last, previous }: CommitOf<ReplicaSet>,
+  replicaSets: readonly ReplicaSet[],
+): boolean {
   return replicaSets.some((other) => {
-    const held = other.metadata.uid === object?.metadata.uid ? previous : other;
+    const held = other.metadata.uid === last.metadata.uid ? previous : other;
     const desired = held?.metadata.annotations?.[desiredAnnotation];
     return held !== undefined && sizeOf(held) > 0 && desired !== undefined && Number(desired) !== version.replicas;
   });
@@ -80,14 +89,14 @@ export function rolloutBounds(): Checker {
   const versions = new Map<string, Version[]>();
   /** By UID of the ReplicaSet: how many were available, until when. */
   const counts = new Map<string, { available: number; untilMs: number }[]>();
-  const seenCounts = (uid: string | undefined, world: World): number[] => {
-    const known = (counts.get(uid ?? '') ?? []).filter(({ untilMs }) => untilMs >= world.knownMs('controllers'));
+  const seenCounts = (uid: string, world: World): number[] => {
+    const known = (counts.get(uid) ?? []).filter(({ untilMs }) => untilMs >= world.knownMs('controllers'));
     return known.length === 0 ? [0] : known.map(({ available }) => available);
   };
 
-  const noteDeployment = (deployment: KubeObject): void => {
-    const uid = deployment.metadata.uid!;
-    const observed: number = deployment['status']?.observedGeneration ?? 0;
+  const noteDeployment = (deployment: Deployment): void => {
+    const { uid } = deployment.metadata;
+    const observed = deployment.status?.observedGeneration ?? 0;
     const version = versionOf(deployment);
     const held = versions.get(uid) ?? [];
     versions.set(uid, [
@@ -96,11 +105,12 @@ export function rolloutBounds(): Checker {
     ]);
   };
 
-  const judge = (commit: Commit, replicaSet: KubeObject, owner: string, world: World): void => {
+  const judge = (commit: CommitOf<ReplicaSet>, owner: string, world: World): void => {
+    const replicaSet = commit.last;
     const known = versions.get(owner);
     const [before, now] = [sizeOf(commit.previous), sizeOf(replicaSet)];
     if (known === undefined || before === now) return;
-    const all = world.ownedBy(owner).filter(({ kind }) => kind === 'ReplicaSet');
+    const all = world.ownedOf(kinds.ReplicaSet, owner);
     const total = all.reduce((sum, other) => sum + sizeOf(other), 0);
     const who = `${replicaSet.metadata.namespace}/${replicaSet.metadata.name}`;
     if (now > before) {
@@ -126,26 +136,18 @@ export function rolloutBounds(): Checker {
       );
   };
 
-  const judgeRecreate = (who: string, replicaSet: KubeObject, all: readonly KubeObject[], world: World): void => {
+  const judgeRecreate = (who: string, replicaSet: ReplicaSet, all: readonly ReplicaSet[], world: World): void => {
     for (const other of all) {
-      if (
-        other.metadata.uid === replicaSet.metadata.uid ||
-        other['spec'].template.metadata?.labels?.['pod-template-hash'] ===
-          replicaSet['spec'].template.metadata?.labels?.['pod-template-hash']
-      )
-        continue;
+      if (other.metadata.uid === replicaSet.metadata.uid || hashOf(other) === hashOf(replicaSet)) continue;
       const left = world
-        .ownedBy(other.metadata.uid!)
-        .filter(
-          (pod) =>
-            pod.kind === 'Pod' &&
-            !isPodTerminal(pod) &&
-            Date.parse(pod.metadata.creationTimestamp!) < world.knownMs('controllers'),
+        .ownedOf(kinds.Pod, other.metadata.uid)
+        .find(
+          (pod) => !isPodTerminal(pod) && Date.parse(pod.metadata.creationTimestamp) < world.knownMs('controllers'),
         );
-      if (left.length > 0)
+      if (left !== undefined)
         world.report(
           name,
-          `${who} grew while Pod ${left[0]!.metadata.name} of ${other.metadata.name} had not ended: its Deployment recreates`,
+          `${who} grew while Pod ${left.metadata.name} of ${other.metadata.name} had not ended: its Deployment recreates`,
         );
     }
   };
@@ -154,26 +156,26 @@ export function rolloutBounds(): Checker {
   const unanswered = new Map<string, number>();
   /** By UID of the ReplicaSet: the sizes that its controller may act by, until when. */
   const sizes = new Map<string, { size: number; untilMs: number }[]>();
-  const noteSize = (replicaSet: KubeObject, atMs: number, world: World): void => {
-    const uid = replicaSet.metadata.uid!;
+  const noteSize = (replicaSet: ReplicaSet, atMs: number, world: World): void => {
+    const { uid } = replicaSet.metadata;
     const held = (sizes.get(uid) ?? []).filter(({ untilMs }) => untilMs >= world.knownMs('controllers'));
     const last = held.at(-1);
     if (last?.size === sizeOf(replicaSet)) return;
     if (last !== undefined) last.untilMs = atMs;
     sizes.set(uid, [...held, { size: sizeOf(replicaSet), untilMs: Infinity }]);
   };
-  const judgePod = (pod: KubeObject, world: World): void => {
-    const uid = ownerUid(pod);
-    const known = sizes.get(uid ?? '');
+  const judgePod = (pod: Pod, world: World): void => {
+    const uid = ownerUid(pod) ?? '';
+    const known = sizes.get(uid);
     if (known === undefined) return;
-    const most = Math.max(...known.map(({ size }) => size)) + (unanswered.get(uid!) ?? 0);
-    const active = world.ownedBy(uid!).filter((other) => other.kind === 'Pod' && isPodActive(other)).length;
+    const most = Math.max(...known.map(({ size }) => size)) + (unanswered.get(uid) ?? 0);
+    const active = world.ownedOf(kinds.Pod, uid).filter(isPodActive).length;
     if (active > most)
       world.report(name, `Pod ${pod.metadata.name} is one of ${active}, its ReplicaSet was asked for ${most}`);
   };
 
-  const allowOneMore = ({ method, body, path }: TransportRequest): void => {
-    const uid = method === 'POST' && path.endsWith('/pods') ? ownerUid(body as KubeObject) : undefined;
+  const allowOneMore = (request: TransportRequest): void => {
+    const uid = ownerOfNewPod(request)?.uid;
     if (uid !== undefined) unanswered.set(uid, (unanswered.get(uid) ?? 0) + 1);
   };
 
@@ -186,21 +188,25 @@ export function rolloutBounds(): Checker {
       allowOneMore(request);
     },
     onCommit(commit, world) {
-      const { object, previous, key } = commit;
-      if (key.startsWith('/registry/apps/deployments/')) {
-        if (object === undefined) versions.delete(previous?.metadata.uid ?? '');
-        else noteDeployment(object);
+      if (isCommitOf(kinds.Deployment, commit)) {
+        if (commit.object === undefined) versions.delete(commit.last.metadata.uid);
+        else noteDeployment(commit.object);
       }
-      if (key.startsWith('/registry/pods/') && previous === undefined && object !== undefined) judgePod(object, world);
-      if (!key.startsWith('/registry/apps/replicasets/')) return;
+      if (isCommitOf(kinds.Pod, commit) && commit.previous === undefined) judgePod(commit.last, world);
+      if (!isCommitOf(kinds.ReplicaSet, commit)) return;
+      const {
+        object,
+        previous,
+        last: { metadata },
+      } = commit;
+      const { uid } = metadata;
       if (object === undefined) {
-        for (const map of [counts, sizes, unanswered]) map.delete(previous?.metadata.uid ?? '');
+        for (const map of [counts, sizes, unanswered]) map.delete(uid);
         return;
       }
       noteSize(object, commit.atMs, world);
-      const uid = object.metadata.uid!;
       const owner = ownerUid(object);
-      if (owner !== undefined) judge(commit, object, owner, world);
+      if (owner !== undefined) judge(commit, owner, world);
       const held =
         sizeOf(previous) === sizeOf(object)
           ? (counts.get(uid) ?? []).filter(({ untilMs }) => untilMs >= world.knownMs('controllers'))

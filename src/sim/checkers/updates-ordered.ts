@@ -11,7 +11,7 @@
  * that ended, are surplus, or were on a tainted node, go for other reasons.
  */
 import type { ControllerRevision, DaemonSet, StatefulSet } from '#api/apps.v1.ts';
-import type { Pod } from '#api/core.v1.ts';
+import type { Node, Pod } from '#api/core.v1.ts';
 import { isOf, type KubeObject } from '#base/objects.ts';
 import { kinds } from '#client/kinds.ts';
 import type { TransportRequest } from '#client/transport.ts';
@@ -20,11 +20,13 @@ import { resolveIntOrPercent } from '#controllers/deployment-rolling.ts';
 import { isPodReady, isPodTerminal } from '#controllers/pods.ts';
 import { revisionHashLabel } from '#controllers/revisions.ts';
 import { ordinalOf } from '#controllers/statefulset.ts';
-import type { Checker, Commit, World } from '../world.ts';
+import { type Checker, type Commit, type CommitOf, isCommitOf, storeKeyOf, type World } from '../world.ts';
+import { preconditionsOf } from './requests.ts';
 
 const ownerOf = (object: KubeObject): { kind: string; uid: string } | undefined =>
   object.metadata.ownerReferences?.find(({ controller }) => controller === true);
 const isPod = (object: KubeObject): object is Pod => isOf(kinds.Pod, object);
+type OrderedSet = StatefulSet | DaemonSet;
 const isHealthy = (pod: Pod): boolean =>
   isPodReady(pod) && !isPodTerminal(pod) && pod.metadata.deletionTimestamp === undefined;
 
@@ -56,7 +58,7 @@ class Order {
   /** Identities that may be made: all below were ready at once since they were last gone. */
   readonly #due = new Set<string>();
   /** By UID of the set: the versions that its controller may act by, newest last. */
-  readonly #versions = new Map<string, KubeObject[]>();
+  readonly #versions = new Map<string, OrderedSet[]>();
   readonly #report: (message: string) => void;
   readonly #world: World;
 
@@ -65,94 +67,86 @@ class Order {
     this.#report = (message) => world.report(name, message);
   }
 
-  see({ object, previous, key }: Commit): void {
-    const changed = object ?? previous;
-    if (changed === undefined) return;
-    if (changed.kind === 'Node') this.#seeNode(object, changed.metadata.name!);
-    const owner =
-      changed.kind === 'StatefulSet' || changed.kind === 'DaemonSet'
-        ? { kind: changed.kind, uid: changed.metadata.uid! }
-        : changed.kind === 'Pod' || changed.kind === 'ControllerRevision'
-          ? ownerOf(changed)
-          : undefined;
-    if (owner === undefined) return;
-    if (changed.kind === 'Pod' && owner.kind === 'StatefulSet')
-      this.#seeIdentity(owner.uid, changed, object, previous, key);
-    if (changed === object && owner.uid === changed.metadata.uid) this.#noteVersion(changed);
-    if (object === undefined && owner.uid === changed.metadata.uid) this.#versions.delete(owner.uid);
-    if (this.#versions.has(owner.uid)) this.#look(owner.uid);
+  see(commit: Commit): void {
+    if (isCommitOf(kinds.Node, commit)) this.#seeNode(commit);
+    else if (isCommitOf(kinds.StatefulSet, commit) || isCommitOf(kinds.DaemonSet, commit)) {
+      const { object, last } = commit;
+      if (object === undefined) this.#versions.delete(last.metadata.uid);
+      else this.#noteVersion(object);
+      this.#look(last.metadata.uid);
+    } else if (isCommitOf(kinds.Pod, commit)) {
+      const owner = ownerOf(commit.last);
+      if (owner?.kind === 'StatefulSet') this.#seeIdentity(owner.uid, commit);
+      if (owner !== undefined) this.#look(owner.uid);
+    } else if (isCommitOf(kinds.ControllerRevision, commit)) {
+      const owner = ownerOf(commit.last);
+      if (owner !== undefined) this.#look(owner.uid);
+    }
   }
 
+  /** What a set controls has changed, or itself: nothing of it is free that is not free now. */
   #look(uid: string): void {
+    const sets = this.#versions.get(uid);
+    if (sets === undefined) return;
     const free = new Set<string>();
     const owned = this.#world.ownedBy(uid);
-    for (const set of this.#versions.get(uid)!) {
-      if (isOf(kinds.StatefulSet, set)) this.#lookAtStatefulSet(set, owned, free);
-      else if (isOf(kinds.DaemonSet, set)) this.#lookAtDaemonSet(set, owned, free);
+    for (const set of sets) {
+      if (set.kind === 'StatefulSet') this.#lookAtStatefulSet(set, owned, free);
+      else this.#lookAtDaemonSet(set, owned, free);
     }
-    for (const { metadata } of owned) {
-      if (free.has(metadata.uid!)) this.#freeUntilMs.set(metadata.uid!, Infinity);
-      else if (this.#freeUntilMs.get(metadata.uid!) === Infinity)
-        this.#freeUntilMs.set(metadata.uid!, this.#world.cluster.now);
+    for (const pod of owned.filter(isPod)) {
+      const podUid = pod.metadata.uid;
+      if (free.has(podUid)) this.#freeUntilMs.set(podUid, Infinity);
+      else if (this.#freeUntilMs.get(podUid) === Infinity) this.#freeUntilMs.set(podUid, this.#world.cluster.now);
     }
   }
 
-  #noteVersion(set: KubeObject): void {
-    const observed: number = set['status']?.observedGeneration ?? 0;
-    const held = this.#versions.get(set.metadata.uid!) ?? [];
-    this.#versions.set(set.metadata.uid!, [
-      ...held.filter(
-        ({ metadata }) => metadata.generation! >= observed && metadata.generation !== set.metadata.generation,
-      ),
-      set,
-    ]);
+  #noteVersion(set: OrderedSet): void {
+    const { uid, generation } = set.metadata;
+    const observed = set.status?.observedGeneration ?? 0;
+    const held = (this.#versions.get(uid) ?? []).filter(
+      ({ metadata }) => (metadata.generation ?? 0) >= observed && metadata.generation !== generation,
+    );
+    this.#versions.set(uid, [...held, set]);
   }
 
-  #seeNode(node: KubeObject | undefined, name: string): void {
-    const evicts = (node?.['spec']?.taints ?? []).some(
-      ({ effect }: { effect: string }) => effect === 'NoExecute',
-    ) as boolean;
+  #seeNode({ object, last }: CommitOf<Node>): void {
+    const { name } = last.metadata;
+    const evicts = (object?.spec.taints ?? []).some(({ effect }) => effect === 'NoExecute');
     if (evicts) this.#taintedMs.set(name, Infinity);
     else if (this.#taintedMs.get(name) === Infinity) this.#taintedMs.set(name, this.#world.cluster.now);
     for (const [uid, [set]] of this.#versions) if (set?.kind === 'DaemonSet') this.#look(uid);
   }
 
-  #seeIdentity(
-    owner: string,
-    pod: KubeObject,
-    object: KubeObject | undefined,
-    previous: KubeObject | undefined,
-    key: string,
-  ): void {
-    const set = this.#world.byUid(owner);
-    const ordinal = set === undefined ? undefined : ordinalOf(set, pod);
+  #seeIdentity(owner: string, { object, previous, last, key }: CommitOf<Pod>): void {
+    const set = this.#world.byUid(kinds.StatefulSet, owner);
+    const ordinal = set === undefined ? undefined : ordinalOf(set, last);
     if (set === undefined || ordinal === undefined) return;
     if (object === undefined) {
-      this.#freeUntilMs.delete(pod.metadata.uid!);
+      this.#freeUntilMs.delete(last.metadata.uid);
       this.#due.delete(key);
     }
     const isNew = object !== undefined && previous === undefined;
-    if (
-      isNew &&
-      set['spec'].podManagementPolicy !== 'Parallel' &&
-      ordinal > (set['spec'].ordinals?.start ?? 0) &&
-      !this.#due.has(key)
-    )
-      this.#report(`${pod.metadata.name} was made before all below it were ready`);
+    const { podManagementPolicy, ordinals } = set.spec;
+    if (isNew && podManagementPolicy !== 'Parallel' && ordinal > (ordinals?.start ?? 0) && !this.#due.has(key))
+      this.#report(`${last.metadata.name} was made before all below it were ready`);
   }
 
   #lookAtStatefulSet(set: StatefulSet, owned: readonly KubeObject[], free: Set<string>): void {
     const { spec } = set;
     const revision = newestRevision(owned);
-    const byOrdinal = new Map(owned.filter(isPod).map((pod) => [ordinalOf(set, pod)!, pod]));
-    const start: number = spec.ordinals?.start ?? 0;
-    const end: number = start + (spec.replicas ?? 1);
-    const prefix = `/registry/pods/${set.metadata.namespace}/${set.metadata.name}-`;
+    const byOrdinal = new Map<number, Pod>();
+    for (const pod of owned.filter(isPod)) {
+      const ordinal = ordinalOf(set, pod);
+      if (ordinal !== undefined) byOrdinal.set(ordinal, pod);
+    }
+    const isUp = (pod: Pod | undefined): boolean => pod !== undefined && isHealthy(pod);
+    const start = spec.ordinals?.start ?? 0;
+    const end = start + (spec.replicas ?? 1);
     // The first that may be made after all those before it are ready; with none unready, any.
     for (let ordinal = start; ordinal < end; ordinal++) {
-      this.#due.add(`${prefix}${ordinal}`);
-      const pod = byOrdinal.get(ordinal);
-      if (pod === undefined || !isHealthy(pod)) break;
+      this.#due.add(storeKeyOf(kinds.Pod, `${set.metadata.name}-${ordinal}`, set.metadata.namespace));
+      if (!isUp(byOrdinal.get(ordinal))) break;
     }
     for (const [ordinal, pod] of byOrdinal) if (ordinal < start || ordinal >= end) free.add(pod.metadata.uid);
     if (revision === undefined || spec.updateStrategy?.type === 'OnDelete') return;
@@ -162,8 +156,7 @@ class Order {
         ? 1
         : Math.max(1, resolveIntOrPercent(rolling.maxUnavailable, spec.replicas ?? 1, true));
     let down = 0;
-    for (let ordinal = start; ordinal < end; ordinal++)
-      if (byOrdinal.get(ordinal) === undefined || !isHealthy(byOrdinal.get(ordinal)!)) down++;
+    for (let ordinal = start; ordinal < end; ordinal++) if (!isUp(byOrdinal.get(ordinal))) down++;
     let aboveIsNew = true;
     for (let ordinal = end - 1; ordinal >= start + (rolling.partition ?? 0); ordinal--) {
       const pod = byOrdinal.get(ordinal);
@@ -185,8 +178,7 @@ class Order {
     const rolling = set.spec.updateStrategy?.rollingUpdate ?? {};
     const pods = owned.filter(isPod);
     const served = new Set(pods.filter(isHealthy).map(nodeOf));
-    const wanted = [...this.#world.of('nodes')]
-      .filter((node) => isOf(kinds.Node, node))
+    const wanted = [...this.#world.of(kinds.Node)]
       .filter((node) => nodeSuits(set, node).run)
       .map(({ metadata }) => metadata.name);
     const most = Math.max(1, resolveIntOrPercent(rolling.maxUnavailable ?? 1, wanted.length, true));
@@ -200,13 +192,13 @@ class Order {
       if (nodes.indexOf(nodeOf(pod)) !== nodes.lastIndexOf(nodeOf(pod))) free.add(pod.metadata.uid);
   }
 
-  asked({ method, path, body }: TransportRequest): void {
-    const match = method === 'DELETE' ? /^\/api\/v1\/namespaces\/([^/]+)\/pods\/([^/]+)$/.exec(path) : null;
-    const pod = match === null ? undefined : this.#world.objects.get(`/registry/pods/${match[1]}/${match[2]}`);
+  asked(request: TransportRequest): void {
+    const [, namespace, name = ''] = /^\/api\/v1\/namespaces\/([^/]+)\/pods\/([^/]+)$/.exec(request.path) ?? [];
+    const pod = request.method === 'DELETE' ? this.#world.get(kinds.Pod, name, namespace) : undefined;
     const owner = pod === undefined ? undefined : ownerOf(pod);
-    if (pod === undefined || !isPod(pod) || (owner?.kind !== 'StatefulSet' && owner?.kind !== 'DaemonSet')) return;
-    const wanted = (body as { preconditions?: { uid?: string } } | undefined)?.preconditions?.uid;
-    const set = this.#world.byUid(owner.uid);
+    if (pod === undefined || (owner?.kind !== 'StatefulSet' && owner?.kind !== 'DaemonSet')) return;
+    const wanted = preconditionsOf(request).uid;
+    const set = this.#world.anyByUid(owner.uid);
     if (
       (wanted !== undefined && wanted !== pod.metadata.uid) ||
       set === undefined ||
@@ -217,11 +209,9 @@ class Order {
       return;
     const node = nodeOf(pod) ?? '';
     const isLost =
-      (this.#taintedMs.get(node) ?? -Infinity) >= Date.parse(pod.metadata.creationTimestamp ?? '') ||
-      !this.#world.objects.has(`/registry/nodes/${node}`);
-    const isLeaving =
-      this.#world.objects.get(`/registry/namespaces/${pod.metadata.namespace}`)?.metadata.deletionTimestamp !==
-      undefined;
+      (this.#taintedMs.get(node) ?? -Infinity) >= Date.parse(pod.metadata.creationTimestamp) ||
+      this.#world.get(kinds.Node, node) === undefined;
+    const isLeaving = this.#world.isNamespaceLeaving(pod.metadata.namespace);
     if (!isLost && !isLeaving && (this.#freeUntilMs.get(pod.metadata.uid) ?? -1) < this.#world.knownMs('controllers'))
       this.#report(`${owner.kind} ${set.metadata.name} took down ${pod.metadata.name} out of turn`);
   }

@@ -5,7 +5,7 @@
  * that were each made on top of what was read, none overwrites another.
  */
 import { isReason } from '#base/errors.ts';
-import type { KubeObject } from '#base/objects.ts';
+import type { ConfigMap } from '#api/core.v1.ts';
 import type { Client } from '#client/client.ts';
 import { kinds } from '#client/kinds.ts';
 import type { Checker, World } from '../world.ts';
@@ -26,7 +26,7 @@ interface Known {
   version: number;
 }
 
-const valueOf = (object: KubeObject | undefined): number => Number(object?.['data']?.value ?? -1);
+const valueOf = (object: ConfigMap | undefined): number => Number(object?.data?.['value'] ?? -1);
 const wentAway = (error: unknown): undefined => {
   if (!isReason(error, 'ServiceUnavailable', 'NotFound')) throw error;
   return undefined;
@@ -39,11 +39,11 @@ export function writesKept(): Writes {
   const there = new Map<string, string>();
   const gone = new Map<string, string>();
   const sums = new Map<string, { done: number; unknown: number }>();
-  let client: Client | undefined;
+  let reader: Client | undefined;
   let ticks = 0;
 
-  const see = (object: KubeObject, least: ReadonlyMap<string, Known>, world: World): void => {
-    const which = object.metadata.name!;
+  const see = (object: ConfigMap, least: ReadonlyMap<string, Known>, world: World): void => {
+    const which = object.metadata.name;
     const before = least.get(which);
     const now = { value: valueOf(object), version: Number(object.metadata.resourceVersion) };
     if (before !== undefined && now.value < before.value)
@@ -51,21 +51,21 @@ export function writesKept(): Writes {
     if (before !== undefined && now.version < before.version)
       world.report(name, `ConfigMap ${which} was read at ${now.version} after ${before.version}`);
     if (before === undefined || now.version < before.version) return;
-    const held = known.get(which)!;
+    const held = known.get(which) ?? now;
     known.set(which, { value: Math.max(held.value, now.value), version: Math.max(held.version, now.version) });
   };
   const copy = (): Map<string, Known> => new Map([...known].map(([which, value]) => [which, { ...value }]));
+  const readerOf = (world: World): Client => (reader ??= world.cluster.connect('reader').client);
   /** One list shows everything that was acknowledged when it began. */
   const look = async (world: World): Promise<void> => {
-    client ??= world.cluster.connect('reader').client;
+    const client = readerOf(world);
     const [least, made, deleted] = [copy(), new Map(there), new Map(gone)];
     const list = await client.list(kinds.ConfigMap, { namespace: 'default' }).catch(wentAway);
     if (list === undefined) return;
     const byName = new Map(list.items.map((object) => [object.metadata.name, object]));
-    for (const which of least.keys()) {
+    for (const [which, { value }] of least) {
       const object = byName.get(which);
-      if (object === undefined)
-        world.report(name, `ConfigMap ${which} is not there; ${least.get(which)!.value} was acknowledged`);
+      if (object === undefined) world.report(name, `ConfigMap ${which} is not there; ${value} was acknowledged`);
       else see(object, least, world);
     }
     for (const [which, uid] of made)
@@ -111,7 +111,7 @@ export function writesKept(): Writes {
     async atRest(world) {
       await look(world);
       for (const [which, { done, unknown }] of sums) {
-        const value = valueOf(await client!.get(kinds.ConfigMap, which, 'default').catch(wentAway));
+        const value = valueOf(await readerOf(world).get(kinds.ConfigMap, which, 'default').catch(wentAway));
         if (value < done || value > done + unknown)
           world.report(
             name,

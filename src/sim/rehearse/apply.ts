@@ -2,8 +2,9 @@
  * Applies manifests to a rehearsed cluster in an order that works (what others need first), as `kubectl apply
  * --server-side` would; a refusal names the manifest.
  */
+import type { APIResourceList } from '#api/meta.v1.ts';
 import { ApiError, isReason } from '#base/errors.ts';
-import { apiVersionOf, groupVersionOf, type Json, type KindRef, type KubeObject } from '#base/objects.ts';
+import { apiVersionOf, groupVersionOf, type KindRef, type KubeObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
 import { kindOf } from '#client/kinds.ts';
 import { discoverResources } from '#controllers/discovery.ts';
@@ -66,19 +67,16 @@ export class Applier {
     const namespace = kind.namespaced ? (object.metadata.namespace ?? 'default') : undefined;
     const label = `${object.kind} ${namespace === undefined ? '' : `${namespace}/`}${name}`;
     try {
-      const before = await this.#client.get(kind, name!, namespace).catch((error: unknown) => {
+      const before = await this.#client.get(kind, name, namespace).catch((error: unknown) => {
         if (isReason(error, 'NotFound')) return undefined;
         throw error;
       });
-      const made = await this.#client.patch(kind, name!, namespace, 'apply', object, {
+      const made = await this.#client.patch(kind, name, namespace, 'apply', object, {
         fieldManager: 'rehearse',
         force: true,
         fieldValidation: lenient === true ? 'Ignore' : 'Strict',
       });
-      return {
-        object: made.kind === undefined ? { ...made, kind: object.kind } : made,
-        changed: before?.metadata.generation !== made.metadata.generation,
-      };
+      return { object: made, changed: before?.metadata.generation !== made.metadata.generation };
     } catch (error) {
       if (!(error instanceof ApiError) || error.reason === 'ServiceUnavailable') throw error;
       throw new RehearsalError(`${origin}: ${label}: ${error.message}`);
@@ -88,11 +86,9 @@ export class Applier {
   /** Discovery has told of the group's preferred version only. */
   async #serves(apiVersion: string, resource: string): Promise<boolean> {
     try {
-      const { resources } = (await this.#client.raw(
-        'GET',
-        apiVersion.includes('/') ? `/apis/${apiVersion}` : `/api/${apiVersion}`,
-      )) as Json;
-      return ((resources ?? []) as Json[]).some(({ name }) => name === resource);
+      const path = apiVersion.includes('/') ? `/apis/${apiVersion}` : `/api/${apiVersion}`;
+      const { resources } = await this.#client.raw<APIResourceList>('GET', path);
+      return resources.some(({ name }) => name === resource);
     } catch (error) {
       if (isReason(error, 'NotFound')) return false;
       throw error;

@@ -1,5 +1,6 @@
 /** Disruption budgets: for how long fewer Pods were healthy than each wants, and how many evictions it refused. */
-import type { KubeObject } from '#base/objects.ts';
+import type { Pod } from '#api/core.v1.ts';
+import type { PodDisruptionBudget } from '#api/policy.v1.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
 import { keyOf } from '#client/informer.ts';
 import { Deficit } from './deficit.ts';
@@ -7,7 +8,7 @@ import { isServing } from './servers.ts';
 import type { BudgetReport } from './types.ts';
 
 interface Budget {
-  object: KubeObject;
+  object: PodDisruptionBudget;
   healthy: Set<string>;
   broken: Deficit;
   wasKept: boolean;
@@ -27,12 +28,12 @@ export class Budgets {
     this.#isUp = isUp;
   }
 
-  see(object: KubeObject, pods: Iterable<KubeObject>): void {
+  see(object: PodDisruptionBudget, pods: Iterable<Pod>): void {
     const key = keyOf(object);
-    const held = this.#budgets.get(key);
-    if (held !== undefined) held.object = object;
+    let budget = this.#budgets.get(key);
+    if (budget !== undefined) budget.object = object;
     else {
-      const made: Budget = {
+      budget = {
         object,
         healthy: new Set(),
         broken: new Deficit(),
@@ -40,37 +41,38 @@ export class Budgets {
         isBroken: false,
         refused: 0,
       };
-      this.#budgets.set(key, made);
-      for (const pod of pods) this.#count(made, pod);
+      this.#budgets.set(key, budget);
+      for (const pod of pods) this.#count(budget, pod);
     }
-    this.#look(this.#budgets.get(key)!);
+    this.#look(budget);
   }
 
-  unsee(object: KubeObject): void {
+  unsee(object: PodDisruptionBudget): void {
     this.#budgets.delete(keyOf(object));
   }
 
-  seePod(pod: KubeObject): void {
+  seePod(pod: Pod): void {
     for (const budget of this.#budgets.values()) if (this.#count(budget, pod)) this.#look(budget);
   }
 
-  unseePod(pod: KubeObject): void {
-    for (const budget of this.#budgets.values()) if (budget.healthy.delete(pod.metadata.uid!)) this.#look(budget);
+  unseePod(pod: Pod): void {
+    for (const budget of this.#budgets.values()) if (budget.healthy.delete(pod.metadata.uid)) this.#look(budget);
   }
 
   /** Whether the number changed. */
-  #count({ object, healthy }: Budget, pod: KubeObject): boolean {
+  #count({ object, healthy }: Budget, pod: Pod): boolean {
+    const { uid } = pod.metadata;
     if (pod.metadata.namespace !== object.metadata.namespace) return false;
-    const counts = isServing(pod, this.#isUp) && matchesSelectorObject(object['spec'].selector, pod.metadata.labels);
-    if (counts === healthy.has(pod.metadata.uid!)) return false;
-    if (counts) healthy.add(pod.metadata.uid!);
-    else healthy.delete(pod.metadata.uid!);
+    const counts = isServing(pod, this.#isUp) && matchesSelectorObject(object.spec.selector, pod.metadata.labels);
+    if (counts === healthy.has(uid)) return false;
+    if (counts) healthy.add(uid);
+    else healthy.delete(uid);
     return true;
   }
 
   /** As with workloads, time counts from when it was kept for the first time. */
   #look(budget: Budget): void {
-    const wanted: number | undefined = budget.object['status']?.desiredHealthy;
+    const wanted = budget.object.status?.desiredHealthy;
     if (wanted === undefined) return;
     const isBroken = budget.healthy.size < wanted;
     if (!isBroken) budget.wasKept = true;
@@ -84,11 +86,11 @@ export class Budgets {
   }
 
   /** The API server has refused to evict this Pod; answers the budgets that hold it. */
-  refuse(pod: KubeObject): string[] {
+  refuse(pod: Pod): string[] {
     const holding = [...this.#budgets.values()].filter(
       ({ object }) =>
         object.metadata.namespace === pod.metadata.namespace &&
-        matchesSelectorObject(object['spec'].selector, pod.metadata.labels),
+        matchesSelectorObject(object.spec.selector, pod.metadata.labels),
     );
     for (const budget of holding) budget.refused += 1;
     return holding.map(({ object }) => keyOf(object));
@@ -98,8 +100,8 @@ export class Budgets {
     return [...this.#budgets.entries()]
       .sort(([a], [b]) => (a < b ? -1 : 1))
       .map(([, { object, broken, refused }]) => ({
-        namespace: object.metadata.namespace!,
-        name: object.metadata.name!,
+        namespace: object.metadata.namespace,
+        name: object.metadata.name,
         brokenSeconds: broken.seconds(this.#now()),
         refused,
       }));

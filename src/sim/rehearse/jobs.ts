@@ -2,10 +2,11 @@
  * What shall run to an end: Jobs, Pods by themselves that do not restart for ever, and the runs of CronJobs. Finished
  * Jobs may be deleted (history limits, time to live), so what was last seen of each is kept.
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { CronJob, Job, JobCondition } from '#api/batch.v1.ts';
+import type { Pod } from '#api/core.v1.ts';
 import { keyOf } from '#client/informer.ts';
 import { parseSchedule } from '#controllers/cronjob.ts';
-import { conditionOf, createdMs } from '#controllers/pods.ts';
+import { conditionOf, createdMs, isPodTerminal } from '#controllers/pods.ts';
 import type { CronJobReport, JobReport, JobVerdict } from './types.ts';
 
 const scheduledAnnotation = 'batch.kubernetes.io/cronjob-scheduled-timestamp';
@@ -13,26 +14,34 @@ const scheduledAnnotation = 'batch.kubernetes.io/cronjob-scheduled-timestamp';
 const lastRunMs = 10_000;
 
 interface Run {
-  object: KubeObject;
+  object: Job | Pod;
   isGone: boolean;
   /** A Pod that was told to stop before it was done: however it then ends. */ isLost: boolean;
   cronJob: string | undefined;
   failedPods: Set<string>;
-  livePods: Map<string, KubeObject>;
+  livePods: Map<string, Pod>;
 }
 
 /**
  * A Job's end is announced first; the last word waits for Pods that are still terminating, on a dead node for ever
  * (documentation, "Jobs": terminal conditions).
  */
-function endOf(job: KubeObject): Json {
+function endOf(job: Job): JobCondition | undefined {
   return ['SuccessCriteriaMet', 'FailureTarget', 'Complete', 'Failed']
     .map((type) => conditionOf(job, type))
     .find((condition) => condition?.status === 'True');
 }
 
+/** Why a Job or a Pod has failed. */
+function whyFailed(object: Job | Pod): string {
+  if (object.kind === 'Pod') return whyPodFailed(object);
+  const end = endOf(object);
+  return end === undefined ? 'failed' : `${end.reason}: ${end.message}`;
+}
+
 /** When the last word was said: until then a CronJob takes its run for active. */
 function finalMsOf({ object }: Run): number {
+  if (object.kind === 'Pod') return Infinity;
   const final = ['Complete', 'Failed']
     .map((type) => conditionOf(object, type))
     .find((condition) => condition?.status === 'True');
@@ -41,29 +50,21 @@ function finalMsOf({ object }: Run): number {
 
 function endMsOf({ object }: Run): number | undefined {
   if (object.kind === 'Pod') {
-    const ended = (object['status']?.containerStatuses ?? [])
-      .map((status: Json) => Date.parse(status.state?.terminated?.finishedAt ?? ''))
-      .filter((ms: number) => !Number.isNaN(ms));
-    return ['Succeeded', 'Failed'].includes(object['status']?.phase) && ended.length > 0
-      ? Math.max(...ended)
-      : undefined;
+    const ended = (object.status?.containerStatuses ?? [])
+      .map(({ state }) => Date.parse(state?.terminated?.finishedAt ?? ''))
+      .filter((ms) => !Number.isNaN(ms));
+    return isPodTerminal(object) && ended.length > 0 ? Math.max(...ended) : undefined;
   }
   const end = endOf(object);
-  return end === undefined ? undefined : Date.parse(end.lastTransitionTime);
+  return end === undefined ? undefined : Date.parse(end.lastTransitionTime ?? '');
 }
 
 function outcomeOf({ object, isGone, isLost }: Run): 'succeeded' | 'failed' | 'lost' | undefined {
-  const phase: string | undefined = object['status']?.phase;
-  if (object.kind === 'Pod')
-    return isLost
-      ? 'lost'
-      : phase === 'Succeeded'
-        ? 'succeeded'
-        : phase === 'Failed'
-          ? 'failed'
-          : isGone
-            ? 'lost'
-            : undefined;
+  if (object.kind === 'Pod') {
+    const phase = object.status?.phase;
+    if (isLost) return 'lost';
+    return phase === 'Succeeded' ? 'succeeded' : phase === 'Failed' ? 'failed' : isGone ? 'lost' : undefined;
+  }
   const end = endOf(object)?.type;
   return end === undefined
     ? isGone
@@ -76,7 +77,7 @@ function outcomeOf({ object, isGone, isLost }: Run): 'succeeded' | 'failed' | 'l
 
 export class Jobs {
   readonly #runs = new Map<string, Run>();
-  readonly #cronJobs = new Map<string, KubeObject>();
+  readonly #cronJobs = new Map<string, CronJob>();
   readonly #now: () => number;
   readonly #note: (what: string) => void;
 
@@ -85,16 +86,16 @@ export class Jobs {
     this.#note = note;
   }
 
-  seeCronJob(cronJob: KubeObject): void {
+  seeCronJob(cronJob: CronJob): void {
     this.#cronJobs.set(keyOf(cronJob), cronJob);
   }
-  unseeCronJob(cronJob: KubeObject): void {
+  unseeCronJob(cronJob: CronJob): void {
     this.#cronJobs.delete(keyOf(cronJob));
   }
 
   /** A Job, or a Pod that nobody owns, came or changed. */
-  see(object: KubeObject): void {
-    const uid = object.metadata.uid!;
+  see(object: Job | Pod): void {
+    const { uid } = object.metadata;
     const owner = object.metadata.ownerReferences?.find(({ controller }) => controller === true);
     const run = this.#runs.get(uid) ?? {
       object,
@@ -102,7 +103,7 @@ export class Jobs {
       isLost: false,
       cronJob: owner?.kind === 'CronJob' ? `${object.metadata.namespace}/${owner.name}` : undefined,
       failedPods: new Set<string>(),
-      livePods: new Map<string, KubeObject>(),
+      livePods: new Map<string, Pod>(),
     };
     const before = outcomeOf(run);
     run.object = object;
@@ -111,19 +112,19 @@ export class Jobs {
       object.kind === 'Pod' &&
       before === undefined &&
       object.metadata.deletionTimestamp !== undefined &&
-      !['Succeeded', 'Failed'].includes(object['status']?.phase)
+      !isPodTerminal(object)
     ) {
       run.isLost = true;
       this.#note(`Pod ${keyOf(object)} is deleted before it was done: nothing makes it again`);
     }
     if (before === undefined && outcomeOf(run) === 'failed')
       this.#note(
-        `${object.kind} ${keyOf(object)} failed: ${object.kind === 'Job' ? endOf(object).reason : whyFailed(object)}`,
+        `${object.kind} ${keyOf(object)} failed: ${object.kind === 'Job' ? endOf(object)?.reason : whyFailed(object)}`,
       );
   }
 
-  unsee(object: KubeObject): void {
-    const run = this.#runs.get(object.metadata.uid!);
+  unsee(object: Job | Pod): void {
+    const run = this.#runs.get(object.metadata.uid);
     if (run === undefined) return;
     const before = outcomeOf(run);
     run.isGone = true;
@@ -132,11 +133,11 @@ export class Jobs {
   }
 
   /** A Pod of a Job came or changed. */
-  seePod(jobUid: string, pod: KubeObject): void {
+  seePod(jobUid: string, pod: Pod): void {
     const run = this.#runs.get(jobUid);
     if (run === undefined) return;
-    const uid = pod.metadata.uid!;
-    const phase: string | undefined = pod['status']?.phase;
+    const { uid } = pod.metadata;
+    const phase = pod.status?.phase;
     if (phase === 'Succeeded') {
       run.livePods.delete(uid);
       return;
@@ -151,22 +152,23 @@ export class Jobs {
     );
   }
 
-  unseePod(jobUid: string, pod: KubeObject): void {
-    this.#runs.get(jobUid)?.livePods.delete(pod.metadata.uid!);
+  unseePod(jobUid: string, pod: Pod): void {
+    this.#runs.get(jobUid)?.livePods.delete(pod.metadata.uid);
   }
 
   /** Jobs and Pods that no CronJob has made. `why` says why a Pod is not ready. */
-  reportJobs(why: (pod: KubeObject) => string): JobReport[] {
+  reportJobs(why: (pod: Pod) => string): JobReport[] {
     const single = [...this.#runs.values()].filter(({ cronJob }) => cronJob === undefined);
     return single
       .map((run): JobReport => {
         const { object, failedPods, livePods } = run;
         const failures =
-          object.kind === 'Job' ? Math.max(failedPods.size, object['status']?.failed ?? 0) : failedPods.size;
-        const startMs = Date.parse(object['status']?.startTime ?? '') || createdMs(object);
+          object.kind === 'Job' ? Math.max(failedPods.size, object.status?.failed ?? 0) : failedPods.size;
+        const startMs = Date.parse(object.status?.startTime ?? '') || createdMs(object);
         const outcome = outcomeOf(run);
         const pods = object.kind === 'Pod' ? [object] : [...livePods.values()];
-        const runs = pods.some((pod) => pod['status']?.phase === 'Running') || object['spec'].suspend === true;
+        const isSuspended = object.kind === 'Job' && object.spec.suspend === true;
+        const runs = isSuspended || pods.some((pod) => pod.status?.phase === 'Running');
         const verdict: JobVerdict =
           outcome === 'succeeded'
             ? failures > 0
@@ -175,9 +177,7 @@ export class Jobs {
             : (outcome ?? (runs ? 'running' : 'stuck'));
         const reason =
           verdict === 'failed'
-            ? object.kind === 'Job'
-              ? `${endOf(object).reason}: ${endOf(object).message}`
-              : whyFailed(object)
+            ? whyFailed(object)
             : verdict === 'lost'
               ? 'gone before it was done, and nothing makes it again'
               : verdict === 'stuck'
@@ -187,8 +187,8 @@ export class Jobs {
                 : undefined;
         return {
           kind: object.kind,
-          namespace: object.metadata.namespace!,
-          name: object.metadata.name!,
+          namespace: object.metadata.namespace,
+          name: object.metadata.name,
           failedPods: failures,
           seconds: Math.ceil(Math.max(0, (endMsOf(run) ?? this.#now()) - startMs) / 1000),
           ...(reason === undefined ? {} : { why: reason }),
@@ -225,8 +225,8 @@ export class Jobs {
                 ? 'missed runs'
                 : 'ok';
         return {
-          namespace: cronJob.metadata.namespace!,
-          name: cronJob.metadata.name!,
+          namespace: cronJob.metadata.namespace,
+          name: cronJob.metadata.name,
           due: due.length,
           started: started.length,
           succeeded,
@@ -239,19 +239,19 @@ export class Jobs {
   }
 }
 
-function whyFailed(pod: KubeObject): string {
-  const { reason, message, containerStatuses = [] } = pod['status'];
-  const exited = (containerStatuses as Json[]).find(({ state }) => (state?.terminated?.exitCode ?? 0) !== 0);
+function whyPodFailed({ status = {} }: Pod): string {
+  const { reason, message, containerStatuses = [] } = status;
   if (reason !== undefined) return message === undefined ? reason : `${reason}: ${message}`;
+  const exited = containerStatuses.find(({ state }) => (state?.terminated?.exitCode ?? 0) !== 0);
   return exited === undefined
     ? 'failed'
-    : `container ${exited.name} ended with exit code ${exited.state.terminated.exitCode}`;
+    : `container ${exited.name} ended with exit code ${exited.state?.terminated?.exitCode}`;
 }
 
 /** When runs fall due after `startMs`, or after it was made, and before `endMs`. */
-function dueTimes(cronJob: KubeObject, startMs: number, endMs: number): number[] {
-  if (cronJob['spec'].suspend === true) return [];
-  const schedule = parseSchedule(cronJob['spec'].schedule, cronJob['spec'].timeZone);
+function dueTimes(cronJob: CronJob, startMs: number, endMs: number): number[] {
+  if (cronJob.spec.suspend === true) return [];
+  const schedule = parseSchedule(cronJob.spec.schedule, cronJob.spec.timeZone);
   const times: number[] = [];
   for (
     let next = schedule.next(Math.max(startMs, createdMs(cronJob)));
@@ -262,8 +262,8 @@ function dueTimes(cronJob: KubeObject, startMs: number, endMs: number): number[]
   return times;
 }
 
-function whyMissed(cronJob: KubeObject, runs: readonly Run[], atMs: number): string {
-  const { concurrencyPolicy, startingDeadlineSeconds } = cronJob['spec'];
+function whyMissed({ spec }: CronJob, runs: readonly Run[], atMs: number): string {
+  const { concurrencyPolicy, startingDeadlineSeconds } = spec;
   if (concurrencyPolicy === 'Forbid' && runs.some((run) => createdMs(run.object) < atMs && finalMsOf(run) > atMs))
     return 'the run before was still going (concurrencyPolicy Forbid)';
   return startingDeadlineSeconds === undefined

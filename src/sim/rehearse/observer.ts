@@ -2,7 +2,10 @@
  * Looks on while a cluster is rehearsed: informers on a connection of their own (no fault touches it), whose events go
  * to those who judge. It changes nothing that controllers do.
  */
-import type { KindRef, KubeObject } from '#base/objects.ts';
+import type { ReplicaSet } from '#api/apps.v1.ts';
+import type { ConfigMap, Event, Pod, Secret } from '#api/core.v1.ts';
+import type { OwnerReference } from '#api/meta.v1.ts';
+import type { KubeObject } from '#base/objects.ts';
 import { indexes, InformerFactory, type Informer, keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { Cluster } from '../cluster.ts';
@@ -10,19 +13,11 @@ import { watchSecondsMax } from '../limits.ts';
 import { Budgets } from './budgets.ts';
 import { missingConfig } from './config-refs.ts';
 import { Jobs } from './jobs.ts';
-import { isServing, nameOf, Servers } from './servers.ts';
+import { isServing, nameOf, serverKinds, Servers } from './servers.ts';
 import type { Rehearsal, TimelineEntry } from './types.ts';
 import { whyNotReady, whyNotScheduled } from './why.ts';
 
-export const serverKinds = [
-  kinds.Deployment,
-  kinds.StatefulSet,
-  kinds.DaemonSet,
-  kinds.ReplicaSet,
-  kinds.ReplicationController,
-];
-
-function ownerOf(object: KubeObject): { kind: string; name: string; uid: string } | undefined {
+function ownerOf(object: KubeObject): OwnerReference | undefined {
   return object.metadata.ownerReferences?.find(({ controller }) => controller === true);
 }
 
@@ -32,12 +27,12 @@ export class Observer {
   readonly jobs: Jobs;
   readonly budgets: Budgets;
   readonly startMs: number;
-  readonly pods: Informer;
+  readonly pods: Informer<Pod>;
   readonly #cluster: Cluster;
   readonly #informers: InformerFactory;
-  readonly #sets: Informer;
-  readonly #configMaps: Informer;
-  readonly #secrets: Informer;
+  readonly #sets: Informer<ReplicaSet>;
+  readonly #configMaps: Informer<ConfigMap>;
+  readonly #secrets: Informer<Secret>;
   /** Pods of which the scheduler has said that they find no node: its later words differ in numbers only. */
   readonly #unscheduled = new Set<string>();
   /** The last failure to make a Pod, by workload. */
@@ -69,15 +64,15 @@ export class Observer {
   readonly isUp = (node: string): boolean => this.#cluster.nodes.get(node)?.isUp === true;
 
   async start(): Promise<void> {
-    const informer = (kind: KindRef): Informer => this.#informers.informer(kind);
-    const watched = [...serverKinds, kinds.Job, kinds.CronJob, kinds.PodDisruptionBudget, kinds.Event].map(informer);
-    this.#informers.start();
+    const informers = this.#informers;
+    const servers = serverKinds.map((kind) => informers.informer(kind));
+    const jobs = informers.informer(kinds.Job);
+    const cronJobs = informers.informer(kinds.CronJob);
+    const budgets = informers.informer(kinds.PodDisruptionBudget);
+    const events = informers.informer(kinds.Event);
+    informers.start();
     await this.#cluster.settle();
-    await this.#informers.synced();
-    const [servers, [jobs, cronJobs, budgets, events]] = [
-      watched.slice(0, serverKinds.length),
-      watched.slice(serverKinds.length) as [Informer, Informer, Informer, Informer],
-    ];
+    await informers.synced();
     for (const one of servers)
       this.#follow(
         one,
@@ -113,19 +108,8 @@ export class Observer {
     );
   }
 
-  #follow(informer: Informer, see: (object: KubeObject) => void, unsee: (object: KubeObject) => void): void {
-    // Lists leave out what kind their items are.
-    const whole = (object: KubeObject): KubeObject =>
-      object.kind === undefined ? { ...object, kind: informer.kind.kind } : object;
-    informer.addHandler({
-      added: (object) => see(whole(object)),
-      updated: (object) => see(whole(object)),
-      deleted: (object) => unsee(whole(object)),
-    });
-  }
-
-  isServer({ kind }: KubeObject): boolean {
-    return serverKinds.some((server) => server.kind === kind);
+  #follow<T extends KubeObject>(informer: Informer<T>, see: (object: T) => void, unsee: (object: T) => void): void {
+    informer.addHandler({ added: see, updated: see, deleted: unsee });
   }
 
   note(what: string): void {
@@ -134,11 +118,11 @@ export class Observer {
 
   /** A node went down or came back: what runs there counts anew. */
   nodeChanged(node: string): void {
-    for (const pod of [...this.pods.by('node', node)]) this.#seePod({ ...pod, kind: 'Pod' });
+    for (const pod of [...this.pods.by('node', node)]) this.#seePod(pod);
   }
 
   /** `Deployment default/web`, through the ReplicaSet that stands between. */
-  #workloadOf(pod: KubeObject): string {
+  #workloadOf(pod: Pod): string {
     const owner = ownerOf(pod);
     if (owner === undefined) return nameOf(pod);
     const key = `${pod.metadata.namespace}/${owner.name}`;
@@ -146,38 +130,39 @@ export class Observer {
     return above === undefined ? `${owner.kind} ${key}` : `${above.kind} ${pod.metadata.namespace}/${above.name}`;
   }
 
-  #seePod(pod: KubeObject): void {
+  #seePod(pod: Pod): void {
     const owner = ownerOf(pod);
     if (owner?.kind === 'Job') this.jobs.seePod(owner.uid, pod);
-    else if (owner === undefined && (pod['spec'].restartPolicy ?? 'Always') !== 'Always') this.jobs.see(pod);
+    else if (owner === undefined && (pod.spec.restartPolicy ?? 'Always') !== 'Always') this.jobs.see(pod);
     else {
       if (owner === undefined) this.servers.see(pod);
       this.servers.seePod(this.#workloadOf(pod), pod);
     }
     this.budgets.seePod(pod);
     const why = pod.metadata.deletionTimestamp === undefined ? whyNotScheduled(pod) : undefined;
-    if (why === undefined || this.#unscheduled.has(pod.metadata.uid!)) return;
-    this.#unscheduled.add(pod.metadata.uid!);
+    if (why === undefined || this.#unscheduled.has(pod.metadata.uid)) return;
+    this.#unscheduled.add(pod.metadata.uid);
     this.note(`Pod ${keyOf(pod)} finds no node: ${why}`);
   }
 
-  #unseePod(pod: KubeObject): void {
+  #unseePod(pod: Pod): void {
     const owner = ownerOf(pod);
-    this.#unscheduled.delete(pod.metadata.uid!);
+    this.#unscheduled.delete(pod.metadata.uid);
     this.budgets.unseePod(pod);
     if (owner?.kind === 'Job') this.jobs.unseePod(owner.uid, pod);
     else if (owner !== undefined) this.servers.unseePod(this.#workloadOf(pod), pod);
-    else if ((pod['spec'].restartPolicy ?? 'Always') === 'Always') this.servers.unsee(pod);
+    else if ((pod.spec.restartPolicy ?? 'Always') === 'Always') this.servers.unsee(pod);
     else this.jobs.unsee(pod);
   }
 
-  #seeEvent(event: KubeObject): void {
-    if (event['reason'] !== 'FailedCreate') return;
-    const { kind, namespace, name } = event['involvedObject'];
+  #seeEvent(event: Event): void {
+    if (event.reason !== 'FailedCreate') return;
+    const { message = '' } = event;
+    const { kind, namespace, name } = event.involvedObject;
     const above = kind === 'ReplicaSet' ? ownerOf(this.#sets.get(`${namespace}/${name}`) ?? event) : undefined;
     const workload = above === undefined ? `${kind} ${namespace}/${name}` : `${above.kind} ${namespace}/${above.name}`;
-    if (!this.#failures.has(workload)) this.note(`${workload}: a Pod cannot be made: ${event['message']}`);
-    this.#failures.set(workload, event['message']);
+    if (!this.#failures.has(workload)) this.note(`${workload}: a Pod cannot be made: ${message}`);
+    this.#failures.set(workload, message);
   }
 
   report(): Pick<
@@ -188,7 +173,7 @@ export class Observer {
       configMap: (key: string) => this.#configMaps.get(key),
       secret: (key: string) => this.#secrets.get(key),
     };
-    const why = (pod: KubeObject): string => whyNotReady(pod, this.isUp, () => missingConfig(pod, source));
+    const why = (pod: Pod): string => whyNotReady(pod, this.isUp, () => missingConfig(pod, source));
     const whyPod = (key: string): string | undefined => {
       const pod = this.pods.get(key);
       return pod === undefined || isServing(pod, this.isUp) ? undefined : why(pod);

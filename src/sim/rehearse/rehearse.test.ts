@@ -1,6 +1,7 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Json } from '#base/objects.ts';
+import type { NamedObject } from '../manifests.ts';
 import { rehearse } from './rehearse.ts';
 import { runRehearsals } from './threads.ts';
 import {
@@ -14,7 +15,7 @@ import {
 
 const minute = 60_000;
 const hour = 60 * minute;
-const manifests = (...objects: KubeObject[]): Manifest[] =>
+const manifests = (...objects: NamedObject[]): Manifest[] =>
   objects.map((object, index) => ({ object, origin: `manifest ${index + 1}` }));
 const workload = (result: Rehearsal | undefined, kind: string, name: string): WorkloadReport =>
   result!.workloads.find((report) => report.kind === kind && report.name === name)!;
@@ -30,7 +31,7 @@ const template = (name: string, spec: Json = podSpec(), annotations: Record<stri
   metadata: { labels: { app: name }, annotations },
   spec,
 });
-const set = (kind: string, name: string, spec: Json, pod = template(name)): KubeObject => ({
+const set = (kind: string, name: string, spec: Json, pod = template(name)): NamedObject => ({
   apiVersion: 'apps/v1',
   kind,
   metadata: { name, namespace: 'default' },
@@ -46,28 +47,28 @@ const spread = (name: string): Json => ({
     },
   ],
 });
-const deployment = (name: string, replicas: number, container: Json = {}): KubeObject =>
+const deployment = (name: string, replicas: number, container: Json = {}): NamedObject =>
   set('Deployment', name, { replicas }, template(name, podSpec(container, spread(name))));
-const budget = (name: string, minAvailable: number): KubeObject => ({
+const budget = (name: string, minAvailable: number): NamedObject => ({
   apiVersion: 'policy/v1',
   kind: 'PodDisruptionBudget',
   metadata: { name, namespace: 'default' },
   spec: { minAvailable, selector: { matchLabels: { app: name } } },
 });
-const pod = (name: string, spec: Json = podSpec(), annotations: Record<string, string> = {}): KubeObject => ({
+const pod = (name: string, spec: Json = podSpec(), annotations: Record<string, string> = {}): NamedObject => ({
   apiVersion: 'v1',
   kind: 'Pod',
   metadata: { name, namespace: 'default', annotations },
   spec,
 });
-const job = (name: string, spec: Json, annotations: Record<string, string>): KubeObject => ({
+const job = (name: string, spec: Json, annotations: Record<string, string>): NamedObject => ({
   apiVersion: 'batch/v1',
   kind: 'Job',
   metadata: { name, namespace: 'default' },
   spec: { ...spec, template: { metadata: { annotations }, spec: podSpec({}, { restartPolicy: 'Never' }) } },
 });
 
-async function one(objects: KubeObject[], faults: Fault[], more: Partial<RehearseOptions> = {}): Promise<Rehearsal> {
+async function one(objects: NamedObject[], faults: Fault[], more: Partial<RehearseOptions> = {}): Promise<Rehearsal> {
   const [result] = await rehearse({ manifests: manifests(...objects), nodes: 3, faults, forMs: hour, ...more }, [1]);
   return result!;
 }
@@ -331,7 +332,7 @@ test('slow pulls delay Pods only where their image is not', async () => {
 });
 
 test('what is refused is named with where it comes from, and nothing is rehearsed', async () => {
-  const fails = (objects: KubeObject[], words: RegExp, more: Partial<RehearseOptions> = {}): Promise<void> =>
+  const fails = (objects: NamedObject[], words: RegExp, more: Partial<RehearseOptions> = {}): Promise<void> =>
     assert.rejects(one(objects, [], more), (error) => error instanceof RehearsalError && words.test(error.message));
   await fails(
     [deployment('web', 1), { apiVersion: 'example.org/v1', kind: 'Ship', metadata: { name: 'a' } }],
@@ -393,7 +394,7 @@ test('custom resources are accepted with their definition among the manifests, i
       ],
     },
   };
-  const ship = (masts: unknown): KubeObject => ({
+  const ship = (masts: unknown): NamedObject => ({
     apiVersion: 'example.org/v1',
     kind: 'Ship',
     metadata: { name: 'argo', namespace: 'harbour' },

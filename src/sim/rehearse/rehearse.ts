@@ -11,7 +11,7 @@ import { isReason } from '#base/errors.ts';
 import type { Cluster } from '../cluster.ts';
 import { Applier } from './apply.ts';
 import { Observer } from './observer.ts';
-import { nameOf } from './servers.ts';
+import { isServerObject, nameOf } from './servers.ts';
 import { setUp } from './setup.ts';
 import { Strikes } from './strike.ts';
 import { surround } from './surroundings.ts';
@@ -46,11 +46,11 @@ export class Stage implements AsyncDisposable {
    */
   async check(seed: number): Promise<string[]> {
     const { cluster, notes } = await this.#base(seed);
-    if ((this.#options.changes ?? []).length > 0) {
+    const { changes = [] } = this.#options;
+    if (changes.length > 0) {
       await using trial = cluster.fork({ seed: 1 });
       await trial.ready();
-      for (const { manifests } of this.#options.changes!)
-        await new Applier(trial.client, () => trial.settle()).apply(manifests);
+      for (const { manifests } of changes) await new Applier(trial.client, () => trial.settle()).apply(manifests);
     }
     return notes;
   }
@@ -112,7 +112,7 @@ async function runChange(cluster: Cluster, observer: Observer, { atMs, label, ma
       for (const { object, changed } of await applier.apply(manifests)) {
         if (!changed) continue;
         observer.note(`${nameOf(object)} is new or changed`);
-        if (observer.isServer(object)) observer.servers.startRollout(object);
+        if (isServerObject(object)) observer.servers.startRollout(object);
       }
       return;
     } catch (error) {

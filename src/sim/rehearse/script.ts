@@ -11,10 +11,15 @@
  * Images are pulled once per node, each in the time that `--slow-pull` says. Pods whose autoscaler looks at CPU use as
  * much as it aims at, so that it keeps what it has: nobody knows their load.
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Deployment, StatefulSet } from '#api/apps.v1.ts';
+import type { HorizontalPodAutoscaler } from '#api/autoscaling.v2.ts';
+import type { Container, Pod } from '#api/core.v1.ts';
+import type { LabelSelector } from '#api/meta.v1.ts';
+import type { KubeObject } from '#base/objects.ts';
 import { milliOf } from '#base/quantity.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
 import { messageOf } from '#base/thrown.ts';
+import { fieldOf, isObject } from '#base/unknown.ts';
 import { durationMs } from '../duration.ts';
 import type { ContainerContext, PodScript, ScriptRule } from '../pod-script.ts';
 import { RehearsalError } from './types.ts';
@@ -29,9 +34,10 @@ function shareOf(text: string): number {
   return Number(match[1]) / 100;
 }
 
-function checkAnnotations(annotations: Record<string, string>): void {
-  for (const [key, value] of Object.entries(annotations)) {
-    if (!key.startsWith(prefix)) continue;
+/** Of a manifest that nobody has looked at: that annotations are texts, the API server says. */
+function checkAnnotations(annotations: unknown): void {
+  for (const [key, value] of isObject(annotations) ? Object.entries(annotations) : []) {
+    if (!key.startsWith(prefix) || typeof value !== 'string') continue;
     const name = key.slice(prefix.length);
     if (durations.includes(name)) durationMs(value);
     else if (name === 'fails') shareOf(value);
@@ -44,10 +50,9 @@ function checkAnnotations(annotations: Record<string, string>): void {
 
 /** Refuses annotations that cannot be read, wherever a Pod's metadata is in the object. */
 export function checkScript(object: KubeObject, origin: string): void {
-  const { spec } = object;
-  for (const metadata of [object.metadata, spec?.template?.metadata, spec?.jobTemplate?.spec?.template?.metadata]) {
+  for (const path of [[], ['spec', 'template'], ['spec', 'jobTemplate', 'spec', 'template']]) {
     try {
-      checkAnnotations(metadata?.annotations ?? {});
+      checkAnnotations(fieldOf(object, ...path, 'metadata', 'annotations'));
     } catch (error) {
       throw new RehearsalError(`${origin}: ${object.kind} ${object.metadata.name}: ${messageOf(error)}`);
     }
@@ -55,8 +60,8 @@ export function checkScript(object: KubeObject, origin: string): void {
 }
 
 /** Evenly spread over [0, 1), the same however often it is asked: from the Pod's uid, which the seed has chosen. */
-function chanceOf(pod: KubeObject, attempt: number): number {
-  const digits = pod.metadata.uid!.replaceAll('-', '');
+function chanceOf(pod: Pod, attempt: number): number {
+  const digits = pod.metadata.uid.replaceAll('-', '');
   const at = (attempt * 8) % 24;
   return ((parseInt(digits.slice(at, at + 6), 16) + attempt * 0x9e37) % 0x1000000) / 0x1000000;
 }
@@ -64,28 +69,31 @@ function chanceOf(pod: KubeObject, attempt: number): number {
 /** Autoscalers' aims, as millicores per container of the Pods they look at. */
 export interface Aim {
   namespace: string;
-  selector: Json;
-  cpuOf(container: Json, containers: number): number | undefined;
+  selector: LabelSelector;
+  cpuOf(container: Container | undefined, containers: number): number | undefined;
 }
 
-export function aimsOf(autoscalers: readonly KubeObject[], targets: readonly KubeObject[]): Aim[] {
+export function aimsOf(
+  autoscalers: readonly HorizontalPodAutoscaler[],
+  targets: readonly (Deployment | StatefulSet)[],
+): Aim[] {
   return autoscalers.flatMap((autoscaler) => {
-    const { scaleTargetRef, metrics = [] } = autoscaler['spec'];
+    const { scaleTargetRef, metrics = [] } = autoscaler.spec;
     const target = targets.find(
       ({ kind, metadata }) =>
         kind === scaleTargetRef.kind &&
         metadata.name === scaleTargetRef.name &&
         metadata.namespace === autoscaler.metadata.namespace,
     );
-    const cpu: Json = (metrics as Json[])
+    const cpu = metrics
       .map((metric) => metric.resource ?? metric.containerResource)
       .find((resource) => resource?.name === 'cpu')?.target;
     if (target === undefined || cpu === undefined) return [];
-    const cpuOf = (container: Json, containers: number): number | undefined =>
+    const cpuOf = (container: Container | undefined, containers: number): number | undefined =>
       cpu.averageUtilization === undefined
         ? milliOf(cpu.averageValue ?? cpu.value) / containers
-        : (milliOf(container.resources?.requests?.cpu) * cpu.averageUtilization) / 100;
-    return [{ namespace: target.metadata.namespace!, selector: target['spec'].selector, cpuOf }];
+        : (milliOf(container?.resources?.requests?.['cpu']) * cpu.averageUtilization) / 100;
+    return [{ namespace: target.metadata.namespace, selector: target.spec.selector, cpuOf }];
   });
 }
 
@@ -94,8 +102,11 @@ function usageOf({ pod, container }: ContainerContext, aims: readonly Aim[]): nu
     ({ namespace, selector }) =>
       namespace === pod.metadata.namespace && matchesSelectorObject(selector, pod.metadata.labels),
   );
-  const containers = pod['spec'].containers as Json[];
-  return aim?.cpuOf(containers.find(({ name }) => name === container) ?? {}, containers.length);
+  const { containers } = pod.spec;
+  return aim?.cpuOf(
+    containers.find(({ name }) => name === container),
+    containers.length,
+  );
 }
 
 /** The one rule by which all Pods of a rehearsal live; `pullMs` for every image that is not on the node. */
@@ -109,8 +120,8 @@ function scriptFor(
   aims: () => readonly Aim[],
 ): PodScript {
   const said = (name: string): string | undefined => pod.metadata.annotations?.[prefix + name];
-  const isMain = (pod['spec'].containers as Json[]).some(({ name }) => name === container);
-  const runFor = said('run-for') ?? ((pod['spec'].restartPolicy ?? 'Always') === 'Always' ? undefined : defaultRunFor);
+  const isMain = pod.spec.containers.some(({ name }) => name === container);
+  const runFor = said('run-for') ?? ((pod.spec.restartPolicy ?? 'Always') === 'Always' ? undefined : defaultRunFor);
   const [readyAfter, stopAfter, fails] = [said('ready-after'), said('stop-after'), said('fails')];
   return {
     ...(pullMs === 0 ? {} : { pullAfter: pullMs }),

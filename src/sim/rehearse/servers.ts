@@ -4,11 +4,28 @@
  * whole for the first time. A Pod without an owner is remembered after it is gone. A Pod whose node is down serves
  * nobody, whatever the API still says of it; a DaemonSet wants no Pod there.
  */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { DaemonSet, Deployment, ReplicaSet, StatefulSet } from '#api/apps.v1.ts';
+import type { Pod, ReplicationController } from '#api/core.v1.ts';
+import { isOf, type KindRef, type KubeObject } from '#base/objects.ts';
 import { keyOf } from '#client/informer.ts';
+import { kinds } from '#client/kinds.ts';
 import { isPodReady } from '#controllers/pods.ts';
 import { Deficit } from './deficit.ts';
 import type { RolloutReport, ServerVerdict, WorkloadReport } from './types.ts';
+
+/** What keeps Pods running. */
+export type ServerObject = Deployment | StatefulSet | DaemonSet | ReplicaSet | ReplicationController;
+export const serverKinds: readonly KindRef<ServerObject>[] = [
+  kinds.Deployment,
+  kinds.StatefulSet,
+  kinds.DaemonSet,
+  kinds.ReplicaSet,
+  kinds.ReplicationController,
+];
+
+export function isServerObject(object: KubeObject): object is ServerObject {
+  return serverKinds.some((kind) => isOf(kind, object));
+}
 
 /** `Deployment default/web`. */
 export function nameOf(object: KubeObject): string {
@@ -16,43 +33,37 @@ export function nameOf(object: KubeObject): string {
 }
 
 /** It answers users: ready, not told to stop, and on a node that runs. */
-export function isServing(pod: KubeObject, isUp: (node: string) => boolean): boolean {
-  return isPodReady(pod) && pod.metadata.deletionTimestamp === undefined && isUp(pod['spec'].nodeName);
+export function isServing(pod: Pod, isUp: (node: string) => boolean): boolean {
+  const { nodeName } = pod.spec;
+  return isPodReady(pod) && pod.metadata.deletionTimestamp === undefined && nodeName !== undefined && isUp(nodeName);
 }
 
-function wantedOf(object: KubeObject): number {
+function wantedOf(object: ServerObject | Pod): number {
   if (object.kind === 'Pod') return 1;
-  return object.kind === 'DaemonSet' ? (object['status']?.desiredNumberScheduled ?? 0) : (object['spec'].replicas ?? 1);
+  return object.kind === 'DaemonSet' ? (object.status?.desiredNumberScheduled ?? 0) : (object.spec.replicas ?? 1);
 }
+
+const isDaemonSetRolledOut = ({ spec, status }: DaemonSet, wanted: number): boolean =>
+  (spec.updateStrategy?.type === 'OnDelete' || (status?.updatedNumberScheduled ?? 0) >= wanted) &&
+  (status?.numberReady ?? 0) >= wanted;
 
 /** Its newest template runs everywhere and is ready. */
-export function isRolledOut(object: KubeObject): boolean {
-  const { metadata, spec, status = {} } = object as Json;
-  if (status.observedGeneration !== metadata.generation) return false;
+export function isRolledOut(object: ServerObject): boolean {
+  if (object.status?.observedGeneration !== object.metadata.generation) return false;
   const wanted = wantedOf(object);
-  if (object.kind === 'DaemonSet')
-    return (
-      (spec.updateStrategy?.type === 'OnDelete' || (status.updatedNumberScheduled ?? 0) >= wanted) &&
-      (status.numberReady ?? 0) >= wanted
-    );
-  if (
-    object.kind === 'ReplicaSet' ||
-    object.kind === 'ReplicationController' ||
-    spec.updateStrategy?.type === 'OnDelete'
-  )
-    return (status.readyReplicas ?? 0) >= wanted;
-  const updated = Math.max(0, wanted - (spec.updateStrategy?.rollingUpdate?.partition ?? 0));
-  return (
-    (status.updatedReplicas ?? 0) >= updated &&
-    (status.replicas ?? 0) === wanted &&
-    (status.readyReplicas ?? 0) >= wanted
-  );
+  if (object.kind === 'DaemonSet') return isDaemonSetRolledOut(object, wanted);
+  const isReady = (object.status?.readyReplicas ?? 0) >= wanted;
+  if (object.kind === 'ReplicaSet' || object.kind === 'ReplicationController') return isReady;
+  const strategy = object.kind === 'StatefulSet' ? object.spec.updateStrategy : undefined;
+  if (strategy?.type === 'OnDelete') return isReady;
+  const updated = Math.max(0, wanted - (strategy?.rollingUpdate?.partition ?? 0));
+  return isReady && (object.status?.updatedReplicas ?? 0) >= updated && (object.status?.replicas ?? 0) === wanted;
 }
 
 interface Server {
-  object: KubeObject;
+  object: ServerObject | Pod;
   isGone: boolean;
-  pods: Map<string, KubeObject>;
+  pods: Map<string, Pod>;
   ready: Set<string>;
   lowest: number;
   below: Deficit;
@@ -62,7 +73,7 @@ interface Server {
   restarts: number;
 }
 interface Rollout {
-  name: string;
+  object: ServerObject;
   startedMs: number;
   endedMs?: number;
 }
@@ -83,7 +94,7 @@ export class Servers {
   }
 
   /** A workload came or changed. */
-  see(object: KubeObject): void {
+  see(object: ServerObject | Pod): void {
     const name = nameOf(object);
     const held = this.#servers.get(name);
     if (held === undefined)
@@ -100,8 +111,8 @@ export class Servers {
         restarts: 0,
       });
     else Object.assign(held, { object, isGone: false });
-    const rollout = this.#rollouts.find((other) => other.name === name && other.endedMs === undefined);
-    if (rollout !== undefined && isRolledOut(object)) {
+    const rollout = this.#rollouts.find((other) => nameOf(other.object) === name && other.endedMs === undefined);
+    if (rollout !== undefined && object.kind !== 'Pod' && isRolledOut(object)) {
       rollout.endedMs = this.#now();
       this.#note(`${name}: rolled out after ${Math.ceil((rollout.endedMs - rollout.startedMs) / 1000)} s`);
     }
@@ -109,7 +120,7 @@ export class Servers {
   }
 
   /** A workload was deleted. A Pod by itself is lost with that; another is no longer wanted. */
-  unsee(object: KubeObject): void {
+  unsee(object: ServerObject | Pod): void {
     const name = nameOf(object);
     if (object.kind !== 'Pod') {
       this.#servers.delete(name);
@@ -124,32 +135,29 @@ export class Servers {
   }
 
   /** A Pod of this workload came or changed. */
-  seePod(name: string, pod: KubeObject): void {
+  seePod(name: string, pod: Pod): void {
     const server = this.#servers.get(name);
     if (server === undefined) return;
-    const uid = pod.metadata.uid!;
+    const { uid } = pod.metadata;
     server.pods.set(keyOf(pod), pod);
     if (isServing(pod, this.#isUp)) server.ready.add(uid);
     else server.ready.delete(uid);
-    const restarts = (pod['status']?.containerStatuses ?? []).reduce(
-      (sum: number, status: Json) => sum + (status.restartCount ?? 0),
-      0,
-    );
+    const restarts = (pod.status?.containerStatuses ?? []).reduce((sum, { restartCount }) => sum + restartCount, 0);
     server.restarts += restarts - (this.#restarts.get(uid) ?? restarts);
     this.#restarts.set(uid, restarts);
     this.#look(name);
   }
 
-  unseePod(name: string, pod: KubeObject): void {
+  unseePod(name: string, pod: Pod): void {
     const server = this.#servers.get(name);
     server?.pods.delete(keyOf(pod));
-    server?.ready.delete(pod.metadata.uid!);
+    server?.ready.delete(pod.metadata.uid);
     this.#look(name);
   }
 
   /** Something was applied to it: its roll-out begins, unless there is nothing to do. */
-  startRollout(object: KubeObject): void {
-    if (object.kind !== 'Pod') this.#rollouts.push({ name: nameOf(object), startedMs: this.#now() });
+  startRollout(object: ServerObject): void {
+    this.#rollouts.push({ object, startedMs: this.#now() });
   }
 
   #wanted({ object, pods }: Server): number {
@@ -158,16 +166,16 @@ export class Servers {
     // Once a dead node is tainted the controller no longer wants a Pod there, and calls the one that is left
     // misscheduled.
     const down = [...pods.values()].filter(
-      (pod) => pod['spec'].nodeName !== undefined && !this.#isUp(pod['spec'].nodeName),
+      ({ spec: { nodeName } }) => nodeName !== undefined && !this.#isUp(nodeName),
     ).length;
-    return all - Math.max(0, down - (object['status']?.numberMisscheduled ?? 0));
+    return all - Math.max(0, down - (object.status?.numberMisscheduled ?? 0));
   }
 
   #look(name: string): void {
     const server = this.#servers.get(name);
     if (server === undefined) return;
     const [now, wanted, ready] = [this.#now(), this.#wanted(server), server.ready.size];
-    if (ready >= wanted && (wanted > 0 || server.object['status']?.observedGeneration !== undefined))
+    if (ready >= wanted && (wanted > 0 || server.object.status?.observedGeneration !== undefined))
       server.wasWhole = true;
     if (!server.wasWhole) return;
     server.lowest = Math.min(server.lowest, ready);
@@ -206,8 +214,8 @@ export class Servers {
         const [belowSeconds, downSeconds] = [server.below.seconds(now), server.down.seconds(now)];
         return {
           kind: server.object.kind,
-          namespace: server.object.metadata.namespace!,
-          name: server.object.metadata.name!,
+          namespace: server.object.metadata.namespace,
+          name: server.object.metadata.name,
           wanted,
           lowestReady: server.wasWhole ? Math.min(server.lowest, wanted) : server.ready.size,
           belowSeconds,
@@ -217,18 +225,14 @@ export class Servers {
           verdict: verdictOf(server, wanted, belowSeconds, downSeconds),
         };
       });
-    const rollouts = this.#rollouts.map(({ name, startedMs, endedMs }): RolloutReport => {
-      const [kind, key] = name.split(' ') as [string, string];
-      const [namespace, only] = key.split('/') as [string, string];
-      return {
-        kind,
-        namespace,
-        name: only,
-        startedSeconds: Math.round((startedMs - startMs) / 1000),
-        ...(endedMs === undefined ? {} : { seconds: Math.ceil((endedMs - startedMs) / 1000) }),
-        verdict: endedMs === undefined ? 'unfinished' : 'done',
-      };
-    });
+    const rollouts = this.#rollouts.map(({ object: { kind, metadata }, startedMs, endedMs }): RolloutReport => ({
+      kind,
+      namespace: metadata.namespace,
+      name: metadata.name,
+      startedSeconds: Math.round((startedMs - startMs) / 1000),
+      ...(endedMs === undefined ? {} : { seconds: Math.ceil((endedMs - startedMs) / 1000) }),
+      verdict: endedMs === undefined ? 'unfinished' : 'done',
+    }));
     return { workloads, rollouts };
   }
 }

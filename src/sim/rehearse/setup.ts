@@ -2,33 +2,34 @@
  * Sets a cluster up for rehearsing: nodes, what the manifests take for granted, the manifests; then lets it come to
  * rest.
  */
-import type { KubeObject } from '#base/objects.ts';
 import { kinds } from '#client/kinds.ts';
 import { type Cluster, createCluster } from '../cluster.ts';
+import type { NamedObject } from '../manifests.ts';
 import { Applier } from './apply.ts';
-import { serverKinds } from './observer.ts';
-import { isRolledOut } from './servers.ts';
+import { isRolledOut, serverKinds } from './servers.ts';
 import { zoneLabel } from './strike.ts';
 import { networkClass, surround, unknownClasses } from './surroundings.ts';
-import { type Fault, type Manifest, RehearsalError, type RehearsalNode, type RehearseOptions } from './types.ts';
+import { type Fault, type Manifest, type NamedNode, RehearsalError, type RehearseOptions } from './types.ts';
 
 const restMsMax = 15 * 60_000;
 /** Where so long nothing is written, all has become what it can: what is not whole by then will not be. */
 const quietMs = 60_000;
 /** Until a node that is down from the beginning is known to be lost. */
 const lostMs = 60_000;
-const zones = ['zone-a', 'zone-b', 'zone-c'];
+const zoneLetters = 'abc';
 
 /** So many nodes, spread over three zones. */
-export function nodesOf(nodes: RehearseOptions['nodes']): RehearsalNode[] {
-  return typeof nodes === 'number'
-    ? Array.from({ length: nodes }, (_unused, index) => ({ name: `node-${index}`, zone: zones[index % zones.length]! }))
-    : nodes.map((node, index) => ({ name: `node-${index}`, ...node }));
+export function nodesOf(nodes: RehearseOptions['nodes']): NamedNode[] {
+  const list =
+    typeof nodes === 'number'
+      ? Array.from({ length: nodes }, (_unused, index) => ({ zone: `zone-${zoneLetters[index % zoneLetters.length]}` }))
+      : nodes;
+  return list.map((node, index) => ({ name: `node-${index}`, ...node }));
 }
 
 /** Faults that name what is not there. */
-function checkFaults(faults: readonly Fault[], nodes: readonly RehearsalNode[]): void {
-  const names = nodes.map(({ name }) => name!);
+function checkFaults(faults: readonly Fault[], nodes: readonly NamedNode[]): void {
+  const names = nodes.map(({ name }) => name);
   const known = [...new Set(nodes.flatMap(({ zone, labels }) => zone ?? labels?.[zoneLabel] ?? []))].sort();
   for (const { kind, target } of faults) {
     if (kind === 'kill-zone' && known.length === 0)
@@ -44,7 +45,7 @@ function checkFaults(faults: readonly Fault[], nodes: readonly RehearsalNode[]):
 /**
  * What the manifests take for granted: Namespaces, and storage classes that a cloud brings. Notes say what was added.
  */
-function takenForGranted(manifests: readonly Manifest[]): { objects: KubeObject[]; notes: string[] } {
+function takenForGranted(manifests: readonly Manifest[]): { objects: NamedObject[]; notes: string[] } {
   const objects = manifests.map(({ object }) => object);
   const present = new Set([
     'default',
@@ -53,13 +54,13 @@ function takenForGranted(manifests: readonly Manifest[]): { objects: KubeObject[
     'kube-node-lease',
     ...objects.filter(({ kind }) => kind === 'Namespace').map(({ metadata }) => metadata.name),
   ]);
-  const namespaces = [...new Set(objects.map(({ metadata }) => metadata.namespace))].filter(
-    (name) => name !== undefined && !present.has(name),
-  ) as string[];
+  const namespaces = [...new Set(objects.flatMap(({ metadata }) => metadata.namespace ?? []))].filter(
+    (name) => !present.has(name),
+  );
   const classes = unknownClasses(objects);
   return {
     objects: [
-      ...namespaces.map((name): KubeObject => ({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } })),
+      ...namespaces.map((name) => ({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } })),
       ...classes.map(networkClass),
     ],
     notes: [
@@ -103,12 +104,12 @@ export async function setUp(options: RehearseOptions, seed: number): Promise<{ c
   }
 }
 
-async function prepareNodes(cluster: Cluster, nodes: readonly RehearsalNode[]): Promise<void> {
+async function prepareNodes(cluster: Cluster, nodes: readonly NamedNode[]): Promise<void> {
   for (const { name, unschedulable } of nodes)
     if (unschedulable === true)
-      await cluster.client.patch(kinds.Node, name!, undefined, 'merge', { spec: { unschedulable: true } });
+      await cluster.client.patch(kinds.Node, name, undefined, 'merge', { spec: { unschedulable: true } });
   const down = nodes.filter(({ isDown }) => isDown === true);
-  for (const { name } of down) cluster.nodes.kill(name!);
+  for (const { name } of down) cluster.nodes.kill(name);
   if (down.length > 0) await cluster.advance(lostMs);
 }
 
@@ -134,7 +135,7 @@ async function replaceDefaultClass(cluster: Cluster, manifests: readonly Manifes
 async function comeToRest(cluster: Cluster): Promise<void> {
   let last = { version: '', atMs: cluster.now };
   const isAtRest = async (): Promise<boolean> => {
-    const version = (await cluster.client.list(kinds.Pod, { limit: 1 })).metadata.resourceVersion!;
+    const { resourceVersion: version = '' } = (await cluster.client.list(kinds.Pod, { limit: 1 })).metadata;
     if (version !== last.version) last = { version, atMs: cluster.now };
     return cluster.now - last.atMs >= quietMs || (await isWhole(cluster));
   };
@@ -143,11 +144,8 @@ async function comeToRest(cluster: Cluster): Promise<void> {
 }
 
 async function isWhole(cluster: Cluster): Promise<boolean> {
-  for (const kind of serverKinds) {
-    for (const object of (await cluster.client.list<KubeObject>(kind)).items)
-      if (!isRolledOut({ ...object, kind: kind.kind })) return false;
-  }
+  for (const kind of serverKinds) if (!(await cluster.client.list(kind)).items.every(isRolledOut)) return false;
   return (await cluster.client.list(kinds.Pod)).items.every(
-    (pod) => pod['spec'].nodeName !== undefined && pod['status']?.phase !== 'Pending',
+    ({ spec, status }) => spec.nodeName !== undefined && status?.phase !== 'Pending',
   );
 }

@@ -42,7 +42,9 @@ function verdictsOf({ workloads, jobs, cronJobs, drains, rollouts }: Rehearsal):
 /** The worst of all that a seed has shown. */
 export function worstOf(rehearsal: Rehearsal): Severity {
   const budgets: Severity = rehearsal.budgets.some(({ brokenSeconds }) => brokenSeconds > 0) ? 1 : 0;
-  return Math.max(budgets, ...verdictsOf(rehearsal).map(severityOf)) as Severity;
+  return verdictsOf(rehearsal)
+    .map(severityOf)
+    .reduce((worst, severity) => (severity > worst ? severity : worst), budgets);
 }
 
 /**
@@ -70,6 +72,6 @@ export function worstSeed(rehearsals: readonly Rehearsal[]): Rehearsal {
 }
 
 function isWorse(a: readonly number[], b: readonly number[]): boolean {
-  const at = a.findIndex((value, index) => value !== b[index]);
-  return at >= 0 && a[at]! > b[at]!;
+  const differences = a.map((value, index) => value - (b[index] ?? 0));
+  return (differences.find((difference) => difference !== 0) ?? 0) > 0;
 }

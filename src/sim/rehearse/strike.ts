@@ -4,7 +4,7 @@
  * server is out of reach. What is chosen by chance is chosen by the cluster's seed when the fault is due.
  */
 import { isReason } from '#base/errors.ts';
-import type { KubeObject } from '#base/objects.ts';
+import type { Pod } from '#api/core.v1.ts';
 import { keyOf } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
 import type { Cluster } from '../cluster.ts';
@@ -58,7 +58,7 @@ export class Strikes {
       kind === 'kill-node'
         ? [target ?? this.#pickNode()].filter((name) => name !== undefined)
         : nodes.names().filter((name) => zone !== undefined && this.#zoneOf(name) === zone);
-    const killed = picked.filter((name) => nodes.get(name)!.isUp);
+    const killed = picked.filter((name) => nodes.get(name)?.isUp === true);
     if (killed.length === 0) {
       this.#observer.note(
         `${kind}: ${picked.length === 0 ? 'no node is left' : `${picked.join(', ')} is down already`}`,
@@ -91,7 +91,7 @@ export class Strikes {
   #pickNode(mayPick: (name: string) => boolean = () => true): string | undefined {
     const names = this.#cluster.nodes
       .names()
-      .filter((name) => this.#cluster.nodes.get(name)!.isUp && mayPick(name))
+      .filter((name) => this.#cluster.nodes.get(name)?.isUp === true && mayPick(name))
       .sort();
     const used = names.filter((name) => [...this.#observer.pods.by('node', name)].length > 0);
     const from = used.length > 0 ? used : names;
@@ -125,11 +125,13 @@ export class Strikes {
     const untilMs = forMs === undefined ? this.#endMs : startedMs + forMs;
     this.#observer.note(`node ${node} is drained`);
     await this.#cordon(node, true);
-    await this.#drain(node, startedMs, untilMs);
+    const drain: Drain = { node, startedMs, left: [] };
+    this.#drains.push(drain);
+    await this.#drain(drain, untilMs);
     if (forMs === undefined) return;
     await clock.sleep(Math.max(0, untilMs - clock.now()));
     await this.#cordon(node, false);
-    this.#drains.find((drain) => drain.node === node && drain.startedMs === startedMs)!.stoppedMs = clock.now();
+    drain.stoppedMs = clock.now();
     this.#observer.note(`node ${node} takes Pods again`);
   }
 
@@ -156,10 +158,9 @@ export class Strikes {
   /**
    * Evictions, again while a budget refuses them; Pods of DaemonSets stay, Pods without an owner go too (`--force`).
    */
-  async #drain(node: string, startedMs: number, untilMs: number): Promise<void> {
+  async #drain(drain: Drain, untilMs: number): Promise<void> {
+    const { node, startedMs } = drain;
     const { client, clock } = this.#cluster;
-    const drain: Drain = { node, startedMs, left: [] };
-    this.#drains.push(drain);
     const refused = new Set<string>();
     for (;;) {
       const { items } = await this.#insist(() => client.list(kinds.Pod, { fieldSelector: `spec.nodeName=${node}` }));
@@ -181,7 +182,7 @@ export class Strikes {
     }
   }
 
-  async #evict(node: string, pod: KubeObject, refused: Set<string>): Promise<void> {
+  async #evict(node: string, pod: Pod, refused: Set<string>): Promise<void> {
     const { name, namespace } = pod.metadata;
     try {
       await this.#insist(() =>
@@ -195,11 +196,11 @@ export class Strikes {
       if (isReason(error, 'NotFound')) return;
       if (!isReason(error, 'TooManyRequests', 'InternalError')) throw error;
       const budgets = this.#observer.budgets.refuse(pod);
-      if (!refused.has(pod.metadata.uid!))
+      if (!refused.has(pod.metadata.uid))
         this.#observer.note(
           `drain of ${node}: ${keyOf(pod)} must stay for now, by disruption budget ${budgets.join(', ')}`,
         );
-      refused.add(pod.metadata.uid!);
+      refused.add(pod.metadata.uid);
     }
   }
 

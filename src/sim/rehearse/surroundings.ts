@@ -4,14 +4,19 @@
  * known block storage: every node of the zone).
  */
 import type { Deployment, StatefulSet } from '#api/apps.v1.ts';
+import type { Node, PersistentVolume, PersistentVolumeClaim } from '#api/core.v1.ts';
+import type { Manifest } from '#api/manifest.ts';
+import type { StorageClass } from '#api/storage.v1.ts';
 import { isReason } from '#base/errors.ts';
-import type { KubeObject } from '#base/objects.ts';
+import type { KindRef } from '#base/objects.ts';
+import { fieldOf, itemsOf, textOf } from '#base/unknown.ts';
 import { InformerFactory, type Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
-import { localPathProvisioner } from '#controllers/volume-binder.ts';
+import { localPathProvisioner } from '#controllers/claim-plan.ts';
 import type { Client } from '#client/client.ts';
 import type { Cluster } from '../cluster.ts';
 import { watchSecondsMax } from '../limits.ts';
+import type { NamedObject } from '../manifests.ts';
 import { aimsOf, scriptRule } from './script.ts';
 import { zoneLabel } from './strike.ts';
 
@@ -30,9 +35,9 @@ const networkProvisioner = 'rehearse.tiphys.io/network';
 
 class NetworkStorage {
   readonly #client: Client;
-  readonly #claims: Informer;
-  readonly #classes: Informer;
-  readonly #nodes: Informer;
+  readonly #claims: Informer<PersistentVolumeClaim>;
+  readonly #classes: Informer<StorageClass>;
+  readonly #nodes: Informer<Node>;
   readonly #made = new Set<string>();
 
   constructor(client: Client, informers: InformerFactory) {
@@ -40,7 +45,7 @@ class NetworkStorage {
     this.#claims = informers.informer(kinds.PersistentVolumeClaim);
     this.#classes = informers.informer(kinds.StorageClass);
     this.#nodes = informers.informer(kinds.Node);
-    const see = (claim: KubeObject): void => {
+    const see = (claim: PersistentVolumeClaim): void => {
       void this.#provide(claim);
     };
     this.#claims.addHandler({ added: see, updated: see });
@@ -51,32 +56,27 @@ class NetworkStorage {
     });
   }
 
-  async #provide(claim: KubeObject): Promise<void> {
-    const { uid, name, namespace, annotations } = claim.metadata;
-    const { storageClassName, volumeName, resources, accessModes, volumeMode } = claim['spec'];
-    const storageClass = this.#classes.get(storageClassName ?? '');
-    const provisioner: string = storageClass?.['provisioner'] ?? localPathProvisioner;
-    if (
-      volumeName !== undefined ||
-      this.#made.has(uid!) ||
-      provisioner === localPathProvisioner ||
-      provisioner === 'kubernetes.io/no-provisioner'
-    )
-      return;
+  async #provide({ metadata, spec }: PersistentVolumeClaim): Promise<void> {
+    const { uid, name, namespace, annotations } = metadata;
+    const { storageClassName = '', volumeName, resources, accessModes = [], volumeMode } = spec;
+    const storageClass = this.#classes.get(storageClassName);
+    if (storageClass === undefined || volumeName !== undefined || this.#made.has(uid)) return;
+    const { provisioner, volumeBindingMode, reclaimPolicy = 'Delete' } = storageClass;
+    if (provisioner === localPathProvisioner || provisioner === 'kubernetes.io/no-provisioner') return;
     const node = annotations?.[selectedNode];
-    if (storageClass!['volumeBindingMode'] === 'WaitForFirstConsumer' && node === undefined) return;
-    this.#made.add(uid!);
+    if (volumeBindingMode === 'WaitForFirstConsumer' && node === undefined) return;
+    this.#made.add(uid);
     const zone =
       zonal.has(provisioner) && node !== undefined ? this.#nodes.get(node)?.metadata.labels?.[zoneLabel] : undefined;
-    const volume: KubeObject = {
+    const volume: Manifest<PersistentVolume> = {
       apiVersion: 'v1',
       kind: 'PersistentVolume',
       metadata: { name: `pvc-${uid}` },
       spec: {
-        capacity: { storage: resources.requests.storage },
+        capacity: resources?.requests ?? {},
         accessModes,
         storageClassName,
-        persistentVolumeReclaimPolicy: storageClass!['reclaimPolicy'] ?? 'Delete',
+        persistentVolumeReclaimPolicy: reclaimPolicy,
         ...(volumeMode === undefined ? {} : { volumeMode }),
         csi: { driver: provisioner, volumeHandle: uid },
         claimRef: { apiVersion: 'v1', kind: 'PersistentVolumeClaim', namespace, name, uid },
@@ -94,7 +94,7 @@ class NetworkStorage {
     // A name that is taken was made before this cluster was copied; while nobody answers, the claim's next change asks
     // again.
     await this.#client.create(kinds.PersistentVolume, volume).catch((error: unknown) => {
-      if (!isReason(error, 'AlreadyExists')) this.#made.delete(uid!);
+      if (!isReason(error, 'AlreadyExists')) this.#made.delete(uid);
     });
   }
 }
@@ -111,22 +111,20 @@ export async function surround(cluster: Cluster, slowPullMs = 0): Promise<AsyncD
     watchSeconds: watchSecondsMax,
   });
   const autoscalers = informers.informer(kinds.HorizontalPodAutoscaler);
-  const targets = [kinds.Deployment, kinds.StatefulSet].map((kind) => ({
-    kind,
-    informer: informers.informer<Deployment | StatefulSet>(kind),
-  }));
+  const scaled: readonly KindRef<Deployment | StatefulSet>[] = [kinds.Deployment, kinds.StatefulSet];
+  const targets = scaled.map((kind) => informers.informer(kind));
   new NetworkStorage(client, informers);
   informers.start();
   await informers.synced();
   let aims: { key: string; list: ReturnType<typeof aimsOf> } = { key: '', list: [] };
   const currentAims = (): ReturnType<typeof aimsOf> => {
-    const key = `${autoscalers.version} ${targets.map(({ informer }) => informer.size).join(' ')}`;
+    const key = `${autoscalers.version} ${targets.map(({ size }) => size).join(' ')}`;
     if (aims.key !== key)
       aims = {
         key,
         list: aimsOf(
           autoscalers.list(),
-          targets.flatMap(({ kind, informer }) => informer.list().map((object) => ({ ...object, kind: kind.kind }))),
+          targets.flatMap((informer) => informer.list()),
         ),
       };
     return aims.list;
@@ -136,31 +134,24 @@ export async function surround(cluster: Cluster, slowPullMs = 0): Promise<AsyncD
 }
 
 /** Classes that claims of these manifests name and that are not among them. */
-export function unknownClasses(objects: readonly KubeObject[]): string[] {
+export function unknownClasses(objects: readonly NamedObject[]): string[] {
   const known = new Set([
     'local-path',
     '',
-    ...objects.filter(({ kind }) => kind === 'StorageClass').map(({ metadata }) => metadata.name!),
+    ...objects.filter(({ kind }) => kind === 'StorageClass').map(({ metadata }) => metadata.name),
   ]);
-  const claims = objects.flatMap(
-    (object) =>
-      (object.kind === 'PersistentVolumeClaim'
-        ? [object]
-        : (object['spec']?.volumeClaimTemplates ?? [])) as KubeObject[],
+  const claims = objects.flatMap((object) =>
+    object.kind === 'PersistentVolumeClaim' ? [object] : itemsOf(fieldOf(object, 'spec', 'volumeClaimTemplates')),
   );
   // A claim that names its volume needs no class.
-  return [
-    ...new Set(
-      claims
-        .filter((claim) => claim['spec']?.volumeName === undefined)
-        .map((claim) => claim['spec']?.storageClassName as string | undefined)
-        .filter((name) => name !== undefined && !known.has(name)) as string[],
-    ),
-  ].sort();
+  const names = claims
+    .filter((claim) => fieldOf(claim, 'spec', 'volumeName') === undefined)
+    .flatMap((claim) => textOf(claim, 'spec', 'storageClassName') ?? []);
+  return [...new Set(names.filter((name) => !known.has(name)))].sort();
 }
 
 /** What is there for such a name. */
-export function networkClass(name: string): KubeObject {
+export function networkClass(name: string): Manifest<StorageClass> & NamedObject {
   return {
     apiVersion: 'storage.k8s.io/v1',
     kind: 'StorageClass',

@@ -21,7 +21,8 @@ export async function runRehearsals(
   threadsMax: number,
 ): Promise<{ rehearsals: Rehearsal[]; notes: string[] }> {
   await using stage = new Stage(options);
-  const notes = await stage.check(seeds[0]!);
+  const [first] = seeds;
+  const notes = first === undefined ? [] : await stage.check(first);
   const results = new Map<number, Rehearsal>();
   const queue = [...new Set(seeds)];
   const workers = Array.from(
@@ -33,7 +34,7 @@ export async function runRehearsals(
   } finally {
     await Promise.all(workers.map((worker) => worker.terminate()));
   }
-  return { rehearsals: seeds.map((seed) => results.get(seed)!), notes };
+  return { rehearsals: seeds.flatMap((seed) => results.get(seed) ?? []), notes };
 }
 
 async function runHere(stage: Stage, queue: number[], results: Map<number, Rehearsal>): Promise<void> {
@@ -60,9 +61,10 @@ function runThere(worker: Worker, queue: number[], results: Map<number, Rehearsa
   });
 }
 
-if (!isMainThread && parentPort !== null && (workerData as Partial<Start> | undefined)?.rehearse !== undefined) {
+const given: Partial<Start> | null | undefined = workerData;
+if (!isMainThread && parentPort !== null && given?.rehearse !== undefined) {
   const port = parentPort;
-  const stage = new Stage((workerData as Start).rehearse);
+  const stage = new Stage(given.rehearse);
   port.on('message', (seed: number) => {
     void stage.run(seed).then(
       (result) => port.postMessage({ seed, result } satisfies Answer),

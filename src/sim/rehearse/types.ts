@@ -2,7 +2,7 @@
  * The words of a rehearsal: what is asked (all plain data, so that it can be given to a thread) and what is answered
  * (the JSON that `tiphys rehearse --json` prints).
  */
-import type { KubeObject } from '#base/objects.ts';
+import type { NamedObject } from '../manifests.ts';
 import type { NodeOptions } from '../sim-node.ts';
 
 /**
@@ -10,7 +10,7 @@ import type { NodeOptions } from '../sim-node.ts';
  * (a copy of another version's cluster).
  */
 export interface Manifest {
-  object: KubeObject;
+  object: NamedObject;
   origin: string;
   lenient?: boolean;
 }
@@ -19,6 +19,10 @@ export interface Manifest {
 export interface RehearsalNode extends NodeOptions {
   unschedulable?: boolean;
   isDown?: boolean;
+}
+
+export interface NamedNode extends RehearsalNode {
+  name: string;
 }
 
 /** Times count from the beginning of the rehearsal, in milliseconds. */

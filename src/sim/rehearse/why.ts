@@ -1,15 +1,15 @@
 /** Why a Pod does not run, in words that say what to do where that is not plain. Pure. */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Pod } from '#api/core.v1.ts';
 import { conditionOf } from '#controllers/pods.ts';
 
 /** The scheduler's reason, when it has found no node. */
-export function whyNotScheduled(pod: KubeObject): string | undefined {
+export function whyNotScheduled(pod: Pod): string | undefined {
   const condition = conditionOf(pod, 'PodScheduled');
   return condition?.status === 'False' ? (condition.message ?? 'not scheduled') : undefined;
 }
 
-function whyLeaving(pod: KubeObject, isUp: (node: string) => boolean): string {
-  const node: string | undefined = pod['spec'].nodeName;
+function whyLeaving(pod: Pod, isUp: (node: string) => boolean): string {
+  const node = pod.spec.nodeName;
   if (node === undefined || isUp(node)) return 'is being deleted';
   const owner = pod.metadata.ownerReferences?.find(({ controller }) => controller === true);
   const held = `deleted, but its node ${node} is down and cannot confirm that it has stopped`;
@@ -19,20 +19,18 @@ function whyLeaving(pod: KubeObject, isUp: (node: string) => boolean): string {
 }
 
 /** Why a Pod is not ready now. `missing` says what its volumes need that is not there: the status does not. */
-export function whyNotReady(
-  pod: KubeObject,
-  isUp: (node: string) => boolean,
-  missing: () => string | undefined,
-): string {
+export function whyNotReady(pod: Pod, isUp: (node: string) => boolean, missing: () => string | undefined): string {
   if (pod.metadata.deletionTimestamp !== undefined) return whyLeaving(pod, isUp);
   const unscheduled = whyNotScheduled(pod);
   if (unscheduled !== undefined) return unscheduled;
-  const waiting = [...(pod['status']?.initContainerStatuses ?? []), ...(pod['status']?.containerStatuses ?? [])]
-    .map((status: Json) => status.state?.waiting)
-    .find((state: Json) => state !== undefined);
-  const node: string = pod['spec'].nodeName ?? 'no node';
-  if (pod['spec'].nodeName !== undefined && !isUp(node)) return `its node ${node} is down`;
-  const message: string | undefined = waiting === undefined ? undefined : (waiting.message ?? missing());
+  const { initContainerStatuses = [], containerStatuses = [], phase = 'Pending' } = pod.status ?? {};
+  const waiting = [...initContainerStatuses, ...containerStatuses]
+    .map(({ state }) => state?.waiting)
+    .find((state) => state !== undefined);
+  const { nodeName } = pod.spec;
+  const node = nodeName ?? 'no node';
+  if (nodeName !== undefined && !isUp(nodeName)) return `its node ${node} is down`;
+  const message = waiting === undefined ? undefined : (waiting.message ?? missing());
   if (waiting !== undefined) return `${waiting.reason}${message === undefined ? '' : `: ${message}`} on ${node}`;
-  return `${pod['status']?.phase ?? 'Pending'} on ${node}, not ready`;
+  return `${phase} on ${node}, not ready`;
 }

@@ -1,15 +1,16 @@
 /** Owners with dependents, deleted in each of the three ways; Services that come, change their type and go. */
 import type { OwnerReference } from '#api/meta.v1.ts';
-import type { KubeObject } from '#base/objects.ts';
+import type { ConfigMap } from '#api/core.v1.ts';
 import { kinds } from '#client/kinds.ts';
-import { attempt, between, pick, template, type Workload } from './workloads.ts';
+import { between, pick } from '../chance.ts';
+import { attempt, listNow, template, type Workload } from './workloads.ts';
 
 const policies = ['Orphan', 'Background', 'Foreground'] as const;
-const ownerReference = ({ kind, apiVersion, metadata }: KubeObject, blockOwnerDeletion: boolean): OwnerReference => ({
+const ownerReference = ({ kind, apiVersion, metadata }: ConfigMap, blockOwnerDeletion: boolean): OwnerReference => ({
   apiVersion,
   kind,
-  name: metadata.name!,
-  uid: metadata.uid!,
+  name: metadata.name,
+  uid: metadata.uid,
   blockOwnerDeletion,
 });
 
@@ -23,28 +24,25 @@ export function cascades(): Workload {
     },
     async act({ cluster }) {
       const { client } = cluster;
-      const make = (name: string, ownerReferences: OwnerReference[] = []): Promise<KubeObject> =>
+      const make = (name: string, ownerReferences: OwnerReference[] = []): Promise<ConfigMap> =>
         client.create(kinds.ConfigMap, {
           apiVersion: 'v1',
           kind: 'ConfigMap',
           metadata: { name, namespace: 'default', labels: { cascade: 'yes' }, ownerReferences },
         });
-      const held = await client
-        .list(kinds.ConfigMap, { namespace: 'default', labelSelector: 'cascade=yes' })
-        .catch(() => ({ items: [] as KubeObject[] }));
-      const deployments = await client
-        .list(kinds.Deployment, { namespace: 'default', labelSelector: 'cascade=yes' })
-        .catch(() => ({ items: [] as KubeObject[] }));
-      const propagationPolicy = pick(cluster, policies);
-      if (held.items.length > 6)
+      const mine = { namespace: 'default', labelSelector: 'cascade=yes' };
+      const held = await listNow(cluster, kinds.ConfigMap, mine);
+      const deployments = await listNow(cluster, kinds.Deployment, mine);
+      const propagationPolicy = pick(cluster.random, policies);
+      if (held.length > 6)
         await attempt(() =>
-          client.delete(kinds.ConfigMap, pick(cluster, held.items).metadata.name!, 'default', { propagationPolicy }),
+          client.delete(kinds.ConfigMap, pick(cluster.random, held).metadata.name, 'default', { propagationPolicy }),
         );
       else {
         await attempt(async () => {
           const name = `tree-${count++}`;
           const root = await make(name);
-          const other = held.items.length > 0 ? pick(cluster, held.items) : undefined;
+          const other = held.length > 0 ? pick(cluster.random, held) : undefined;
           const child = await make(`${name}-a`, [
             ownerReference(root, true),
             ...(other === undefined ? [] : [ownerReference(other, cluster.random.float() < 0.5)]),
@@ -53,7 +51,7 @@ export function cascades(): Workload {
           await make(`${name}-c`, [ownerReference(child, true)]);
         });
       }
-      if (deployments.items.length === 0) {
+      if (deployments.length === 0) {
         const name = `cascade-${count++}`;
         await attempt(() =>
           client.create(kinds.Deployment, {
@@ -61,7 +59,7 @@ export function cascades(): Workload {
             kind: 'Deployment',
             metadata: { name, namespace: 'default', labels: { cascade: 'yes' } },
             spec: {
-              replicas: between(cluster, 1, 3),
+              replicas: between(cluster.random, 1, 3),
               selector: { matchLabels: { app: name } },
               template: template(name),
             },
@@ -69,18 +67,15 @@ export function cascades(): Workload {
         );
       } else
         await attempt(() =>
-          client.delete(kinds.Deployment, pick(cluster, deployments.items).metadata.name!, 'default', {
+          client.delete(kinds.Deployment, pick(cluster.random, deployments).metadata.name, 'default', {
             propagationPolicy,
           }),
         );
       // What was orphaned goes in its turn.
-      const orphans = await client
-        .list(kinds.ReplicaSet, { namespace: 'default' })
-        .catch(() => ({ items: [] as KubeObject[] }));
-      for (const orphan of orphans.items)
+      for (const orphan of await listNow(cluster, kinds.ReplicaSet, { namespace: 'default' }))
         if ((orphan.metadata.ownerReferences ?? []).length === 0)
           await attempt(() =>
-            client.delete(kinds.ReplicaSet, orphan.metadata.name!, 'default', { propagationPolicy: 'Background' }),
+            client.delete(kinds.ReplicaSet, orphan.metadata.name, 'default', { propagationPolicy: 'Background' }),
           );
     },
   };
@@ -94,17 +89,17 @@ export function services(): Workload {
     },
     async act({ cluster }) {
       const { client } = cluster;
-      const name = `turn-${between(cluster, 0, 3)}`;
-      const type = pick(cluster, ['ClusterIP', 'NodePort', 'LoadBalancer', 'ExternalName']);
+      const name = `turn-${between(cluster.random, 0, 3)}`;
+      const type = pick(cluster.random, ['ClusterIP', 'NodePort', 'LoadBalancer', 'ExternalName']);
       const spec = {
         type,
         ports: [
           { port: 80, name: 'a' },
           { port: 81, name: 'b' },
-        ].slice(0, between(cluster, 1, 2)),
+        ].slice(0, between(cluster.random, 1, 2)),
         ...(type === 'ExternalName' ? { externalName: 'example.com' } : { selector: { app: 'web-1' } }),
       };
-      const change = between(cluster, 0, 2);
+      const change = between(cluster.random, 0, 2);
       if (change === 0) await attempt(() => client.delete(kinds.Service, name, 'default'));
       else if (change === 1)
         await attempt(() =>
@@ -172,11 +167,11 @@ export function placements(): Workload {
       }
     },
     async act({ cluster }) {
-      const name = pick(cluster, ['spread', 'apart']);
+      const name = pick(cluster.random, ['spread', 'apart']);
       const patch =
         cluster.random.float() < 0.5
-          ? { spec: { replicas: between(cluster, 1, 4) } }
-          : { spec: { template: { metadata: { annotations: { at: String(between(cluster, 1, 4)) } } } } };
+          ? { spec: { replicas: between(cluster.random, 1, 4) } }
+          : { spec: { template: { metadata: { annotations: { at: String(between(cluster.random, 1, 4)) } } } } };
       await attempt(() => cluster.client.patch(kinds.Deployment, name, 'default', 'merge', patch));
     },
   };

@@ -3,10 +3,13 @@
  * faults stop. All chance is the seed's. A workload must leave a state that can become whole.
  */
 import { isReason } from '#base/errors.ts';
-import type { Json, KindRef, KubeObject } from '#base/objects.ts';
+import type { PodSpec, PodTemplateSpec } from '#api/core.v1.ts';
+import type { KindRef, KubeObject } from '#base/objects.ts';
+import type { ListOptions } from '#client/client.ts';
 import { kinds } from '#client/kinds.ts';
 import { runLeaderElection } from '#client/leader-election.ts';
 import { silentLogger } from '#observe/log.ts';
+import { between, pick } from '../chance.ts';
 import type { Leaders } from '../checkers/one-leader.ts';
 import type { Writes } from '../checkers/writes-kept.ts';
 import type { Cluster } from '../cluster.ts';
@@ -19,11 +22,6 @@ export interface Workload {
   /** One random change. */ act(world: World): Promise<void>;
   /** No more changes will come. */ end?(world: World): Promise<void>;
 }
-
-export const pick = <T>(cluster: Cluster, list: readonly T[]): T =>
-  list[Math.floor(cluster.random.float() * list.length)]!;
-export const between = (cluster: Cluster, least: number, most: number): number =>
-  least + Math.floor(cluster.random.float() * (most - least + 1));
 
 /** Faults make requests fail: a user tries again another time. */
 export async function attempt(run: () => Promise<unknown>): Promise<boolean> {
@@ -62,7 +60,18 @@ async function ensure(cluster: Cluster, kind: KindRef, object: KubeObject): Prom
     await cluster.clock.sleep(1_000);
 }
 
-export function template(app: string, extra: Json = {}): Json {
+/** What is there now; nothing while nobody answers. */
+export async function listNow<T extends KubeObject>(
+  { client }: Cluster,
+  kind: KindRef<T>,
+  options: ListOptions,
+): Promise<T[]> {
+  // The next turn looks again.
+  const list = await client.list(kind, options).catch(() => undefined);
+  return list?.items ?? [];
+}
+
+export function template(app: string, extra: Partial<PodSpec> = {}): PodTemplateSpec {
   return {
     metadata: { labels: { app } },
     spec: {
@@ -73,7 +82,8 @@ export function template(app: string, extra: Json = {}): Json {
   };
 }
 
-const image = (n: number): Json => ({
+/** A patch. */
+const image = (n: number): unknown => ({
   spec: { template: { spec: { containers: [{ name: 'c', image: `app:${n}` }] } } },
 });
 
@@ -112,34 +122,30 @@ export function rollouts(): Workload {
       });
     },
     async act({ cluster }) {
-      const name = `web-${between(cluster, 0, 2)}`;
-      const change = between(cluster, 0, 4);
+      const name = `web-${between(cluster.random, 0, 2)}`;
+      const change = between(cluster.random, 0, 4);
       if (change <= 1)
         await attempt(() =>
-          cluster.client.patch(kinds.Deployment, name, 'default', 'strategic', image(between(cluster, 1, 4))),
+          cluster.client.patch(kinds.Deployment, name, 'default', 'strategic', image(between(cluster.random, 1, 4))),
         );
       else if (change === 2)
         await attempt(() =>
           cluster.client.patch(kinds.Deployment, name, 'default', 'merge', {
-            spec: { replicas: between(cluster, 1, 8) },
+            spec: { replicas: between(cluster.random, 1, 8) },
           }),
         );
       else if (change === 3) {
-        const pods = await cluster.client
-          .list(kinds.Pod, { namespace: 'default', labelSelector: `app=${name}` })
-          .catch(() => ({ items: [] as KubeObject[] }));
-        if (pods.items.length > 0)
-          await attempt(() => cluster.client.delete(kinds.Pod, pick(cluster, pods.items).metadata.name!, 'default'));
+        const pods = await listNow(cluster, kinds.Pod, { namespace: 'default', labelSelector: `app=${name}` });
+        if (pods.length > 0)
+          await attempt(() => cluster.client.delete(kinds.Pod, pick(cluster.random, pods).metadata.name, 'default'));
       } else {
-        const pods = await cluster.client
-          .list(kinds.Pod, { namespace: 'default', labelSelector: 'app=web-0' })
-          .catch(() => ({ items: [] as KubeObject[] }));
-        for (const pod of pods.items.slice(0, 3))
+        const pods = await listNow(cluster, kinds.Pod, { namespace: 'default', labelSelector: 'app=web-0' });
+        for (const pod of pods.slice(0, 3))
           await attempt(() =>
             cluster.client.createSubresource(kinds.Pod, 'eviction', {
               apiVersion: 'policy/v1',
               kind: 'Eviction',
-              metadata: { name: pod.metadata.name!, namespace: 'default' },
+              metadata: { name: pod.metadata.name, namespace: 'default' },
             }),
           );
       }
@@ -182,15 +188,15 @@ export function stateful(): Workload {
       });
     },
     async act({ cluster }) {
-      const name = pick(cluster, ['db', 'peers']);
+      const name = pick(cluster.random, ['db', 'peers']);
       if (cluster.random.float() < 0.5)
         await attempt(() =>
-          cluster.client.patch(kinds.StatefulSet, name, 'default', 'strategic', image(between(cluster, 1, 4))),
+          cluster.client.patch(kinds.StatefulSet, name, 'default', 'strategic', image(between(cluster.random, 1, 4))),
         );
       else
         await attempt(() =>
           cluster.client.patch(kinds.StatefulSet, name, 'default', 'merge', {
-            spec: { replicas: between(cluster, 1, 4) },
+            spec: { replicas: between(cluster.random, 1, 4) },
           }),
         );
     },
@@ -229,8 +235,8 @@ export function jobs(): Workload {
           kind: 'Job',
           metadata: { name: `job-${count++}`, namespace: 'default' },
           spec: {
-            completions: between(cluster, 1, 6),
-            parallelism: between(cluster, 1, 4),
+            completions: between(cluster.random, 1, 6),
+            parallelism: between(cluster.random, 1, 4),
             backoffLimit: 20,
             ...(indexed ? { completionMode: 'Indexed' } : {}),
             template: template('job', { restartPolicy: 'Never' }),
@@ -262,7 +268,13 @@ export function daemons(): Workload {
     },
     async act({ cluster }) {
       await attempt(() =>
-        cluster.client.patch(kinds.DaemonSet, 'agent', 'kube-system', 'strategic', image(between(cluster, 1, 4))),
+        cluster.client.patch(
+          kinds.DaemonSet,
+          'agent',
+          'kube-system',
+          'strategic',
+          image(between(cluster.random, 1, 4)),
+        ),
       );
     },
   };
@@ -299,14 +311,14 @@ export function tenants(): Workload {
           kind: 'Deployment',
           metadata: { name: 'app', namespace: name },
           spec: {
-            replicas: between(cluster, 1, 3),
+            replicas: between(cluster.random, 1, 3),
             selector: { matchLabels: { app: 'app' } },
             strategy: { type: 'Recreate' },
             template: template('app'),
           },
         });
       });
-      const some = `tenant-${between(cluster, Math.max(0, count - 3), count - 1)}`;
+      const some = `tenant-${between(cluster.random, Math.max(0, count - 3), count - 1)}`;
       if (cluster.random.float() < 0.6)
         await attempt(() =>
           cluster.client.create(kinds.ConfigMap, {
@@ -321,7 +333,11 @@ export function tenants(): Workload {
             apiVersion: 'v1',
             kind: 'Service',
             metadata: { generateName: 's-', namespace: some },
-            spec: { type: pick(cluster, ['ClusterIP', 'NodePort']), selector: { app: 'app' }, ports: [{ port: 80 }] },
+            spec: {
+              type: pick(cluster.random, ['ClusterIP', 'NodePort']),
+              selector: { app: 'app' },
+              ports: [{ port: 80 }],
+            },
           }),
         );
       const old = `tenant-${count - 3}`;
@@ -364,7 +380,7 @@ export function counters(writes: Writes): Workload {
     },
     async act({ cluster }) {
       const { client } = cluster;
-      await Promise.all(Array.from({ length: between(cluster, 0, 3) }, () => add(cluster)));
+      await Promise.all(Array.from({ length: between(cluster.random, 0, 3) }, () => add(cluster)));
       const temporary = `temporary-${made++}`;
       await attempt(async () => {
         const { uid } = (await client.create(kinds.ConfigMap, configMap(temporary))).metadata;
@@ -386,7 +402,7 @@ export function counters(writes: Writes): Workload {
           writes.deleted(...oldest);
         }
       }
-      const name = `write-${between(cluster, 0, 2)}`;
+      const name = `write-${between(cluster.random, 0, 2)}`;
       const next = ++value;
       if (
         await attempt(() => client.patch(kinds.ConfigMap, name, 'default', 'merge', { data: { value: String(next) } }))
@@ -431,11 +447,11 @@ export function leaders(checker: Leaders): Workload {
       }
     },
     async act({ cluster }) {
-      const network = pick(cluster, networks);
-      const fault = between(cluster, 0, 3);
+      const network = pick(cluster.random, networks);
+      const fault = between(cluster.random, 0, 3);
       network.heal();
       if (fault === 0) network.cut();
-      else if (fault === 1) network.faults.delayMsMax = between(cluster, 1, 30) * 1_000;
+      else if (fault === 1) network.faults.delayMsMax = between(cluster.random, 1, 30) * 1_000;
       else if (fault === 2) network.faults.replyLoss = cluster.random.float();
     },
     async end() {

@@ -1,7 +1,15 @@
 import type { Pod } from '#api/core.v1.ts';
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { adoptRunning, forgiveExits, memoryFromStatus, memoryOf, planPod, type Attempt, type Memory } from './plan.ts';
+import {
+  adoptRunning,
+  forgiveExits,
+  memoryFromStatus,
+  memoryOf,
+  type Attempt,
+  type Memory,
+} from './container-memory.ts';
+import { planPod } from './pod-plan.ts';
 import { stored } from './stored.testing.ts';
 
 const now = 1_000_000;

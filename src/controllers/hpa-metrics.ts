@@ -1,9 +1,8 @@
 /**
- * How many replicas a HorizontalPodAutoscaler wants: from metrics to a raw number, then through stabilization windows
- * and rate policies. Pure; what must be remembered (recommendations and past scalings) is `HpaMemory`. Spec: Kubernetes
- * documentation, "Horizontal Pod Autoscaling" (algorithm details, configurable scaling behavior).
+ * How many replicas a metric asks for (HorizontalPodAutoscaler): from usage and target to a number. Pure. Spec:
+ * Kubernetes documentation, "Horizontal Pod Autoscaling" (algorithm details).
  */
-import type { HorizontalPodAutoscaler, MetricTarget, MetricValueStatus } from '#api/autoscaling.v2.ts';
+import type { MetricTarget, MetricValueStatus } from '#api/autoscaling.v2.ts';
 import type { Pod } from '#api/core.v1.ts';
 import { milliOf } from '#base/quantity.ts';
 import { conditionOf, createdMs, isPodReady } from './pods.ts';
@@ -11,21 +10,10 @@ import { conditionOf, createdMs, isPodReady } from './pods.ts';
 const toleranceDefault = 0.1;
 const cpuInitializationMs = 300_000;
 const initialReadinessDelayMs = 30_000;
-const downStabilizationSecondsDefault = 300;
 
 export interface PodUsage {
   timestampMs: number;
   containers: Record<string, Record<string, number>>;
-}
-
-export interface HpaMemory {
-  recommendations: { atMs: number; replicas: number }[];
-  scaleUps: { atMs: number; change: number }[];
-  scaleDowns: { atMs: number; change: number }[];
-}
-
-export function emptyMemory(): HpaMemory {
-  return { recommendations: [], scaleUps: [], scaleDowns: [] };
 }
 
 /**
@@ -174,153 +162,8 @@ export function planValueMetric(value: number, target: number, currentReplicas: 
   return Math.abs(1 - ratio) <= toleranceDefault ? currentReplicas : Math.ceil(currentReplicas * ratio - 1e-9);
 }
 
-interface Rules {
-  stabilizationSeconds: number;
-  policies: { type: string; value: number; periodSeconds: number }[];
-  select: string;
-}
-
-function rulesOf(hpa: HorizontalPodAutoscaler, direction: 'scaleUp' | 'scaleDown'): Rules {
-  const rules = hpa.spec.behavior?.[direction] ?? {};
-  const policies =
-    direction === 'scaleUp'
-      ? [
-          { type: 'Pods', value: 4, periodSeconds: 15 },
-          { type: 'Percent', value: 100, periodSeconds: 15 },
-        ]
-      : [{ type: 'Percent', value: 100, periodSeconds: 15 }];
-  return {
-    stabilizationSeconds:
-      rules.stabilizationWindowSeconds ?? (direction === 'scaleUp' ? 0 : downStabilizationSecondsDefault),
-    policies: rules.policies ?? policies,
-    select: rules.selectPolicy ?? 'Max',
-  };
-}
-
-function changedWithin(
-  events: readonly { atMs: number; change: number }[],
-  periodSeconds: number,
-  nowMs: number,
-): number {
-  return events.reduce((sum, { atMs, change }) => (nowMs - atMs < periodSeconds * 1000 ? sum + change : sum), 0);
-}
-
-function upperLimit(rules: Rules, memory: HpaMemory, current: number, nowMs: number): number {
-  if (rules.select === 'Disabled') return current;
-  const limits = rules.policies.map(({ type, value, periodSeconds }) => {
-    const start =
-      current -
-      changedWithin(memory.scaleUps, periodSeconds, nowMs) +
-      changedWithin(memory.scaleDowns, periodSeconds, nowMs);
-    return type === 'Pods' ? start + value : Math.ceil(start * (1 + value / 100));
-  });
-  return rules.select === 'Min' ? Math.min(...limits) : Math.max(...limits);
-}
-
-function lowerLimit(rules: Rules, memory: HpaMemory, current: number, nowMs: number): number {
-  if (rules.select === 'Disabled') return current;
-  const limits = rules.policies.map(({ type, value, periodSeconds }) => {
-    const start =
-      current -
-      changedWithin(memory.scaleUps, periodSeconds, nowMs) +
-      changedWithin(memory.scaleDowns, periodSeconds, nowMs);
-    return type === 'Pods' ? start - value : Math.floor(start * (1 - value / 100));
-  });
-  return rules.select === 'Min' ? Math.max(...limits) : Math.min(...limits);
-}
-
-export interface Verdict {
-  replicas: number;
-  memory: HpaMemory;
-  ableToScale: { reason: string; message: string };
-  limited: { status: 'True' | 'False'; reason: string; message: string };
-}
-
-const windowMsMax = 3_600_000;
-
-/** From the raw number to what may be set now. */
-export function stabilize(
-  hpa: HorizontalPodAutoscaler,
-  current: number,
-  raw: number,
-  before: HpaMemory,
-  nowMs: number,
-): Verdict {
-  const [up, down] = [rulesOf(hpa, 'scaleUp'), rulesOf(hpa, 'scaleDown')];
-  const recommendations = [
-    ...before.recommendations.filter(({ atMs }) => nowMs - atMs <= windowMsMax),
-    { atMs: nowMs, replicas: raw },
-  ];
-  let least = raw;
-  let most = raw;
-  for (const { atMs, replicas } of recommendations) {
-    if (nowMs - atMs <= up.stabilizationSeconds * 1000) least = Math.min(least, replicas);
-    if (nowMs - atMs <= down.stabilizationSeconds * 1000) most = Math.max(most, replicas);
-  }
-  let stable = current;
-  if (stable < least) stable = least;
-  if (stable > most) stable = most;
-  const ableToScale =
-    stable === raw
-      ? { reason: 'ReadyForNewScale', message: 'recommended size matches current size' }
-      : raw < stable
-        ? {
-            reason: 'ScaleDownStabilized',
-            message: 'recent recommendations were higher than current one, applying the highest recent recommendation',
-          }
-        : {
-            reason: 'ScaleUpStabilized',
-            message: 'recent recommendations were lower than current one, applying the lowest recent recommendation',
-          };
-  const least0: number = hpa.spec.minReplicas ?? 1;
-  const most0: number = hpa.spec.maxReplicas;
-  let limited: Verdict['limited'] = {
-    status: 'False',
-    reason: 'DesiredWithinRange',
-    message: 'the desired count is within the acceptable range',
-  };
-  let replicas = stable;
-  if (stable > current) {
-    const limit = upperLimit(up, before, current, nowMs);
-    if (replicas > limit) {
-      replicas = Math.max(current, limit);
-      limited = {
-        status: 'True',
-        reason: 'ScaleUpLimit',
-        message: 'the desired replica count is increasing faster than the maximum scale rate',
-      };
-    }
-  } else if (stable < current) {
-    const limit = lowerLimit(down, before, current, nowMs);
-    if (replicas < limit) {
-      replicas = Math.min(current, limit);
-      limited = {
-        status: 'True',
-        reason: 'ScaleDownLimit',
-        message: 'the desired replica count is decreasing faster than the maximum scale rate',
-      };
-    }
-  }
-  if (replicas > most0) {
-    replicas = most0;
-    limited = {
-      status: 'True',
-      reason: 'TooManyReplicas',
-      message: 'the desired replica count is more than the maximum replica count',
-    };
-  }
-  if (replicas < least0) {
-    replicas = least0;
-    limited = {
-      status: 'True',
-      reason: 'TooFewReplicas',
-      message: 'the desired replica count is less than the minimum replica count',
-    };
-  }
-  const kept = (events: { atMs: number; change: number }[]): { atMs: number; change: number }[] =>
-    events.filter(({ atMs }) => nowMs - atMs <= windowMsMax);
-  const memory: HpaMemory = { recommendations, scaleUps: kept(before.scaleUps), scaleDowns: kept(before.scaleDowns) };
-  if (replicas > current) memory.scaleUps.push({ atMs: nowMs, change: replicas - current });
-  if (replicas < current) memory.scaleDowns.push({ atMs: nowMs, change: current - replicas });
-  return { replicas, memory, ableToScale, limited };
+/** An average over `current` Pods against a target average. */
+export function averageReplicas(total: number, target: number, current: number): number {
+  const ratio = total / (target * current);
+  return Math.abs(1 - ratio) <= toleranceDefault ? current : Math.ceil(total / target - 1e-9);
 }

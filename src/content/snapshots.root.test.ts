@@ -1,0 +1,4 @@
+import { runSnapshotsSuite } from './snapshots.suite.ts';
+import { createSnapshots } from './snapshots.ts';
+
+runSnapshotsSuite('roots by overlayfs', { open: createSnapshots });
