@@ -6,14 +6,10 @@ import type { Draft } from '#api/manifest.ts';
 import type { ObjectMeta } from '#api/meta.v1.ts';
 import { isObject } from './unknown.ts';
 
-// oxlint-disable-next-line typescript/no-explicit-any -- objects are open: their fields are described by schema records
-export type Json = any;
-
 export interface KubeObject {
   apiVersion: string;
   kind: string;
   metadata: ObjectMeta;
-  [field: string]: Json;
 }
 
 /** An object of a kind that is not known here: its fields may be anything. */

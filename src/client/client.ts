@@ -62,7 +62,7 @@ export interface Client {
   list<T extends KubeObject>(kind: KindRef<T>, options?: ListOptions): Promise<KubeList<T>>;
   create<T extends KubeObject>(
     kind: KindRef<T>,
-    object: Manifest<NoInfer<T>> | KubeObject,
+    object: KubeObject & (Manifest<NoInfer<T>> | NoInfer<T>),
     options?: WriteOptions,
   ): Promise<T>;
   /** Of an object to be written through `status`, nothing else need be said. */
@@ -74,7 +74,7 @@ export interface Client {
   /** Replaces; the object's resourceVersion, when set, must be current (409 Conflict otherwise). */
   update<T extends KubeObject>(
     kind: KindRef<T>,
-    object: Manifest<NoInfer<T>> | KubeObject,
+    object: KubeObject & (Manifest<NoInfer<T>> | NoInfer<T>),
     options?: UpdateOptions,
   ): Promise<T>;
   patch<T extends KubeObject>(

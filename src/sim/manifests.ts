@@ -2,9 +2,8 @@
  * Manifests for a simulated cluster: YAML as kubectl reads it, or values; applied server-side, each under the kind that
  * discovery names.
  */
-import type { Manifest } from '#api/manifest.ts';
 import type { ObjectMeta } from '#api/meta.v1.ts';
-import { groupVersionOf, type KubeObject } from '#base/objects.ts';
+import { groupVersionOf, type KubeObject, type OpenObject } from '#base/objects.ts';
 import { fieldOf, isObject, itemsOf, textOf } from '#base/unknown.ts';
 import { parseYaml, parseYamlDocuments } from '#base/yaml.ts';
 import type { Client } from '#client/client.ts';
@@ -16,7 +15,10 @@ export interface NamedObject extends KubeObject {
 }
 
 /** What may be applied: YAML text of any number of documents, an object, or several. Lists are taken apart. */
-export type Manifests = string | Manifest<KubeObject> | readonly Manifest<KubeObject>[];
+export type Manifests = string | Applicable | readonly Applicable[];
+
+/** An object of any kind, said in full or typed. */
+type Applicable = KubeObject | OpenObject;
 
 /** Whether a value is an object of some kind that has a name. */
 export function isNamed(value: unknown): value is NamedObject {

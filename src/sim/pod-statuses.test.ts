@@ -4,20 +4,20 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Json } from '#base/objects.ts';
+import type { TestJson } from '#base/testing.ts';
 import { type Cluster, type ClusterOptions, createCluster, kinds, type PodScript } from './testing.ts';
 
 const startMs = Date.parse('2026-01-01T00:00:00Z');
 const uid = /\(\w{8}(-\w{4}){3}-\w{12}\)/;
 
-function pod(spec: Json = {}, metadata: Json = {}): Json {
+function pod(spec: TestJson = {}, metadata: TestJson = {}): TestJson {
   const { containers = [{ name: 'main', image: 'app:1' }], ...rest } = spec;
   return { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'web', ...metadata }, spec: { containers, ...rest } };
 }
 
 /** A cluster of one node with this Pod; `startAfter` is a second where the script does not say. */
 async function run(
-  object: Json,
+  object: TestJson,
   script: PodScript | ((container: string, attempt: number) => PodScript) = {},
   options: ClusterOptions = {},
 ): Promise<Cluster> {
@@ -37,12 +37,12 @@ async function run(
   return cluster;
 }
 
-async function statusOf(cluster: Cluster, name = 'web'): Promise<Json> {
+async function statusOf(cluster: Cluster, name = 'web'): Promise<TestJson> {
   return (await cluster.client.get(kinds.Pod, name, 'default'))['status'];
 }
 
 /** A container's state in one line: `running`, `waiting CrashLoopBackOff: message`, `terminated Error 1`. */
-function stateOf(status: Json, name = 'main', key: 'state' | 'lastState' = 'state'): string {
+function stateOf(status: TestJson, name = 'main', key: 'state' | 'lastState' = 'state'): string {
   const found = [
     ...(status.initContainerStatuses ?? []),
     ...(status.containerStatuses ?? []),
@@ -58,8 +58,8 @@ function stateOf(status: Json, name = 'main', key: 'state' | 'lastState' = 'stat
 }
 
 /** `True`, or `False Reason: message`. */
-function conditionOf(status: Json, type: string): string {
-  const found = status.conditions.find((each: Json) => each.type === type);
+function conditionOf(status: TestJson, type: string): string {
+  const found = status.conditions.find((each: TestJson) => each.type === type);
   if (found === undefined) return 'none';
   return [
     found.status,
@@ -78,7 +78,7 @@ async function eventsOf(cluster: Cluster): Promise<string[]> {
 }
 
 /** How each state of a container followed the one before, and when it began, in seconds. Looks each half second. */
-async function history(cluster: Cluster, seconds: number, of: (status: Json) => string): Promise<string[]> {
+async function history(cluster: Cluster, seconds: number, of: (status: TestJson) => string): Promise<string[]> {
   const seen: string[] = [];
   const from = cluster.now;
   while (cluster.now - from < seconds * 1000) {
@@ -390,7 +390,7 @@ test('a startup probe that never holds kills the container', async () => {
 });
 
 /** How and after how many seconds the container of a deleted Pod has ended; a finalizer keeps the object to be read. */
-async function goes(object: Json, script: PodScript, gracePeriodSeconds?: number): Promise<string> {
+async function goes(object: TestJson, script: PodScript, gracePeriodSeconds?: number): Promise<string> {
   object.metadata.finalizers = ['example.com/kept'];
   await using cluster = await run(object, script);
   await cluster.advance('5s');
@@ -406,7 +406,7 @@ async function goes(object: Json, script: PodScript, gracePeriodSeconds?: number
 }
 
 test('a Pod stops within its grace period: by itself, after its hook, or killed at the end', async () => {
-  const hook = (seconds: number): Json =>
+  const hook = (seconds: number): TestJson =>
     pod({
       terminationGracePeriodSeconds: 10,
       containers: [{ name: 'main', image: 'app:1', lifecycle: { preStop: { sleep: { seconds } } } }],
@@ -443,7 +443,7 @@ test('a Pod that runs past its deadline fails, whether its containers have start
 
 test('a node refuses what it cannot take, in the order in which a kubelet looks', async () => {
   const nodes = [{ name: 'n', cpu: '2', memory: '1Gi', pods: 4, extended: { 'example.com/gpu': '1' } }];
-  const requests = (list: Json): Json => ({
+  const requests = (list: TestJson): TestJson => ({
     containers: [{ name: 'main', image: 'app:1', resources: { requests: list, limits: list } }],
   });
   await using cluster = await run(
@@ -452,7 +452,7 @@ test('a node refuses what it cannot take, in the order in which a kubelet looks'
     { nodes },
   );
   await cluster.advance('5s');
-  const refused = async (name: string, spec: Json): Promise<string> => {
+  const refused = async (name: string, spec: TestJson): Promise<string> => {
     await cluster.apply(pod({ nodeName: 'n', ...spec }, { name }));
     await cluster.advance('1s');
     const status = await statusOf(cluster, name);
@@ -518,7 +518,7 @@ test('a forked cluster goes on where a Pod was: its back-off, its readiness, its
   assert.deepEqual(await statusOf(fork), await statusOf(cluster));
   await cluster.advance('2m');
   await fork.advance('2m');
-  const shown = (status: Json): string[] => [
+  const shown = (status: TestJson): string[] => [
     String(status.containerStatuses[0].restartCount),
     stateOf(status),
     stateOf(status, 'main', 'lastState'),
