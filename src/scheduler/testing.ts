@@ -2,7 +2,8 @@
 import type { Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod } from '#api/core.v1.ts';
 import type { StorageClass } from '#api/storage.v1.ts';
 import { sampleOf } from '#base/testing.ts';
-import type { Json, KindRef, KubeObject } from '#base/objects.ts';
+import type { KindRef, KubeObject } from '#base/objects.ts';
+import type { TestJson } from '#base/testing.ts';
 import { textOf } from '#base/unknown.ts';
 import { Informer } from '#client/informer.ts';
 import { kinds } from '#client/kinds.ts';
@@ -13,7 +14,7 @@ import { chooseNode } from './choose-node.ts';
 import { podInfoOf } from './pod-info.ts';
 
 let uid = 0;
-export function makeNode(name: string, extra: Json = {}): Node {
+export function makeNode(name: string, extra: TestJson = {}): Node {
   return sampleOf(kinds.Node, {
     metadata: { name, labels: { 'kubernetes.io/hostname': name, ...extra.labels } },
     spec: {
@@ -23,7 +24,7 @@ export function makeNode(name: string, extra: Json = {}): Node {
     status: { allocatable: { cpu: '4', memory: '8Gi', pods: '10', ...extra.allocatable }, images: extra.images ?? [] },
   });
 }
-export function makePod(name: string, extra: Json = {}): Pod {
+export function makePod(name: string, extra: TestJson = {}): Pod {
   const { labels, requests, node, ports, namespace, ...spec } = extra;
   return sampleOf(kinds.Pod, {
     metadata: { name, namespace: namespace ?? 'default', uid: `u${uid++}`, labels: labels ?? {} },
@@ -79,14 +80,14 @@ export function outcome(cache: SchedulerCache, pod: Pod): string {
   return decision.type === 'placed' ? decision.node.name : decision.message;
 }
 
-export const antiAffinity = (key: string): Json => ({
+export const antiAffinity = (key: string): TestJson => ({
   podAntiAffinity: {
     requiredDuringSchedulingIgnoredDuringExecution: [
       { topologyKey: key, labelSelector: { matchLabels: { app: 'a' } } },
     ],
   },
 });
-export const podAffinity = (key: string): Json => ({
+export const podAffinity = (key: string): TestJson => ({
   podAffinity: {
     requiredDuringSchedulingIgnoredDuringExecution: [
       { topologyKey: key, labelSelector: { matchLabels: { app: 'a' } } },
