@@ -167,14 +167,15 @@ function altNamesOf({
   );
 }
 
-function makeCertificate(
-  request: CertificateRequest,
-  publicKey: { point: Uint8Array; info: Der },
-  issuer: Issuer,
-  ca: boolean,
-  random: Random,
-  clock: Clock,
-): string {
+/** A certificate that is to be made. */
+interface Issuance {
+  request: CertificateRequest;
+  publicKey: { point: Uint8Array; info: Der };
+  issuer: Issuer;
+  isAuthority: boolean;
+}
+
+function makeCertificate({ request, publicKey, issuer, isAuthority }: Issuance, random: Random, clock: Clock): string {
   const serial = Buffer.from(random.bytes(16));
   serial[0] = (serial[0]! & 0x7f) | 0x40; // positive, and of full length
   const start = clock.now() - 5 * 60_000; // clocks differ a little between machines
@@ -186,7 +187,7 @@ function makeCertificate(
     sequence(time(start), time(start + (request.days ?? 365) * dayMs)),
     nameOf(request),
     publicKey.info,
-    extensionsFor(request, publicKey.point, issuer.keyId, ca),
+    extensionsFor(request, publicKey.point, issuer.keyId, isAuthority),
   );
   const signature = sign('sha256', body, { key: issuer.keyPem, dsaEncoding: 'der' });
   return toPem('CERTIFICATE', sequence(body, signatureAlgorithm, bitString(signature)));
@@ -208,14 +209,8 @@ export function renewCertificateAuthority(ca: KeyPair, random: Random, clock: Cl
 function signItself(request: CertificateRequest, keyPem: string, random: Random, clock: Clock): string {
   const point = createPublicPoint(keyPem);
   const issuer: Issuer = { name: nameOf(request), keyId: keyIdOf(point), keyPem };
-  return makeCertificate(
-    request,
-    { point, info: sequence(curveAlgorithm, bitString(point)) },
-    issuer,
-    true,
-    random,
-    clock,
-  );
+  const publicKey = { point, info: sequence(curveAlgorithm, bitString(point)) };
+  return makeCertificate({ request, publicKey, issuer, isAuthority: true }, random, clock);
 }
 
 function issuerOf(ca: KeyPair): Issuer {
@@ -255,10 +250,12 @@ export function issueCertificate(request: CertificateRequest, ca: KeyPair, rando
   const key = makeKey(random);
   return {
     certificatePem: makeCertificate(
-      request,
-      { point: key.point, info: key.publicKeyInfo },
-      issuerOf(ca),
-      false,
+      {
+        request,
+        publicKey: { point: key.point, info: key.publicKeyInfo },
+        issuer: issuerOf(ca),
+        isAuthority: false,
+      },
       random,
       clock,
     ),
@@ -291,6 +288,7 @@ export interface SigningOptions {
    */
   usages: readonly string[];
   seconds: number;
+  ca: KeyPair;
 }
 
 const keyUsageBits: Record<string, number> = {
@@ -317,10 +315,10 @@ const extendedUsages: Record<string, string> = {
 export function signCertificationRequest(
   request: CertificationRequest,
   options: SigningOptions,
-  ca: KeyPair,
   random: Random,
   clock: Clock,
 ): string {
+  const { ca } = options;
   const issuer = issuerOf(ca);
   const serial = Buffer.from(random.bytes(16));
   serial[0] = (serial[0]! & 0x7f) | 0x40;

@@ -3,8 +3,7 @@ import type { PodDisruptionBudget } from '#api/policy.v1.ts';
 import type { StorageClass } from '#api/storage.v1.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { sampleOf } from '#base/testing.ts';
-import type { Json } from '#base/objects.ts';
+import { sampleOf, type TestJson } from '#base/testing.ts';
 import { kinds } from '#client/kinds.ts';
 import { SimRandom } from '#os/clock.sim.ts';
 import { chooseNode } from './choose-node.ts';
@@ -201,7 +200,7 @@ test('Pods go where most is free, and those of one owner go apart', () => {
 });
 
 test('claims decide where a Pod can go', () => {
-  const claim = (spec: Json, annotations = {}): PersistentVolumeClaim =>
+  const claim = (spec: TestJson, annotations = {}): PersistentVolumeClaim =>
     sampleOf(kinds.PersistentVolumeClaim, {
       metadata: { name: 'c', namespace: 'default', uid: 'c', annotations },
       spec,
@@ -293,7 +292,7 @@ test('preemption takes the fewest of the least important and honours budgets whe
 });
 
 test('requests count init containers, sidecars and overhead as they run', () => {
-  const container = (cpu: string, extra = {}): Json => ({ resources: { requests: { cpu } }, ...extra });
+  const container = (cpu: string, extra = {}): TestJson => ({ resources: { requests: { cpu } }, ...extra });
   assert.equal(podRequests({ containers: [container('100m'), container('200m')] }).cpu, 300);
   assert.equal(podRequests({ containers: [container('100m')], initContainers: [container('500m')] }).cpu, 500);
   assert.equal(
