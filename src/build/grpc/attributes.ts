@@ -24,6 +24,8 @@ export interface FrontendRequest {
   contextUrl: string | undefined;
   /** Of another session than the build's own, by directory. */
   sessions: ReadonlyMap<string, string>;
+  /** An image that is the front end in place of this one, whatever the Dockerfile says. */
+  frontend?: string;
   /** Contexts by name: where each is. */
   contexts: ReadonlyMap<string, string>;
   /** What the client built before and gives to this build, by name. */
@@ -81,12 +83,6 @@ function parseHosts(text: string): string[] {
 /** Whether an image that a Dockerfile or a client names as its front end is the one that is built in. */
 export function isBuiltInFrontend(image: string): boolean {
   return /^(?:docker\.io\/)?docker\/dockerfile(?:-upstream)?(?:[:@].*)?$/.test(image);
-}
-
-function checkFrontend(attributes: Readonly<Record<string, string>>): void {
-  const source = attributes['source'] ?? attributes['build-arg:BUILDKIT_SYNTAX'] ?? '';
-  if (source !== '' && !isBuiltInFrontend(source))
-    refuse(`front ends in images are not run here yet: ${source.slice(0, 200)}`);
 }
 
 /** The client's inputs, with the configuration that it has of each. */
@@ -160,11 +156,11 @@ export function parseAttributes(
   attributes: Readonly<Record<string, string>>,
   inputs: ReadonlyMap<string, Edge | undefined>,
 ): FrontendRequest {
-  checkFrontend(attributes);
   const reader = new AttributeReader();
   for (const [key, value] of Object.entries(attributes)) reader.read(key, value);
   const { contexts, sessions, warnings, run, build } = reader;
   const context = attributes['context'];
+  const frontend = attributes['build-arg:BUILDKIT_SYNTAX'] ?? '';
   return {
     filename: attributes['filename'] || 'Dockerfile',
     dockerfileDirectory: attributes['dockerfilekey'] || 'dockerfile',
@@ -175,6 +171,7 @@ export function parseAttributes(
     contexts,
     inputs: inputBases(attributes, inputs),
     warnings,
+    ...(frontend === '' ? {} : { frontend }),
     pull: attributes['image-resolve-mode'] === 'pull',
     run,
     build,
