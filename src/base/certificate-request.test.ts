@@ -26,14 +26,13 @@ describe('certification requests', () => {
       const request = parseCertificationRequest(pem);
       assert.deepEqual(
         [request.commonName, request.organizations, request.dnsNames, request.ipAddresses, request.otherNames],
-        ['system:node:n1', ['system:nodes'], ['n1'], ['10.0.0.1', 'fd00:0:0:0:0:0:0:1'], 0],
+        ['system:node:n1', ['system:nodes'], ['n1'], ['10.0.0.1', 'fd00::1'], 0],
       );
       const ca = createCertificateAuthority('ca', random, clock);
       const certificate = new X509Certificate(
         signCertificationRequest(
           request,
-          { usages: ['digital signature', 'key encipherment', 'server auth'], seconds: 3600 },
-          ca,
+          { usages: ['digital signature', 'key encipherment', 'server auth'], seconds: 3600, ca },
           random,
           clock,
         ),
