@@ -24,6 +24,8 @@ export interface FrontendRequest {
   contextUrl: string | undefined;
   /** Of another session than the build's own, by directory. */
   sessions: ReadonlyMap<string, string>;
+  /** Of a request that is no build: `frontend.lint` and the like. */
+  requestId?: string;
   /** An image that is the front end in place of this one, whatever the Dockerfile says. */
   frontend?: string;
   /** Contexts by name: where each is. */
@@ -105,6 +107,7 @@ class AttributeReader {
   readonly contexts = new Map<string, string>();
   readonly sessions = new Map<string, string>();
   readonly warnings: string[] = [];
+  requestId: string | undefined;
   readonly buildArgs: Record<string, string> = {};
   readonly labels: Record<string, string> = {};
   readonly run: BuildRequest['run'] = { network: 'default', extraHosts: [] };
@@ -145,7 +148,7 @@ class AttributeReader {
     else if (key === 'shm-size') run.shmSizeBytes = Number(value);
     else if (key === 'ulimit') run.resources = { ulimits: parseUlimits(value) };
     else if (key === 'cgroup-parent') run.cgroupParent = value;
-    else if (key === 'requestid') refuse(`requests of the front end other than a build are not answered: ${value}`);
+    else if (key === 'requestid') this.requestId = value;
     else if (withoutEffect.has(key)) this.warnings.push(...warningOf(key, value));
     else if (!harmless.test(key) && value !== '')
       refuse(`unsupported front end attribute ${key}=${value.slice(0, 100)}`);
@@ -158,7 +161,7 @@ export function parseAttributes(
 ): FrontendRequest {
   const reader = new AttributeReader();
   for (const [key, value] of Object.entries(attributes)) reader.read(key, value);
-  const { contexts, sessions, warnings, run, build } = reader;
+  const { contexts, sessions, warnings, run, build, requestId } = reader;
   const context = attributes['context'];
   const frontend = attributes['build-arg:BUILDKIT_SYNTAX'] ?? '';
   return {
@@ -172,6 +175,7 @@ export function parseAttributes(
     inputs: inputBases(attributes, inputs),
     warnings,
     ...(frontend === '' ? {} : { frontend }),
+    ...(requestId === undefined ? {} : { requestId }),
     pull: attributes['image-resolve-mode'] === 'pull',
     run,
     build,

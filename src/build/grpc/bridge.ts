@@ -13,7 +13,7 @@ import { buildDockerfile } from './dockerfile-frontend.ts';
 import { GrpcError, code } from './grpc.ts';
 import type { Request } from './grpc.ts';
 import { runImageFrontend } from './image-frontend.ts';
-import type { Job, Result } from './job.ts';
+import type { Job, Result, Returned } from './job.ts';
 import { readFileRange, readStat, readStats } from './look.ts';
 import { bytesIn, bytesOf, messageIn, numberIn, textIn, textMapIn } from './messages.ts';
 import type { Message } from './messages.ts';
@@ -83,6 +83,7 @@ const llbCapabilities = [
   'meta.ignorecache',
   'meta.description',
   'meta.exportcache',
+  'exporter.multiple',
   'mergeop',
   'diffop',
 ];
@@ -124,12 +125,6 @@ export async function runFrontend(job: Job, call: FrontendCall): Promise<Result>
     frontend: 'gateway.v0',
     options: { ...options, source: made.image, cmdline: made.image },
   });
-}
-
-/** How a front end gives its result. */
-export interface Returned {
-  resolve(result: Result | undefined): void;
-  reject(error: unknown): void;
 }
 
 export class Bridge {

@@ -54,6 +54,11 @@ class DockerfileFrontend implements ConvertEnvironment {
     this.#ignore = ignore;
     const syntax = this.#asked.frontend ?? /^#\s*syntax\s*=\s*(\S+)/i.exec(text)?.[1];
     if (syntax !== undefined && !isBuiltInFrontend(syntax)) return { image: syntax };
+    if (this.#asked.requestId !== undefined)
+      throw new ApiError(
+        'BadRequest',
+        `requests of the front end other than a build are not answered: ${this.#asked.requestId.slice(0, 100)}`,
+      );
     const { network } = splitNetwork(run.network);
     const conversion = new Conversion(
       text,
@@ -182,7 +187,10 @@ class DockerfileFrontend implements ConvertEnvironment {
   }
 }
 
-/** `inputs`: what the client gives, edges by name. `image`: the front end that the Dockerfile names in place of this one. */
+/**
+ * `inputs`: what the client gives, edges by name. `image`: the front end that the Dockerfile names in place of this
+ * one.
+ */
 export async function buildDockerfile(
   job: Job,
   attributes: Readonly<Record<string, string>>,

@@ -9,10 +9,9 @@ import { canonicalName, parseReference, withDefaultTag } from '#base/reference.t
 import { makeVertex } from '../llb/codec.ts';
 import { rootMount } from '../llb/vertex-parts.ts';
 import type { ExecOp } from '../llb/vertex.ts';
-import type { Returned } from './bridge.ts';
 import { serveGrpc, unary } from './grpc.ts';
 import type { Request } from './grpc.ts';
-import type { Job, Result } from './job.ts';
+import type { Job, Result, Returned } from './job.ts';
 import type { Message } from './messages.ts';
 
 export interface ImageFrontend {

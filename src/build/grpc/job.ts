@@ -3,6 +3,8 @@
  * wants to see what they stand for. The one that the client returns is the build's result and is exported.
  */
 import { ApiError } from '#base/errors.ts';
+import { parseReference } from '#base/reference.ts';
+import type { JsonObject } from '#base/unknown.ts';
 import type { Hold } from '#content/content.ts';
 import type { RegistryCredential } from '#engine/engine.ts';
 import { splitNetwork } from '../build.ts';
@@ -44,6 +46,12 @@ export interface Result {
   refs: ReadonlyMap<string, Edge | undefined>;
   /** `containerimage.config` and the like. */
   metadata: ReadonlyMap<string, Buffer>;
+}
+
+/** How a front end gives its result. */
+export interface Returned {
+  resolve(result: Result | undefined): void;
+  reject(error: unknown): void;
 }
 
 export class Job {
@@ -177,14 +185,24 @@ export class Job {
     const { builder } = this.#parts;
     const output = await builder.admit(() => this.#solver.solve(edge));
     if (output.kind === 'tree') return read(await output.tree.directory());
-    const { snapshots, random } = builder.parts;
+    return this.withRoot(output.steps, read);
+  }
+
+  async withRoot<T>(steps: readonly StepLayer[], read: (root: string) => Promise<T>): Promise<T> {
+    const { snapshots, random } = this.#parts.builder.parts;
     const id = `build-${newContainerId(random).slice(0, 32)}`;
-    const { root } = await snapshots.mountReadOnly(id, layersOf(output.steps));
+    const { root } = await snapshots.mountReadOnly(id, layersOf(steps));
     try {
       return await read(root);
     } finally {
       await snapshots.removeContainerRoot(id);
     }
+  }
+
+  /** Pushes a name of this engine's store, as who the client is to its registry. */
+  async push(name: string, onEvent: (event: JsonObject) => void): Promise<void> {
+    const credential = await this.#credential(parseReference(name).domain);
+    await this.#parts.builder.parts.pushImage(name, { credential, onEvent, signal: this.signal });
   }
 
   /** A source that is a directory of the client. */

@@ -1,4 +1,4 @@
-/** Looks into a directory as the bridge's clients want to see it: files, and their attributes with modes as Go has them. */
+/** Looks into a directory as the bridge's clients want to see it: files, and their attributes, modes as Go has them. */
 import { ApiError } from '#base/errors.ts';
 import { RootedDirectory, pathParts } from '#content/safe-path.ts';
 import { lstatSync, readBytes, readdirSync, readlinkSync } from '#os/named-files.ts';

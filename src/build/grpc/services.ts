@@ -105,7 +105,7 @@ async function solve(parts: ServiceParts, jobs: Jobs, { request, signal }: Reque
           inputs,
         })
       : await job.returned;
-    return { ExporterResponse: result === undefined ? {} : await exportResult(parts, job, result, exporters) };
+    return { ExporterResponse: result === undefined ? {} : await exportResult(job, result, exporters) };
   } finally {
     forget();
     await jobs.close(job);
