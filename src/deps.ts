@@ -77,9 +77,9 @@ export const deps: Readonly<Record<string, FolderRule>> = {
     builtins: ['node:http2', 'node:fs', 'node:path'],
   },
   build: {
-    folders: ['base', 'os', 'content', 'engine'],
+    folders: ['base', 'os', 'observe', 'content', 'engine'],
     packages: ['protobufjs'],
-    builtins: ['node:crypto', 'node:fs', 'node:fs/promises', 'node:http2', 'node:path', 'node:stream'],
+    builtins: ['node:crypto', 'node:fs', 'node:fs/promises', 'node:http2', 'node:net', 'node:path', 'node:stream'],
   },
   docker: {
     folders: ['base', 'os', 'observe', 'content', 'engine', 'build', 'registry'],
@@ -125,5 +125,5 @@ export const deps: Readonly<Record<string, FolderRule>> = {
     builtins: ['*'],
   },
   platform: { folders: ['*'], packages: ['js-yaml'], builtins: ['*'] },
-  cli: { folders: ['*'], packages: ['commander', 'js-yaml', 'ws'], builtins: ['*'] },
+  cli: { folders: ['*'], packages: ['commander', 'ws'], builtins: ['*'] },
 };

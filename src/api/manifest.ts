@@ -12,6 +12,11 @@ export type Manifest<T> = {
   [K in keyof T as K extends 'metadata' | OptionalSpec<T> ? never : K]: T[K];
 } & { [K in keyof T as K extends OptionalSpec<T> ? K : never]?: T[K] } & { metadata: ObjectMeta };
 
+/** What is written through the status subresource: all else of the object stays as it is. */
+export type StatusManifest<T> = {
+  [K in keyof T as K extends 'apiVersion' | 'kind' | 'status' ? K : never]: T[K];
+} & { metadata: ObjectMeta };
+
 /** An object inside another one, of which objects are made: its kind goes without saying. */
 export type Template<T> = Omit<Manifest<T>, 'apiVersion' | 'kind' | 'metadata'> & {
   apiVersion?: string;

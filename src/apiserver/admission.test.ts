@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { Json } from '#base/objects.ts';
+import type { TestJson } from '#base/testing.ts';
 import { createTestApi, podBody, pods } from './fixture.ts';
 import type { TestApi } from './fixture.ts';
 
@@ -8,20 +8,20 @@ const withApi = (run: (t: TestApi) => Promise<void>) => async (): Promise<void> 
   await using t = await createTestApi();
   await run(t);
 };
-const sized = (name: string, cpu?: string): Json =>
+const sized = (name: string, cpu?: string): TestJson =>
   podBody(name, {
     spec: {
       containers: [{ name: 'c', image: 'i', ...(cpu === undefined ? {} : { resources: { requests: { cpu } } }) }],
     },
   });
 const services = '/api/v1/namespaces/default/services';
-const service = (name: string, spec: Json = {}): Json => ({
+const service = (name: string, spec: TestJson = {}): TestJson => ({
   metadata: { name },
   spec: { ports: [{ port: 80 }], ...spec },
 });
 
 describe('quota', () => {
-  const quota = (hard: Json): Json => ({ metadata: { name: 'q' }, spec: { hard } });
+  const quota = (hard: TestJson): TestJson => ({ metadata: { name: 'q' }, spec: { hard } });
 
   it(
     'holds under concurrent creates',
@@ -247,7 +247,7 @@ describe('evictions and bindings', () => {
   it(
     'an evicted Pod says that it is disrupted, unless it has ended',
     withApi(async (t) => {
-      const evict = (name: string, extra: Json = {}) =>
+      const evict = (name: string, extra: TestJson = {}) =>
         t.call('POST', `${pods}/${name}/eviction`, {
           apiVersion: 'policy/v1',
           kind: 'Eviction',
@@ -273,7 +273,7 @@ describe('evictions and bindings', () => {
       assert.deepEqual(
         [
           metadata.deletionTimestamp !== undefined,
-          status.conditions.map((c: Json) => [c.type, c.status, c.reason, c.message]),
+          status.conditions.map((c: TestJson) => [c.type, c.status, c.reason, c.message]),
         ],
         [true, [['DisruptionTarget', 'True', 'EvictionByEvictionAPI', 'Eviction API: evicting']]],
       );
@@ -302,7 +302,7 @@ describe('evictions and bindings', () => {
 });
 
 describe('custom resources', () => {
-  const definition: Json = {
+  const definition: TestJson = {
     metadata: { name: 'crontabs.stable.example.com' },
     spec: {
       group: 'stable.example.com',
@@ -362,7 +362,7 @@ describe('custom resources', () => {
         spec: { image: 'toolong', replicas: 0 },
       });
       assert.deepEqual(
-        bad.body.details.causes.map((c: Json) => c.field),
+        bad.body.details.causes.map((c: TestJson) => c.field),
         ['spec.image', 'spec.replicas'],
       );
       const table = (
@@ -371,7 +371,7 @@ describe('custom resources', () => {
       assert.deepEqual(table.rows[0].cells, ['a', 'x']);
       assert.ok(
         (await t.call('GET', '/apis/stable.example.com/v1')).body.resources.some(
-          (r: Json) => r.name === 'crontabs/status',
+          (r: TestJson) => r.name === 'crontabs/status',
         ),
       );
     }),
@@ -380,14 +380,14 @@ describe('custom resources', () => {
   it(
     'are refused where their schema is not structural',
     withApi(async (t) => {
-      const schema = (properties: Json): Json => ({
+      const schema = (properties: TestJson): TestJson => ({
         ...definition,
         spec: {
           ...definition.spec,
           versions: [{ ...definition.spec.versions[0], schema: { openAPIV3Schema: { type: 'object', properties } } }],
         },
       });
-      const cases: [Json, string, RegExp][] = [
+      const cases: [TestJson, string, RegExp][] = [
         [
           { a: {} },
           'spec.validation.openAPIV3Schema.properties[a].type',
@@ -502,7 +502,7 @@ describe('custom resources', () => {
       for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setImmediate(resolve));
       const { status } = (await t.call('GET', definitionPath)).body;
       assert.deepEqual(
-        status.conditions.filter((c: Json) => c.type === 'Terminating').map((c: Json) => [c.status, c.reason]),
+        status.conditions.filter((c: TestJson) => c.type === 'Terminating').map((c: TestJson) => [c.status, c.reason]),
         [['True', 'InstanceDeletionInProgress']],
       );
       assert.equal(
@@ -567,7 +567,7 @@ describe('custom resources', () => {
       });
       for (let i = 0; i < 100 && t.api.server.kinds.find('stable.example.com', 'v1', 'crontabs') === undefined; i++)
         await new Promise((resolve) => setImmediate(resolve));
-      const make = (value: Json) =>
+      const make = (value: TestJson) =>
         t.call('POST', path, {
           apiVersion: 'stable.example.com/v1',
           kind: 'CronTab',
@@ -576,7 +576,7 @@ describe('custom resources', () => {
         });
       const bare = await make({ spec: 1 });
       assert.deepEqual(
-        [bare.status, bare.body.details.causes.map((c: Json) => [c.reason, c.field])],
+        [bare.status, bare.body.details.causes.map((c: TestJson) => [c.reason, c.field])],
         [
           422,
           [
@@ -608,7 +608,7 @@ describe('custom resources', () => {
 });
 
 describe('webhooks', () => {
-  const hook = (name: string, extra: Json = {}): Json => ({
+  const hook = (name: string, extra: TestJson = {}): TestJson => ({
     name,
     sideEffects: 'None',
     admissionReviewVersions: ['v1'],
@@ -616,7 +616,7 @@ describe('webhooks', () => {
     rules: [{ operations: ['CREATE'], apiGroups: [''], apiVersions: ['v1'], resources: ['pods'] }],
     ...extra,
   });
-  const configure = (t: TestApi, kind: string, webhooks: Json[]) =>
+  const configure = (t: TestApi, kind: string, webhooks: TestJson[]) =>
     t.make(`/apis/admissionregistration.k8s.io/v1/${kind}`, { metadata: { name: 'w' }, webhooks });
 
   it(
@@ -626,7 +626,7 @@ describe('webhooks', () => {
       await configure(t, 'validatingwebhookconfigurations', [
         hook('v.example.com', { objectSelector: { matchLabels: { checked: 'yes' } } }),
       ]);
-      t.api.server.callWebhook = async (_config, review) => {
+      t.api.server.callWebhook = async (_config, review: TestJson) => {
         const { uid, object } = review.request;
         if (object.metadata.labels?.hooked === undefined)
           return {
@@ -646,6 +646,27 @@ describe('webhooks', () => {
       assert.deepEqual(
         [refused.status, refused.body.message],
         [400, 'admission webhook "v.example.com" denied the request: not today'],
+      );
+    }),
+  );
+
+  it(
+    'that deny with the code of a success still deny, and their details go on where they are such',
+    withApi(async (t) => {
+      await configure(t, 'validatingwebhookconfigurations', [hook('v.example.com')]);
+      const status = { code: 200, reason: 'NotHere', details: { causes: [{ field: 'spec' }, 7], kind: 3, name: 'a' } };
+      t.api.server.callWebhook = async (_config, review: TestJson) => ({
+        response: { uid: review.request.uid, allowed: false, status },
+      });
+      const { code, reason, message, details } = (await t.call('POST', pods, podBody('a'))).body;
+      assert.deepEqual(
+        [code, reason, message, details],
+        [
+          400,
+          'NotHere',
+          'admission webhook "v.example.com" denied the request: NotHere',
+          { name: 'a', causes: [{ field: 'spec' }, {}] },
+        ],
       );
     }),
   );

@@ -7,8 +7,8 @@ import { ownBytes } from '#base/bytes.ts';
 import { ApiError } from '#base/errors.ts';
 import { addressAt, parseIp, sizeOf, subnetOf, type Subnet } from '#base/ip.ts';
 import type { Service } from '#api/core.v1.ts';
-import type { KubeObject } from '#base/objects.ts';
-import { isService } from './kind-guards.ts';
+import { kinds } from '#base/kinds.ts';
+import { isOf, type KubeObject } from '#base/objects.ts';
 import { invalidError } from '#schema/field-errors.ts';
 import type { Compare, Operation, StoredValue } from '#store/store.ts';
 import type { RequestContext, Server } from './context.ts';
@@ -61,7 +61,7 @@ export async function planAllocation(
   object: KubeObject,
   old: KubeObject | undefined,
 ): Promise<Allocation> {
-  if (!isService(object) || (old !== undefined && !isService(old))) return none;
+  if (!isOf(kinds.Service, object) || (old !== undefined && !isOf(kinds.Service, old))) return none;
   const { server } = context;
   const allocation: Allocation = { compares: [], operations: [], taken: (current) => takenError(object, current) };
   if (context.info.subresource !== '') return none;
@@ -233,7 +233,7 @@ function takenError(service: Service, current: readonly StoredValue[]): ApiError
 
 /** What a deleted object gives back. */
 export function releaseOperations(object: KubeObject): Operation[] {
-  if (!isService(object)) return [];
+  if (!isOf(kinds.Service, object)) return [];
   const address = addressOf(object);
   return [
     ...(address === undefined ? [] : [{ type: 'delete', key: addressPrefix + address } as const]),

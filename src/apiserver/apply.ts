@@ -5,9 +5,10 @@
  */
 import { ApiError, isReason } from '#base/errors.ts';
 import { copyJson, scanJson } from '#base/json.ts';
-import { apiVersionOf, resourceNameOf } from '#base/objects.ts';
-import type { Json, KubeObject, StatusCause } from '#base/objects.ts';
+import { apiVersionOf, isKubeObject, resourceNameOf } from '#base/objects.ts';
+import type { KubeObject, OpenObject, StatusCause } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
+import { fieldOf, isObject } from '#base/unknown.ts';
 import { checkObject } from '#schema/check.ts';
 import {
   compareFields,
@@ -35,7 +36,7 @@ import type { UpdateOptions, Written } from './write-path.ts';
  * YAML, of which JSON is a part: most clients send that, and its reader is ten times as fast. Doubled keys are refused
  * by both.
  */
-function parseApplied(text: string): Json {
+function parseApplied(text: string): unknown {
   if (/^\s*\{/.test(text)) {
     const { duplicates } = scanJson(text);
     if (duplicates.length > 0)
@@ -51,25 +52,23 @@ function parseApplied(text: string): Json {
 
 function readConfiguration(context: RequestContext): KubeObject {
   const { request, kind, info } = context;
-  let value: Json;
-  if (request.object !== undefined) value = copyJson(request.object);
-  else {
-    value = parseApplied(Buffer.from(request.body ?? new Uint8Array()).toString());
-  }
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
-    throw new ApiError('BadRequest', 'error decoding YAML: expected an object');
-  if (value.metadata?.managedFields !== undefined && value.metadata.managedFields !== null)
+  const value =
+    request.object === undefined
+      ? parseApplied(Buffer.from(request.body ?? new Uint8Array()).toString())
+      : copyJson(request.object);
+  if (!isObject(value)) throw new ApiError('BadRequest', 'error decoding YAML: expected an object');
+  if ((fieldOf(value, 'metadata', 'managedFields') ?? null) !== null)
     throw new ApiError('BadRequest', 'metadata.managedFields must be nil');
   const wanted = apiVersionOf(kind);
   value.apiVersion ??= wanted;
   value.kind ??= kind.kind;
+  const label = `(${info.namespace === '' ? '' : `${info.namespace}/`}${info.name}; ${String(value.apiVersion)}, Kind=${String(value.kind)})`;
   if (value.kind !== kind.kind || value.apiVersion !== wanted)
     throw new ApiError(
       'BadRequest',
-      `failed to create typed patch object (${info.namespace === '' ? '' : `${info.namespace}/`}${info.name}; ${value.apiVersion}, Kind=${value.kind}): the object's kind does not match the request's (${wanted}, Kind=${kind.kind})`,
+      `failed to create typed patch object ${label}: the object's kind does not match the request's (${wanted}, Kind=${kind.kind})`,
     );
   const result = checkObject(value, kind.type);
-  const label = `(${info.namespace === '' ? '' : `${info.namespace}/`}${info.name}; ${value.apiVersion}, Kind=${value.kind})`;
   if (result.unknown.length > 0)
     throw new ApiError(
       'InternalError',
@@ -78,13 +77,14 @@ function readConfiguration(context: RequestContext): KubeObject {
   if (result.error !== undefined)
     throw new ApiError('InternalError', `failed to create typed patch object ${label}: ${result.error}`);
   value.metadata ??= {};
+  if (!isKubeObject(value)) throw new ApiError('BadRequest', 'error decoding YAML: metadata is no object');
   value.metadata.name ??= info.name;
   if (value.metadata.name !== info.name)
     throw new ApiError(
       'BadRequest',
       `the name of the object (${value.metadata.name}) does not match the name on the URL (${info.name})`,
     );
-  return value as KubeObject;
+  return value;
 }
 
 function requireManager(context: RequestContext): string {
@@ -138,12 +138,18 @@ function restrict(context: RequestContext, set: FieldSet): FieldSet {
   return out;
 }
 
+/** A configuration, and who applies it. */
+interface Applied {
+  configuration: KubeObject;
+  manager: string;
+  /** Takes over what others have. */
+  force: boolean;
+}
+
 function mergeInto(
   context: RequestContext,
   live: KubeObject,
-  configuration: KubeObject,
-  name: string,
-  force: boolean,
+  { configuration, manager: name, force }: Applied,
 ): KubeObject {
   const { kind, info } = context;
   const node = kind.type;
@@ -155,7 +161,8 @@ function mergeInto(
   const bare: KubeObject = { ...live, metadata: { ...live.metadata } };
   delete bare.metadata.managedFields;
   const { resourceVersion, ...configMeta } = configuration.metadata;
-  const merged = copyJson(mergeApplied(bare, { ...configuration, metadata: configMeta }, node)) as KubeObject;
+  const merged = copyJson(mergeApplied(bare, { ...configuration, metadata: configMeta }, node));
+  if (!isKubeObject(merged)) throw new Error('two objects merge into something else');
   const { changed } = compareFields(bare, merged, node);
   const touched = stripSystem(changed);
   const conflicts = others
@@ -218,19 +225,20 @@ export async function applyObject(context: RequestContext, options: UpdateOption
       context,
       info.name,
       (live) => {
-        const merged = mergeInto(context, live, configuration, name, force);
+        const merged = mergeInto(context, live, { configuration, manager: name, force });
         if (info.subresource !== 'status') return merged;
         const { managedFields: _fields, resourceVersion: _version, ...metadata } = live.metadata;
         const { managedFields, resourceVersion } = merged.metadata;
-        return {
+        const written: OpenObject = {
           ...live,
           metadata: {
             ...metadata,
             ...(managedFields === undefined ? {} : { managedFields }),
             ...(resourceVersion === undefined ? {} : { resourceVersion }),
           },
-          status: merged.status,
+          status: fieldOf(merged, 'status'),
         };
+        return written;
       },
       { ...options, subresource: info.subresource, apply: true, createWhenMissing: create },
     );

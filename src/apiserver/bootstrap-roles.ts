@@ -1,27 +1,29 @@
 /** The default roles and bindings (Kubernetes, "Using RBAC Authorization", "Default roles and role bindings"). */
-import type { Json } from '#base/objects.ts';
+import type { ObjectMeta } from '#api/meta.v1.ts';
+import type { Template } from '#api/manifest.ts';
+import type { ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleRef, Subject } from '#api/rbac.v1.ts';
 
 const all = ['*'];
 const read = ['get', 'list', 'watch'];
 const write = ['create', 'delete', 'deletecollection', 'patch', 'update'];
-const rule = (apiGroups: string[], resources: string[], verbs: string[], resourceNames?: string[]): Json => ({
+const rule = (apiGroups: string[], resources: string[], verbs: string[], resourceNames?: string[]): PolicyRule => ({
   apiGroups,
   resources,
   verbs,
   ...(resourceNames === undefined ? {} : { resourceNames }),
 });
-const paths = (nonResourceURLs: string[]): Json => ({ nonResourceURLs, verbs: ['get'] });
+const paths = (nonResourceURLs: string[]): PolicyRule => ({ nonResourceURLs, verbs: ['get'] });
 
 const labels = { 'kubernetes.io/bootstrapping': 'rbac-defaults' };
 const annotations = { 'rbac.authorization.kubernetes.io/autoupdate': 'true' };
-const meta = (name: string, extra: Record<string, string> = {}, namespace?: string): Json => ({
+const meta = (name: string, extra: Record<string, string> = {}, namespace?: string): ObjectMeta => ({
   name,
   ...(namespace === undefined ? {} : { namespace }),
   labels: { ...labels, ...extra },
   annotations,
 });
 
-const viewed: Json[] = [
+const viewed: PolicyRule[] = [
   rule(
     [''],
     [
@@ -80,7 +82,7 @@ const viewed: Json[] = [
   rule(['metrics.k8s.io'], ['pods', 'nodes'], read),
 ];
 
-const edited: Json[] = [
+const edited: PolicyRule[] = [
   rule([''], ['pods/attach', 'pods/exec', 'pods/portforward', 'pods/proxy', 'secrets', 'services/proxy'], read),
   rule([''], ['serviceaccounts'], ['impersonate']),
   rule([''], ['pods', 'pods/attach', 'pods/exec', 'pods/portforward', 'pods/proxy'], write),
@@ -122,14 +124,14 @@ const edited: Json[] = [
   rule(['coordination.k8s.io'], ['leases'], [...read, ...write]),
 ];
 
-const administered: Json[] = [
+const administered: PolicyRule[] = [
   rule(['authorization.k8s.io'], ['localsubjectaccessreviews'], ['create']),
   rule(['rbac.authorization.k8s.io'], ['rolebindings', 'roles'], [...read, ...write]),
   rule([''], ['endpoints'], write),
   rule(['discovery.k8s.io'], ['endpointslices'], write),
 ];
 
-const nodeRules: Json[] = [
+const nodeRules: PolicyRule[] = [
   rule(['authentication.k8s.io'], ['tokenreviews'], ['create']),
   rule(['authorization.k8s.io'], ['localsubjectaccessreviews', 'subjectaccessreviews'], ['create']),
   rule([''], ['services'], read),
@@ -146,11 +148,12 @@ const nodeRules: Json[] = [
 const aggregateTo = (name: string): Record<string, string> => ({
   [`rbac.authorization.k8s.io/aggregate-to-${name}`]: 'true',
 });
-const aggregated = (name: string): Json => ({
+const aggregated = (name: string): Pick<ClusterRole, 'aggregationRule'> => ({
   aggregationRule: { clusterRoleSelectors: [{ matchLabels: aggregateTo(name) }] },
 });
 
-function clusterRoles(): Json[] {
+/** What users and strangers may do whoever they are. */
+function discoveryRoles(): Template<ClusterRole>[] {
   return [
     { metadata: meta('cluster-admin'), rules: [rule(all, all, all), { nonResourceURLs: all, verbs: all }] },
     {
@@ -199,12 +202,24 @@ function clusterRoles(): Json[] {
         ]),
       ],
     },
+  ];
+}
+
+/** `admin`, `edit` and `view`, which take in what custom roles are labelled for. */
+function aggregatedRoles(): Template<ClusterRole>[] {
+  return [
     { metadata: meta('admin'), ...aggregated('admin'), rules: [...administered, ...edited, ...viewed] },
     { metadata: meta('edit', aggregateTo('admin')), ...aggregated('edit'), rules: [...edited, ...viewed] },
     { metadata: meta('view', aggregateTo('edit')), ...aggregated('view'), rules: viewed },
     { metadata: meta('system:aggregate-to-admin', aggregateTo('admin')), rules: administered },
     { metadata: meta('system:aggregate-to-edit', aggregateTo('edit')), rules: edited },
     { metadata: meta('system:aggregate-to-view', aggregateTo('view')), rules: viewed },
+  ];
+}
+
+/** Those of the cluster's own parts. */
+function systemRoles(): Template<ClusterRole>[] {
+  return [
     { metadata: meta('system:node'), rules: nodeRules },
     {
       metadata: meta('system:node-bootstrapper'),
@@ -245,11 +260,15 @@ function clusterRoles(): Json[] {
   ];
 }
 
-const group = (name: string): Json => ({ apiGroup: 'rbac.authorization.k8s.io', kind: 'Group', name });
-const toClusterRole = (name: string): Json => ({ apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name });
+export function clusterRoles(): Template<ClusterRole>[] {
+  return [...discoveryRoles(), ...aggregatedRoles(), ...systemRoles()];
+}
 
-function clusterRoleBindings(): Json[] {
-  const bind = (name: string, role: string, ...subjects: Json[]): Json => ({
+const group = (name: string): Subject => ({ apiGroup: 'rbac.authorization.k8s.io', kind: 'Group', name });
+const toClusterRole = (name: string): RoleRef => ({ apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name });
+
+export function clusterRoleBindings(): Template<ClusterRoleBinding>[] {
+  const bind = (name: string, role: string, ...subjects: Subject[]): Template<ClusterRoleBinding> => ({
     metadata: meta(name),
     roleRef: toClusterRole(role),
     subjects,
@@ -273,22 +292,11 @@ function clusterRoleBindings(): Json[] {
   ];
 }
 
-function publicRoles(): { resource: string; object: Json }[] {
+export function roles(): Template<Role>[] {
   return [
     {
-      resource: 'roles',
-      object: {
-        metadata: meta('extension-apiserver-authentication-reader', {}, 'kube-system'),
-        rules: [rule([''], ['configmaps'], read, ['extension-apiserver-authentication'])],
-      },
+      metadata: meta('extension-apiserver-authentication-reader', {}, 'kube-system'),
+      rules: [rule([''], ['configmaps'], read, ['extension-apiserver-authentication'])],
     },
-  ];
-}
-
-export function bootstrapRoles(): { resource: string; object: Json }[] {
-  return [
-    ...clusterRoles().map((object) => ({ resource: 'clusterroles', object })),
-    ...clusterRoleBindings().map((object) => ({ resource: 'clusterrolebindings', object })),
-    ...publicRoles(),
   ];
 }

@@ -2,37 +2,39 @@
  * What every cluster holds from its first moment: system namespaces, roles, priority classes, the `kubernetes` Service.
  * Made through the write path, once.
  */
+import type { APIService } from '#api/apiregistration.v1.ts';
+import type { Template } from '#api/manifest.ts';
+import type { ObjectMeta } from '#api/meta.v1.ts';
 import { ownBytes } from '#base/bytes.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
-import { ApiError } from '#base/errors.ts';
+import { isReason } from '#base/errors.ts';
+import { kinds } from '#base/kinds.ts';
+import type { KindRef, KubeObject } from '#base/objects.ts';
 import { copyJson } from '#base/json.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { addressAt, formatSubnet } from '#base/ip.ts';
 import { serviceRange } from './allocation.ts';
-import { bootstrapRoles } from './bootstrap-roles.ts';
+import { clusterRoleBindings, clusterRoles, roles } from './bootstrap-roles.ts';
 import type { Server } from './context.ts';
 import { internalContext } from './internal.ts';
 import { ownObjectsRetryMs } from './limits.ts';
-import { storageKey } from './stored-objects.ts';
-import { createObject, updateObject } from './write-path.ts';
+import { lookUp } from './lookup.ts';
+import { createObject, unversioned, updateObject } from './write-path.ts';
 
-async function ensure(
+/** Creates an object where there is none of its name. */
+async function ensure<T extends KubeObject>(
   server: Server,
-  group: string,
-  version: string,
-  resource: string,
-  body: Omit<KubeObject, 'apiVersion' | 'kind'> & Json,
+  ref: KindRef<T>,
+  body: Template<NoInfer<T>>,
 ): Promise<void> {
-  const kind = server.kinds.find(group, version, resource)!;
-  const namespace = body.metadata.namespace ?? '';
-  if ((await server.store.get(storageKey(kind, namespace, body.metadata.name))) !== undefined) return;
+  const { metadata = {} }: { metadata?: ObjectMeta } = body;
+  const { namespace = '', name = '' } = metadata;
+  if ((await lookUp(server, ref, name, namespace)) !== undefined) return;
+  const object: KubeObject = { apiVersion: apiVersionOf(ref), kind: ref.kind, ...body, metadata };
   try {
-    await createObject(internalContext(server, kind, namespace), () =>
-      copyJson({ apiVersion: apiVersionOf(kind), kind: kind.kind, ...body } as KubeObject),
-    );
+    await createObject(internalContext(server, server.kinds.builtIn(ref), { namespace }), () => copyJson(object));
   } catch (error) {
-    if (!(error instanceof ApiError) || error.reason !== 'AlreadyExists') throw error; // another API server was first
+    if (!isReason(error, 'AlreadyExists')) throw error; // another API server was first
   }
 }
 
@@ -57,16 +59,16 @@ export async function bootstrap(server: Server): Promise<void> {
   const known =
     stored === undefined ? 0 : (JSON.parse(Buffer.from(stored.value).toString()) as { format: number }).format;
   if (known < bootstrapFormat) {
-    await Promise.all(namespaces.map((name) => ensure(server, '', 'v1', 'namespaces', { metadata: { name } })));
+    await Promise.all(namespaces.map((name) => ensure(server, kinds.Namespace, { metadata: { name } })));
     // the rest at once, so that a store with a disk syncs a few times and not a hundred
     await Promise.all([
       ...priorities.map(([name, value, description]) =>
-        ensure(server, 'scheduling.k8s.io', 'v1', 'priorityclasses', { metadata: { name }, value, description }),
+        ensure(server, kinds.PriorityClass, { metadata: { name }, value, description }),
       ),
-      ...bootstrapRoles().map(({ resource, object }) =>
-        ensure(server, 'rbac.authorization.k8s.io', 'v1', resource, object),
-      ),
-      ensure(server, 'networking.k8s.io', 'v1', 'servicecidrs', {
+      ...clusterRoles().map((role) => ensure(server, kinds.ClusterRole, role)),
+      ...clusterRoleBindings().map((binding) => ensure(server, kinds.ClusterRoleBinding, binding)),
+      ...roles().map((role) => ensure(server, kinds.Role, role)),
+      ensure(server, kinds.ServiceCIDR, {
         metadata: { name: 'kubernetes' },
         spec: { cidrs: [formatSubnet(serviceRange(server))] },
         status: {
@@ -81,7 +83,7 @@ export async function bootstrap(server: Server): Promise<void> {
           ],
         },
       }),
-      ...localServices(server).map((object) => ensure(server, 'apiregistration.k8s.io', 'v1', 'apiservices', object)),
+      ...localServices(server).map((service) => ensure(server, kinds.APIService, service)),
     ]);
     await server.store.txn(
       [],
@@ -112,7 +114,7 @@ export function keepOwnObjects(server: Server): () => void {
     try {
       do {
         again = false;
-        for (const name of namespaces) await ensure(server, '', 'v1', 'namespaces', { metadata: { name } });
+        for (const name of namespaces) await ensure(server, kinds.Namespace, { metadata: { name } });
         await ensureKubernetesService(server);
       } while (again && !stopped);
     } catch (error) {
@@ -154,7 +156,7 @@ export function keepOwnObjects(server: Server): () => void {
 }
 
 /** The groups that this server serves itself, as the API lists them. */
-function localServices(server: Server): Json[] {
+function localServices(server: Server): Template<APIService>[] {
   const condition = {
     type: 'Available',
     status: 'True',
@@ -180,7 +182,7 @@ async function ensureKubernetesService(server: Server): Promise<void> {
   const advertise = server.options.advertise;
   const port = advertise?.port ?? 6443;
   const labels = { component: 'apiserver', provider: 'kubernetes' };
-  await ensure(server, '', 'v1', 'services', {
+  await ensure(server, kinds.Service, {
     metadata: { name: 'kubernetes', namespace: 'default', labels },
     spec: {
       type: 'ClusterIP',
@@ -203,24 +205,27 @@ async function ensureKubernetesService(server: Server): Promise<void> {
     endpoints: [{ addresses: [advertise.address], conditions: { ready: true } }],
     ports: [{ name: 'https', port, protocol: 'TCP' }],
   };
-  await ensure(server, '', 'v1', 'endpoints', endpoints);
-  await ensure(server, 'discovery.k8s.io', 'v1', 'endpointslices', slice);
-  await refresh(server, '', 'endpoints', (object) => {
+  await ensure(server, kinds.Endpoints, endpoints);
+  await ensure(server, kinds.EndpointSlice, slice);
+  await refresh(server, kinds.Endpoints, (object) => {
     object.subsets = endpoints.subsets;
   });
-  await refresh(server, 'discovery.k8s.io', 'endpointslices', (object) => {
+  await refresh(server, kinds.EndpointSlice, (object) => {
     object.endpoints = slice.endpoints;
     object.ports = slice.ports;
   });
 }
 
 /** The address may be another one after a restart. */
-async function refresh(server: Server, group: string, resource: string, change: (object: Json) => void): Promise<void> {
-  const context = internalContext(server, server.kinds.find(group, 'v1', resource)!, 'default');
-  context.info.name = 'kubernetes';
-  await updateObject(context, 'kubernetes', (current) => {
+async function refresh<T extends KubeObject>(
+  server: Server,
+  ref: KindRef<T>,
+  change: (object: T) => void,
+): Promise<void> {
+  const name = 'kubernetes';
+  const context = internalContext(server, server.kinds.builtIn(ref), { namespace: 'default', name });
+  await updateObject(context, name, (current) => {
     change(current);
-    delete current.metadata.resourceVersion;
-    return current;
+    return unversioned(current);
   });
 }

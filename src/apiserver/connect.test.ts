@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { Json } from '#base/objects.ts';
+import type { TestJson } from '#base/testing.ts';
 import type { ConnectResponse } from './connect.ts';
 import { createTestApi, podBody, pods } from './fixture.ts';
 import type { TestApi } from './fixture.ts';
@@ -18,7 +18,7 @@ async function led(t: TestApi, path: string): Promise<string> {
   return `${answer.status} ${JSON.parse(Buffer.from(answer.body as Uint8Array).toString()).message}`;
 }
 
-async function podAt(t: TestApi, name: string, ip: string, spec: Json = {}): Promise<void> {
+async function podAt(t: TestApi, name: string, ip: string, spec: TestJson = {}): Promise<void> {
   await t.make(pods, podBody(name, { spec: { nodeName: 'n1', ...spec } }));
   const answer = await t.call(
     'PATCH',
@@ -93,7 +93,7 @@ describe('proxies', () => {
       await podAt(t, 'good', '10.244.0.7');
       const services = '/api/v1/namespaces/default/services';
       await t.make(services, { metadata: { name: 'web' }, spec: { ports: [{ port: 80 }] } });
-      const slice = (name: string, endpoints: Json[]) =>
+      const slice = (name: string, endpoints: TestJson[]) =>
         t.make('/apis/discovery.k8s.io/v1/namespaces/default/endpointslices', {
           metadata: { name, labels: { 'kubernetes.io/service-name': 'web' } },
           addressType: 'IPv4',

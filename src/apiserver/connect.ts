@@ -7,9 +7,10 @@ import { ApiError } from '#base/errors.ts';
 import { holds, parseIp, subnetOf, unmapIp } from '#base/ip.ts';
 import type { ApiResponse } from '#base/api-request.ts';
 import type { Node, Pod } from '#api/core.v1.ts';
+import { kinds } from '#base/kinds.ts';
+import { isOf } from '#base/objects.ts';
 import type { RequestContext, Server } from './context.ts';
 import { checkLogOptions } from './log-options.ts';
-import { isPod, isService } from './kind-guards.ts';
 import { notFound } from './object-errors.ts';
 import { getStored } from './read.ts';
 
@@ -37,7 +38,7 @@ async function nodeOf(server: Server, name: string): Promise<Node | undefined> {
 async function podOf(context: RequestContext, name = context.info.name): Promise<Pod> {
   const stored = await getStored({ ...context, info: { ...context.info, name } });
   const pod = context.server.objects.view(stored);
-  if (!isPod(pod)) throw notFound(context.kind, name);
+  if (!isOf(kinds.Pod, pod)) throw notFound(context.kind, name);
   return pod;
 }
 
@@ -236,7 +237,7 @@ async function endpointsOf(
       const target = await server.store.get(`/registry/pods/${info.namespace}/${endpoint.targetRef.name}`);
       if (target === undefined) continue;
       const pod = server.objects.view(target);
-      if (!isPod(pod)) continue;
+      if (!isOf(kinds.Pod, pod)) continue;
       const own = new Set([pod.status?.podIP, ...(pod.status?.podIPs ?? []).map((p) => p.ip)]);
       for (const host of endpoint.addresses ?? []) if (own.has(host)) found.push({ host, port, pod });
     }
@@ -248,7 +249,7 @@ async function connectService(context: RequestContext): Promise<ConnectResponse>
   const { server, info } = context;
   const asked = splitName('service', info.name);
   const service = server.objects.view(await getStored({ ...context, info: { ...info, name: asked.name } }));
-  if (!isService(service)) throw notFound(context.kind, asked.name);
+  if (!isOf(kinds.Service, service)) throw notFound(context.kind, asked.name);
   const ports = service.spec.ports ?? [];
   const port = asked.port === '' ? ports[0] : ports.find((p) => p.name === asked.port || String(p.port) === asked.port);
   if (port === undefined)

@@ -1,5 +1,7 @@
 /** What every step of a request works with. */
+import type { WebhookClientConfig } from '#api/admissionregistration.v1.ts';
 import type { ApiRequest, ApiResponse, UserInfo } from '#base/api-request.ts';
+import type { KubeObject } from '#base/objects.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Metrics } from '#observe/metrics.ts';
@@ -13,7 +15,6 @@ import type { RequestMetrics } from './metrics.ts';
 import type { Objects } from './stored-objects.ts';
 import type { TokenClaims, TokenSigner } from './tokens.ts';
 import type { RequestInfo } from './request-info.ts';
-import type { WebhookCaller } from './webhook-client.ts';
 
 /** Usage of nodes and Pods, from the kubelets: what `metrics.k8s.io` serves. */
 export interface UsageProvider {
@@ -68,6 +69,9 @@ export interface ApiServerOptions {
   descriptionsFrom?: string;
 }
 
+/** Sends a body to a webhook; answers what it answered, which is a stranger's. */
+export type WebhookCaller = (clientConfig: WebhookClientConfig, body: object, timeoutMs: number) => Promise<unknown>;
+
 /** OpenAPI documents of the kinds that are served, of one generation of them. */
 export interface OpenApiDocuments {
   generation: number;
@@ -102,12 +106,13 @@ export interface Server {
   callWebhook?: WebhookCaller;
 }
 
-export interface RequestContext {
+/** `T`: what the objects of the request's kind are. */
+export interface RequestContext<T extends KubeObject = KubeObject> {
   server: Server;
   request: ApiRequest;
   info: RequestInfo;
   user: UserInfo;
   /** Set for resource requests of a served kind. */
-  kind: KindRecord;
+  kind: KindRecord<T>;
   warnings: string[];
 }

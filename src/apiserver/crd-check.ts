@@ -6,14 +6,14 @@ import type {
   CustomResourceDefinitionVersion,
   CustomResourceSubresourceScale,
 } from '#api/apiextensions.v1.ts';
-import type { KubeObject } from '#base/objects.ts';
+import { kinds } from '#base/kinds.ts';
+import { isOf, type KubeObject } from '#base/objects.ts';
 import { equalJson } from '#base/json.ts';
 import { fieldOf } from '#base/unknown.ts';
 import { FieldErrors } from '#schema/field-errors.ts';
 import { label1035Problem, subdomainProblem } from '#schema/name-forms.ts';
 import { checkStructuralSchema } from '#schema/structural-schema.ts';
 import type { RequestContext } from './context.ts';
-import { isDefinition } from './kind-guards.ts';
 
 const columnTypes = ['boolean', 'date', 'integer', 'number', 'string'];
 
@@ -138,7 +138,11 @@ export function admitDefinition(
   attributes: { operation: string; object: KubeObject; old?: KubeObject | undefined; subresource: string },
 ): void {
   const { object, old } = attributes;
-  if (!isDefinition(object) || (old !== undefined && !isDefinition(old))) return;
+  if (
+    !isOf(kinds.CustomResourceDefinition, object) ||
+    (old !== undefined && !isOf(kinds.CustomResourceDefinition, old))
+  )
+    return;
   if (attributes.operation === 'DELETE' || attributes.subresource !== '') return;
   // What was let in once, by whatever rules, may be written again as it is: finalizers of a definition that goes must
   // not hang on them.

@@ -3,8 +3,8 @@
  * changes, and when it is deleted takes its objects with it before its finalizer goes. One loop over the definitions'
  * watch; any step may be repeated.
  */
-import type { CustomResourceDefinition } from '#api/apiextensions.v1.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { CustomResourceDefinition, CustomResourceDefinitionCondition } from '#api/apiextensions.v1.ts';
+import { kinds } from '#base/kinds.ts';
 import { isReason } from '#base/errors.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { kindsOfDefinition } from '#schema/crd-schema.ts';
@@ -15,7 +15,7 @@ import { deleteObject } from './delete.ts';
 import { internalContext } from './internal.ts';
 import { definitionRetryMs } from './limits.ts';
 import { storagePrefix } from './stored-objects.ts';
-import { updateObject } from './write-path.ts';
+import { unversioned, updateObject } from './write-path.ts';
 
 const cleanup = 'customresourcecleanup.apiextensions.k8s.io';
 
@@ -49,7 +49,7 @@ class CustomResources {
       this.#due.delete(name);
       try {
         const definition = (await this.#server.live.definitions.current()).get('', name);
-        if (definition !== undefined && isDefinition(definition)) await this.#sync(definition);
+        if (definition !== undefined) await this.#sync(definition);
       } catch (error) {
         this.#server.log.warn('custom resource definition', { name, error });
         this.#addLater(name);
@@ -66,10 +66,6 @@ class CustomResources {
       this.add(name);
     };
     this.#timers.set(name, this.#server.clock.setTimer(definitionRetryMs, run, { background: true }));
-  }
-
-  get #definitions(): KindRecord {
-    return this.#server.kinds.find('apiextensions.k8s.io', 'v1', 'customresourcedefinitions')!;
   }
 
   /** Brings what is served in line with a definition. */
@@ -89,26 +85,30 @@ class CustomResources {
         o.metadata.finalizers = [...new Set([...(o.metadata.finalizers ?? []), cleanup])];
       });
     await this.#update(name, 'status', (o) => {
-      const storage = (o.spec.versions ?? []).filter((v: Json) => v.storage === true).map((v: Json) => v.name);
+      const storage = o.spec.versions.filter((version) => version.storage).map((version) => version.name);
       o.status = {
         ...o.status,
-        acceptedNames: names,
+        ...(names === undefined ? {} : { acceptedNames: names }),
         conditions,
         storedVersions: [...new Set([...(o.status?.storedVersions ?? []), ...storage])],
       };
     });
   }
 
-  async #update(name: string, subresource: string, change: (object: KubeObject) => void): Promise<void> {
-    const context = internalContext(this.#server, this.#definitions, '', 'update', name, subresource);
+  async #update(
+    name: string,
+    subresource: string,
+    change: (definition: CustomResourceDefinition) => void,
+  ): Promise<void> {
+    const kind = this.#server.kinds.builtIn(kinds.CustomResourceDefinition);
+    const context = internalContext(this.#server, kind, { verb: 'update', name, subresource });
     try {
       await updateObject(
         context,
         name,
         (current) => {
           change(current);
-          delete current.metadata.resourceVersion;
-          return current;
+          return unversioned(current);
         },
         { subresource },
       );
@@ -148,7 +148,7 @@ class CustomResources {
     if (!(definition.metadata.finalizers ?? []).includes(cleanup)) return;
     this.serve(definition);
     await this.#update(name, 'status', (o) => {
-      const conditions: Json[] = o.status?.conditions ?? [];
+      const conditions = o.status?.conditions ?? [];
       if (conditions.some((c) => c.type === 'Terminating' && c.status === 'True')) return;
       const terminating = {
         type: 'Terminating',
@@ -163,18 +163,15 @@ class CustomResources {
       this.#served.get(name)?.kinds[0] ??
       kindsOfDefinition({
         ...definition,
-        spec: { ...definition.spec, versions: definition.spec.versions.map((v: Json) => ({ ...v, served: true })) },
-      })[0]!;
+        spec: { ...definition.spec, versions: definition.spec.versions.map((v) => ({ ...v, served: true })) },
+      })[0];
+    if (kind === undefined) throw new Error(`definition ${name} has no version`);
     const list = await this.#server.store.list(storagePrefix(kind));
     for (const stored of list.values) {
-      const meta = this.#server.objects.view(stored).metadata;
+      const { namespace = '', name: own = '' } = this.#server.objects.view(stored).metadata;
       try {
-        await deleteObject(
-          internalContext(this.#server, kind, meta.namespace ?? '', 'delete', meta.name),
-          meta.namespace ?? '',
-          meta.name!,
-          {},
-        );
+        const context = internalContext(this.#server, kind, { verb: 'delete', namespace, name: own });
+        await deleteObject(context, namespace, own, {});
       } catch (error) {
         if (!isReason(error, 'NotFound')) throw error;
       }
@@ -192,11 +189,16 @@ class CustomResources {
   }
 }
 
-function conditionsFor(definition: CustomResourceDefinition, conflict: string | undefined, now: string): Json[] {
-  const before: Json[] = definition.status?.conditions ?? [];
-  const make = (type: string, status: string, reason: string, message: string): Json => {
-    const old = before.find((c) => c.type === type);
-    return { type, status, reason, message, lastTransitionTime: old?.status === status ? old.lastTransitionTime : now };
+function conditionsFor(
+  definition: CustomResourceDefinition,
+  conflict: string | undefined,
+  now: string,
+): CustomResourceDefinitionCondition[] {
+  const before = definition.status?.conditions ?? [];
+  const make = (type: string, status: string, reason: string, message: string): CustomResourceDefinitionCondition => {
+    const old = before.find((condition) => condition.type === type);
+    const { lastTransitionTime = now } = old?.status === status ? old : {};
+    return { type, status, reason, message, lastTransitionTime };
   };
   const accepted =
     conflict === undefined
@@ -209,9 +211,6 @@ function conditionsFor(definition: CustomResourceDefinition, conflict: string | 
   return [accepted, established];
 }
 
-const isDefinition = (object: KubeObject): object is CustomResourceDefinition =>
-  object.kind === 'CustomResourceDefinition';
-
 /** Serves what is defined already, then follows changes. Answers how to stop. */
 export async function runCustomResources(server: Server): Promise<() => void> {
   const custom = new CustomResources(server);
@@ -221,7 +220,6 @@ export async function runCustomResources(server: Server): Promise<() => void> {
     else custom.add(name);
   });
   for (const { object } of (await definitions.current()).in()) {
-    if (!isDefinition(object)) continue;
     const conditions = object.status?.conditions ?? [];
     if (conditions.some((c) => c.type === 'Established' && c.status === 'True')) custom.serve(object);
   }

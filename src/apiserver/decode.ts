@@ -2,15 +2,18 @@
  * Bodies: JSON or YAML into an object of the kind, checked against its schema (Kubernetes API concepts, "Server-side
  * field validation").
  */
+import type { Draft } from '#api/manifest.ts';
+import type { ApiRequest } from '#base/api-request.ts';
 import { ApiError } from '#base/errors.ts';
 import { copyJson, scanJson } from '#base/json.ts';
 import { parseYaml as readYaml } from '#base/yaml.ts';
-import { apiVersionOf } from '#base/objects.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import { apiVersionOf, groupVersionOf } from '#base/objects.ts';
+import type { KubeObject } from '#base/objects.ts';
 import { messageOf } from '#base/thrown.ts';
+import { isObject, type JsonObject } from '#base/unknown.ts';
 import { checkObject } from '#schema/check.ts';
 import { decodeMessage, protobufMediaType, unwrapMessage } from '#schema/protobuf.ts';
-import type { KindRecord } from '#schema/kind.ts';
+import { typeOf } from '#schema/types.ts';
 import type { ObjectNode } from '#schema/types.ts';
 import type { RequestContext } from './context.ts';
 import { requestBodyBytesMax, yamlLinesMax } from './limits.ts';
@@ -28,18 +31,47 @@ function fieldValidation(context: RequestContext): FieldValidation {
   return value;
 }
 
+declare const bodyType: unique symbol;
+
+/** What a body is decoded as: a kind that is served, or one that only a subresource takes. */
+export interface BodyKind<T extends object = KubeObject> {
+  /** Never there: it carries the type. */
+  readonly [bodyType]?: T;
+  group: string;
+  version: string;
+  kind: string;
+  readonly type: ObjectNode;
+  custom?: boolean;
+}
+
+/** A kind that only bodies are of; `type` names its structure in `schema/data`. */
+export function bodyKind<T extends object>(apiVersion: string, kind: string, type: string): BodyKind<T> {
+  return {
+    ...groupVersionOf(apiVersion),
+    kind,
+    get type() {
+      return typeOf(type);
+    },
+  };
+}
+
+/** The media type of a body, without its parameters. */
+export function contentTypeOf({ headers }: ApiRequest): string {
+  const [type = ''] = (headers['content-type'] ?? '').split(';', 1);
+  return type.trim().toLowerCase();
+}
+
 /** A body as a value; `duplicates` are paths of keys that were given twice. */
 export function parseBody(
   context: RequestContext,
   types: readonly string[] = ['application/json', 'application/yaml'],
-): { value: Json; duplicates: string[] } {
+): { value: unknown; duplicates: string[] } {
   const { request } = context;
   if (request.object !== undefined) return { value: copyJson(request.object), duplicates: [] };
   const body = request.body ?? new Uint8Array();
   if (body.length > requestBodyBytesMax)
     throw new ApiError('RequestEntityTooLarge', `Request entity too large: limit is ${requestBodyBytesMax}`);
-  const type =
-    (request.headers['content-type'] ?? 'application/json').split(';')[0]!.trim().toLowerCase() || 'application/json';
+  const type = contentTypeOf(request) || 'application/json';
   if (!types.includes(type))
     throw new ApiError(
       'UnsupportedMediaType',
@@ -51,13 +83,13 @@ export function parseBody(
   try {
     return { value: JSON.parse(text), duplicates };
   } catch (error) {
-    throw new ApiError('BadRequest', jsonProblem(text, error as Error));
+    throw new ApiError('BadRequest', jsonProblem(text, messageOf(error)));
   }
 }
 
-function jsonProblem(text: string, error: Error): string {
+function jsonProblem(text: string, problem: string): string {
   if (text.trim() === '') return 'unable to decode request body: EOF';
-  const at = /position (\d+)/.exec(error.message);
+  const at = /position (\d+)/.exec(problem);
   if (at === null || Number(at[1]) >= text.length) return 'error decoding request body: unexpected end of JSON input';
   return `error decoding request body: invalid character ${JSON.stringify(text[Number(at[1])]).replaceAll('"', "'")} at offset ${at[1]}`;
 }
@@ -79,7 +111,7 @@ function checkYamlSize(text: string): void {
  * Aliases become copies, and texts let go of the document that they were cut from: what is read is changed in place and
  * kept.
  */
-export function parseYaml(text: string): Json {
+export function parseYaml(text: string): unknown {
   checkYamlSize(text);
   try {
     return JSON.parse(JSON.stringify(readYaml(text) ?? null));
@@ -89,14 +121,13 @@ export function parseYaml(text: string): Json {
 }
 
 /** Reports what is unknown or doubled as the request asked; throws what cannot be decoded. */
-export function checkDecoded(
+function checkDecoded(
   context: RequestContext,
-  value: Json,
-  node: ObjectNode,
-  kind: { group: string; version: string; kind: string },
-  duplicates: readonly string[],
+  value: object,
+  kind: BodyKind<object>,
+  duplicates: readonly string[] = [],
 ): void {
-  const result = checkObject(value, node);
+  const result = checkObject(value, kind.type);
   if (result.error !== undefined)
     throw new ApiError(
       'BadRequest',
@@ -116,15 +147,17 @@ export function checkDecoded(
   if (mode === 'Warn') context.warnings.push(...problems);
 }
 
-/** Decodes a body as the kind (or a subresource's own). */
-export function decodeObject(
-  context: RequestContext,
-  kind: Pick<KindRecord, 'group' | 'version' | 'kind' | 'type'> = context.kind,
-): KubeObject {
+/** Decodes a body as the request's kind. */
+export function decodeObject(context: RequestContext): KubeObject {
+  return decodeAs(context, context.kind);
+}
+
+/** Decodes a body as a kind: what is there has its type, and any field may lack. */
+export function decodeAs<T extends KubeObject>(context: RequestContext, kind: BodyKind<T>): Draft<T> & KubeObject {
   const { value, duplicates } = isProtobuf(context)
     ? { value: decodeProtobuf(context, kind), duplicates: [] }
     : parseBody(context);
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
+  if (!isObject(value))
     throw new ApiError(
       'BadRequest',
       `couldn't get version/kind; json parse error: json: cannot unmarshal ${Array.isArray(value) ? 'array' : typeof value} into Go value of type struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }`,
@@ -136,19 +169,43 @@ export function decodeObject(
     if (value.kind !== kind.kind)
       throw new ApiError(
         'BadRequest',
-        `${value.kind} in version ${JSON.stringify(versionOnly(value.apiVersion))} cannot be handled as a ${kind.kind}: the object provided is unrecognized (must be of type ${kind.kind}): couldn't get version/kind`,
+        `${String(value.kind)} in version ${JSON.stringify(versionOnly(value.apiVersion))} cannot be handled as a ${kind.kind}: the object provided is unrecognized (must be of type ${kind.kind}): couldn't get version/kind`,
       );
     throw new ApiError(
       'BadRequest',
-      `the API version in the data (${value.apiVersion}) does not match the expected API version (${wanted})`,
+      `the API version in the data (${String(value.apiVersion)}) does not match the expected API version (${wanted})`,
     );
   }
-  checkDecoded(context, value, kind.type, kind, duplicates);
-  if (typeof value.metadata !== 'object' || value.metadata === null) value.metadata = {};
-  return value as KubeObject;
+  return checkDraft(context, value, kind, duplicates);
 }
 
-export function isProtobuf(context: RequestContext): boolean {
+/** An object that names the kind, checked; its metadata is there. */
+export function checkDraft<T extends KubeObject>(
+  context: RequestContext,
+  value: JsonObject,
+  kind: BodyKind<T>,
+  duplicates: readonly string[],
+): Draft<T> & KubeObject {
+  checkDecoded(context, value, kind, duplicates);
+  if (!isObject(value.metadata)) value.metadata = {};
+  return value as Draft<T> & KubeObject;
+}
+
+/** Decodes what goes with a request and is no object: all may be left out, the body too. */
+export function decodeOptions<T extends object>(context: RequestContext, kind: BodyKind<T>): Draft<T> {
+  const { request } = context;
+  if (request.object === undefined && (request.body === undefined || request.body.length === 0)) return {} as Draft<T>;
+  const value = isProtobuf(context) ? decodeProtobuf(context, kind) : (parseBody(context).value ?? {});
+  if (!isObject(value))
+    throw new ApiError(
+      'BadRequest',
+      `couldn't get version/kind; json parse error: json: cannot unmarshal ${Array.isArray(value) ? 'array' : typeof value} into Go value of type ${kind.kind}`,
+    );
+  checkDecoded(context, value, kind);
+  return value as Draft<T>;
+}
+
+function isProtobuf(context: RequestContext): boolean {
   return (
     context.request.object === undefined &&
     (context.request.headers['content-type'] ?? '').startsWith(protobufMediaType)
@@ -156,10 +213,7 @@ export function isProtobuf(context: RequestContext): boolean {
 }
 
 /** A protobuf body of the kind as the object that JSON would give. */
-export function decodeProtobuf(
-  context: RequestContext,
-  kind: { type: ObjectNode; custom?: boolean; kind: string },
-): Json {
+function decodeProtobuf(context: RequestContext, kind: BodyKind<object>): JsonObject {
   const body = context.request.body ?? new Uint8Array();
   if (body.length > requestBodyBytesMax)
     throw new ApiError('RequestEntityTooLarge', `Request entity too large: limit is ${requestBodyBytesMax}`);
@@ -176,6 +230,6 @@ export function decodeProtobuf(
   }
 }
 
-function versionOnly(apiVersion: string): string {
+function versionOnly(apiVersion: unknown): string {
   return String(apiVersion).split('/').at(-1) ?? '';
 }

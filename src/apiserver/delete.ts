@@ -3,17 +3,19 @@
  * once when nothing holds it; with finalizers, a grace period or a propagation that the garbage collector must carry
  * out it is marked, and goes when the last of them is done.
  */
+import type { Namespace } from '#api/core.v1.ts';
+import type { DeleteOptions } from '#api/meta.v1.ts';
 import { ApiError } from '#base/errors.ts';
 import type { ApiResponse } from '#base/api-request.ts';
-import type { Json, KubeObject, KubeStatus } from '#base/objects.ts';
+import type { KubeList, KubeObject, KubeStatus } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
-import { apiVersionOf } from '#base/objects.ts';
-import { typeOf } from '#schema/types.ts';
+import { kinds } from '#base/kinds.ts';
+import { apiVersionOf, isOf } from '#base/objects.ts';
 import type { StoredValue } from '#store/store.ts';
 import { admitMutating, admitValidating } from './admission/admission.ts';
 import { releaseOperations } from './allocation.ts';
 import type { RequestContext } from './context.ts';
-import { checkDecoded, decodeProtobuf, isProtobuf, parseBody } from './decode.ts';
+import { bodyKind, decodeOptions } from './decode.ts';
 import { conflictRetriesMax } from './limits.ts';
 import { storageKey } from './stored-objects.ts';
 import { listPage } from './read.ts';
@@ -22,27 +24,14 @@ import { Selection } from './selection.ts';
 import { isDryRun, isSame } from './write-path.ts';
 import { conflict, notFound } from './object-errors.ts';
 
-interface DeleteOptions {
-  gracePeriodSeconds?: number;
-  propagationPolicy?: string;
-  orphanDependents?: boolean;
-  preconditions?: { uid?: string; resourceVersion?: string };
-  dryRun?: string[];
-}
+const deleteOptions = bodyKind<DeleteOptions>('v1', 'DeleteOptions', 'meta.v1/DeleteOptions');
 
 function readOptions(context: RequestContext): DeleteOptions {
-  const { request } = context;
-  const empty = request.object === undefined && (request.body === undefined || request.body.length === 0);
-  const type = typeOf('meta.v1/DeleteOptions');
-  const options: DeleteOptions & Json = empty
-    ? {}
-    : isProtobuf(context)
-      ? decodeProtobuf(context, { type, kind: 'DeleteOptions' })
-      : (parseBody(context, ['application/json', 'application/yaml']).value ?? {});
-  if (!empty) checkDecoded(context, options, type, { group: '', version: 'v1', kind: 'DeleteOptions' }, []);
-  const query = request.query;
+  const options: DeleteOptions = decodeOptions(context, deleteOptions);
+  const { query } = context.request;
   if (query.has('gracePeriodSeconds')) options.gracePeriodSeconds = Number(query.get('gracePeriodSeconds'));
-  if (query.has('propagationPolicy')) options.propagationPolicy = query.get('propagationPolicy')!;
+  const policy = query.get('propagationPolicy');
+  if (policy !== null) options.propagationPolicy = policy;
   if (query.has('orphanDependents')) options.orphanDependents = query.get('orphanDependents') === 'true';
   if (
     options.propagationPolicy !== undefined &&
@@ -70,13 +59,12 @@ function finalizersFor(context: RequestContext, object: KubeObject, options: Del
   return kept;
 }
 
-function graceFor(context: RequestContext, object: KubeObject, options: DeleteOptions): number {
-  const { storage } = context.kind;
-  if (storage.group !== '' || storage.resource !== 'pods') return 0;
-  let grace = options.gracePeriodSeconds ?? object.spec?.terminationGracePeriodSeconds ?? 30;
-  if (grace < 0) grace = 1;
-  if (!object.spec?.nodeName || object.status?.phase === 'Failed' || object.status?.phase === 'Succeeded') return 0;
-  return grace;
+function graceFor(object: KubeObject, options: DeleteOptions): number {
+  if (!isOf(kinds.Pod, object)) return 0;
+  const { spec, status } = object;
+  if (!spec.nodeName || status?.phase === 'Failed' || status?.phase === 'Succeeded') return 0;
+  const grace = options.gracePeriodSeconds ?? spec.terminationGracePeriodSeconds ?? 30;
+  return grace < 0 ? 1 : grace;
 }
 
 type Deletion = { gone: true; object: KubeObject } | { gone: false; stored: StoredValue; object: KubeObject };
@@ -111,24 +99,30 @@ export async function deleteObject(
     const attributes = { operation: 'DELETE' as const, object: old, old, subresource: '', dryRun: isDryRun(context) };
     await admitMutating(context, attributes);
     await admitValidating(context, attributes);
-    const done = await deleteOnce(context, key, before, old, options);
+    const done = await deleteOnce(context, { before, old }, options);
     if (done !== undefined) return done;
   }
 }
 
+/** What is to be deleted: as it is stored, and seen. */
+interface Doomed {
+  before: StoredValue;
+  old: KubeObject;
+}
+
+/** One attempt; undefined where another writer was faster. */
 async function deleteOnce(
   context: RequestContext,
-  key: string,
-  before: StoredValue,
-  old: KubeObject,
+  { before, old }: Doomed,
   options: DeleteOptions,
 ): Promise<Deletion | undefined> {
   const { server, kind } = context;
+  const { key } = before;
   const marked = markDeleted(context, old, options);
   const holds =
     (marked.metadata.finalizers ?? []).length > 0 ||
     (marked.metadata.deletionGracePeriodSeconds ?? 0) > 0 ||
-    isHeldNamespace(context, marked);
+    isHeldNamespace(marked);
   if (isDryRun(context)) return holds ? { gone: false, stored: before, object: marked } : { gone: true, object: old };
   if (!holds) {
     const result = await server.store.txn(
@@ -143,18 +137,15 @@ async function deleteOnce(
     [{ type: 'put', key, value: server.objects.encodeLate(kind, key, marked, before) }],
   );
   if (!result.succeeded) return undefined;
-  const stored = (await server.store.get(key, result.revision))!;
+  const stored = await server.store.get(key, result.revision);
+  if (stored === undefined) throw new Error(`${key} vanished at its own revision ${result.revision}`);
   // What was just written out need not be read back.
   marked.metadata.resourceVersion = String(result.revision);
   return { gone: false, stored, object: server.objects.remember(stored, marked) };
 }
 
-function isHeldNamespace(context: RequestContext, object: KubeObject): boolean {
-  return (
-    context.kind.storage.group === '' &&
-    context.kind.storage.resource === 'namespaces' &&
-    (object.spec?.finalizers ?? []).length > 0
-  );
+function isHeldNamespace(object: KubeObject): object is Namespace {
+  return isOf(kinds.Namespace, object) && (object.spec?.finalizers ?? []).length > 0;
 }
 
 function markDeleted(context: RequestContext, old: KubeObject, options: DeleteOptions): KubeObject {
@@ -164,7 +155,7 @@ function markDeleted(context: RequestContext, old: KubeObject, options: DeleteOp
   const finalizers = finalizersFor(context, old, options);
   if (finalizers.length > 0) object.metadata.finalizers = finalizers;
   else if (old.metadata.finalizers !== undefined) delete object.metadata.finalizers;
-  const grace = graceFor(context, old, options);
+  const grace = graceFor(old, options);
   const before = old.metadata.deletionGracePeriodSeconds;
   if (old.metadata.deletionTimestamp === undefined) {
     object.metadata.deletionTimestamp = timestamp(clock.now() + grace * 1000);
@@ -175,7 +166,7 @@ function markDeleted(context: RequestContext, old: KubeObject, options: DeleteOp
     object.metadata.deletionTimestamp = timestamp(Date.parse(old.metadata.deletionTimestamp) + (grace - before) * 1000);
     object.metadata.deletionGracePeriodSeconds = grace;
   }
-  if (isHeldNamespace(context, object)) object.status = { ...object.status, phase: 'Terminating' };
+  if (isHeldNamespace(object)) object.status = { ...object.status, phase: 'Terminating' };
   return object;
 }
 
@@ -184,6 +175,7 @@ export async function handleDelete(context: RequestContext): Promise<ApiResponse
   const options = readOptions(context);
   const deletion = await deleteObject(context, info.namespace, info.name, options);
   if (!deletion.gone) return answerObject(context, viewFor(context, deletion));
+  const { uid } = deletion.object.metadata;
   const status: KubeStatus = {
     kind: 'Status',
     apiVersion: 'v1',
@@ -193,7 +185,7 @@ export async function handleDelete(context: RequestContext): Promise<ApiResponse
       name: info.name,
       ...(kind.group === '' ? {} : { group: kind.group }),
       kind: kind.resource,
-      uid: deletion.object.metadata.uid!,
+      ...(uid === undefined ? {} : { uid }),
     },
   };
   if (kind.storage.resource === 'pods' && kind.group === '') return answerObject(context, deletion.object, 200);
@@ -212,17 +204,18 @@ export async function handleDeleteCollection(context: RequestContext): Promise<A
   for (const stored of page.values) {
     const view = viewAs(context, kind, stored);
     items.push(view);
+    const { name = '', namespace = '' } = view.metadata;
     try {
-      await deleteObject(context, view.metadata.namespace ?? '', view.metadata.name!, options);
+      await deleteObject(context, namespace, name, options);
     } catch (error) {
       if (!(error instanceof ApiError) || error.reason !== 'NotFound') throw error;
     }
   }
-  const list = {
+  const list: KubeList = {
     kind: kind.listKind,
     apiVersion: apiVersionOf(kind),
     metadata: { resourceVersion: String(context.server.store.currentRevision()) },
     items,
-  } as unknown as KubeObject;
+  };
   return answerObject(context, list);
 }

@@ -1,7 +1,6 @@
 /** Discovery, aggregated (apidiscovery.k8s.io/v2) and classic: which groups, versions and resources are served. */
 import type { ApiRequest, ApiResponse } from '#base/api-request.ts';
 import { ApiError } from '#base/errors.ts';
-import type { Json } from '#base/objects.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import type { Server } from './context.ts';
@@ -16,9 +15,9 @@ function aggregatedVersion(request: ApiRequest): string | undefined {
   return undefined;
 }
 
-const responseKind = (group: string, version: string, kind: string): Json => ({ group, version, kind });
+const responseKind = (group: string, version: string, kind: string): object => ({ group, version, kind });
 
-function resourceDiscovery(kind: KindRecord): Json {
+function resourceDiscovery(kind: KindRecord): object {
   const subresources = Object.entries(kind.subresources)
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([name, s]) => ({
@@ -71,7 +70,7 @@ export function serveApi(server: Server, request: ApiRequest): ApiResponse {
   });
 }
 
-function groupObject(group: string, versions: readonly string[]): Json {
+function groupObject(group: string, versions: readonly string[]): object {
   const list = versions.map((version) => ({ groupVersion: `${group}/${version}`, version }));
   return { name: group, versions: list, preferredVersion: list[0] };
 }

@@ -33,8 +33,7 @@ export async function dispatch(context: RequestContext): Promise<ApiResponse> {
   if (info.namespace !== '' && !kind.namespaced && info.resource !== 'namespaces')
     throw new ApiError('NotFound', 'the server could not find the requested resource', {});
   if (info.subresource !== '') {
-    const subresource = kind.subresources[info.subresource];
-    if (subresource === undefined)
+    if (!Object.hasOwn(kind.subresources, info.subresource))
       throw new ApiError('NotFound', 'the server could not find the requested resource', {});
     return handleSubresource(context);
   }

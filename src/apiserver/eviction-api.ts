@@ -2,35 +2,42 @@
  * Whether disruption budgets allow a Pod to be evicted; a budget that allows it is charged first, so that two evictions
  * never share one allowance.
  */
+import type { Pod, PodCondition } from '#api/core.v1.ts';
+import type { Manifest } from '#api/manifest.ts';
+import type { PodDisruptionBudget } from '#api/policy.v1.ts';
 import { ApiError } from '#base/errors.ts';
+import { kinds } from '#base/kinds.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { KubeObject } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
 import type { RequestContext } from './context.ts';
 import { isDryRun, updateObject } from './write-path.ts';
 
-const isReady = (pod: KubeObject): boolean =>
-  (pod.status?.conditions ?? []).some((c: Json) => c.type === 'Ready' && c.status === 'True');
+const isReady = (pod: Pod): boolean =>
+  (pod.status?.conditions ?? []).some(({ type, status }) => type === 'Ready' && status === 'True');
 
-export async function admitEviction(context: RequestContext, pod: KubeObject): Promise<void> {
+export async function admitEviction(context: RequestContext, pod: Pod): Promise<void> {
   const { server } = context;
-  if (['Succeeded', 'Failed', 'Pending'].includes(pod.status?.phase) || pod.metadata.deletionTimestamp !== undefined)
+  if (
+    ['Succeeded', 'Failed', 'Pending'].includes(pod.status?.phase ?? '') ||
+    pod.metadata.deletionTimestamp !== undefined
+  )
     return;
   const budgets = (await server.live.disruptionBudgets.current())
     .in(pod.metadata.namespace)
     .filter((budget) => matchesSelectorObject(budget.spec?.selector, pod.metadata.labels));
-  if (budgets.length === 0) return;
+  const [budget] = budgets;
+  if (budget === undefined) return;
   if (budgets.length > 1)
     throw new ApiError(
       'InternalError',
       'This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.',
     );
-  const budget = budgets[0]!;
   const { currentHealthy = 0, desiredHealthy = 0 } = budget.status ?? {};
   const isMet = currentHealthy >= desiredHealthy && desiredHealthy > 0;
   if (!isReady(pod) && (budget.spec?.unhealthyPodEvictionPolicy === 'AlwaysAllow' || isMet)) return;
   if (isDryRun(context)) return;
-  const kind = server.kinds.find('policy', 'v1', 'poddisruptionbudgets')!;
+  const kind = server.kinds.builtIn(kinds.PodDisruptionBudget);
   await updateObject(
     {
       ...context,
@@ -58,15 +65,16 @@ export async function admitEviction(context: RequestContext, pod: KubeObject): P
           `The disruption budget ${current.metadata.name} needs ${current.status?.desiredHealthy ?? 0} healthy pods and has ${current.status?.currentHealthy ?? 0} currently`,
         );
       const { resourceVersion: _r, ...metadata } = current.metadata;
-      return {
+      const charged: Manifest<PodDisruptionBudget> = {
         ...current,
         metadata,
         status: {
           ...current.status,
           disruptionsAllowed: allowed - 1,
-          disruptedPods: { ...current.status?.disruptedPods, [pod.metadata.name!]: timestamp(server.clock.now()) },
+          disruptedPods: { ...current.status?.disruptedPods, [pod.metadata.name]: timestamp(server.clock.now()) },
         },
       };
+      return charged;
     },
     { subresource: 'status', sharesCurrent: true },
   );
@@ -84,7 +92,7 @@ function tooMany(message: string, cause: string, retryAfterSeconds?: number): Ap
  * failure policy, for one. Answers the version that the deletion must find. A Pod that has ended or goes already is
  * left as it is.
  */
-export async function markDisrupted(context: RequestContext, name: string): Promise<KubeObject> {
+export async function markDisrupted(context: RequestContext<Pod>, name: string): Promise<KubeObject> {
   const { server } = context;
   const target = { ...context, info: { ...context.info, name, subresource: 'status' } };
   const written = await updateObject(
@@ -92,17 +100,22 @@ export async function markDisrupted(context: RequestContext, name: string): Prom
     name,
     (current) => {
       const { resourceVersion: _r, ...metadata } = current.metadata;
-      if (['Succeeded', 'Failed'].includes(current.status?.phase) || metadata.deletionTimestamp !== undefined)
+      if (['Succeeded', 'Failed'].includes(current.status?.phase ?? '') || metadata.deletionTimestamp !== undefined)
         return { ...current, metadata };
-      const others = (current.status?.conditions ?? []).filter((c: Json) => c.type !== 'DisruptionTarget');
-      const condition = {
+      const others = (current.status?.conditions ?? []).filter(({ type }) => type !== 'DisruptionTarget');
+      const condition: PodCondition = {
         type: 'DisruptionTarget',
         status: 'True',
         reason: 'EvictionByEvictionAPI',
         message: 'Eviction API: evicting',
         lastTransitionTime: timestamp(server.clock.now()),
       };
-      return { ...current, metadata, status: { ...current.status, conditions: [...others, condition] } };
+      const marked: Manifest<Pod> = {
+        ...current,
+        metadata,
+        status: { ...current.status, conditions: [...others, condition] },
+      };
+      return marked;
     },
     { subresource: 'status', sharesCurrent: true },
   );

@@ -1,7 +1,8 @@
 /** An API server for tests: memory store, a clock that stands still, chance from a seed. */
+import type { TestJson } from '#base/testing.ts';
 import { silentLogger } from '#observe/log.ts';
 import type { ApiRequest, ApiResponse, UserInfo } from '#base/api-request.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import { textOf } from '#base/unknown.ts';
 import type { Random } from '#os/clock.ts';
 import { createFakeClock } from '#store/fake-clock.ts';
 import type { FakeClock } from '#store/fake-clock.ts';
@@ -33,7 +34,7 @@ const admin: UserInfo = { name: 'admin', groups: ['system:masters', 'system:auth
 export interface Answer {
   status: number;
   headers: Record<string, string>;
-  body: Json;
+  body: TestJson;
   text: string;
 }
 
@@ -47,8 +48,13 @@ export interface TestApi extends AsyncDisposable {
     options?: { headers?: Record<string, string>; user?: UserInfo | null },
   ): Promise<Answer>;
   /** Creates through the path of the object's kind; throws what is refused. */
-  make(path: string, object: Json): Promise<KubeObject>;
-  raw(method: string, path: string, extra?: Partial<ApiRequest>): Promise<ApiResponse>;
+  make(path: string, object: TestJson): Promise<TestJson>;
+  /** As the administrator, unless another user or nobody is named. */
+  raw(
+    method: string,
+    path: string,
+    extra?: Omit<Partial<ApiRequest>, 'user'> & { user?: UserInfo | null },
+  ): Promise<ApiResponse>;
 }
 
 async function drain(body: ApiResponse['body']): Promise<string> {
@@ -71,14 +77,14 @@ export async function createTestApi(options: Partial<ApiServerOptions> = {}): Pr
     keys: createKeyRing(random, clock),
     ...options,
   });
-  const raw: TestApi['raw'] = (method, path, extra = {}) => {
+  const raw: TestApi['raw'] = (method, path, { user = admin, ...extra } = {}) => {
     const cut = path.indexOf('?');
     return api.handle({
       method,
       path: cut < 0 ? path : path.slice(0, cut),
       query: new URLSearchParams(cut < 0 ? '' : path.slice(cut + 1)),
       headers: {},
-      user: admin,
+      ...(user === null ? {} : { user }),
       signal: new AbortController().signal,
       ...extra,
     });
@@ -88,10 +94,10 @@ export async function createTestApi(options: Partial<ApiServerOptions> = {}): Pr
     const answer = await raw(method, path, {
       headers: { ...(bytes === undefined ? {} : { 'content-type': 'application/json' }), ...headers },
       ...(bytes === undefined ? {} : { body: bytes }),
-      ...(user === null ? { user: undefined as never } : { user }),
+      user,
     });
     const text = await drain(answer.body);
-    let parsed: Json;
+    let parsed: TestJson;
     try {
       parsed = JSON.parse(text);
     } catch {
@@ -101,8 +107,8 @@ export async function createTestApi(options: Partial<ApiServerOptions> = {}): Pr
   };
   const make: TestApi['make'] = async (path, object) => {
     const answer = await call('POST', path, object);
-    if (answer.status >= 300) throw new Error(answer.body?.message ?? answer.text);
-    return answer.body as KubeObject;
+    if (answer.status >= 300) throw new Error(textOf(answer.body, 'message') ?? answer.text);
+    return answer.body;
   };
   const test: TestApi = {
     api,
@@ -119,7 +125,7 @@ export async function createTestApi(options: Partial<ApiServerOptions> = {}): Pr
   return test;
 }
 
-export const podBody = (name: string, extra: Json = {}): Json => ({
+export const podBody = (name: string, extra: { metadata?: object; spec?: object } = {}): TestJson => ({
   apiVersion: 'v1',
   kind: 'Pod',
   metadata: { name, labels: { app: name }, ...extra.metadata },

@@ -1,17 +1,23 @@
 /** Requests that the API server makes of itself, past authentication and authorisation. */
+import type { KubeObject } from '#base/objects.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import type { RequestContext, Server } from './context.ts';
 
 const user = { name: 'system:apiserver', groups: ['system:masters', 'system:authenticated'] };
 
-export function internalContext(
+/** What such a request asks for; a create of the cluster's scope where nothing is said. */
+export interface InternalRequest {
+  verb?: string;
+  namespace?: string;
+  name?: string;
+  subresource?: string;
+}
+
+export function internalContext<T extends KubeObject>(
   server: Server,
-  kind: KindRecord,
-  namespace: string,
-  verb = 'create',
-  name = '',
-  subresource = '',
-): RequestContext {
+  kind: KindRecord<T>,
+  { verb = 'create', namespace = '', name = '', subresource = '' }: InternalRequest,
+): RequestContext<T> {
   const request = {
     method: 'POST',
     path: '',

@@ -2,6 +2,7 @@
  * The kinds that are served now: built-in records and those of custom resource definitions. `generation` grows with
  * every change.
  */
+import type { KindRef, KubeObject } from '#base/objects.ts';
 import type { KindRecord } from '#schema/kind.ts';
 
 const groupOrder = (group: string): string => (group === '' ? '' : group);
@@ -29,6 +30,12 @@ export class KindTable {
 
   find(group: string, version: string, resource: string): KindRecord | undefined {
     return this.#byResource.get(`${group}/${version}/${resource}`);
+  }
+  /** The record of a built-in kind: those are always served. */
+  builtIn<T extends KubeObject>({ group, version, resource }: KindRef<T>): KindRecord<T> {
+    const kind = this.find(group, version, resource);
+    if (kind === undefined) throw new Error(`${resource} of ${group}/${version} are no built-in kind`);
+    return kind;
   }
   findKind(group: string, version: string, kind: string): KindRecord | undefined {
     return this.#byKind.get(`${group}/${version}/${kind}`);
@@ -66,12 +73,15 @@ export class KindTable {
 
 /** `v2` before `v1` before `v1beta1` before `v1alpha1`. */
 function compareVersions(a: string, b: string): number {
-  const rank = (v: string): [number, number, number] => {
-    const m = /^v(\d+)(?:(alpha|beta)(\d+))?$/.exec(v);
-    if (m === null) return [0, 0, 0];
-    return [m[2] === undefined ? 3 : m[2] === 'beta' ? 2 : 1, Number(m[1]), Number(m[3] ?? 0)];
+  const rank = (v: string): { stability: number; major: number; minor: number } => {
+    const [, major, stability, minor = '0'] = /^v(\d+)(?:(alpha|beta)(\d+))?$/.exec(v) ?? [];
+    if (major === undefined) return { stability: 0, major: 0, minor: 0 };
+    return {
+      stability: stability === undefined ? 3 : stability === 'beta' ? 2 : 1,
+      major: Number(major),
+      minor: Number(minor),
+    };
   };
   const [x, y] = [rank(a), rank(b)];
-  for (let i = 0; i < 3; i++) if (x[i] !== y[i]) return y[i]! - x[i]!;
-  return a < b ? -1 : a > b ? 1 : 0;
+  return y.stability - x.stability || y.major - x.major || y.minor - x.minor || (a < b ? -1 : a > b ? 1 : 0);
 }

@@ -4,7 +4,7 @@
  * lists.
  */
 import { apiVersionOf } from '#base/objects.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { KubeList, KubeObject } from '#base/objects.ts';
 import { formatYaml } from '#base/yaml.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import type { StoredValue } from '#store/store.ts';
@@ -21,7 +21,7 @@ type Body = Uint8Array | AsyncIterable<Uint8Array>;
 export function listBody(
   context: RequestContext,
   values: readonly StoredValue[],
-  metadata: Json,
+  metadata: KubeList['metadata'],
   wanted: Negotiated,
 ): Body {
   const { kind, server } = context;
@@ -33,24 +33,17 @@ export function listBody(
     return storedList(context, kind, values, metadata);
   if (wanted.form === 'table') {
     const include = includeObject(context);
-    const { rows: _rows, ...table } = makeTable(kind, [], metadata, include, server.clock.now(), wanted.version);
-    return itemsBody(
-      table,
-      'rows',
-      values,
-      (stored) => tableRow(kind, view(stored), include, server.clock.now()),
-      wanted,
-    );
+    const now = server.clock.now();
+    const { rows: _rows, ...table } = makeTable(kind, [], { metadata, include, now, version: wanted.version });
+    const make = (stored: StoredValue): object => tableRow(kind, view(stored), include, server.clock.now());
+    return itemsBody({ head: table, field: 'rows', values, make }, wanted);
   }
-  if (wanted.form === 'partial')
-    return itemsBody(
-      { ...head, kind: 'PartialObjectMetadataList', apiVersion: `meta.k8s.io/${wanted.version}` },
-      'items',
-      values,
-      (stored) => partialMetadata(view(stored), wanted.version),
-      wanted,
-    );
-  return itemsBody(head, 'items', values, view, wanted);
+  if (wanted.form === 'partial') {
+    const partial = { ...head, kind: 'PartialObjectMetadataList', apiVersion: `meta.k8s.io/${wanted.version}` };
+    const make = (stored: StoredValue): object => partialMetadata(view(stored), wanted.version);
+    return itemsBody({ head: partial, field: 'items', values, make }, wanted);
+  }
+  return itemsBody({ head, field: 'items', values, make: view }, wanted);
 }
 
 /** A list made of the stored bytes, without parsing any. */
@@ -87,24 +80,19 @@ function storedList(
 }
 
 /** A list whose items are made one by one. */
-function itemsBody(
-  head: Json,
-  field: string,
-  values: readonly StoredValue[],
-  make: (stored: StoredValue) => Json,
-  wanted: Negotiated,
-): Body {
-  return wholeOrPieces(
-    wanted.encoding === 'yaml' ? yamlItems(head, field, values, make) : jsonItems(head, field, values, make),
-  );
+interface ItemsBody {
+  head: object;
+  /** Where the items are: `items`, `rows`. */
+  field: string;
+  values: readonly StoredValue[];
+  make(stored: StoredValue): object;
 }
 
-function* jsonItems(
-  head: Json,
-  field: string,
-  values: readonly StoredValue[],
-  make: (stored: StoredValue) => Json,
-): Generator<Uint8Array> {
+function itemsBody(list: ItemsBody, wanted: Negotiated): Body {
+  return wholeOrPieces(wanted.encoding === 'yaml' ? yamlItems(list) : jsonItems(list));
+}
+
+function* jsonItems({ head, field, values, make }: ItemsBody): Generator<Uint8Array> {
   let text = `${JSON.stringify(head).slice(0, -1)},${JSON.stringify(field)}:[`;
   for (let i = 0; i < values.length; i++) {
     text += `${i > 0 ? ',' : ''}${JSON.stringify(make(values[i]!))}`;
@@ -115,12 +103,7 @@ function* jsonItems(
   yield Buffer.from(`${text}]}\n`);
 }
 
-function* yamlItems(
-  head: Json,
-  field: string,
-  values: readonly StoredValue[],
-  make: (stored: StoredValue) => Json,
-): Generator<Uint8Array> {
+function* yamlItems({ head, field, values, make }: ItemsBody): Generator<Uint8Array> {
   let text = `${formatYaml(head)}${field}:${values.length === 0 ? ' []' : ''}\n`;
   for (const stored of values) {
     text += formatYaml([make(stored)]);

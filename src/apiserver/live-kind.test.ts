@@ -1,4 +1,5 @@
 /** Live views: what they hold after writes, after lost history, and while the store does not answer. */
+import type { PriorityClass } from '#api/scheduling.v1.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ApiError } from '#base/errors.ts';
@@ -18,7 +19,7 @@ const bytesOf = (name: string, value: number): Buffer =>
 interface Bench {
   clock: FakeClock;
   store: MemoryStore;
-  view: LiveKind;
+  view: LiveKind<PriorityClass>;
   changes: string[];
   put(key: string, value: number): Promise<unknown>;
   remove(key: string): Promise<unknown>;
@@ -32,7 +33,7 @@ function bench(wrap: (store: MemoryStore) => Store = (store) => store): Bench {
   const view = new LiveKind(
     { store: wrap(store), objects, clock, log: silentLogger },
     prefix,
-    (entries): readonly LiveEntry[] => entries,
+    (entries: readonly LiveEntry<PriorityClass>[]) => entries,
   );
   const changes: string[] = [];
   view.subscribe((namespace, name, object) => changes.push(`${namespace}/${name}=${object?.value ?? 'none'}`));
@@ -46,7 +47,7 @@ function bench(wrap: (store: MemoryStore) => Store = (store) => store): Bench {
     remove: (key) => store.txn([], [{ type: 'delete', key: prefix + key }]),
     shown: async (namespace) =>
       Object.fromEntries(
-        (await view.current()).in(namespace).map(({ object }) => [object.metadata.name!, Number(object.value)]),
+        (await view.current()).in(namespace).map(({ object }) => [object.metadata.name, Number(object.value)]),
       ),
   };
 }

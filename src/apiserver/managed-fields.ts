@@ -3,8 +3,8 @@
  * belongs to the manager that wrote it and to nobody else. `apply.ts` decides what an applied configuration takes over;
  * this file keeps the entries.
  */
-import type { ManagedFieldsEntry } from '#api/meta.v1.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { ManagedFieldsEntry, ObjectMeta } from '#api/meta.v1.ts';
+import type { KubeObject } from '#base/objects.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
 import {
@@ -103,7 +103,8 @@ function managerName(context: RequestContext): string {
   const asked = context.request.query.get('fieldManager');
   if (asked !== null && asked !== '') return asked;
   const agent = context.request.headers['user-agent'] ?? '';
-  return agent === '' ? 'unknown' : agent.split('/')[0]!.slice(0, 128);
+  const [name = ''] = agent.split('/', 1);
+  return agent === '' ? 'unknown' : name.slice(0, 128);
 }
 
 /**
@@ -114,7 +115,8 @@ function startingManagers(old: KubeObject | undefined, object: KubeObject): Mana
   const sent = object.metadata.managedFields;
   if (old === undefined) return [];
   if (sent === undefined || sent === null) return readManagers(old.metadata.managedFields);
-  if (sent.length === 1 && Object.keys(sent[0]!).length === 0) return [];
+  const [first] = sent;
+  if (first !== undefined && sent.length === 1 && Object.keys(first).length === 0) return [];
   if (sent.length === 0) return readManagers(old.metadata.managedFields);
   // As upstream: what cannot be read leaves those that are stored.
   return sent.every((entry) => entry.fieldsV1 === undefined || isFieldsV1(entry.fieldsV1))
@@ -122,7 +124,8 @@ function startingManagers(old: KubeObject | undefined, object: KubeObject): Mana
     : readManagers(old.metadata.managedFields);
 }
 
-function asCompared(object: KubeObject | undefined): Json {
+/** What of an object somebody manages. */
+function asCompared(object: KubeObject | undefined): { metadata?: ObjectMeta; status?: unknown } {
   if (object === undefined) return {};
   const { apiVersion: _a, kind: _k, metadata, ...rest } = object;
   const { managedFields: _m, ...meta } = metadata;
@@ -185,8 +188,10 @@ function capManagers(managers: Manager[]): Manager[] {
   if (updaters.length <= updateManagersMax) return managers;
   updaters.sort((a, b) => (a.time < b.time ? -1 : 1));
   const fold = updaters.slice(0, updaters.length - updateManagersMax + 1);
+  const [oldest] = fold;
+  if (oldest === undefined) return managers;
   const ancient: Manager = {
-    ...fold[0]!,
+    ...oldest,
     name: 'ancient-changes',
     set: fold.reduce((set, m) => unionOf(set, m.set), emptySet()),
   };

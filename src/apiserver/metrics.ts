@@ -98,7 +98,7 @@ export function endRequest(
           info.group,
           info.version,
           info.resource,
-          kind.subresources[info.subresource] === undefined ? '' : info.subresource,
+          Object.hasOwn(kind.subresources, info.subresource) ? info.subresource : '',
           info.name !== '' ? 'resource' : info.namespace !== '' ? 'namespace' : 'cluster',
           String(code),
         ];

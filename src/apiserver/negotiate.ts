@@ -16,7 +16,7 @@ export interface Negotiated {
 
 interface Offer {
   type: string;
-  parameters: Record<string, string>;
+  parameters: ReadonlyMap<string, string>;
   q: number;
 }
 
@@ -26,23 +26,24 @@ const cacheMax = 256;
 function parseAccept(header: string): Offer[] {
   return header.split(',').map((part) => {
     const [type = '', ...rest] = part.split(';').map((p) => p.trim());
-    const parameters: Record<string, string> = {};
-    for (const p of rest) {
-      const [k = '', v = ''] = p.split('=');
-      parameters[k] = v;
-    }
-    return { type: type.toLowerCase(), parameters, q: parameters.q === undefined ? 1 : Number(parameters.q) };
+    const parameters = new Map(
+      rest.map((parameter): [string, string] => {
+        const [name = '', value = ''] = parameter.split('=');
+        return [name, value];
+      }),
+    );
+    return { type: type.toLowerCase(), parameters, q: Number(parameters.get('q') ?? 1) };
   });
 }
 
-const encodings: Record<string, Encoding> = {
-  'application/json': 'json',
-  'application/yaml': 'yaml',
-  'application/vnd.kubernetes.protobuf': 'protobuf',
-  '*/*': 'json',
-  'application/*': 'json',
-  '': 'json',
-};
+const encodings = new Map<string, Encoding>([
+  ['application/json', 'json'],
+  ['application/yaml', 'yaml'],
+  ['application/vnd.kubernetes.protobuf', 'protobuf'],
+  ['*/*', 'json'],
+  ['application/*', 'json'],
+  ['', 'json'],
+]);
 
 export function negotiate(request: ApiRequest, protobuf: boolean): Negotiated {
   const header = request.headers.accept ?? '';
@@ -57,21 +58,21 @@ export function negotiate(request: ApiRequest, protobuf: boolean): Negotiated {
 function choose(header: string, protobuf: boolean): Negotiated {
   if (header === '') return { form: 'object', encoding: 'json', version: 'v1', pretty: false };
   const offers = parseAccept(header).sort((a, b) => b.q - a.q);
-  for (const offer of offers) {
-    const encoding = encodings[offer.type];
+  for (const { type, parameters } of offers) {
+    const encoding = encodings.get(type);
     if (
       encoding === undefined ||
       (encoding === 'protobuf' && !protobuf) ||
-      (offer.parameters.stream !== undefined && offer.parameters.stream !== 'watch')
+      (parameters.get('stream') ?? 'watch') !== 'watch'
     )
       continue;
-    const as = offer.parameters.as;
+    const as = parameters.get('as');
     if (as === undefined) return { form: 'object', encoding, version: 'v1', pretty: false };
-    if (offer.parameters.g !== 'meta.k8s.io' || !['v1', 'v1beta1'].includes(offer.parameters.v ?? '')) continue;
-    if (as === 'Table' && encoding !== 'protobuf')
-      return { form: 'table', encoding, version: offer.parameters.v!, pretty: false };
+    const version = parameters.get('v') ?? '';
+    if (parameters.get('g') !== 'meta.k8s.io' || !['v1', 'v1beta1'].includes(version)) continue;
+    if (as === 'Table' && encoding !== 'protobuf') return { form: 'table', encoding, version, pretty: false };
     if ((as === 'PartialObjectMetadata' || as === 'PartialObjectMetadataList') && encoding !== 'protobuf')
-      return { form: 'partial', encoding, version: offer.parameters.v!, pretty: false };
+      return { form: 'partial', encoding, version, pretty: false };
   }
   throw new ApiError(
     'NotAcceptable',

@@ -65,10 +65,11 @@ export async function serveNonResource(server: Server, request: ApiRequest): Pro
   if (path === '/version') return serveVersion(server);
   if (path === '/api') return serveApi(server, request);
   if (path === '/apis') return serveApis(server, request);
-  if (parts[0] === 'api' && parts.length === 2) return serveGroupVersion(server, '', parts[1]!);
-  if (parts[0] === 'apis' && parts.length === 2) return serveGroup(server, parts[1]!);
-  if (parts[0] === 'apis' && parts.length === 3) return serveGroupVersion(server, parts[1]!, parts[2]!);
-  if (parts[0] === 'openapi') return (await import('./openapi.ts')).serveOpenApi(server, request, parts);
+  const [first, second = '', third = ''] = parts;
+  if (first === 'api' && parts.length === 2) return serveGroupVersion(server, '', second);
+  if (first === 'apis' && parts.length === 2) return serveGroup(server, second);
+  if (first === 'apis' && parts.length === 3) return serveGroupVersion(server, second, third);
+  if (first === 'openapi') return (await import('./openapi.ts')).serveOpenApi(server, request, parts);
   if (path === '/metrics') return (await import('./metrics.ts')).serveMetrics(server.metrics);
   if (path === '/.well-known/openid-configuration')
     return answerJson({

@@ -85,10 +85,10 @@ function serveV2(server: Server, request: ApiRequest): ApiResponse {
 }
 
 export function serveOpenApi(server: Server, request: ApiRequest, parts: readonly string[]): ApiResponse {
-  if (parts[1] === 'v2' && parts.length === 2) return serveV2(server, request);
-  if (parts[1] === 'v3' && parts.length === 2) return serveIndex(server);
-  if (parts[1] === 'v3' && parts[2] === 'api' && parts.length === 4) return serveV3(server, request, '', parts[3]!);
-  if (parts[1] === 'v3' && parts[2] === 'apis' && parts.length === 5)
-    return serveV3(server, request, parts[3]!, parts[4]!);
+  const [, form, root, third = '', fourth = ''] = parts;
+  if (form === 'v2' && parts.length === 2) return serveV2(server, request);
+  if (form === 'v3' && parts.length === 2) return serveIndex(server);
+  if (form === 'v3' && root === 'api' && parts.length === 4) return serveV3(server, request, '', third);
+  if (form === 'v3' && root === 'apis' && parts.length === 5) return serveV3(server, request, third, fourth);
   throw new ApiError('NotFound', 'the server could not find the requested resource', {});
 }

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { Json } from '#base/objects.ts';
+import type { TestJson } from '#base/testing.ts';
 import { createTestApi } from './fixture.ts';
 import type { TestApi } from './fixture.ts';
 
 const path = '/apis/apps/v1/namespaces/default/deployments';
-const deployment = (extra: Json = {}): Json => ({
+const deployment = (extra: TestJson = {}): TestJson => ({
   apiVersion: 'apps/v1',
   kind: 'Deployment',
   metadata: { name: 'web', labels: { a: 'b' } },
@@ -36,13 +36,13 @@ const withApi = (run: (t: TestApi) => Promise<void>) => async (): Promise<void> 
   await using t = await createTestApi();
   await run(t);
 };
-const patch = (t: TestApi, kind: string, body: Json, suffix = '') =>
+const patch = (t: TestApi, kind: string, body: TestJson, suffix = '') =>
   t.call('PATCH', `${path}/web${suffix}`, body, { headers: { 'content-type': `application/${kind}+json` } });
-const apply = (t: TestApi, manager: string, body: Json, query = '') =>
+const apply = (t: TestApi, manager: string, body: TestJson, query = '') =>
   t.call('PATCH', `${path}/web?fieldManager=${manager}${query}`, JSON.stringify(body), {
     headers: { 'content-type': 'application/apply-patch+yaml' },
   });
-const containers = (body: Json): Json[] => body.spec.template.spec.containers;
+const containers = (body: TestJson): TestJson[] => body.spec.template.spec.containers;
 
 describe('patch', () => {
   it(
@@ -140,7 +140,7 @@ describe('patch', () => {
       await t.call('PATCH', `${path}/web`, '{"metadata":{"labels":{"__proto__":{"polluted":"yes"}}}}', {
         headers: { 'content-type': 'application/merge-patch+json' },
       });
-      assert.equal(({} as Json).polluted, undefined);
+      assert.equal(({} as TestJson).polluted, undefined);
     }),
   );
 
@@ -233,7 +233,7 @@ describe('server-side apply', () => {
       );
       const forced = await apply(t, 'me', deployment(), '&force=true');
       assert.deepEqual(
-        [forced.body.spec.replicas, forced.body.metadata.managedFields.map((m: Json) => m.manager)],
+        [forced.body.spec.replicas, forced.body.metadata.managedFields.map((m: TestJson) => m.manager)],
         [2, ['me']],
       );
     }),

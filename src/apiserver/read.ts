@@ -1,10 +1,11 @@
 /** get and list. */
 import type { ApiResponse } from '#base/api-request.ts';
 import { ApiError } from '#base/errors.ts';
-import { apiVersionOf } from '#base/objects.ts';
+import { apiVersionOf, type KubeList } from '#base/objects.ts';
+import { isObject } from '#base/unknown.ts';
 import { CompactedError, FutureRevisionError } from '#store/store.ts';
 import type { ListResult, StoredValue } from '#store/store.ts';
-import type { RequestContext } from './context.ts';
+import type { RequestContext, Server } from './context.ts';
 import { scanPageMax } from './limits.ts';
 import { listBody } from './list-body.ts';
 import { negotiate } from './negotiate.ts';
@@ -56,10 +57,10 @@ interface Continue {
 
 function parseContinue(token: string): Continue {
   try {
-    const value = JSON.parse(Buffer.from(token, 'base64url').toString()) as { v: string; rv: number; start: string };
-    if (value.v !== 'meta.k8s.io/v1' || typeof value.start !== 'string' || typeof value.rv !== 'number')
-      throw new Error('form');
-    return value;
+    const value: unknown = JSON.parse(Buffer.from(token, 'base64url').toString());
+    const { v, rv, start } = isObject(value) ? value : {};
+    if (v !== 'meta.k8s.io/v1' || typeof start !== 'string' || typeof rv !== 'number') throw new Error('form');
+    return { rv, start };
   } catch {
     throw new ApiError('BadRequest', 'continue key is not valid: incorrect encoded continue key');
   }
@@ -92,10 +93,16 @@ export async function listPage(context: RequestContext, selection: Selection): P
     after = prefix + from.start;
   } else if (wanted !== undefined && wanted > current) throw tooLargeRevision(wanted, current);
   else if (match === 'Exact') at = wanted;
-  if (selection.name !== undefined && (!kind.namespaced || namespace !== '') && token === '' && at === undefined)
-    return readOne(context, namespace, selection, current);
+  const { name } = selection;
+  if (name !== undefined && (!kind.namespaced || namespace !== '') && token === '' && at === undefined) {
+    const stored = await server.store.get(storageKey(kind, namespace, name));
+    return {
+      values: stored !== undefined && selection.matches(server.objects, stored) ? [stored] : [],
+      revision: current,
+    };
+  }
   try {
-    return await scan(context, prefix, selection, limit, at, after);
+    return await scan(server, selection, { prefix, limit, at, after });
   } catch (error) {
     if (error instanceof CompactedError) {
       throw expired(
@@ -129,15 +136,16 @@ function checkListOptions(token: string, wanted: number | undefined, match: stri
     throw new ApiError('BadRequest', 'specifying resource version is not allowed when using continue');
 }
 
-async function readOne(
-  context: RequestContext,
-  namespace: string,
-  selection: Selection,
-  revision: number,
-): Promise<Page> {
-  const { server, kind } = context;
-  const stored = await server.store.get(storageKey(kind, namespace, selection.name!));
-  return { values: stored !== undefined && selection.matches(server.objects, stored) ? [stored] : [], revision };
+/** Where a list reads, and how much. */
+interface ScanOptions {
+  /** The directory of the store. */
+  prefix: string;
+  /** How many objects at most; 0 for all. */
+  limit: number;
+  /** The revision; the current one where it is undefined. */
+  at: number | undefined;
+  /** The key behind which it begins. */
+  after: string | undefined;
 }
 
 /**
@@ -145,14 +153,10 @@ async function readOne(
  * at what is behind it.
  */
 async function scan(
-  context: RequestContext,
-  prefix: string,
+  server: Server,
   selection: Selection,
-  limit: number,
-  at: number | undefined,
-  start: string | undefined,
+  { prefix, limit, at, after: start }: ScanOptions,
 ): Promise<Page> {
-  const { server } = context;
   const values: StoredValue[] = [];
   let after = start;
   let revision = at;
@@ -199,11 +203,8 @@ export async function handleList(context: RequestContext): Promise<ApiResponse> 
   };
   if (request.wantsObject === true) {
     const items = page.values.map((v) => viewAs(context, kind, v));
-    return {
-      status: 200,
-      headers: {},
-      object: { apiVersion: apiVersionOf(kind), kind: kind.listKind, metadata, items },
-    };
+    const object: KubeList = { apiVersion: apiVersionOf(kind), kind: kind.listKind, metadata, items };
+    return { status: 200, headers: {}, object };
   }
   const wanted = negotiate(request, hasProtobuf(kind));
   return {

@@ -3,7 +3,7 @@ import { ApiError } from '#base/errors.ts';
 import type { ApiResponse } from '#base/api-request.ts';
 import { freezeJson } from '#base/json.ts';
 import { formatYaml } from '#base/yaml.ts';
-import type { KubeObject, KubeStatus } from '#base/objects.ts';
+import type { KubeList, KubeObject, KubeStatus } from '#base/objects.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import { encodeObject } from '#schema/protobuf.ts';
 import type { StoredValue } from '#store/store.ts';
@@ -12,6 +12,7 @@ import { warningCharsMax, warningsCharsMax } from './limits.ts';
 import { mediaTypeOf, negotiate } from './negotiate.ts';
 import type { Encoding } from './negotiate.ts';
 import { encodeStored, hasProtobuf } from './protobuf.ts';
+import { fromStored } from './stored-objects.ts';
 import { makeTable, partialMetadata } from './table.ts';
 import type { IncludeObject } from './table.ts';
 
@@ -56,9 +57,9 @@ export function includeObject(context: RequestContext): IncludeObject {
 }
 
 /** The view of a stored value in the version of the request's kind. */
-export function viewAs(context: RequestContext, kind: KindRecord, stored: StoredValue): KubeObject {
-  const view = context.server.objects.view(stored);
-  return kind.fromStored === undefined ? view : freezeJson(kind.fromStored(view));
+export function viewAs<T extends KubeObject>(context: RequestContext, kind: KindRecord<T>, stored: StoredValue): T {
+  const view = fromStored(kind, context.server.objects.view(stored));
+  return kind.fromStored === undefined ? view : freezeJson(view);
 }
 
 /** An object as it is stored; bytes go out untouched where nothing needs converting. */
@@ -78,42 +79,40 @@ export function answerStored(context: RequestContext, stored: StoredValue, statu
   return answerObject(context, viewAs(context, kind, stored), status);
 }
 
+const isList = (object: KubeObject | KubeList): object is KubeList => 'items' in object;
+
 /**
  * `kind` says how the object is shown, `null` that it is none that is served. A list of the kind is shown item by item.
  */
 export function answerObject(
   context: RequestContext,
-  object: KubeObject,
+  object: KubeObject | KubeList,
   status = 200,
   kind: KindRecord | null = context.kind,
 ): ApiResponse {
   const { request } = context;
   if (request.wantsObject === true) return { status, headers: headersFor(context, 'json'), object: freezeJson(object) };
   const wanted = negotiate(request, kind !== null && hasProtobuf(kind) && kind.kind === object.kind);
-  if (wanted.encoding === 'protobuf' && wanted.form === 'object')
-    return { status, headers: headersFor(context, 'protobuf'), body: encodeObject(kind!.type, object) };
+  if (wanted.encoding === 'protobuf' && wanted.form === 'object' && kind !== null)
+    return { status, headers: headersFor(context, 'protobuf'), body: encodeObject(kind.type, object) };
   let shown: unknown = object;
-  const shownObjects: KubeObject[] =
-    kind !== null && object.kind === kind.listKind && Array.isArray(object.items) ? object.items : [object];
   if (wanted.form === 'table' && kind !== null)
-    shown = makeTable(
-      kind,
-      shownObjects,
-      { resourceVersion: object.metadata.resourceVersion ?? '' },
-      includeObject(context),
-      context.server.clock.now(),
-      wanted.version,
-    );
+    shown = makeTable(kind, isList(object) ? object.items : [object], {
+      metadata: { resourceVersion: object.metadata.resourceVersion ?? '' },
+      include: includeObject(context),
+      now: context.server.clock.now(),
+      version: wanted.version,
+    });
   else if (wanted.form === 'partial') shown = partialMetadata(object, wanted.version);
   return { status, headers: headersFor(context, wanted.encoding), body: encodeBody(shown, wanted.encoding) };
 }
 
-export function answerJson(value: unknown, status = 200, headers: Record<string, string> = jsonHeaders): ApiResponse {
+export function answerJson(value: object, status = 200, headers: Record<string, string> = jsonHeaders): ApiResponse {
   return {
     status,
     headers: { ...headers },
     body: Buffer.from(`${JSON.stringify(value)}\n`),
-    object: value as KubeObject,
+    object: value,
   };
 }
 

@@ -2,15 +2,26 @@
  * Kinds that are questions and are not stored: access reviews, token reviews, who am I, and the binding of a Pod as a
  * kind of its own.
  */
+import type { TokenReviewSpec, TokenReviewStatus, UserInfo as ReviewedUser } from '#api/authentication.v1.ts';
+import type {
+  NonResourceRule,
+  ResourceRule,
+  SelfSubjectAccessReviewSpec,
+  SubjectAccessReviewSpec,
+  SubjectAccessReviewStatus,
+  SubjectRulesReviewStatus,
+} from '#api/authorization.v1.ts';
+import type { Draft } from '#api/manifest.ts';
+import type { PolicyRule } from '#api/rbac.v1.ts';
 import { ApiError } from '#base/errors.ts';
 import type { ApiResponse, UserInfo } from '#base/api-request.ts';
-import type { Json } from '#base/objects.ts';
+import { kinds } from '#base/kinds.ts';
+import { isDraftOf, type KubeList } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import { issuerOf, identifyToken } from './authn/authenticate.ts';
 import { isAllowed } from './authz/authorize.ts';
 import { visitRules } from './authz/rbac.ts';
-import type { PolicyRule } from '#api/rbac.v1.ts';
 import type { Attributes } from './authz/rbac.ts';
 import type { RequestContext } from './context.ts';
 import { decodeObject } from './decode.ts';
@@ -32,7 +43,7 @@ export function isReview(kind: KindRecord): boolean {
   return kind.custom !== true && reviews.has(kind.kind) && kind.group !== 'example.com';
 }
 
-function userJson(user: UserInfo): Json {
+function userInfoOf(user: UserInfo): ReviewedUser {
   return {
     username: user.name,
     ...(user.uid === undefined ? {} : { uid: user.uid }),
@@ -41,81 +52,65 @@ function userJson(user: UserInfo): Json {
   };
 }
 
-function attributesFrom(spec: Json, user: UserInfo): Attributes {
-  const base = {
-    user,
-    verb: '',
-    isResource: false,
-    group: '',
-    version: '',
-    resource: '',
-    subresource: '',
-    namespace: '',
-    name: '',
-    path: '',
-  };
-  if (spec.nonResourceAttributes)
-    return { ...base, verb: spec.nonResourceAttributes.verb ?? '', path: spec.nonResourceAttributes.path ?? '' };
-  const r = spec.resourceAttributes;
-  if (!r)
+/** What a review of access asks for. */
+type AccessSpec = Draft<SelfSubjectAccessReviewSpec>;
+
+function attributesFrom({ nonResourceAttributes, resourceAttributes }: AccessSpec, user: UserInfo): Attributes {
+  const base = { user, group: '', version: '', resource: '', subresource: '', namespace: '', name: '', path: '' };
+  if (nonResourceAttributes !== undefined) {
+    const { verb = '', path = '' } = nonResourceAttributes;
+    return { ...base, isResource: false, verb, path };
+  }
+  if (resourceAttributes === undefined)
     throw new ApiError(
       'Invalid',
       'spec.resourceAttributes: Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be specified',
     );
-  return {
-    ...base,
-    isResource: true,
-    verb: r.verb ?? '',
-    group: r.group ?? '',
-    version: r.version ?? '',
-    resource: r.resource ?? '',
-    subresource: r.subresource ?? '',
-    namespace: r.namespace ?? '',
-    name: r.name ?? '',
-  };
+  const {
+    verb = '',
+    group = '',
+    version = '',
+    resource = '',
+    subresource = '',
+    namespace = '',
+    name = '',
+  } = resourceAttributes;
+  return { ...base, isResource: true, verb, group, version, resource, subresource, namespace, name };
+}
+
+/** Whom a review is about. */
+function subjectOf({ user = '', groups = [], extra }: Draft<SubjectAccessReviewSpec>): UserInfo {
+  if (user === '' && groups.length === 0)
+    throw new ApiError(
+      'Invalid',
+      'SubjectAccessReview.authorization.k8s.io "" is invalid: spec.user: Invalid value: "": at least one of user or group must be specified',
+    );
+  return { name: user, groups, ...(extra === undefined ? {} : { extra }) };
 }
 
 export async function handleReview(context: RequestContext): Promise<ApiResponse> {
-  const { kind, server, user } = context;
-  if (kind.kind === 'ComponentStatus') return answerComponents(context);
+  const { server, user, info } = context;
+  if (context.kind.kind === 'ComponentStatus') return answerComponents(context);
   const review = decodeObject(context);
-  const spec: Json = review.spec ?? {};
-  switch (kind.kind) {
-    case 'Binding':
-      return bindPod(context, review, review.metadata.name ?? '');
-    case 'SelfSubjectReview':
-      review.metadata.creationTimestamp = timestamp(server.clock.now());
-      review.status = { userInfo: userJson(user) };
-      break;
-    case 'TokenReview':
-      review.status = await reviewToken(context, spec);
-      break;
-    case 'SelfSubjectAccessReview':
-      review.status = await reviewAccess(context, attributesFrom(spec, user));
-      break;
-    case 'SelfSubjectRulesReview':
-      review.status = await reviewRules(context, spec.namespace ?? '');
-      break;
-    default: {
-      if (!spec.user && (spec.groups ?? []).length === 0)
-        throw new ApiError(
-          'Invalid',
-          'SubjectAccessReview.authorization.k8s.io "" is invalid: spec.user: Invalid value: "": at least one of user or group must be specified',
-        );
-      const subject: UserInfo = {
-        name: spec.user ?? '',
-        groups: spec.groups ?? [],
-        ...(spec.extra === undefined ? {} : { extra: spec.extra }),
-      };
-      const attributes = attributesFrom(spec, subject);
-      if (kind.kind === 'LocalSubjectAccessReview') attributes.namespace = context.info.namespace;
-      review.status = await reviewAccess(context, attributes);
-    }
+  if (isDraftOf(kinds.Binding, review)) return bindPod(context, review, review.metadata.name ?? '');
+  if (isDraftOf(kinds.SelfSubjectReview, review)) {
+    review.metadata.creationTimestamp = timestamp(server.clock.now());
+    review.status = { userInfo: userInfoOf(user) };
+  } else if (isDraftOf(kinds.TokenReview, review)) review.status = await reviewToken(context, review.spec ?? {});
+  else if (isDraftOf(kinds.SelfSubjectAccessReview, review))
+    review.status = await reviewAccess(context, attributesFrom(review.spec ?? {}, user));
+  else if (isDraftOf(kinds.SelfSubjectRulesReview, review))
+    review.status = await reviewRules(context, review.spec?.namespace ?? '');
+  else if (isDraftOf(kinds.SubjectAccessReview, review))
+    review.status = await reviewAccess(context, attributesFrom(review.spec ?? {}, subjectOf(review.spec ?? {})));
+  else if (isDraftOf(kinds.LocalSubjectAccessReview, review)) {
+    const attributes = attributesFrom(review.spec ?? {}, subjectOf(review.spec ?? {}));
+    review.status = await reviewAccess(context, { ...attributes, namespace: info.namespace });
   }
   return answerObject(context, review, 201);
 }
 
-async function reviewAccess(context: RequestContext, attributes: Attributes): Promise<Json> {
+async function reviewAccess(context: RequestContext, attributes: Attributes): Promise<SubjectAccessReviewStatus> {
   const allowed = await isAllowed(context.server, attributes);
   if (!allowed) return { allowed };
   let reason = '';
@@ -126,19 +121,12 @@ async function reviewAccess(context: RequestContext, attributes: Attributes): Pr
   return { allowed, ...(reason === '' ? {} : { reason }) };
 }
 
-async function reviewRules(context: RequestContext, namespace: string): Promise<Json> {
-  const resourceRules: Json[] = [];
-  const nonResourceRules: Json[] = [];
-  const add = (rule: PolicyRule): boolean => {
-    if ((rule.nonResourceURLs ?? []).length > 0)
-      nonResourceRules.push({ verbs: rule.verbs, nonResourceURLs: rule.nonResourceURLs });
-    else
-      resourceRules.push({
-        verbs: rule.verbs,
-        apiGroups: rule.apiGroups ?? [],
-        resources: rule.resources ?? [],
-        ...((rule.resourceNames ?? []).length > 0 ? { resourceNames: rule.resourceNames } : {}),
-      });
+async function reviewRules(context: RequestContext, namespace: string): Promise<SubjectRulesReviewStatus> {
+  const resourceRules: ResourceRule[] = [];
+  const nonResourceRules: NonResourceRule[] = [];
+  const add = ({ verbs, apiGroups = [], resources = [], resourceNames = [], nonResourceURLs = [] }: PolicyRule) => {
+    if (nonResourceURLs.length > 0) nonResourceRules.push({ verbs, nonResourceURLs });
+    else resourceRules.push({ verbs, apiGroups, resources, ...(resourceNames.length > 0 ? { resourceNames } : {}) });
     return false;
   };
   if (context.user.groups.includes('system:masters')) {
@@ -149,15 +137,15 @@ async function reviewRules(context: RequestContext, namespace: string): Promise<
   return { resourceRules, nonResourceRules, incomplete: false };
 }
 
-async function reviewToken(context: RequestContext, spec: Json): Promise<Json> {
-  const audiences: string[] = (spec.audiences ?? []).length > 0 ? spec.audiences : [issuerOf(context.server)];
-  const identity =
-    typeof spec.token === 'string' && spec.token !== ''
-      ? await identifyToken(context.server, spec.token, audiences)
-      : undefined;
+async function reviewToken(
+  context: RequestContext,
+  { token = '', audiences: asked = [] }: Draft<TokenReviewSpec>,
+): Promise<TokenReviewStatus> {
+  const audiences = asked.length > 0 ? asked : [issuerOf(context.server)];
+  const identity = token === '' ? undefined : await identifyToken(context.server, token, audiences);
   if (identity === undefined)
     return { authenticated: false, user: {}, error: '[invalid bearer token, token lookup failed]' };
-  return { authenticated: true, user: userJson(identity.user), audiences: identity.audiences };
+  return { authenticated: true, user: userInfoOf(identity.user), audiences: identity.audiences };
 }
 
 function answerComponents(context: RequestContext): ApiResponse {
@@ -173,5 +161,6 @@ function answerComponents(context: RequestContext): ApiResponse {
       throw new ApiError('NotFound', `componentstatuses ${JSON.stringify(context.info.name)} not found`);
     return answerObject(context, found);
   }
-  return answerObject(context, { kind: 'ComponentStatusList', apiVersion: 'v1', metadata: {}, items });
+  const list: KubeList = { kind: 'ComponentStatusList', apiVersion: 'v1', metadata: {}, items };
+  return answerObject(context, list);
 }

@@ -29,7 +29,7 @@ export class Selection {
       if (
         requirement.field === 'metadata.name' ||
         requirement.field === 'metadata.namespace' ||
-        requirement.field in kind.selectableFields
+        Object.hasOwn(kind.selectableFields, requirement.field)
       )
         continue;
       const gv = `${kind.group === '' ? '' : kind.group}/${kind.version}, Resource=${kind.resource}`;

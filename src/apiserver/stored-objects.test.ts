@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { Json } from '#base/objects.ts';
+import type { TestJson } from '#base/testing.ts';
 import { fieldOf, itemsOf } from '#base/unknown.ts';
 import { parseYaml } from '#base/yaml.ts';
 import { decodeMessage, unwrapMessage } from '#schema/protobuf.ts';
@@ -44,7 +44,7 @@ describe('create and get', () => {
     'makes names from generateName',
     withApi(async (t) => {
       const { metadata } = await t.make(pods, { ...podBody('x'), metadata: { generateName: 'web-' } });
-      assert.match(metadata.name!, /^web-[bcdfghjklmnpqrstvwxz2456789]{5}$/);
+      assert.match(metadata.name, /^web-[bcdfghjklmnpqrstvwxz2456789]{5}$/);
     }),
   );
 
@@ -172,7 +172,7 @@ describe('create and get', () => {
     'keeps no empty lists and maps, so that leaving them out changes nothing',
     withApi(async (t) => {
       const path = '/apis/apps/v1/namespaces/default/deployments';
-      const deployment = (empty: boolean): Json => ({
+      const deployment = (empty: boolean): TestJson => ({
         apiVersion: 'apps/v1',
         kind: 'Deployment',
         metadata: { name: 'web', ...(empty ? { annotations: {}, finalizers: [] } : {}) },
@@ -343,14 +343,14 @@ describe('list', () => {
         assert.ok(pieces.length > 5 && pieces.every((piece) => piece.length < 1_100_000), accept);
         return Buffer.concat(pieces);
       };
-      const items = JSON.parse((await read('application/json')).toString()).items as Json[];
+      const items = JSON.parse((await read('application/json')).toString()).items as TestJson[];
       assert.equal(items.length, 12);
       for (const item of items) assert.deepEqual(item, (await t.call('GET', `${path}/${item.metadata.name}`)).body);
-      const yaml = parseYaml((await read('application/yaml')).toString()) as Json;
+      const yaml = parseYaml((await read('application/yaml')).toString()) as TestJson;
       assert.deepEqual([yaml.kind, yaml.items], ['ConfigMapList', items]);
       const table = JSON.parse((await read(tableType, '?includeObject=Object')).toString());
       assert.deepEqual(
-        [table.kind, table.columnDefinitions.length, table.rows.map((row: Json) => row.object)],
+        [table.kind, table.columnDefinitions.length, table.rows.map((row: TestJson) => row.object)],
         ['Table', 3, items],
       );
       assert.ok(

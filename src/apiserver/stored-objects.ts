@@ -8,13 +8,17 @@ import { createCipheriv, createDecipheriv } from 'node:crypto';
 import { joinOwn, ownBytes, ownCopy } from '#base/bytes.ts';
 import { freezeFresh, freezeJson } from '#base/json.ts';
 import { apiVersionOf } from '#base/objects.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { KubeObject } from '#base/objects.ts';
+import { isObject } from '#base/unknown.ts';
 import type { Random } from '#os/clock.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import type { LateBytes, StoredValue } from '#store/store.ts';
 import { transactionBytesMax } from '#store/limits.ts';
 import { encodingsBytesMax, viewsBytesMax, viewsMax } from './limits.ts';
 import type { EncryptionKey } from './keys.ts';
+
+/** Where and as what objects of a kind are kept. */
+type StorageKind = Pick<KindRecord, 'storage'>;
 
 export function storageKey(kind: KindRecord, namespace: string, name: string): string {
   return `${storagePrefix(kind, namespace)}${name}`;
@@ -35,7 +39,7 @@ const copy = Buffer.prototype.copy as (
   sourceEnd: number,
 ) => number;
 
-function encodePlain(kind: KindRecord, object: KubeObject): Buffer {
+function encodePlain(kind: StorageKind, object: KubeObject): Buffer {
   const { apiVersion: _a, kind: _k, metadata, ...rest } = object;
   const { resourceVersion: _r, ...meta } = metadata;
   return ownBytes(
@@ -43,30 +47,44 @@ function encodePlain(kind: KindRecord, object: KubeObject): Buffer {
   );
 }
 
-function isSealed(kind: KindRecord): boolean {
+function isSealed(kind: StorageKind): boolean {
   return kind.storage.group === '' && kind.storage.resource === 'secrets';
 }
 
 /**
  * Freezes all of an object but itself and its metadata, which are still to get its version; answers as `freezeFresh`.
  */
-function freezeParts(object: Json): number {
+function freezeParts(object: unknown): number {
   let sum = 2;
+  if (!isObject(object)) return sum;
   for (const key in object)
-    sum += 4 + 6 * key.length + (key === 'metadata' ? freezeParts(object.metadata) : freezeFresh(object[key]));
+    sum += 4 + 6 * key.length + (key === 'metadata' ? freezeParts(object[key]) : freezeFresh(object[key]));
   return sum;
+}
+
+/**
+ * A stored object as the kind shows it: converted where that is in another version. It lies where the kind's objects
+ * do, so it is one.
+ */
+export function fromStored<T extends KubeObject>(kind: KindRecord<T>, object: KubeObject): T {
+  return (kind.fromStored === undefined ? object : kind.fromStored(object)) as T;
+}
+
+/** The other way. */
+export function toStored(kind: KindRecord, object: KubeObject): KubeObject {
+  return kind.toStored === undefined ? object : kind.toStored(object);
 }
 
 /** An object that is its own view and becomes bytes when it must leave the process. */
 class LateObject implements LateBytes {
   readonly lengthMax: number;
-  readonly #kind: KindRecord;
+  readonly #kind: StorageKind;
   #object: KubeObject;
   #seen = false;
   #bytes: Buffer | undefined;
 
   /** What of `object` is frozen is part of `before` too. */
-  constructor(kind: KindRecord, object: KubeObject, before: StoredValue | undefined) {
+  constructor(kind: StorageKind, object: KubeObject, before: StoredValue | undefined) {
     this.#kind = kind;
     this.#object = object;
     const lengthMax =
@@ -114,7 +132,7 @@ export class Objects {
   }
 
   /** Bytes to store. The object is in its stored version; its resourceVersion is left out. */
-  encode(kind: KindRecord, key: string, object: KubeObject): Uint8Array {
+  encode(kind: StorageKind, key: string, object: KubeObject): Uint8Array {
     const plain = encodePlain(kind, object);
     return isSealed(kind) ? this.#seal(key, plain) : plain;
   }
@@ -123,7 +141,7 @@ export class Objects {
    * As `encode`, when somebody asks for the bytes. The object is given away: nobody changes it, but for its
    * resourceVersion. It shares nothing frozen but with `before`, which it replaces.
    */
-  encodeLate(kind: KindRecord, key: string, object: KubeObject, before?: StoredValue): Uint8Array | LateBytes {
+  encodeLate(kind: StorageKind, key: string, object: KubeObject, before?: StoredValue): Uint8Array | LateBytes {
     return isSealed(kind) ? this.encode(kind, key, object) : new LateObject(kind, object, before);
   }
 

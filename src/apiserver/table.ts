@@ -1,10 +1,10 @@
 /** Tables: what `kubectl get` prints (meta.k8s.io/v1 Table), from a kind's columns. */
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { KubeList, KubeObject } from '#base/objects.ts';
 import type { KindRecord } from '#schema/kind.ts';
 
 export type IncludeObject = 'None' | 'Metadata' | 'Object';
 
-function columnDefinitions(kind: KindRecord): Json[] {
+function columnDefinitions(kind: KindRecord): object[] {
   return kind.columns.map((c) => ({
     name: c.name,
     type: c.type,
@@ -14,7 +14,7 @@ function columnDefinitions(kind: KindRecord): Json[] {
   }));
 }
 
-export function tableRow(kind: KindRecord, object: KubeObject, include: IncludeObject, now: number): Json {
+export function tableRow(kind: KindRecord, object: KubeObject, include: IncludeObject, now: number): object {
   const cells = kind.columns.map((c) => {
     let value: unknown;
     try {
@@ -28,15 +28,31 @@ export function tableRow(kind: KindRecord, object: KubeObject, include: IncludeO
   return { cells, ...(shown === undefined ? {} : { object: shown }) };
 }
 
+/** How a table is made. */
+export interface TableOptions {
+  /** Of the list; nothing is said where it is left out. */
+  metadata?: { resourceVersion?: string };
+  include: IncludeObject;
+  now: number;
+  /** Of `meta.k8s.io`; `v1` where it is left out. */
+  version?: string;
+  /** Left out in the later frames of a watch. */
+  withColumns?: boolean;
+}
+
+interface Table {
+  kind: 'Table';
+  apiVersion: string;
+  metadata: object;
+  columnDefinitions: object[];
+  rows: object[];
+}
+
 export function makeTable(
   kind: KindRecord,
   objects: readonly KubeObject[],
-  metadata: Json,
-  include: IncludeObject,
-  now: number,
-  version = 'v1',
-  withColumns = true,
-): Json {
+  { metadata = {}, include, now, version = 'v1', withColumns = true }: TableOptions,
+): Table {
   return {
     kind: 'Table',
     apiVersion: `meta.k8s.io/${version}`,
@@ -46,6 +62,6 @@ export function makeTable(
   };
 }
 
-export function partialMetadata(object: KubeObject, version = 'v1'): KubeObject {
+export function partialMetadata(object: KubeObject | KubeList, version = 'v1'): KubeObject {
   return { kind: 'PartialObjectMetadata', apiVersion: `meta.k8s.io/${version}`, metadata: object.metadata };
 }

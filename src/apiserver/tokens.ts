@@ -5,7 +5,6 @@
  */
 import { createHash, createPrivateKey, createPublicKey, sign, verify } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
-import type { Json } from '#base/objects.ts';
 import type { SigningKey } from '#base/x509.ts';
 
 export interface TokenClaims {
@@ -16,7 +15,22 @@ export interface TokenClaims {
   iat: number;
   nbf: number;
   jti: string;
-  'kubernetes.io': Json;
+  'kubernetes.io': BoundClaims;
+}
+
+/** An object that a token is bound to. A node that a Pod names may not be there: it has no UID then. */
+export interface BoundClaim {
+  name: string;
+  uid?: string;
+}
+
+/** What a token is bound to: the account, and the object that it was asked for. */
+export interface BoundClaims {
+  namespace: string;
+  serviceaccount: BoundClaim;
+  pod?: BoundClaim;
+  secret?: BoundClaim;
+  node?: BoundClaim;
 }
 
 interface LoadedKey {
@@ -78,7 +92,7 @@ export class TokenSigner {
   }
 
   /** JSON Web Key Set of the public keys (RFC 7517). */
-  jwks(): Json {
+  jwks(): { keys: object[] } {
     return {
       keys: this.#keys.map((k) => ({ use: 'sig', kid: k.id, alg: 'ES256', ...k.publicKey.export({ format: 'jwk' }) })),
     };

@@ -2,10 +2,12 @@
 import { ApiError } from '#base/errors.ts';
 import type { ApiResponse } from '#base/api-request.ts';
 import { matchesLabels, parseFieldSelector, parseLabelSelector, fieldValueOf } from '#base/selectors.ts';
-import type { KubeObject } from '#base/objects.ts';
-import { apiVersionOf } from '#base/objects.ts';
+import type { NodeMetrics, PodMetrics } from '#api/metrics.v1beta1.ts';
+import { kinds } from '#base/kinds.ts';
+import { apiVersionOf, type KubeList, type KubeObject } from '#base/objects.ts';
 import type { RequestContext, NodeUsage, PodUsage } from './context.ts';
 import { negotiate } from './negotiate.ts';
+import { lookUp } from './lookup.ts';
 import { notFound } from './object-errors.ts';
 import { answerObject, encodeBody, headersFor, includeObject } from './respond.ts';
 import { makeTable, partialMetadata } from './table.ts';
@@ -13,16 +15,11 @@ import { makeTable, partialMetadata } from './table.ts';
 const cpu = (nanoCores: number): string => `${Math.round(nanoCores)}n`;
 const memory = (bytes: number): string => `${Math.round(bytes / 1024)}Ki`;
 
-async function labelsOf(context: RequestContext, key: string): Promise<Record<string, string> | undefined> {
-  const stored = await context.server.store.get(key);
-  return stored === undefined ? undefined : context.server.objects.view(stored).metadata.labels;
-}
-
-async function nodeMetrics(context: RequestContext, usage: NodeUsage): Promise<KubeObject> {
-  const labels = usage.labels ?? (await labelsOf(context, `/registry/nodes/${usage.name}`));
+async function nodeMetrics(context: RequestContext, usage: NodeUsage): Promise<NodeMetrics> {
+  const labels = usage.labels ?? (await lookUp(context.server, kinds.Node, usage.name))?.metadata.labels;
   return {
     kind: 'NodeMetrics',
-    apiVersion: apiVersionOf(context.kind),
+    apiVersion: 'metrics.k8s.io/v1beta1',
     metadata: { name: usage.name, creationTimestamp: usage.timestamp, ...(labels === undefined ? {} : { labels }) },
     timestamp: usage.timestamp,
     window: `${usage.windowSeconds}s`,
@@ -30,11 +27,12 @@ async function nodeMetrics(context: RequestContext, usage: NodeUsage): Promise<K
   };
 }
 
-async function podMetrics(context: RequestContext, usage: PodUsage): Promise<KubeObject> {
-  const labels = usage.labels ?? (await labelsOf(context, `/registry/pods/${usage.namespace}/${usage.name}`));
+async function podMetrics(context: RequestContext, usage: PodUsage): Promise<PodMetrics> {
+  const labels =
+    usage.labels ?? (await lookUp(context.server, kinds.Pod, usage.name, usage.namespace))?.metadata.labels;
   return {
     kind: 'PodMetrics',
-    apiVersion: apiVersionOf(context.kind),
+    apiVersion: 'metrics.k8s.io/v1beta1',
     metadata: {
       name: usage.name,
       namespace: usage.namespace,
@@ -55,7 +53,7 @@ export async function handleUsage(context: RequestContext): Promise<ApiResponse>
   const provider = server.options.usage;
   if (provider === undefined)
     throw new ApiError('ServiceUnavailable', 'the server is currently unable to handle the request');
-  const all =
+  const all: KubeObject[] =
     kind.kind === 'NodeMetrics'
       ? await Promise.all((await provider.nodes()).map((u) => nodeMetrics(context, u)))
       : await Promise.all(
@@ -75,12 +73,12 @@ export async function handleUsage(context: RequestContext): Promise<ApiResponse>
   const items = all.filter(
     (o) => matchesLabels(labels, o.metadata.labels) && (name === undefined || o.metadata.name === name),
   );
-  const list = { kind: kind.listKind, apiVersion: apiVersionOf(kind), metadata: {}, items } as unknown as KubeObject;
+  const list: KubeList = { kind: kind.listKind, apiVersion: apiVersionOf(kind), metadata: {}, items };
   if (request.wantsObject === true) return { status: 200, headers: {}, object: list };
   const wanted = negotiate(request, false);
   const shown =
     wanted.form === 'table'
-      ? makeTable(kind, items, {}, includeObject(context), server.clock.now(), wanted.version)
+      ? makeTable(kind, items, { include: includeObject(context), now: server.clock.now(), version: wanted.version })
       : wanted.form === 'partial'
         ? {
             kind: 'PartialObjectMetadataList',

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { Json } from '#base/objects.ts';
+import type { TestJson } from '#base/testing.ts';
 import { createTestApi, podBody, pods } from './fixture.ts';
 import type { TestApi } from './fixture.ts';
 
@@ -11,36 +11,36 @@ const withApi = (run: (t: TestApi) => Promise<void>) => async (): Promise<void> 
 const core = (resource: string): string => `/api/v1/namespaces/default/${resource}`;
 const of = (group: string, resource: string): string => `/apis/${group}/namespaces/default/${resource}`;
 
-const service = (spec: Json, name = 's'): [string, Json] => [
+const service = (spec: TestJson, name = 's'): [string, TestJson] => [
   core('services'),
   { metadata: { name }, spec: { ports: [{ port: 80 }], ...spec } },
 ];
-const policy = (spec: Json): [string, Json] => [
+const policy = (spec: TestJson): [string, TestJson] => [
   of('networking.k8s.io/v1', 'networkpolicies'),
   { metadata: { name: 'n' }, spec: { podSelector: {}, ...spec } },
 ];
-const quota = (spec: Json): [string, Json] => [core('resourcequotas'), { metadata: { name: 'q' }, spec }];
-const limits = (item: Json): [string, Json] => [
+const quota = (spec: TestJson): [string, TestJson] => [core('resourcequotas'), { metadata: { name: 'q' }, spec }];
+const limits = (item: TestJson): [string, TestJson] => [
   core('limitranges'),
   { metadata: { name: 'l' }, spec: { limits: [{ type: 'Container', ...item }] } },
 ];
-const lease = (spec: Json): [string, Json] => [
+const lease = (spec: TestJson): [string, TestJson] => [
   of('coordination.k8s.io/v1', 'leases'),
   { metadata: { name: 'l' }, spec },
 ];
-const hook = (extra: Json, config: Json = { url: 'https://example.com/x' }): [string, Json] => [
+const hook = (extra: TestJson, config: TestJson = { url: 'https://example.com/x' }): [string, TestJson] => [
   '/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations',
   {
     metadata: { name: 'w' },
     webhooks: [{ name: 'a.b.c', clientConfig: config, sideEffects: 'None', admissionReviewVersions: ['v1'], ...extra }],
   },
 ];
-const slice = (extra: Json): [string, Json] => [
+const slice = (extra: TestJson): [string, TestJson] => [
   of('discovery.k8s.io/v1', 'endpointslices'),
   { metadata: { name: 'e' }, addressType: 'IPv4', endpoints: [{ addresses: ['10.0.0.1'] }], ports: [], ...extra },
 ];
-const pod = (spec: Json): [string, Json] => [pods, podBody('p', { spec })];
-const cron = (schedule: string, extra: Json = {}): [string, Json] => [
+const pod = (spec: TestJson): [string, TestJson] => [pods, podBody('p', { spec })];
+const cron = (schedule: string, extra: TestJson = {}): [string, TestJson] => [
   of('batch/v1', 'cronjobs'),
   {
     metadata: { name: 'c' },
@@ -53,10 +53,10 @@ const cron = (schedule: string, extra: Json = {}): [string, Json] => [
     },
   },
 ];
-const container = (extra: Json): Json => ({ containers: [{ name: 'c', image: 'i', ...extra }] });
+const container = (extra: TestJson): TestJson => ({ containers: [{ name: 'c', image: 'i', ...extra }] });
 
 /** What must be refused: where it goes, and the field and the words of the first cause. */
-const refused: [string, [string, Json], string, RegExp][] = [
+const refused: [string, [string, TestJson], string, RegExp][] = [
   [
     'a policy of external traffic on ClusterIP',
     service({ externalTrafficPolicy: 'Local' }),
@@ -262,7 +262,7 @@ const refused: [string, [string, Json], string, RegExp][] = [
   ['a schedule by no name', cron('@sometimes'), 'spec.schedule', /unrecognized descriptor/],
 ];
 
-const accepted: [string, [string, Json]][] = [
+const accepted: [string, [string, TestJson]][] = [
   ['a name that begins with a digit', service({}, '1bad')],
   [
     'a balancer with ranges',
@@ -362,7 +362,7 @@ describe('validation', () => {
     'drops what a new type of Service does not need, where the writer left it',
     withApi(async (t) => {
       const path = core('services');
-      const patch = (name: string, spec: Json) =>
+      const patch = (name: string, spec: TestJson) =>
         t.call('PATCH', `${path}/${name}`, { spec }, { headers: { 'content-type': 'application/merge-patch+json' } });
       await t.make(path, {
         metadata: { name: 'a' },

@@ -9,7 +9,7 @@
 import { joinOwn } from '#base/bytes.ts';
 import { freezeJson } from '#base/json.ts';
 import type { KubeObject } from '#base/objects.ts';
-import type { StoreEvent } from '#store/store.ts';
+import type { StoreEvent, StoredValue } from '#store/store.ts';
 import { watchFramesBytesMax, watchFramesMax } from './limits.ts';
 import type { Objects } from './stored-objects.ts';
 
@@ -46,12 +46,19 @@ export function forgetFrames(): void {
   framesBytes = 0;
 }
 
+/** The stored value that an event of this type shows: of a deletion, the last one. */
+export function storedOf(event: StoreEvent, type: EventType): StoredValue {
+  const stored = type === 'DELETED' ? event.previous : event.value;
+  if (stored === undefined) throw new Error(`an event of ${event.key} shows nothing`);
+  return stored;
+}
+
 /** What an event of this type shows. */
 export function eventObject(objects: Objects, event: StoreEvent, type: EventType): KubeObject {
-  if (type !== 'DELETED') return objects.view(event.value!);
+  if (type !== 'DELETED') return objects.view(storedOf(event, type));
   const cached = framesOf(event);
   if (cached.deleted === undefined) {
-    const last = objects.view(event.previous!);
+    const last = objects.view(storedOf(event, type));
     cached.deleted = freezeJson({ ...last, metadata: { ...last.metadata, resourceVersion: String(event.revision) } });
     dropOldest();
   }
@@ -69,7 +76,8 @@ export function frameOf(objects: Objects, event: StoreEvent, type: EventType): U
   const cached = framesOf(event);
   const known = cached[type];
   if (known !== undefined) return known;
-  const body = type === 'DELETED' ? objects.bytes(event.previous!, event.revision) : objects.bytes(event.value!);
+  const stored = storedOf(event, type);
+  const body = type === 'DELETED' ? objects.bytes(stored, event.revision) : objects.bytes(stored);
   const frame = joinOwn([starts[type], body, endOfFrame]);
   cached[type] = frame;
   // An entry that was dropped meanwhile is held by nobody and counts nothing.

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { WatchEvent, Json } from '#base/objects.ts';
+import type { WatchEvent } from '#base/objects.ts';
+import type { TestJson } from '#base/testing.ts';
 import { createTestApi, podBody, pods } from './fixture.ts';
 import type { TestApi } from './fixture.ts';
 
@@ -122,7 +123,7 @@ describe('watch', () => {
       'GET',
       `${pods}?watch=1&timeoutSeconds=1&resourceVersion=${start.metadata.resourceVersion}&labelSelector=on%3Dyes`,
     );
-    const lines: Json[] = [];
+    const lines: TestJson[] = [];
     const reading = (async () => {
       for await (const chunk of answer.body as AsyncIterable<Uint8Array>)
         lines.push(

@@ -9,7 +9,7 @@ import { ApiError } from '#base/errors.ts';
 import type { ApiResponse } from '#base/api-request.ts';
 import { freezeJson } from '#base/json.ts';
 import { apiVersionOf } from '#base/objects.ts';
-import type { Json, KubeObject, WatchEvent, WatchEventType } from '#base/objects.ts';
+import type { KubeObject, WatchEvent, WatchEventType } from '#base/objects.ts';
 import type { Timer } from '#os/clock.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import { encodeObject, protobufMediaType } from '#schema/protobuf.ts';
@@ -26,7 +26,7 @@ import { parseRevision } from './read.ts';
 import { encodeBody, headersFor, includeObject } from './respond.ts';
 import { Selection } from './selection.ts';
 import { makeTable, partialMetadata } from './table.ts';
-import { eventObject, frameOf } from './watch-frames.ts';
+import { eventObject, frameOf, storedOf } from './watch-frames.ts';
 
 /** `ADDED`, `MODIFIED` or `DELETED` as this selection sees the event; undefined where it does not. */
 function typeFor(
@@ -46,7 +46,7 @@ function typeFor(
 interface Writer<T> {
   initial(stored: StoredValue): T;
   event(event: StoreEvent, type: 'ADDED' | 'MODIFIED' | 'DELETED'): T;
-  made(type: WatchEventType, object: Json): T;
+  made(type: WatchEventType, object: KubeObject): T;
 }
 
 function objectWriter(context: RequestContext, kind: KindRecord): Writer<WatchEvent> {
@@ -85,7 +85,7 @@ function protobufWriter(context: RequestContext, kind: KindRecord): Writer<Uint8
         type,
         type === 'DELETED'
           ? encodeObject(kind.type, shown(eventObject(objects, event, type)))
-          : encodeStored(kind, event.value!, () => shown(objects.view(event.value!))),
+          : encodeStored(kind, storedOf(event, type), () => shown(eventObject(objects, event, type))),
       ),
     made: (type, object) =>
       encodeFrame(type, type === 'ERROR' ? encodeStatus(object) : encodeObject(kind.type, object)),
@@ -97,23 +97,22 @@ function convertingWriter(context: RequestContext, kind: KindRecord, wanted: Neg
   const { objects, clock } = context.server;
   const include = includeObject(context);
   let first = true;
-  const shape = (object: KubeObject): Json => {
+  const shape = (object: KubeObject): object => {
     const converted = kind.fromStored === undefined ? object : kind.fromStored(object);
     if (wanted.form === 'partial') return partialMetadata(converted, wanted.version);
     if (wanted.form !== 'table') return converted;
-    const table = makeTable(
-      kind,
-      [converted],
-      { resourceVersion: converted.metadata.resourceVersion },
+    const { resourceVersion = '' } = converted.metadata;
+    const table = makeTable(kind, [converted], {
+      metadata: { resourceVersion },
       include,
-      clock.now(),
-      wanted.version,
-      first,
-    );
+      now: clock.now(),
+      version: wanted.version,
+      withColumns: first,
+    });
     first = false;
     return table;
   };
-  const frame = (type: string, object: Json): Uint8Array =>
+  const frame = (type: string, object: object): Uint8Array =>
     wanted.encoding === 'yaml'
       ? Buffer.concat([Buffer.from('---\n'), encodeBody({ type, object }, 'yaml')])
       : Buffer.from(`${JSON.stringify({ type, object })}\n`);
@@ -125,7 +124,7 @@ function convertingWriter(context: RequestContext, kind: KindRecord, wanted: Neg
   };
 }
 
-function bookmarkShape(object: KubeObject, wanted: Negotiated): Json {
+function bookmarkShape(object: KubeObject, wanted: Negotiated): object {
   return wanted.form === 'partial'
     ? partialMetadata(object, wanted.version)
     : {
@@ -213,16 +212,18 @@ function* pieces<S, T>(
   if (out.length > 0) yield out;
 }
 
-function statusObject(error: ApiError): Json {
-  return error.toStatus();
+/** What a watch follows. */
+interface Followed {
+  kind: KindRecord;
+  selection: Selection;
+  /** The directory of the store. */
+  prefix: string;
+  plan: WatchPlan;
 }
 
 async function* runWatch<T>(
   context: RequestContext,
-  kind: KindRecord,
-  selection: Selection,
-  prefix: string,
-  plan: WatchPlan,
+  { kind, selection, prefix, plan }: Followed,
   writer: Writer<T>,
 ): AsyncGenerator<T[]> {
   const { server, request } = context;
@@ -230,7 +231,7 @@ async function* runWatch<T>(
     yield [
       writer.made(
         'ERROR',
-        statusObject(new ApiError('Expired', `too old resource version: ${plan.from} (${plan.expired})`)),
+        new ApiError('Expired', `too old resource version: ${plan.from} (${plan.expired})`).toStatus(),
       ),
     ];
     return;
@@ -253,9 +254,10 @@ async function* runWatch<T>(
     yield [
       writer.made(
         'ERROR',
-        statusObject(
-          new ApiError('Timeout', `Too large resource version: ${plan.from}, current: ${error.currentRevision}`),
-        ),
+        new ApiError(
+          'Timeout',
+          `Too large resource version: ${plan.from}, current: ${error.currentRevision}`,
+        ).toStatus(),
       ),
     ];
     return;
@@ -284,7 +286,7 @@ async function* runWatch<T>(
     yield [
       writer.made(
         'ERROR',
-        statusObject(new ApiError('Expired', `too old resource version: ${plan.from} (${error.compactedRevision})`)),
+        new ApiError('Expired', `too old resource version: ${plan.from} (${error.compactedRevision})`).toStatus(),
       ),
     ];
   } finally {
@@ -401,7 +403,8 @@ class Feed {
 let lastJoined: { parts: Uint8Array[]; bytes: Uint8Array } = { parts: [], bytes: new Uint8Array(0) };
 
 function joinFrames(parts: Uint8Array[]): Uint8Array {
-  if (parts.length === 1) return parts[0]!;
+  const [only] = parts;
+  if (only !== undefined && parts.length === 1) return only;
   const last = lastJoined.parts;
   if (last.length === parts.length && parts.every((part, index) => part === last[index])) return lastJoined.bytes;
   const bytes = Buffer.concat(parts);
@@ -422,12 +425,12 @@ export async function handleWatch(context: RequestContext): Promise<ApiResponse>
   const prefix =
     storagePrefix(kind, namespace) +
     (selection.name !== undefined && (namespace !== '' || !kind.namespaced) ? selection.name : '');
-  const plan = await planWatch(context, selection, prefix);
+  const followed: Followed = { kind, selection, prefix, plan: await planWatch(context, selection, prefix) };
   if (request.wantsObject === true)
     return {
       status: 200,
       headers: {},
-      events: runWatch(context, kind, selection, prefix, plan, objectWriter(context, kind)),
+      events: runWatch(context, followed, objectWriter(context, kind)),
     };
   const wanted = negotiate(request, hasProtobuf(kind));
   if (wanted.encoding === 'protobuf') {
@@ -435,7 +438,7 @@ export async function handleWatch(context: RequestContext): Promise<ApiResponse>
     return {
       status: 200,
       headers,
-      body: joined(runWatch(context, kind, selection, prefix, plan, protobufWriter(context, kind))),
+      body: joined(runWatch(context, followed, protobufWriter(context, kind))),
     };
   }
   const writer =
@@ -444,5 +447,5 @@ export async function handleWatch(context: RequestContext): Promise<ApiResponse>
       : convertingWriter(context, kind, wanted);
   const headers = headersFor(context, wanted.encoding);
   if (wanted.encoding === 'json') headers['content-type'] = 'application/json';
-  return { status: 200, headers, body: joined(runWatch(context, kind, selection, prefix, plan, writer)) };
+  return { status: 200, headers, body: joined(runWatch(context, followed, writer)) };
 }

@@ -3,11 +3,11 @@
  */
 import { request } from 'node:https';
 import { isIp } from '#base/ip.ts';
-import type { Json } from '#base/objects.ts';
-import type { Server } from './context.ts';
+import type { WebhookClientConfig } from '#api/admissionregistration.v1.ts';
+import { kinds } from '#base/kinds.ts';
+import type { Server, WebhookCaller } from './context.ts';
+import { lookUp } from './lookup.ts';
 import { requestBodyBytesMax } from './limits.ts';
-
-export type WebhookCaller = (clientConfig: Json, body: Json, timeoutMs: number) => Promise<Json>;
 
 /** Without a name, the address itself must be in the certificate: TLS names no addresses. */
 interface Target {
@@ -17,7 +17,7 @@ interface Target {
   servername: string | undefined;
 }
 
-async function targetOf(server: Server, config: Json): Promise<Target> {
+async function targetOf(server: Server, config: WebhookClientConfig): Promise<Target> {
   if (config.url) {
     const url = new URL(config.url);
     const host = url.hostname.replace(/^\[|\]$/g, '');
@@ -28,10 +28,11 @@ async function targetOf(server: Server, config: Json): Promise<Target> {
       servername: isIp(host) ? undefined : host,
     };
   }
+  if (config.service === undefined) throw new Error('neither a URL nor a service is given');
   const { namespace, name, path, port } = config.service;
-  const stored = await server.store.get(`/registry/services/${namespace}/${name}`);
-  if (stored === undefined) throw new Error(`service ${JSON.stringify(name)} not found`);
-  const address = server.objects.view(stored).spec?.clusterIP as string | undefined;
+  const service = await lookUp(server, kinds.Service, name, namespace);
+  if (service === undefined) throw new Error(`service ${JSON.stringify(name)} not found`);
+  const address = service.spec?.clusterIP;
   if (!address || address === 'None') throw new Error(`service ${JSON.stringify(name)} has no cluster address`);
   return { host: address, port: port ?? 443, path: path ?? '/', servername: `${name}.${namespace}.svc` };
 }
@@ -41,7 +42,7 @@ export function createWebhookCaller(server: Server): WebhookCaller {
     const target = await targetOf(server, config);
     const text = JSON.stringify(body);
     const ca = config.caBundle ? Buffer.from(config.caBundle, 'base64').toString() : undefined;
-    return new Promise<Json>((resolve, reject) => {
+    return new Promise<unknown>((resolve, reject) => {
       const out = request(
         {
           host: target.host,

@@ -8,14 +8,16 @@
  */
 import { ApiError } from '#base/errors.ts';
 import { copyJson, equalButFor, jsonBytes } from '#base/json.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import { kinds } from '#base/kinds.ts';
+import { isOf, type KubeObject } from '#base/objects.ts';
+import type { Draft, Manifest } from '#api/manifest.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { randomSuffix } from '#os/clock.ts';
 import { FieldErrors } from '#schema/field-errors.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import { validateMetadata, validateMetadataUpdate } from '#schema/validate-meta.ts';
 import { transactionBytesMax } from '#store/limits.ts';
-import type { Compare, Operation, StoredValue } from '#store/store.ts';
+import type { Operation, StoredValue } from '#store/store.ts';
 import { admitMutating, admitValidating } from './admission/admission.ts';
 import type { AdmissionAttributes } from './admission/attributes.ts';
 import { chargeQuotas, quotaConflict } from './admission/quota.ts';
@@ -23,8 +25,9 @@ import { planAllocation, releaseOperations } from './allocation.ts';
 import type { RequestContext, Server } from './context.ts';
 import { conflictRetriesMax, createRetriesMax, eventTtlSeconds, measuredBodyBytesMin } from './limits.ts';
 import { trackManagedFields } from './managed-fields.ts';
+import { keepField } from './metadata-fields.ts';
 import { alreadyExists, conflict, notFound } from './object-errors.ts';
-import { storageKey } from './stored-objects.ts';
+import { fromStored, storageKey, toStored } from './stored-objects.ts';
 
 export function isDryRun(context: RequestContext): boolean {
   const values = context.request.query.getAll('dryRun');
@@ -46,13 +49,6 @@ export interface Written {
 function dryStored(context: RequestContext, key: string, object: KubeObject, revision: number): StoredValue {
   const { objects } = context.server;
   return { key, value: objects.encode(context.kind, key, object), createRevision: revision, modRevision: revision };
-}
-
-function toStored(kind: KindRecord, object: KubeObject): KubeObject {
-  return kind.toStored === undefined ? object : kind.toStored(object);
-}
-function fromStored(kind: KindRecord, object: KubeObject): KubeObject {
-  return kind.fromStored === undefined ? object : kind.fromStored(object);
 }
 
 /** Defaults apply to the stored version, whichever version the client wrote. */
@@ -154,11 +150,12 @@ async function createOnce(
   errors.throwIfAny(kind.group, kind.kind, admitted.metadata.name ?? '');
   await admitValidating(context, attributes);
   trackManagedFields(context, undefined, admitted, options);
-  const key = storageKey(kind, admitted.metadata.namespace ?? '', admitted.metadata.name!);
+  const { name = '', namespace = '' } = admitted.metadata;
+  const key = storageKey(kind, namespace, name);
   const allocation = await planAllocation(context, admitted, undefined);
   const charge = await chargeQuotas(context, admitted, undefined);
   if (dry) {
-    if ((await server.store.get(key)) !== undefined) throw alreadyExists(kind, admitted.metadata.name!);
+    if ((await server.store.get(key)) !== undefined) throw alreadyExists(kind, name);
     return { stored: dryStored(context, key, admitted, server.store.currentRevision()), created: true };
   }
   const operation: Operation = { type: 'put', key, value: server.objects.encodeLate(kind, key, admitted) };
@@ -168,12 +165,12 @@ async function createOnce(
     [operation, ...allocation.operations, ...charge.operations],
   );
   if (!result.succeeded) {
-    if (result.current.some((c) => c.key === key)) throw alreadyExists(kind, admitted.metadata.name!);
+    if (result.current.some((c) => c.key === key)) throw alreadyExists(kind, name);
     throw result.current.some((c) => c.key.startsWith('/registry/ranges/'))
       ? new RetryAllocation(allocation.taken(result.current))
       : new RetryAllocation(quotaConflict());
   }
-  return { stored: await committed(server, kind, key, result.revision, admitted), created: true };
+  return { stored: await committed(server, key, result.revision, admitted), created: true };
 }
 
 /** What is too large to be stored is refused before it is worked on. */
@@ -196,13 +193,7 @@ async function checkDefinitionStays(server: Server, kind: KindRecord): Promise<v
 }
 
 /** What a transaction stored; the object becomes its view. */
-async function committed(
-  server: Server,
-  _kind: KindRecord,
-  key: string,
-  revision: number,
-  object: KubeObject,
-): Promise<StoredValue> {
+async function committed(server: Server, key: string, revision: number, object: KubeObject): Promise<StoredValue> {
   const stored = await server.store.get(key, revision);
   if (stored === undefined) throw new Error(`${key} vanished at its own revision ${revision}`);
   object.metadata.resourceVersion = String(revision);
@@ -223,7 +214,7 @@ async function eventLease(server: Server): Promise<number> {
   return server.eventLease.lease;
 }
 
-export interface UpdateOptions {
+export interface UpdateOptions<T extends KubeObject = KubeObject> {
   subresource?: string;
   manager?: string;
   apply?: boolean;
@@ -232,7 +223,7 @@ export interface UpdateOptions {
   /** Admission does not see what the system itself does, like removing a finalizer during deletion. */
   operation?: 'UPDATE' | 'CREATE';
   /** Changes nothing but what `change` returns: no defaulting by kind, for subresources with rules of their own. */
-  validate?: (object: Json, old: Json, errors: FieldErrors) => void;
+  validate?(object: Draft<T>, old: T, errors: FieldErrors): void;
   /** The object is made when it is not there. */
   createWhenMissing?: () => Promise<Written>;
   /**
@@ -247,11 +238,11 @@ export interface UpdateOptions {
  * Reads, changes and writes an object; `change` receives a copy (with `sharesCurrent` the frozen view itself) in the
  * request's version and answers the wanted object.
  */
-export async function updateObject(
-  context: RequestContext,
+export async function updateObject<T extends KubeObject>(
+  context: RequestContext<T>,
   name: string,
-  change: (current: KubeObject) => KubeObject | Promise<KubeObject>,
-  options: UpdateOptions = {},
+  change: (current: T) => KubeObject | Promise<KubeObject>,
+  options: UpdateOptions<NoInfer<T>> = {},
 ): Promise<Written> {
   const { server, kind, info } = context;
   const key = storageKey(kind, info.namespace, name);
@@ -262,8 +253,9 @@ export async function updateObject(
       throw notFound(kind, name);
     }
     const old = server.objects.view(before);
+    const current = fromStored(kind, old);
     const wanted = await change(
-      options.sharesCurrent === true && kind.fromStored === undefined ? old : copyJson(fromStored(kind, old)),
+      options.sharesCurrent === true && kind.fromStored === undefined ? current : copyJson(current),
     );
     const asked = wanted.metadata.resourceVersion;
     if (asked !== undefined && asked !== '' && asked !== '0' && asked !== old.metadata.resourceVersion)
@@ -274,19 +266,36 @@ export async function updateObject(
         name,
         `Precondition failed: UID in precondition: ${options.uid}, UID in object meta: ${old.metadata.uid}`,
       );
-    const written = await updateOnce(context, key, before, old, wanted, options);
+    const written = await updateOnce(context, { before, old, wanted }, options);
     if (written !== undefined) return written;
     if (attempt >= conflictRetriesMax) throw conflict(kind, name);
   }
 }
 
+/** Metadata that is the server's alone. */
+const keptFields = [
+  'uid',
+  'creationTimestamp',
+  'deletionTimestamp',
+  'deletionGracePeriodSeconds',
+  'generateName',
+  'generation',
+] as const;
+
+/** An object to be written whatever version there is. */
+export function unversioned<T extends KubeObject>(object: T): Manifest<T> & KubeObject {
+  const { resourceVersion: _r, ...metadata } = object.metadata;
+  return { ...object, metadata };
+}
+
 function keepMetadata(context: RequestContext, object: KubeObject, old: KubeObject): void {
   const meta = object.metadata;
-  if (meta.name === undefined) meta.name = old.metadata.name!;
-  if (meta.name !== old.metadata.name)
+  const { name = '' } = old.metadata;
+  meta.name ??= name;
+  if (meta.name !== name)
     throw new ApiError(
       'BadRequest',
-      `the name of the object (${meta.name}) does not match the name on the URL (${old.metadata.name})`,
+      `the name of the object (${meta.name}) does not match the name on the URL (${name})`,
     );
   if (context.kind.namespaced) {
     if (meta.namespace !== undefined && meta.namespace !== '' && meta.namespace !== old.metadata.namespace)
@@ -294,39 +303,35 @@ function keepMetadata(context: RequestContext, object: KubeObject, old: KubeObje
         'BadRequest',
         'the namespace of the provided object does not match the namespace sent on the request',
       );
-    meta.namespace = old.metadata.namespace!;
+    keepField(meta, old.metadata, 'namespace');
   }
   if (meta.uid !== undefined && meta.uid !== '' && meta.uid !== old.metadata.uid)
     throw conflict(
       context.kind,
-      meta.name,
+      name,
       `Precondition failed: UID in precondition: ${meta.uid}, UID in object meta: ${old.metadata.uid}`,
     );
-  for (const field of [
-    'uid',
-    'creationTimestamp',
-    'deletionTimestamp',
-    'deletionGracePeriodSeconds',
-    'generateName',
-    'generation',
-  ] as const) {
-    if (old.metadata[field] !== undefined) (meta as Json)[field] = old.metadata[field];
-    else if (meta[field] !== undefined) delete meta[field];
-  }
+  for (const field of keptFields) keepField(meta, old.metadata, field);
   // A `delete` would make a slow dictionary of it, for as long as the object and its copies live.
   Object.assign(meta, { resourceVersion: undefined });
+}
+
+/** What an update starts from, and what is to become of it. */
+interface Change {
+  before: StoredValue;
+  /** What `before` shows. */
+  old: KubeObject;
+  wanted: KubeObject;
 }
 
 /** One attempt; undefined where another writer was faster. */
 async function updateOnce(
   context: RequestContext,
-  key: string,
-  before: StoredValue,
-  old: KubeObject,
-  wanted: KubeObject,
+  { before, old, wanted }: Change,
   options: UpdateOptions,
 ): Promise<Written | undefined> {
   const { server, kind } = context;
+  const { key } = before;
   const stored = storageKind(server, kind);
   const subresource = options.subresource ?? '';
   const dry = isDryRun(context);
@@ -338,7 +343,8 @@ async function updateOnce(
     stored.prepareUpdate?.(object, old);
   } else if (subresource === 'status') {
     if (stored.custom === true) stored.defaults?.(object);
-    else if (object.status !== undefined && object.status !== null) stored.defaultStatus?.(object.status);
+    else if ('status' in object && object.status !== undefined && object.status !== null)
+      stored.defaultStatus?.(object.status);
   }
   if (kind.hasGeneration && !isSameSpec(object, old, kind))
     object.metadata.generation = (old.metadata.generation ?? 0) + 1;
@@ -358,14 +364,13 @@ async function updateOnce(
   trackManagedFields(context, old, admitted, options);
   if (isSame(withoutTimes(admitted), withoutTimes(old))) return { stored: before, created: false };
   if (dry) return { stored: dryStored(context, key, admitted, before.modRevision), created: false };
-  const compare: Compare = { key, modRevision: before.modRevision };
-  if (isFinished(admitted)) return finishDeletion(context, key, before, admitted, compare);
+  if (isFinished(admitted)) return finishDeletion(context, before, admitted);
   const allocation = await planAllocation(context, admitted, old);
   const charge = await chargeQuotas(context, admitted, old);
   const operation: Operation = { type: 'put', key, value: server.objects.encodeLate(kind, key, admitted, before) };
   if (before.lease !== undefined) operation.lease = before.lease;
   const result = await server.store.txn(
-    [compare, ...allocation.compares, ...charge.compares],
+    [{ key, modRevision: before.modRevision }, ...allocation.compares, ...charge.compares],
     [operation, ...allocation.operations, ...charge.operations],
   );
   if (!result.succeeded) {
@@ -374,7 +379,7 @@ async function updateOnce(
       throw allocation.taken(result.current);
     return undefined;
   }
-  return { stored: await committed(server, kind, key, result.revision, admitted), created: false };
+  return { stored: await committed(server, key, result.revision, admitted), created: false };
 }
 
 /** A write that changes nothing but the time at which a manager last wrote is no write. */
@@ -409,25 +414,25 @@ function isFinished(object: KubeObject): boolean {
     object.metadata.deletionTimestamp !== undefined &&
     (object.metadata.finalizers ?? []).length === 0 &&
     (object.metadata.deletionGracePeriodSeconds ?? 0) === 0 &&
-    !(object.kind === 'Namespace' && object.apiVersion === 'v1' && (object.spec?.finalizers ?? []).length > 0)
+    !(isOf(kinds.Namespace, object) && (object.spec?.finalizers ?? []).length > 0)
   );
 }
 
 async function finishDeletion(
-  context: RequestContext,
-  key: string,
-  before: StoredValue,
+  { server, kind }: RequestContext,
+  { key, modRevision, createRevision }: StoredValue,
   object: KubeObject,
-  compare: Compare,
 ): Promise<Written | undefined> {
-  const { server } = context;
-  const result = await server.store.txn([compare], [{ type: 'delete', key }, ...releaseOperations(object)]);
+  const result = await server.store.txn(
+    [{ key, modRevision }],
+    [{ type: 'delete', key }, ...releaseOperations(object)],
+  );
   if (!result.succeeded) return undefined;
   return {
     stored: {
       key,
-      value: server.objects.encode(context.kind, key, object),
-      createRevision: before.createRevision,
+      value: server.objects.encode(kind, key, object),
+      createRevision,
       modRevision: result.revision,
     },
     created: false,

@@ -1,13 +1,18 @@
 /** create, update and patch as requests. */
+import type { Container, Namespace, Pod, PodSpec } from '#api/core.v1.ts';
+import type { Draft, Manifest } from '#api/manifest.ts';
 import { ApiError } from '#base/errors.ts';
 import type { ApiResponse } from '#base/api-request.ts';
-import { apiVersionOf } from '#base/objects.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import { kinds } from '#base/kinds.ts';
+import { apiVersionOf, isOf } from '#base/objects.ts';
+import type { KubeObject, OpenObject } from '#base/objects.ts';
 import { jsonPatch, mergePatch } from '#base/patch.ts';
+import { fieldOf, isObject, itemsOf } from '#base/unknown.ts';
 import { strategicMergePatch } from '#schema/strategic-merge.ts';
 import { applyObject } from './apply.ts';
 import type { RequestContext } from './context.ts';
-import { checkDecoded, decodeObject, parseBody } from './decode.ts';
+import { checkDraft, contentTypeOf, decodeObject, parseBody } from './decode.ts';
+import { keepField, takeField } from './metadata-fields.ts';
 import { answerObject, answerStored, viewAs } from './respond.ts';
 import { createObject, isDryRun, updateObject } from './write-path.ts';
 import type { UpdateOptions, Written } from './write-path.ts';
@@ -38,54 +43,69 @@ export async function handleCreate(context: RequestContext): Promise<ApiResponse
  * What a subresource may change; the rest of what was sent is ignored. Through the status of a custom object metadata
  * stays as it is, as upstream decides.
  */
-function mergeSubresource(subresource: string, current: KubeObject, wanted: KubeObject, custom = false): KubeObject {
+function mergeSubresource({ info, kind }: RequestContext, current: KubeObject, wanted: KubeObject): KubeObject {
+  const { subresource } = info;
   if (subresource === '') return wanted;
-  if (subresource === 'finalize') {
-    const { resourceVersion: _held, ...metadata } = current.metadata;
-    const { resourceVersion } = wanted.metadata;
-    return {
-      ...current,
-      metadata: { ...metadata, ...(resourceVersion === undefined ? {} : { resourceVersion }) },
-      spec: { ...current.spec, finalizers: wanted.spec?.finalizers ?? [] },
-    };
-  }
-  const meta: Json = { ...current.metadata };
-  if (wanted.metadata.resourceVersion === undefined) delete meta.resourceVersion;
-  else meta.resourceVersion = wanted.metadata.resourceVersion;
-  const fields =
-    custom && subresource === 'status'
-      ? (['managedFields'] as const)
-      : (['labels', 'annotations', 'finalizers', 'ownerReferences', 'managedFields'] as const);
-  for (const field of fields) if (wanted.metadata[field] !== undefined) meta[field] = wanted.metadata[field];
-  if (wanted.metadata.uid !== undefined) meta.uid = wanted.metadata.uid;
-  const out: Json = { ...current, metadata: meta };
+  if (subresource === 'finalize') return mergeFinalizers(current, wanted);
+  const metadata = { ...current.metadata };
+  keepField(metadata, wanted.metadata, 'resourceVersion');
+  const fields = kind.custom === true && subresource === 'status' ? customStatusFields : metadataFields;
+  for (const field of fields) takeField(metadata, wanted.metadata, field);
+  takeField(metadata, wanted.metadata, 'uid');
   if (subresource === 'status' || subresource === 'approval') {
-    if (wanted.status === undefined) delete out.status;
-    else out.status = wanted.status;
-  } else if (subresource === 'ephemeralcontainers')
-    out.spec = { ...current.spec, ephemeralContainers: wanted.spec?.ephemeralContainers ?? [] };
-  else if (subresource === 'resize') out.spec = resizeSpec(current.spec, wanted.spec);
-  return out;
+    const merged: OpenObject = { ...current, metadata };
+    if ('status' in wanted && wanted.status !== undefined) merged.status = wanted.status;
+    else delete merged.status;
+    return merged;
+  }
+  if (!isOf(kinds.Pod, current) || !isOf(kinds.Pod, wanted)) return { ...current, metadata };
+  // What was sent is not validated yet: its specification may lack.
+  const sent: Draft<Pod> = wanted;
+  const merged: KubeObject & { spec: Draft<PodSpec> } = {
+    ...current,
+    metadata,
+    spec: mergePodSpec(subresource, current.spec, sent.spec ?? {}),
+  };
+  return merged;
 }
 
-function resizeSpec(current: Json, wanted: Json): Json {
-  const apply = (list: Json[] | undefined, from: Json[] | undefined): Json =>
-    list?.map((c) => {
-      const other = (from ?? []).find((w) => w.name === c.name);
-      return other === undefined
-        ? c
-        : {
-            ...c,
-            resources: other.resources ?? {},
-            ...(other.resizePolicy === undefined ? {} : { resizePolicy: other.resizePolicy }),
-          };
+const metadataFields = ['labels', 'annotations', 'finalizers', 'ownerReferences', 'managedFields'] as const;
+const customStatusFields = ['managedFields'] as const;
+
+/** `namespaces/finalize`: finalizers of the specification, and nothing else. */
+function mergeFinalizers(current: KubeObject, wanted: KubeObject): KubeObject {
+  const { resourceVersion: _held, ...metadata } = current.metadata;
+  const { resourceVersion } = wanted.metadata;
+  const version = resourceVersion === undefined ? {} : { resourceVersion };
+  if (!isOf(kinds.Namespace, current) || !isOf(kinds.Namespace, wanted)) return current;
+  const merged: Manifest<Namespace> = {
+    ...current,
+    metadata: { ...metadata, ...version },
+    spec: { ...current.spec, finalizers: wanted.spec?.finalizers ?? [] },
+  };
+  return merged;
+}
+
+function mergePodSpec(subresource: string, current: PodSpec, wanted: Draft<PodSpec>): Draft<PodSpec> {
+  if (subresource === 'ephemeralcontainers')
+    return { ...current, ephemeralContainers: wanted.ephemeralContainers ?? [] };
+  return subresource === 'resize' ? resizeSpec(current, wanted) : current;
+}
+
+function resizeSpec(current: PodSpec, wanted: Draft<PodSpec>): Draft<PodSpec> {
+  const apply = (list: readonly Container[], from: readonly Draft<Container>[] = []): Draft<Container>[] =>
+    list.map((container) => {
+      const other = from.find(({ name }) => name === container.name);
+      if (other === undefined) return container;
+      const { resources = {}, resizePolicy } = other;
+      return { ...container, resources, ...(resizePolicy === undefined ? {} : { resizePolicy }) };
     });
   return {
     ...current,
-    containers: apply(current.containers, wanted?.containers),
+    containers: apply(current.containers, wanted.containers),
     ...(current.initContainers === undefined
       ? {}
-      : { initContainers: apply(current.initContainers, wanted?.initContainers) }),
+      : { initContainers: apply(current.initContainers, wanted.initContainers) }),
   };
 }
 
@@ -110,7 +130,7 @@ export async function handleUpdate(context: RequestContext, extra: UpdateOptions
     (current) => {
       const decoded = first ?? decode();
       first = undefined;
-      return mergeSubresource(info.subresource, current, decoded, kind.custom === true);
+      return mergeSubresource(context, current, decoded);
     },
     { subresource: info.subresource, sharesCurrent: kind.custom !== true, ...extra },
   );
@@ -128,7 +148,7 @@ const patchTypes = [
 // walk kubectl-apply 3/8: the patch is applied to what is stored, or a create follows where nothing is.
 export async function handlePatch(context: RequestContext, extra: UpdateOptions = {}): Promise<ApiResponse> {
   const { request, kind, info } = context;
-  const type = (request.headers['content-type'] ?? '').split(';')[0]!.trim().toLowerCase();
+  const type = contentTypeOf(request);
   const allowed: readonly string[] =
     kind.custom === true ? patchTypes.filter((t) => !t.includes('strategic')) : patchTypes;
   if (!allowed.includes(type))
@@ -142,27 +162,16 @@ export async function handlePatch(context: RequestContext, extra: UpdateOptions 
     context,
     info.name,
     (current) => {
-      const changed = applyPatchType(type, current, patch, context) as KubeObject;
-      if (typeof changed !== 'object' || changed === null || Array.isArray(changed))
-        throw new ApiError('BadRequest', 'patch does not produce an object');
+      const changed = applyPatchType(type, current, patch, context);
+      if (!isObject(changed)) throw new ApiError('BadRequest', 'patch does not produce an object');
       if (changed.kind !== kind.kind || changed.apiVersion !== apiVersionOf(kind))
         throw new ApiError(
           'BadRequest',
           `patch may not change apiVersion or kind (${String(changed.apiVersion)}, ${String(changed.kind)})`,
         );
-      const named =
-        typeof patch === 'object' && patch !== null && !Array.isArray(patch)
-          ? patch.metadata?.resourceVersion
-          : undefined;
-      checkDecoded(context, changed, kind.type, kind, duplicates);
-      changed.metadata ??= {};
-      const merged = mergeSubresource(info.subresource, current, changed, kind.custom === true);
+      const merged = mergeSubresource(context, current, checkDraft(context, changed, kind, duplicates));
       // a patch names a version only where it says so; the version that came with the current object is no precondition
-      if (
-        named === undefined &&
-        (!Array.isArray(patch) || !patch.some((o: Json) => o.path === '/metadata/resourceVersion'))
-      )
-        delete merged.metadata.resourceVersion;
+      if (!namesVersion(patch)) delete merged.metadata.resourceVersion;
       context.warnings = [...new Set(context.warnings)];
       return merged;
     },
@@ -171,7 +180,15 @@ export async function handlePatch(context: RequestContext, extra: UpdateOptions 
   return answerWritten(context, written);
 }
 
-export function applyPatchType(type: string, current: Json, patch: Json, context: RequestContext): Json {
+/** Whether a patch, in any of its forms, says of what version it is. */
+function namesVersion(patch: unknown): boolean {
+  return (
+    fieldOf(patch, 'metadata', 'resourceVersion') !== undefined ||
+    itemsOf(patch).some((operation) => fieldOf(operation, 'path') === '/metadata/resourceVersion')
+  );
+}
+
+export function applyPatchType(type: string, current: unknown, patch: unknown, context: RequestContext): unknown {
   switch (type) {
     case 'application/json-patch+json':
       return jsonPatch(current, patch);
@@ -184,8 +201,8 @@ export function applyPatchType(type: string, current: Json, patch: Json, context
   }
 }
 
-function checkPatchObject(patch: Json): void {
-  if (typeof patch !== 'object' || patch === null || Array.isArray(patch))
+function checkPatchObject(patch: unknown): void {
+  if (!isObject(patch))
     throw new ApiError(
       'BadRequest',
       `error decoding patch: json: cannot unmarshal ${Array.isArray(patch) ? 'array' : typeof patch} into Go value of type map[string]interface {}`,

@@ -2,7 +2,7 @@
  * One API request and its answer, independent of the transport: the HTTP server makes them from sockets, the in-process
  * client makes them directly. Both enter the same request chain (`apiserver/chain.ts`).
  */
-import type { KubeObject, WatchEvent } from './objects.ts';
+import type { WatchEvent } from './objects.ts';
 
 export interface UserInfo {
   name: string;
@@ -44,7 +44,8 @@ export interface ApiResponse {
   headers: Record<string, string>;
   /** Whole body, or a stream of chunks; each chunk of a watch holds whole events. */
   body?: Uint8Array | AsyncIterable<Uint8Array>;
-  object?: KubeObject;
+  /** An object, a list, or what else the path answers with. */
+  object?: object;
   /** Of a watch, those that are there together in one go. */
   events?: AsyncIterable<WatchEvent[]>;
 }

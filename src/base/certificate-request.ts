@@ -76,8 +76,13 @@ function expect(value: Tlv | undefined, tag: number, what: string): Tlv {
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 const textOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('utf8');
 
-function namesOf(subject: Uint8Array): { commonName: string; organizations: string[] } {
-  const out = { commonName: '', organizations: [] as string[] };
+interface SubjectNames {
+  commonName: string;
+  organizations: string[];
+}
+
+function namesOf(subject: Uint8Array): SubjectNames {
+  const out: SubjectNames = { commonName: '', organizations: [] };
   for (const set of readAll(subject)) {
     for (const pair of readAll(set.content)) {
       const [type, value] = readAll(pair.content);

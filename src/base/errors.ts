@@ -26,6 +26,11 @@ export type Reason =
   | 'ServiceUnavailable'
   | 'Unknown';
 
+/** The reason that somebody else's Status gives: any text may be one, and goes on as it came. */
+export function reasonOf(text: string): Reason {
+  return text as Reason;
+}
+
 const codeOf: Record<Reason, number> = {
   Unauthorized: 401,
   Forbidden: 403,

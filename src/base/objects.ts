@@ -2,16 +2,14 @@
  * The shape that every Kubernetes object shares (API conventions, "Metadata"), and references to kinds.
  * What else a kind holds, the interfaces in `src/api` say.
  */
+import type { Draft } from '#api/manifest.ts';
 import type { ObjectMeta } from '#api/meta.v1.ts';
-
-// oxlint-disable-next-line typescript/no-explicit-any -- objects are open: their fields are described by schema records
-export type Json = any;
+import { isObject } from './unknown.ts';
 
 export interface KubeObject {
   apiVersion: string;
   kind: string;
   metadata: ObjectMeta;
-  [field: string]: Json;
 }
 
 /** An object of a kind that is not known here: its fields may be anything. */
@@ -71,6 +69,21 @@ export interface KindRef<T extends KubeObject = KubeObject> {
 /** Whether an object is of a kind. */
 export function isOf<T extends KubeObject>(kind: KindRef<T>, object: KubeObject): object is T {
   return object.kind === kind.kind && object.apiVersion === apiVersionOf(kind);
+}
+
+/** Whether a value is an object of some kind. */
+export function isKubeObject(value: unknown): value is KubeObject {
+  return (
+    isObject(value) &&
+    typeof value.apiVersion === 'string' &&
+    typeof value.kind === 'string' &&
+    isObject(value.metadata)
+  );
+}
+
+/** The same of an object that is not validated yet: any field may lack. */
+export function isDraftOf<T extends KubeObject>(kind: KindRef<T>, object: KubeObject): object is Draft<T> & KubeObject {
+  return isOf(kind, object);
 }
 
 /** `apiVersion` of a kind: `v1`, `apps/v1`. */

@@ -64,7 +64,8 @@ export function labelValueProblems(value: string): string[] {
   return problems;
 }
 
-type TokenKind = 'word' | 'end' | ',' | '(' | ')' | '=' | '==' | '!=' | '!' | '<' | '>' | 'in' | 'notin';
+const symbols = ['==', '!=', '=', '!', ',', '(', ')', '<', '>', 'in', 'notin'] as const;
+type TokenKind = 'word' | 'end' | (typeof symbols)[number];
 interface Token {
   kind: TokenKind;
   text: string;
@@ -75,8 +76,7 @@ function tokenize(text: string): Token[] {
   const pattern = /\s+|==|!=|[=!,()<>]|[^\s=!,()<>]+/gy;
   for (const [piece] of text.matchAll(pattern)) {
     if (piece.trim() === '') continue;
-    const symbol = ['==', '!=', '=', '!', ',', '(', ')', '<', '>', 'in', 'notin'].includes(piece);
-    tokens.push({ kind: symbol ? (piece as TokenKind) : 'word', text: piece });
+    tokens.push({ kind: symbols.find((symbol) => symbol === piece) ?? 'word', text: piece });
   }
   tokens.push({ kind: 'end', text: '' });
   return tokens;

@@ -22,14 +22,14 @@ export class SingleFlight<T> {
 
   /** `work` is called at once, if nothing runs under this key; its signal aborts when nobody waits any more. */
   run(key: string, work: (over: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
-    if (signal?.aborted === true) return Promise.reject(signal.reason as Error);
+    if (signal?.aborted === true) return Promise.reject(signal.reason);
     const flight = this.#flights.get(key) ?? this.#begin(key, work);
     flight.waiting++;
     if (signal === undefined) return flight.result;
     return new Promise((resolve, reject) => {
       const forget = onceAborted(signal, () => {
         flight.waiting--;
-        if (flight.waiting > 0) reject(signal.reason as Error);
+        if (flight.waiting > 0) reject(signal.reason);
         else {
           // Who comes now must not share in a work that stops.
           if (this.#flights.get(key) === flight) this.#flights.delete(key);

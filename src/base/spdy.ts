@@ -116,7 +116,7 @@ class HeaderCodec {
 
   async decode(bytes: Buffer): Promise<Record<string, string>> {
     const block = await this.#pass(this.#inflate, bytes, spdyHeaderBytesMax);
-    const headers: Record<string, string> = Object.create(null) as Record<string, string>;
+    const headers: Record<string, string> = Object.create(null);
     let at = 4;
     const text = (): string => {
       const length = block.readUInt32BE(at);

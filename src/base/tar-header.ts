@@ -66,7 +66,7 @@ export function parseHeader(block: Buffer, pending: Pending): Layout {
     linkTarget: pending.longLink ?? textOf(block.subarray(157, 257)),
     deviceMajor: numberOf(block.subarray(329, 337)),
     deviceMinor: numberOf(block.subarray(337, 345)),
-    xattrs: Object.create(null) as Record<string, Uint8Array>,
+    xattrs: Object.create(null),
   };
   const layout: Layout = { header, storedBytes: header.sizeBytes, sparseOld: letter === 'S', sparseMapInData: false };
   applyPax(layout, pending.pax);

@@ -4,6 +4,7 @@
  */
 import { isExactInteger } from './json.ts';
 import { yamlAliasSizeMax, yamlDepthMax } from './limits.ts';
+import { isObject } from './unknown.ts';
 import {
   boolYaml11Tag,
   DUMP_SCHEMA,
@@ -77,9 +78,10 @@ function checkSize(documents: readonly unknown[], text: string): void {
       for (const item of value) visit(item, depth + 1);
       return;
     }
+    if (!isObject(value)) return;
     for (const key in value) {
       left -= key.length;
-      visit((value as Record<string, unknown>)[key], depth + 1);
+      visit(value[key], depth + 1);
     }
   };
   for (const document of documents) visit(document, 0);

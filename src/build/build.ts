@@ -1,174 +1,240 @@
 /**
- * A build: Dockerfile and context in, image out, with the classic builder's text (`Step 1/4 : FROM …`). Stages that the
- * target does not need are not built; those that do not need each other are built at the same time, and their text
- * comes out one stage after the other.
+ * A build by the classic API: Dockerfile and context in, image out, with the classic builder's text (`Step 1/4 : FROM
+ * …`). The graph is the same as for every client (`dockerfile/convert.ts`); here it is carried out step by step, so
+ * that each step has an image of its own that can be looked into. Stages that do not need each other are built at the
+ * same time, and their text comes out one stage after the other.
  */
 import { ApiError } from '#base/errors.ts';
-import { formatPlatform, hostPlatform, parsePlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
 import { canonicalName, familiarName, parseReference, withDefaultTag } from '#base/reference.ts';
-import type { ImageLayer, ImageRecord } from '#content/image-records.ts';
-import type { RegistryCredential } from '#engine/engine.ts';
+import type { Hold } from '#content/content.ts';
+import type { ImageRecord } from '#content/image-records.ts';
+import { imageIdOf, writeImage, writeManifest } from '#content/image-writer.ts';
 import type { HttpTransport } from '#content/remote.ts';
-import { writeManifest } from '#content/image-writer.ts';
+import type { RegistryCredential } from '#engine/engine.ts';
+import { ClassicOutput } from './classic-output.ts';
+import type { StageOutput } from './classic-output.ts';
 import type { BuildContext } from './context.ts';
-import type { GraphContext } from './graph.ts';
+import { Conversion } from './dockerfile/convert.ts';
+import type { BuiltStage, ConvertEnvironment } from './dockerfile/convert.ts';
+import type { Stage } from './dockerfile/parser.ts';
+import type { Step } from './dockerfile/stage.ts';
+import { predefinedArgs } from './dockerfile/variables.ts';
+import { finishConfig } from './image-config.ts';
 import { buildConfigBytesMax } from './limits.ts';
-import { parseError } from './dockerfile/lexer.ts';
-import { parseDockerfile } from './dockerfile/parser.ts';
-import type { Dockerfile, Stage } from './dockerfile/parser.ts';
-import { splitWords } from './dockerfile/config.ts';
-import { StageBuilder } from './dockerfile/stage.ts';
-import type { BuildSettings, StageResult } from './dockerfile/stage.ts';
-import { platformArgs, predefinedArgs } from './dockerfile/variables.ts';
-import { expandWord } from './dockerfile/words.ts';
-import { ClassicOutput } from './output.ts';
-import type { BuildOutput, StageOutput } from './output.ts';
+import { makeVertex } from './llb/codec.ts';
+import { SourceMissing } from './llb/copy-source.ts';
+import { ExitError } from './llb/exec.ts';
+import { layersOf, silentOutput } from './llb/output.ts';
+import type { StepLayer, VertexOutput } from './llb/output.ts';
+import { noSecrets } from './llb/secrets.ts';
+import { Solver } from './llb/solver.ts';
+import type { SolverParts } from './llb/work.ts';
+import { Sources } from './llb/sources.ts';
+import type { PullImage } from './llb/sources.ts';
+import type { ExecOp, Vertex } from './llb/vertex.ts';
+import type { RunRequest } from './runner.ts';
 
-export interface BuildRequest extends BuildSettings {
+export interface BuildRequest {
   dockerfile: string;
   context: BuildContext | undefined;
+  buildArgs: Record<string, string | null>;
+  labels: Record<string, string>;
+  noCache: boolean;
+  /** Images are looked for at their registry although they are here. */
+  pull: boolean;
+  /**
+   * Containers of failed steps are removed too, and successful ones: what `rm` and `forcerm` say is not needed, nothing
+   * stays.
+   */
+  run: Pick<RunRequest, 'network' | 'extraHosts' | 'shmSizeBytes' | 'resources' | 'cgroupParent'>;
   target?: string;
-  /** Names of the image; undefined: it is not listed, and stays as long as the cache keeps it. */
-  tags: string[] | undefined;
+  /** Names of the image. */
+  tags: string[];
   platform?: Platform;
   /** For images that stages start from, by their registry. */
   credential?: (domain: string) => Promise<RegistryCredential | undefined>;
+  /** Environment given to RUN but not to the image: proxies of the host, certificate paths. */
+  hiddenEnv: string[];
+  hiddenMounts: RunRequest['mounts'];
+  signal: AbortSignal;
   onEvent: (event: Record<string, unknown>) => void;
-  /** Takes the place of the classic text. */
-  output?: BuildOutput;
 }
 
-export interface BuilderParts extends GraphContext {
+export interface BuilderParts extends SolverParts {
   transport: HttpTransport;
-  /** Finds an image here, or pulls it (`always` even when it is here). */
-  pullImage: (
-    reference: string,
-    options: {
-      always: boolean;
-      platform: Platform | undefined;
-      credential: BuildRequest['credential'];
-      onEvent: (event: Record<string, unknown>) => void;
-      signal: AbortSignal;
-    },
-  ) => Promise<ImageRecord>;
+  pullImage: PullImage;
 }
 
-interface Plan {
-  stages: Stage[];
-  target: Stage;
-  globalArgs: Record<string, string>;
-  bases: Map<Stage, string>;
-  platforms: Map<Stage, Platform | undefined>;
-  total: number;
-}
-
-function findStage(file: Dockerfile, name: string, before: number): Stage | undefined {
-  const candidates = file.stages.slice(0, before);
-  return (
-    candidates.findLast((stage) => stage.name === name.toLowerCase()) ??
-    (/^\d+$/.test(name) ? candidates[Number(name)] : undefined)
-  );
-}
-
-// walk image-build 3/6: stages and instructions become operations; what no stage needs is left out.
-function planBuild(file: Dockerfile, request: BuildRequest, usedArgs: Set<string>): Plan {
-  const platform = platformArgs(hostPlatform(), request.platform ?? hostPlatform());
-  const globalArgs: Record<string, string> = {};
-  const lookUp = (name: string): string | undefined => globalArgs[name] ?? platform[name];
-  for (const instruction of file.globalArgs) {
-    for (const word of splitWords(instruction.rest, file.escape)) {
-      const equals = word.indexOf('=');
-      const name = equals < 0 ? word : word.slice(0, equals);
-      usedArgs.add(name);
-      const value =
-        request.buildArgs[name] ?? (equals < 0 ? undefined : expandWord(word.slice(equals + 1), lookUp, file.escape));
-      if (value !== undefined) globalArgs[name] = value;
-    }
+class BuildStepError extends Error {
+  readonly exitCode: number;
+  constructor({ command, exitCode }: ExitError) {
+    super(`The command '${command}' returned a non-zero code: ${exitCode}`);
+    this.name = 'BuildStepError';
+    this.exitCode = exitCode;
   }
-  const target =
-    request.target === undefined || request.target === ''
-      ? file.stages.at(-1)!
-      : findStage(file, request.target, file.stages.length);
-  if (target === undefined)
-    throw new ApiError('BadRequest', `failed to reach build target ${request.target} in Dockerfile`);
-  const bases = new Map<Stage, string>();
-  const platforms = new Map<Stage, Platform | undefined>();
-  for (const stage of file.stages) {
-    const base = expandWord(stage.base, lookUp, file.escape);
-    if (base === '') throw parseError(stage.from.line, `base name (${stage.base}) should not be blank`);
-    bases.set(stage, base);
-    const asked = stage.platform === undefined ? '' : expandWord(stage.platform, lookUp, file.escape);
-    platforms.set(stage, asked === '' ? request.platform : parsePlatform(asked));
-  }
-  const needed = new Set<Stage>();
-  const need = (stage: Stage): void => {
-    if (needed.has(stage)) return;
-    needed.add(stage);
-    const base = findStage(file, bases.get(stage)!, stage.index);
-    if (base !== undefined && base.name !== undefined && !/^\d+$/.test(bases.get(stage)!)) need(base);
-    for (const instruction of stage.instructions) {
-      const from = instruction.flags['from']?.[0];
-      const other =
-        from === undefined ? undefined : findStage(file, expandWord(from, lookUp, file.escape), stage.index);
-      if (other !== undefined) need(other);
-    }
-  };
-  need(target);
-  const stages = file.stages.filter((stage) => needed.has(stage));
-  const total = stages.reduce((sum, stage) => sum + 1 + stage.instructions.length, 0);
-  return {
-    stages,
-    target,
-    globalArgs,
-    bases,
-    platforms,
-    total: total + (Object.keys(request.labels).length > 0 ? 1 : 0),
-  };
 }
 
-class Build {
+/** A command's network: in the graph where it says so, else that of the daemon's settings. */
+export function splitNetwork(network: string): { network: ExecOp['network']; sandbox: string } {
+  if (network === 'host' || network === 'none') return { network, sandbox: 'default' };
+  return { network: 'sandbox', sandbox: network };
+}
+
+/** Where a stage stands. */
+interface Made {
+  imageId: string;
+  steps: readonly StepLayer[];
+}
+
+class Build implements Disposable {
   readonly #parts: BuilderParts;
   readonly #request: BuildRequest;
-  readonly #file: Dockerfile;
-  readonly #plan: Plan;
-  readonly #output: BuildOutput;
+  readonly #conversion: Conversion;
+  readonly #solver: Solver;
+  readonly #sources: Sources;
+  readonly #hold: Hold;
+  readonly #outputs = new Map<Stage, StageOutput>();
+  /** The stage in whose text a vertex is shown. */
+  readonly #shownIn = new Map<string, StageOutput>();
+  /** Keep the images of steps from removal until the finished build stands for them. */
+  readonly #pins: Disposable[] = [];
+  readonly #made = new Map<Stage, Promise<Made>>();
+  readonly #failed = new AbortController();
   #configBytes = 0;
-  readonly #usedArgs = new Set<string>();
-  readonly #builders: StageBuilder[] = [];
-  readonly #results = new Map<Stage, Promise<StageResult>>();
-  readonly #pulled = new Map<string, Promise<ImageRecord>>();
 
   constructor(parts: BuilderParts, request: BuildRequest) {
     this.#parts = parts;
     this.#request = request;
-    this.#file = parseDockerfile(request.dockerfile);
-    this.#plan = planBuild(this.#file, request, this.#usedArgs);
-    this.#output = request.output ?? new ClassicOutput(this.#plan.total, request.onEvent);
+    const { network, sandbox } = splitNetwork(request.run.network);
+    const { extraHosts, network: _network, ...bounds } = request.run;
+    const { hiddenEnv, hiddenMounts, pull, credential, noCache } = request;
+    this.#conversion = new Conversion(
+      request.dockerfile,
+      {
+        ...request,
+        network,
+        extraHosts,
+        ulimits: [],
+        hostname: '',
+        isClassic: true,
+        cacheNamespace: '',
+        createdAtMs: parts.clock.now(),
+      },
+      this.#environment(),
+    );
+    const text = new ClassicOutput(this.#conversion.stepCount, request.onEvent);
+    for (const stage of this.#conversion.stages) this.#outputs.set(stage, text.stage(stage.instructions.length));
+    const signal = AbortSignal.any([request.signal, this.#failed.signal]);
+    const begin = ({ digest }: Vertex): VertexOutput => this.#shownIn.get(digest)?.vertex ?? silentOutput;
+    const local = async (): Promise<BuildContext> => this.#context();
+    this.#sources = new Sources({ ...parts, pull, credential, local, begin, signal });
+    this.#hold = parts.content.hold();
+    this.#solver = new Solver(parts, {
+      sources: this.#sources,
+      secrets: noSecrets,
+      exec: { ...bounds, network: sandbox, hiddenEnv, hiddenMounts },
+      hold: this.#hold,
+      begin,
+      noCache,
+      signal,
+    });
   }
 
-  async run(): Promise<StageResult> {
+  get usedArgs(): ReadonlySet<string> {
+    return this.#conversion.usedArgs;
+  }
+
+  #environment(): ConvertEnvironment {
+    const context = makeVertex({ kind: 'source', identifier: 'local://context', attributes: {} }, [], {
+      name: 'context',
+    });
+    return {
+      named: async () => undefined,
+      imageConfig: async (image, stage) => {
+        const output = this.#outputs.get(stage);
+        if (output !== undefined) this.#shownIn.set(image.vertex.digest, output);
+        return (await this.#sources.image(image)).file;
+      },
+      context: async () => (this.#request.context === undefined ? undefined : { vertex: context, output: 0 }),
+    };
+  }
+
+  #context(): BuildContext {
+    const { context } = this.#request;
+    if (context === undefined) throw new ApiError('BadRequest', 'no build context');
+    return context;
+  }
+
+  /** The last step of the target, which has an image. */
+  async run(): Promise<ImageRecord> {
     // One stage's failure stops the others; all have ended before the error is told.
-    const failed = new AbortController();
-    const signal = AbortSignal.any([this.#request.signal, failed.signal]);
-    for (const [index, stage] of this.#plan.stages.entries()) {
-      const result = this.#stage(stage, index, signal);
-      this.#results.set(stage, result);
-      result.catch((error: unknown) => failed.abort(error));
+    for (const stage of this.#conversion.stages) {
+      const result = this.#stage(stage);
+      this.#made.set(stage, result);
+      result.catch((error: unknown) => this.#failed.abort(error));
     }
-    const settled = await Promise.allSettled(this.#results.values());
-    if (failed.signal.aborted) throw failed.signal.reason;
-    for (const each of settled) if (each.status === 'rejected') throw each.reason;
-    return this.#results.get(this.#plan.target)!;
+    await Promise.allSettled(this.#made.values());
+    if (this.#failed.signal.aborted) throw this.#failed.signal.reason;
+    const target = await this.#made.get(this.#conversion.target);
+    const record = target === undefined ? undefined : this.#parts.images.get(target.imageId);
+    if (record === undefined) throw new ApiError('BadRequest', 'No image was generated. Is your Dockerfile empty?');
+    return record;
   }
 
-  /** Lets go of the images that the stages stand on. */
-  release(): void {
-    for (const builder of this.#builders) builder.release();
+  [Symbol.dispose](): void {
+    for (const pin of this.#pins) pin[Symbol.dispose]();
+    this.#hold[Symbol.dispose]();
   }
 
-  get usedArgs(): Set<string> {
-    return this.#usedArgs;
+  async #stage(stage: Stage): Promise<Made> {
+    const output = this.#outputs.get(stage);
+    try {
+      output?.begin(stage.from.original);
+      return await this.#steps(await this.#conversion.build(stage), output);
+    } finally {
+      output?.finish();
+    }
+  }
+
+  async #steps({ base, converter, triggers }: BuiltStage, output: StageOutput | undefined): Promise<Made> {
+    let made: Made = { imageId: await this.#baseId(base), steps: await this.#solver.solveSteps(base.edge) };
+    output?.end(made.imageId);
+    if (triggers > 0) output?.triggers(triggers);
+    for (const step of converter.steps) {
+      if (!step.isTrigger) output?.begin(step.text);
+      made = await this.#step(step, made, output);
+      output?.end(made.imageId);
+    }
+    return made;
+  }
+
+  /** The image that a stage starts from; '' when it starts from nothing. */
+  async #baseId({ edge, stage }: BuiltStage['base']): Promise<string> {
+    if (stage !== undefined) return (await this.#made.get(stage))?.imageId ?? '';
+    return edge === undefined ? '' : (await this.#sources.image(edge)).id;
+  }
+
+  async #step(step: Step, before: Made, output: StageOutput | undefined): Promise<Made> {
+    const { content, images } = this.#parts;
+    if (step.edge !== undefined && output !== undefined && !this.#shownIn.has(step.edge.vertex.digest))
+      this.#shownIn.set(step.edge.vertex.digest, output);
+    const steps = await this.#solver.solveSteps(step.edge).catch((error: unknown) => {
+      throw inClassicWords(error, step);
+    });
+    const file = finishConfig(step.file, steps);
+    const isSame = step.edge === undefined || steps.length === before.steps.length;
+    if (isSame && !this.#request.noCache && images.get(imageIdOf(file)) !== undefined) output?.cached();
+    const record = await writeImage(content, images, {
+      file,
+      layers: layersOf(steps),
+      createdAtMs: Date.parse(file.created ?? '') || 0,
+      isIntermediate: true,
+      ...(before.imageId === '' ? {} : { parent: before.imageId }),
+    });
+    this.#pins.push(images.pin(record.id));
+    this.#countConfig(content.blobs.size(record.id) ?? 0);
+    return { imageId: record.id, steps };
   }
 
   #countConfig(bytes: number): void {
@@ -179,112 +245,34 @@ class Build {
         `the configurations of this build's steps together are larger than ${buildConfigBytesMax} bytes`,
       );
   }
+}
 
-  #pull(name: string, platform: Platform | undefined, output: StageOutput, signal: AbortSignal): Promise<ImageRecord> {
-    const key = `${name} ${platform === undefined ? '' : formatPlatform(platform)}`;
-    let pulled = this.#pulled.get(key);
-    if (pulled === undefined)
-      this.#pulled.set(
-        key,
-        (pulled = this.#parts.pullImage(name, {
-          always: this.#request.pull,
-          platform,
-          credential: this.#request.credential,
-          onEvent: (event) => output.event(event),
-          signal,
-        })),
-      );
-    return pulled;
-  }
+function inClassicWords(error: unknown, { keyword }: Step): unknown {
+  if (error instanceof ExitError) return new BuildStepError(error);
+  if (!(error instanceof SourceMissing)) return error;
+  return new ApiError(
+    'BadRequest',
+    error.isPattern
+      ? `${keyword} failed: no source files were specified`
+      : `${keyword} failed: file not found in build context or excluded by .dockerignore: stat ${error.path}: file does not exist`,
+  );
+}
 
-  async #base(stage: Stage, output: StageOutput, signal: AbortSignal): Promise<ImageRecord | StageResult | undefined> {
-    const name = this.#plan.bases.get(stage)!;
-    if (name === 'scratch') return undefined;
-    const other = this.#file.stages.slice(0, stage.index).findLast((each) => each.name === name.toLowerCase());
-    if (other !== undefined) return this.#results.get(other)!;
-    return this.#pull(name, this.#plan.platforms.get(stage), output, signal);
-  }
-
-  async #from(name: string, stage: Stage, output: StageOutput, signal: AbortSignal): Promise<ImageLayer[]> {
-    const other = findStage(this.#file, name, stage.index);
-    if (other !== undefined) return (await this.#results.get(other)!).layers;
-    if (stage.name === name.toLowerCase())
-      throw new ApiError('BadRequest', `circular dependency detected on stage: ${name}`);
-    const later = this.#file.stages.find((each) => each.name === name.toLowerCase());
-    if (later !== undefined)
-      throw new ApiError('BadRequest', `invalid from flag value ${name}: stage is defined later`);
-    // A number means a stage and nothing else.
-    if (/^\d+$/.test(name))
-      throw new ApiError(
-        'BadRequest',
-        `invalid from flag value ${name}: ${Number(name) === stage.index ? 'refers to current build stage' : 'index out of bounds'}`,
-      );
-    const record = await this.#pull(name, this.#request.platform, output, signal);
-    await Promise.all(record.layers.map((layer) => this.#parts.content.layers.ensure(layer.diffId, layer.digest)));
-    return record.layers;
-  }
-
-  async #stage(stage: Stage, index: number, signal: AbortSignal): Promise<StageResult> {
-    const output = this.#output.stage({
-      index,
-      name: stage.name,
-      base: this.#plan.bases.get(stage)!,
-      instructions: stage.instructions,
+/** Names are checked before anything is built. */
+export function parseTags(tags: string[]): string[] {
+  return tags
+    .filter((tag) => tag !== '')
+    .map((tag) => {
+      const reference = parseReference(tag);
+      if (reference.digest !== undefined) throw new ApiError('BadRequest', 'build tag cannot contain a digest');
+      return canonicalName(withDefaultTag(reference));
     });
-    try {
-      return await this.#steps(stage, output, signal);
-    } catch (error) {
-      output.fail(error);
-      throw error;
-    } finally {
-      output.finish();
-    }
-  }
-
-  async #steps(stage: Stage, output: StageOutput, signal: AbortSignal): Promise<StageResult> {
-    output.begin('FROM', stage.from.original);
-    const base = await this.#base(stage, output, signal);
-    const settings: BuildSettings = { ...this.#request, signal };
-    const builder = new StageBuilder(
-      {
-        graph: this.#parts,
-        transport: this.#parts.transport,
-        context: this.#request.context,
-        settings,
-        escape: this.#file.escape,
-        globalArgs: this.#plan.globalArgs,
-        platformArgs: platformArgs(hostPlatform(), this.#plan.platforms.get(stage) ?? hostPlatform()),
-        usedArgs: this.#usedArgs,
-        output,
-        resolveFrom: (name) => this.#from(name, stage, output, signal),
-        countConfig: (bytes) => this.#countConfig(bytes),
-      },
-      base,
-    );
-    this.#builders.push(builder);
-    output.end(builder.result.imageId);
-    const triggers = builder.takeTriggers();
-    if (triggers.length > 0) output.triggers(triggers.length);
-    for (const trigger of triggers) await builder.step(trigger);
-    for (const instruction of stage.instructions) {
-      output.begin(instruction.keyword, instruction.original);
-      await builder.step(instruction);
-    }
-    const labels = Object.entries(this.#request.labels);
-    if (stage === this.#plan.target && labels.length > 0) {
-      output.begin('LABEL', `LABEL ${labels.map(([name, value]) => `${name}=${value}`).join(' ')}`);
-      await builder.label(this.#request.labels);
-    }
-    return builder.result;
-  }
 }
 
 // walk image-build 6/6: configuration and manifest are written, and the names point at them.
-/** The step becomes an image of its own: with a manifest, names, and a place in the lists. */
-async function publish(parts: BuilderParts, result: StageResult, tags: string[]): Promise<ImageRecord> {
+/** The image gets a manifest, names, and a place in the lists. */
+export async function publish(parts: SolverParts, found: ImageRecord, tags: readonly string[]): Promise<ImageRecord> {
   const { images, content } = parts;
-  const found = images.get(result.imageId);
-  if (found === undefined) throw new ApiError('BadRequest', 'No image was generated. Is your Dockerfile empty?');
   using hold = content.hold();
   const record: ImageRecord = { ...found, tagTimeMs: parts.clock.now() };
   delete record.isIntermediate;
@@ -301,30 +289,12 @@ async function publish(parts: BuilderParts, result: StageResult, tags: string[])
   return record;
 }
 
-/** Names are checked before anything is built. */
-export function parseTags(tags: string[]): string[] {
-  return tags
-    .filter((tag) => tag !== '')
-    .map((tag) => {
-      const reference = parseReference(tag);
-      if (reference.digest !== undefined) throw new ApiError('BadRequest', 'build tag cannot contain a digest');
-      return canonicalName(withDefaultTag(reference));
-    });
-}
-
 export async function runBuild(parts: BuilderParts, request: BuildRequest): Promise<ImageRecord> {
-  const tags = request.tags === undefined ? undefined : parseTags(request.tags);
+  const tags = parseTags(request.tags);
   if (request.platform !== undefined && request.platform.os !== 'linux')
     throw new ApiError('BadRequest', `operating system is not supported: ${request.platform.os}`);
-  const build = new Build(parts, request);
-  let record: ImageRecord;
-  try {
-    const result = await build.run();
-    if (result.imageId === '') throw new ApiError('BadRequest', 'No image was generated. Is your Dockerfile empty?');
-    record = tags === undefined ? parts.images.get(result.imageId)! : await publish(parts, result, tags);
-  } finally {
-    build.release();
-  }
+  using build = new Build(parts, request);
+  const record = await publish(parts, await build.run(), tags);
   const unused = Object.keys(request.buildArgs)
     .filter((name) => !build.usedArgs.has(name) && !predefinedArgs.includes(name))
     .sort();
@@ -332,7 +302,6 @@ export async function runBuild(parts: BuilderParts, request: BuildRequest): Prom
     request.onEvent({ stream: `[Warning] One or more build-args [${unused.join(' ')}] were not consumed\n` });
   request.onEvent({ aux: { ID: record.id } });
   request.onEvent({ stream: `Successfully built ${record.id.slice(7, 19)}\n` });
-  for (const tag of tags ?? [])
-    request.onEvent({ stream: `Successfully tagged ${familiarName(parseReference(tag))}\n` });
+  for (const tag of tags) request.onEvent({ stream: `Successfully tagged ${familiarName(parseReference(tag))}\n` });
   return record;
 }

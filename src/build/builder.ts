@@ -3,8 +3,9 @@
  * a dead process left.
  */
 import { readdirSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ApiError } from '#base/errors.ts';
+import { Gate } from '#base/gate.ts';
 import { parseReference } from '#base/reference.ts';
 import type { Content } from '#content/content.ts';
 import type { ImageRecord, ImageRecords } from '#content/image-records.ts';
@@ -12,8 +13,12 @@ import type { BuildSnapshots } from '#content/snapshots.ts';
 import type { ImageStore } from '#engine/images.ts';
 import { isForPlatform } from '#engine/images-pull.ts';
 import type { Clock, Random } from '#os/clock.ts';
+import type { Mounts } from '#os/mount.ts';
 import { runBuild } from './build.ts';
 import type { BuilderParts, BuildRequest } from './build.ts';
+import { CacheMounts } from './llb/cache-mounts.ts';
+import { secretsDirectory } from './llb/exec.ts';
+import type { ExecSettings } from './llb/work.ts';
 import { createBuildCache } from './cache.ts';
 import type { BuildCache } from './cache.ts';
 import { receiveContext } from './context.ts';
@@ -27,6 +32,7 @@ export interface BuilderOptions {
   records: ImageRecords;
   snapshots: BuildSnapshots;
   runner: BuildRunner;
+  mounts: Mounts;
   clock: Clock;
   random: Random;
   hostEnvironment?: HostEnvironment;
@@ -42,8 +48,14 @@ export interface HostEnvironment {
 
 export interface Builder {
   readonly cache: BuildCache;
+  /** What front ends and solvers of other protocols work with. */
+  readonly parts: BuilderParts;
+  /** What every command of this host gets. */
+  readonly hidden: Pick<ExecSettings, 'hiddenEnv' | 'hiddenMounts'>;
   receiveContext(source: AsyncIterable<Uint8Array>, options: ContextOptions): Promise<BuildContext>;
   build(request: Omit<BuildRequest, 'hiddenEnv' | 'hiddenMounts'>): Promise<ImageRecord>;
+  /** Runs work as one of the builds that may run at a time, when it is its turn. */
+  admit<T>(work: () => Promise<T>): Promise<T>;
   /** Removes what an earlier process left half made. */
   recover(): Promise<void>;
 }
@@ -58,23 +70,27 @@ const certificateVariables = [
   'PIP_CERT',
 ];
 
-class ClassicBuilder implements Builder {
+class EngineBuilder implements Builder {
   readonly #options: BuilderOptions;
-  readonly #parts: BuilderParts;
-  readonly cache: BuildCache;
-  #running = 0;
+  readonly parts: BuilderParts;
+  readonly cache: ReturnType<typeof createBuildCache>;
+  readonly #gate = new Gate(buildsInParallelMax);
 
   constructor(options: BuilderOptions) {
     this.#options = options;
-    this.cache = createBuildCache(options.content, options.records, options.clock);
-    this.#parts = {
-      content: options.content,
-      images: options.records,
-      snapshots: options.snapshots,
-      runner: options.runner,
+    const { content, records: images, snapshots, runner, mounts, clock, random } = options;
+    const cacheMounts = new CacheMounts(content, clock);
+    this.cache = createBuildCache({ content, images, clock, cacheMounts });
+    this.parts = {
+      content,
+      images,
+      snapshots,
+      runner,
+      mounts,
       cache: this.cache,
-      clock: options.clock,
-      random: options.random,
+      cacheMounts,
+      clock,
+      random,
       transport: options.images.options.transport,
       pullImage: async (reference, { always, platform, credential, onEvent, signal }) => {
         // By name or by an id as docker prints it: one letter of an id is not what a Dockerfile means.
@@ -97,23 +113,21 @@ class ClassicBuilder implements Builder {
     return receiveContext(this.#options.content, source, options);
   }
 
-  async build(request: Omit<BuildRequest, 'hiddenEnv' | 'hiddenMounts'>): Promise<ImageRecord> {
-    if (this.#running >= buildsInParallelMax) throw new ApiError('TooManyRequests', 'too many builds at a time');
-    this.#running++;
+  get hidden(): Pick<ExecSettings, 'hiddenEnv' | 'hiddenMounts'> {
     const { proxies = [], certificatesFile } = this.#options.hostEnvironment ?? {};
-    const hiddenEnv = [
-      ...proxies,
-      ...(certificatesFile === undefined ? [] : certificateVariables.map((name) => `${name}=${certificatesTarget}`)),
-    ];
-    const hiddenMounts =
-      certificatesFile === undefined
-        ? []
-        : [{ type: 'bind' as const, source: certificatesFile, target: certificatesTarget, readOnly: true }];
-    try {
-      return await runBuild(this.#parts, { ...request, hiddenEnv, hiddenMounts });
-    } finally {
-      this.#running--;
-    }
+    if (certificatesFile === undefined) return { hiddenEnv: proxies, hiddenMounts: [] };
+    return {
+      hiddenEnv: [...proxies, ...certificateVariables.map((name) => `${name}=${certificatesTarget}`)],
+      hiddenMounts: [{ type: 'bind', source: certificatesFile, target: certificatesTarget, readOnly: true }],
+    };
+  }
+
+  admit<T>(work: () => Promise<T>): Promise<T> {
+    return this.#gate.run(work);
+  }
+
+  build(request: Omit<BuildRequest, 'hiddenEnv' | 'hiddenMounts'>): Promise<ImageRecord> {
+    return this.admit(() => runBuild(this.parts, { ...request, ...this.hidden }));
   }
 
   async recover(): Promise<void> {
@@ -121,6 +135,10 @@ class ClassicBuilder implements Builder {
     await runner.removeStale();
     for (const id of readdirSync(join(content.root, 'containers')))
       if (id.startsWith('build-')) await snapshots.removeContainerRoot(id);
+    await this.#options.mounts.unmountBelow(secretsDirectory(content));
+    await rm(secretsDirectory(content), { recursive: true, force: true });
+    await this.parts.cacheMounts.recover();
+    await this.cache.recover();
     const orphans = this.#options.records
       .list()
       .filter((record) => record.isIntermediate === true && record.file.history === undefined);
@@ -133,5 +151,5 @@ class ClassicBuilder implements Builder {
 }
 
 export function createBuilder(options: BuilderOptions): Builder {
-  return new ClassicBuilder(options);
+  return new EngineBuilder(options);
 }

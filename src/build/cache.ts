@@ -1,30 +1,34 @@
 /**
- * The build cache, in table `build-cache`. Two kinds of key, both digests over content:
- *
- *   step  parent image + instruction + content of its sources → image. A build that repeats gives the same image ids.
- *   op    input layers + operation → layer. Stages that differ only in labels or names share the work.
- *
- * A record keeps its image and layer from collection; `prune` removes records, oldest first beyond a bound.
+ * The build cache, in table `build-cache`: keys (`cache-keys.ts`) to the layers that the work made. A record keeps its
+ * layers from collection; `prune` removes records, oldest first beyond a bound.
  */
 import type { Content } from '#content/content.ts';
 import type { ImageLayer, ImageRecords } from '#content/image-records.ts';
 import type { Change } from '#content/records.ts';
 import type { Clock } from '#os/clock.ts';
 import { cacheRecordsMax } from './limits.ts';
+import type { CacheMounts } from './llb/cache-mounts.ts';
 
 export interface CacheRecord {
-  imageId?: string;
-  /** null: the operation changed nothing. */ layer?: ImageLayer | null;
+  /** One for each output; null: the work changed nothing. */
+  layers: (ImageLayer | null)[];
   atMs: number;
   about: string;
 }
 
 export interface CacheItem {
   id: string;
-  record: CacheRecord;
+  /** As BuildKit names kinds of records. */
+  type: 'regular' | 'exec.cachemount';
+  about: string;
+  createdAtMs: number;
+  usedAtMs: number;
+  /** Since this process began, of what it made. */
+  uses: number;
   sizeBytes: number;
   isInUse: boolean;
 }
+
 export interface PruneOptions {
   all: boolean;
   untilMs?: number;
@@ -33,59 +37,59 @@ export interface PruneOptions {
 }
 
 export interface BuildCache {
-  step(key: string): string | undefined;
-  op(key: string): ImageLayer | null | undefined;
-  putStep(key: string, imageId: string, about: string): Change;
-  putOp(key: string, layer: ImageLayer | null, about: string): Promise<void>;
-  /** `matches`: only layers of steps for which it holds. `keepBytes`: the newest that together are no larger stay. */
-  prune(options: PruneOptions): Promise<{ ids: string[]; freedBytes: number }>;
+  /** undefined: not known, or its layers are gone. */
+  get(key: string): CacheRecord | undefined;
+  put(key: string, record: CacheRecord): Promise<void>;
+  /** `matches`: only items for which it holds. `keepBytes`: the newest that together are no larger stay. */
+  prune(options: PruneOptions): Promise<{ removed: CacheItem[]; freedBytes: number }>;
   list(): CacheItem[];
 }
+
+const table = 'build-cache';
 
 class RecordsCache implements BuildCache {
   readonly #content: Content;
   readonly #images: ImageRecords;
   readonly #clock: Clock;
-  constructor(content: Content, images: ImageRecords, clock: Clock) {
+  readonly #cacheMounts: CacheMounts;
+  readonly #uses = new Map<string, { count: number; atMs: number }>();
+
+  constructor({ content, images, clock, cacheMounts }: CacheParts) {
     this.#content = content;
     this.#images = images;
     this.#clock = clock;
+    this.#cacheMounts = cacheMounts;
   }
 
-  #get(key: string): CacheRecord | undefined {
-    return this.#content.records.get<CacheRecord>('build-cache', key);
+  #records(): [string, CacheRecord][] {
+    // An older program kept records of another form, which say nothing here.
+    return [...this.#content.records.entries<CacheRecord>(table)].filter(([, record]) => Array.isArray(record.layers));
   }
-  step(key: string): string | undefined {
-    const id = this.#get(`step/${key}`)?.imageId;
-    return id !== undefined && this.#images.get(id) !== undefined ? id : undefined;
+
+  get(key: string): CacheRecord | undefined {
+    const record = this.#content.records.get<CacheRecord>(table, key);
+    if (record === undefined) return undefined;
+    const isWhole = record.layers.every((layer) => layer === null || this.#content.blobs.has(layer.digest));
+    if (!isWhole) return undefined;
+    this.#uses.set(key, { count: (this.#uses.get(key)?.count ?? 0) + 1, atMs: this.#clock.now() });
+    return record;
   }
-  op(key: string): ImageLayer | null | undefined {
-    const layer = this.#get(`op/${key}`)?.layer;
-    if (layer === undefined || layer === null) return layer;
-    return this.#content.blobs.has(layer.digest) ? layer : undefined;
-  }
-  putStep(key: string, imageId: string, about: string): Change {
-    return {
-      table: 'build-cache',
-      key: `step/${key}`,
-      value: { imageId, atMs: this.#clock.now(), about } satisfies CacheRecord,
-    };
-  }
-  async putOp(key: string, layer: ImageLayer | null, about: string): Promise<void> {
-    const changes: Change[] = [
-      {
-        table: 'build-cache',
-        key: `op/${key}`,
-        value: { layer, atMs: this.#clock.now(), about } satisfies CacheRecord,
-      },
-    ];
-    if (this.#content.records.count('build-cache') > cacheRecordsMax) {
-      const oldest = [...this.#content.records.entries<CacheRecord>('build-cache')]
-        .sort(([, a], [, b]) => a.atMs - b.atMs)
+
+  async put(key: string, record: CacheRecord): Promise<void> {
+    const changes: Change[] = [{ table, key, value: record }];
+    if (this.#content.records.count(table) > cacheRecordsMax) {
+      const oldest = this.#records()
+        .map(([old, { atMs }]) => ({ old, atMs: this.#uses.get(old)?.atMs ?? atMs }))
+        .sort((a, b) => a.atMs - b.atMs)
         .slice(0, cacheRecordsMax / 10);
-      changes.push(...oldest.map(([old]) => ({ table: 'build-cache', key: old, value: undefined })));
+      changes.push(...oldest.map(({ old }) => ({ table, key: old, value: undefined })));
     }
+    await this.#commit(changes);
+  }
+
+  async #commit(changes: Change[]): Promise<void> {
     await this.#content.records.commit(changes);
+    for (const { key, value } of changes) if (value === undefined) this.#uses.delete(key);
   }
 
   /** Layers that an image with a name, or a lease, holds anyway. */
@@ -98,57 +102,78 @@ class RecordsCache implements BuildCache {
 
   list(): CacheItem[] {
     const held = this.#heldLayers();
-    return [...this.#content.records.entries<CacheRecord>('build-cache')]
-      .filter(([, record]) => record.layer !== undefined && record.layer !== null)
-      .map(([id, record]) => ({
-        id: id.slice(3),
-        record,
-        sizeBytes: this.#content.layers.sizeBytes(record.layer!.diffId),
-        isInUse: held.has(record.layer!.diffId),
-      }));
+    const steps = this.#records().flatMap(([id, { layers, atMs, about }]): CacheItem[] => {
+      const made = layers.filter((layer) => layer !== null);
+      if (made.length === 0) return [];
+      const used = this.#uses.get(id);
+      return [
+        {
+          id,
+          type: 'regular',
+          about,
+          createdAtMs: atMs,
+          usedAtMs: used?.atMs ?? atMs,
+          uses: used?.count ?? 0,
+          sizeBytes: made.reduce((sum, layer) => sum + this.#content.layers.sizeBytes(layer.diffId), 0),
+          isInUse: made.every((layer) => held.has(layer.diffId)),
+        },
+      ];
+    });
+    const mounts = this.#cacheMounts.list().map(({ name, record, isInUse }): CacheItem => ({
+      id: name,
+      type: 'exec.cachemount',
+      about: `cached mount ${record.id}`,
+      createdAtMs: record.createdAtMs,
+      usedAtMs: record.usedAtMs,
+      uses: record.uses,
+      sizeBytes: record.sizeBytes,
+      isInUse,
+    }));
+    return [...steps, ...mounts];
   }
 
-  /** Keys of layers that the options spare. */
-  #spared(options: PruneOptions): Set<string> {
-    const items = this.list();
-    const spared = new Set<string>();
-    if (options.matches !== undefined)
-      for (const item of items) if (!options.matches(item)) spared.add(`op/${item.id}`);
-    let left = options.keepBytes ?? 0;
-    // What is in use stays in any case and counts for nothing here.
-    for (const item of items.filter((each) => !each.isInUse).sort((a, b) => b.record.atMs - a.record.atMs)) {
+  /** The newest that together are no larger. What is in use stays in any case and counts for nothing here. */
+  #kept(items: readonly CacheItem[], keepBytes: number): Set<string> {
+    const kept = new Set<string>();
+    let left = keepBytes;
+    for (const item of items.filter((each) => !each.isInUse).sort((a, b) => b.usedAtMs - a.usedAtMs)) {
       left -= item.sizeBytes;
       if (left < 0) break;
-      spared.add(`op/${item.id}`);
+      kept.add(item.id);
     }
-    return spared;
+    return kept;
   }
 
-  async prune(options: PruneOptions): Promise<{ ids: string[]; freedBytes: number }> {
-    const held = this.#heldLayers();
-    const spared = this.#spared(options);
-    const isPartial = options.matches !== undefined || options.keepBytes !== undefined;
-    const changes: Change[] = [];
-    const ids: string[] = [];
-    for (const [key, record] of this.#content.records.entries<CacheRecord>('build-cache')) {
-      if (options.untilMs !== undefined && record.atMs > options.untilMs) continue;
-      if (spared.has(key) || (isPartial && !record.layer)) continue;
-      const isHeld = record.layer !== undefined && record.layer !== null && held.has(record.layer.diffId);
-      const isOfImage = record.imageId !== undefined && this.#images.get(record.imageId)?.isIntermediate !== true;
-      if (!options.all && (isHeld || isOfImage)) continue;
-      changes.push({ table: 'build-cache', key, value: undefined });
-      if (record.layer && !isHeld) ids.push(key.slice(3));
-    }
-    await this.#content.records.commit(changes);
+  async prune(options: PruneOptions): Promise<{ removed: CacheItem[]; freedBytes: number }> {
+    const { all, untilMs, keepBytes, matches } = options;
+    const items = this.list();
+    const kept = this.#kept(items, keepBytes ?? 0);
+    const chosen = items.filter(
+      (item) =>
+        !kept.has(item.id) &&
+        (untilMs === undefined || item.usedAtMs <= untilMs) &&
+        (matches === undefined || matches(item)) &&
+        (item.type === 'regular' ? all || !item.isInUse : !item.isInUse),
+    );
+    const isPartial = matches !== undefined || keepBytes !== undefined || untilMs !== undefined;
+    const ids = new Set(chosen.map((item) => item.id));
+    // Of steps that changed nothing there is only the knowledge.
+    const empty = ([, { layers }]: [string, CacheRecord]): boolean => layers.every((layer) => layer === null);
+    const keys = this.#records()
+      .filter((each) => ids.has(each[0]) || (!isPartial && empty(each)))
+      .map(([key]) => key);
+    await this.#commit(keys.map((key) => ({ table, key, value: undefined })));
+    const mounts = chosen.filter((item) => item.type === 'exec.cachemount');
+    await this.#cacheMounts.remove(mounts.map((item) => item.id));
     await this.removeOrphans();
-    return { ids, freedBytes: await this.#content.collect() };
+    const ofMounts = mounts.reduce((sum, item) => sum + item.sizeBytes, 0);
+    const removed = chosen.filter((item) => !item.isInUse);
+    return { removed, freedBytes: ofMounts + (await this.#content.collect()) };
   }
 
-  /** Build steps that no cache record, image, or lease needs any more. */
+  /** Images of steps that no other image, and no lease, needs any more. */
   async removeOrphans(): Promise<void> {
     const needed = new Set<string>();
-    for (const [, record] of this.#content.records.entries<CacheRecord>('build-cache'))
-      if (record.imageId !== undefined) needed.add(record.imageId);
     const byId = new Map(this.#images.list().map((record) => [record.id, record]));
     for (const record of byId.values())
       if (record.isIntermediate !== true || this.#images.leasesOf(record.id).length > 0)
@@ -165,20 +190,28 @@ class RecordsCache implements BuildCache {
     await this.#content.records.commit(changes);
   }
 
+  /** Removes records that an older program kept in another form. */
+  async recover(): Promise<void> {
+    const known = new Set(this.#records().map(([key]) => key));
+    const old = [...this.#content.records.entries(table)].filter(([key]) => !known.has(key));
+    await this.#commit(old.map(([key]) => ({ table, key, value: undefined })));
+  }
+
   roots(): { blobs: Iterable<string>; layers: Iterable<string> } {
-    const blobs: string[] = [];
-    const layers: string[] = [];
-    for (const [, record] of this.#content.records.entries<CacheRecord>('build-cache'))
-      if (record.layer) {
-        blobs.push(record.layer.digest);
-        layers.push(record.layer.diffId);
-      }
-    return { blobs, layers };
+    const layers = this.#records().flatMap(([, record]) => record.layers.filter((layer) => layer !== null));
+    return { blobs: layers.map((layer) => layer.digest), layers: layers.map((layer) => layer.diffId) };
   }
 }
 
-export function createBuildCache(content: Content, images: ImageRecords, clock: Clock): BuildCache {
-  const cache = new RecordsCache(content, images, clock);
-  content.addRoots(() => cache.roots());
+export interface CacheParts {
+  content: Content;
+  images: ImageRecords;
+  clock: Clock;
+  cacheMounts: CacheMounts;
+}
+
+export function createBuildCache(parts: CacheParts): BuildCache & { recover(): Promise<void> } {
+  const cache = new RecordsCache(parts);
+  parts.content.addRoots(() => cache.roots());
   return cache;
 }

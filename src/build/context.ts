@@ -13,7 +13,7 @@ import { whenSettled } from '#base/promises.ts';
 import type { Content } from '#content/content.ts';
 import { layerPathDepthMax } from '#content/limits.ts';
 import { contextBytesMax, contextEntriesMax, dockerfileBytesMax } from './limits.ts';
-import { compilePattern, hasWildcard, parseIgnoreFile } from './patterns.ts';
+import { compilePattern, parseIgnoreFile } from './patterns.ts';
 import type { IgnoreRules } from './patterns.ts';
 
 export interface ContextEntry {
@@ -28,8 +28,8 @@ export interface BuildContext extends AsyncDisposable {
   entry(path: string): ContextEntry | undefined;
   /** Text of a file of the context; undefined when it is not there. Small files only. */
   text(path: string): string | undefined;
-  /** Paths that a COPY source names: itself, or what its wildcards match. Empty: nothing does. */
-  expand(source: string): string[];
+  /** Paths that a source names: itself, or what its wildcards match. Empty: nothing does. */
+  expand(source: string, isPattern: boolean): string[];
   /** Content address of paths and all below them; times do not count. */
   digest(paths: string[], exclude?: IgnoreRules): string;
   /** Paths below, for `--exclude`. */
@@ -107,10 +107,9 @@ class TarContext implements BuildContext {
     return this.#texts.get(cleanContextPath(path));
   }
 
-  expand(source: string): string[] {
+  expand(source: string, isPattern: boolean): string[] {
     const path = cleanContextPath(source);
-    if (!hasWildcard(source))
-      return this.entry(path) === undefined && this.#throughLink(path) === undefined ? [] : [path];
+    if (!isPattern) return this.entry(path) === undefined && this.#throughLink(path) === undefined ? [] : [path];
     const pattern = compilePattern(path, { doubleStar: true });
     return this.#sorted.filter((each) => pattern.test(each));
   }

@@ -33,3 +33,7 @@ export const stepsInParallelMax = 8;
 export const archiveHeadBytesMax = 8 << 20;
 export const addedUrlBytesMax = 16 * 2 ** 30;
 /** A source given by URL in `remote`. */
+/** Vertices of a build definition that a client sends. */
+export const definitionVerticesMax = 20_000;
+/** Connections of one command to its client's SSH agent. */
+export const agentConnectionsMax = 64;

@@ -46,6 +46,7 @@ function toSpec(request: RunRequest, options: ContainerRunnerOptions): Container
       source: mount.source,
       target: mount.target,
       readOnly: mount.readOnly,
+      ...(mount.sizeBytes === undefined ? {} : { tmpfsSizeBytes: mount.sizeBytes }),
     })),
     resources: request.resources ?? {},
     ...(request.cgroupParent === undefined ? {} : { cgroupParent: request.cgroupParent }),

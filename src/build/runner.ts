@@ -19,7 +19,7 @@ export interface RunRequest {
   /** Bounds of the step: memory, processors, ulimits. They do not count for the cache. */
   resources?: Resources;
   cgroupParent?: string;
-  mounts: { type: 'bind' | 'tmpfs'; source: string; target: string; readOnly: boolean }[];
+  mounts: { type: 'bind' | 'tmpfs'; source: string; target: string; readOnly: boolean; sizeBytes?: number }[];
   onOutput: (bytes: Uint8Array) => void;
   signal: AbortSignal;
 }

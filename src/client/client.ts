@@ -8,7 +8,7 @@
 import type { Scale } from '#api/autoscaling.v1.ts';
 import type { TokenRequest } from '#api/authentication.v1.ts';
 import type { Binding } from '#api/core.v1.ts';
-import type { Manifest } from '#api/manifest.ts';
+import type { Manifest, StatusManifest } from '#api/manifest.ts';
 import type { Eviction } from '#api/policy.v1.ts';
 import type { KindRef, KubeList, KubeObject, WatchEvent } from '#base/objects.ts';
 
@@ -62,13 +62,19 @@ export interface Client {
   list<T extends KubeObject>(kind: KindRef<T>, options?: ListOptions): Promise<KubeList<T>>;
   create<T extends KubeObject>(
     kind: KindRef<T>,
-    object: Manifest<NoInfer<T>> | KubeObject,
+    object: KubeObject & (Manifest<NoInfer<T>> | NoInfer<T>),
     options?: WriteOptions,
+  ): Promise<T>;
+  /** Of an object to be written through `status`, nothing else need be said. */
+  update<T extends KubeObject>(
+    kind: KindRef<T>,
+    object: KubeObject & StatusManifest<NoInfer<T>>,
+    options: UpdateOptions & { subresource: 'status' },
   ): Promise<T>;
   /** Replaces; the object's resourceVersion, when set, must be current (409 Conflict otherwise). */
   update<T extends KubeObject>(
     kind: KindRef<T>,
-    object: Manifest<NoInfer<T>> | KubeObject,
+    object: KubeObject & (Manifest<NoInfer<T>> | NoInfer<T>),
     options?: UpdateOptions,
   ): Promise<T>;
   patch<T extends KubeObject>(
@@ -104,5 +110,10 @@ export interface Client {
     options?: WriteOptions,
   ): Promise<KubeObject>;
   /** Any path: reviews, discovery, metrics. `T` is what the server answers there. */
-  raw<T = unknown>(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<T>;
+  raw<T extends object = object>(
+    method: string,
+    path: string,
+    body?: unknown,
+    headers?: Record<string, string>,
+  ): Promise<T>;
 }

@@ -12,12 +12,13 @@
  * their own timers.
  */
 import type { Pod } from '#api/core.v1.ts';
+import type { Manifest } from '#api/manifest.ts';
 import { ApiError, isReason, toApiError } from '#base/errors.ts';
 import type { KindRef, KubeObject, WatchEvent } from '#base/objects.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
-import type { Client } from './client.ts';
+import type { Client, UpdateOptions } from './client.ts';
 import { IndexedObjects, type IndexFunction } from './indexed-objects.ts';
 import { informerBackoffMs, informerBackoffMsMax } from './limits.ts';
 
@@ -367,7 +368,11 @@ export function readYourWrites(client: Client, factory: InformerFactory): Client
   return {
     ...client,
     create: async (kind, object, options) => absorbed(kind, await client.create(kind, object, options), options),
-    update: async (kind, object, options) => absorbed(kind, await client.update(kind, object, options), options),
+    update: async <T extends KubeObject>(
+      kind: KindRef<T>,
+      object: KubeObject & Manifest<NoInfer<T>>,
+      options?: UpdateOptions,
+    ) => absorbed(kind, await client.update<T>(kind, object, options), options),
     patch: async (kind, name, namespace, type, patch, options) =>
       absorbed(kind, await client.patch(kind, name, namespace, type, patch, options), options),
     delete: async (kind, name, namespace, options) => {

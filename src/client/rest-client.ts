@@ -1,7 +1,7 @@
 /**
  * The `Client` over any `Transport`: verbs to paths, queries and bodies (Kubernetes API concepts, "Resource URIs").
  */
-import type { ObjectMeta } from '#api/meta.v1.ts';
+import type { DeleteOptions as MetaDeleteOptions, ObjectMeta } from '#api/meta.v1.ts';
 import { type KindRef, type KubeList, type KubeObject, type WatchEvent, apiVersionOf } from '#base/objects.ts';
 import type {
   Client,
@@ -13,7 +13,7 @@ import type {
   WatchOptions,
   WriteOptions,
 } from './client.ts';
-import type { Transport } from './transport.ts';
+import type { Transport, TransportRequest } from './transport.ts';
 
 const patchContentTypes: Record<PatchType, string> = {
   json: 'application/json-patch+json',
@@ -55,7 +55,7 @@ function writeQuery(options: WriteOptions | undefined): URLSearchParams | undefi
   return query;
 }
 
-function deleteBody(options: DeleteOptions): Record<string, unknown> {
+function deleteBody(options: DeleteOptions): MetaDeleteOptions {
   return {
     kind: 'DeleteOptions',
     apiVersion: 'v1',
@@ -77,16 +77,18 @@ export function createClient(transport: Transport, fieldManager?: string): Clien
     object.kind === undefined || object.apiVersion === undefined
       ? { ...object, apiVersion: apiVersionOf(kind), kind: kind.kind }
       : object;
-  const writeSubresource = (
-    method: 'POST' | 'PUT',
+  /** `T` is what the path answers with. */
+  const send = async <T extends object = KubeObject>(request: TransportRequest): Promise<T> =>
+    (await transport.send(request)) as T;
+  const subresourceWrite = (
     kind: KindRef,
     subresource: string,
     body: { metadata: ObjectMeta },
     options: WriteOptions | undefined,
-  ): Promise<KubeObject> => {
+  ): Omit<TransportRequest, 'method'> => {
     const query = writeQuery(withManager(options));
     const path = pathOf(kind, body.metadata.namespace, body.metadata.name, subresource);
-    return transport.send({ method, path, body, ...(query === undefined ? {} : { query }) });
+    return { path, body, ...(query === undefined ? {} : { query }) };
   };
   const watchBatches = <T extends KubeObject>(
     kind: KindRef<T>,
@@ -105,31 +107,31 @@ export function createClient(transport: Transport, fieldManager?: string): Clien
   };
   return {
     get: async <T extends KubeObject>(kind: KindRef<T>, name: string, namespace?: string) =>
-      (await transport.send({ method: 'GET', path: pathOf(kind, namespace, name) })) as T,
+      send<T>({ method: 'GET', path: pathOf(kind, namespace, name) }),
     list: async <T extends KubeObject>(kind: KindRef<T>, options: ListOptions = {}) =>
-      (await transport.send({
+      send<KubeList<T>>({
         method: 'GET',
         path: pathOf(kind, options.namespace),
         query: selectionQuery(options),
         ...(options.signal === undefined ? {} : { signal: options.signal }),
-      })) as unknown as KubeList<T>,
+      }),
     create: async <T extends KubeObject>(kind: KindRef<T>, object: KubeObject, options?: WriteOptions) => {
       const query = writeQuery(withManager(options));
-      return (await transport.send({
+      return send<T>({
         method: 'POST',
         path: pathOf(kind, object.metadata.namespace),
         body: named(kind, object),
         ...(query === undefined ? {} : { query }),
-      })) as T;
+      });
     },
     update: async <T extends KubeObject>(kind: KindRef<T>, object: KubeObject, options?: UpdateOptions) => {
       const query = writeQuery(withManager(options));
-      return (await transport.send({
+      return send<T>({
         method: 'PUT',
         path: pathOf(kind, object.metadata.namespace, object.metadata.name, options?.subresource),
         body: named(kind, object),
         ...(query === undefined ? {} : { query }),
-      })) as T;
+      });
     },
     patch: async <T extends KubeObject>(
       kind: KindRef<T>,
@@ -140,18 +142,18 @@ export function createClient(transport: Transport, fieldManager?: string): Clien
       options?: UpdateOptions,
     ) => {
       const query = writeQuery(withManager(options));
-      return (await transport.send({
+      return send<T>({
         method: 'PATCH',
         path: pathOf(kind, namespace, name, options?.subresource),
         body: patch,
         contentType: patchContentTypes[type],
         ...(query === undefined ? {} : { query }),
-      })) as T;
+      });
     },
     delete: async (kind, name, namespace, options = {}) =>
-      transport.send({ method: 'DELETE', path: pathOf(kind, namespace, name), body: deleteBody(options) }),
+      send({ method: 'DELETE', path: pathOf(kind, namespace, name), body: deleteBody(options) }),
     deleteCollection: async (kind, options = {}) => {
-      await transport.send({
+      await send({
         method: 'DELETE',
         path: pathOf(kind, options.namespace),
         query: selectionQuery(options),
@@ -165,26 +167,26 @@ export function createClient(transport: Transport, fieldManager?: string): Clien
       subresource: S,
       name: string,
       namespace?: string,
-    ) => (await transport.send({ method: 'GET', path: pathOf(kind, namespace, name, subresource) })) as Subresources[S],
+    ) => send<Subresources[S]>({ method: 'GET', path: pathOf(kind, namespace, name, subresource) }),
     createSubresource: async (kind, subresource, body, options) =>
-      writeSubresource('POST', kind, subresource, body, options),
+      send({ method: 'POST', ...subresourceWrite(kind, subresource, body, options) }),
     updateSubresource: async <S extends keyof Subresources>(
       kind: KindRef,
       subresource: S,
       body: { metadata: ObjectMeta },
       options?: WriteOptions,
-    ) => (await writeSubresource('PUT', kind, subresource, body, options)) as Subresources[S],
-    raw: async <T>(method: string, path: string, body?: unknown, headers?: Record<string, string>) => {
-      const [pathname, search] = path.split('?', 2);
+    ) => send<Subresources[S]>({ method: 'PUT', ...subresourceWrite(kind, subresource, body, options) }),
+    raw: async <T extends object>(method: string, path: string, body?: unknown, headers?: Record<string, string>) => {
+      const [pathname = '', search] = path.split('?', 2);
       const { 'content-type': contentType, ...others } = headers ?? {};
-      return (await transport.send({
+      return send<T>({
         method,
-        path: pathname!,
+        path: pathname,
         headers: others,
         ...(search === undefined ? {} : { query: new URLSearchParams(search) }),
         ...(body === undefined ? {} : { body }),
         ...(contentType === undefined ? {} : { contentType }),
-      })) as T;
+      });
     },
   };
 }

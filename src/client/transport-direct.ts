@@ -4,20 +4,20 @@
  */
 import type { ApiHandler, ApiResponse, UserInfo } from '#base/api-request.ts';
 import { ApiError } from '#base/errors.ts';
-import type { KubeObject, WatchEvent } from '#base/objects.ts';
+import type { WatchEvent } from '#base/objects.ts';
 import { errorOfStatus, plainStatus, type Transport, type TransportRequest } from './transport.ts';
 
 const noQuery = new URLSearchParams();
 const decoder = new TextDecoder();
 
-async function objectOf(response: ApiResponse): Promise<KubeObject> {
+async function objectOf(response: ApiResponse): Promise<object> {
   if (response.object !== undefined) return response.object;
   if (response.body === undefined) return plainStatus('Success');
   let text = '';
   if (response.body instanceof Uint8Array) text = decoder.decode(response.body);
   else for await (const chunk of response.body) text += decoder.decode(chunk, { stream: true });
   try {
-    return JSON.parse(text) as KubeObject;
+    return JSON.parse(text);
   } catch {
     return plainStatus(response.status < 400 ? 'Success' : 'Failure', text);
   }

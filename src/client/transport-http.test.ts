@@ -3,6 +3,7 @@ import http2 from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 import { ApiError } from '#base/errors.ts';
+import type { TestJson } from '#base/testing.ts';
 import { realClock } from '#os/clock.real.ts';
 import { kinds } from './kinds.ts';
 import { createClient } from './rest-client.ts';
@@ -74,13 +75,13 @@ test('requests carry token, query and body, and failures become ApiErrors', asyn
   });
   await using transport = createHttpTransport({ server: server.url, token: () => 'secret', clock: realClock });
   const client = createClient(transport);
-  const made = await client.create(
-    kinds.Pod,
-    { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'a', namespace: 'x' } },
+  const made: TestJson = await client.create(
+    kinds.ConfigMap,
+    { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'a', namespace: 'x' } },
     { fieldManager: 'me' },
   );
-  assert.equal((made as unknown as { echoed: { metadata: { name: string } } }).echoed.metadata.name, 'a');
-  assert.equal(server.requests[0], 'POST /api/v1/namespaces/x/pods?fieldManager=me Bearer secret');
+  assert.equal(made.echoed.metadata.name, 'a');
+  assert.equal(server.requests[0], 'POST /api/v1/namespaces/x/configmaps?fieldManager=me Bearer secret');
   await assert.rejects(
     client.get(kinds.Pod, 'missing', 'x'),
     (error) => error instanceof ApiError && error.reason === 'NotFound' && error.details?.name === 'missing',

@@ -5,7 +5,7 @@
  */
 import http2 from 'node:http2';
 import { ApiError } from '#base/errors.ts';
-import type { KubeObject, WatchEvent } from '#base/objects.ts';
+import type { WatchEvent } from '#base/objects.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { Clock } from '#os/clock.ts';
 import { requestTimeoutMs, responseBodyBytesMax, watchEventBytesMax } from './limits.ts';
@@ -144,9 +144,9 @@ async function textOf(stream: http2.ClientHttp2Stream): Promise<string> {
   return Buffer.concat(chunks).toString('utf8');
 }
 
-function parsed(text: string, code: number): KubeObject {
+function parsed(text: string, code: number): object {
   try {
-    return JSON.parse(text) as KubeObject;
+    return JSON.parse(text);
   } catch {
     if (code >= 400) throw errorOfStatus(code, undefined, text.trim());
     // `/healthz`, `/version` of other servers and logs answer in plain text.

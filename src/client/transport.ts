@@ -2,8 +2,8 @@
  * What a transport does for the client: one request and its answer, or a watch. `rest-client.ts` makes verbs of it.
  * Failures are `ApiError`s: an answer of 400 and above as its Status says, no answer at all as ServiceUnavailable.
  */
-import { ApiError, type Reason } from '#base/errors.ts';
-import type { KubeObject, KubeStatus, WatchEvent } from '#base/objects.ts';
+import { ApiError, reasonOf, type Reason } from '#base/errors.ts';
+import type { KubeStatus, WatchEvent } from '#base/objects.ts';
 import { isObject } from '#base/unknown.ts';
 
 export interface TransportRequest {
@@ -18,7 +18,8 @@ export interface TransportRequest {
 }
 
 export interface Transport extends AsyncDisposable {
-  send(request: TransportRequest): Promise<KubeObject>;
+  /** An object, a list, or what else the path answers with. */
+  send(request: TransportRequest): Promise<object>;
   /** Events that have come together are handed over together. */
   watch(request: TransportRequest): AsyncIterable<WatchEvent[]>;
 }
@@ -54,9 +55,8 @@ function isStatus(answer: unknown): answer is Partial<KubeStatus> {
 /** The error that an answer of 400 and above stands for. */
 export function errorOfStatus(code: number, answer: unknown, text?: string): ApiError {
   const status = isStatus(answer) ? answer : undefined;
-  const reason = (status?.reason ?? reasonByCode[code] ?? 'Unknown') as Reason;
   return new ApiError(
-    reason,
+    status?.reason === undefined ? (reasonByCode[code] ?? 'Unknown') : reasonOf(status.reason),
     status?.message ?? text ?? `the server answered ${code}`,
     status?.details,
     status?.code ?? code,

@@ -9,7 +9,7 @@
 import { constants } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
-import { encodeFileName } from '#base/file-names.ts';
+import { changeMode } from '#base/file-mode.ts';
 import {
   chmodSync,
   chownSync,
@@ -30,32 +30,37 @@ import { deviceParts, getXattr, listXattrs, makeSpecialFile, setXattr } from '#o
 import { RootedDirectory, pathParts } from './safe-path.ts';
 
 export type CopyAction =
-  /**
-   * `sources` are relative to `sourceRoot`. `isDirectory`: the target was written with a trailing slash or there are
-   * several sources.
-   */
   | {
       kind: 'copy';
+      /** `sources` are relative to it. */
       sourceRoot: string;
       sources: string[];
       target: string;
+      /** The target was written with a trailing slash, or there are several sources. */
       isDirectory: boolean;
       owner?: Owner;
       mode?: number;
+      /** Changes to the mode of each file, `u+x`. */
+      modeText?: string;
+      mtimeMs?: number;
       exclude?: string[];
       keepsParents?: boolean;
+      /** A directory is copied as itself, not its contents. */
+      makesDirectory?: boolean;
     }
   | {
       kind: 'file';
       target: string;
-      content: string;
+      content: Uint8Array;
       mode: number;
       owner?: Owner;
       isDirectory: boolean;
       name: string;
       mtimeMs: number;
     }
-  | { kind: 'makeDirectory'; target: string; owner?: Owner };
+  | { kind: 'makeDirectory'; target: string; mode?: number; makesParents?: boolean; owner?: Owner }
+  | { kind: 'remove'; target: string; allowsNone: boolean }
+  | { kind: 'symlink'; target: string; linkTarget: string; owner?: Owner };
 export interface Owner {
   uid: number;
   gid: number;
@@ -84,22 +89,74 @@ class Copier {
   }
 
   run(action: CopyAction): void {
-    if (action.kind === 'makeDirectory') {
-      this.#target.directory(pathParts(action.target), this.#makeParents(action.owner));
-      return;
+    switch (action.kind) {
+      case 'makeDirectory':
+        this.#makeDirectory(action);
+        return;
+      case 'file':
+        this.#file(action);
+        return;
+      case 'remove':
+        this.#remove(action);
+        return;
+      case 'symlink':
+        this.#symlink(action);
+        return;
+      default: {
+        const source = new RootedDirectory(action.sourceRoot);
+        const excluded = new Set(action.exclude ?? []);
+        for (const relative of action.sources) this.#copySource(source, relative, action, excluded);
+      }
     }
-    if (action.kind === 'file') {
-      const path = this.#destination(action.target, action.isDirectory, action.name, action.owner);
-      this.#clear(path);
-      writeFileSync(path, encodeFileName(action.content), { mode: action.mode });
-      chmodSync(path, action.mode);
-      chownSync(path, action.owner?.uid ?? 0, action.owner?.gid ?? 0);
-      setTimes(path, action.mtimeMs, action.mtimeMs);
-      return;
+  }
+
+  #makeDirectory({ target, mode = 0o755, makesParents = true, owner }: CopyAction & { kind: 'makeDirectory' }): void {
+    const parts = pathParts(target);
+    if (!makesParents) {
+      if (this.#target.directory(parts.slice(0, -1)) === undefined)
+        throw new ApiError('BadRequest', `mkdir ${target}: no such file or directory`);
+      if (this.#target.resolve(parts) !== undefined) throw new ApiError('BadRequest', `mkdir ${target}: file exists`);
     }
-    const source = new RootedDirectory(action.sourceRoot);
-    const excluded = new Set(action.exclude ?? []);
-    for (const relative of action.sources) this.#copySource(source, relative, action, excluded);
+    this.#target.directory(parts, (path) => {
+      mkdirSync(path, { mode });
+      chmodSync(path, mode);
+      if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
+    });
+  }
+
+  #file(action: CopyAction & { kind: 'file' }): void {
+    const path = this.#destination(action.target, action.isDirectory, action.name, action.owner);
+    this.#clear(path);
+    writeFileSync(path, action.content, { mode: action.mode });
+    chmodSync(path, action.mode);
+    chownSync(path, action.owner?.uid ?? 0, action.owner?.gid ?? 0);
+    setTimes(path, action.mtimeMs, action.mtimeMs);
+  }
+
+  #remove({ target, allowsNone }: CopyAction & { kind: 'remove' }): void {
+    const parts = pathParts(target);
+    const name = parts.pop();
+    if (name === undefined) throw new ApiError('BadRequest', 'rm: the root cannot be removed');
+    const directory = this.#target.directory(parts);
+    const path = directory === undefined ? undefined : `${directory}/${name}`;
+    if (path === undefined || lstatOrUndefined(path) === undefined) {
+      if (allowsNone) return;
+      throw new ApiError('BadRequest', `rm ${target}: no such file or directory`);
+    }
+    rmSync(path, { recursive: true, force: true });
+    this.#target.forget(path);
+  }
+
+  #symlink({ target, linkTarget, owner }: CopyAction & { kind: 'symlink' }): void {
+    const parts = pathParts(target);
+    const name = parts.pop();
+    const directory = this.#target.directory(parts);
+    if (name === undefined || directory === undefined)
+      throw new ApiError('BadRequest', `symlink ${target}: no such file or directory`);
+    const path = `${directory}/${name}`;
+    if (lstatOrUndefined(path) !== undefined) throw new ApiError('BadRequest', `symlink ${target}: file exists`);
+    symlinkSync(linkTarget, path);
+    lchownSync(path, owner?.uid ?? 0, owner?.gid ?? 0);
   }
 
   #copySource(
@@ -117,7 +174,7 @@ class Copier {
             .slice(0, info.isDirectory() ? undefined : -1)
             .join('/')}`
         : action.target;
-    if (info.isDirectory()) {
+    if (info.isDirectory() && action.makesDirectory !== true) {
       const into = this.#target.directory(pathParts(target), this.#makeParents(action.owner))!;
       this.#children({ from, to: into, relative: pathParts(relative).join('/') }, action, excluded);
       return;
@@ -203,15 +260,21 @@ class Copier {
     const owner = action.owner ?? info;
     lchownSync(to, owner.uid, owner.gid);
     if (!info.isSymbolicLink()) {
-      chmodSync(to, action.mode ?? info.mode & 0o7777);
+      chmodSync(to, modeOf(info, action));
       for (const name of listXattrs(from)) {
         if (name.startsWith('trusted.overlay.') || name.startsWith('system.') || name === 'security.selinux') continue;
         const value = getXattr(from, name);
         if (value !== undefined) setXattr(to, name, value);
       }
     }
-    setTimes(to, info.mtimeMs, info.mtimeMs);
+    const mtimeMs = action.mtimeMs ?? info.mtimeMs;
+    setTimes(to, mtimeMs, mtimeMs);
   }
+}
+
+function modeOf(info: Stats, { mode, modeText }: CopyAction & { kind: 'copy' }): number {
+  if (modeText !== undefined) return changeMode(info.mode & 0o7777, modeText, info.isDirectory());
+  return mode ?? info.mode & 0o7777;
 }
 
 export function copyFiles(targetRoot: string, actions: CopyAction[]): void {

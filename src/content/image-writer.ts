@@ -2,6 +2,7 @@
  * Makes images out of layers that are here: writes the configuration and the manifest as blobs and the record in one
  * commit. Manifests are docker's schema 2, which every registry and client takes.
  */
+import { createHash } from 'node:crypto';
 import { ApiError } from '#base/errors.ts';
 import type { Content, Hold } from './content.ts';
 import { mediaTypes } from './image-records.ts';
@@ -47,6 +48,11 @@ export async function writeManifest(
   const digest = await content.blobs.writeBytes(Buffer.from(JSON.stringify(manifest, undefined, 3)));
   hold?.addBlob(digest);
   return { digest, mediaType: mediaTypes.dockerManifest };
+}
+
+/** An image's id is the digest of its configuration. */
+export function imageIdOf(file: ImageFile): string {
+  return `sha256:${createHash('sha256').update(JSON.stringify(file)).digest('hex')}`;
 }
 
 export async function writeImage(content: Content, images: ImageRecords, image: NewImage): Promise<ImageRecord> {

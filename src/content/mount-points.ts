@@ -3,15 +3,28 @@
  * container's work and do not belong into an image.
  */
 import { lstatSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, posix } from 'node:path';
 import type { Content } from './content.ts';
 import type { ImageLayer } from './image-records.ts';
+import { pathParts } from './safe-path.ts';
 
 const files = ['etc/hosts', 'etc/hostname', 'etc/resolv.conf', 'dev/console', '.dockerenv'];
 const directories = ['dev/pts', 'dev/shm', 'dev/mqueue', 'dev', 'proc', 'sys/fs/cgroup', 'sys/fs', 'sys', 'etc'];
 
-/** Paths in `upper`, deepest first. */
-export function findMountPoints(content: Content, upper: string, layers: ImageLayer[]): string[] {
+/** A target, and the directories above it, deepest first. */
+function withParents(target: string): string[] {
+  const parts = pathParts(posix.normalize(target));
+  return parts.map((_, index) => parts.slice(0, parts.length - index).join('/'));
+}
+
+/** Paths in `upper`, deepest first. `targets`: where else something was mounted, absolute. */
+export function findMountPoints(
+  content: Content,
+  upper: string,
+  layers: readonly ImageLayer[],
+  targets: readonly string[] = [],
+): string[] {
+  const mounted = targets.flatMap(withParents).sort((a, b) => b.split('/').length - a.split('/').length);
   const lowers = [...layers]
     .reverse()
     .filter((layer) => content.layers.has(layer.diffId))
@@ -19,11 +32,11 @@ export function findMountPoints(content: Content, upper: string, layers: ImageLa
   const below = (path: string): string | undefined =>
     lowers.map((lower) => join(lower, path)).find((each) => lstatSync(each, { throwIfNoEntry: false }) !== undefined);
   const found = new Set<string>();
-  for (const path of files) {
-    const own = lstatSync(join(upper, path), { throwIfNoEntry: false });
-    if (own?.isFile() === true && own.size === 0 && below(path) === undefined) found.add(path);
+  for (const path of [...files, ...mounted]) {
+    const info = lstatSync(join(upper, path), { throwIfNoEntry: false });
+    if (info?.isFile() === true && info.size === 0 && below(path) === undefined) found.add(path);
   }
-  for (const path of directories) {
+  for (const path of [...mounted, ...directories]) {
     const own = lstatSync(join(upper, path), { throwIfNoEntry: false });
     if (own?.isDirectory() !== true || readdirSync(join(upper, path)).some((name) => !found.has(`${path}/${name}`)))
       continue;

@@ -15,6 +15,7 @@ import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { getCACertificates } from 'node:tls';
 import { ApiError } from '#base/errors.ts';
 import { isTag } from '#base/reference.ts';
+import { messageOf } from '#base/thrown.ts';
 import { mediaTypes } from './image-records.ts';
 import { answerTimeoutMs, connectTimeoutMs, manifestBytesMax, redirectsMax, remoteTagsMax } from './limits.ts';
 
@@ -136,10 +137,10 @@ export class HttpTransport {
           reject(call.signal.reason);
           return;
         }
-        const { errors } = error as AggregateError;
+        const cause: unknown = error instanceof AggregateError ? error.errors[0] : error;
         reject(
           new UnreachableError(
-            `${call.method === 'GET' ? 'Get' : call.method[0] + call.method.slice(1).toLowerCase()} "${call.url.href}": ${errors?.[0]?.message ?? error.message}`,
+            `${call.method === 'GET' ? 'Get' : call.method[0] + call.method.slice(1).toLowerCase()} "${call.url.href}": ${messageOf(cause ?? error)}`,
             error,
           ),
         );

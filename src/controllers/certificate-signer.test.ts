@@ -2,9 +2,8 @@ import type { CertificateSigningRequest } from '#api/certificates.v1.ts';
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
 import { test } from 'node:test';
-import { sampleOf, requestFor } from '#base/testing.ts';
+import { sampleOf, requestFor, type TestJson } from '#base/testing.ts';
 import { kinds } from '#client/kinds.ts';
-import type { Json } from '#base/objects.ts';
 import { createCertificateAuthority } from '#base/x509.ts';
 import { planSigning, removalMs } from './certificate-signer.ts';
 
@@ -23,7 +22,7 @@ const usages = {
 function csr(
   signerName: string,
   names: Parameters<typeof requestFor>[0],
-  spec: Json = {},
+  spec: TestJson = {},
   conditions: string[] = ['Approved'],
 ): CertificateSigningRequest {
   const { pem } = requestFor(names);

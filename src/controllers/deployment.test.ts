@@ -1,19 +1,18 @@
 import type { Deployment, ReplicaSet } from '#api/apps.v1.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { sampleOf } from '#base/testing.ts';
+import { sampleOf, type TestJson } from '#base/testing.ts';
 import { kinds } from '#client/kinds.ts';
-import type { Json } from '#base/objects.ts';
 import { planDeployment } from './deployment.ts';
 import { planRolling, rollingBounds } from './deployment-rolling.ts';
 import { planDeploymentStatus } from './deployment-status.ts';
 
-const template = (image: string): Json => ({
+const template = (image: string): TestJson => ({
   metadata: { labels: { app: 'a' } },
   spec: { containers: [{ name: 'c', image }] },
 });
 
-function deployment(replicas: number, extra: Json = {}, image = 'v2'): Deployment {
+function deployment(replicas: number, extra: TestJson = {}, image = 'v2'): Deployment {
   return sampleOf(kinds.Deployment, {
     metadata: { name: 'd', namespace: 'n', uid: 'd', generation: 2 },
     spec: { replicas, selector: { matchLabels: { app: 'a' } }, template: template(image), ...extra },
@@ -54,7 +53,7 @@ test('surge rounds up, unavailability down, and one may go when both are zero', 
 });
 
 test('each step of a rolling update keeps both bounds', () => {
-  const cases: [number, Json, [number, number], [number, number], [string, number][]][] = [
+  const cases: [number, TestJson, [number, number], [number, number], [string, number][]][] = [
     // replicas, strategy, new [size, available], old [size, available], expected steps
     [4, { maxSurge: 1, maxUnavailable: 0 }, [0, 0], [4, 4], [['new', 1]]],
     [4, { maxSurge: 1, maxUnavailable: 0 }, [1, 0], [4, 4], []],
@@ -184,19 +183,19 @@ test('the deadline passes when nothing moves, and completion is final', () => {
     ...deployment(2, { progressDeadlineSeconds: 600 }),
     status: { replicas: 2, updatedReplicas: 2, conditions: held },
   };
-  const conditionOf = (conditions: Json[], type: string): Json =>
+  const conditionOf = (conditions: TestJson[], type: string): TestJson =>
     conditions.find((condition) => condition.type === type);
   const newest = replicaSet('new', 2, 0, 'v2');
   const late = planDeploymentStatus({ deployment: stuck, all: [newest], newest }, at);
-  assert.equal(conditionOf(late.status['conditions'] as Json[], 'Progressing').reason, 'ProgressDeadlineExceeded');
-  assert.equal(conditionOf(late.status['conditions'] as Json[], 'Available').status, 'False');
+  assert.equal(conditionOf(late.status['conditions'] as TestJson[], 'Progressing').reason, 'ProgressDeadlineExceeded');
+  assert.equal(conditionOf(late.status['conditions'] as TestJson[], 'Available').status, 'False');
   const ready = replicaSet('new', 2, 2, 'v2');
   const done = planDeploymentStatus(
     { deployment: { ...stuck, status: { ...stuck.status, observedGeneration: 2 } }, all: [ready], newest: ready },
     at,
   );
   assert.equal(
-    conditionOf(done.status['conditions'] as Json[], 'Progressing').message,
+    conditionOf(done.status['conditions'] as TestJson[], 'Progressing').message,
     'ReplicaSet "new" has successfully progressed.',
   );
 });

@@ -29,7 +29,7 @@ export async function discoverResources(client: Client): Promise<Discovered> {
       for (const resource of list.resources) {
         if (resource.name.includes('/')) continue;
         resources.push({
-          kind: kindOf(group, version, resource.name, resource.kind, resource.namespaced),
+          kind: kindOf(apiVersionOf({ group, version }), resource.name, resource.kind, resource.namespaced),
           verbs: resource.verbs,
         });
       }

@@ -94,7 +94,7 @@ class HpaController {
     const { resources } = await discoverResources(this.#context.client);
     const found = resources.find(({ kind }) => kind.group === group && kind.kind === reference.kind)?.kind;
     return found === undefined
-      ? kindOf(group, version, `${reference.kind.toLowerCase()}s`, reference.kind)
+      ? kindOf(reference.apiVersion ?? 'v1', `${reference.kind.toLowerCase()}s`, reference.kind)
       : { ...found, version };
   }
 

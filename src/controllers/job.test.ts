@@ -2,9 +2,8 @@ import type { CronJob, Job } from '#api/batch.v1.ts';
 import type { Pod } from '#api/core.v1.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { sampleOf } from '#base/testing.ts';
+import { sampleOf, type TestJson } from '#base/testing.ts';
 import { kinds } from '#client/kinds.ts';
-import type { Json } from '#base/objects.ts';
 import { planCronJob, parseSchedule } from './cronjob.ts';
 import { formatIndexes, parseIndexes } from './job-indexes.ts';
 import { jobFinalizer } from './job-count.ts';
@@ -12,7 +11,7 @@ import { planJob } from './job.ts';
 
 const now = Date.parse('2026-01-01T01:00:00Z');
 
-function job(spec: Json = {}, status: Json = { startTime: '2026-01-01T00:59:00Z' }): Job {
+function job(spec: TestJson = {}, status: TestJson = { startTime: '2026-01-01T00:59:00Z' }): Job {
   return sampleOf(kinds.Job, {
     metadata: { name: 'j', namespace: 'n', uid: 'j' },
     spec: { completions: 2, parallelism: 2, backoffLimit: 6, template: { spec: { restartPolicy: 'Never' } }, ...spec },
@@ -20,7 +19,7 @@ function job(spec: Json = {}, status: Json = { startTime: '2026-01-01T00:59:00Z'
   });
 }
 
-function pod(name: string, phase: string, extra: Json = {}): Pod {
+function pod(name: string, phase: string, extra: TestJson = {}): Pod {
   const ended = phase === 'Failed' || phase === 'Succeeded';
   return sampleOf(kinds.Pod, {
     metadata: {
@@ -53,8 +52,8 @@ function pod(name: string, phase: string, extra: Json = {}): Pod {
   });
 }
 
-const reasonOf = (plan: { status: Json }, type: string): string | undefined =>
-  plan.status.conditions?.find((condition: Json) => condition.type === type)?.reason;
+const reasonOf = (plan: { status: TestJson }, type: string): string | undefined =>
+  plan.status.conditions?.find((condition: TestJson) => condition.type === type)?.reason;
 
 test('a finished Pod is first noted, then released, then counted', () => {
   const first = planJob({ job: job(), pods: [pod('a', 'Succeeded'), pod('b', 'Running')] }, now);
@@ -243,7 +242,7 @@ test('schedules mean what five fields mean, in their zone', () => {
 });
 
 test('of missed runs only the last one starts, within its deadline and policy', () => {
-  const cronJob = (spec: Json, status: Json = { lastScheduleTime: '2026-01-01T00:00:00Z' }): CronJob =>
+  const cronJob = (spec: TestJson, status: TestJson = { lastScheduleTime: '2026-01-01T00:00:00Z' }): CronJob =>
     sampleOf(kinds.CronJob, {
       metadata: { name: 'c', namespace: 'n', uid: 'c', creationTimestamp: '2025-12-31T00:00:00Z' },
       spec: { schedule: '*/10 * * * *', jobTemplate: { spec: {} }, ...spec },

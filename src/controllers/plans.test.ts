@@ -7,9 +7,8 @@ import type { ClusterRole } from '#api/rbac.v1.ts';
 import type { StorageClass } from '#api/storage.v1.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { sampleOf } from '#base/testing.ts';
+import { sampleOf, type TestJson } from '#base/testing.ts';
 import { kinds } from '#client/kinds.ts';
-import type { Json } from '#base/objects.ts';
 import { planAggregation } from './clusterrole-aggregation.ts';
 import { nodeSuits, planDaemonSet } from './daemonset.ts';
 import { planBudget } from './disruption.ts';
@@ -25,7 +24,7 @@ import { planStatefulSet } from './statefulset.ts';
 
 const now = Date.parse('2026-01-01T01:00:00Z');
 
-function pod(name: string, extra: Json = {}): Pod {
+function pod(name: string, extra: TestJson = {}): Pod {
   const ready = extra.ready !== false;
   return sampleOf(kinds.Pod, {
     metadata: {
@@ -77,7 +76,7 @@ test('a ReplicaSet deletes what hurts least first', () => {
   );
 });
 
-function set(replicas: number, extra: Json = {}): StatefulSet {
+function set(replicas: number, extra: TestJson = {}): StatefulSet {
   return sampleOf(kinds.StatefulSet, {
     metadata: { name: 's', namespace: 'n', uid: 's' },
     spec: { replicas, selector: { matchLabels: { app: 'a' } }, template: {}, ...extra },
@@ -85,11 +84,11 @@ function set(replicas: number, extra: Json = {}): StatefulSet {
   });
 }
 const revision = (name: string): ControllerRevision => sampleOf(kinds.ControllerRevision, { metadata: { name } });
-const of = (name: string, hash = 'r1', extra: Json = {}): Pod =>
+const of = (name: string, hash = 'r1', extra: TestJson = {}): Pod =>
   pod(name, { labels: { 'controller-revision-hash': hash }, ...extra });
 
 test('a StatefulSet goes in order up and down, and updates from the top', () => {
-  const plan = (object: StatefulSet, pods: Pod[], update = 'r1'): Json => {
+  const plan = (object: StatefulSet, pods: Pod[], update = 'r1'): TestJson => {
     const { create, delete: gone } = planStatefulSet(
       { set: object, pods, currentRevision: revision('r1'), updateRevision: revision(update) },
       now,
@@ -126,7 +125,7 @@ test('a StatefulSet goes in order up and down, and updates from the top', () => 
   assert.deepEqual(plan(set(2, { ordinals: { start: 5 } }), []), [['5@r1'], []]);
 });
 
-const node = (name: string, extra: Json = {}): Node =>
+const node = (name: string, extra: TestJson = {}): Node =>
   sampleOf(kinds.Node, {
     metadata: { name, labels: extra.labels ?? {} },
     spec: { taints: extra.taints },
@@ -190,11 +189,11 @@ test('slices name ready Pods and change as little as they can', () => {
     metadata: { name: 's', namespace: 'n', uid: 's' },
     spec: { selector: { app: 'a' }, ports: [{ name: 'http', port: 80, targetPort: 8080 }] },
   });
-  const input = (pods: Pod[], slices: EndpointSlice[] = []): Json =>
+  const input = (pods: Pod[], slices: EndpointSlice[] = []): TestJson =>
     planEndpointSlices({ service, pods, slices, nodeZone: () => undefined });
   const first = input([pod('a', { ip: '10.0.0.1' }), pod('b', { ip: '10.0.0.2', ready: false }), pod('c')]);
   assert.deepEqual(
-    first.create[0].endpoints.map((e: Json) => [e.addresses[0], e.conditions.ready]),
+    first.create[0].endpoints.map((e: TestJson) => [e.addresses[0], e.conditions.ready]),
     [
       ['10.0.0.1', true],
       ['10.0.0.2', false],
@@ -208,7 +207,7 @@ test('slices name ready Pods and change as little as they can', () => {
   assert.deepEqual(leaving.update[0].endpoints[0].conditions, { ready: false, serving: true, terminating: true });
   const many = input(Array.from({ length: 150 }, (_, i) => pod(`p${i}`, { ip: `10.0.1.${i}` })));
   assert.deepEqual(
-    many.create.map((slice: Json) => slice.endpoints.length),
+    many.create.map((slice: TestJson) => slice.endpoints.length),
     [100, 50],
   );
 });
@@ -265,7 +264,7 @@ test('a silent node becomes unknown and tainted, and Pods leave when their toler
 });
 
 test('claims bind the smallest volume that fits, wait for their consumer, or are provisioned', () => {
-  const claim = (extra: Json = {}, annotations = {}): PersistentVolumeClaim =>
+  const claim = (extra: TestJson = {}, annotations = {}): PersistentVolumeClaim =>
     sampleOf(kinds.PersistentVolumeClaim, {
       metadata: { name: 'c', namespace: 'n', uid: 'c', annotations },
       spec: {
@@ -301,9 +300,9 @@ test('claims bind the smallest volume that fits, wait for their consumer, or are
 });
 
 test('a budget allows what is healthy beyond what it wants', () => {
-  const budget = (spec: Json): PodDisruptionBudget =>
+  const budget = (spec: TestJson): PodDisruptionBudget =>
     sampleOf(kinds.PodDisruptionBudget, { metadata: { name: 'b', namespace: 'n', generation: 1 }, spec });
-  const allowed = (spec: Json, pods: Pod[], wanted: number | string): number | undefined =>
+  const allowed = (spec: TestJson, pods: Pod[], wanted: number | string): number | undefined =>
     planBudget({ budget: budget(spec), pods, wanted }, now).status.disruptionsAllowed;
   const three = [pod('a'), pod('b'), pod('c')];
   assert.equal(allowed({ minAvailable: 2 }, three, 3), 1);
@@ -318,7 +317,7 @@ test('an autoscaler computes, tolerates, damps and limits', () => {
     cpu: number[],
   ): Map<string, { timestampMs: number; containers: Record<string, Record<string, number>> }> =>
     new Map(cpu.map((value, i) => [['a', 'b'][i]!, { timestampMs: now, containers: { c: { cpu: value } } }]));
-  const wanted = (cpu: number[]): Json =>
+  const wanted = (cpu: number[]): TestJson =>
     planResourceMetric({
       pods,
       usages: usages(cpu),
@@ -361,7 +360,7 @@ test('quotas count what is used, by scope', () => {
 });
 
 test('an aggregated role is the union of what its selectors match', () => {
-  const role = (name: string, labels: Record<string, string>, extra: Json): ClusterRole =>
+  const role = (name: string, labels: Record<string, string>, extra: TestJson): ClusterRole =>
     sampleOf(kinds.ClusterRole, { metadata: { name, labels }, ...extra });
   const top = role('admin', {}, { aggregationRule: { clusterRoleSelectors: [{ matchLabels: { to: 'admin' } }] } });
   const rule = { apiGroups: [''], resources: ['pods'], verbs: ['get'] };

@@ -3,13 +3,13 @@ import type { EndpointSlice } from '#api/discovery.v1.ts';
 import type { Manifest } from '#api/manifest.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Json, KindRef, KubeObject } from '#base/objects.ts';
-import { sampleOf } from '#base/testing.ts';
+import type { KindRef, KubeObject } from '#base/objects.ts';
+import { sampleOf, type TestJson } from '#base/testing.ts';
 import { kinds } from '#client/kinds.ts';
 import { planMirror } from './endpoints-mirroring.ts';
 import { planTokenSecret } from './token-secrets.ts';
 
-const object = <T extends KubeObject>(kind: KindRef<T>, extra: Json = {}): T =>
+const object = <T extends KubeObject>(kind: KindRef<T>, extra: TestJson = {}): T =>
   sampleOf<KubeObject>(kind, {
     ...extra,
     metadata: { name: 'x', namespace: 'n', uid: kind.kind, ...extra.metadata },
@@ -93,7 +93,7 @@ test('nothing is mirrored of what others look after, and what was goes', () => {
 });
 
 test('a token Secret is filled once, and goes with its account', () => {
-  const secret = (extra: Json = {}): Secret =>
+  const secret = (extra: TestJson = {}): Secret =>
     object(kinds.Secret, {
       type: 'kubernetes.io/service-account-token',
       ...extra,

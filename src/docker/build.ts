@@ -134,9 +134,9 @@ async function prune(parts: BuildRouteParts, context: RouteContext): Promise<unk
           case 'id':
             return item.id.startsWith(value);
           case 'type':
-            return value === 'regular';
+            return value === item.type;
           case 'description':
-            return item.record.about.includes(value);
+            return item.about.includes(value);
           case 'inuse':
             return isTrue(value) === item.isInUse;
           case 'private':
@@ -148,12 +148,13 @@ async function prune(parts: BuildRouteParts, context: RouteContext): Promise<unk
         }
       }),
     );
-  const { ids, freedBytes } = await parts.builder.cache.prune({
+  const { removed, freedBytes } = await parts.builder.cache.prune({
     all: queryFlag(context.query, 'all'),
     ...(until === undefined ? {} : { untilMs: parseTime(until, parts.images.options.clock.now()) }),
     ...(keep === undefined ? {} : { keepBytes: keep }),
     ...(own.length === 0 ? {} : { matches }),
   });
+  const ids = removed.map((item) => item.id);
   return { CachesDeleted: ids.length === 0 ? null : ids, SpaceReclaimed: freedBytes };
 }
 

@@ -144,9 +144,19 @@ test('every parameter of builds and images is read, or is on the list', async (t
     } as unknown as HttpTransport,
     emit: () => {},
   });
-  const snapshots = createSnapshots({ content, images: records, mounts: createMounts() });
+  const mounts = createMounts();
+  const snapshots = createSnapshots({ content, images: records, mounts });
   const runner = { run: async () => ({ exitCode: 0 }), remove: async () => {}, removeStale: async () => {} };
-  const builder = createBuilder({ content, images, records, snapshots, runner, clock: realClock, random: realRandom });
+  const builder = createBuilder({
+    content,
+    images,
+    records,
+    snapshots,
+    runner,
+    mounts,
+    clock: realClock,
+    random: realRandom,
+  });
   const routes = [...imageRoutes({ images }), ...buildRoutes({ builder, images })];
   const missing: string[] = [];
   for (const [endpoint, values] of Object.entries(parameters)) {

@@ -73,16 +73,16 @@ async function usage(
     Containers: wants('container') ? await containersUsage(parts) : null,
     Volumes: wants('volume') ? await volumesUsage(parts) : null,
     BuildCache: wants('build-cache')
-      ? builder.cache.list().map(({ id, record, sizeBytes, isInUse }) => ({
-          ID: id,
-          Type: 'regular',
-          Description: record.about,
-          InUse: isInUse,
-          Shared: isInUse,
-          Size: sizeBytes,
-          CreatedAt: isoNano(record.atMs),
-          LastUsedAt: isoNano(record.atMs),
-          UsageCount: 1,
+      ? builder.cache.list().map((item) => ({
+          ID: item.id,
+          Type: item.type,
+          Description: item.about,
+          InUse: item.isInUse,
+          Shared: item.isInUse,
+          Size: item.sizeBytes,
+          CreatedAt: isoNano(item.createdAtMs),
+          LastUsedAt: isoNano(item.usedAtMs),
+          UsageCount: item.uses,
         }))
       : null,
   };

@@ -1,18 +1,18 @@
 import type { Pod } from '#api/core.v1.ts';
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import type { Json } from '#base/objects.ts';
+import type { TestJson } from '#base/testing.ts';
 import { admitPod, demandOf, type NodeRoom, podDemandOf, sumOfDemands } from './admit.ts';
 import { evictionMessage, rankForEviction } from './eviction.ts';
 import { stored } from './stored.testing.ts';
 
-const pod = (spec: Json): Pod => ({
+const pod = (spec: TestJson): Pod => ({
   apiVersion: 'v1',
   kind: 'Pod',
   metadata: { ...stored, name: 'web', namespace: 'default', uid: 'u' },
   spec: { containers: [{ name: 'main' }], ...spec },
 });
-const asks = (requests: Json, extra: Json = {}): Json => ({ name: 'c', resources: { requests }, ...extra });
+const asks = (requests: TestJson, extra: TestJson = {}): TestJson => ({ name: 'c', resources: { requests }, ...extra });
 const room = (over: Partial<NodeRoom> = {}): NodeRoom => ({
   name: 'n',
   labels: { zone: 'a' },
@@ -68,7 +68,7 @@ test('what is short is said before where the Pod wants to be', () => {
 });
 
 test('affinity, ports and taints, where they are known', () => {
-  const affinity = (matchExpressions: Json[]): Json => ({
+  const affinity = (matchExpressions: TestJson[]): TestJson => ({
     affinity: {
       nodeAffinity: { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: [{ matchExpressions }] } },
     },
@@ -150,7 +150,7 @@ test('who uses more than was asked for goes first, then by priority, then by how
 });
 
 test('a Pod sets safe parameters of its own namespaces, and no others', () => {
-  const sets = (name: string, spec: Json = {}): string =>
+  const sets = (name: string, spec: TestJson = {}): string =>
     refusal(pod({ securityContext: { sysctls: [{ name, value: '1' }] }, ...spec }));
   assert.deepEqual(
     ['net.ipv4.tcp_syncookies', 'net/ipv4/tcp_syncookies', 'kernel.shm_rmid_forced'].map((name) => sets(name)),

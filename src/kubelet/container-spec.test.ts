@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import type { Json } from '#base/objects.ts';
+import type { TestJson } from '#base/testing.ts';
 import type { ContainerSpec, ImageSummary } from '#engine/engine.ts';
 import { hostsText, prepareContainerFiles } from './container-files.ts';
 import { makeContainerSpec } from './container-spec.ts';
@@ -31,8 +31,8 @@ const image: ImageSummary = {
 };
 
 async function specOf(
-  spec: Json,
-  container: Json,
+  spec: TestJson,
+  container: TestJson,
   prepare: (paths: KubeletPaths) => void = () => {},
 ): Promise<ContainerSpec & { hostsFile: string }> {
   const home = mkdtempSync('/tmp/tiphys-spec-');

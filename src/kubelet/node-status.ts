@@ -1,6 +1,6 @@
 /** The Node object that this kubelet reports: capacity, addresses, conditions. Pure but for what is passed in. */
-import type { NodeCondition, NodeStatus, Taint } from '#api/core.v1.ts';
-import type { Json } from '#base/objects.ts';
+import type { Node, NodeCondition, NodeStatus, Taint } from '#api/core.v1.ts';
+import type { Manifest } from '#api/manifest.ts';
 import { amount } from './qos.ts';
 import { rfc3339 } from './status.ts';
 
@@ -66,7 +66,7 @@ export function allocatableOf({ allocatable }: Pick<NodeFacts, 'allocatable'>): 
   return { cpu: of('cpu'), memory: of('memory'), ephemeralStorage: of('ephemeral-storage') };
 }
 
-export function nodeObject(facts: NodeFacts): Json {
+export function nodeObject(facts: NodeFacts): Manifest<Node> {
   const arch = facts.architecture === 'x64' ? 'amd64' : facts.architecture;
   return {
     apiVersion: 'v1',

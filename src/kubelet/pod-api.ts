@@ -1,5 +1,4 @@
 /** What the workers of a node's Pods ask of and tell the API server. */
-import type { Pod } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
 import { referenceTo } from '#client/events.ts';
 import { kinds } from '#client/kinds.ts';
@@ -20,13 +19,11 @@ export function createPodApi(options: Pick<KubeletOptions, 'client' | 'services'
     checkRuntimeClass: (pod) => checkRuntimeClass(pod, client),
     updateStatus({ metadata }, status) {
       const { name, namespace, uid, resourceVersion } = metadata;
-      const object = {
-        apiVersion: 'v1',
-        kind: 'Pod',
-        metadata: { name: name, namespace: namespace, uid: uid, resourceVersion: resourceVersion },
-        status,
-      };
-      return client.update<Pod>(kinds.Pod, object, { subresource: 'status' });
+      return client.update(
+        kinds.Pod,
+        { apiVersion: 'v1', kind: 'Pod', metadata: { name, namespace, uid, resourceVersion }, status },
+        { subresource: 'status' },
+      );
     },
     async read({ metadata }) {
       try {

@@ -54,7 +54,9 @@ export async function killContainer(
 
 function labelledPreStop({ host }: PodState, id: string): LifecycleHandler | undefined {
   const label = host.engine.containers.status(id)?.labels[labelTermination];
-  return label === undefined ? undefined : JSON.parse(label).preStop;
+  if (label === undefined) return undefined;
+  const { preStop }: { preStop?: LifecycleHandler } = JSON.parse(label);
+  return preStop;
 }
 
 interface PreStop {

@@ -1,7 +1,7 @@
 import type { Pod } from '#api/core.v1.ts';
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import type { Json } from '#base/objects.ts';
+import type { TestJson } from '#base/testing.ts';
 import type { Client } from '#client/client.ts';
 import { silentLogger } from '#observe/log.ts';
 import { realClock } from '#os/clock.real.ts';
@@ -9,7 +9,7 @@ import type { Refusal } from './status.ts';
 import { shutDownPods } from './shutdown.ts';
 import { stored } from './stored.testing.ts';
 
-const pod = (name: string, owners: Json[] = []): Pod => ({
+const pod = (name: string, owners: TestJson[] = []): Pod => ({
   apiVersion: 'v1',
   kind: 'Pod',
   metadata: { ...stored, name, namespace: 'default', uid: name, ownerReferences: owners },
@@ -20,11 +20,11 @@ const pod = (name: string, owners: Json[] = []): Pod => ({
 async function shutDown(
   hostGoesDown: boolean,
   failing = false,
-): Promise<{ farewells: Map<string, Refusal | undefined>; conditions: Json[] }> {
+): Promise<{ farewells: Map<string, Refusal | undefined>; conditions: TestJson[] }> {
   const farewells = new Map<string, Refusal | undefined>();
-  const conditions: Json[] = [];
+  const conditions: TestJson[] = [];
   const client = {
-    async patch(_kind: unknown, _name: string, _namespace: unknown, _type: string, body: Json) {
+    async patch(_kind: unknown, _name: string, _namespace: unknown, _type: string, body: TestJson) {
       if (failing) throw new Error('no API server');
       conditions.push(...body.status.conditions);
     },

@@ -2,7 +2,6 @@
  * Usage of the node, its Pods and containers: the Summary API (`/stats/summary`) and Prometheus text
  * (`/metrics/resource`). CPU rates come from two readings of the kernel's counters; between requests nothing is read.
  */
-import type { Json } from '#base/objects.ts';
 import type { ContainerStats, ContainerStatus } from '#engine/engine.ts';
 import type { Clock } from '#os/clock.ts';
 import { labelContainerName, labelPodName, labelPodNamespace, labelPodUid } from './pod-labels.ts';
@@ -78,7 +77,7 @@ async function usages(options: StatsOptions): Promise<Usage[]> {
   return read.filter((entry) => entry !== undefined);
 }
 
-export async function statsSummary(options: StatsOptions): Promise<Json> {
+export async function statsSummary(options: StatsOptions): Promise<object> {
   const [all, node] = await Promise.all([usages(options), options.nodeUsage()]);
   const time = (ms: number): string => new Date(ms).toISOString();
   const nodeCores = rateOf(

@@ -1,7 +1,7 @@
 import type { Pod } from '#api/core.v1.ts';
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import type { Json } from '#base/objects.ts';
+import type { TestJson } from '#base/testing.ts';
 import { memoryOf, type Attempt, type Memory } from './container-memory.ts';
 import { planPod } from './pod-plan.ts';
 import { podStatus } from './status.ts';
@@ -28,7 +28,7 @@ const attempt = (over: Partial<Attempt>): Attempt => ({
   ...over,
 });
 
-function statusOf(subject: Pod, attempts: Attempt[], memory: Memory = new Map()): Json {
+function statusOf(subject: Pod, attempts: Attempt[], memory: Memory = new Map()): TestJson {
   const observed = new Map([['main', attempts]]);
   return podStatus({
     pod: subject,
@@ -42,8 +42,8 @@ function statusOf(subject: Pod, attempts: Attempt[], memory: Memory = new Map())
     startedAtMs: now,
   });
 }
-const conditionOf = (status: Json, type: string): Json =>
-  status.conditions.find((condition: Json) => condition.type === type);
+const conditionOf = (status: TestJson, type: string): TestJson =>
+  status.conditions.find((condition: TestJson) => condition.type === type);
 
 test('a Pod is Running and Ready when its container runs and is ready', () => {
   const memory: Memory = new Map();

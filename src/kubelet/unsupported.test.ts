@@ -1,14 +1,14 @@
 import type { Pod } from '#api/core.v1.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Json } from '#base/objects.ts';
+import type { TestJson } from '#base/testing.ts';
 import { podHostname } from './container-spec.ts';
 import { podResources, qosClassOf } from './qos.ts';
 import { checkRuntimeClass } from './runtime-class.ts';
 import { ignoredFields, resizedContainers, unsupportedPart } from './unsupported.ts';
 import { stored } from './stored.testing.ts';
 
-const pod = (spec: Json): Pod => ({
+const pod = (spec: TestJson): Pod => ({
   apiVersion: 'v1',
   kind: 'Pod',
   metadata: { ...stored, name: 'web', namespace: 'ns', uid: 'u' },
@@ -16,7 +16,7 @@ const pod = (spec: Json): Pod => ({
 });
 
 test('a Pod that would run otherwise than it asks is refused', () => {
-  const reasonOf = (spec: Json): string => unsupportedPart(pod(spec))?.reason ?? 'none';
+  const reasonOf = (spec: TestJson): string => unsupportedPart(pod(spec))?.reason ?? 'none';
   assert.deepEqual([{}, { os: { name: 'linux' } }, { hostUsers: true }].map(reasonOf), ['none', 'none', 'none']);
   assert.equal(reasonOf({ os: { name: 'windows' } }), 'PodOSNotSupported');
   for (const spec of [

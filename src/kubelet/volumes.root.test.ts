@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import type { Json } from '#base/objects.ts';
+import type { TestJson } from '#base/testing.ts';
 import { stored } from './stored.testing.ts';
 import { mountVolumes } from './volumes.ts';
 
@@ -25,7 +25,7 @@ const volumes = [
 ];
 
 /** `owner:group mode` of each file. */
-async function modesOf(spec: Json): Promise<Record<string, string>> {
+async function modesOf(spec: TestJson): Promise<Record<string, string>> {
   const directory = mkdtempSync('/tmp/tiphys-volumes-');
   try {
     const metadata = { ...stored, name: 'o' };
@@ -73,7 +73,7 @@ async function modesOf(spec: Json): Promise<Record<string, string>> {
     rmSync(directory, { recursive: true });
   }
 }
-const container = (runAsUser?: number): Json => ({
+const container = (runAsUser?: number): TestJson => ({
   name: 'c',
   ...(runAsUser === undefined ? {} : { securityContext: { runAsUser } }),
 });

@@ -1,9 +1,8 @@
 import type { Ingress } from '#api/networking.v1.ts';
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { sampleOf } from '#base/testing.ts';
+import { sampleOf, type TestJson } from '#base/testing.ts';
 import { kinds } from '#client/kinds.ts';
-import type { Json } from '#base/objects.ts';
 import { startFailure } from './ingress.ts';
 import { haproxyConfig, planIngress } from './ingress-config.ts';
 
@@ -12,7 +11,7 @@ const path = (text: string, service: string, pathType = 'Prefix') => ({
   pathType,
   backend: { service: { name: service, port: { number: 80 } } },
 });
-const ingress = (rules: unknown[], more: Json = {}): Ingress =>
+const ingress = (rules: unknown[], more: TestJson = {}): Ingress =>
   sampleOf(kinds.Ingress, {
     metadata: { name: 'i', namespace: 'default', creationTimestamp: '2026-01-01T00:00:00Z' },
     spec: { rules, ...more },

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { load } from 'js-yaml';
-import type { Json } from '#base/objects.ts';
+import type { TestJson } from '#base/testing.ts';
 import { addContexts, removeContexts } from './contexts.ts';
 import type { Paths } from './paths.ts';
 
@@ -31,10 +31,10 @@ test("contexts are added beside the user's own, the current one stays, and going
     const config = join(home, '.kube/config');
     writeFileSync(config, users);
     assert.deepEqual(addContexts(home, paths), []);
-    const added = load(readFileSync(config, 'utf8')) as Json;
+    const added = load(readFileSync(config, 'utf8')) as TestJson;
     assert.equal(added['current-context'], 'work');
     assert.deepEqual(
-      added.contexts.map((item: Json) => item.name),
+      added.contexts.map((item: TestJson) => item.name),
       ['work', 'tiphys'],
     );
     addContexts(home, paths);

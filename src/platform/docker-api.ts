@@ -20,6 +20,7 @@ import type { DockerEngine } from '#engine/create-engine.ts';
 import type { ImageStore } from '#engine/images.ts';
 import type { Logger } from '#observe/log.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
+import { createMounts } from '#os/mount.linux.ts';
 import type { Access } from '#registry/access.ts';
 import { tiphysVersion } from './version.ts';
 
@@ -55,6 +56,7 @@ export async function startDockerApi(parts: DockerApiParts): Promise<AsyncDispos
     images,
     snapshots,
     runner,
+    mounts: createMounts(),
     clock: realClock,
     random: realRandom,
     hostEnvironment: { proxies: hostProxies() },

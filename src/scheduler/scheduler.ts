@@ -80,6 +80,14 @@ function takesTheSame(pod: Pod, previous: Pod): boolean {
   return true;
 }
 
+/** Of two versions that do not count the same: only the specification of a Pod that stays is another. */
+function isResized({ metadata }: Pod, previous: Pod): boolean {
+  return (
+    metadata.generation !== previous.metadata.generation &&
+    metadata.deletionTimestamp === previous.metadata.deletionTimestamp
+  );
+}
+
 /** Answers that say a binding was not made. */
 const refusals = [
   'NotFound',
@@ -204,7 +212,10 @@ class Scheduler {
         this.#cache.putNode(node);
         if (mayHelp(node, previous)) this.#queue.onEvent('NodeChanged');
       },
-      deleted: (node) => this.#cache.removeNode(node.metadata.name),
+      deleted: (node) => {
+        this.#cache.removeNode(node.metadata.name);
+        this.#queue.onEvent('NodeRemoved');
+      },
     });
   }
 
@@ -229,9 +240,11 @@ class Scheduler {
       this.#queue.remove(key);
       this.#cache.dropNomination(key);
       // Status changes of a running Pod do not move what it takes.
-      if (previous === undefined || isNew || this.#cache.isAssumed(key) || !takesTheSame(pod, previous))
-        this.#cache.putPod(pod);
+      const isChanged = previous === undefined || !takesTheSame(pod, previous);
+      if (isChanged || isNew || this.#cache.isAssumed(key)) this.#cache.putPod(pod);
       if (isNew) this.#queue.onEvent('PodAdded');
+      else if (isChanged)
+        this.#queue.onEvent(previous !== undefined && isResized(pod, previous) ? 'PodResized' : 'PodChanged');
       return;
     }
     if ((pod.spec.schedulerName ?? 'default-scheduler') !== this.#name) return;
@@ -281,7 +294,7 @@ class Scheduler {
         entry !== undefined && !this.stopped.signal.aborted;
         entry = this.#queue.pop()
       ) {
-        this.#scheduleOne(entry);
+        this.#tryOne(entry);
         while (this.#binding >= bindingsInFlightMax) await (this.#bindingDone ??= Promise.withResolvers()).promise;
         if (this.#clock.monotonic() - sliceStart > sliceMsMax) {
           await this.#clock.sleep(0);
@@ -291,6 +304,17 @@ class Scheduler {
     } finally {
       // On the turn that saw the queue empty: a Pod that comes on the next one must find nobody running.
       this.#running = false;
+    }
+  }
+
+  /** A fault of ours at one Pod must not lose it, nor hold up the others. */
+  #tryOne(entry: QueuedPod): void {
+    try {
+      this.#scheduleOne(entry);
+    } catch (error) {
+      this.#log.error('scheduling failed', { pod: entry.info.key, error });
+      this.#inHand.delete(entry.info.key);
+      this.#queue.putBackoff(entry);
     }
   }
 

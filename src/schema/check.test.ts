@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { Json } from '#base/objects.ts';
+import type { TestJson } from '#base/testing.ts';
 import { checkObject } from './check.ts';
 import { typeOf } from './types.ts';
 
 describe('decoding', () => {
-  const check = (value: Json) => ({ value, ...checkObject(value, typeOf('core.v1/Pod')) });
+  const check = (value: TestJson) => ({ value, ...checkObject(value, typeOf('core.v1/Pod')) });
 
   it('prunes what is unknown and says where', () => {
     const { unknown, value } = check({

@@ -7,7 +7,6 @@
  * are left out, as `omitempty` does.
  */
 import { scanJson } from '#base/json.ts';
-import type { KubeObject } from '#base/objects.ts';
 import { isObject, itemsOf, type JsonObject } from '#base/unknown.ts';
 import { protobufDepthMax, protobufItemsMax } from './limits.ts';
 import type { Field, ObjectNode, TypeNode } from './types.ts';
@@ -282,7 +281,7 @@ export function envelopeOf(apiVersion: string, kind: string, length: number): { 
   return { head: Buffer.concat([protobufMagic, head.finish()]), tail: tail.finish() };
 }
 
-export function encodeObject(node: ObjectNode, object: KubeObject): Buffer {
+export function encodeObject(node: ObjectNode, object: { apiVersion: string; kind: string }): Buffer {
   return wrapMessage(object.apiVersion, object.kind, encodeMessage(node, object));
 }
 

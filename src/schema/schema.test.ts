@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import type { TestJson } from '#base/testing.ts';
 import { testSeed } from '#os/test-seed.ts';
-import type { Json } from '#base/objects.ts';
 import { fieldOf, itemsOf } from '#base/unknown.ts';
 import { FieldErrors } from './field-errors.ts';
 import { compareFields, fieldsOf, fromFieldsV1, isEmptySet, mergeApplied, toFieldsV1 } from './field-sets.ts';
@@ -19,7 +19,7 @@ import { validatePodSpec } from './validate-pod.ts';
 fc.configureGlobal({ seed: testSeed() });
 
 /** Values of a type as a server would store them; depth is bounded because types refer to themselves. */
-function valuesOf(type: TypeNode, depth: number): fc.Arbitrary<Json> {
+function valuesOf(type: TypeNode, depth: number): fc.Arbitrary<TestJson> {
   switch (type.kind) {
     case 'string':
       return fc.string({ minLength: 1, maxLength: 12 });
@@ -70,7 +70,7 @@ function valuesOf(type: TypeNode, depth: number): fc.Arbitrary<Json> {
 }
 
 /** Without empty objects: where the Go field is no pointer, an empty one is the same as none. */
-function bare(value: Json): Json {
+function bare(value: TestJson): TestJson {
   if (typeof value !== 'object' || value === null) return value;
   if (Array.isArray(value)) return value.map(bare);
   return Object.fromEntries(
@@ -174,7 +174,7 @@ describe('strategic merge patch', () => {
   });
 
   it('puts what a patch adds in front, unless the patch or the live list says where it goes', () => {
-    const names = (current: string[], patch: Json[], order?: string[]): string =>
+    const names = (current: string[], patch: TestJson[], order?: string[]): string =>
       itemsOf(
         fieldOf(
           strategicMergePatch(
@@ -354,7 +354,7 @@ describe('small things', () => {
   });
 
   it('quality of service follows requests and limits', () => {
-    const pod = (resources: Json) => ({ containers: [{ resources }] });
+    const pod = (resources: TestJson) => ({ containers: [{ resources }] });
     assert.deepEqual(
       [
         qosClassOf(pod({})),
@@ -394,7 +394,7 @@ describe('small things', () => {
 
 describe('seccomp profiles of a Pod', () => {
   it('name a file where they are Localhost, and nowhere else', () => {
-    const problems = (seccompProfile: Json): string[] =>
+    const problems = (seccompProfile: TestJson): string[] =>
       [
         { securityContext: { seccompProfile }, containers: [{ name: 'c', image: 'i' }] },
         { containers: [{ name: 'c', image: 'i', securityContext: { seccompProfile } }] },
@@ -418,7 +418,7 @@ describe('seccomp profiles of a Pod', () => {
       [{ type: 'Localhost', localhostProfile: '/a' }, /relative path/],
       [{ type: 'Localhost', localhostProfile: 'a/../../b' }, /must not contain/],
       [{ type: 'RuntimeDefault', localhostProfile: 'a' }, /only be set when/],
-    ] as [Json, RegExp][]) {
+    ] as [TestJson, RegExp][]) {
       for (const problem of problems(profile)) assert.match(problem, pattern);
     }
   });
@@ -426,7 +426,7 @@ describe('seccomp profiles of a Pod', () => {
 
 describe('sysctls of a Pod', () => {
   it("are checked for their form, for doubles, and for the host's namespaces", () => {
-    const problems = (names: string[], spec: Json = {}): string[] => {
+    const problems = (names: string[], spec: TestJson = {}): string[] => {
       const errors = new FieldErrors();
       validatePodSpec(
         {

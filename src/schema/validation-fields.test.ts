@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { Json } from '#base/objects.ts';
+import type { TestJson } from '#base/testing.ts';
 import { FieldErrors } from './field-errors.ts';
 import { validateDaemonSet, validateJob, validateStatefulSet } from './validate-apps.ts';
 import { validateAutoscaler } from './validate-autoscaler.ts';
@@ -15,12 +15,12 @@ function fieldsNamed(validate: (errors: FieldErrors) => void): string[] {
   return errors.causes.map(({ field }) => field ?? '');
 }
 
-const container = (more: Json = {}): Json => ({ name: 'c', image: 'i', ...more });
-const pod = (more: Json): string[] =>
+const container = (more: TestJson = {}): TestJson => ({ name: 'c', image: 'i', ...more });
+const pod = (more: TestJson): string[] =>
   fieldsNamed((errors) => {
     validatePodSpec({ containers: [container()], ...more }, 'spec', errors);
   });
-const one = (more: Json): string[] => pod({ containers: [container(more)] });
+const one = (more: TestJson): string[] => pod({ containers: [container(more)] });
 const template = { metadata: { labels: { a: 'b' } }, spec: { restartPolicy: 'Never', containers: [container()] } };
 
 describe('what a Pod may not say', () => {
@@ -50,7 +50,7 @@ describe('what a Pod may not say', () => {
   it('affinity has terms, weights and topologies', () => {
     const required = 'requiredDuringSchedulingIgnoredDuringExecution';
     const preferred = 'preferredDuringSchedulingIgnoredDuringExecution';
-    const term = (e: Json): Json => ({
+    const term = (e: TestJson): TestJson => ({
       affinity: { nodeAffinity: { [required]: { nodeSelectorTerms: [{ matchExpressions: [e] }] } } },
     });
     const at = `spec.affinity.nodeAffinity.${required}.nodeSelectorTerms`;
@@ -122,7 +122,7 @@ describe('what a Pod may not say', () => {
 
 describe('what other objects may not say', () => {
   it('policies of a Job fit its mode and its indexes', () => {
-    const job = (more: Json): string[] =>
+    const job = (more: TestJson): string[] =>
       fieldsNamed((errors) => {
         validateJob({ spec: { template, ...more } }, errors);
       });
@@ -130,7 +130,7 @@ describe('what other objects may not say', () => {
     assert.deepEqual(job({ backoffLimitPerIndex: 1 }), ['spec.backoffLimitPerIndex']);
     assert.deepEqual(job({ ...indexed, maxFailedIndexes: 1 }), ['spec.backoffLimitPerIndex']);
     assert.deepEqual(job({ ...indexed, backoffLimitPerIndex: 1, maxFailedIndexes: 4 }), ['spec.maxFailedIndexes']);
-    const failure = (rule: Json): string[] => job({ podFailurePolicy: { rules: [rule] } });
+    const failure = (rule: TestJson): string[] => job({ podFailurePolicy: { rules: [rule] } });
     const rule = 'spec.podFailurePolicy.rules[0]';
     assert.deepEqual(failure({ action: 'FailJob' }), [rule]);
     assert.deepEqual(failure({ action: 'FailJob', onExitCodes: { operator: 'In', values: [0] } }), [
@@ -146,7 +146,8 @@ describe('what other objects may not say', () => {
       failure({ action: 'Ignore', onPodConditions: [{ type: 'DisruptionTarget', status: 'True' }] }),
       [],
     );
-    const success = (more: Json, of: Json = indexed): string[] => job({ ...of, successPolicy: { rules: [more] } });
+    const success = (more: TestJson, of: TestJson = indexed): string[] =>
+      job({ ...of, successPolicy: { rules: [more] } });
     assert.deepEqual(success({ succeededCount: 1 }, {}).slice(0, 1), ['spec.successPolicy']);
     assert.deepEqual(success({ succeededIndexes: '0,2' }), []);
     for (const indexes of ['5-9', '2,1', '1,1', '2-1', 'x', ''])
@@ -161,14 +162,14 @@ describe('what other objects may not say', () => {
   });
 
   it('metrics and pace of an autoscaler are complete', () => {
-    const scaler = (more: Json): string[] =>
+    const scaler = (more: TestJson): string[] =>
       fieldsNamed((errors) => {
         validateAutoscaler(
           { spec: { scaleTargetRef: { kind: 'Deployment', name: 'a' }, maxReplicas: 2, ...more } },
           errors,
         );
       });
-    const cpu = (target: Json): string[] =>
+    const cpu = (target: TestJson): string[] =>
       scaler({ metrics: [{ type: 'Resource', resource: { name: 'cpu', target } }] });
     assert.deepEqual(scaler({ metrics: [{ type: 'Foo' }] }), ['spec.metrics[0].type']);
     assert.deepEqual(scaler({ metrics: [{ type: 'Resource' }] }), ['spec.metrics[0].resource']);
@@ -187,7 +188,7 @@ describe('what other objects may not say', () => {
   });
 
   it('disruption budgets, StatefulSets and DaemonSets keep to their values', () => {
-    const budget = (spec: Json): string[] =>
+    const budget = (spec: TestJson): string[] =>
       fieldsNamed((errors) => {
         validateBudget({ spec }, errors);
       });
@@ -198,7 +199,7 @@ describe('what other objects may not say', () => {
       selector: { matchLabels: { a: 'b' } },
       template: { ...template, spec: { containers: [container()] } },
     };
-    const set = (more: Json): string[] =>
+    const set = (more: TestJson): string[] =>
       fieldsNamed((errors) => {
         validateStatefulSet(
           { spec: { ...base, podManagementPolicy: 'Parallel', updateStrategy: { type: 'OnDelete' }, ...more } },
@@ -212,7 +213,7 @@ describe('what other objects may not say', () => {
     assert.deepEqual(set({ persistentVolumeClaimRetentionPolicy: { whenDeleted: 'X', whenScaled: 'Retain' } }), [
       'spec.persistentVolumeClaimRetentionPolicy.whenDeleted',
     ]);
-    const daemons = (rollingUpdate: Json): string[] =>
+    const daemons = (rollingUpdate: TestJson): string[] =>
       fieldsNamed((errors) => {
         validateDaemonSet({ spec: { ...base, updateStrategy: { type: 'RollingUpdate', rollingUpdate } } }, errors);
       });
@@ -221,7 +222,7 @@ describe('what other objects may not say', () => {
   });
 
   it('claims, volumes, Secrets and Ingress paths hold what can be used', () => {
-    const claim = (more: Json): string[] =>
+    const claim = (more: TestJson): string[] =>
       fieldsNamed((errors) => {
         validateClaim(
           { spec: { accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '1Gi' } }, ...more } },
@@ -237,7 +238,7 @@ describe('what other objects may not say', () => {
       hostPath: { path: '/a' },
       persistentVolumeReclaimPolicy: 'Keep',
     };
-    const volumeFields = (more: Json): string[] =>
+    const volumeFields = (more: TestJson): string[] =>
       fieldsNamed((errors) => {
         validateVolume({ spec: { ...volume, ...more } }, errors);
       });
@@ -257,7 +258,7 @@ describe('what other objects may not say', () => {
     assert.deepEqual(volumeFields({ ...kept, accessModes: ['ReadWriteOncePod', 'ReadOnlyMany'] }), [
       'spec.accessModes',
     ]);
-    const login = (text: string): Json => ({
+    const login = (text: string): TestJson => ({
       metadata: {},
       type: 'kubernetes.io/dockerconfigjson',
       data: { '.dockerconfigjson': Buffer.from(text).toString('base64') },
@@ -274,7 +275,7 @@ describe('what other objects may not say', () => {
       }),
       [],
     );
-    const paths = (path: string): Json => ({
+    const paths = (path: string): TestJson => ({
       spec: {
         rules: [
           {

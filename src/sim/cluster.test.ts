@@ -1,10 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { Container, Pod } from '#api/core.v1.ts';
+import type { Manifest } from '#api/manifest.ts';
 import { ApiError } from '#base/errors.ts';
-import type { Json, KubeObject, WatchEvent } from '#base/objects.ts';
+import type { WatchEvent } from '#base/objects.ts';
+import type { TestJson } from '#base/testing.ts';
+import { fieldOf } from '#base/unknown.ts';
 import { createCluster, kinds } from './testing.ts';
 
-const deployment = (name: string, replicas: number, extra: Json = {}): string =>
+const deployment = (name: string, replicas: number, extra: TestJson = {}): string =>
   JSON.stringify({
     apiVersion: 'apps/v1',
     kind: 'Deployment',
@@ -28,7 +32,7 @@ test('a Deployment becomes available, rolls out, and its Service follows', async
     metadata: { name: 'web' },
     spec: { selector: { app: 'web' }, ports: [{ port: 80 }] },
   });
-  const status = async (): Promise<Json> =>
+  const status = async (): Promise<TestJson> =>
     (await cluster.client.get(kinds.Deployment, 'web', 'default'))['status'] ?? {};
   await cluster.runUntil(async () => (await status()).availableReplicas === 4);
   let least = 4;
@@ -47,7 +51,7 @@ test('a Deployment becomes available, rolls out, and its Service follows', async
     labelSelector: 'kubernetes.io/service-name=web',
   });
   assert.equal(
-    slices.items.flatMap((slice) => slice['endpoints']).filter(({ conditions }: Json) => conditions.ready).length,
+    slices.items.flatMap((slice) => slice['endpoints']).filter(({ conditions }: TestJson) => conditions.ready).length,
     4,
   );
 });
@@ -79,7 +83,7 @@ test('a Pod whose binding nobody answered keeps its place until it is known', as
     const events = watch(request)[Symbol.asyncIterator]();
     const next = async (): Promise<IteratorResult<WatchEvent[]>> => {
       const result = await events.next();
-      if (result.done !== true && result.value.some(({ object }) => object['spec']?.nodeName !== undefined))
+      if (result.done !== true && result.value.some(({ object }) => fieldOf(object, 'spec', 'nodeName') !== undefined))
         await cluster.clock.sleep(120_000);
       return result;
     };
@@ -101,7 +105,7 @@ test('a Pod whose binding nobody answered keeps its place until it is known', as
 });
 
 test('a Pod that takes the name of one that the scheduler has in hand is placed in its turn', async () => {
-  const pod = (extra: Json = {}): KubeObject => ({
+  const pod = (extra: Partial<Container> = {}): Manifest<Pod> => ({
     apiVersion: 'v1',
     kind: 'Pod',
     metadata: { name: 'p', namespace: 'default' },
@@ -269,7 +273,7 @@ test('a StatefulSet keeps order, claims and identities, and a bad revision stops
     },
   });
   await cluster.advance('30s');
-  const pods = async (): Promise<Json[]> => (await cluster.client.list(kinds.Pod, { namespace: 'default' })).items;
+  const pods = async (): Promise<TestJson[]> => (await cluster.client.list(kinds.Pod, { namespace: 'default' })).items;
   assert.deepEqual(
     (await pods()).map(({ metadata, status }) => `${metadata.name} ${status.phase}`),
     ['db-0 Running', 'db-1 Running', 'db-2 Running'],
@@ -311,7 +315,7 @@ test('a claim and its volume stay while a Pod uses them, and go with it', async 
     metadata: { name: 'data' },
     spec: { accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '1Gi' } } },
   });
-  const podOf = (name: string): Json => ({
+  const podOf = (name: string): TestJson => ({
     apiVersion: 'v1',
     kind: 'Pod',
     metadata: { name },

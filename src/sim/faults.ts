@@ -3,7 +3,7 @@
  * on the way back (the write happened and nobody was told), watches broken. Nothing is random but what the seed says.
  */
 import { ApiError } from '#base/errors.ts';
-import type { KubeObject, WatchEvent } from '#base/objects.ts';
+import type { WatchEvent } from '#base/objects.ts';
 import { fieldOf } from '#base/unknown.ts';
 import type { Transport, TransportRequest } from '#client/transport.ts';
 import type { Clock, Random } from '#os/clock.ts';
@@ -87,7 +87,7 @@ export class FaultyTransport implements Transport {
     return !cut && Object.values(shares).every((share) => share === 0);
   }
 
-  async send(request: TransportRequest): Promise<KubeObject> {
+  async send(request: TransportRequest): Promise<object> {
     const faults = this.#faults;
     if (faults.cut || (faults.requestLoss > 0 && this.#random.float() < faults.requestLoss)) throw lost();
     if (faults.duplication > 0 && isRepeatable(request) && this.#random.float() < faults.duplication)
@@ -179,7 +179,7 @@ export class ProcessTransport implements Transport {
     this.#death.abort();
   }
 
-  async send(request: TransportRequest): Promise<KubeObject> {
+  async send(request: TransportRequest): Promise<object> {
     if (this.#death.signal.aborted) throw lost();
     const answer = await this.#inner.send(request);
     if (this.#death.signal.aborted) throw lost();
@@ -206,7 +206,7 @@ export class GuardedTransport implements Transport {
     this.#isWhole = isWhole;
   }
 
-  async send(request: TransportRequest): Promise<KubeObject> {
+  async send(request: TransportRequest): Promise<object> {
     if (!this.#isWhole()) throw lost();
     const answer = await this.#inner.send(request);
     if (!this.#isWhole()) throw lost();

@@ -2,9 +2,8 @@
  * Manifests for a simulated cluster: YAML as kubectl reads it, or values; applied server-side, each under the kind that
  * discovery names.
  */
-import type { Manifest } from '#api/manifest.ts';
 import type { ObjectMeta } from '#api/meta.v1.ts';
-import { groupVersionOf, type KubeObject } from '#base/objects.ts';
+import { groupVersionOf, type KubeObject, type OpenObject } from '#base/objects.ts';
 import { fieldOf, isObject, itemsOf, textOf } from '#base/unknown.ts';
 import { parseYaml, parseYamlDocuments } from '#base/yaml.ts';
 import type { Client } from '#client/client.ts';
@@ -16,7 +15,10 @@ export interface NamedObject extends KubeObject {
 }
 
 /** What may be applied: YAML text of any number of documents, an object, or several. Lists are taken apart. */
-export type Manifests = string | Manifest<KubeObject> | readonly Manifest<KubeObject>[];
+export type Manifests = string | Applicable | readonly Applicable[];
+
+/** An object of any kind, said in full or typed. */
+type Applicable = KubeObject | OpenObject;
 
 /** Whether a value is an object of some kind that has a name. */
 export function isNamed(value: unknown): value is NamedObject {
@@ -53,10 +55,10 @@ export async function applyManifests(client: Client, manifests: Manifests, names
   const applied: KubeObject[] = [];
   for (const object of objectsIn(manifests)) {
     const { resources } = await discoverResources(client);
-    const { group, version } = groupVersionOf(object.apiVersion);
+    const { group } = groupVersionOf(object.apiVersion);
     const found = resources.find(({ kind }) => kind.group === group && kind.kind === object.kind)?.kind;
     if (found === undefined) throw new Error(`no matches for kind "${object.kind}" in version "${object.apiVersion}"`);
-    const kind = kindOf(group, version, found.resource, found.kind, found.namespaced);
+    const kind = kindOf(object.apiVersion, found.resource, found.kind, found.namespaced);
     const scope = kind.namespaced ? (object.metadata.namespace ?? namespace) : undefined;
     const options = { fieldManager: 'sim', force: true };
     applied.push(await client.patch(kind, object.metadata.name, scope, 'apply', object, options));

@@ -1,13 +1,13 @@
 /** Faults of one node: its clock is off, its disk is full, its memory is used up, its pulls are slow. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Json } from '#base/objects.ts';
+import type { TestJson } from '#base/testing.ts';
 import { type Cluster, createCluster, kinds } from './testing.ts';
 
 const startMs = Date.parse('2026-01-01T00:00:00Z');
 const hourMs = 3_600_000;
 
-function pod(name: string, spec: Json = {}): Json {
+function pod(name: string, spec: TestJson = {}): TestJson {
   return {
     apiVersion: 'v1',
     kind: 'Pod',
@@ -16,7 +16,7 @@ function pod(name: string, spec: Json = {}): Json {
   };
 }
 
-const deployment = (name: string, replicas: number): Json => ({
+const deployment = (name: string, replicas: number): TestJson => ({
   apiVersion: 'apps/v1',
   kind: 'Deployment',
   metadata: { name },
@@ -27,19 +27,19 @@ const deployment = (name: string, replicas: number): Json => ({
   },
 });
 
-async function statusOf(cluster: Cluster, name: string): Promise<Json> {
+async function statusOf(cluster: Cluster, name: string): Promise<TestJson> {
   return (await cluster.client.get(kinds.Pod, name, 'default'))['status'];
 }
-async function nodeOf(cluster: Cluster, name = 'node-0'): Promise<Json> {
+async function nodeOf(cluster: Cluster, name = 'node-0'): Promise<TestJson> {
   return cluster.client.get(kinds.Node, name);
 }
-async function conditionOf(cluster: Cluster, type: string, name = 'node-0'): Promise<Json> {
-  return (await nodeOf(cluster, name)).status.conditions.find((each: Json) => each.type === type);
+async function conditionOf(cluster: Cluster, type: string, name = 'node-0'): Promise<TestJson> {
+  return (await nodeOf(cluster, name)).status.conditions.find((each: TestJson) => each.type === type);
 }
 async function taintsOf(cluster: Cluster, name = 'node-0'): Promise<string[]> {
-  return ((await nodeOf(cluster, name)).spec.taints ?? []).map(({ key, effect }: Json) => `${key}:${effect}`);
+  return ((await nodeOf(cluster, name)).spec.taints ?? []).map(({ key, effect }: TestJson) => `${key}:${effect}`);
 }
-async function podsOf(cluster: Cluster): Promise<Json[]> {
+async function podsOf(cluster: Cluster): Promise<TestJson[]> {
   return (await cluster.client.list(kinds.Pod, { namespace: 'default' })).items;
 }
 
@@ -57,7 +57,7 @@ test('a clock that is off shows in what the node writes, and in nothing else', a
     for (const text of [
       status.startTime,
       status.containerStatuses[0].state.running.startedAt,
-      status.conditions.find((each: Json) => each.type === 'Ready').lastTransitionTime,
+      status.conditions.find((each: TestJson) => each.type === 'Ready').lastTransitionTime,
     ])
       assert.ok(Math.abs(Date.parse(text) - startMs - sign * hourMs) < 5_000, `${name}: ${text}`);
   }
@@ -110,7 +110,7 @@ test('a full disk: condition and taint, nothing new is taken, one Pod after the 
   await cluster.apply({ ...critical, metadata: { ...critical.metadata, namespace: 'kube-system' } });
   await cluster.apply(deployment('web', 6));
   await cluster.advance('10s');
-  const there = async (): Promise<Json[]> =>
+  const there = async (): Promise<TestJson[]> =>
     (await podsOf(cluster)).filter(({ spec, status }) => spec.nodeName === 'node-0' && status.phase === 'Running');
   const before = (await there()).length;
   assert.equal(before, 3);
@@ -145,7 +145,7 @@ test('a full disk: condition and taint, nothing new is taken, one Pod after the 
   for (const { status } of evicted) {
     assert.deepEqual([status.phase, status.containerStatuses[0].state.terminated.exitCode], ['Failed', 137]);
     assert.equal(
-      status.conditions.find((each: Json) => each.type === 'DisruptionTarget').reason,
+      status.conditions.find((each: TestJson) => each.type === 'DisruptionTarget').reason,
       'TerminationByKubelet',
     );
   }
@@ -173,7 +173,7 @@ test('an image that is on its way when the disk fills does not arrive; it comes 
   // Critical: else it would be evicted.
   const object = pod('web', { nodeName: 'node-0', priorityClassName: 'system-node-critical' });
   await cluster.apply({ ...object, metadata: { ...object.metadata, namespace: 'kube-system' } });
-  const state = async (): Promise<Json> =>
+  const state = async (): Promise<TestJson> =>
     (await cluster.client.get(kinds.Pod, 'web', 'kube-system')).status?.containerStatuses?.[0]?.state;
   await cluster.advance('5s');
   cluster.nodes.fillDisk('node-0');
@@ -192,7 +192,7 @@ test('an image that is on its way when the disk fills does not arrive; it comes 
 test('memory that is used up: BestEffort Pods are refused, those that use more than they asked for go first, by priority', async () => {
   const scripts = [{ script: { startAfter: '1s', memory: () => 100 * 1024 * 1024 } }];
   await using cluster = await createCluster({ nodes: 1, scripts });
-  const requests = (memory: string): Json => ({
+  const requests = (memory: string): TestJson => ({
     containers: [{ name: 'main', image: 'app:1', resources: { requests: { memory } } }],
   });
   await cluster.apply({

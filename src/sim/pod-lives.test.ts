@@ -1,13 +1,18 @@
 /** Longer lives of simulated Pods: sidecars to their end, a machine that restarts, scripts that hold a container up. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { Job } from '#api/batch.v1.ts';
+import type { Manifest } from '#api/manifest.ts';
+import type { TestJson } from '#base/testing.ts';
 import type { Cluster } from './cluster.ts';
 import type { PodScript } from './pod-script.ts';
 import { copiedSecretType } from './references.ts';
 import { createCluster, kinds } from './testing.ts';
 
-async function clusterWith(spec: Json, script: (container: string, attempt: number) => PodScript): Promise<Cluster> {
+async function clusterWith(
+  spec: TestJson,
+  script: (container: string, attempt: number) => PodScript,
+): Promise<Cluster> {
   const cluster = await createCluster({
     nodes: 1,
     scripts: [{ script: ({ container, attempt }) => script(container, attempt) }],
@@ -21,13 +26,13 @@ async function clusterWith(spec: Json, script: (container: string, attempt: numb
   return cluster;
 }
 
-const statusOf = async (cluster: Cluster): Promise<Json> =>
+const statusOf = async (cluster: Cluster): Promise<TestJson> =>
   (await cluster.client.get(kinds.Pod, 'it', 'default'))['status'];
-const containerOf = (status: Json, name: string): Json =>
-  [...(status.initContainerStatuses ?? []), ...status.containerStatuses].find((each: Json) => each.name === name);
+const containerOf = (status: TestJson, name: string): TestJson =>
+  [...(status.initContainerStatuses ?? []), ...status.containerStatuses].find((each: TestJson) => each.name === name);
 
 test('sidecars start in order before the containers and end after them, the last first', async () => {
-  const sidecar = (name: string, more: Json = {}): Json => ({
+  const sidecar = (name: string, more: TestJson = {}): TestJson => ({
     name,
     image: `${name}:1`,
     restartPolicy: 'Always',
@@ -199,7 +204,7 @@ test('without a script the Pod of a Job does its work and ends; one that is to r
     nodes: 1,
     scripts: [{ selector: 'run=on', script: { exitAfter: Infinity } }],
   });
-  const job = (name: string, labels: Record<string, string>): KubeObject => ({
+  const job = (name: string, labels: Record<string, string>): Manifest<Job> => ({
     apiVersion: 'batch/v1',
     kind: 'Job',
     metadata: { name, namespace: 'default' },

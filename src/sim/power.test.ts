@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { ConfigMap } from '#api/core.v1.ts';
+import type { Manifest } from '#api/manifest.ts';
 import { isReason } from '#base/errors.ts';
-import type { KubeObject } from '#base/objects.ts';
 import { awaitedLater } from '#base/promises.ts';
 import { kinds } from '#client/kinds.ts';
 import { Cluster } from './cluster.ts';
 
-const configMap = (name: string): KubeObject => ({
+const configMap = (name: string): Manifest<ConfigMap> => ({
   apiVersion: 'v1',
   kind: 'ConfigMap',
   metadata: { name, namespace: 'default' },

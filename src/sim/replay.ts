@@ -5,6 +5,7 @@
  */
 import { ApiError, isReason } from '#base/errors.ts';
 import type { KindRef, KubeObject, WatchEvent } from '#base/objects.ts';
+import { fieldOf, textOf } from '#base/unknown.ts';
 import { pause } from '#os/clock.ts';
 import type { Client } from '#client/client.ts';
 import { keyOf } from '#client/informer.ts';
@@ -83,7 +84,10 @@ export class Replay {
 
   #take({ type, object }: WatchEvent): void {
     if (type === 'ERROR')
-      throw new ApiError(object['code'] === 410 ? 'Expired' : 'InternalError', String(object['message']));
+      throw new ApiError(
+        fieldOf(object, 'code') === 410 ? 'Expired' : 'InternalError',
+        textOf(object, 'message') ?? 'the watch failed',
+      );
     const revision = revisionOf(object);
     if (revision < this.#seen) this.#report(`${type} of revision ${revision} came after ${this.#seen}`);
     this.#seen = Math.max(this.#seen, revision);

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createCluster, kinds } from './testing.ts';
+import { createCluster, kinds, type apps, type Manifest } from './testing.ts';
 
-const deployment = {
+const deployment: Manifest<apps.Deployment> = {
   apiVersion: 'apps/v1',
   kind: 'Deployment',
   metadata: { name: 'web', namespace: 'default' },

@@ -22,6 +22,6 @@ export type * as rbac from '#api/rbac.v1.ts';
 export type * as storage from '#api/storage.v1.ts';
 export type { Manifest } from '#api/manifest.ts';
 export type { KindRef, KubeList, KubeObject } from '#base/objects.ts';
-export { kindOf, kinds } from '#client/kinds.ts';
+export { kindOf, kinds } from '#base/kinds.ts';
 export { runLeaderElection } from '#client/leader-election.ts';
 export type { Client } from '#client/client.ts';

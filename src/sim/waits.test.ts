@@ -4,10 +4,10 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Json } from '#base/objects.ts';
+import type { TestJson } from '#base/testing.ts';
 import { type Cluster, createCluster, kinds, type PodScript } from './testing.ts';
 
-async function run(spec: Json, script: PodScript = {}, metadata: Json = {}): Promise<Cluster> {
+async function run(spec: TestJson, script: PodScript = {}, metadata: TestJson = {}): Promise<Cluster> {
   const cluster = await createCluster({ nodes: 1, scripts: [{ script: { startAfter: '1s', ...script } }] });
   await cluster.apply({
     apiVersion: 'v1',
@@ -18,7 +18,7 @@ async function run(spec: Json, script: PodScript = {}, metadata: Json = {}): Pro
   return cluster;
 }
 
-async function statusOf(cluster: Cluster): Promise<Json> {
+async function statusOf(cluster: Cluster): Promise<TestJson> {
   return (await cluster.client.get(kinds.Pod, 'it', 'default')).status;
 }
 
@@ -37,7 +37,7 @@ async function secondsToGo(cluster: Cluster, gracePeriodSeconds?: number): Promi
 }
 
 const long = { terminationGracePeriodSeconds: 7200 };
-const hooked = (hooks: Json, more: Json = {}): Json => ({
+const hooked = (hooks: TestJson, more: TestJson = {}): TestJson => ({
   containers: [{ name: 'main', image: 'app:1', lifecycle: hooks }],
   ...more,
 });
@@ -61,7 +61,7 @@ test('a Pod that is deleted while its postStart hook runs stops within its grace
 });
 
 test('a grace period that is shortened counts, for a container that is told to stop and for one in its hook', async () => {
-  const cases: [Json, number][] = [
+  const cases: [TestJson, number][] = [
     [long, 5],
     [hooked({ preStop: { sleep: { seconds: 3600 } } }, long), 5],
     [long, 0],
@@ -102,7 +102,7 @@ test('a Pod that is told another image while the first one is pulled starts with
     nodes: [{ name: 'n', images: ['quick:1'] }],
     scripts: [{ script: { startAfter: '1s', pullAfter: '1h' } }],
   });
-  const pod = (image: string): Json => ({
+  const pod = (image: string): TestJson => ({
     apiVersion: 'v1',
     kind: 'Pod',
     metadata: { name: 'it' },
@@ -129,7 +129,7 @@ test('what somebody else says of a Pod is put right, also twice within one secon
       { subresource: 'status' },
     );
     await cluster.settle();
-    const ready = (await statusOf(cluster)).conditions.find((each: Json) => each.type === 'Ready');
+    const ready = (await statusOf(cluster)).conditions.find((each: TestJson) => each.type === 'Ready');
     assert.equal(ready.status, 'True', `round ${round}`);
   }
 });

@@ -7,6 +7,7 @@ import { connect } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { crc32, gzipSync, zstdCompressSync } from 'node:zlib';
 import { createBuilder } from '#build/builder.ts';
+import { createMounts } from '#os/mount.linux.ts';
 import type { BuildSnapshots } from '#content/snapshots.ts';
 import { realRandom, realClock } from '#os/clock.real.ts';
 import { SimClock, SimRandom, settle } from '#os/clock.sim.ts';
@@ -313,6 +314,7 @@ export const rows: HostileRow[] = [
           records,
           snapshots: {} as BuildSnapshots,
           runner,
+          mounts: createMounts(),
           clock: realClock,
           random: realRandom,
         });

@@ -5,8 +5,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Pod } from '#api/core.v1.ts';
-import { isOf, type Json, type KubeObject, type WatchEvent } from '#base/objects.ts';
+import { isOf, type WatchEvent } from '#base/objects.ts';
+import type { TestJson } from '#base/testing.ts';
 import { awaitedLater } from '#base/promises.ts';
+import { fieldOf, textOf, itemsOf } from '#base/unknown.ts';
 import { kinds } from '#client/kinds.ts';
 import { runLeaderElection } from '#client/leader-election.ts';
 import type { TransportRequest } from '#client/transport.ts';
@@ -37,7 +39,7 @@ import { type Checker, World } from '#sim/world.ts';
 
 const encode = (object: unknown): Uint8Array => new TextEncoder().encode(JSON.stringify(object));
 
-const workload = (kind: 'Deployment' | 'StatefulSet', extra: Json = {}): KubeObject => ({
+const workload = (kind: 'Deployment' | 'StatefulSet', extra: TestJson = {}): TestJson => ({
   apiVersion: 'apps/v1',
   kind,
   metadata: { name: 'app', namespace: 'default' },
@@ -61,7 +63,7 @@ async function during(cluster: Cluster, work: Promise<void>): Promise<void> {
   await watched;
 }
 
-const daemonSet = (): KubeObject => ({
+const daemonSet = (): TestJson => ({
   apiVersion: 'apps/v1',
   kind: 'DaemonSet',
   metadata: { name: 'agent', namespace: 'default' },
@@ -71,7 +73,7 @@ const daemonSet = (): KubeObject => ({
   },
 });
 
-const homeless = (): KubeObject => ({
+const homeless = (): TestJson => ({
   apiVersion: 'v1',
   kind: 'Pod',
   metadata: { name: 'p', namespace: 'default' },
@@ -113,7 +115,7 @@ const about = async (claim: RegExp, run: Promise<string[]>): Promise<string[]> =
 
 const none = async (): Promise<void> => undefined;
 /** A write behind everybody's back. */
-async function put(world: World, key: string, object: KubeObject): Promise<void> {
+async function put(world: World, key: string, object: TestJson): Promise<void> {
   await world.cluster.store.txn([], [{ type: 'put', key, value: encode(object) }]);
 }
 const putValue = (world: World, value: string): Promise<void> =>
@@ -135,9 +137,9 @@ const nodeOfFirst = (world: World): string => {
 };
 
 interface Tampering {
-  list?(list: KubeObject, request: TransportRequest): KubeObject;
+  list?(list: TestJson, request: TransportRequest): TestJson;
   query?(query: URLSearchParams): void;
-  event?(event: WatchEvent): KubeObject | undefined;
+  event?(event: WatchEvent): TestJson | undefined;
 }
 
 /** What list-equals-watch says about an API server that answers wrongly once the bug is in. */
@@ -158,7 +160,7 @@ function tampered({ list, query, event }: Tampering, act: (world: World) => Prom
         const { network } = connection;
         const [send, watch] = [network.send.bind(network), network.watch.bind(network)];
         network.send = async (request) => {
-          const answer = await send(asked(request));
+          const answer: TestJson = await send(asked(request));
           return on && list !== undefined && Array.isArray(answer['items']) ? list(answer, request) : answer;
         };
         network.watch = (request) => {
@@ -195,13 +197,13 @@ const unseen = async (world: World): Promise<void> => {
   });
 };
 
-const quota = (what: string, limit: string): KubeObject => ({
+const quota = (what: string, limit: string): TestJson => ({
   apiVersion: 'v1',
   kind: 'ResourceQuota',
   metadata: { name: 'q', namespace: 'default' },
   spec: { hard: { [what]: limit } },
 });
-const serviceOf = (name: string): KubeObject => ({
+const serviceOf = (name: string): TestJson => ({
   apiVersion: 'v1',
   kind: 'Service',
   metadata: { name, namespace: 'default' },
@@ -211,7 +213,7 @@ const serviceOf = (name: string): KubeObject => ({
 const budgetKey = '/registry/policy/poddisruptionbudgets/default/b';
 
 /** What budgets-kept says of two Pods of which one must stay, once the controllers are stopped and the bug is in. */
-function withBudget(bug: (world: World, budget: KubeObject) => Promise<void>): Promise<string[]> {
+function withBudget(bug: (world: World, budget: TestJson) => Promise<void>): Promise<string[]> {
   return watching(
     budgetsKept(),
     async ({ client }) => {
@@ -259,9 +261,9 @@ const jobKey = '/registry/batch/jobs/default/j';
  * What jobs-exact says of a Job whose Pods end well after a time, once the controllers are stopped and the bug is in.
  */
 function withJob(
-  spec: Json,
+  spec: TestJson,
   exitAfter: string,
-  bug: (world: World, job: KubeObject) => Promise<void>,
+  bug: (world: World, job: TestJson) => Promise<void>,
 ): Promise<string[]> {
   return watching(
     jobsExact(),
@@ -281,7 +283,7 @@ function withJob(
   );
 }
 
-async function secondPod(world: World, job: KubeObject): Promise<void> {
+async function secondPod(world: World, job: TestJson): Promise<void> {
   await put(world, '/registry/pods/default/second', {
     apiVersion: 'v1',
     kind: 'Pod',
@@ -364,7 +366,7 @@ const cases: Record<string, () => Promise<string[]>> = {
       {
         list: (list) => ({
           ...list,
-          items: list['items'].filter(({ metadata }: KubeObject) => metadata.name !== 'unseen'),
+          items: list['items'].filter(({ metadata }: TestJson) => metadata.name !== 'unseen'),
         }),
       },
       unseen,
@@ -436,7 +438,7 @@ const cases: Record<string, () => Promise<string[]>> = {
       {
         list: (list) => ({
           ...list,
-          items: list['items'].map((object: KubeObject) => (object.kind === 'Node' ? { ...object, spec: {} } : object)),
+          items: list['items'].map((object: TestJson) => (object.kind === 'Node' ? { ...object, spec: {} } : object)),
         }),
       },
       none,
@@ -490,7 +492,7 @@ const cases: Record<string, () => Promise<string[]>> = {
           /got finalizer example.com\/late/,
           { finalizers: ['example.com/hold', 'example.com/late'] },
         ],
-      ] as [string, RegExp, Json][]
+      ] as [string, RegExp, TestJson][]
     ).map(([bug, claim, change]) => [
       `finalizers-honoured: ${bug}`,
       () =>
@@ -855,25 +857,25 @@ const cases: Record<string, () => Promise<string[]>> = {
           'a status is behind its specification',
           /its status of 0/,
           'apps/statefulsets',
-          (object: KubeObject) => ({ ...object, status: { ...object['status'], observedGeneration: 0 } }),
+          (object: TestJson) => ({ ...object, status: { ...object['status'], observedGeneration: 0 } }),
         ],
         [
           'a ReplicaSet counts wrongly',
           /says 2 replicas, 1 ready/,
           'apps/replicasets',
-          (object: KubeObject) => ({ ...object, status: { ...object['status'], readyReplicas: 1 } }),
+          (object: TestJson) => ({ ...object, status: { ...object['status'], readyReplicas: 1 } }),
         ],
         [
           'a Deployment that is whole is not called available',
           /is not called available/,
           'apps/deployments',
-          (object: KubeObject) => ({ ...object, status: { ...object['status'], conditions: [] } }),
+          (object: TestJson) => ({ ...object, status: { ...object['status'], conditions: [] } }),
         ],
         [
           'a Deployment that is whole is called progressing',
           /is called ReplicaSetUpdated/,
           'apps/deployments',
-          (object: KubeObject) => ({
+          (object: TestJson) => ({
             ...object,
             status: { ...object['status'], conditions: [{ type: 'Progressing', reason: 'ReplicaSetUpdated' }] },
           }),
@@ -882,13 +884,13 @@ const cases: Record<string, () => Promise<string[]>> = {
           'a claim is not bound',
           /runs without its claim/,
           'persistentvolumeclaims',
-          (object: KubeObject) => ({ ...object, status: { phase: 'Pending' } }),
+          (object: TestJson) => ({ ...object, status: { phase: 'Pending' } }),
         ],
         [
           "a claim has another one's volume",
           /is bound to/,
           'persistentvolumeclaims',
-          (object: KubeObject) => ({ ...object, spec: { ...object['spec'], volumeName: 'nothing' } }),
+          (object: TestJson) => ({ ...object, spec: { ...object['spec'], volumeName: 'nothing' } }),
         ],
       ] as const
     ).map(([bug, claim, resource, change]) => [
@@ -1055,8 +1057,8 @@ const cases: Record<string, () => Promise<string[]>> = {
         },
         async (world) => {
           const [one, two] = ['one', 'two'].map((name) => world.objects.get(`/registry/services/default/${name}`)!) as [
-            KubeObject,
-            KubeObject,
+            TestJson,
+            TestJson,
           ];
           await put(world, '/registry/services/default/two', {
             ...two,
@@ -1092,7 +1094,7 @@ const cases: Record<string, () => Promise<string[]>> = {
             [
               {
                 type: 'delete',
-                key: `/registry/ranges/serviceips/${world.objects.get('/registry/services/default/one')!['spec'].clusterIP}`,
+                key: `/registry/ranges/serviceips/${textOf(world.objects.get('/registry/services/default/one'), 'spec', 'clusterIP')}`,
               },
             ],
           );
@@ -1342,20 +1344,20 @@ const cases: Record<string, () => Promise<string[]>> = {
         [
           'a slice names an address that is gone',
           /is still named/,
-          (endpoints: Json[]) => [{ ...endpoints[0], addresses: ['10.9.9.9'] }, endpoints[1]],
+          (endpoints: TestJson[]) => [{ ...endpoints[0], addresses: ['10.9.9.9'] }, endpoints[1]],
         ],
-        ['a slice lacks a Pod', /lacks/, (endpoints: Json[]) => endpoints.slice(1)],
-        ['a Pod is named twice', /named twice/, (endpoints: Json[]) => [...endpoints, endpoints[0]]],
+        ['a slice lacks a Pod', /lacks/, (endpoints: TestJson[]) => endpoints.slice(1)],
+        ['a Pod is named twice', /named twice/, (endpoints: TestJson[]) => [...endpoints, endpoints[0]]],
         [
           'a Pod that is ready is called not ready',
           /is called ready false/,
-          (endpoints: Json[]) =>
+          (endpoints: TestJson[]) =>
             endpoints.map((endpoint) => ({ ...endpoint, conditions: { ...endpoint.conditions, ready: false } })),
         ],
         [
           'a slice is too long',
           /holds 102 endpoints/,
-          (endpoints: Json[]) => [...endpoints, ...Array.from({ length: 100 }, () => endpoints[0])],
+          (endpoints: TestJson[]) => [...endpoints, ...Array.from({ length: 100 }, () => endpoints[0])],
         ],
       ] as const
     ).map(([bug, claim, change]) => [
@@ -1374,7 +1376,7 @@ const cases: Record<string, () => Promise<string[]>> = {
               const [key, slice] = [...world.objects].find(([name]) =>
                 name.startsWith('/registry/discovery.k8s.io/endpointslices/default/app-'),
               )!;
-              await put(world, key, { ...slice, endpoints: change(slice['endpoints']) });
+              await put(world, key, { ...slice, endpoints: change([...itemsOf(fieldOf(slice, 'endpoints'))]) });
             },
           ),
         ),
@@ -1567,7 +1569,7 @@ const cases: Record<string, () => Promise<string[]>> = {
             await pass(world, 4);
             const send = world.cluster.networks.client.send.bind(world.cluster.networks.client);
             world.cluster.networks.client.send = async (request) => {
-              const answer = await send(request);
+              const answer: TestJson = await send(request);
               return { ...answer, metadata: { ...answer.metadata, resourceVersion: '1' } };
             };
             await pass(world, 4);

@@ -2,10 +2,11 @@
 import { ApiError } from '#base/errors.ts';
 import type { PodSpec } from '#api/core.v1.ts';
 import type { PriorityClass } from '#api/scheduling.v1.ts';
+import { kinds } from '#base/kinds.ts';
+import { isOf } from '#base/objects.ts';
 import type { RequestContext } from '../context.ts';
-import { isClaim, isPod, mainContainers } from '../kind-guards.ts';
 import { forbiddenBy } from '../object-errors.ts';
-import type { AdmissionAttributes } from './attributes.ts';
+import { mainContainers, type AdmissionAttributes } from './attributes.ts';
 
 const isKind = (context: RequestContext, group: string, resource: string): boolean =>
   context.kind.storage.group === group && context.kind.storage.resource === resource;
@@ -51,7 +52,7 @@ const randomLetters = 'bcdfghjklmnpqrstvwxz2456789';
 /** Sets the ServiceAccount and mounts its token. */
 export async function admitServiceAccount(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   const pod = attributes.object;
-  if (!isPod(pod) || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
+  if (!isOf(kinds.Pod, pod) || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
   const { spec } = pod;
   if (pod.metadata.annotations?.['kubernetes.io/config.mirror'] !== undefined) return;
   spec.serviceAccountName ||= 'default';
@@ -105,7 +106,7 @@ const unreachable = ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreach
 
 export function admitDefaultTolerations(context: RequestContext, attributes: AdmissionAttributes): void {
   const { object } = attributes;
-  if (!isPod(object) || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
+  if (!isOf(kinds.Pod, object) || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
   const { spec } = object;
   for (const key of unreachable) {
     const tolerated = (spec.tolerations ?? []).some(
@@ -118,7 +119,7 @@ export function admitDefaultTolerations(context: RequestContext, attributes: Adm
 
 export async function admitPriority(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   const pod = attributes.object;
-  if (!isPod(pod) || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
+  if (!isOf(kinds.Pod, pod) || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
   const { spec } = pod;
   const classes = await context.server.live.priorityClasses.current();
   let found: PriorityClass | undefined;
@@ -150,7 +151,7 @@ export async function admitDefaultStorageClass(
   attributes: AdmissionAttributes,
 ): Promise<void> {
   const claim = attributes.object;
-  if (!isClaim(claim) || attributes.operation !== 'CREATE') return;
+  if (!isOf(kinds.PersistentVolumeClaim, claim) || attributes.operation !== 'CREATE') return;
   if (
     claim.spec.storageClassName !== undefined ||
     claim.metadata.annotations?.['volume.beta.kubernetes.io/storage-class'] !== undefined
@@ -179,11 +180,11 @@ export function admitStorageProtection(context: RequestContext, attributes: Admi
 
 /** Who asks for a certificate is what the server knows, not what the request says. */
 export function admitCertificateRequester(context: RequestContext, attributes: AdmissionAttributes): void {
-  if (!isKind(context, 'certificates.k8s.io', 'certificatesigningrequests') || attributes.operation !== 'CREATE')
-    return;
+  const { object, operation } = attributes;
+  if (!isOf(kinds.CertificateSigningRequest, object) || operation !== 'CREATE') return;
   const { user } = context;
-  const { username: _u, uid: _i, groups: _g, extra: _e, ...spec } = attributes.object.spec;
-  attributes.object.spec = {
+  const { username: _u, uid: _i, groups: _g, extra: _e, ...spec } = object.spec;
+  object.spec = {
     ...spec,
     username: user.name,
     ...(user.uid === undefined ? {} : { uid: user.uid }),

@@ -2,9 +2,11 @@
  * Validating plug-ins: privilege escalation through RBAC objects, what kubelets may write, growing of claims, service
  * accounts' token secrets.
  */
+import type { PersistentVolumeClaim } from '#api/core.v1.ts';
 import { parseCertificationRequest } from '#base/certificate-request.ts';
 import { compareQuantities } from '#base/quantity.ts';
-import type { Json } from '#base/objects.ts';
+import { kinds } from '#base/kinds.ts';
+import { isOf } from '#base/objects.ts';
 import { ApiError } from '#base/errors.ts';
 import { isAllowed } from '../authz/authorize.ts';
 import { nodeNameOf } from '../authz/node.ts';
@@ -14,16 +16,23 @@ import type { RequestContext } from '../context.ts';
 import type { AdmissionAttributes } from './attributes.ts';
 import { forbiddenBy } from '../object-errors.ts';
 
+/** One verb on one path, or on one resource: all of its objects, or one. */
+type Permission = { verb: string; url: string } | { verb: string; group: string; resource: string; name?: string };
+
 /** A rule as the single permissions that it grants. */
-function* breakDown(rule: PolicyRule): Generator<PolicyRule> {
-  for (const verb of rule.verbs ?? []) {
-    for (const url of rule.nonResourceURLs ?? []) yield { verbs: [verb], nonResourceURLs: [url] };
-    for (const group of rule.apiGroups ?? [])
-      for (const resource of rule.resources ?? []) {
-        if ((rule.resourceNames ?? []).length === 0) yield { verbs: [verb], apiGroups: [group], resources: [resource] };
-        else
-          for (const name of rule.resourceNames!)
-            yield { verbs: [verb], apiGroups: [group], resources: [resource], resourceNames: [name] };
+function* breakDown({
+  verbs,
+  nonResourceURLs = [],
+  apiGroups = [],
+  resources = [],
+  resourceNames = [],
+}: PolicyRule): Generator<Permission> {
+  for (const verb of verbs) {
+    for (const url of nonResourceURLs) yield { verb, url };
+    for (const group of apiGroups)
+      for (const resource of resources) {
+        if (resourceNames.length === 0) yield { verb, group, resource };
+        for (const name of resourceNames) yield { verb, group, resource, name };
       }
   }
 }
@@ -32,32 +41,30 @@ const listCovers = (list: readonly string[] | undefined, value: string): boolean
   list !== undefined && (list.includes('*') || list.includes(value));
 
 /** Whether a rule that somebody has grants a single permission. */
-function covers(have: PolicyRule, want: PolicyRule): boolean {
-  if (!listCovers(have.verbs, want.verbs[0]!)) return false;
-  if (want.nonResourceURLs !== undefined) {
-    const url = want.nonResourceURLs[0]!;
+function covers(have: PolicyRule, want: Permission): boolean {
+  if (!listCovers(have.verbs, want.verb)) return false;
+  if ('url' in want)
     return (have.nonResourceURLs ?? []).some(
-      (h) => h === '*' || h === url || (h.endsWith('*') && url.startsWith(h.slice(0, -1))),
+      (url) => url === '*' || url === want.url || (url.endsWith('*') && want.url.startsWith(url.slice(0, -1))),
     );
-  }
-  if (!listCovers(have.apiGroups, want.apiGroups![0]!)) return false;
-  const resource = want.resources![0]!;
+  const { resource, name } = want;
+  if (!listCovers(have.apiGroups, want.group)) return false;
   const slash = resource.indexOf('/');
   if (
     !(have.resources ?? []).some((r) => r === '*' || r === resource || (slash > 0 && r === `*${resource.slice(slash)}`))
   )
     return false;
-  return (
-    (have.resourceNames ?? []).length === 0 ||
-    (want.resourceNames !== undefined && have.resourceNames!.includes(want.resourceNames[0]!))
-  );
+  const { resourceNames = [] } = have;
+  return resourceNames.length === 0 || (name !== undefined && resourceNames.includes(name));
 }
 
-function ruleText(rule: PolicyRule): string {
-  const list = (values: readonly string[]): string => `[${values.map((v) => JSON.stringify(v)).join(' ')}]`;
-  if (rule.nonResourceURLs !== undefined)
-    return `{NonResourceURLs:${list(rule.nonResourceURLs)}, Verbs:${list(rule.verbs)}}`;
-  return `{APIGroups:${list(rule.apiGroups ?? [])}, Resources:${list(rule.resources ?? [])}${rule.resourceNames === undefined ? '' : `, ResourceNames:${list(rule.resourceNames)}`}, Verbs:${list(rule.verbs)}}`;
+/** As upstream prints a rule in Go. */
+function permissionText(permission: Permission): string {
+  const list = (value: string): string => `[${JSON.stringify(value)}]`;
+  if ('url' in permission) return `{NonResourceURLs:${list(permission.url)}, Verbs:${list(permission.verb)}}`;
+  const { verb, group, resource, name } = permission;
+  const names = name === undefined ? '' : `, ResourceNames:${list(name)}`;
+  return `{APIGroups:${list(group)}, Resources:${list(resource)}${names}, Verbs:${list(verb)}}`;
 }
 
 /** Rules that the user does not have, in the namespace. */
@@ -65,13 +72,13 @@ async function missingRules(
   context: RequestContext,
   rules: readonly PolicyRule[],
   namespace: string,
-): Promise<PolicyRule[]> {
+): Promise<Permission[]> {
   const have: PolicyRule[] = [];
   await visitRules(context.server, context.user, namespace, (rule) => {
     have.push(rule);
     return false;
   });
-  const missing: PolicyRule[] = [];
+  const missing: Permission[] = [];
   for (const rule of rules)
     for (const single of breakDown(rule)) if (!have.some((h) => covers(h, single))) missing.push(single);
   return missing;
@@ -80,13 +87,8 @@ async function missingRules(
 /** Nobody grants what they do not have, unless they hold `escalate` on roles or `bind` on the role. */
 export async function admitRbacEscalation(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   const { kind, user, info, server } = context;
-  if (
-    kind.group !== 'rbac.authorization.k8s.io' ||
-    attributes.operation === 'DELETE' ||
-    user.groups.includes('system:masters')
-  )
-    return;
-  const object = attributes.object;
+  const { object, operation } = attributes;
+  if (operation === 'DELETE' || user.groups.includes('system:masters')) return;
   const namespace = kind.namespaced ? info.namespace : '';
   const ask = (verb: string, resource: string, name: string): Promise<boolean> =>
     isAllowed(server, {
@@ -102,10 +104,10 @@ export async function admitRbacEscalation(context: RequestContext, attributes: A
       path: '',
     });
   let rules: readonly PolicyRule[];
-  if (kind.kind === 'Role' || kind.kind === 'ClusterRole') {
-    if (await ask('escalate', kind.resource, object.metadata.name ?? '')) return;
+  if (isOf(kinds.Role, object) || isOf(kinds.ClusterRole, object)) {
+    if (await ask('escalate', kind.resource, object.metadata.name)) return;
     rules = object.rules ?? [];
-  } else {
+  } else if (isOf(kinds.RoleBinding, object) || isOf(kinds.ClusterRoleBinding, object)) {
     const resource = object.roleRef.kind === 'ClusterRole' ? 'clusterroles' : 'roles';
     if (await ask('bind', resource, object.roleRef.name)) return;
     const found = await rulesOf(server, object.roleRef, namespace);
@@ -116,13 +118,13 @@ export async function admitRbacEscalation(context: RequestContext, attributes: A
         { name: object.roleRef.name, group: kind.group, kind: resource },
       );
     rules = found;
-  }
+  } else return;
   const missing = await missingRules(context, rules, namespace);
   if (missing.length > 0)
     throw forbiddenBy(
       context,
-      object.metadata.name ?? '',
-      `user ${JSON.stringify(user.name)} (groups=[${user.groups.map((g) => JSON.stringify(g)).join(' ')}]) is attempting to grant RBAC permissions not currently held:\n${missing.map(ruleText).join('\n')}`,
+      object.metadata.name,
+      `user ${JSON.stringify(user.name)} (groups=[${user.groups.map((g) => JSON.stringify(g)).join(' ')}]) is attempting to grant RBAC permissions not currently held:\n${missing.map(permissionText).join('\n')}`,
     );
 }
 
@@ -137,8 +139,9 @@ export async function admitNodeRestriction(context: RequestContext, attributes: 
       object.metadata.name ?? '',
       `node ${JSON.stringify(node)} is not allowed to modify node ${JSON.stringify(object.metadata.name)}`,
     );
-  if (context.kind.resource !== 'pods') return;
-  const bound = (operation === 'CREATE' ? object : (old ?? object)).spec?.nodeName;
+  if (!isOf(kinds.Pod, object)) return;
+  const before = old !== undefined && isOf(kinds.Pod, old) ? old : object;
+  const bound = (operation === 'CREATE' ? object : before).spec.nodeName;
   if (operation === 'CREATE' && object.metadata.annotations?.['kubernetes.io/config.mirror'] === undefined)
     throw forbiddenBy(
       context,
@@ -154,23 +157,18 @@ export async function admitNodeRestriction(context: RequestContext, attributes: 
 }
 
 export async function admitClaimResize(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
-  const { kind, server } = context;
-  if (
-    kind.group !== '' ||
-    kind.resource !== 'persistentvolumeclaims' ||
-    attributes.operation !== 'UPDATE' ||
-    attributes.subresource !== ''
-  )
-    return;
-  const size = (claim: Json): string | undefined => claim?.spec?.resources?.requests?.storage;
-  const [now, was] = [size(attributes.object), size(attributes.old)];
+  const { object, old, operation, subresource } = attributes;
+  if (operation !== 'UPDATE' || subresource !== '' || old === undefined) return;
+  if (!isOf(kinds.PersistentVolumeClaim, object) || !isOf(kinds.PersistentVolumeClaim, old)) return;
+  const size = ({ spec }: PersistentVolumeClaim): string | undefined => spec.resources?.requests?.storage;
+  const [now, was] = [size(object), size(old)];
   if (now === undefined || was === undefined || compareQuantities(now, was) === 0) return;
-  const name = attributes.object.metadata.name ?? '';
+  const { name } = object.metadata;
   if (compareQuantities(now, was) < 0) throw forbiddenBy(context, name, 'field can not be less than previous value');
-  if (attributes.old?.status?.phase !== 'Bound')
+  if (old.status?.phase !== 'Bound')
     throw forbiddenBy(context, name, 'Only bound persistent volume claims can be expanded');
-  const className = attributes.object.spec?.storageClassName;
-  const found = className ? (await server.live.storageClasses.current()).get('', className) : undefined;
+  const className = object.spec.storageClassName;
+  const found = className ? (await context.server.live.storageClasses.current()).get('', className) : undefined;
   if (found?.allowVolumeExpansion !== true)
     throw forbiddenBy(
       context,
@@ -181,20 +179,14 @@ export async function admitClaimResize(context: RequestContext, attributes: Admi
 
 /** One PriorityClass at most is the default of all Pods. */
 export async function admitGlobalDefault(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
-  const { kind, server } = context;
-  if (
-    kind.group !== 'scheduling.k8s.io' ||
-    kind.resource !== 'priorityclasses' ||
-    attributes.operation === 'DELETE' ||
-    attributes.object.globalDefault !== true
-  )
-    return;
-  const { name } = attributes.object.metadata;
-  const other = (await server.live.priorityClasses.current()).in().find((item) => item.metadata.name !== name);
+  const { object, operation } = attributes;
+  if (operation === 'DELETE' || !isOf(kinds.PriorityClass, object) || object.globalDefault !== true) return;
+  const { name } = object.metadata;
+  const other = (await context.server.live.priorityClasses.current()).in().find((item) => item.metadata.name !== name);
   if (other !== undefined)
     throw forbiddenBy(
       context,
-      attributes.object.metadata.name ?? '',
+      name,
       `PriorityClass ${other.metadata.name} is already marked as default. Only one default can exist`,
     );
 }
@@ -206,16 +198,17 @@ const clientSigner = 'kubernetes.io/kube-apiserver-client';
  * (upstream: CertificateApproval, CertificateSigning, CertificateSubjectRestriction).
  */
 export async function admitCertificates(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
-  const { kind, server, user } = context;
-  if (kind.group !== 'certificates.k8s.io' || kind.resource !== 'certificatesigningrequests') return;
+  const { server, user } = context;
   const { object, old, operation, subresource } = attributes;
-  const signer = String(object.spec?.signerName ?? '');
+  if (!isOf(kinds.CertificateSigningRequest, object)) return;
+  const before = old !== undefined && isOf(kinds.CertificateSigningRequest, old) ? old.status : undefined;
+  const signer = object.spec.signerName;
   if (operation === 'CREATE' && signer === clientSigner) {
     const { organizations } = parseCertificationRequest(Buffer.from(object.spec.request, 'base64').toString());
     if (organizations.includes('system:masters'))
       throw forbiddenBy(
         context,
-        object.metadata.name ?? '',
+        object.metadata.name,
         `use of ${clientSigner} signer with system:masters group is not allowed`,
       );
   }
@@ -223,7 +216,7 @@ export async function admitCertificates(context: RequestContext, attributes: Adm
   const verb =
     subresource === 'approval'
       ? 'approve'
-      : subresource === 'status' && object.status?.certificate !== old?.status?.certificate
+      : subresource === 'status' && object.status?.certificate !== before?.certificate
         ? 'sign'
         : undefined;
   if (verb === undefined) return;
@@ -243,7 +236,7 @@ export async function admitCertificates(context: RequestContext, attributes: Adm
   if (!(await may(signer)) && !(await may(`${signer.split('/')[0]}/*`)))
     throw forbiddenBy(
       context,
-      object.metadata.name ?? '',
+      object.metadata.name,
       `user not permitted to ${verb} requests with signerName ${JSON.stringify(signer)}`,
     );
 }

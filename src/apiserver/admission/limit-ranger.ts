@@ -2,12 +2,13 @@
  * LimitRanger (Kubernetes, "Limit Ranges"): defaults for containers without requests or limits, bounds for containers,
  * Pods and claims.
  */
-import type { Container, LimitRangeItem } from '#api/core.v1.ts';
+import type { Container, LimitRangeItem, ResourceRequirements } from '#api/core.v1.ts';
+import { kinds } from '#base/kinds.ts';
+import { isOf } from '#base/objects.ts';
 import { addQuantities, compareQuantities, formatQuantity, parseQuantity, zeroQuantity } from '#base/quantity.ts';
 import type { Quantity } from '#base/quantity.ts';
 import type { RequestContext } from '../context.ts';
-import type { AdmissionAttributes } from './attributes.ts';
-import { isClaim, isPod, mainContainers } from '../kind-guards.ts';
+import { mainContainers, type AdmissionAttributes } from './attributes.ts';
 import { forbiddenBy } from '../object-errors.ts';
 
 async function limitsOf(context: RequestContext, type: string): Promise<LimitRangeItem[]> {
@@ -17,7 +18,7 @@ async function limitsOf(context: RequestContext, type: string): Promise<LimitRan
 
 export async function admitLimitDefaults(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   const { object } = attributes;
-  if (!isPod(object) || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
+  if (!isOf(kinds.Pod, object) || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
   const limits = await limitsOf(context, 'Container');
   if (limits.length === 0) return;
   for (const container of mainContainers(object.spec)) {
@@ -32,15 +33,10 @@ export async function admitLimitDefaults(context: RequestContext, attributes: Ad
   }
 }
 
-type Amounts = Record<string, string> | undefined;
-
-function checkBounds(
-  problems: string[],
-  limit: LimitRangeItem,
-  what: string,
-  requests: Amounts,
-  limits: Amounts,
-): void {
+/** What of a limit the resources of a container, a Pod or a claim do not keep. */
+function boundProblems(limit: LimitRangeItem, { requests, limits }: ResourceRequirements): string[] {
+  const problems: string[] = [];
+  const what = limit.type;
   for (const [name, min] of Object.entries(limit.min ?? {})) {
     const request = requests?.[name];
     if (request === undefined) problems.push(`minimum ${name} usage per ${what} is ${min}.  No request is specified`);
@@ -68,6 +64,7 @@ function checkBounds(
         `${name} max limit to request ratio per ${what} is ${ratio}, but provided ratio is ${actual.toFixed(6)}`,
       );
   }
+  return problems;
 }
 
 function sum(containers: readonly Container[], field: 'requests' | 'limits'): Record<string, string> {
@@ -82,22 +79,21 @@ export async function admitLimitBounds(context: RequestContext, attributes: Admi
   const problems: string[] = [];
   const { object, operation, subresource } = attributes;
   if (subresource !== '') return;
-  if (isPod(object) && operation === 'CREATE') {
+  if (isOf(kinds.Pod, object) && operation === 'CREATE') {
     const { containers, initContainers = [] } = object.spec;
     for (const limit of await limitsOf(context, 'Container'))
       for (const { resources } of [...containers, ...initContainers])
-        checkBounds(problems, limit, 'Container', resources?.requests, resources?.limits);
+        problems.push(...boundProblems(limit, resources ?? {}));
     for (const limit of await limitsOf(context, 'Pod'))
-      checkBounds(problems, limit, 'Pod', sum(containers, 'requests'), sum(containers, 'limits'));
-  } else if (isClaim(object) && operation !== 'DELETE') {
-    const requests = object.spec.resources?.requests;
-    for (const limit of await limitsOf(context, 'PersistentVolumeClaim'))
-      checkBounds(problems, limit, 'PersistentVolumeClaim', requests, requests);
+      problems.push(
+        ...boundProblems(limit, { requests: sum(containers, 'requests'), limits: sum(containers, 'limits') }),
+      );
+  } else if (isOf(kinds.PersistentVolumeClaim, object) && operation !== 'DELETE') {
+    const { requests } = object.spec.resources ?? {};
+    const asked = requests === undefined ? {} : { requests, limits: requests };
+    for (const limit of await limitsOf(context, 'PersistentVolumeClaim')) problems.push(...boundProblems(limit, asked));
   }
-  if (problems.length > 0)
-    throw forbiddenBy(
-      context,
-      attributes.object.metadata.name ?? '',
-      problems.length === 1 ? problems[0]! : `[${problems.join(', ')}]`,
-    );
+  if (problems.length === 0) return;
+  const text = problems.join(', ');
+  throw forbiddenBy(context, attributes.object.metadata.name ?? '', problems.length === 1 ? text : `[${text}]`);
 }

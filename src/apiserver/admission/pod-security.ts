@@ -3,11 +3,11 @@
  * namespace's labels demand.
  */
 import type { Container, EphemeralContainer, PodSpec } from '#api/core.v1.ts';
-import type { KubeObject } from '#base/objects.ts';
+import { kinds } from '#base/kinds.ts';
+import { isOf, type KubeObject } from '#base/objects.ts';
 import { isSafeSysctl } from '#base/sysctls.ts';
 import type { RequestContext } from '../context.ts';
 import type { AdmissionAttributes } from './attributes.ts';
-import { isPod } from '../kind-guards.ts';
 import { forbiddenBy } from '../object-errors.ts';
 
 interface Finding {
@@ -178,25 +178,28 @@ function evaluate(level: string, spec: PodSpec): string[] {
 const levels = new Set(['privileged', 'baseline', 'restricted']);
 const label = 'pod-security.kubernetes.io/';
 
-function templateOf(context: RequestContext, object: KubeObject): PodSpec | undefined {
-  const { group, resource } = context.kind.storage;
-  if (group === 'apps' || (group === 'batch' && resource === 'jobs') || resource === 'replicationcontrollers')
+/** What an object makes Pods from, where it does. */
+function templateOf(object: KubeObject): PodSpec | undefined {
+  if (
+    isOf(kinds.Deployment, object) ||
+    isOf(kinds.ReplicaSet, object) ||
+    isOf(kinds.StatefulSet, object) ||
+    isOf(kinds.DaemonSet, object) ||
+    isOf(kinds.Job, object) ||
+    isOf(kinds.ReplicationController, object)
+  )
     return object.spec?.template?.spec;
-  if (group === 'batch' && resource === 'cronjobs') return object.spec?.jobTemplate?.spec?.template?.spec;
-  return resource === 'podtemplates' ? object.template?.spec : undefined;
+  if (isOf(kinds.CronJob, object)) return object.spec.jobTemplate.spec?.template.spec;
+  return isOf(kinds.PodTemplate, object) ? object.template?.spec : undefined;
 }
 
 export async function admitPodSecurity(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   const { kind, server, info } = context;
   if (!kind.namespaced || (attributes.operation !== 'CREATE' && attributes.operation !== 'UPDATE')) return;
   const { object } = attributes;
-  const isItself = isPod(object);
-  if (isItself && attributes.subresource !== '' && attributes.subresource !== 'ephemeralcontainers') return;
-  const spec = isPod(object)
-    ? object.spec
-    : attributes.subresource === ''
-      ? templateOf(context, attributes.object)
-      : undefined;
+  const isItself = isOf(kinds.Pod, object);
+  if (attributes.subresource !== '' && !(isItself && attributes.subresource === 'ephemeralcontainers')) return;
+  const spec = isItself ? object.spec : templateOf(object);
   if (!spec) return;
   const namespace = (await server.live.namespaces.current()).get('', info.namespace);
   if (namespace === undefined) return;

@@ -4,6 +4,7 @@
  * same allowance. Releases are the quota controller's.
  */
 import { ApiError } from '#base/errors.ts';
+import { kinds } from '#base/kinds.ts';
 import {
   addQuantities,
   compareQuantities,
@@ -22,11 +23,10 @@ import type {
 } from '#api/core.v1.ts';
 import type { KubeObject } from '#base/objects.ts';
 import { copyJson } from '#base/json.ts';
-import { resourceNameOf } from '#base/objects.ts';
+import { resourceNameOf, isOf } from '#base/objects.ts';
 import { qosClassOf } from '#schema/qos.ts';
 import type { Compare, Operation } from '#store/store.ts';
 import type { RequestContext } from '../context.ts';
-import { isClaim, isPod, isService } from '../kind-guards.ts';
 import { forbiddenBy } from '../object-errors.ts';
 
 export interface QuotaCharge {
@@ -90,9 +90,9 @@ const counted = new Set(['configmaps', 'secrets', 'replicationcontrollers', 'res
 function usageOf(context: RequestContext, object: KubeObject): Usage {
   const { group, resource } = context.kind.storage;
   let usage: Usage = new Map();
-  if (isPod(object)) usage = podUsage(object);
-  else if (isService(object)) usage = serviceUsage(object);
-  else if (isClaim(object)) usage = claimUsage(object);
+  if (isOf(kinds.Pod, object)) usage = podUsage(object);
+  else if (isOf(kinds.Service, object)) usage = serviceUsage(object);
+  else if (isOf(kinds.PersistentVolumeClaim, object)) usage = claimUsage(object);
   else if (group === '' && counted.has(resource)) add(usage, resource, one);
   add(usage, `count/${resourceNameOf({ group, resource })}`, one);
   return usage;
@@ -104,7 +104,7 @@ function inScope(quota: ResourceQuota, object: KubeObject): boolean {
     ...(quota.spec?.scopeSelector?.matchExpressions ?? []),
   ];
   if (wanted.length === 0) return true;
-  return isPod(object) && wanted.every((scope) => podInScope(scope, object));
+  return isOf(kinds.Pod, object) && wanted.every((scope) => podInScope(scope, object));
 }
 
 function podInScope(scope: ScopedResourceSelectorRequirement, pod: Pod): boolean {
@@ -159,12 +159,12 @@ export async function chargeQuotas(
   if (!kind.namespaced || info.subresource !== '') return charge;
   const inNamespace = (await server.live.resourceQuotas.current()).in(object.metadata.namespace);
   if (inNamespace.length === 0) return charge;
-  const quotas = server.kinds.find('', 'v1', 'resourcequotas')!;
+  const quotas = server.kinds.builtIn(kinds.ResourceQuota);
   const now = usageOf(context, object);
   const before = old === undefined ? new Map<string, Quantity>() : usageOf(context, old);
   for (const { stored, object: quota } of inNamespace) {
     if (!inScope(quota, object)) continue;
-    if (isPod(object) && old === undefined) requireStated(context, quota, object);
+    if (isOf(kinds.Pod, object) && old === undefined) requireStated(context, quota, object);
     const added = additions(quota, now, before);
     if (added.size === 0) continue;
     const used = checkQuota(context, quota, added, object.metadata.name ?? '');
@@ -195,22 +195,24 @@ function additions(quota: ResourceQuota, now: Usage, before: Usage): Usage {
 }
 
 function checkQuota(context: RequestContext, quota: ResourceQuota, added: Usage, name: string): Record<string, string> {
-  const exceeded: string[] = [];
+  const exceeded: { key: string; requested: string; used: string; limited: string }[] = [];
   const used: Record<string, string> = {};
   for (const [key, delta] of added) {
-    const hard = parseQuantity(quota.spec?.hard?.[key] ?? '0');
-    const current = parseQuantity(quota.status?.used?.[key] ?? '0');
-    const total = addQuantities(current, delta);
-    if (total.nano > hard.nano) exceeded.push(key);
+    const limited = quota.spec?.hard?.[key] ?? '0';
+    const before = quota.status?.used?.[key] ?? '0';
+    const total = addQuantities(parseQuantity(before), delta);
+    if (total.nano > parseQuantity(limited).nano)
+      exceeded.push({ key, requested: formatQuantity(delta), used: before, limited });
     used[key] = formatQuantity(total);
   }
   if (exceeded.length === 0) return used;
-  exceeded.sort();
-  const text = (read: (key: string) => string): string => exceeded.map((key) => `${key}=${read(key)}`).join(',');
+  exceeded.sort((a, b) => (a.key < b.key ? -1 : 1));
+  const text = (field: 'requested' | 'used' | 'limited'): string =>
+    exceeded.map((item) => `${item.key}=${item[field]}`).join(',');
   throw forbiddenBy(
     context,
     name,
-    `exceeded quota: ${quota.metadata.name}, requested: ${text((k) => formatQuantity(added.get(k)!))}, used: ${text((k) => quota.status?.used?.[k] ?? '0')}, limited: ${text((k) => String(quota.spec?.hard?.[k]))}`,
+    `exceeded quota: ${quota.metadata.name}, requested: ${text('requested')}, used: ${text('used')}, limited: ${text('limited')}`,
   );
 }
 

@@ -4,14 +4,15 @@
  */
 import type { PodSpec } from '#api/core.v1.ts';
 import type { Scheduling } from '#api/node.v1.ts';
-import { isPod } from '../kind-guards.ts';
+import { kinds } from '#base/kinds.ts';
+import { isOf } from '#base/objects.ts';
 import type { RequestContext } from '../context.ts';
 import type { AdmissionAttributes } from './attributes.ts';
 import { forbiddenBy } from '../object-errors.ts';
 
 export async function admitRuntimeClass(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   const pod = attributes.object;
-  if (!isPod(pod) || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
+  if (!isOf(kinds.Pod, pod) || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
   const spec = pod.spec;
   const refuse = (text: string): Error => forbiddenBy(context, pod.metadata.name ?? '', text);
   const name = spec.runtimeClassName ?? '';

@@ -4,12 +4,13 @@
  * business (`server.callWebhook`); without one every call fails, and the webhook's failure policy decides. Match
  * conditions (CEL) are not evaluated: a webhook that has them is called whenever its rules match.
  */
-import { ApiError, type ErrorDetails, type Reason } from '#base/errors.ts';
+import { ApiError, reasonOf, type ErrorDetails } from '#base/errors.ts';
 import { scanJson } from '#base/json.ts';
 import { jsonPatch } from '#base/patch.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
 import type { MutatingWebhook, RuleWithOperations, ValidatingWebhook } from '#api/admissionregistration.v1.ts';
-import type { Json, KubeObject } from '#base/objects.ts';
+import { isKubeObject, type KubeObject, type StatusCause } from '#base/objects.ts';
+import { fieldOf, isObject, itemsOf, textOf, type JsonObject } from '#base/unknown.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { RequestContext } from '../context.ts';
 import type { AdmissionAttributes } from './attributes.ts';
@@ -18,11 +19,50 @@ type Hook = MutatingWebhook | ValidatingWebhook;
 
 /** What a webhook answers (AdmissionResponse of `admission.k8s.io/v1`); it is a stranger's, so all of it may lack. */
 interface HookResponse {
-  uid?: string;
-  allowed?: boolean;
-  patch?: string;
-  status?: { message?: string; reason?: Reason; code?: number; details?: ErrorDetails };
-  warnings?: unknown[];
+  allowed: boolean;
+  /** JSON Patch in Base64. */
+  patch: string | undefined;
+  message: string;
+  reason: string;
+  code: number;
+  details: ErrorDetails | undefined;
+  warnings: readonly unknown[];
+}
+
+function readResponse(response: unknown): HookResponse {
+  const code = fieldOf(response, 'status', 'code');
+  return {
+    allowed: fieldOf(response, 'allowed') === true,
+    patch: textOf(response, 'patch'),
+    message: textOf(response, 'status', 'message') ?? '',
+    reason: textOf(response, 'status', 'reason') ?? '',
+    // As upstream: whatever it says, a denial is no success.
+    code: typeof code === 'number' && code >= 400 && code < 600 ? code : 400,
+    details: readDetails(fieldOf(response, 'status', 'details')),
+    warnings: itemsOf(fieldOf(response, 'warnings')),
+  };
+}
+
+/** What of a stranger's details is what it should be. */
+function readDetails(details: unknown): ErrorDetails | undefined {
+  if (!isObject(details)) return undefined;
+  const { name, group, kind, uid, retryAfterSeconds } = details;
+  const causes = itemsOf(details.causes).map((cause): StatusCause => {
+    const { reason, message, field } = isObject(cause) ? cause : {};
+    return { ...texts({ reason, message, field }) };
+  });
+  return {
+    ...texts({ name, group, kind, uid }),
+    ...(causes.length > 0 ? { causes } : {}),
+    ...(typeof retryAfterSeconds === 'number' ? { retryAfterSeconds } : {}),
+  };
+}
+
+/** Those of the fields that are text. */
+function texts(fields: JsonObject): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(fields).filter((field): field is [string, string] => typeof field[1] === 'string'),
+  );
 }
 
 /** Kinds that webhooks never see, so that a broken one can always be removed. */
@@ -72,17 +112,17 @@ async function matches(hook: Hook, context: RequestContext, attributes: Admissio
   return matchesSelectorObject(hook.namespaceSelector ?? {}, labelsOf(seen));
 }
 
-function reviewOf(context: RequestContext, attributes: AdmissionAttributes): Json {
-  const { kind, info, user, server } = context;
+function reviewOf(context: RequestContext, attributes: AdmissionAttributes, uid: string): object {
+  const { kind, info, user } = context;
   const gvk = { group: kind.group, version: kind.version, kind: kind.kind };
   const gvr = { group: kind.group, version: kind.version, resource: kind.resource };
-  const shown = (o: KubeObject | undefined): Json =>
+  const shown = (o: KubeObject | undefined): KubeObject | null =>
     o === undefined ? null : kind.fromStored === undefined ? o : kind.fromStored(o);
   return {
     apiVersion: 'admission.k8s.io/v1',
     kind: 'AdmissionReview',
     request: {
-      uid: server.random.uuid(),
+      uid,
       kind: gvk,
       resource: gvr,
       requestKind: gvk,
@@ -122,15 +162,18 @@ async function call(
   attributes: AdmissionAttributes,
 ): Promise<HookResponse | undefined> {
   const { server } = context;
-  const review = reviewOf(context, attributes);
+  const uid = server.random.uuid();
+  const review = reviewOf(context, attributes, uid);
   let why: string;
   try {
     if (attributes.dryRun && hook.sideEffects !== 'None' && hook.sideEffects !== 'NoneOnDryRun')
       throw new ApiError('BadRequest', `admission webhook ${JSON.stringify(hook.name)} does not support dry run`);
     if (server.callWebhook === undefined) throw new Error('no transport');
     const answer = await server.callWebhook(hook.clientConfig, review, (hook.timeoutSeconds ?? 10) * 1000);
-    if (answer?.response?.uid === review.request.uid) return answer.response;
-    why = `received invalid webhook response: expected response.uid=${JSON.stringify(review.request.uid)}, got ${JSON.stringify(answer?.response?.uid ?? '')}`;
+    const response = fieldOf(answer, 'response');
+    const answered = fieldOf(response, 'uid') ?? '';
+    if (answered === uid) return readResponse(response);
+    why = `received invalid webhook response: expected response.uid=${JSON.stringify(uid)}, got ${JSON.stringify(answered)}`;
   } catch (error) {
     if (error instanceof ApiError) throw error;
     why = messageOf(error);
@@ -141,11 +184,16 @@ async function call(
 }
 
 function checkAllowed(context: RequestContext, hook: Hook, response: HookResponse): void {
-  for (const warning of response.warnings ?? []) context.warnings.push(String(warning));
-  if (response.allowed === true) return;
-  const status = response.status ?? {};
-  const message = `admission webhook ${JSON.stringify(hook.name)} denied the request${status.message ? `: ${status.message}` : status.reason ? `: ${status.reason}` : ' without explanation'}`;
-  throw new ApiError(status.reason || 'Forbidden', message, status.details, status.code ?? 400);
+  const { allowed, message, reason, code, details, warnings } = response;
+  for (const warning of warnings) context.warnings.push(String(warning));
+  if (allowed) return;
+  const why = message !== '' ? `: ${message}` : reason !== '' ? `: ${reason}` : ' without explanation';
+  throw new ApiError(
+    reason === '' ? 'Forbidden' : reasonOf(reason),
+    `admission webhook ${JSON.stringify(hook.name)} denied the request${why}`,
+    details,
+    code,
+  );
 }
 
 export async function admitMutatingWebhooks(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
@@ -158,9 +206,10 @@ export async function admitMutatingWebhooks(context: RequestContext, attributes:
     if (response.patch === undefined || attributes.operation === 'DELETE') continue;
     const { kind } = context;
     const shown = kind.fromStored === undefined ? attributes.object : kind.fromStored(attributes.object);
-    const text = Buffer.from(String(response.patch), 'base64').toString();
+    const text = Buffer.from(response.patch, 'base64').toString();
     scanJson(text);
-    const patched = jsonPatch(shown, JSON.parse(text)) as KubeObject;
+    const patched = jsonPatch(shown, JSON.parse(text));
+    if (!isKubeObject(patched)) throw failed(hook, 'the patch does not leave an object');
     attributes.object = kind.toStored === undefined ? patched : kind.toStored(patched);
     context.server.kinds
       .findKind(kind.storage.group, kind.storage.version, kind.storage.kind)

@@ -47,7 +47,7 @@ export async function identifyToken(
   const shared = claims.aud.filter((a) => audiences.includes(a));
   if (shared.length === 0) return undefined;
   const bound = claims['kubernetes.io'];
-  const namespace = bound.namespace as string;
+  const { namespace } = bound;
   const accounts = await server.live.serviceAccounts.current();
   if (accounts.get(namespace, bound.serviceaccount.name)?.metadata.uid !== bound.serviceaccount.uid) return undefined;
   const extra: Record<string, string[]> = { 'authentication.kubernetes.io/credential-id': [`JTI=${claims.jti}`] };
@@ -63,12 +63,12 @@ export async function identifyToken(
       return undefined;
     if (field !== 'secret') {
       extra[`authentication.kubernetes.io/${field}-name`] = [reference.name];
-      extra[`authentication.kubernetes.io/${field}-uid`] = [reference.uid];
+      if (reference.uid !== undefined) extra[`authentication.kubernetes.io/${field}-uid`] = [reference.uid];
     }
   }
   const user: UserInfo = {
     name: claims.sub,
-    uid: bound.serviceaccount.uid,
+    ...(bound.serviceaccount.uid === undefined ? {} : { uid: bound.serviceaccount.uid }),
     groups: ['system:serviceaccounts', `system:serviceaccounts:${namespace}`, 'system:authenticated'],
     extra,
   };

@@ -5,7 +5,9 @@
  */
 import { timingSafeEqual } from 'node:crypto';
 import type { UserInfo } from '#base/api-request.ts';
+import { kinds } from '#base/kinds.ts';
 import type { Server } from '../context.ts';
+import { lookUp } from '../lookup.ts';
 
 const tokenPattern = /^([a-z0-9]{6})\.([a-z0-9]{16})$/;
 const groupPattern = /^system:bootstrappers:[a-z0-9:-]{0,255}[a-z0-9]$/;
@@ -17,10 +19,9 @@ export function isBootstrapToken(token: string): boolean {
 /** Who holds the token; undefined where it is not valid now. */
 export async function identifyBootstrapToken(server: Server, token: string): Promise<UserInfo | undefined> {
   const [, id = '', secret = ''] = tokenPattern.exec(token) ?? [];
-  const stored = await server.store.get(`/registry/secrets/kube-system/bootstrap-token-${id}`);
-  if (stored === undefined) return undefined;
-  const object = server.objects.view(stored);
-  const held = (key: string): string => Buffer.from(String(object.data?.[key] ?? ''), 'base64').toString('utf8');
+  const object = await lookUp(server, kinds.Secret, `bootstrap-token-${id}`, 'kube-system');
+  if (object === undefined) return undefined;
+  const held = (key: string): string => Buffer.from(object.data?.[key] ?? '', 'base64').toString('utf8');
   const known = Buffer.from(held('token-secret'));
   const isValid =
     object.type === 'bootstrap.kubernetes.io/token' &&

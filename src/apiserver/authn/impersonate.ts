@@ -6,6 +6,7 @@
 import { ApiError } from '#base/errors.ts';
 import type { ApiRequest, UserInfo } from '#base/api-request.ts';
 import { forbidden, isAllowed } from '../authz/authorize.ts';
+import type { Attributes } from '../authz/rbac.ts';
 import type { Server } from '../context.ts';
 
 const extraPrefix = 'impersonate-extra-';
@@ -32,7 +33,7 @@ function fieldOf(header: string): string {
 }
 
 function extraOf(request: ApiRequest): Record<string, string[]> {
-  const extra: Record<string, string[]> = Object.create(null) as Record<string, string[]>;
+  const extra: Record<string, string[]> = Object.create(null);
   for (const [header, value] of Object.entries(request.headers)) {
     if (!header.startsWith(extraPrefix) || value === undefined) continue;
     const field = fieldOf(header);
@@ -58,36 +59,32 @@ export async function impersonate(server: Server, request: ApiRequest, user: Use
       `Internal Server Error: requested [${asked.join(' ')}] impersonation without impersonating a user`,
     );
   }
-  const check = async (
-    group: string,
-    resource: string,
-    subject: string,
-    namespace = '',
-    subresource = '',
-  ): Promise<void> => {
-    const attributes = {
+  const check = async (part: Partial<Attributes>): Promise<void> => {
+    const attributes: Attributes = {
       user,
       verb: 'impersonate',
       isResource: true,
-      group,
+      group: '',
       version: 'v1',
-      resource,
-      subresource,
-      namespace,
-      name: subject,
+      resource: '',
+      subresource: '',
+      namespace: '',
+      name: '',
       path: request.path,
+      ...part,
     };
     if (!(await isAllowed(server, attributes))) throw forbidden(attributes);
   };
-  const account = /^system:serviceaccount:([^:]+):([^:]+)$/.exec(name);
-  if (account !== null) await check('', 'serviceaccounts', account[2]!, account[1]);
-  else await check('', 'users', name);
-  for (const group of groups) await check('', 'groups', group);
-  for (const [field, values] of Object.entries(extra))
-    for (const value of values) await check(authentication, 'userextras', value, '', field);
-  if (uid !== '') await check(authentication, 'uids', uid);
+  const [, namespace = '', account = ''] = /^system:serviceaccount:([^:]+):([^:]+)$/.exec(name) ?? [];
+  if (account !== '') await check({ resource: 'serviceaccounts', name: account, namespace });
+  else await check({ resource: 'users', name });
+  for (const group of groups) await check({ resource: 'groups', name: group });
+  for (const [subresource, values] of Object.entries(extra))
+    for (const value of values)
+      await check({ group: authentication, resource: 'userextras', subresource, name: value });
+  if (uid !== '') await check({ group: authentication, resource: 'uids', name: uid });
   const implied =
-    account === null || groups.length > 0 ? [] : ['system:serviceaccounts', `system:serviceaccounts:${account[1]}`];
+    account === '' || groups.length > 0 ? [] : ['system:serviceaccounts', `system:serviceaccounts:${namespace}`];
   const standing = name === 'system:anonymous' ? 'system:unauthenticated' : 'system:authenticated';
   return {
     name,

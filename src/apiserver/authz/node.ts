@@ -5,8 +5,9 @@
  * for that node alone.
  */
 import { networkGroup, nodeGroup, nodeUserPrefix } from '#base/node-identity.ts';
-import type { KubeObject } from '#base/objects.ts';
+import { kinds } from '#base/kinds.ts';
 import type { Server } from '../context.ts';
+import { lookUp } from '../lookup.ts';
 import type { Attributes } from './rbac.ts';
 
 export function nodeNameOf(user: { name: string; groups: string[] }): string | undefined {
@@ -91,11 +92,8 @@ export async function allowedByIngress(server: Server, a: Attributes): Promise<b
 async function usedByNode(server: Server, node: string, a: Attributes): Promise<boolean> {
   const { nodeGraph } = server.live;
   if (a.resource !== 'persistentvolumes') return nodeGraph.nodeUses(node, a.resource, a.namespace, a.name);
-  const read = async (path: string): Promise<KubeObject | undefined> => {
-    const stored = await server.store.get(`/registry/${path}`);
-    return stored === undefined ? undefined : server.objects.view(stored);
-  };
-  const { namespace = '', name = '' } = (await read(`persistentvolumes/${a.name}`))?.spec?.claimRef ?? {};
+  const volume = await lookUp(server, kinds.PersistentVolume, a.name);
+  const { namespace = '', name = '' } = volume?.spec?.claimRef ?? {};
   if (!(await nodeGraph.nodeUses(node, 'persistentvolumeclaims', namespace, name))) return false;
-  return (await read(`persistentvolumeclaims/${namespace}/${name}`))?.spec?.volumeName === a.name;
+  return (await lookUp(server, kinds.PersistentVolumeClaim, name, namespace))?.spec.volumeName === a.name;
 }

@@ -58,7 +58,8 @@ function ruleAllows(rule: PolicyRule, a: Attributes): boolean {
     (r) => r === '*' || r === full || (a.subresource !== '' && r === `*/${a.subresource}`),
   );
   if (!covers) return false;
-  return (rule.resourceNames ?? []).length === 0 || rule.resourceNames!.includes(a.name);
+  const { resourceNames = [] } = rule;
+  return resourceNames.length === 0 || resourceNames.includes(a.name);
 }
 
 export async function allowedByRbac(server: Server, attributes: Attributes): Promise<boolean> {

@@ -1,325 +1,258 @@
-/** COPY and ADD as file operations of the graph: sources found, owners resolved, archives and URLs recognised. */
-import { createReadStream } from 'node:fs';
-import { rm } from 'node:fs/promises';
-import { ApiError } from '#base/errors.ts';
-import { TarError } from '#base/tar.ts';
-import { readTar } from '#base/tar-read.ts';
-import { codeOf } from '#base/thrown.ts';
-import type { Content } from '#content/content.ts';
-import type { CopyAction } from '#content/copy.ts';
-import { RootedDirectory, pathParts } from '#content/safe-path.ts';
-import { fsPath, lstatSync, readdirSync } from '#os/named-files.ts';
-import { copyKey, layersKey } from '../cache-keys.ts';
-import type { CopyPlan } from '../cache-keys.ts';
-import { cleanContextPath } from '../context.ts';
-import { newContainerId } from '../graph.ts';
-import { archiveHeadBytesMax } from '../limits.ts';
-import type { FileOp } from '../operations.ts';
-import { compilePattern, createIgnoreRules, hasWildcard } from '../patterns.ts';
-import { download } from './add-url.ts';
-import { isUrl, parseCopy } from './copy-instruction.ts';
-import type { CopyInput, ParsedCopy } from './copy-instruction.ts';
-import { parseError } from './lexer.ts';
-import type { Instruction } from './parser.ts';
-import { expandRaw } from './words.ts';
-
-function heredocActions(input: CopyInput, parsed: ParsedCopy): CopyAction[] {
-  return parsed.heredocs.map((heredoc) => ({
-    kind: 'file',
-    target: parsed.target,
-    isDirectory: parsed.isDirectory,
-    name: heredoc.name,
-    mode: parsed.mode ?? 0o644,
-    mtimeMs: input.createdAtMs,
-    content: heredoc.isQuoted ? heredoc.content : expandRaw(heredoc.content, input.scope.variables, input.scope.escape),
-    ...(parsed.owner === undefined ? {} : { owner: parsed.owner }),
-  }));
-}
-
-/** Sources out of the context. */
-function contextOperation(
-  input: CopyInput,
-  instruction: Instruction,
-  parsed: ParsedCopy,
-): { key: string; actions: () => Promise<{ actions: CopyAction[]; release: () => Promise<void> }> } {
-  const { context } = input;
-  if (parsed.sources.length > 0 && context === undefined)
-    throw parseError(instruction.line, `${instruction.keyword} failed: no build context`);
-  const rules = createIgnoreRules(parsed.exclude);
-  const expanded: string[] = [];
-  for (const source of parsed.sources) {
-    const found = context!.expand(source);
-    if (found.length === 0) {
-      if (hasWildcard(source))
-        throw new ApiError('BadRequest', `${instruction.keyword} failed: no source files were specified`);
-      throw new ApiError(
-        'BadRequest',
-        `${instruction.keyword} failed: file not found in build context or excluded by .dockerignore: stat ${cleanContextPath(source)}: file does not exist`,
-      );
-    }
-    expanded.push(...found);
-  }
-  const exclude = [
-    ...(context?.ignored ?? []),
-    ...(parsed.exclude.length === 0
-      ? []
-      : expanded.flatMap((path) => context!.below(path)).filter((path) => rules.ignores(path))),
-  ];
-  const isMany = expanded.length > 1;
-  if (isMany && !parsed.isDirectory && hasWildcard(parsed.sources.join(' ')))
-    throw parseError(
-      instruction.line,
-      `When using ${instruction.keyword} with more than one source file, the destination must be a directory and end with a /`,
-    );
-  const owner = parsed.owner ?? { uid: 0, gid: 0 };
-  return {
-    key: expanded.length === 0 ? '' : context!.digest(expanded, parsed.exclude.length === 0 ? undefined : rules),
-    actions: async () => {
-      if (expanded.length === 0) return { actions: [], release: async () => {} };
-      const directory = await context!.directory();
-      const plain: CopyAction = {
-        kind: 'copy',
-        sourceRoot: directory,
-        sources: [],
-        target: parsed.target,
-        isDirectory: parsed.isDirectory || isMany,
-        owner,
-        exclude,
-        keepsParents: parsed.keepsParents,
-        ...(parsed.mode === undefined ? {} : { mode: parsed.mode }),
-      };
-      if (instruction.keyword === 'COPY' || parsed.unpacks === false)
-        return { actions: [{ ...plain, sources: expanded }], release: async () => {} };
-      return addLocal(input, plain, directory, expanded);
-    },
-  };
-}
-
-/** ADD unpacks what is an archive; everything else is copied. */
-async function addLocal(
-  input: CopyInput,
-  plain: CopyAction & { kind: 'copy' },
-  directory: string,
-  sources: string[],
-): Promise<{ actions: CopyAction[]; release: () => Promise<void> }> {
-  const actions: CopyAction[] = [];
-  const scratches: string[] = [];
-  const rooted = new RootedDirectory(directory);
-  for (const source of sources) {
-    const path = rooted.resolve(pathParts(source));
-    const isArchive =
-      path !== undefined &&
-      input.context!.entry(source)?.type !== 'directory' &&
-      lstatSync(path).isFile() &&
-      (await isArchiveFile(input.graph.content, path));
-    if (!isArchive) {
-      actions.push({ ...plain, sources: [source] });
-      continue;
-    }
-    const scratch = input.graph.content.blobs.scratchPath();
-    scratches.push(scratch);
-    await input.graph.content.layers.unpackFile(path, scratch);
-    const { owner: _owner, ...rest } = plain;
-    actions.push({ ...rest, sourceRoot: scratch, sources: ['.'], exclude: [] });
-  }
-  return { actions, release: () => removeAll(scratches) };
-}
-
-async function removeAll(scratches: string[]): Promise<void> {
-  await Promise.all(scratches.map((scratch) => rm(scratch, { recursive: true, force: true })));
-}
-
 /**
- * Whether ADD unpacks a file: what it is called does not matter, but that a tar archive begins in it, compressed or
- * not.
+ * COPY and ADD as file operations: one action for each source, which is a path of the context, of another stage or
+ * image, a URL, a git repository, or text that stands in the Dockerfile itself.
  */
-async function isArchiveFile(content: Content, path: string): Promise<boolean> {
-  try {
-    for await (const _entry of readTar(
-      await content.decompress(createReadStream(fsPath(path), { highWaterMark: 64 << 10 }), archiveHeadBytesMax),
-    ))
-      return true;
-    return false;
-  } catch (error) {
-    // An ordinary file, or a compressed one that holds something else; a missing program is told.
-    if (error instanceof TarError || codeOf(error)?.startsWith('Z') === true) return false;
-    if (error instanceof ApiError && !error.message.includes('is not installed')) return false;
-    throw error;
-  }
+import { posix } from 'node:path';
+import { isModeText } from '#base/file-mode.ts';
+import { decodeQueryName, encodeFileName } from '#base/file-names.ts';
+import { ApiError } from '#base/errors.ts';
+import { makeVertex } from '../llb/codec.ts';
+import { isGitUrl } from '../git-url.ts';
+import type { Edge, FileAction, OwnerRef, UserRef } from '../llb/vertex.ts';
+import type { VertexOptions } from '../llb/codec.ts';
+import { splitWords } from './config.ts';
+import type { Scope } from './config.ts';
+import { parseError } from './lexer.ts';
+import type { Heredoc } from './lexer.ts';
+import type { Instruction } from './parser.ts';
+import { expandRaw, expandWord } from './words.ts';
+
+export interface CopyInput {
+  /** What is copied into; undefined: nothing yet. */
+  base: Edge | undefined;
+  /** Files of the stage, image or context that `--from` names, or of the build context without it. */
+  from: () => Promise<Edge | undefined>;
+  workingDir: string;
+  scope: Scope;
+  vertex: VertexOptions;
+  /** A pattern that matches nothing is an error, as in the classic builder. */
+  isStrict: boolean;
+  createdAtMs: number;
 }
 
-export async function copyOperation(input: CopyInput, instruction: Instruction): Promise<FileOp> {
-  const parsed = await parseCopy(input, instruction);
-  const heredocs = heredocActions(input, parsed);
-  const plan: CopyPlan = {
-    target: parsed.target,
-    isDirectory: parsed.isDirectory,
-    owner: parsed.owner,
-    mode: parsed.mode,
-    exclude: parsed.exclude,
-    keepsParents: parsed.keepsParents,
-    unpacks: parsed.unpacks,
-    keyword: instruction.keyword,
-    heredocs: heredocs.map((each) => (each.kind === 'file' ? [each.name, each.content] : [])),
-  };
-  if (input.from !== undefined) return stageOperation(input, instruction, parsed, plan);
-  const urls = parsed.sources.filter((source) => instruction.keyword === 'ADD' && isUrl(source));
-  const checksum = instruction.flags['checksum']?.[0];
-  // A checksum is never passed over: it holds for what comes from elsewhere, and for one source.
-  if (checksum !== undefined && (urls.length !== 1 || parsed.sources.length !== 1))
-    throw new ApiError(
-      'BadRequest',
-      urls.length === 0
-        ? 'checksum is only supported for sources that are URLs'
-        : 'checksum requires exactly one source',
+interface CopyWords {
+  sources: string[];
+  heredocs: Heredoc[];
+  target: string;
+  owner: OwnerRef | undefined;
+  mode: { mode?: number; modeText: string };
+  exclude: string[];
+}
+
+const isUrl = (text: string): boolean => /^https?:\/\//i.test(text);
+
+function parseMode(text: string | undefined, line: number): CopyWords['mode'] {
+  if (text === undefined) return { modeText: '' };
+  if (/^[0-7]{3,5}$/.test(text)) return { mode: Number.parseInt(text, 8) & 0o7777, modeText: '' };
+  if (isModeText(text)) return { modeText: text };
+  throw parseError(line, `invalid chmod parameter: '${text}'. it should be octal string and between 0 and 07777`);
+}
+
+function parseOwner(text: string | undefined): OwnerRef | undefined {
+  if (text === undefined) return undefined;
+  const refOf = (word: string): UserRef => (/^\d{1,10}$/.test(word) ? { id: Number(word) } : { name: word });
+  const [user = '', group] = text.split(':');
+  return { user: refOf(user), ...(group === undefined || group === '' ? {} : { group: refOf(group) }) };
+}
+
+function parseWords(input: CopyInput, instruction: Instruction): CopyWords {
+  const { scope } = input;
+  const { flags, line, keyword, heredocs } = instruction;
+  const expand = (word: string): string => expandWord(word, scope.variables, scope.escape);
+  const words = (instruction.json ?? splitWords(instruction.rest, scope.escape)).map((word) =>
+    word.includes('<<') && heredocs.length > 0 ? word : expand(word),
+  );
+  const target = words.pop() ?? '';
+  const sources = words.filter((word) => !/^\d*<<-?/.test(word));
+  const isDirectory = /(?:^|\/)\.?$/.test(target);
+  if (sources.length + heredocs.length > 1 && !isDirectory)
+    throw parseError(
+      line,
+      `When using ${keyword} with more than one source file, the destination must be a directory and end with a /`,
     );
-  if (urls.length === 0) {
-    const { key, actions } = contextOperation(input, instruction, parsed);
+  const flag = (name: string): string | undefined => {
+    const text = flags[name]?.[0];
+    return text === undefined ? undefined : expand(text);
+  };
+  const whole = posix.resolve('/', input.workingDir, target);
+  return {
+    sources,
+    heredocs,
+    target: isDirectory && whole !== '/' ? `${whole}/` : whole,
+    owner: parseOwner(flag('chown')),
+    mode: parseMode(flag('chmod'), line),
+    exclude: (flags['exclude'] ?? []).map(expand),
+  };
+}
+
+/** The file operation under construction. */
+class CopyBuilder {
+  readonly #input: CopyInput;
+  readonly #instruction: Instruction;
+  readonly #words: CopyWords;
+  readonly #inputs: Edge[] = [];
+  readonly #actions: FileAction[] = [];
+  readonly #isLinked: boolean;
+  #last: number | undefined;
+
+  constructor(input: CopyInput, instruction: Instruction, words: CopyWords) {
+    this.#input = input;
+    this.#instruction = instruction;
+    this.#words = words;
+    this.#isLinked = instruction.flags['link']?.[0] === 'true';
+    // Known from the start: actions are counted after the inputs.
+    if (input.base !== undefined && !this.#isLinked) this.#last = this.#inputOf(input.base);
+  }
+
+  #inputOf(edge: Edge): number {
+    const at = this.#inputs.findIndex((each) => each.vertex === edge.vertex && each.output === edge.output);
+    return at >= 0 ? at : this.#inputs.push(edge) - 1;
+  }
+
+  /** Names of owners are those of what is copied into, also where the copy is linked. */
+  #owner(): { owner?: OwnerRef } {
+    const { owner } = this.#words;
+    const { base } = this.#input;
+    if (owner === undefined) return {};
+    if (!this.#isLinked || base === undefined) return { owner };
+    const within = (ref: UserRef): UserRef => ('name' in ref ? { ...ref, input: this.#inputOf(base) } : ref);
+    const { user, group } = owner;
     return {
-      kind: 'file',
-      isLinked: parsed.isLinked,
-      key: copyKey(plan, { content: key }),
-      prepare: async () => {
-        const made = await actions();
-        return { actions: [...made.actions, ...heredocs], release: made.release };
+      owner: {
+        ...(user === undefined ? {} : { user: within(user) }),
+        ...(group === undefined ? {} : { group: within(group) }),
       },
     };
   }
-  const downloads = await Promise.all(urls.map((url) => download(input, url, checksum)));
-  const local = contextOperation(input, instruction, {
-    ...parsed,
-    sources: parsed.sources.filter((source) => !urls.includes(source)),
-  });
-  return {
-    kind: 'file',
-    isLinked: parsed.isLinked,
-    key: copyKey(plan, { content: local.key, urls: downloads.map((each) => [each.name, each.digest]) }),
-    prepare: async () => {
-      const made = await local.actions();
-      const scratches: string[] = [];
-      const fetched = await Promise.all(
-        downloads.map(async (each): Promise<CopyAction> => {
-          if (parsed.unpacks === true && (await isArchiveFile(input.graph.content, each.path))) {
-            const scratch = input.graph.content.blobs.scratchPath();
-            scratches.push(scratch);
-            await input.graph.content.layers.unpackFile(each.path, scratch);
-            return {
-              kind: 'copy',
-              sourceRoot: scratch,
-              sources: ['.'],
-              target: parsed.target,
-              isDirectory: true,
-              ...(parsed.owner === undefined ? {} : { owner: parsed.owner }),
-            };
-          }
-          if (each.name === '' && parsed.isDirectory)
-            throw new ApiError('BadRequest', 'ADD failed: cannot determine filename from url');
-          const slash = each.path.lastIndexOf('/');
-          return {
-            kind: 'copy',
-            sourceRoot: each.path.slice(0, slash),
-            sources: [each.path.slice(slash + 1)],
-            target: parsed.isDirectory ? `${parsed.target}/${each.name}` : parsed.target,
-            isDirectory: false,
-            owner: parsed.owner ?? { uid: 0, gid: 0 },
-            mode: parsed.mode ?? 0o600,
-          };
-        }),
-      );
-      return {
-        actions: [...made.actions, ...fetched, ...heredocs],
-        release: async () => {
-          await made.release();
-          await removeAll(scratches);
-        },
-      };
-    },
-  };
-}
 
-/** Sources out of a stage or an image. */
-function stageOperation(input: CopyInput, instruction: Instruction, parsed: ParsedCopy, plan: CopyPlan): FileOp {
-  const layers = input.from!;
-  return {
-    kind: 'file',
-    isLinked: parsed.isLinked,
-    key: copyKey(plan, { from: layersKey(layers), sources: parsed.sources }),
-    prepare: async () => {
-      const id = `build-${newContainerId(input.graph.random).slice(0, 32)}`;
-      const { root } = await input.graph.snapshots.mountReadOnly(id, layers);
-      const release = (): Promise<void> => input.graph.snapshots.removeContainerRoot(id);
-      try {
-        const sources = parsed.sources.flatMap((source) => expandInRoot(root, source));
-        if (sources.length === 0 && parsed.heredocs.length === 0)
-          throw new ApiError('BadRequest', `${instruction.keyword} failed: no source files were specified`);
-        const rules = createIgnoreRules(parsed.exclude);
-        const exclude =
-          parsed.exclude.length === 0 ? [] : listBelow(root, sources).filter((path) => rules.ignores(path));
-        return {
-          actions: [
-            {
-              kind: 'copy',
-              sourceRoot: root,
-              sources,
-              target: parsed.target,
-              isDirectory: parsed.isDirectory || sources.length > 1,
-              exclude,
-              keepsParents: parsed.keepsParents,
-              ...(parsed.owner === undefined ? {} : { owner: parsed.owner }),
-              ...(parsed.mode === undefined ? {} : { mode: parsed.mode }),
-            },
-          ],
-          release,
-        };
-      } catch (error) {
-        await release();
-        throw error;
-      }
-    },
-  };
-}
-
-function readNames(path: string): string[] {
-  return lstatSync(path).isDirectory() ? readdirSync(path) : [];
-}
-
-function listBelow(root: string, sources: string[]): string[] {
-  const rooted = new RootedDirectory(root);
-  const out: string[] = [];
-  const visit = (path: string, relative: string, depth: number): void => {
-    for (const name of readNames(path)) {
-      const child = relative === '' ? name : `${relative}/${name}`;
-      out.push(child);
-      if (depth < 64) visit(`${path}/${name}`, child, depth + 1);
-    }
-  };
-  for (const source of sources) {
-    const path = rooted.resolve(pathParts(source));
-    if (path !== undefined) visit(path, pathParts(source).join('/'), 0);
-  }
-  return out;
-}
-
-/** Wildcards in a mounted root, one component at a time. */
-function expandInRoot(root: string, source: string): string[] {
-  const clean = cleanContextPath(source);
-  if (!hasWildcard(source)) return [clean === '' ? '.' : clean];
-  const rooted = new RootedDirectory(root);
-  let found = [''];
-  for (const part of clean.split('/')) {
-    const pattern = hasWildcard(part) ? compilePattern(part, { doubleStar: false }) : undefined;
-    found = found.flatMap((base) => {
-      if (pattern === undefined) {
-        const next = base === '' ? part : `${base}/${part}`;
-        return rooted.resolve(pathParts(next)) === undefined ? [] : [next];
-      }
-      const directory = rooted.resolve(pathParts(base));
-      return directory === undefined
-        ? []
-        : readNames(directory)
-            .filter((name) => pattern.test(name))
-            .map((name) => (base === '' ? name : `${base}/${name}`));
+  #copy(from: Edge | undefined, source: string, more: Partial<FileAction & { kind: 'copy' }> = {}): void {
+    const { exclude, target, mode } = this.#words;
+    this.#actions.push({
+      kind: 'copy',
+      ...(from === undefined ? {} : { from: this.#inputOf(from) }),
+      source,
+      target,
+      ...mode,
+      followsLinks: true,
+      copiesContents: true,
+      unpacks: false,
+      createsParents: true,
+      allowsWildcard: true,
+      allowsNone: !this.#input.isStrict,
+      replaces: false,
+      include: [],
+      exclude,
+      required: [],
+      ...this.#owner(),
+      ...more,
     });
   }
-  return found.sort();
+
+  async path(source: string): Promise<void> {
+    const { flags, keyword, line } = this.#instruction;
+    const from = await this.#input.from();
+    if (from === undefined && flags['from'] === undefined)
+      throw parseError(line, `${keyword} failed: no build context`);
+    const unpacks = keyword === 'ADD' && flags['unpack']?.[0] !== 'false';
+    if (flags['parents']?.[0] !== 'true') {
+      this.#copy(from, source, { unpacks });
+      return;
+    }
+    // What stands before `/./` is not kept.
+    const [, before = '', kept = source] = /^(.*?)\/\.\/(.*)$/.exec(source.replace(/^\.\//, '')) ?? [];
+    this.#copy(from, before === '' ? '/' : before, { include: [kept.replace(/^\/+/, '')] });
+  }
+
+  url(url: string): void {
+    const { flags } = this.#instruction;
+    let name: string;
+    try {
+      const last = new URL(url).pathname.split('/').pop() ?? '';
+      name = decodeQueryName(last.replaceAll('+', '%2B')) ?? last;
+    } catch {
+      throw new ApiError('BadRequest', `ADD failed: invalid URL ${JSON.stringify(url.slice(0, 200))}`);
+    }
+    if (name === '.' || name === '..' || /[/\0]/.test(name))
+      throw new ApiError('BadRequest', `ADD failed: ${url} names no file`);
+    if (name === '' && this.#words.target.endsWith('/'))
+      throw new ApiError('BadRequest', 'ADD failed: cannot determine filename from url');
+    const checksum = flags['checksum']?.[0];
+    const attributes = {
+      'http.filename': name === '' ? 'index' : name,
+      'http.perm': '600',
+      ...(checksum === undefined ? {} : { 'http.checksum': checksum }),
+    };
+    const { vertex } = this.#input;
+    const source = makeVertex({ kind: 'source', identifier: url, attributes }, [], { ...vertex, name: url });
+    this.#copy({ vertex: source, output: 0 }, `/${attributes['http.filename']}`, {
+      allowsWildcard: false,
+      unpacks: flags['unpack']?.[0] === 'true',
+    });
+  }
+
+  repository(url: string): void {
+    const { flags } = this.#instruction;
+    const checksum = flags['checksum']?.[0];
+    const attributes = {
+      'git.fullurl': url.replace(/#.*$/, ''),
+      ...(flags['keep-git-dir']?.[0] === 'true' ? { 'git.keepgitdir': 'true' } : {}),
+      ...(checksum === undefined ? {} : { 'git.checksum': checksum }),
+    };
+    const identifier = `git://${url.replace(/^[a-z]+:\/\//i, '')}`;
+    const { vertex } = this.#input;
+    const source = makeVertex({ kind: 'source', identifier, attributes }, [], { ...vertex, name: url });
+    this.#copy({ vertex: source, output: 0 }, '/', { allowsWildcard: false });
+  }
+
+  vertex(): Edge {
+    const { base, vertex: about, scope, createdAtMs } = this.#input;
+    const { heredocs, target, mode } = this.#words;
+    const timestampNs = createdAtMs * 1e6;
+    for (const heredoc of heredocs) {
+      const text = heredoc.isQuoted ? heredoc.content : expandRaw(heredoc.content, scope.variables, scope.escape);
+      const data = Buffer.from(encodeFileName(text));
+      this.#actions.push({ kind: 'makeFile', path: `/${heredoc.name}`, mode: mode.mode ?? 0o644, data, timestampNs });
+      this.#copy(undefined, `/${heredoc.name}`, { allowsWildcard: false, target });
+    }
+    const count = this.#inputs.length;
+    const actions = this.#actions.map((action, index): FileAction => {
+      if (action.kind === 'makeFile') return action;
+      const made = this.#actions[index - 1]?.kind === 'makeFile' ? { from: count + index - 1 } : {};
+      const placed = { ...action, ...made, ...(this.#last === undefined ? {} : { input: this.#last }) };
+      this.#last = count + index;
+      return placed;
+    });
+    const end = actions.pop();
+    if (end !== undefined) actions.push({ ...end, output: 0 });
+    const copied: Edge = { vertex: makeVertex({ kind: 'file', actions }, this.#inputs, about), output: 0 };
+    if (!this.#isLinked || base === undefined) return copied;
+    return {
+      vertex: makeVertex({ kind: 'merge' }, [base, copied], { ...about, name: `merge ${about.name}` }),
+      output: 0,
+    };
+  }
+}
+
+function checkChecksum(instruction: Instruction, words: CopyWords, fetched: number): void {
+  // A checksum is never passed over: it holds for what comes from elsewhere, and for one source.
+  if (instruction.flags['checksum'] === undefined || (fetched === 1 && words.sources.length === 1)) return;
+  throw new ApiError(
+    'BadRequest',
+    fetched === 0 ? 'checksum is only supported for sources that are URLs' : 'checksum requires exactly one source',
+  );
+}
+
+/** The stage's files with what the instruction copies. Throws BadRequest for what is written wrongly. */
+export async function copyVertex(input: CopyInput, instruction: Instruction): Promise<Edge> {
+  const words = parseWords(input, instruction);
+  const isAdd = instruction.keyword === 'ADD';
+  const isFetched = (source: string): boolean => isAdd && (isUrl(source) || isGitUrl(source));
+  checkChecksum(instruction, words, words.sources.filter(isFetched).length);
+  const builder = new CopyBuilder(input, instruction, words);
+  for (const source of words.sources) {
+    if (isAdd && isGitUrl(source)) builder.repository(source);
+    else if (isAdd && isUrl(source)) builder.url(source);
+    else await builder.path(source);
+  }
+  return builder.vertex();
 }

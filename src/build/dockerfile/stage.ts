@@ -1,121 +1,99 @@
 /**
- * One stage of a Dockerfile, executed instruction by instruction: variables are expanded, configuration changes
- * applied, and exec and file operations handed to the graph. After each instruction there is an image (a build step)
- * whose id a repeated build gives again.
+ * One stage of a Dockerfile as vertices: variables are expanded, and each instruction becomes an edge of the graph, a
+ * change of the configuration, or both. Nothing is carried out here.
  */
 import { ApiError } from '#base/errors.ts';
-import type { ImageLayer, ImageRecord } from '#content/image-records.ts';
+import type { Platform } from '#base/platform.ts';
 import type { HistoryEntry, ImageFile, RunConfig } from '#content/image-file.ts';
-import { writeImage } from '#content/image-writer.ts';
-import type { HttpTransport } from '#content/remote.ts';
-import { stepKey } from '../cache-keys.ts';
-import type { BuildContext } from '../context.ts';
-import { ExitError, solve } from '../graph.ts';
-import type { GraphContext } from '../graph.ts';
-import type { Operation } from '../operations.ts';
+import { makeVertex } from '../llb/codec.ts';
+import type { VertexOptions } from '../llb/codec.ts';
+import type { Edge, ExecOp, ProxyEnv } from '../llb/vertex.ts';
 import { quotedWordMax } from '../limits.ts';
-import type { StageOutput } from '../output.ts';
-import type { RunRequest } from '../runner.ts';
 import { applyConfig, resolveWorkingDir, splitWords, toCommand } from './config.ts';
-import { copyOperation } from './copy.ts';
+import { copyVertex } from './copy.ts';
 import { parseError } from './lexer.ts';
 import { parseTrigger } from './parser.ts';
-import type { Instruction } from './parser.ts';
+import type { Instruction, Keyword } from './parser.ts';
+import { execMounts, parseRunMount } from './run-mounts.ts';
 import { getEnv, predefinedArgs } from './variables.ts';
 import { expandWord } from './words.ts';
 
-export interface BuildSettings {
-  buildArgs: Record<string, string | null>;
-  labels: Record<string, string>;
+/** What the request says of all stages. */
+export interface StageSettings {
+  buildArgs: Readonly<Record<string, string | null>>;
   noCache: boolean;
-  pull: boolean;
-  /**
-   * Containers of failed steps are removed too, and successful ones: what `rm` and `forcerm` say is not needed, nothing
-   * stays.
-   */
-  run: Pick<RunRequest, 'network' | 'extraHosts' | 'shmSizeBytes' | 'resources' | 'cgroupParent'>;
-  /** Environment given to RUN but not to the image: proxies of the host, certificate paths. */
-  hiddenEnv: string[];
-  hiddenMounts: RunRequest['mounts'];
-  signal: AbortSignal;
+  /** Of steps that do not say another. */
+  network: ExecOp['network'];
+  extraHosts: string[];
+  ulimits: ExecOp['ulimits'];
+  hostname: string;
+  /** The classic builder's rules: no secrets, a pattern that matches nothing is an error. */
+  isClassic: boolean;
+  cacheNamespace: string;
+  createdAtMs: number;
 }
 
 export interface StageParts {
-  graph: GraphContext;
-  transport: HttpTransport;
-  context: BuildContext | undefined;
-  settings: BuildSettings;
+  settings: StageSettings;
   escape: string;
-  globalArgs: Record<string, string>;
-  platformArgs: Record<string, string>;
+  globalArgs: Readonly<Record<string, string>>;
+  platformArgs: Readonly<Record<string, string>>;
+  platform: Platform;
   usedArgs: Set<string>;
-  output: StageOutput;
-  /** Layers of the stage or image with this name. */
-  resolveFrom: (name: string) => Promise<ImageLayer[]>;
-  /** Counts the bytes of a step's configuration; throws when the build has made too many. */
-  countConfig: (bytes: number) => void;
+  /** The vertex's name in progress, of a step that has one. */
+  nameOf: (text: string) => string;
+  /** Files of the stage, image or context with this name; of the build context without one. */
+  resolveFrom: (name: string | undefined) => Promise<Edge | undefined>;
 }
 
-export interface StageResult {
-  imageId: string;
-  layers: ImageLayer[];
+/** An instruction that was taken: the stage's files and configuration after it. */
+export interface Step {
+  keyword: Keyword;
+  /** As it is written. */
+  text: string;
+  isTrigger: boolean;
+  edge: Edge | undefined;
+  /** Without layers: they are known when the edge was carried out. */
   file: ImageFile;
-  parent: string | undefined;
 }
 
-export class BuildStepError extends Error {
-  readonly exitCode: number;
-  /** As one line. */
-  readonly command: string;
-  constructor(command: string, exitCode: number) {
-    super(`The command '${command}' returned a non-zero code: ${exitCode}`);
-    this.name = 'BuildStepError';
-    this.exitCode = exitCode;
-    this.command = command;
-  }
+export interface StageBase {
+  edge: Edge | undefined;
+  file: ImageFile | undefined;
 }
 
-export class StageBuilder {
+const comment = 'buildkit.dockerfile.v0';
+
+export class StageConverter {
   readonly #parts: StageParts;
+  readonly steps: Step[] = [];
+  #edge: Edge | undefined;
   #file: ImageFile;
-  #layers: ImageLayer[];
-  #imageId: string;
-  #parent: string | undefined;
   /** ARGs declared in this stage. */
   readonly #args: Record<string, string> = {};
   #hasCommand = false;
-  /** Errors of what a step did, not of how it is written. */
-  readonly #carriedOut = new WeakSet<object>();
-  /** Keeps the step's image from removal until the next one, or the finished build, stands for it. */
-  #pin: Disposable | undefined;
 
-  constructor(parts: StageParts, base: ImageRecord | StageResult | undefined) {
+  constructor(parts: StageParts, base: StageBase) {
     this.#parts = parts;
-    const { TARGETARCH: architecture = '', TARGETOS: os = 'linux', TARGETVARIANT: variant = '' } = parts.platformArgs;
+    this.#edge = base.edge;
+    const { os, architecture, variant } = parts.platform;
     this.#file =
-      base === undefined
+      base.file === undefined
         ? {
             architecture,
             os,
-            ...(variant === '' ? {} : { variant }),
-            config: {},
+            ...(variant === undefined || variant === '' ? {} : { variant }),
+            config: { Env: ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'] },
             rootfs: { type: 'layers', diff_ids: [] },
             history: [],
           }
         : structuredClone(base.file);
     delete this.#file.container_config;
-    this.#layers = [...(base?.layers ?? [])];
-    this.#imageId = base === undefined ? '' : 'imageId' in base ? base.imageId : base.id;
-    this.#config = { ...this.#file.config };
-    if (base === undefined)
-      this.#config = { Env: ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'] };
+    delete this.#file.created;
   }
 
   get #config(): RunConfig {
     return this.#file.config ?? {};
-  }
-  set #config(config: RunConfig) {
-    this.#file = { ...this.#file, config };
   }
   get #scope(): { variables: (name: string) => string | undefined; escape: string } {
     return {
@@ -124,42 +102,43 @@ export class StageBuilder {
     };
   }
 
-  release(): void {
-    this.#pin?.[Symbol.dispose]();
-    this.#pin = undefined;
+  get edge(): Edge | undefined {
+    return this.#edge;
   }
-
-  get result(): StageResult {
-    return { imageId: this.#imageId, layers: this.#layers, file: this.#file, parent: this.#parent };
+  get file(): ImageFile {
+    return this.#file;
   }
 
   /** Triggers that the base image left for its children. */
   takeTriggers(): Instruction[] {
     const triggers = this.#config.OnBuild ?? [];
-    this.#config = { ...this.#config, OnBuild: null };
+    this.#file = { ...this.#file, config: { ...this.#config, OnBuild: null } };
     return triggers.map(parseTrigger);
   }
 
-  async step(instruction: Instruction): Promise<void> {
-    this.#parts.settings.signal.throwIfAborted();
+  /** Throws BadRequest with the line. */
+  async take(instruction: Instruction, isTrigger: boolean): Promise<void> {
     try {
-      await this.#step(instruction);
+      await this.#take(instruction, isTrigger);
     } catch (error) {
       if (
-        error instanceof ApiError &&
-        error.reason === 'BadRequest' &&
-        !this.#carriedOut.has(error) &&
-        !error.message.startsWith('dockerfile parse error') &&
-        !/^(COPY|ADD) failed/.test(error.message)
-      ) {
-        throw new ApiError('BadRequest', `dockerfile parse error on line ${instruction.line}: ${error.message}`);
-      }
-      throw error;
+        !(error instanceof ApiError) ||
+        error.reason !== 'BadRequest' ||
+        error.message.startsWith('dockerfile parse error') ||
+        /^(COPY|ADD) failed/.test(error.message)
+      )
+        throw error;
+      throw new ApiError('BadRequest', `dockerfile parse error on line ${instruction.line}: ${error.message}`);
     }
-    this.#parts.output.end(this.#imageId);
   }
 
-  #step(instruction: Instruction): Promise<void> {
+  async #take(instruction: Instruction, isTrigger: boolean): Promise<void> {
+    const { keyword, original } = instruction;
+    await this.#apply(instruction);
+    this.steps.push({ keyword, text: original, isTrigger, edge: this.#edge, file: this.#file });
+  }
+
+  #apply(instruction: Instruction): Promise<void> | void {
     switch (instruction.keyword) {
       case 'ARG':
         return this.#arg(instruction);
@@ -175,17 +154,34 @@ export class StageBuilder {
     }
   }
 
-  async #configure(instruction: Instruction): Promise<void> {
-    const config = applyConfig(this.#config, instruction, this.#scope)!;
+  /** `edge` undefined: the instruction changes words only. */
+  #commit(createdBy: string, config: RunConfig, edge: Edge | undefined): void {
+    const text = edge === undefined ? createdBy : `${createdBy} # buildkit`;
+    const entry: HistoryEntry = {
+      created_by: text.toWellFormed(),
+      comment,
+      ...(edge === undefined ? { empty_layer: true } : {}),
+    };
+    this.#file = { ...this.#file, config, history: [...(this.#file.history ?? []), entry] };
+    if (edge !== undefined) this.#edge = edge;
+  }
+
+  #about(text: string): VertexOptions {
+    const { nameOf, platform, settings } = this.#parts;
+    return { name: nameOf(text), platform, ignoresCache: settings.noCache };
+  }
+
+  #configure(instruction: Instruction): void {
+    const config = applyConfig(this.#config, instruction, this.#scope);
+    if (config === undefined) throw parseError(instruction.line, `unknown instruction: ${instruction.keyword}`);
     // An entrypoint set here drops a command that came with the base image.
     if (instruction.keyword === 'CMD') this.#hasCommand = true;
     if (instruction.keyword === 'ENTRYPOINT' && !this.#hasCommand) config.Cmd = null;
-    const author = instruction.keyword === 'MAINTAINER' ? { author: instruction.rest } : {};
-    this.#file = { ...this.#file, ...author };
-    await this.#commit(describe(instruction, config), config, undefined);
+    if (instruction.keyword === 'MAINTAINER') this.#file = { ...this.#file, author: instruction.rest };
+    this.#commit(describe(instruction, config), config, undefined);
   }
 
-  async #arg(instruction: Instruction): Promise<void> {
+  #arg(instruction: Instruction): void {
     const { settings, globalArgs, platformArgs, usedArgs, escape } = this.#parts;
     for (const word of splitWords(instruction.rest, escape)) {
       const equals = word.indexOf('=');
@@ -201,47 +197,40 @@ export class StageBuilder {
       const value = given ?? standard ?? globalArgs[name] ?? platformArgs[name];
       if (value !== undefined) this.#args[name] = value;
     }
-    await this.#commit(`ARG ${instruction.rest}`, this.#config, undefined);
+    this.#commit(`ARG ${instruction.rest}`, this.#config, undefined);
   }
 
   /** ARGs in force, for RUN: environment wins, proxies are hidden. */
-  #runEnv(): { env: string[]; argsText: string; hidden: string[] } {
-    const { settings } = this.#parts;
+  #runEnv(): { env: string[]; argsText: string; proxyEnv: Partial<ProxyEnv> } {
+    const { settings, usedArgs } = this.#parts;
     const env = this.#config.Env ?? [];
     const declared = Object.entries(this.#args)
       .filter(([name]) => getEnv(env, name) === undefined && !predefinedArgs.includes(name))
       .sort(([a], [b]) => (a < b ? -1 : 1));
-    const proxies = predefinedArgs.flatMap((name) => {
+    const proxyEnv: Record<string, string> = {};
+    for (const name of predefinedArgs) {
       const value = settings.buildArgs[name];
-      if (value !== undefined && value !== null) this.#parts.usedArgs.add(name);
-      return value === undefined || value === null || getEnv(env, name) !== undefined ? [] : [`${name}=${value}`];
-    });
-    const hidden = [
-      ...settings.hiddenEnv.filter((each) => {
-        const name = each.slice(0, each.indexOf('='));
-        return getEnv(env, name) === undefined && !proxies.some((proxy) => proxy.startsWith(`${name}=`));
-      }),
-      ...proxies,
-    ];
+      if (value === undefined || value === null) continue;
+      usedArgs.add(name);
+      proxyEnv[name.toLowerCase()] = value;
+    }
+    const pairs = declared.map(([name, value]) => `${name}=${value}`);
     return {
-      env: [...env, ...declared.map(([name, value]) => `${name}=${value}`)],
-      argsText:
-        declared.length === 0
-          ? ''
-          : `|${declared.length} ${declared.map(([name, value]) => `${name}=${value}`).join(' ')} `,
-      hidden,
+      env: [...env, ...pairs],
+      argsText: pairs.length === 0 ? '' : `|${pairs.length} ${pairs.join(' ')} `,
+      proxyEnv,
     };
   }
 
   #command(instruction: Instruction): string[] {
     const shell = this.#config.Shell ?? ['/bin/sh', '-c'];
     const { heredocs, rest } = instruction;
-    if (heredocs.length === 0) {
+    const [first] = heredocs;
+    if (first === undefined) {
       const command = toCommand(instruction, shell);
       if (command.length === 0) throw parseError(instruction.line, 'RUN requires at least one argument');
       return command;
     }
-    const first = heredocs[0]!;
     if (heredocs.length > 1 || !/^<<-?\s*(["']?)[^\s"']+\1$/.test(rest))
       return [...shell, [rest, ...heredocs.flatMap((each) => [each.content + each.name])].join('\n')];
     const interpreter = /^#!\s*(\S.*)\n/.exec(first.content)?.[1];
@@ -255,206 +244,123 @@ export class StageBuilder {
     ];
   }
 
-  async #run(instruction: Instruction): Promise<void> {
-    const { settings } = this.#parts;
-    const command = this.#command(instruction);
-    const { env, argsText, hidden } = this.#runEnv();
-    const network = instruction.flags['network']?.[0] ?? settings.run.network;
-    if (instruction.flags['network'] !== undefined && !['default', 'none', 'host'].includes(network))
-      throw parseError(instruction.line, `unsupported network mode ${JSON.stringify(network.slice(0, quotedWordMax))}`);
-    if (![undefined, 'sandbox'].includes(instruction.flags['security']?.[0]))
-      throw new ApiError(
-        'BadRequest',
-        'the --security option with insecure mode requires BuildKit and an entitlement: steps run in a sandbox here',
-      );
-    if (instruction.flags['device'] !== undefined)
-      throw new ApiError('BadRequest', 'the --device option requires BuildKit and an entitlement');
-    const mounts = await this.#mounts(instruction);
-    const config = this.#config;
-    const op: Operation = {
-      kind: 'exec',
-      hiddenEnv: hidden,
-      hiddenMounts: settings.hiddenMounts,
-      request: {
-        ...settings.run,
-        command,
-        env,
-        user: config.User ?? '',
-        workingDir: config.WorkingDir === undefined || config.WorkingDir === '' ? '/' : config.WorkingDir,
-        network,
-        mounts,
-      },
-    };
-    const about = `RUN ${argsText}${command.join(' ')}`;
-    try {
-      await this.#commit(about, config, op);
-    } catch (error) {
-      if (!(error instanceof ExitError)) throw error;
-      const shown = command.join(' ');
-      throw new BuildStepError(shown, error.exitCode);
-    }
+  #network(instruction: Instruction): ExecOp['network'] {
+    const asked = instruction.flags['network']?.[0];
+    if (asked === undefined) return this.#parts.settings.network;
+    if (asked === 'default') return 'sandbox';
+    if (asked === 'none' || asked === 'host') return asked;
+    throw parseError(instruction.line, `unsupported network mode ${JSON.stringify(asked.slice(0, quotedWordMax))}`);
   }
 
-  /** `--mount=type=tmpfs`; caches and secrets are named as not there rather than ignored. */
-  async #mounts(instruction: Instruction): Promise<RunRequest['mounts']> {
-    const out: RunRequest['mounts'] = [];
-    for (const text of instruction.flags['mount'] ?? []) {
-      const options = Object.fromEntries(
-        text.split(',').map((part) => {
-          const equals = part.indexOf('=');
-          return equals < 0 ? [part, 'true'] : [part.slice(0, equals), part.slice(equals + 1)];
-        }),
+  async #run(instruction: Instruction): Promise<void> {
+    const { settings, resolveFrom } = this.#parts;
+    const { flags, line, original } = instruction;
+    const command = this.#command(instruction);
+    const { env, argsText, proxyEnv } = this.#runEnv();
+    if (![undefined, 'sandbox'].includes(flags['security']?.[0]))
+      throw new ApiError('BadRequest', 'security.insecure is not allowed: steps run in a sandbox here');
+    if (flags['device'] !== undefined)
+      throw new ApiError('BadRequest', 'the --device option needs an entitlement: devices are not given to steps here');
+    const expand = (word: string): string => expandWord(word, this.#scope.variables, this.#scope.escape);
+    const wanted = (flags['mount'] ?? []).map((text) => parseRunMount(text, line, expand));
+    const refused = wanted.find(({ kind }) => kind === 'secret' || kind === 'ssh');
+    if (settings.isClassic && refused !== undefined)
+      throw new ApiError(
+        'BadRequest',
+        `the --mount option with type=${refused.kind} requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ to learn how to build images with BuildKit enabled`,
       );
-      const target = options['target'] ?? options['dst'] ?? options['destination'];
-      const type = options['type'] ?? 'bind';
-      if (target === undefined) throw parseError(instruction.line, 'invalid mount: target is required');
-      // A cache that is empty each time gives the same result, only slower.
-      if (type === 'tmpfs' || type === 'cache')
-        out.push({
-          type: 'tmpfs',
-          source: '',
-          target: expandWord(target, this.#scope.variables, this.#scope.escape),
-          readOnly: false,
-        });
-      else
-        throw new ApiError(
-          'BadRequest',
-          `the --mount option with type=${type} requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ to learn how to build images with BuildKit enabled`,
-        );
-    }
-    return out;
+    const config = this.#config;
+    const workingDir = config.WorkingDir === undefined || config.WorkingDir === '' ? '/' : config.WorkingDir;
+    const inputs: Edge[] = this.#edge === undefined ? [] : [this.#edge];
+    const inputOf = (edge: Edge): number => {
+      const at = inputs.findIndex((each) => each.vertex === edge.vertex && each.output === edge.output);
+      return at >= 0 ? at : inputs.push(edge) - 1;
+    };
+    const { mounts, secretEnv } = await execMounts(wanted, {
+      workingDir,
+      cacheNamespace: settings.cacheNamespace,
+      inputOf,
+      resolveFrom,
+    });
+    const op: ExecOp = {
+      kind: 'exec',
+      args: command,
+      env,
+      cwd: workingDir,
+      user: config.User ?? '',
+      proxyEnv,
+      extraHosts: settings.extraHosts,
+      hostname: settings.hostname,
+      ulimits: settings.ulimits,
+      cgroupParent: '',
+      validExitCodes: [],
+      mounts: [{ ...rootMount, ...(this.#edge === undefined ? {} : { input: 0 }) }, ...mounts],
+      network: this.#network(instruction),
+      isInsecure: false,
+      secretEnv,
+      devices: [],
+    };
+    const vertex = makeVertex(op, inputs, this.#about(original));
+    this.#commit(`RUN ${argsText}${command.join(' ')}`, config, { vertex, output: 0 });
   }
 
   async #copy(instruction: Instruction): Promise<void> {
-    const { graph, transport, context, settings, resolveFrom } = this.#parts;
+    const { settings, resolveFrom } = this.#parts;
     const from = instruction.flags['from']?.[0];
-    if (instruction.flags['keep-git-dir'] !== undefined)
-      throw new ApiError(
-        'BadRequest',
-        'the --keep-git-dir option requires BuildKit: git repositories are not fetched here',
-      );
-    const op = await copyOperation(
+    const expand = (word: string): string => expandWord(word, this.#scope.variables, this.#scope.escape);
+    const edge = await copyVertex(
       {
-        graph,
-        transport,
-        context,
-        from:
-          from === undefined
-            ? undefined
-            : await resolveFrom(expandWord(from, this.#scope.variables, this.#scope.escape)),
-        layers: this.#layers,
+        base: this.#edge,
+        from: () => resolveFrom(from === undefined ? undefined : expand(from)),
         workingDir: this.#config.WorkingDir ?? '',
         scope: this.#scope,
-        createdAtMs: graph.clock.now(),
-        signal: settings.signal,
+        vertex: this.#about(instruction.original),
+        isStrict: settings.isClassic,
+        createdAtMs: settings.createdAtMs,
       },
       instruction,
     );
-    await this.#commit(`${instruction.keyword} ${instruction.rest.split('\n')[0]}`.toWellFormed(), this.#config, op);
+    this.#commit(`${instruction.keyword} ${instruction.rest.split('\n')[0]}`, this.#config, edge);
   }
 
-  async #workdir(instruction: Instruction): Promise<void> {
+  #workdir(instruction: Instruction): void {
     const path = expandWord(instruction.rest, this.#scope.variables, this.#scope.escape);
     const workingDir = resolveWorkingDir(this.#config.WorkingDir, path);
-    const op: Operation = {
-      kind: 'file',
-      isLinked: false,
-      key: { makeDirectory: workingDir },
-      prepare: async () => ({ actions: [{ kind: 'makeDirectory', target: workingDir }], release: async () => {} }),
-    };
-    await this.#commit(`WORKDIR ${workingDir}`, { ...this.#config, WorkingDir: workingDir }, op);
+    const input = this.#edge === undefined ? {} : { input: 0 };
+    const vertex = makeVertex(
+      {
+        kind: 'file',
+        actions: [{ kind: 'makeDirectory', path: workingDir, mode: 0o755, makesParents: true, output: 0, ...input }],
+      },
+      this.#edge === undefined ? [] : [this.#edge],
+      this.#about(instruction.original),
+    );
+    this.#commit(`WORKDIR ${workingDir}`, { ...this.#config, WorkingDir: workingDir }, { vertex, output: 0 });
   }
 
   /** Labels of the request, as a last step. */
-  async label(labels: Record<string, string>): Promise<void> {
-    await this.#commit(
-      `LABEL ${Object.entries(labels)
-        .map(([name, value]) => `${name}=${value}`)
-        .join(' ')}`,
-      { ...this.#config, Labels: { ...this.#config.Labels, ...labels } },
-      undefined,
-    );
-    this.#parts.output.end(this.#imageId);
-  }
-
-  /** Makes the step's image, or finds it in the cache. */
-  async #commit(createdBy: string, config: RunConfig, op: Operation | undefined): Promise<void> {
-    const { graph, settings, output } = this.#parts;
-    // What starts from nothing starts from a platform.
-    const { os, architecture, variant = '' } = this.#file;
-    const parent = this.#imageId === '' ? [os, architecture, variant] : this.#imageId;
-    const key = stepKey(parent, createdBy, config, op);
-    const known = settings.noCache ? undefined : graph.cache.step(key);
-    if (known !== undefined) {
-      const record = graph.images.get(known)!;
-      output.cached();
-      this.#take(record);
-      return;
-    }
-    using hold = graph.content.hold();
-    for (const layer of this.#layers) {
-      hold.addBlob(layer.digest);
-      hold.addLayer(layer.diffId);
-    }
-    let layer: ImageLayer | null = null;
-    if (op !== undefined) {
-      const solved = await solve(graph, this.#layers, op, {
-        noCache: settings.noCache,
-        signal: settings.signal,
-        about: createdBy,
-        onOutput: (bytes) => output.log(bytes),
-        onStart: (id) => output.started(id),
-        onEnd: (id) => output.ended(id),
-      }).catch((error: unknown) => {
-        if (op.kind === 'exec' && error instanceof Error) this.#carriedOut.add(error);
-        throw error;
-      });
-      ({ layer } = solved);
-      if (solved.isCached) output.cached();
-      if (layer !== null) {
-        hold.addBlob(layer.digest);
-        hold.addLayer(layer.diffId);
-        await graph.content.layers.ensure(layer.diffId, layer.digest);
-      }
-    }
-    await this.#write(createdBy, config, layer, key);
-  }
-
-  async #write(createdBy: string, config: RunConfig, layer: ImageLayer | null, key: string): Promise<void> {
-    const { graph } = this.#parts;
-    const createdAtMs = graph.clock.now();
-    const created = new Date(createdAtMs).toISOString();
-    const layers = layer === null ? this.#layers : [...this.#layers, layer];
-    const entry: HistoryEntry = { created, created_by: createdBy, ...(layer === null ? { empty_layer: true } : {}) };
-    const file: ImageFile = {
-      ...this.#file,
-      created,
-      config,
-      rootfs: { type: 'layers', diff_ids: layers.map((each) => each.diffId) },
-      history: [...(this.#file.history ?? []), entry],
-    };
-    const record = await writeImage(graph.content, graph.images, {
-      file,
-      layers,
-      createdAtMs,
-      isIntermediate: true,
-      ...(this.#imageId === '' ? {} : { parent: this.#imageId }),
-    });
-    this.#parts.countConfig(graph.content.blobs.size(record.id) ?? 0);
-    await graph.images.commit([graph.cache.putStep(key, record.id, createdBy)]);
-    this.#take(record);
-  }
-
-  #take(record: ImageRecord): void {
-    const pin = this.#parts.graph.images.pin(record.id);
-    this.release();
-    this.#pin = pin;
-    this.#parent = record.parent;
-    this.#imageId = record.id;
-    this.#layers = record.layers;
-    this.#file = record.file;
+  label(labels: Readonly<Record<string, string>>): void {
+    const text = `LABEL ${Object.entries(labels)
+      .map(([name, value]) => `${name}=${value}`)
+      .join(' ')}`;
+    this.#commit(text, { ...this.#config, Labels: { ...this.#config.Labels, ...labels } }, undefined);
+    this.steps.push({ keyword: 'LABEL', text, isTrigger: false, edge: this.#edge, file: this.#file });
   }
 }
+
+const rootMount: ExecOp['mounts'][number] = {
+  kind: 'bind',
+  selector: '',
+  target: '/',
+  output: 0,
+  isReadOnly: false,
+  sizeBytes: 0,
+  id: '',
+  sharing: 'shared',
+  owner: { uid: 0, gid: 0 },
+  mode: 0,
+  isOptional: false,
+};
 
 /** The text that `docker history` shows. */
 function describe(instruction: Instruction, config: RunConfig): string {

@@ -2,9 +2,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isBuiltInFrontend, parseAttributes } from './attributes.ts';
+import type { FrontendRequest } from './attributes.ts';
+
+const parse = (attributes: Record<string, string>): FrontendRequest => parseAttributes(attributes, new Map());
 
 test('what a client asks for becomes a request of the builder', () => {
-  const { build, ...files } = parseAttributes({
+  const { build, run, ...files } = parse({
     filename: 'sub/D',
     'build-arg:A': '1',
     'build-arg:BUILDKIT_INLINE_CACHE': '1',
@@ -20,27 +23,29 @@ test('what a client asks for becomes a request of the builder', () => {
     'cgroup-parent': '/p',
     'local-sessionid:context': 's2',
     'vcs:revision': 'x',
+    'context:base': 'docker-image://x',
     'attest:provenance': 'mode=min,inline-only=true',
   });
   assert.deepEqual(build, {
     buildArgs: { A: '1' },
     labels: { l: 'v' },
     noCache: true,
-    pull: true,
     target: 't',
     platform: { os: 'linux', architecture: 'arm64' },
-    run: {
-      network: 'none',
-      extraHosts: ['a:1.2.3.4', 'b:::1'],
-      shmSizeBytes: 1_048_576,
-      resources: {
-        ulimits: [
-          { name: 'nofile', soft: 9, hard: 10 },
-          { name: 'core', soft: -1, hard: -1 },
-        ],
-      },
-      cgroupParent: '/p',
+    hostname: '',
+    cacheNamespace: '',
+  });
+  assert.deepEqual(run, {
+    network: 'none',
+    extraHosts: ['a:1.2.3.4', 'b:::1'],
+    shmSizeBytes: 1_048_576,
+    resources: {
+      ulimits: [
+        { name: 'nofile', soft: 9, hard: 10 },
+        { name: 'core', soft: -1, hard: -1 },
+      ],
     },
+    cgroupParent: '/p',
   });
   assert.deepEqual(files, {
     filename: 'sub/D',
@@ -49,6 +54,9 @@ test('what a client asks for becomes a request of the builder', () => {
     contextDirectory: 'context',
     contextUrl: undefined,
     sessions: new Map([['context', 's2']]),
+    contexts: new Map([['base', 'docker-image://x']]),
+    inputs: new Map(),
+    pull: true,
     warnings: ['BUILDKIT_INLINE_CACHE has no effect here: images carry no cache'],
   });
 });
@@ -56,7 +64,6 @@ test('what a client asks for becomes a request of the builder', () => {
 test('what is not carried out is refused by its name', () => {
   for (const [key, value, expected] of [
     ['platform', 'linux/amd64,linux/arm64', /several platforms/],
-    ['context:base', 'docker-image://x', /named contexts.*base=docker-image/],
     ['attest:sbom', '', /attestations are not made yet: sbom/],
     ['requestid', 'frontend.lint', /frontend\.lint/],
     ['source', 'example/front:1', /front ends in images.*example\/front:1/],
@@ -64,7 +71,7 @@ test('what is not carried out is refused by its name', () => {
     ['ulimit', 'nofile', /invalid ulimit: nofile/],
     ['new-thing', 'x', /unsupported front end attribute new-thing=x/],
   ] as const)
-    assert.throws(() => parseAttributes({ [key]: value }), expected, key);
+    assert.throws(() => parse({ [key]: value }), expected, key);
 });
 
 test('the front end that is built in has several names', () => {
@@ -75,7 +82,7 @@ test('the front end that is built in has several names', () => {
 });
 
 test('what has no effect is told, and what clients send unasked is not', () => {
-  const warnings = (attributes: Record<string, string>): number => parseAttributes(attributes).warnings.length;
+  const warnings = (attributes: Record<string, string>): number => parse(attributes).warnings.length;
   assert.equal(warnings({ 'cache-imports': '[{"Type":"registry"}]', 'attest:provenance': 'mode=max' }), 2);
   assert.equal(warnings({ 'cache-imports': '[]', 'attest:provenance': 'mode=min,inline-only=true' }), 0);
   assert.equal(warnings({ 'build-arg:BUILDKIT_INLINE_CACHE': '0' }), 0);

@@ -5,7 +5,13 @@
  */
 import { ApiError } from '#base/errors.ts';
 import { parsePlatform } from '#base/platform.ts';
+import type { Platform } from '#base/platform.ts';
+import { isObject, textOf } from '#base/unknown.ts';
+import { isImageFile } from '#content/image-file.ts';
 import type { BuildRequest } from '../build.ts';
+import type { ConvertRequest } from '../dockerfile/convert.ts';
+import type { StageBase } from '../dockerfile/stage.ts';
+import type { Edge } from '../llb/vertex.ts';
 
 export interface FrontendRequest {
   /** Path of the Dockerfile in the client's directory `dockerfileDirectory`. */
@@ -18,15 +24,24 @@ export interface FrontendRequest {
   contextUrl: string | undefined;
   /** Of another session than the build's own, by directory. */
   sessions: ReadonlyMap<string, string>;
+  /** Contexts by name: where each is. */
+  contexts: ReadonlyMap<string, string>;
+  /** What the client built before and gives to this build, by name. */
+  inputs: ReadonlyMap<string, StageBase>;
   /** What has no effect, told to the user before the first step. */
   warnings: readonly string[];
-  build: Pick<BuildRequest, 'buildArgs' | 'labels' | 'noCache' | 'pull' | 'run'> &
-    Partial<Pick<BuildRequest, 'target' | 'platform'>>;
+  /** Images are looked for at their registry although they are here. */
+  pull: boolean;
+  run: BuildRequest['run'];
+  build: Pick<
+    ConvertRequest,
+    'buildArgs' | 'labels' | 'noCache' | 'target' | 'platform' | 'noCacheStages' | 'hostname' | 'cacheNamespace'
+  >;
 }
 
 /** They steer displays, capabilities and records that do not change the result. */
 const harmless =
-  /^(?:frontend\.caps|cmdline|source|hostname|vcs:.*|sharedkey:.*|local-sessionid:.*|contextkey|dockerfilekey|filename|context|multi-platform|image-resolve-mode|input-metadata:.*|build-arg:BUILDKIT_(?:SYNTAX|CACHE_MOUNT_NS|GIT_ADVICE|CONTEXT_KEEP_GIT_DIR|DOCKERFILE_CHECK)|compatibility-version)$/;
+  /^(?:frontend\.caps|cmdline|source|vcs:.*|sharedkey:.*|local-sessionid:.*|contextkey|dockerfilekey|filename|context|multi-platform|image-resolve-mode|build-arg:BUILDKIT_(?:SYNTAX|GIT_ADVICE|CONTEXT_KEEP_GIT_DIR|DOCKERFILE_CHECK)|compatibility-version)$/;
 
 const withoutEffect: ReadonlyMap<string, string> = new Map([
   ['cache-imports', "--cache-from has no effect here: steps are looked up in this engine's own build cache"],
@@ -74,36 +89,81 @@ function checkFrontend(attributes: Readonly<Record<string, string>>): void {
     refuse(`front ends in images are not run here yet: ${source.slice(0, 200)}`);
 }
 
-export function parseAttributes(attributes: Readonly<Record<string, string>>): FrontendRequest {
-  checkFrontend(attributes);
-  const buildArgs: Record<string, string> = {};
-  const labels: Record<string, string> = {};
-  const sessions = new Map<string, string>();
-  const warnings: string[] = [];
-  const run: BuildRequest['run'] = { network: 'default', extraHosts: [] };
-  const build: FrontendRequest['build'] = { buildArgs, labels, noCache: false, pull: false, run };
-  for (const [key, value] of Object.entries(attributes)) {
-    if (key.startsWith('build-arg:') && !key.startsWith('build-arg:BUILDKIT_')) buildArgs[key.slice(10)] = value;
-    else if (key.startsWith('label:')) labels[key.slice(6)] = value;
-    else if (key.startsWith('local-sessionid:')) sessions.set(key.slice(16), value);
-    else if (key === 'target') build.target = value;
-    // A list of stages is a hint to build less anew; all of them anew gives what was asked for.
-    else if (key === 'no-cache') build.noCache = true;
-    else if (key === 'platform') build.platform = onePlatform(value);
+/** The client's inputs, with the configuration that it has of each. */
+function inputBases(
+  attributes: Readonly<Record<string, string>>,
+  inputs: ReadonlyMap<string, Edge | undefined>,
+): Map<string, StageBase> {
+  const out = new Map<string, StageBase>();
+  for (const [name, edge] of inputs) {
+    const metadata: unknown = JSON.parse(attributes[`input-metadata:${name}`] ?? 'null');
+    const config = textOf(metadata, 'containerimage.config');
+    const file: unknown = config === undefined ? undefined : JSON.parse(Buffer.from(config, 'base64').toString('utf8'));
+    const whole = isObject(file) ? { rootfs: { type: 'layers', diff_ids: [] }, ...file } : undefined;
+    out.set(name, { edge, file: isImageFile(whole) ? whole : undefined });
+  }
+  return out;
+}
+
+class AttributeReader {
+  readonly contexts = new Map<string, string>();
+  readonly sessions = new Map<string, string>();
+  readonly warnings: string[] = [];
+  readonly buildArgs: Record<string, string> = {};
+  readonly labels: Record<string, string> = {};
+  readonly run: BuildRequest['run'] = { network: 'default', extraHosts: [] };
+  readonly build: FrontendRequest['build'] = {
+    buildArgs: this.buildArgs,
+    labels: this.labels,
+    noCache: false,
+    hostname: '',
+    cacheNamespace: '',
+  };
+
+  /** Attributes of which there are many, by what follows the colon. */
+  #readNamed(key: string, value: string): boolean {
+    const [, prefix = '', name = ''] = /^([a-z-]+):(.+)$/.exec(key) ?? [];
+    if (key === 'build-arg:BUILDKIT_CACHE_MOUNT_NS') this.build.cacheNamespace = value;
+    else if (prefix === 'build-arg' && !name.startsWith('BUILDKIT_')) this.buildArgs[name] = value;
+    else if (prefix === 'label') this.labels[name] = value;
+    else if (prefix === 'local-sessionid') this.sessions.set(name, value);
+    // A name is written as a reference of an image; that of a stage has no tag.
+    else if (prefix === 'context') this.contexts.set(name.toLowerCase(), value);
+    else if (prefix === 'attest' && name !== 'provenance') refuse(`attestations are not made yet: ${name}`);
+    else return prefix === 'input-metadata';
+    return true;
+  }
+
+  read(key: string, value: string): void {
+    const { build, run } = this;
+    if (this.#readNamed(key, value)) return;
+    if (key === 'target') build.target = value;
+    else if (key === 'no-cache') {
+      // Without a value all stages; else those that it names.
+      if (value === '') build.noCache = true;
+      else build.noCacheStages = value.split(',');
+    } else if (key === 'platform') build.platform = onePlatform(value);
+    else if (key === 'hostname') build.hostname = value;
     else if (key === 'force-network-mode') run.network = networkOf(value);
     else if (key === 'add-hosts') run.extraHosts = parseHosts(value);
     else if (key === 'shm-size') run.shmSizeBytes = Number(value);
     else if (key === 'ulimit') run.resources = { ulimits: parseUlimits(value) };
     else if (key === 'cgroup-parent') run.cgroupParent = value;
     else if (key === 'requestid') refuse(`requests of the front end other than a build are not answered: ${value}`);
-    else if (key.startsWith('context:')) refuse(`named contexts are not supported yet: ${key.slice(8)}=${value}`);
-    else if (key.startsWith('attest:') && key !== 'attest:provenance')
-      refuse(`attestations are not made yet: ${key.slice(7)}`);
-    else if (withoutEffect.has(key)) warnings.push(...warningOf(key, value));
+    else if (withoutEffect.has(key)) this.warnings.push(...warningOf(key, value));
     else if (!harmless.test(key) && value !== '')
       refuse(`unsupported front end attribute ${key}=${value.slice(0, 100)}`);
   }
-  build.pull = attributes['image-resolve-mode'] === 'pull';
+}
+
+export function parseAttributes(
+  attributes: Readonly<Record<string, string>>,
+  inputs: ReadonlyMap<string, Edge | undefined>,
+): FrontendRequest {
+  checkFrontend(attributes);
+  const reader = new AttributeReader();
+  for (const [key, value] of Object.entries(attributes)) reader.read(key, value);
+  const { contexts, sessions, warnings, run, build } = reader;
   const context = attributes['context'];
   return {
     filename: attributes['filename'] || 'Dockerfile',
@@ -112,12 +172,16 @@ export function parseAttributes(attributes: Readonly<Record<string, string>>): F
     contextDirectory: attributes['contextkey'] || 'context',
     contextUrl: context !== undefined && /^(?:https?|git|ssh):\/\/|^git@/.test(context) ? context : undefined,
     sessions,
+    contexts,
+    inputs: inputBases(attributes, inputs),
     warnings,
+    pull: attributes['image-resolve-mode'] === 'pull',
+    run,
     build,
   };
 }
 
-function onePlatform(text: string): NonNullable<BuildRequest['platform']> {
+function onePlatform(text: string): Platform {
   if (text.includes(',')) refuse('images of several platforms are not made yet: build one platform at a time');
   return parsePlatform(text);
 }

@@ -1,24 +1,24 @@
 /**
- * A build that a BuildKit client asked for: files come from its session, the builder's stages carry it out, and the
- * client sees vertices. What the front end makes is kept until the client returns it as the build's result.
+ * A build that a BuildKit client asked for. Front ends give references: edges of the graph, carried out when somebody
+ * wants to see what they stand for. The one that the client returns is the build's result and is exported.
  */
-import { posix } from 'node:path';
 import { ApiError } from '#base/errors.ts';
-import type { ImageRecord } from '#content/image-records.ts';
+import type { Hold } from '#content/content.ts';
 import type { RegistryCredential } from '#engine/engine.ts';
-import { BuildStepError } from '../dockerfile/stage.ts';
-import { parseDockerfile } from '../dockerfile/parser.ts';
+import { splitNetwork } from '../build.ts';
 import type { Builder } from '../builder.ts';
 import type { BuildContext } from '../context.ts';
-import { isBuiltInFrontend, parseAttributes } from './attributes.ts';
-import type { FrontendRequest } from './attributes.ts';
-import { readUpload, syncDirectory } from './file-sync.ts';
-import type { SyncOptions } from './file-sync.ts';
+import type { StepLayer, VertexOutput } from '../llb/output.ts';
+import { Solver } from '../llb/solver.ts';
+import type { ExecSettings } from '../llb/work.ts';
+import { Sources } from '../llb/sources.ts';
+import type { Edge, SourceOp, Vertex } from '../llb/vertex.ts';
 import { GrpcError, code } from './grpc.ts';
 import { resultsMax } from './limits.ts';
 import { textIn } from './messages.ts';
-import { wordFailure } from './progress.ts';
-import type { Progress, Vertex } from './progress.ts';
+import type { Line, Progress } from './progress.ts';
+import { receiveLocal } from './local-source.ts';
+import { sessionSecrets } from './session-secrets.ts';
 import type { Session, Sessions } from './session.ts';
 
 export interface JobParts {
@@ -30,26 +30,59 @@ export interface JobParts {
 export interface JobRequest {
   ref: string;
   sessionId: string;
-  /** Names that the result gets; undefined: it stays in the cache. */
-  tags: string[] | undefined;
 }
 
-const uploaded = /^http:\/\/buildkit-session\/(.*)$/;
+/** What a front end made: an edge for each platform, one without a name where there is one alone. */
+export interface Result {
+  refs: ReadonlyMap<string, Edge | undefined>;
+  /** `containerimage.config` and the like. */
+  metadata: ReadonlyMap<string, Buffer>;
+}
 
 export class Job {
   readonly request: JobRequest;
   readonly progress: Progress;
   readonly #parts: JobParts;
-  readonly #results: ImageRecord[] = [];
+  readonly #references: (Edge | undefined)[] = [];
+  readonly #contexts: BuildContext[] = [];
   readonly #over = new AbortController();
-  readonly #returned = Promise.withResolvers<ImageRecord | undefined>();
+  readonly #returned = Promise.withResolvers<Result | undefined>();
+  readonly #hold: Hold;
+  readonly #sources: Sources;
+  /** Images are looked for at their registry although they are here. */
+  pull = false;
+  /** What the front end's attributes say of all commands. */
+  exec: Omit<ExecSettings, 'hiddenEnv' | 'hiddenMounts'> = { network: 'default' };
 
   constructor(parts: JobParts, request: JobRequest, progress: Progress) {
     this.#parts = parts;
     this.request = request;
     this.progress = progress;
+    this.#hold = parts.builder.parts.content.hold();
+    this.#sources = new Sources({
+      ...parts.builder.parts,
+      pullImage: (reference, options) =>
+        parts.builder.parts.pullImage(reference, { ...options, always: options.always || this.pull }),
+      pull: false,
+      credential: (domain) => this.#credential(domain),
+      local: (name, op, output, signal) => this.#local(name, op, output, signal),
+      begin: (vertex) => progress.beginVertex(vertex),
+      signal: this.signal,
+    });
     // It may fail before somebody waits for it.
     this.#returned.promise.catch(() => undefined);
+  }
+
+  get builder(): Builder {
+    return this.#parts.builder;
+  }
+
+  get sources(): Sources {
+    return this.#sources;
+  }
+
+  get hold(): Hold {
+    return this.#hold;
   }
 
   /** Aborted when the client that asked for the build is gone. */
@@ -58,167 +91,106 @@ export class Job {
   }
 
   /** What the client's own part of the front end gave back. */
-  get returned(): Promise<ImageRecord | undefined> {
+  get returned(): Promise<Result | undefined> {
     return this.#returned.promise;
   }
 
-  /** The place of a result under which the client names it. */
-  keep(record: ImageRecord): string {
-    if (this.#results.length >= resultsMax) throw new ApiError('TooManyRequests', 'a build has too many results');
-    return String(this.#results.push(record) - 1);
+  /** The place of a reference under which the client names it; '' for one to nothing. */
+  keep(edge: Edge | undefined): string {
+    if (edge === undefined) return '';
+    if (this.#references.length >= resultsMax) throw new ApiError('TooManyRequests', 'a build has too many results');
+    return String(this.#references.push(edge) - 1);
   }
 
-  /** Of what this build has made; undefined: its client wants nothing of it. */
-  return(id: string | undefined): void {
-    const record = id === undefined ? undefined : this.#results[Number(id)];
-    if (id === undefined || record !== undefined) this.#returned.resolve(record);
-    else this.#returned.reject(new ApiError('NotFound', `no such reference: ${id.slice(0, 100)}`));
+  /** Throws NotFound. */
+  reference(id: string): Edge | undefined {
+    if (id === '') return undefined;
+    const found = this.#references[Number(id)];
+    if (found === undefined) throw new ApiError('NotFound', `no such reference: ${id.slice(0, 100)}`);
+    return found;
   }
 
-  fail(error: Error): void {
+  /** undefined: its client wants nothing of it. */
+  return(result: Result | undefined): void {
+    this.#returned.resolve(result);
+  }
+
+  fail(error: unknown): void {
     this.#returned.reject(error);
   }
 
-  close(): void {
+  async close(): Promise<void> {
     const gone = new GrpcError(code.canceled, 'context canceled');
     this.#over.abort(gone);
     this.#returned.reject(gone);
     this.progress.close();
+    this.#hold[Symbol.dispose]();
+    for (const context of this.#contexts.splice(0)) await context[Symbol.asyncDispose]();
   }
 
-  /** The Dockerfile front end: attributes in, image out. */
-  async build(attributes: Readonly<Record<string, string>>): Promise<ImageRecord> {
-    const asked = parseAttributes(attributes);
-    const session = await this.#session(asked, '');
-    // An archive holds its Dockerfile, unless the client shares one apart.
-    await using whole =
-      asked.contextUrl === undefined || asked.hasOwnDockerfile
-        ? undefined
-        : await this.#fetched(asked, asked.contextUrl);
-    const { text, ignore } = whole === undefined ? await this.#dockerfile(asked) : this.#found(asked, whole);
-    const syntax = /^#\s*syntax\s*=\s*(\S+)/i.exec(text)?.[1];
-    if (syntax !== undefined && !isBuiltInFrontend(syntax))
-      throw new ApiError('BadRequest', `front ends in images are not run here yet: ${syntax.slice(0, 200)}`);
-    const file = parseDockerfile(text);
-    this.progress.stages = file.stages.length;
-    const needsContext = file.stages.some((stage) =>
-      stage.instructions.some(
-        ({ keyword, flags }) => ['COPY', 'ADD', 'ONBUILD'].includes(keyword) && flags['from'] === undefined,
-      ),
-    );
-    await using own = needsContext && whole === undefined ? await this.#context(asked, ignore) : undefined;
-    return await this.#parts.builder
-      .build({
-        ...asked.build,
-        dockerfile: text,
-        context: whole ?? own,
-        tags: this.request.tags,
-        credential: (domain) => this.#credential(session, domain),
-        signal: this.signal,
-        onEvent: () => {},
-        output: this.progress,
-      })
-      .catch((error: unknown) => {
-        throw error instanceof BuildStepError ? new ApiError('BadRequest', wordFailure(error)) : error;
-      });
+  get #solver(): Solver {
+    const { builder } = this.#parts;
+    const { network, shmSizeBytes, resources, cgroupParent } = this.exec;
+    return new Solver(builder.parts, {
+      sources: this.#sources,
+      secrets: sessionSecrets((signal) => this.session(signal)),
+      exec: {
+        network: splitNetwork(network).sandbox,
+        ...(shmSizeBytes === undefined ? {} : { shmSizeBytes }),
+        ...(resources === undefined ? {} : { resources }),
+        ...(cgroupParent === undefined ? {} : { cgroupParent }),
+        ...builder.hidden,
+      },
+      hold: this.#hold,
+      begin: (vertex: Vertex): VertexOutput => this.progress.beginVertex(vertex),
+      noCache: false,
+      signal: this.signal,
+    });
   }
 
-  #session(asked: FrontendRequest, directory: string): Promise<Session> {
-    return this.#parts.sessions.get(asked.sessions.get(directory) ?? this.request.sessionId, this.signal);
+  /** Carries out what the edge stands on. */
+  steps(edge: Edge | undefined): Promise<readonly StepLayer[]> {
+    return this.#parts.builder.admit(() => this.#solver.solveSteps(edge));
   }
 
-  async #shown<T>(name: string, work: (vertex: Vertex) => Promise<T>): Promise<T> {
-    const vertex = this.progress.begin(name);
+  /** A source that is a directory of the client. */
+  async tree(edge: Edge): Promise<BuildContext> {
+    const output = await this.#solver.solve(edge);
+    if (output.kind !== 'tree') throw new ApiError('BadRequest', `${edge.vertex.name} is no directory of the client`);
+    return output.tree;
+  }
+
+  session(signal: AbortSignal, id = this.request.sessionId): Promise<Session> {
+    return this.#parts.sessions.get(id, signal);
+  }
+
+  /** Shows work that is no vertex. */
+  async shown<T>(name: string, work: (line: Line) => Promise<T>): Promise<T> {
+    const line = this.progress.begin(name);
     try {
-      const result = await work(vertex);
-      vertex.end();
+      const result = await work(line);
+      line.end();
       return result;
     } catch (error) {
-      vertex.end({ error });
+      line.end(error);
       throw error;
     }
   }
 
-  /** A directory of the client as a context of its own. */
-  async #receive(
-    asked: FrontendRequest,
-    vertex: Vertex,
-    options: Omit<SyncOptions, 'signal' | 'onBytes'>,
-    ignore?: string,
-  ): Promise<BuildContext> {
-    let bytes = 0;
-    const session = await this.#session(asked, options.name);
-    const source = syncDirectory(session, {
-      ...options,
-      signal: this.signal,
-      onBytes: (count) => {
-        bytes += count;
-        vertex.count('transferring context:', bytes);
-      },
-    });
-    const context = await this.#parts.builder.receiveContext(source, {
-      dockerfile: asked.filename,
-      signal: this.signal,
-      ...(ignore === undefined ? {} : { ignore }),
-    });
-    vertex.count('transferring context:', bytes, true);
+  /** A directory that is disposed of with the build. */
+  adopt(context: BuildContext): BuildContext {
+    this.#contexts.push(context);
     return context;
   }
 
-  /** Its text, and that of the ignore file beside it. */
-  async #dockerfile(asked: FrontendRequest): Promise<{ text: string; ignore: string | undefined }> {
-    const { filename, dockerfileDirectory } = asked;
-    return this.#shown(`[internal] load build definition from ${posix.basename(filename)}`, async (vertex) => {
-      for (const warning of asked.warnings) this.progress.warn(vertex.digest, warning);
-      const files = [filename, `${filename}.dockerignore`];
-      const name = dockerfileDirectory;
-      await using found = await this.#receive(asked, vertex, { name, include: files, follow: files }, '');
-      return this.#found(asked, found);
-    });
+  async #local(name: string, op: SourceOp, output: VertexOutput, signal: AbortSignal): Promise<BuildContext> {
+    const { builder } = this.#parts;
+    const session = await this.session(signal, op.attributes['local.session'] ?? this.request.sessionId);
+    return this.adopt(await receiveLocal({ builder, session, name, attributes: op.attributes, output, signal }));
   }
 
-  #found({ filename }: FrontendRequest, where: BuildContext): { text: string; ignore: string | undefined } {
-    const text = where.text(filename);
-    if (text === undefined)
-      throw new ApiError('BadRequest', `failed to read dockerfile: open ${filename}: no such file or directory`);
-    return { text, ignore: where.text(`${filename}.dockerignore`) };
-  }
-
-  async #context(asked: FrontendRequest, ignoreBeside: string | undefined): Promise<BuildContext> {
-    const { contextUrl, contextDirectory: name } = asked;
-    if (contextUrl !== undefined) return this.#fetched(asked, contextUrl);
-    const ignore =
-      ignoreBeside ??
-      (await this.#shown('[internal] load .dockerignore', async (vertex) => {
-        const files = ['.dockerignore'];
-        await using found = await this.#receive(asked, vertex, { name, include: files, follow: files }, '');
-        return found.text('.dockerignore') ?? '';
-      }));
-    const exclude = ignore
-      .split('\n')
-      .map((line) => line.trim())
-      .filter((line) => line !== '' && !line.startsWith('#'))
-      .map((line) => line.replace(/^(!?)\s*\/?(.*?)\/?$/, '$1$2'));
-    return this.#shown('[internal] load build context', (vertex) =>
-      this.#receive(asked, vertex, { name, exclude }, ignore),
-    );
-  }
-
-  /** An archive that the client serves by its session, as `docker build - <context.tar` does. */
-  async #fetched(asked: FrontendRequest, url: string): Promise<BuildContext> {
-    const path = uploaded.exec(url)?.[1];
-    if (path === undefined)
-      throw new ApiError('BadRequest', `contexts by URL are not fetched yet: ${url.slice(0, 200)}: send the context`);
-    const session = await this.#session(asked, '');
-    return this.#shown('[internal] load remote build context', () =>
-      this.#parts.builder.receiveContext(readUpload(session, path, this.signal), {
-        dockerfile: asked.filename,
-        signal: this.signal,
-      }),
-    );
-  }
-
-  async #credential(session: Session, domain: string): Promise<RegistryCredential | undefined> {
+  async #credential(domain: string): Promise<RegistryCredential | undefined> {
+    const session = await this.session(this.signal);
     const path = '/moby.filesync.v1.Auth/Credentials';
     if (!session.serves(path)) return undefined;
     const host = domain === 'docker.io' ? 'registry-1.docker.io' : domain;

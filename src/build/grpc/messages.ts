@@ -57,9 +57,11 @@ export function numberIn(message: Message, field: string): number {
   const value = message[field];
   return typeof value === 'number' ? value : 0;
 }
-export function bytesIn(message: Message, field: string): Buffer {
-  const value = message[field];
+export function bytesOf(value: unknown): Buffer {
   return Buffer.isBuffer(value) ? value : Buffer.alloc(0);
+}
+export function bytesIn(message: Message, field: string): Buffer {
+  return bytesOf(message[field]);
 }
 export function messageIn(message: Message, field: string): Message {
   const value = message[field];

@@ -7,30 +7,18 @@ import { onceAborted } from '#base/streams.ts';
 import { messageOf } from '#base/thrown.ts';
 import { fieldOf } from '#base/unknown.ts';
 import type { Clock } from '#os/clock.ts';
-import { BuildStepError } from '../dockerfile/stage.ts';
-import type { BuildOutput, StageAbout, StageOutput } from '../output.ts';
+import type { VertexOutput } from '../llb/output.ts';
+import type { Vertex } from '../llb/vertex.ts';
 import { logBytesMax } from './limits.ts';
 import { bytesIn, messagesIn, timestampOf } from './messages.ts';
 import type { Message } from './messages.ts';
 
 /** One line of the client's display. */
-export interface Vertex {
+export interface Line extends VertexOutput {
   readonly digest: string;
-  /** A count that grows, `transferring context`. */
-  count(name: string, current: number, isDone?: boolean): void;
-  log(bytes: Uint8Array): void;
-  /** Idempotent. */
-  end(outcome?: { isCached?: boolean; error?: unknown }): void;
 }
 
-/** What failed, in BuildKit's words. */
-export function wordFailure(error: unknown): string {
-  return error instanceof BuildStepError
-    ? `process ${JSON.stringify(error.command)} did not complete successfully: exit code: ${error.exitCode}`
-    : messageOf(error);
-}
-
-export class Progress implements BuildOutput {
+export class Progress {
   readonly #clock: Clock;
   readonly #ref: string;
   readonly #responses: Message[] = [];
@@ -38,8 +26,6 @@ export class Progress implements BuildOutput {
   #vertices = 0;
   #isOver = false;
   #wake: (() => void)[] = [];
-  /** As the client names them; a single stage without a name is not named. */
-  stages = 1;
 
   constructor(ref: string, clock: Clock) {
     this.#ref = ref;
@@ -56,32 +42,48 @@ export class Progress implements BuildOutput {
     return timestampOf(this.#clock.now());
   }
 
-  begin(name: string, inputs: string[] = []): Vertex {
+  /** A line that is no vertex of the graph. */
+  begin(name: string): Line {
     const place = JSON.stringify([this.#ref, this.#vertices++, name]);
-    const digest = `sha256:${createHash('sha256').update(place).digest('hex')}`;
-    const started = this.#now();
-    const about = { digest, name, inputs, started };
+    return this.#line({ digest: `sha256:${createHash('sha256').update(place).digest('hex')}`, name, inputs: [] });
+  }
+
+  beginVertex({ digest, name, inputs }: Vertex): Line {
+    return this.#line({ digest, name, inputs: inputs.map((edge) => edge.vertex.digest) });
+  }
+
+  #line(named: { digest: string; name: string; inputs: string[] }): Line {
+    const { digest } = named;
+    const about = { ...named, started: this.#now() };
     let isOver = false;
+    let isCached = false;
     const counts = new Map<string, Message>();
+    const count: VertexOutput['count'] = (what, current, isDone = false) => {
+      const first = counts.get(what) ?? this.#now();
+      counts.set(what, first);
+      const status = { ID: what, vertex: digest, name: what, current, timestamp: this.#now(), started: first };
+      this.#push({ statuses: [isDone ? { ...status, completed: this.#now() } : status] });
+    };
     this.#push({ vertexes: [about] });
     return {
       digest,
-      count: (what, current, isDone = false) => {
-        const first = counts.get(what) ?? this.#now();
-        counts.set(what, first);
-        const at = this.#now();
-        const status = { ID: what, vertex: digest, name: what, current, timestamp: at, started: first };
-        this.#push({ statuses: [isDone ? { ...status, completed: at } : status] });
-      },
+      count,
+      cached: () => (isCached = true),
+      started: () => {},
+      ended: () => {},
       log: (bytes) => {
         this.#logBytes += bytes.length;
         if (this.#logBytes > logBytesMax) this.#forgetLogs();
         this.#push({ logs: [{ vertex: digest, timestamp: this.#now(), stream: 1, msg: Buffer.from(bytes) }] });
       },
-      end: ({ isCached = false, error } = {}) => {
+      event: ({ status, id, progressDetail }) => {
+        const current = fieldOf(progressDetail, 'current');
+        if (typeof id === 'string' && typeof current === 'number') count(`${String(status)} ${id}`, current);
+      },
+      end: (error) => {
         if (isOver) return;
         isOver = true;
-        const message = error === undefined ? {} : { error: wordFailure(error) };
+        const message = error === undefined ? {} : { error: messageOf(error) };
         this.#push({ vertexes: [{ ...about, cached: isCached, completed: this.#now(), ...message }] });
       },
     };
@@ -128,40 +130,5 @@ export class Progress implements BuildOutput {
         });
       });
     }
-  }
-
-  /** Steps that make a layer are vertices, `[build 2/4] RUN make`; the others change words only. */
-  stage(about: StageAbout): StageOutput {
-    const isShown = (keyword: string): boolean => ['FROM', 'RUN', 'COPY', 'ADD', 'WORKDIR'].includes(keyword);
-    const total = 1 + about.instructions.filter(({ keyword }) => isShown(keyword)).length;
-    const label = about.name ?? (this.stages > 1 ? `stage-${about.index}` : '');
-    let number = 0;
-    let vertex: Vertex | undefined;
-    let before: string[] = [];
-    const end = (outcome: { isCached?: boolean; error?: unknown }): void => {
-      vertex?.end(outcome);
-      vertex = undefined;
-    };
-    return {
-      begin: (keyword, text) => {
-        end({});
-        if (!isShown(keyword)) return;
-        const place = `${label === '' ? '' : `${label} `}${++number}/${total}`;
-        vertex = this.begin(`[${place}] ${keyword === 'FROM' ? `FROM ${about.base}` : text}`, before);
-        before = [vertex.digest];
-      },
-      cached: () => end({ isCached: true }),
-      started: () => {},
-      ended: () => {},
-      log: (bytes) => vertex?.log(bytes),
-      triggers: () => {},
-      end: () => end({}),
-      event: ({ status, id, progressDetail }) => {
-        const current = fieldOf(progressDetail, 'current');
-        if (typeof id === 'string' && typeof current === 'number') vertex?.count(`${String(status)} ${id}`, current);
-      },
-      fail: (error) => end({ error }),
-      finish: () => end({}),
-    };
   }
 }

@@ -4,18 +4,32 @@
  */
 import { ApiError } from '#base/errors.ts';
 import { formatPlatform, hostPlatform } from '#base/platform.ts';
-import { canonicalName, parseReference, withDefaultTag } from '#base/reference.ts';
 import { onceAborted } from '#base/streams.ts';
-import { fieldOf, isObject, itemsOf } from '#base/unknown.ts';
-import type { ImageRecord } from '#content/image-records.ts';
+import { isObject, itemsOf } from '#base/unknown.ts';
 import type { Clock } from '#os/clock.ts';
 import type { Builder } from '../builder.ts';
+import type { CacheItem } from '../cache.ts';
+import { decodeDefinition, encodeDefinition } from '../llb/codec.ts';
+import type { Edge } from '../llb/vertex.ts';
 import { Arrivals } from './arrivals.ts';
 import { GrpcError, code, unary } from './grpc.ts';
 import type { Handler, Request } from './grpc.ts';
+import { buildDockerfile } from './dockerfile-frontend.ts';
+import { exportResult, exportersOf } from './export.ts';
 import { Job } from './job.ts';
+import type { Result } from './job.ts';
 import { jobWaitMs, jobsMax } from './limits.ts';
-import { bytesIn, messageIn, messagesIn, numberIn, textIn, textMapIn, textsIn, timestampOf } from './messages.ts';
+import {
+  bytesIn,
+  bytesOf,
+  messageIn,
+  messagesIn,
+  numberIn,
+  textIn,
+  textMapIn,
+  textsIn,
+  timestampOf,
+} from './messages.ts';
 import type { Message } from './messages.ts';
 import { Progress } from './progress.ts';
 import type { Sessions } from './session.ts';
@@ -49,11 +63,11 @@ class Jobs {
     this.#jobs = new Arrivals(parts.clock, jobWaitMs, 'no such job');
   }
 
-  open(ref: string, sessionId: string, tags: string[] | undefined): Job {
+  open(ref: string, sessionId: string): Job {
     if (ref === '') throw new ApiError('BadRequest', 'a build needs a ref');
     if (this.#jobs.has(ref)) throw new ApiError('Conflict', `job ${ref.slice(0, 100)} exists`);
     if (this.#jobs.size >= jobsMax) throw new ApiError('TooManyRequests', `more than ${jobsMax} builds`);
-    const job = new Job(this.#parts, { ref, sessionId, tags }, new Progress(ref, this.#parts.clock));
+    const job = new Job(this.#parts, { ref, sessionId }, new Progress(ref, this.#parts.clock));
     this.#jobs.add(ref, job);
     return job;
   }
@@ -64,34 +78,11 @@ class Jobs {
   }
 
   /** Who asks for the status of a short build may come after its end. */
-  close(job: Job): void {
+  async close(job: Job): Promise<void> {
     const { ref } = job.request;
-    job.close();
+    await job.close();
     this.#parts.clock.setTimer(jobWaitMs, () => this.#jobs.remove(ref, job), { background: true });
   }
-}
-
-/** Names that the exporters give; undefined when the result stays in the cache. */
-function tagsOf(request: Message): string[] | undefined {
-  const given = messagesIn(request, 'Exporters').map((exporter) => ({
-    type: textIn(exporter, 'Type'),
-    attributes: textMapIn(exporter, 'Attrs'),
-  }));
-  const old = textIn(request, 'ExporterDeprecated');
-  const exporters =
-    given.length > 0 || old === '' ? given : [{ type: old, attributes: textMapIn(request, 'ExporterAttrsDeprecated') }];
-  const tags: string[] = [];
-  for (const { type, attributes } of exporters) {
-    if (type !== 'moby' && type !== 'image')
-      throw new ApiError(
-        'BadRequest',
-        `exporter ${JSON.stringify(type.slice(0, 50))} could not be found: images are exported to this engine's own store, others are not written yet`,
-      );
-    if (attributes['push'] !== undefined && attributes['push'] !== 'false')
-      throw new ApiError('BadRequest', 'the builder does not push: use docker push');
-    tags.push(...(attributes['name'] ?? '').split(',').filter((name) => name !== ''));
-  }
-  return exporters.length === 0 ? undefined : tags;
 }
 
 function refuseUnsupported(request: Message): void {
@@ -103,21 +94,6 @@ function refuseUnsupported(request: Message): void {
       throw new ApiError('BadRequest', `entitlement ${entitlement.slice(0, 100)} is not allowed`);
   if (messagesIn(messageIn(request, 'SourcePolicy'), 'rules').length > 0)
     throw new ApiError('BadRequest', 'source policies are not applied yet');
-  if (Object.keys(messageIn(request, 'FrontendInputs')).length > 0)
-    throw new ApiError('BadRequest', 'inputs of a front end are not supported yet');
-}
-
-function responseOf(record: ImageRecord | undefined, tags: readonly string[]): Message {
-  if (record === undefined) return { ExporterResponse: {} };
-  const digest = record.manifestDigest === '' ? record.id : record.manifestDigest;
-  const names = tags.map((tag) => canonicalName(withDefaultTag(parseReference(tag))));
-  return {
-    ExporterResponse: {
-      'containerimage.config.digest': record.id,
-      'containerimage.digest': digest,
-      ...(names.length === 0 ? {} : { 'image.name': names.join(',') }),
-    },
-  };
 }
 
 function workerOf({ version }: ServiceParts): Message {
@@ -130,70 +106,96 @@ function workerOf({ version }: ServiceParts): Message {
   };
 }
 
-async function solve(jobs: Jobs, { request, signal }: Request): Promise<Message> {
+function inputsOf(request: Message): Map<string, Edge | undefined> {
+  const inputs = Object.entries(messageIn(request, 'FrontendInputs'));
+  return new Map(inputs.map(([name, definition]) => [name, decodeDefinition(isObject(definition) ? definition : {})]));
+}
+
+/** What a front end makes of a request, or a definition as it is. */
+async function runFrontend(
+  job: Job,
+  request: Message,
+  names: { options: string; definition: Message },
+): Promise<Result> {
+  const frontend = textIn(request, 'Frontend');
+  if (frontend === 'dockerfile.v0') return buildDockerfile(job, textMapIn(request, names.options), inputsOf(request));
+  if (frontend === '')
+    return { refs: new Map([['', decodeDefinition(names.definition)]]), metadata: new Map<string, Buffer>() };
+  throw new ApiError('BadRequest', `unknown frontend: ${frontend.slice(0, 100)}`);
+}
+
+async function solve(parts: ServiceParts, jobs: Jobs, { request, signal }: Request): Promise<Message> {
   refuseUnsupported(request);
-  const tags = tagsOf(request);
-  const job = jobs.open(textIn(request, 'Ref'), textIn(request, 'Session'), tags);
-  const forget = onceAborted(signal, () => job.close());
+  const exporters = exportersOf(request);
+  const job = jobs.open(textIn(request, 'Ref'), textIn(request, 'Session'));
+  const forget = onceAborted(signal, () => void job.close());
   try {
-    const frontend = textIn(request, 'Frontend');
-    const definition = itemsOf(fieldOf(request, 'Definition', 'def'));
-    if (definition.length > 0 || !['', 'dockerfile.v0'].includes(frontend)) throw unsupported(frontend);
-    const record = frontend === '' ? await job.returned : await job.build(textMapIn(request, 'FrontendAttrs'));
-    const exporting = tags === undefined ? undefined : job.progress.begin('exporting to image');
-    for (const tag of tags ?? [])
-      exporting?.count(`naming to ${canonicalName(withDefaultTag(parseReference(tag)))}`, 0, true);
-    exporting?.end();
-    return responseOf(record, tags ?? []);
+    const definition = messageIn(request, 'Definition');
+    const hasWork = textIn(request, 'Frontend') !== '' || itemsOf(definition['def']).length > 0;
+    const result = hasWork
+      ? await runFrontend(job, request, { options: 'FrontendAttrs', definition })
+      : await job.returned;
+    return { ExporterResponse: result === undefined ? {} : await exportResult(parts, job, result, exporters) };
   } finally {
     forget();
-    jobs.close(job);
+    await jobs.close(job);
   }
 }
 
-function unsupported(frontend: string): ApiError {
-  return frontend === ''
-    ? new ApiError('BadRequest', 'build definitions (LLB) are not carried out yet: use the Dockerfile front end')
-    : new ApiError('BadRequest', `unknown frontend: ${frontend.slice(0, 100)}`);
-}
-
 async function solveBridge(job: Job, request: Message): Promise<Message> {
-  const frontend = textIn(request, 'Frontend');
-  if (frontend !== 'dockerfile.v0') throw unsupported(frontend);
-  const record = await job.build(textMapIn(request, 'FrontendOpt'));
+  const definition = messageIn(request, 'Definition');
+  const { refs, metadata } = await runFrontend(job, request, { options: 'FrontendOpt', definition });
+  if (request['Evaluate'] === true) for (const edge of refs.values()) await job.steps(edge);
+  const refOf = (edge: Edge | undefined): Message => ({
+    id: job.keep(edge),
+    ...(edge === undefined ? {} : { def: encodeDefinition(edge) }),
+  });
+  const made = [...refs].map(([name, edge]): [string, Message] => [name, refOf(edge)]);
+  const isOne = refs.size === 1 && refs.has('');
   return {
     result: {
-      ref: { id: job.keep(record) },
-      metadata: { 'containerimage.config': Buffer.from(JSON.stringify(record.file)) },
+      ...(isOne ? { ref: made[0]?.[1] ?? {} } : { refs: { refs: Object.fromEntries(made) } }),
+      metadata: Object.fromEntries(metadata),
     },
   };
 }
 
 function returnResult(job: Job, request: Message): Message {
   const failure = messageIn(request, 'error');
-  if (numberIn(failure, 'code') !== code.ok)
+  if (numberIn(failure, 'code') !== code.ok) {
     job.fail(new GrpcError(numberIn(failure, 'code'), textIn(failure, 'message')));
-  else {
-    const result = messageIn(request, 'result');
-    const refs = Object.values(messageIn(messageIn(result, 'refs'), 'refs')).filter(isObject);
-    const ids = [messageIn(result, 'ref'), ...refs].map((ref) => textIn(ref, 'id'));
-    job.return(ids.find((id) => id !== ''));
+    return {};
+  }
+  const result = messageIn(request, 'result');
+  const metadata = new Map(
+    Object.entries(messageIn(result, 'metadata')).map(([name, value]) => [name, bytesOf(value)]),
+  );
+  const refs = new Map<string, Edge | undefined>();
+  const given = messageIn(messageIn(result, 'refs'), 'refs');
+  try {
+    if (isObject(result['ref'])) refs.set('', job.reference(textIn(messageIn(result, 'ref'), 'id')));
+    for (const [name, ref] of Object.entries(given))
+      refs.set(name, job.reference(textIn(isObject(ref) ? ref : {}, 'id')));
+    job.return(refs.size === 0 ? undefined : { refs, metadata });
+  } catch (error) {
+    job.fail(error);
   }
   return {};
 }
 
-function usage({ builder }: ServiceParts): Message[] {
-  return builder.cache.list().map(({ id, record, sizeBytes, isInUse }) => ({
-    ID: id,
-    Size: sizeBytes,
-    InUse: isInUse,
-    CreatedAt: timestampOf(record.atMs),
-    LastUsedAt: timestampOf(record.atMs),
-    UsageCount: 1,
-    Description: record.about,
-    RecordType: 'regular',
-    Shared: isInUse,
-  }));
+function usageOf(item: CacheItem): Message {
+  return {
+    ID: item.id,
+    Size: item.sizeBytes,
+    InUse: item.isInUse,
+    CreatedAt: timestampOf(item.createdAtMs),
+    LastUsedAt: timestampOf(item.usedAtMs),
+    UsageCount: item.uses,
+    Description: item.about,
+    RecordType: item.type,
+    Shared: item.isInUse,
+    Mutable: item.type !== 'regular',
+  };
 }
 
 /**
@@ -214,7 +216,7 @@ function matcherOf(given: readonly string[]): ((record: Message) => boolean) | u
     const valueOf = (field: string): string => {
       if (field === 'type') return String(record['RecordType']);
       if (field === 'private') return String(record['Shared'] !== true);
-      if (field === 'immutable') return 'true';
+      if (field === 'immutable') return String(record['Mutable'] !== true);
       const found = Object.entries(record).find(([name]) => name.toLowerCase() === field);
       return String(found?.[1] ?? '');
     };
@@ -229,17 +231,16 @@ function matcherOf(given: readonly string[]): ((record: Message) => boolean) | u
 }
 
 async function prune(parts: ServiceParts, { request, send }: Request): Promise<undefined> {
-  const before = new Map(usage(parts).map((record) => [textIn(record, 'ID'), record]));
   const matches = matcherOf(textsIn(request, 'filter'));
   const keepForMs = numberIn(request, 'keepDuration') / 1e6;
   const keepBytes = numberIn(request, 'reservedSpace') || numberIn(request, 'maxUsedSpace');
-  const { ids } = await parts.builder.cache.prune({
+  const { removed } = await parts.builder.cache.prune({
     all: request['all'] === true,
     ...(keepForMs > 0 ? { untilMs: parts.clock.now() - keepForMs } : {}),
     ...(keepBytes > 0 ? { keepBytes } : {}),
-    ...(matches === undefined ? {} : { matches: ({ id }) => matches(before.get(id) ?? {}) }),
+    ...(matches === undefined ? {} : { matches: (item) => matches(usageOf(item)) }),
   });
-  for (const id of ids) await send(before.get(id) ?? { ID: id });
+  for (const item of removed) await send(usageOf(item));
   return undefined;
 }
 
@@ -253,7 +254,7 @@ export function buildServices(parts: ServiceParts): ReadonlyMap<string, Handler>
   const methods: [string, (request: Request) => Promise<Message | undefined>][] = [
     [control('Info'), async () => ({ buildkitVersion: workerOf(parts)['BuildkitVersion'] })],
     [control('ListWorkers'), async () => ({ record: [workerOf(parts)] })],
-    [control('Solve'), (call) => solve(jobs, call)],
+    [control('Solve'), (call) => solve(parts, jobs, call)],
     [
       control('Status'),
       async ({ request, signal, send }) => {
@@ -270,7 +271,7 @@ export function buildServices(parts: ServiceParts): ReadonlyMap<string, Handler>
         return undefined;
       },
     ],
-    [control('DiskUsage'), async () => ({ record: usage(parts) })],
+    [control('DiskUsage'), async () => ({ record: parts.builder.cache.list().map(usageOf) })],
     [control('Prune'), (call) => prune(parts, call)],
     [
       bridge('Ping'),
@@ -280,11 +281,11 @@ export function buildServices(parts: ServiceParts): ReadonlyMap<string, Handler>
       },
     ],
     [bridge('Solve'), async (call) => solveBridge(await jobOf(call), call.request)],
-    // What the front end made is whole already.
     [
       bridge('Evaluate'),
       async (call) => {
-        await jobOf(call);
+        const job = await jobOf(call);
+        await job.steps(job.reference(textIn(call.request, 'Ref')));
         return {};
       },
     ],

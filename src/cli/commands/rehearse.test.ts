@@ -5,7 +5,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Json } from '#base/objects.ts';
+import type { TestJson } from '#base/testing.ts';
 import { kinds } from '#client/kinds.ts';
 import { createCluster } from '#sim/testing.ts';
 
@@ -89,15 +89,15 @@ test('json: all of each seed; the repeat command gives the same verdicts', () =>
     assert.deepEqual([result.format, result.seeds.length, result.failOn], [1, 9, 'unavailable']);
     assert.equal(code, result.failed.length > 0 ? 1 : 0);
     assert.deepEqual(
-      result.seeds[0].workloads.map(({ kind, namespace, name }: Json) => [kind, namespace, name]),
+      result.seeds[0].workloads.map(({ kind, namespace, name }: TestJson) => [kind, namespace, name]),
       [['Deployment', 'default', 'web']],
     );
     assert.deepEqual(
-      result.seeds[0].drains.map(({ node }: Json) => node),
+      result.seeds[0].drains.map(({ node }: TestJson) => node),
       ['node-1'],
     );
     const repeated = JSON.parse((await tiphys([...result.repeat.split(' ').slice(1), '--json'])).output);
-    assert.deepEqual(repeated.seeds, [result.seeds.find(({ seed }: Json) => seed === result.worst)]);
+    assert.deepEqual(repeated.seeds, [result.seeds.find(({ seed }: TestJson) => seed === result.worst)]);
   }));
 
 test('exit status: 0 fine, 1 from --fail-on on, 2 nothing was rehearsed', () =>
@@ -173,7 +173,7 @@ test('a live cluster is copied over HTTPS: nodes as they are, Secrets by name on
     assert.equal(code, 1, 'beta is tainted and gamma cordoned: when alpha dies there is no node left');
     const result = JSON.parse(output);
     assert.deepEqual(
-      result.seeds[0].workloads.map(({ name, verdict }: Json) => [name, verdict]),
+      result.seeds[0].workloads.map(({ name, verdict }: TestJson) => [name, verdict]),
       [['web', 'not whole at the end']],
     );
     assert.match(JSON.stringify(result.seeds[0].workloads[0].stuck), /untolerated taint \{gpu: yes\}/);

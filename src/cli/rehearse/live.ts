@@ -71,7 +71,7 @@ export async function readCluster(client: Client, origin: string): Promise<Manif
     const { group, names, scope, versions } = definition.spec;
     const stored = versions.find(({ storage }) => storage);
     if (stored === undefined) continue;
-    objects.push(...(await list(kindOf(group, stored.name, names.plural, names.kind, scope === 'Namespaced'))));
+    objects.push(...(await list(kindOf(`${group}/${stored.name}`, names.plural, names.kind, scope === 'Namespaced'))));
   }
   for (const object of [...objects, ...pods]) {
     const result = cleaned(object);

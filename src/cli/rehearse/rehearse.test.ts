@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import type { Json, KubeObject } from '#base/objects.ts';
+import type { KubeObject } from '#base/objects.ts';
 import { fieldOf } from '#base/unknown.ts';
-import { sampleOf } from '#base/testing.ts';
+import { sampleOf, type TestJson } from '#base/testing.ts';
 import { kinds } from '#client/kinds.ts';
 import type { NamedObject } from '#sim/manifests.ts';
 import type { Rehearsal } from '#sim/rehearse/types.ts';
@@ -140,11 +140,11 @@ test('what cannot be read is refused with file and line', () =>
   ));
 
 test('objects of a server become manifests again; what it made itself is left out', () => {
-  const from = (object: Json): NamedObject => ({
+  const from = (object: TestJson): NamedObject => ({
     ...object,
     metadata: { uid: 'u', resourceVersion: '5', managedFields: [], namespace: 'shop', name: 'a', ...object.metadata },
   });
-  const manifest = (object: Json): KubeObject => {
+  const manifest = (object: TestJson): KubeObject => {
     const result = cleaned(from(object));
     assert.ok('manifest' in result, JSON.stringify(result));
     return result.manifest;
@@ -188,7 +188,7 @@ test('objects of a server become manifests again; what it made itself is left ou
     (
       cleaned(
         from({ kind: 'Pod', metadata: { ownerReferences: [{ kind: 'Ship', name: 's', controller: true }] } }),
-      ) as Json
+      ) as TestJson
     ).leftOut,
     /belongs to Ship s, whose controller does not run here/,
   );

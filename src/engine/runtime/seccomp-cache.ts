@@ -6,11 +6,9 @@
  */
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync } from 'node:fs';
+import { fieldOf, isObject, type JsonObject } from '#base/unknown.ts';
 import { writeFileAtomic } from '#os/files.ts';
 import { seccompFilterBytesMax, seccompFiltersMax } from '../limits.ts';
-
-// oxlint-disable-next-line typescript/no-explicit-any -- an OCI configuration is open
-type OciSpec = any;
 
 export class SeccompCache {
   readonly #directory: string;
@@ -25,14 +23,18 @@ export class SeccompCache {
   }
 
   /** Replaces the profile by its filter where there is one; else says under which key to learn it. */
-  apply(spec: OciSpec): string | undefined {
-    const profile = spec.linux?.seccomp as object | undefined;
-    if (profile === undefined) return undefined;
+  apply(configuration: JsonObject): string | undefined {
+    const { linux, annotations } = configuration;
+    const profile = fieldOf(linux, 'seccomp');
+    if (!isObject(linux) || !isObject(profile)) return undefined;
     const key = this.#keyOf(profile);
     const filter = this.#filters.get(key) ?? this.#read(key);
     if (filter === undefined) return key;
-    spec.annotations = { ...spec.annotations, 'run.oci.seccomp_bpf_data': filter };
-    spec.linux.seccomp = { defaultAction: 'SCMP_ACT_ERRNO' };
+    configuration.annotations = {
+      ...(isObject(annotations) ? annotations : {}),
+      'run.oci.seccomp_bpf_data': filter,
+    };
+    linux.seccomp = { defaultAction: 'SCMP_ACT_ERRNO' };
     return undefined;
   }
 

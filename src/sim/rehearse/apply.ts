@@ -100,7 +100,7 @@ export class Applier {
     const known = this.#kinds.get(id);
     if (known !== undefined) return known;
     const { resources } = await discoverResources(this.#client);
-    const { group, version } = groupVersionOf(object.apiVersion);
+    const { group } = groupVersionOf(object.apiVersion);
     const found = resources.find(({ kind }) => kind.group === group && kind.kind === object.kind)?.kind;
     if (found === undefined || !(await this.#serves(object.apiVersion, found.resource))) {
       const others = resources
@@ -110,7 +110,7 @@ export class Applier {
         `${origin}: no matches for kind "${object.kind}" in version "${object.apiVersion}" (${others.length > 0 ? `there is ${others.join(', ')}` : 'is its CustomResourceDefinition among the manifests?'})`,
       );
     }
-    const kind = kindOf(group, version, found.resource, found.kind, found.namespaced);
+    const kind = kindOf(object.apiVersion, found.resource, found.kind, found.namespaced);
     this.#kinds.set(id, kind);
     return kind;
   }

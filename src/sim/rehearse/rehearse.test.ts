@@ -1,6 +1,7 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import type { Json } from '#base/objects.ts';
+import type { OpenObject } from '#base/objects.ts';
+import type { TestJson } from '#base/testing.ts';
 import type { NamedObject } from '../manifests.ts';
 import { rehearse } from './rehearse.ts';
 import { runRehearsals } from './threads.ts';
@@ -23,21 +24,21 @@ const said = (result: Rehearsal | undefined, words: RegExp): number[] =>
   result!.timeline.filter(({ what }) => words.test(what)).map(({ atSeconds }) => atSeconds);
 const kill = (atMs: number, more: Partial<Fault> = {}): Fault => ({ kind: 'kill-node', atMs, ...more });
 
-const podSpec = (container: Json = {}, more: Json = {}): Json => ({
+const podSpec = (container: TestJson = {}, more: TestJson = {}): TestJson => ({
   containers: [{ name: 'main', image: 'x', ...container }],
   ...more,
 });
-const template = (name: string, spec: Json = podSpec(), annotations: Record<string, string> = {}): Json => ({
+const template = (name: string, spec: TestJson = podSpec(), annotations: Record<string, string> = {}): TestJson => ({
   metadata: { labels: { app: name }, annotations },
   spec,
 });
-const set = (kind: string, name: string, spec: Json, pod = template(name)): NamedObject => ({
+const set = (kind: string, name: string, spec: TestJson, pod = template(name)): OpenObject & NamedObject => ({
   apiVersion: 'apps/v1',
   kind,
   metadata: { name, namespace: 'default' },
   spec: { selector: { matchLabels: { app: name } }, template: pod, ...spec },
 });
-const spread = (name: string): Json => ({
+const spread = (name: string): TestJson => ({
   topologySpreadConstraints: [
     {
       maxSkew: 1,
@@ -47,21 +48,25 @@ const spread = (name: string): Json => ({
     },
   ],
 });
-const deployment = (name: string, replicas: number, container: Json = {}): NamedObject =>
+const deployment = (name: string, replicas: number, container: TestJson = {}): OpenObject & NamedObject =>
   set('Deployment', name, { replicas }, template(name, podSpec(container, spread(name))));
-const budget = (name: string, minAvailable: number): NamedObject => ({
+const budget = (name: string, minAvailable: number): OpenObject & NamedObject => ({
   apiVersion: 'policy/v1',
   kind: 'PodDisruptionBudget',
   metadata: { name, namespace: 'default' },
   spec: { minAvailable, selector: { matchLabels: { app: name } } },
 });
-const pod = (name: string, spec: Json = podSpec(), annotations: Record<string, string> = {}): NamedObject => ({
+const pod = (
+  name: string,
+  spec: TestJson = podSpec(),
+  annotations: Record<string, string> = {},
+): OpenObject & NamedObject => ({
   apiVersion: 'v1',
   kind: 'Pod',
   metadata: { name, namespace: 'default', annotations },
   spec,
 });
-const job = (name: string, spec: Json, annotations: Record<string, string>): NamedObject => ({
+const job = (name: string, spec: TestJson, annotations: Record<string, string>): OpenObject & NamedObject => ({
   apiVersion: 'batch/v1',
   kind: 'Job',
   metadata: { name, namespace: 'default' },
@@ -394,7 +399,7 @@ test('custom resources are accepted with their definition among the manifests, i
       ],
     },
   };
-  const ship = (masts: unknown): NamedObject => ({
+  const ship = (masts: unknown): OpenObject & NamedObject => ({
     apiVersion: 'example.org/v1',
     kind: 'Ship',
     metadata: { name: 'argo', namespace: 'harbour' },

@@ -2,8 +2,9 @@
  * What users do during a simulation: each workload sets something up and then changes it at random moments until the
  * faults stop. All chance is the seed's. A workload must leave a state that can become whole.
  */
+import type { Manifest } from '#api/manifest.ts';
 import { isReason } from '#base/errors.ts';
-import type { PodSpec, PodTemplateSpec } from '#api/core.v1.ts';
+import type { PodSpec, PodTemplateSpec, ConfigMap } from '#api/core.v1.ts';
 import type { KindRef, KubeObject } from '#base/objects.ts';
 import type { ListOptions } from '#client/client.ts';
 import { kinds } from '#client/kinds.ts';
@@ -47,11 +48,15 @@ export async function attempt(run: () => Promise<unknown>): Promise<boolean> {
 }
 
 /** Set-up repeats until it succeeds. */
-async function ensure(cluster: Cluster, kind: KindRef, object: KubeObject): Promise<void> {
+async function ensure<T extends KubeObject>(
+  cluster: Cluster,
+  kind: KindRef<T>,
+  object: KubeObject & Manifest<NoInfer<T>>,
+): Promise<void> {
   while (
     !(await attempt(async () => {
       try {
-        await cluster.client.create(kind, object);
+        await cluster.client.create<T>(kind, object);
       } catch (error) {
         if (!isReason(error, 'AlreadyExists')) throw error;
       }
@@ -353,7 +358,7 @@ export function tenants(): Workload {
 export function counters(writes: Writes): Workload {
   let value = 0;
   let made = 0;
-  const configMap = (name: string): KubeObject => ({
+  const configMap = (name: string): Manifest<ConfigMap> => ({
     apiVersion: 'v1',
     kind: 'ConfigMap',
     metadata: { name, namespace: 'default' },

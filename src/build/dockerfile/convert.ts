@@ -1,0 +1,256 @@
+/**
+ * A Dockerfile as a graph: the stages that the target needs, each a chain of vertices and a configuration. Bases that
+ * are images are asked for, since their configuration says what a stage begins with; nothing else is carried out.
+ */
+import { ApiError } from '#base/errors.ts';
+import { formatPlatform, hostPlatform, parsePlatform } from '#base/platform.ts';
+import type { Platform } from '#base/platform.ts';
+import { canonicalName, parseReference, withDefaultTag } from '#base/reference.ts';
+import type { ImageFile } from '#content/image-file.ts';
+import { makeVertex } from '../llb/codec.ts';
+import type { Edge } from '../llb/vertex.ts';
+import { splitWords } from './config.ts';
+import { parseError } from './lexer.ts';
+import { parseDockerfile } from './parser.ts';
+import type { Dockerfile, Instruction, Stage } from './parser.ts';
+import { StageConverter } from './stage.ts';
+import type { StageBase, StageSettings } from './stage.ts';
+import { platformArgs } from './variables.ts';
+import { expandWord } from './words.ts';
+
+export interface ConvertRequest extends StageSettings {
+  labels: Readonly<Record<string, string>>;
+  /** '' or undefined: the last stage. */
+  target?: string;
+  platform?: Platform;
+  /** Stages that are built anew, by name; undefined: as `noCache` says. */
+  noCacheStages?: readonly string[];
+}
+
+/** Where images and contexts come from. */
+export interface ConvertEnvironment {
+  /** What stands under this name in place of an image or a stage; undefined: nothing. */
+  named(name: string, platform: Platform): Promise<StageBase | undefined>;
+  /** Configuration of the image that a vertex stands for. */
+  imageConfig(image: Edge, stage: Stage): Promise<ImageFile>;
+  /** The build context; undefined: there is none. */
+  context(): Promise<Edge | undefined>;
+}
+
+export interface BuiltStage {
+  stage: Stage;
+  /** What it starts from; `stage` where that is one of the file. */
+  base: StageBase & { stage?: Stage };
+  converter: StageConverter;
+  triggers: number;
+}
+
+function findStage(file: Dockerfile, name: string, before: number): Stage | undefined {
+  const candidates = file.stages.slice(0, before);
+  return (
+    candidates.findLast((stage) => stage.name === name.toLowerCase()) ??
+    (/^\d+$/.test(name) ? candidates[Number(name)] : undefined)
+  );
+}
+
+/** Names that `--from` and `RUN --mount=from=` give. */
+function fromNames({ flags }: Instruction): string[] {
+  const mounts = (flags['mount'] ?? []).flatMap((text) => /(?:^|,)from=([^,]*)/i.exec(text)?.[1] ?? []);
+  return [...(flags['from'] ?? []).slice(0, 1), ...mounts];
+}
+
+// walk image-build 3/6: stages and instructions become vertices; what no stage needs is left out.
+export class Conversion {
+  readonly file: Dockerfile;
+  readonly target: Stage;
+  /** Those that the target needs, in the order of the file. */
+  readonly stages: readonly Stage[];
+  readonly usedArgs = new Set<string>();
+  readonly #request: ConvertRequest;
+  readonly #environment: ConvertEnvironment;
+  readonly #globalArgs: Record<string, string> = {};
+  readonly #bases = new Map<Stage, string>();
+  readonly #platforms = new Map<Stage, Platform>();
+  readonly #built = new Map<Stage, Promise<BuiltStage>>();
+  readonly #sources = new Map<string, Edge>();
+
+  constructor(text: string, request: ConvertRequest, environment: ConvertEnvironment) {
+    this.#request = request;
+    this.#environment = environment;
+    this.file = parseDockerfile(text);
+    this.#readGlobalArgs();
+    this.target = this.#findTarget();
+    for (const stage of this.file.stages) this.#readFrom(stage);
+    this.stages = this.#needed();
+  }
+
+  /** Instructions of the stages that are built, FROM among them, and the labels of the request as one more. */
+  get stepCount(): number {
+    const labels = Object.keys(this.#request.labels).length > 0 ? 1 : 0;
+    return this.stages.reduce((sum, stage) => sum + 1 + stage.instructions.length, labels);
+  }
+
+  get #lookUp(): (name: string) => string | undefined {
+    const platform = platformArgs(hostPlatform(), this.#request.platform ?? hostPlatform());
+    return (name) => this.#globalArgs[name] ?? platform[name];
+  }
+
+  #readGlobalArgs(): void {
+    const { escape, globalArgs } = this.file;
+    for (const instruction of globalArgs) {
+      for (const word of splitWords(instruction.rest, escape)) {
+        const equals = word.indexOf('=');
+        const name = equals < 0 ? word : word.slice(0, equals);
+        this.usedArgs.add(name);
+        const standard = equals < 0 ? undefined : expandWord(word.slice(equals + 1), this.#lookUp, escape);
+        const value = this.#request.buildArgs[name] ?? standard;
+        if (value !== undefined) this.#globalArgs[name] = value;
+      }
+    }
+  }
+
+  #findTarget(): Stage {
+    const { target = '' } = this.#request;
+    const { stages } = this.file;
+    const found = target === '' ? stages.at(-1) : findStage(this.file, target, stages.length);
+    if (found === undefined) throw new ApiError('BadRequest', `failed to reach build target ${target} in Dockerfile`);
+    return found;
+  }
+
+  #readFrom(stage: Stage): void {
+    const { escape } = this.file;
+    const base = expandWord(stage.base, this.#lookUp, escape);
+    if (base === '') throw parseError(stage.from.line, `base name (${stage.base}) should not be blank`);
+    this.#bases.set(stage, base);
+    const asked = stage.platform === undefined ? '' : expandWord(stage.platform, this.#lookUp, escape);
+    this.#platforms.set(stage, asked === '' ? (this.#request.platform ?? hostPlatform()) : parsePlatform(asked));
+  }
+
+  baseOf(stage: Stage): string {
+    return this.#bases.get(stage) ?? stage.base;
+  }
+
+  #needed(): Stage[] {
+    const needed = new Set<Stage>();
+    const need = (stage: Stage): void => {
+      if (needed.has(stage)) return;
+      needed.add(stage);
+      const base = this.#baseStage(stage);
+      if (base !== undefined) need(base);
+      for (const name of stage.instructions.flatMap(fromNames)) {
+        const other = findStage(this.file, expandWord(name, this.#lookUp, this.file.escape), stage.index);
+        if (other !== undefined) need(other);
+      }
+    };
+    need(this.target);
+    return this.file.stages.filter((stage) => needed.has(stage));
+  }
+
+  /** FROM names stages by name alone. */
+  #baseStage(stage: Stage): Stage | undefined {
+    const name = this.baseOf(stage).toLowerCase();
+    return this.file.stages.slice(0, stage.index).findLast((each) => each.name === name);
+  }
+
+  build(stage: Stage): Promise<BuiltStage> {
+    let built = this.#built.get(stage);
+    if (built === undefined) {
+      built = this.#convert(stage);
+      // Whoever waits for it hears of it.
+      built.catch(() => undefined);
+      this.#built.set(stage, built);
+    }
+    return built;
+  }
+
+  /** `[builder 2/5] `, as the client's display shows the step's place. */
+  #names(stage: Stage): (text: string) => string {
+    const isShown = ({ keyword }: Instruction): boolean => ['RUN', 'COPY', 'ADD', 'WORKDIR'].includes(keyword);
+    const total = 1 + stage.instructions.filter(isShown).length;
+    const label = stage.name ?? (this.file.stages.length > 1 ? `stage-${stage.index}` : '');
+    let number = 0;
+    return (text) => `[${label === '' ? '' : `${label} `}${Math.min(++number, total)}/${total}] ${text}`;
+  }
+
+  #image(name: string, platform: Platform, nameOf: (text: string) => string): Edge {
+    const key = `${name} ${formatPlatform(platform)}`;
+    const known = this.#sources.get(key);
+    if (known !== undefined) return known;
+    const identifier = `docker-image://${canonicalOrId(name)}`;
+    const vertex = makeVertex({ kind: 'source', identifier, attributes: {} }, [], {
+      name: nameOf(`FROM ${name}`),
+      platform,
+    });
+    const edge = { vertex, output: 0 };
+    this.#sources.set(key, edge);
+    return edge;
+  }
+
+  async #base(stage: Stage, nameOf: (text: string) => string): Promise<BuiltStage['base']> {
+    const name = this.baseOf(stage);
+    const platform = this.#platforms.get(stage) ?? hostPlatform();
+    const other = this.#baseStage(stage);
+    if (other !== undefined) {
+      nameOf('');
+      const { converter } = await this.build(other);
+      return { edge: converter.edge, file: converter.file, stage: other };
+    }
+    const named = await this.#environment.named(name, platform);
+    if (named !== undefined || name === 'scratch') nameOf('');
+    if (named !== undefined) return named;
+    if (name === 'scratch') return { edge: undefined, file: undefined };
+    const edge = this.#image(name, platform, nameOf);
+    return { edge, file: await this.#environment.imageConfig(edge, stage) };
+  }
+
+  async #from(name: string | undefined, stage: Stage): Promise<Edge | undefined> {
+    if (name === undefined) return this.#environment.context();
+    const other = findStage(this.file, name, stage.index);
+    if (other !== undefined) return (await this.build(other)).converter.edge;
+    const platform = this.#request.platform ?? hostPlatform();
+    const named = await this.#environment.named(name, platform);
+    if (named !== undefined) return named.edge;
+    if (stage.name === name.toLowerCase())
+      throw new ApiError('BadRequest', `circular dependency detected on stage: ${name}`);
+    if (this.file.stages.some((each) => each.name === name.toLowerCase()))
+      throw new ApiError('BadRequest', `invalid from flag value ${name}: stage is defined later`);
+    // A number means a stage and nothing else.
+    if (/^\d+$/.test(name))
+      throw new ApiError(
+        'BadRequest',
+        `invalid from flag value ${name}: ${Number(name) === stage.index ? 'refers to current build stage' : 'index out of bounds'}`,
+      );
+    return name === 'scratch' ? undefined : this.#image(name, platform, (text) => text);
+  }
+
+  async #convert(stage: Stage): Promise<BuiltStage> {
+    const nameOf = this.#names(stage);
+    const base = await this.#base(stage, nameOf);
+    const platform = this.#platforms.get(stage) ?? hostPlatform();
+    const { noCacheStages, labels } = this.#request;
+    const noCache = noCacheStages?.includes(stage.name ?? String(stage.index)) ?? this.#request.noCache;
+    const converter = new StageConverter(
+      {
+        settings: { ...this.#request, noCache },
+        escape: this.file.escape,
+        globalArgs: this.#globalArgs,
+        platformArgs: platformArgs(hostPlatform(), platform),
+        platform,
+        usedArgs: this.usedArgs,
+        nameOf,
+        resolveFrom: (name) => this.#from(name, stage),
+      },
+      base,
+    );
+    const triggers = converter.takeTriggers();
+    for (const trigger of triggers) await converter.take(trigger, true);
+    for (const instruction of stage.instructions) await converter.take(instruction, false);
+    if (stage === this.target && Object.keys(labels).length > 0) converter.label(labels);
+    return { stage, base, converter, triggers: triggers.length };
+  }
+}
+
+/** A name in its whole form; an id stays as it is. */
+function canonicalOrId(name: string): string {
+  return /^(?:sha256:)?[0-9a-f]{12,64}$/.test(name) ? name : canonicalName(withDefaultTag(parseReference(name)));
+}

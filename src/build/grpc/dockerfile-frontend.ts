@@ -1,0 +1,198 @@
+/**
+ * The Dockerfile front end of BuildKit's clients: attributes in, the graph's edge and the image's configuration out.
+ * Its files are the client's: the Dockerfile, the build context, and contexts by name.
+ */
+import { posix } from 'node:path';
+import { ApiError } from '#base/errors.ts';
+import type { Platform } from '#base/platform.ts';
+import type { ImageFile } from '#content/image-file.ts';
+import type { BuildContext } from '../context.ts';
+import { Conversion } from '../dockerfile/convert.ts';
+import type { ConvertEnvironment } from '../dockerfile/convert.ts';
+import type { StageBase } from '../dockerfile/stage.ts';
+import { makeVertex } from '../llb/codec.ts';
+import type { Edge } from '../llb/vertex.ts';
+import { splitNetwork } from '../build.ts';
+import { isBuiltInFrontend, parseAttributes } from './attributes.ts';
+import type { FrontendRequest } from './attributes.ts';
+import { syncDirectory } from './file-sync.ts';
+import type { Job, Result } from './job.ts';
+import { archiveAttribute, dockerfileAttribute } from './local-source.ts';
+
+interface Definition {
+  text: string;
+  /** Of an ignore file beside the Dockerfile, in place of the context's own. */
+  ignore: string | undefined;
+}
+
+const uploaded = /^http:\/\/buildkit-session\/(.*)$/;
+
+/** Lines of an ignore file as patterns that the client applies. */
+function ignorePatterns(text: string): string[] {
+  return text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '' && !line.startsWith('#'))
+    .map((line) => line.replace(/^(!?)\s*\/?(.*?)\/?$/, '$1$2'));
+}
+
+class DockerfileFrontend implements ConvertEnvironment {
+  readonly #job: Job;
+  readonly #asked: FrontendRequest;
+  /** Of a file beside the Dockerfile. */
+  #ignore: string | undefined;
+  #contextIgnore: Promise<string> | undefined;
+
+  constructor(job: Job, asked: FrontendRequest) {
+    this.#job = job;
+    this.#asked = asked;
+  }
+
+  async run(): Promise<{ edge: Edge | undefined; file: ImageFile }> {
+    const { build, run } = this.#asked;
+    const { text, ignore } = await this.#definition();
+    this.#ignore = ignore;
+    const syntax = /^#\s*syntax\s*=\s*(\S+)/i.exec(text)?.[1];
+    if (syntax !== undefined && !isBuiltInFrontend(syntax))
+      throw new ApiError('BadRequest', `front ends in images are not run here yet: ${syntax.slice(0, 200)}`);
+    const { network } = splitNetwork(run.network);
+    const conversion = new Conversion(
+      text,
+      {
+        ...build,
+        network,
+        extraHosts: run.extraHosts,
+        ulimits: run.resources?.ulimits ?? [],
+        isClassic: false,
+        createdAtMs: this.#job.builder.parts.clock.now(),
+      },
+      this,
+    );
+    const { converter } = await conversion.build(conversion.target);
+    return { edge: converter.edge, file: converter.file };
+  }
+
+  /** The Dockerfile, and the ignore file beside it. */
+  async #definition(): Promise<Definition> {
+    const { filename, dockerfileDirectory: name, contextUrl, hasOwnDockerfile, warnings } = this.#asked;
+    // An archive holds its Dockerfile, unless the client shares one apart.
+    if (contextUrl !== undefined && !hasOwnDockerfile) return this.#read(await this.#archive(contextUrl));
+    return this.#job.shown(`[internal] load build definition from ${posix.basename(filename)}`, async (line) => {
+      for (const warning of warnings) this.#job.progress.warn(line.digest, warning);
+      return this.#read(await this.#small(name, [filename, `${filename}.dockerignore`], line));
+    });
+  }
+
+  #read(where: BuildContext): Definition {
+    const { filename } = this.#asked;
+    const text = where.text(filename);
+    if (text === undefined)
+      throw new ApiError('BadRequest', `failed to read dockerfile: open ${filename}: no such file or directory`);
+    return { text, ignore: where.text(`${filename}.dockerignore`) };
+  }
+
+  /** A few files of a directory of the client. */
+  async #small(
+    name: string,
+    files: string[],
+    line: { count: (name: string, current: number, isDone?: boolean) => void },
+  ): Promise<BuildContext> {
+    const { filename, sessions } = this.#asked;
+    const { signal } = this.#job;
+    const session = await this.#job.session(signal, sessions.get(name));
+    let bytes = 0;
+    const source = syncDirectory(session, {
+      name,
+      include: files,
+      follow: files,
+      signal,
+      onBytes: (count) => (bytes += count),
+    });
+    const context = await this.#job.builder.receiveContext(source, { dockerfile: filename, ignore: '', signal });
+    line.count(`transferring ${name}:`, bytes, true);
+    return this.#job.adopt(context);
+  }
+
+  #archiveEdge(url: string): Edge {
+    const path = uploaded.exec(url)?.[1];
+    if (path === undefined)
+      throw new ApiError('BadRequest', `contexts by URL are not fetched yet: ${url.slice(0, 200)}: send the context`);
+    const attributes = { [archiveAttribute]: path, [dockerfileAttribute]: this.#asked.filename };
+    const name = '[internal] load remote build context';
+    return {
+      vertex: makeVertex({ kind: 'source', identifier: 'local://context', attributes }, [], { name }),
+      output: 0,
+    };
+  }
+
+  #archive(url: string): Promise<BuildContext> {
+    return this.#job.tree(this.#archiveEdge(url));
+  }
+
+  async context(): Promise<Edge> {
+    const { contextUrl, contextDirectory } = this.#asked;
+    if (contextUrl !== undefined) return this.#archiveEdge(contextUrl);
+    const ignore = this.#ignore ?? (await (this.#contextIgnore ??= this.#loadIgnore()));
+    return this.#local(contextDirectory, '[internal] load build context', ignore);
+  }
+
+  /** The ignore file of the context itself. */
+  #loadIgnore(): Promise<string> {
+    return this.#job.shown('[internal] load .dockerignore', async (line) => {
+      const found = await this.#small(this.#asked.contextDirectory, ['.dockerignore'], line);
+      return found.text('.dockerignore') ?? '';
+    });
+  }
+
+  #local(directory: string, name: string, ignore: string): Edge {
+    const session = this.#asked.sessions.get(directory);
+    const exclude = ignorePatterns(ignore);
+    const attributes = {
+      'local.sharedkeyhint': directory,
+      ...(exclude.length === 0 ? {} : { 'local.excludepatterns': JSON.stringify(exclude) }),
+      ...(session === undefined ? {} : { 'local.session': session }),
+    };
+    const vertex = makeVertex({ kind: 'source', identifier: `local://${directory}`, attributes }, [], { name });
+    return { vertex, output: 0 };
+  }
+
+  async imageConfig(image: Edge): Promise<ImageFile> {
+    return (await this.#job.sources.image(image)).file;
+  }
+
+  async named(name: string, platform: Platform): Promise<StageBase | undefined> {
+    const given = this.#asked.contexts.get(name.toLowerCase());
+    if (given === undefined) return undefined;
+    const [, scheme = '', rest = ''] = /^([a-z-]+):(?:\/\/)?(.*)$/.exec(given) ?? [];
+    if (scheme === 'docker-image') return this.#namedImage(name, rest, platform);
+    if (scheme === 'local')
+      return { edge: this.#local(rest, `[context ${name}] load from client`, ''), file: undefined };
+    if (scheme === 'input') return this.#asked.inputs.get(rest) ?? this.#refuse(name, given);
+    return this.#refuse(name, given);
+  }
+
+  #refuse(name: string, given: string): never {
+    throw new ApiError('BadRequest', `unsupported context source ${given.slice(0, 200)} for ${name.slice(0, 100)}`);
+  }
+
+  async #namedImage(name: string, reference: string, platform: Platform): Promise<StageBase> {
+    const identifier = `docker-image://${reference}`;
+    const about = { name: `[context ${name}] ${reference}`, platform };
+    const edge = { vertex: makeVertex({ kind: 'source', identifier, attributes: {} }, [], about), output: 0 };
+    return { edge, file: await this.imageConfig(edge) };
+  }
+}
+
+/** Inputs that the client gives: edges by name. */
+export async function buildDockerfile(
+  job: Job,
+  attributes: Readonly<Record<string, string>>,
+  inputs: ReadonlyMap<string, Edge | undefined>,
+): Promise<Result> {
+  const asked = parseAttributes(attributes, inputs);
+  job.pull = asked.pull;
+  job.exec = asked.run;
+  const { edge, file } = await new DockerfileFrontend(job, asked).run();
+  const config = Buffer.from(JSON.stringify({ ...file, rootfs: undefined }));
+  return { refs: new Map([['', edge]]), metadata: new Map([['containerimage.config', config]]) };
+}

@@ -1,0 +1,195 @@
+/** Where a copy takes its files from: a client's directory, which has an index, or layers, which are mounted. */
+import { createReadStream } from 'node:fs';
+import { ApiError } from '#base/errors.ts';
+import { TarError } from '#base/tar.ts';
+import { readTar } from '#base/tar-read.ts';
+import { codeOf } from '#base/thrown.ts';
+import type { Content } from '#content/content.ts';
+import { RootedDirectory, pathParts } from '#content/safe-path.ts';
+import { fsPath, lstatSync, readdirSync } from '#os/named-files.ts';
+import { cleanContextPath } from '../context.ts';
+import type { BuildContext } from '../context.ts';
+import { archiveHeadBytesMax } from '../limits.ts';
+import { compilePattern, createIgnoreRules, hasWildcard } from '../patterns.ts';
+import { newContainerId } from './exec.ts';
+import { layersOf } from './output.ts';
+import type { Output } from './output.ts';
+import type { SolverContext } from './work.ts';
+import type { FileAction } from './vertex.ts';
+
+type CopyFileAction = FileAction & { kind: 'copy' };
+
+/** A source that is not there. Front ends say it in their own words. */
+export class SourceMissing extends ApiError {
+  readonly path: string;
+  /** A pattern that matched nothing. */
+  readonly isPattern: boolean;
+  constructor(path: string, isPattern: boolean) {
+    super('BadRequest', `failed to compute cache key: ${JSON.stringify(`/${path}`)}: not found`);
+    this.name = 'SourceMissing';
+    this.path = path;
+    this.isPattern = isPattern;
+  }
+}
+
+export interface CopySource {
+  /** Directory that paths are relative to: the action's source, where patterns choose what is copied out of it. */
+  root: string;
+  /** What the action's source names, its wildcards expanded. */
+  paths: string[];
+  /** What of them and below them stays behind. */
+  excluded: string[];
+  /** The real path of a file that begins as an archive; undefined for everything else. */
+  archive(path: string): Promise<string | undefined>;
+  release(): Promise<void>;
+}
+
+/** The source and its patterns as paths that are looked for. */
+function wantedOf(action: CopyFileAction): string[] {
+  const source = cleanContextPath(action.source);
+  if (action.include.length === 0) return [source];
+  return action.include.map((pattern) => cleanContextPath(`${source}/${pattern}`));
+}
+
+function found(action: CopyFileAction, find: (path: string, isPattern: boolean) => string[]): string[] {
+  const isAllowed = action.allowsWildcard || action.include.length > 0;
+  const out = wantedOf(action).flatMap((path) => {
+    const isPattern = isAllowed && hasWildcard(path);
+    const paths = find(path, isPattern);
+    if (paths.length === 0 && !(isPattern && action.allowsNone)) throw new SourceMissing(path, isPattern);
+    return paths;
+  });
+  return [...new Set(out)];
+}
+
+/** A file that begins as a tar archive, compressed or not; its name does not matter. */
+async function isArchiveFile(content: Content, path: string): Promise<boolean> {
+  try {
+    for await (const _entry of readTar(
+      await content.decompress(createReadStream(fsPath(path), { highWaterMark: 64 << 10 }), archiveHeadBytesMax),
+    ))
+      return true;
+    return false;
+  } catch (error) {
+    // An ordinary file, or a compressed one that holds something else; a missing program is told.
+    if (error instanceof TarError || codeOf(error)?.startsWith('Z') === true) return false;
+    if (error instanceof ApiError && !error.message.includes('is not installed')) return false;
+    throw error;
+  }
+}
+
+async function archiveAt(content: Content, root: string, path: string): Promise<string | undefined> {
+  const real = new RootedDirectory(root).resolve(pathParts(path));
+  if (real === undefined || !lstatSync(real).isFile() || !(await isArchiveFile(content, real))) return undefined;
+  return real;
+}
+
+function readNames(path: string): string[] {
+  return lstatSync(path).isDirectory() ? readdirSync(path) : [];
+}
+
+function listBelow(root: string, sources: readonly string[]): string[] {
+  const rooted = new RootedDirectory(root);
+  const out: string[] = [];
+  const visit = (path: string, relative: string, depth: number): void => {
+    for (const name of readNames(path)) {
+      const child = relative === '' ? name : `${relative}/${name}`;
+      out.push(child);
+      if (depth < 64) visit(`${path}/${name}`, child, depth + 1);
+    }
+  };
+  for (const source of sources) {
+    const path = rooted.resolve(pathParts(source));
+    if (path !== undefined) visit(path, pathParts(source).join('/'), 0);
+  }
+  return out;
+}
+
+/** Wildcards in a mounted root, one component at a time. */
+export function expandInRoot(root: string, source: string, isPattern: boolean): string[] {
+  const rooted = new RootedDirectory(root);
+  if (!isPattern) return rooted.resolve(pathParts(source)) === undefined ? [] : [source === '' ? '.' : source];
+  if (source.includes('**')) {
+    const pattern = compilePattern(source, { doubleStar: true });
+    return listBelow(root, [''])
+      .filter((path) => pattern.test(path))
+      .sort();
+  }
+  let paths = [''];
+  for (const part of source.split('/')) {
+    const pattern = hasWildcard(part) ? compilePattern(part, { doubleStar: false }) : undefined;
+    paths = paths.flatMap((base) => {
+      if (pattern === undefined) {
+        const next = base === '' ? part : `${base}/${part}`;
+        return rooted.resolve(pathParts(next)) === undefined ? [] : [next];
+      }
+      const directory = rooted.resolve(pathParts(base));
+      return directory === undefined
+        ? []
+        : readNames(directory)
+            .filter((name) => pattern.test(name))
+            .map((name) => (base === '' ? name : `${base}/${name}`));
+    });
+  }
+  return paths.sort();
+}
+
+function treePaths(tree: BuildContext, action: CopyFileAction): string[] {
+  return found(action, (path, isPattern) => tree.expand(path, isPattern));
+}
+
+/** Content of what is copied out of a client's directory. */
+export function treeContentKey(tree: BuildContext, action: CopyFileAction): string {
+  const rules = action.exclude.length === 0 ? undefined : createIgnoreRules(action.exclude);
+  return tree.digest(treePaths(tree, action), rules);
+}
+
+/** Throws SourceMissing. */
+export async function openCopySource(
+  { content, snapshots, random }: SolverContext,
+  input: Output,
+  action: CopyFileAction,
+): Promise<CopySource> {
+  const rules = createIgnoreRules(action.exclude);
+  const excludedBelow = (paths: readonly string[], below: (path: string) => string[]): string[] =>
+    action.exclude.length === 0 ? [] : paths.flatMap(below).filter((path) => rules.ignores(path));
+  if (input.kind === 'tree') {
+    const { tree } = input;
+    const paths = treePaths(tree, action);
+    const excluded = [...tree.ignored, ...excludedBelow(paths, (path) => tree.below(path))];
+    return within(content, await tree.directory(), action, { paths, excluded, release: async () => {} });
+  }
+  const id = `build-${newContainerId(random).slice(0, 32)}`;
+  const { root } = await snapshots.mountReadOnly(id, layersOf(input.steps));
+  const release = (): Promise<void> => snapshots.removeContainerRoot(id);
+  try {
+    const paths = found(action, (path, isPattern) => expandInRoot(root, path, isPattern));
+    const excluded = excludedBelow(paths, (path) => listBelow(root, [path]));
+    return within(content, root, action, { paths, excluded, release });
+  } catch (error) {
+    await release();
+    throw error;
+  }
+}
+
+/** Paths relative to the action's source, where patterns choose what is copied out of it. */
+function within(
+  content: Content,
+  root: string,
+  action: CopyFileAction,
+  { paths, excluded, release }: Pick<CopySource, 'paths' | 'excluded' | 'release'>,
+): CopySource {
+  const source = action.include.length === 0 ? '' : cleanContextPath(action.source);
+  const inner = source === '' ? root : new RootedDirectory(root).directory(pathParts(source));
+  const strip = (all: string[]): string[] =>
+    source === ''
+      ? all
+      : all.filter((path) => path.startsWith(`${source}/`)).map((path) => path.slice(source.length + 1));
+  return {
+    root: inner ?? root,
+    paths: strip(paths),
+    excluded: strip(excluded),
+    archive: (path) => archiveAt(content, inner ?? root, path),
+    release,
+  };
+}

@@ -1,0 +1,47 @@
+/** What a command may see of its client's secrets: values by id, and an SSH agent behind a socket. */
+import { createServer } from 'node:net';
+import type { Socket } from 'node:net';
+import { ApiError } from '#base/errors.ts';
+import { whenSettled } from '#base/promises.ts';
+import { agentConnectionsMax } from '../limits.ts';
+
+export interface SecretSource {
+  /** undefined: the client has none of this id. */
+  get(id: string, signal: AbortSignal): Promise<Uint8Array | undefined>;
+  hasAgent(id: string, signal: AbortSignal): Promise<boolean>;
+  /** Joins the connection with the client's agent until one of them ends. */
+  forwardAgent(id: string, socket: Socket, signal: AbortSignal): Promise<void>;
+}
+
+/** A client without a session, as of the classic API. */
+export const noSecrets: SecretSource = {
+  get: async () => undefined,
+  hasAgent: async () => false,
+  forwardAgent: async () => {
+    throw new ApiError('BadRequest', 'no SSH agent forwarded from the client');
+  },
+};
+
+/** Listens until the returned function is called, which also ends the connections. */
+export async function listenForAgent(
+  path: string,
+  forward: (socket: Socket) => Promise<void>,
+): Promise<() => Promise<void>> {
+  const open = new Set<Socket>();
+  const server = createServer((socket) => {
+    open.add(socket);
+    socket.once('close', () => open.delete(socket));
+    socket.on('error', () => socket.destroy());
+    // A connection that fails ends, which is all that its program can learn.
+    void whenSettled(forward(socket)).then(() => socket.destroy());
+  });
+  server.maxConnections = agentConnectionsMax;
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(path, resolve);
+  });
+  return async () => {
+    for (const socket of open) socket.destroy();
+    await new Promise<void>((resolve) => server.close(() => resolve()));
+  };
+}

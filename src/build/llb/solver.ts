@@ -1,0 +1,177 @@
+/**
+ * Carries vertices out: inputs first and side by side, each vertex once, and nothing that was done before. What decides
+ * that is the content of the inputs and what is done to it (`cache-keys.ts`), not the vertex's digest: a changed file
+ * that a step does not read changes nothing.
+ *
+ * A failure stops the rest; all has ended before the error is told.
+ */
+import type { ImageLayer } from '#content/image-records.ts';
+import type { CopyAction } from '#content/copy.ts';
+import { treeKey } from '../cache-keys.ts';
+import { solveDiff } from './diff.ts';
+import { execWork } from './exec.ts';
+import { copyToLayer, fileWork } from './file.ts';
+import { layersOf, scratch, silentOutput } from './output.ts';
+import type { Output, StepLayer, VertexOutput } from './output.ts';
+import type { Edge, Vertex } from './vertex.ts';
+import type { SolverBuild, SolverContext, SolverParts, Work } from './work.ts';
+
+interface Made {
+  layers: (ImageLayer | null)[];
+  atMs: number;
+}
+
+const running = new Map<string, Promise<Made>>();
+
+export class Solver {
+  readonly #context: SolverContext;
+  readonly #made = new Map<string, Promise<Output[]>>();
+  readonly #failed = new AbortController();
+
+  constructor(parts: SolverParts, build: SolverBuild) {
+    const signal = AbortSignal.any([build.signal, this.#failed.signal]);
+    this.#context = { ...parts, build, signal, toSteps: (output) => this.#toSteps(output) };
+  }
+
+  /** What the edge stands for; undefined: nothing at all. Throws what failed first, when all has ended. */
+  async solve(edge: Edge | undefined): Promise<Output> {
+    try {
+      return await this.#output(edge);
+    } catch (error) {
+      this.#failed.abort(error);
+      await Promise.allSettled(this.#made.values());
+      throw this.#failed.signal.reason;
+    }
+  }
+
+  /** Layers of the edge, a client's directory packed into one. */
+  async solveSteps(edge: Edge | undefined): Promise<readonly StepLayer[]> {
+    return this.#toSteps(await this.solve(edge));
+  }
+
+  async #output(edge: Edge | undefined): Promise<Output> {
+    if (edge === undefined) return scratch;
+    const outputs = await this.#vertex(edge.vertex);
+    return outputs[edge.output] ?? scratch;
+  }
+
+  #vertex(vertex: Vertex): Promise<Output[]> {
+    let made = this.#made.get(vertex.digest);
+    if (made === undefined) {
+      made = this.#carryOut(vertex);
+      this.#made.set(vertex.digest, made);
+      // Whoever waits for it hears of it; one failure ends all.
+      made.catch((error: unknown) => this.#failed.abort(error));
+    }
+    return made;
+  }
+
+  async #carryOut(vertex: Vertex): Promise<Output[]> {
+    const inputs = await Promise.all(vertex.inputs.map((edge) => this.#output(edge)));
+    this.#context.signal.throwIfAborted();
+    // Sources show themselves: an image is asked for its configuration before it is needed as files.
+    const output = vertex.op.kind === 'source' ? silentOutput : this.#context.build.begin(vertex);
+    try {
+      const made = await this.#operate(vertex, inputs, output);
+      output.end();
+      return made;
+    } catch (error) {
+      output.end(error);
+      throw error;
+    }
+  }
+
+  async #operate(vertex: Vertex, inputs: Output[], output: VertexOutput): Promise<Output[]> {
+    const { op } = vertex;
+    const context = this.#context;
+    switch (op.kind) {
+      case 'source': {
+        const made = await context.build.sources.open(context, op, vertex);
+        if (made.kind === 'layers') this.#hold(layersOf(made.steps));
+        return [made];
+      }
+      case 'merge': {
+        const merged = await Promise.all(inputs.map((input) => context.toSteps(input)));
+        return [{ kind: 'layers', steps: merged.flat() }];
+      }
+      case 'diff':
+        return [await solveDiff(context, op, inputs)];
+      case 'exec':
+        return this.#work(vertex, await execWork(context, vertex, op, inputs), output);
+      default:
+        return this.#work(vertex, await fileWork(context, vertex, op, inputs), output);
+    }
+  }
+
+  // walk image-build 4/6: a vertex on its inputs has a key of their content: the cache answers, or it is carried out.
+  async #work(vertex: Vertex, work: Work, output: VertexOutput): Promise<Output[]> {
+    const { cache, build, clock } = this.#context;
+    const steps = (layers: readonly (ImageLayer | null)[], createdAtMs: number): Output[] =>
+      layers.map((layer, index) => ({
+        kind: 'layers',
+        steps: [...(work.below[index] ?? []), { layer, createdAtMs, about: work.about }],
+      }));
+    const isFresh = build.noCache || vertex.ignoresCache;
+    if (!isFresh) {
+      const known = await this.#known(work);
+      if (known !== undefined) {
+        this.#hold(known.layers.filter((layer) => layer !== null));
+        output.cached();
+        return steps(known.layers, known.atMs);
+      }
+    }
+    const making = (async (): Promise<Made> => {
+      const layers = await work.run(output);
+      this.#hold(layers.filter((layer) => layer !== null));
+      const made = { layers, atMs: clock.now() };
+      await cache.put(work.key, { ...made, about: work.about });
+      return made;
+    })();
+    running.set(work.key, making);
+    try {
+      const { layers, atMs } = await making;
+      return steps(layers, atMs);
+    } finally {
+      if (running.get(work.key) === making) running.delete(work.key);
+    }
+  }
+
+  /** What the cache holds, or what another build makes this moment. */
+  async #known({ key, outputs }: Work): Promise<Made | undefined> {
+    const found = this.#context.cache.get(key);
+    if (found !== undefined && found.layers.length >= outputs) return found;
+    // What failed for the other may succeed here: it may have been cancelled.
+    return running.get(key)?.catch(() => undefined);
+  }
+
+  #hold(layers: readonly ImageLayer[]): void {
+    for (const layer of layers) {
+      this.#context.build.hold.addBlob(layer.digest);
+      this.#context.build.hold.addLayer(layer.diffId);
+    }
+  }
+
+  async #toSteps(output: Output): Promise<readonly StepLayer[]> {
+    if (output.kind === 'layers') return output.steps;
+    const { cache, clock } = this.#context;
+    const key = treeKey(output.tree);
+    const known = cache.get(key);
+    if (known !== undefined)
+      return known.layers.map((layer) => ({ layer, createdAtMs: known.atMs, about: known.about }));
+    const copy: CopyAction = {
+      kind: 'copy',
+      sourceRoot: await output.tree.directory(),
+      sources: ['.'],
+      target: '/',
+      isDirectory: true,
+      exclude: output.tree.ignored,
+      owner: { uid: 0, gid: 0 },
+    };
+    const layer = await copyToLayer(this.#context, [], (_root, apply) => apply([copy]));
+    if (layer !== null) this.#hold([layer]);
+    const about = 'local directory';
+    const atMs = clock.now();
+    await cache.put(key, { layers: [layer], atMs, about });
+    return [{ layer, createdAtMs: atMs, about }];
+  }
+}

@@ -1,0 +1,161 @@
+/**
+ * Where a build's files come from: images, directories of the client, the web. Each source is fetched once in a build,
+ * whoever of its vertices asks, and shown as one line of its progress.
+ */
+import type { JsonObject } from '#base/unknown.ts';
+import { posix } from 'node:path';
+import { ApiError } from '#base/errors.ts';
+import type { Platform } from '#base/platform.ts';
+import type { ImageRecord } from '#content/image-records.ts';
+import type { HttpTransport } from '#content/remote.ts';
+import type { RegistryCredential } from '#engine/engine.ts';
+import { digestOf } from '../cache-keys.ts';
+import type { BuildContext } from '../context.ts';
+import { download } from './download.ts';
+import { copyToLayer } from './file.ts';
+import type { Output, StepLayer, VertexOutput } from './output.ts';
+import type { SolverContext } from './work.ts';
+import type { Edge, SourceOp, Vertex } from './vertex.ts';
+
+/** Finds an image here, or pulls it (`always`: even when it is here). */
+export type PullImage = (
+  reference: string,
+  options: {
+    always: boolean;
+    platform: Platform | undefined;
+    credential: ((domain: string) => Promise<RegistryCredential | undefined>) | undefined;
+    onEvent: (event: JsonObject) => void;
+    signal: AbortSignal;
+  },
+) => Promise<ImageRecord>;
+
+export interface SourceRequest {
+  transport: HttpTransport;
+  pullImage: PullImage;
+  /** Whether images are looked for at their registry although they are here. */
+  pull: boolean;
+  credential: ((domain: string) => Promise<RegistryCredential | undefined>) | undefined;
+  /** A directory that the client shares. The caller of `Sources` disposes of it. */
+  local(name: string, op: SourceOp, output: VertexOutput, signal: AbortSignal): Promise<BuildContext>;
+  begin(vertex: Vertex): VertexOutput;
+  signal: AbortSignal;
+}
+
+const imagePrefix = 'docker-image://';
+const localPrefix = 'local://';
+
+export class Sources {
+  readonly #request: SourceRequest;
+  readonly #outputs = new Map<string, Promise<Output>>();
+  readonly #images = new Map<string, Promise<ImageRecord>>();
+
+  constructor(request: SourceRequest) {
+    this.#request = request;
+  }
+
+  /** Shows the work as the vertex's own. */
+  async #shown<T>(vertex: Vertex, work: (output: VertexOutput) => Promise<T>): Promise<T> {
+    const output = this.#request.begin(vertex);
+    try {
+      const made = await work(output);
+      output.end();
+      return made;
+    } catch (error) {
+      output.end(error);
+      throw error;
+    }
+  }
+
+  /** The image that an edge stands for. */
+  image({ vertex }: Edge): Promise<ImageRecord> {
+    let image = this.#images.get(vertex.digest);
+    if (image === undefined) {
+      image = this.#shown(vertex, (output) => this.#pull(vertex, output));
+      this.#images.set(vertex.digest, image);
+      // Whoever waits for it hears of it.
+      image.catch(() => undefined);
+    }
+    return image;
+  }
+
+  #pull(vertex: Vertex, output: VertexOutput): Promise<ImageRecord> {
+    const { pullImage, pull, credential, signal } = this.#request;
+    if (vertex.op.kind !== 'source' || !vertex.op.identifier.startsWith(imagePrefix))
+      throw new ApiError('BadRequest', `${vertex.name} is no image`);
+    const { identifier, attributes } = vertex.op;
+    return pullImage(identifier.slice(imagePrefix.length), {
+      always: pull || attributes['image.resolvemode'] === 'pull',
+      platform: vertex.platform,
+      credential,
+      onEvent: (event) => output.event(event),
+      signal,
+    });
+  }
+
+  open(context: SolverContext, op: SourceOp, vertex: Vertex): Promise<Output> {
+    let output = this.#outputs.get(vertex.digest);
+    if (output === undefined) {
+      output = this.#open(context, op, vertex);
+      this.#outputs.set(vertex.digest, output);
+      // Whoever waits for it hears of it.
+      output.catch(() => undefined);
+    }
+    return output;
+  }
+
+  async #open(context: SolverContext, op: SourceOp, vertex: Vertex): Promise<Output> {
+    const { identifier } = op;
+    if (identifier.startsWith(imagePrefix)) {
+      const { layers } = await this.image({ vertex, output: 0 });
+      await Promise.all(layers.map((layer) => context.content.layers.ensure(layer.diffId, layer.digest)));
+      return {
+        kind: 'layers',
+        steps: layers.map((layer): StepLayer => ({ layer, createdAtMs: undefined, about: '' })),
+      };
+    }
+    return this.#shown(vertex, async (output): Promise<Output> => {
+      if (identifier.startsWith(localPrefix)) {
+        const name = identifier.slice(localPrefix.length);
+        return { kind: 'tree', tree: await this.#request.local(name, op, output, context.signal) };
+      }
+      if (/^https?:\/\//.test(identifier)) return this.#web(context, op, output);
+      throw new ApiError('BadRequest', `sources of this kind are not fetched here: ${identifier.slice(0, 200)}`);
+    });
+  }
+
+  /** One file at the root. */
+  async #web(context: SolverContext, { identifier, attributes }: SourceOp, output: VertexOutput): Promise<Output> {
+    const { content, cache, clock, signal } = context;
+    const found = await download({ content, ...this.#request }, identifier, attributes['http.checksum'], signal);
+    context.build.hold.addBlob(found.digest);
+    const name = attributes['http.filename'] ?? 'download';
+    const mode = Number.parseInt(attributes['http.perm'] ?? '600', 8);
+    const [uid, gid] = [Number(attributes['http.uid'] ?? 0), Number(attributes['http.gid'] ?? 0)];
+    const key = digestOf('http', found, name, mode, uid, gid);
+    const known = cache.get(key);
+    if (known !== undefined) output.cached();
+    const atMs = known?.atMs ?? clock.now();
+    const about = known?.about ?? identifier;
+    let layers = known?.layers;
+    if (layers === undefined) {
+      const path = content.blobs.path(found.digest);
+      const layer = await copyToLayer(context, [], (_root, apply) =>
+        apply([
+          {
+            kind: 'copy',
+            sourceRoot: posix.dirname(path),
+            sources: [posix.basename(path)],
+            target: `/${name}`,
+            isDirectory: false,
+            mode,
+            owner: { uid, gid },
+            mtimeMs: found.mtimeMs,
+          },
+        ]),
+      );
+      layers = [layer];
+      await cache.put(key, { layers, atMs, about });
+    }
+    return { kind: 'layers', steps: layers.map((layer) => ({ layer, createdAtMs: atMs, about })) };
+  }
+}
