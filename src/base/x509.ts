@@ -209,16 +209,8 @@ export function renewCertificateAuthority(ca: KeyPair, random: Random, clock: Cl
 function signItself(request: CertificateRequest, keyPem: string, random: Random, clock: Clock): string {
   const point = createPublicPoint(keyPem);
   const issuer: Issuer = { name: nameOf(request), keyId: keyIdOf(point), keyPem };
-  return makeCertificate(
-    {
-      request,
-      publicKey: { point, info: sequence(curveAlgorithm, bitString(point)) },
-      issuer,
-      isAuthority: true,
-    },
-    random,
-    clock,
-  );
+  const publicKey = { point, info: sequence(curveAlgorithm, bitString(point)) };
+  return makeCertificate({ request, publicKey, issuer, isAuthority: true }, random, clock);
 }
 
 function issuerOf(ca: KeyPair): Issuer {
