@@ -31,7 +31,6 @@ const longFiles = new Set<string>([
   'src/apiserver/admission.test.ts',
   'src/apiserver/http.ts',
   'src/apiserver/stored-objects.test.ts',
-  'src/docker/images.root.test.ts',
   'src/schema/groups/core.ts',
   'src/schema/groups/others.ts',
   'src/schema/protobuf.ts',

@@ -7,6 +7,7 @@ import type { KindOptions, KindRecord } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
 import { validateIngress } from '../validate-core.ts';
 import { validateNetworkPolicy } from '../validate-policy.ts';
+import { validateIpAddress, validateIpAddressUpdate, validateServiceCidr } from '../validate-ranges.ts';
 
 const define = <T extends KubeObject>(kind: T['kind'], resource: string, options?: KindOptions<T>): KindRecord =>
   defineKind('networking.k8s.io', 'v1', kind, resource, options);
@@ -53,6 +54,9 @@ export const networkingKinds: readonly KindRecord[] = [
     scoped: 'Cluster',
     shortNames: ['ip'],
     singular: 'ipaddress',
+    nameForm: 'ip',
+    validate: validateIpAddress,
+    validateUpdate: validateIpAddressUpdate,
     columns: agelessColumns(
       column('ParentRef', (o) => {
         const r = o.spec?.parentRef ?? {};
@@ -79,5 +83,6 @@ export const networkingKinds: readonly KindRecord[] = [
     subresources: { status: statusSubresource },
     columns: columns(column('CIDRs', (o) => (o.spec?.cidrs ?? []).join(','))),
     prepareUpdate: resetStatus,
+    validate: validateServiceCidr,
   }),
 ];
