@@ -7,7 +7,7 @@ import { sampleOf, type TestJson } from '#base/testing.ts';
 import type { KindRef, KubeObject } from '#base/objects.ts';
 import { textOf } from '#base/unknown.ts';
 import { Informer } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { silentLogger } from '#observe/log.ts';
 import { SimClock, SimRandom } from '#os/clock.sim.ts';
 import { SchedulerCache } from './cache.ts';

@@ -10,7 +10,7 @@ import type { Node, Pod, Service } from '#api/core.v1.ts';
 import { isOf, type KubeObject } from '#base/objects.ts';
 import { createEventRecorder, type EventRecorder } from '#client/events.ts';
 import type { InformerHandler } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { createClient } from '#client/rest-client.ts';
 import type { Followed, NodeReading, Rhythm } from '#kubelet/doors.ts';
 import type { Starved } from '#kubelet/eviction.ts';
