@@ -125,5 +125,5 @@ export const deps: Readonly<Record<string, FolderRule>> = {
     builtins: ['*'],
   },
   platform: { folders: ['*'], packages: ['js-yaml'], builtins: ['*'] },
-  cli: { folders: ['*'], packages: ['commander', 'js-yaml', 'ws'], builtins: ['*'] },
+  cli: { folders: ['*'], packages: ['commander', 'ws'], builtins: ['*'] },
 };

@@ -32,8 +32,7 @@ describe('certification requests', () => {
       const certificate = new X509Certificate(
         signCertificationRequest(
           request,
-          { usages: ['digital signature', 'key encipherment', 'server auth'], seconds: 3600 },
-          ca,
+          { usages: ['digital signature', 'key encipherment', 'server auth'], seconds: 3600, ca },
           random,
           clock,
         ),

@@ -167,14 +167,15 @@ function altNamesOf({
   );
 }
 
-function makeCertificate(
-  request: CertificateRequest,
-  publicKey: { point: Uint8Array; info: Der },
-  issuer: Issuer,
-  ca: boolean,
-  random: Random,
-  clock: Clock,
-): string {
+/** A certificate that is to be made. */
+interface Issuance {
+  request: CertificateRequest;
+  publicKey: { point: Uint8Array; info: Der };
+  issuer: Issuer;
+  isAuthority: boolean;
+}
+
+function makeCertificate({ request, publicKey, issuer, isAuthority }: Issuance, random: Random, clock: Clock): string {
   const serial = Buffer.from(random.bytes(16));
   serial[0] = (serial[0]! & 0x7f) | 0x40; // positive, and of full length
   const start = clock.now() - 5 * 60_000; // clocks differ a little between machines
@@ -186,7 +187,7 @@ function makeCertificate(
     sequence(time(start), time(start + (request.days ?? 365) * dayMs)),
     nameOf(request),
     publicKey.info,
-    extensionsFor(request, publicKey.point, issuer.keyId, ca),
+    extensionsFor(request, publicKey.point, issuer.keyId, isAuthority),
   );
   const signature = sign('sha256', body, { key: issuer.keyPem, dsaEncoding: 'der' });
   return toPem('CERTIFICATE', sequence(body, signatureAlgorithm, bitString(signature)));
@@ -198,10 +199,12 @@ export function createCertificateAuthority(commonName: string, random: Random, c
   const issuer: Issuer = { name: nameOf({ commonName }), keyId: keyIdOf(key.point), keyPem: key.privateKeyPem };
   return {
     certificatePem: makeCertificate(
-      { commonName, days },
-      { point: key.point, info: key.publicKeyInfo },
-      issuer,
-      true,
+      {
+        request: { commonName, days },
+        publicKey: { point: key.point, info: key.publicKeyInfo },
+        issuer,
+        isAuthority: true,
+      },
       random,
       clock,
     ),
@@ -246,10 +249,12 @@ export function issueCertificate(request: CertificateRequest, ca: KeyPair, rando
   const key = makeKey(random);
   return {
     certificatePem: makeCertificate(
-      request,
-      { point: key.point, info: key.publicKeyInfo },
-      issuerOf(ca),
-      false,
+      {
+        request,
+        publicKey: { point: key.point, info: key.publicKeyInfo },
+        issuer: issuerOf(ca),
+        isAuthority: false,
+      },
       random,
       clock,
     ),
@@ -282,6 +287,7 @@ export interface SigningOptions {
    */
   usages: readonly string[];
   seconds: number;
+  ca: KeyPair;
 }
 
 const keyUsageBits: Record<string, number> = {
@@ -308,10 +314,10 @@ const extendedUsages: Record<string, string> = {
 export function signCertificationRequest(
   request: CertificationRequest,
   options: SigningOptions,
-  ca: KeyPair,
   random: Random,
   clock: Clock,
 ): string {
+  const { ca } = options;
   const issuer = issuerOf(ca);
   const serial = Buffer.from(random.bytes(16));
   serial[0] = (serial[0]! & 0x7f) | 0x40;

@@ -10,7 +10,7 @@ interface Entry {
 
 function entries(program: Command): Entry[] {
   return program.commands
-    .filter((command) => !(command as unknown as { _hidden: boolean })._hidden)
+    .filter((command) => !('_hidden' in command && command._hidden === true))
     .map((command) => ({
       name: command.name(),
       description: command.description(),

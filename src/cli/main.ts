@@ -4,7 +4,7 @@
  */
 import { Command, CommanderError, Option } from 'commander';
 import { ApiError } from '#base/errors.ts';
-import { messageOf } from '#base/thrown.ts';
+import { messageOf, stackOf } from '#base/thrown.ts';
 import { podsPerNodeMax } from '#kubelet/limits.ts';
 import { completionScript } from './completion.ts';
 import { UsageError } from './output.ts';
@@ -265,9 +265,7 @@ try {
     process.stderr.write(`tiphys: ${error.message}\n`);
     process.exitCode = 1;
   } else {
-    process.stderr.write(
-      `tiphys: ${process.env['TIPHYS_DEBUG'] === undefined ? messageOf(error) : (error as Error).stack}\n`,
-    );
+    process.stderr.write(`tiphys: ${process.env['TIPHYS_DEBUG'] === undefined ? messageOf(error) : stackOf(error)}\n`);
     process.exitCode = 1;
   }
 }

@@ -19,7 +19,7 @@ export function table(rows: string[][], indent = ''): string {
       (row) =>
         indent +
         row
-          .map((cell, index) => (index === row.length - 1 ? cell : cell.padEnd(widths[index]!)))
+          .map((cell, index) => (index === row.length - 1 ? cell : cell.padEnd(widths[index] ?? 0)))
           .join('  ')
           .trimEnd(),
     )

@@ -132,12 +132,14 @@ class DirectoryBlobs implements Blobs {
         name,
         new FileUpload(
           this,
-          name,
-          join(root, 'uploads', name),
-          size,
-          () => this.#uploads.delete(name),
+          {
+            id: name,
+            path: join(root, 'uploads', name),
+            offset: size,
+            gone: () => this.#uploads.delete(name),
+            idleMs: Math.max(0, clock.now() - mtimeMs),
+          },
           clock,
-          Math.max(0, clock.now() - mtimeMs),
         ),
       );
     }
@@ -252,7 +254,7 @@ class DirectoryBlobs implements Blobs {
   async #create(id: string): Promise<FileUpload> {
     const path = join(this.#root, 'uploads', id);
     await (await open(path, 'wx', 0o600)).close();
-    const upload = new FileUpload(this, id, path, 0, () => this.#uploads.delete(id), this.#clock);
+    const upload = new FileUpload(this, { id, path, offset: 0, gone: () => this.#uploads.delete(id) }, this.#clock);
     this.#uploads.set(id, upload);
     return upload;
   }
@@ -330,6 +332,16 @@ class DirectoryBlobs implements Blobs {
   }
 }
 
+/** Where an upload's bytes lie, and how many are there. */
+interface UploadFile {
+  id: string;
+  path: string;
+  offset: number;
+  gone: () => void;
+  /** How long nothing has come. */
+  idleMs?: number;
+}
+
 class FileUpload implements Upload {
   readonly id: string;
   readonly #blobs: DirectoryBlobs;
@@ -344,15 +356,7 @@ class FileUpload implements Upload {
   #users = 0;
   #isGone = false;
 
-  constructor(
-    blobs: DirectoryBlobs,
-    id: string,
-    path: string,
-    offset: number,
-    gone: () => void,
-    clock: Clock,
-    idleMs = 0,
-  ) {
+  constructor(blobs: DirectoryBlobs, { id, path, offset, gone, idleMs = 0 }: UploadFile, clock: Clock) {
     this.#blobs = blobs;
     this.id = id;
     this.#path = path;

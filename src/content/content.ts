@@ -57,6 +57,15 @@ export interface ContentOptions {
   /** Starts the programs that undo bzip2 and xz. */ processes: Processes;
 }
 
+interface ContentParts {
+  root: string;
+  blobs: Blobs;
+  layers: Layers;
+  records: Records;
+  log: Logger;
+  processes: Processes;
+}
+
 class DirectoryContent implements Content {
   readonly root: string;
   readonly blobs: Blobs;
@@ -68,13 +77,13 @@ class DirectoryContent implements Content {
   readonly #holds = new Set<{ blobs: Set<string>; layers: Set<string> }>();
   #collecting: Promise<number> | undefined;
 
-  constructor(root: string, blobs: Blobs, layers: Layers, records: Records, log: Logger, processes: Processes) {
-    this.root = root;
-    this.blobs = blobs;
-    this.layers = layers;
-    this.records = records;
-    this.#log = log;
-    this.#processes = processes;
+  constructor(parts: ContentParts) {
+    this.root = parts.root;
+    this.blobs = parts.blobs;
+    this.layers = parts.layers;
+    this.records = parts.records;
+    this.#log = parts.log;
+    this.#processes = parts.processes;
   }
 
   addRoots(provider: () => Roots): void {
@@ -162,6 +171,8 @@ export async function openContent(options: ContentOptions): Promise<Content> {
   mkdirSync(options.root, { recursive: true, mode: 0o700 });
   const records = await openRecords(join(options.root, 'records.log'));
   const blobs = openBlobs(options.root, options.clock, options.random);
-  const layers = await openLayers(options.root, blobs, records, options.log.child('content'), options.clock);
-  return new DirectoryContent(options.root, blobs, layers, records, options.log.child('content'), options.processes);
+  const { root, clock, processes } = options;
+  const log = options.log.child('content');
+  const layers = await openLayers({ root, blobs, records, log, clock });
+  return new DirectoryContent({ root, blobs, layers, records, log, processes });
 }

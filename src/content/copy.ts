@@ -66,6 +66,14 @@ export interface Owner {
   gid: number;
 }
 
+/** From where to where one thing is copied. */
+interface Way {
+  from: string;
+  to: string;
+  /** Of `from`, within the source: what exclusions name. */
+  relative: string;
+}
+
 class Copier {
   readonly #target: RootedDirectory;
   readonly #inodes = new Map<string, string>();
@@ -168,7 +176,7 @@ class Copier {
         : action.target;
     if (info.isDirectory() && action.makesDirectory !== true) {
       const into = this.#target.directory(pathParts(target), this.#makeParents(action.owner))!;
-      this.#children(from, into, pathParts(relative).join('/'), action, excluded);
+      this.#children({ from, to: into, relative: pathParts(relative).join('/') }, action, excluded);
       return;
     }
     const path = this.#destination(
@@ -177,7 +185,7 @@ class Copier {
       pathParts(relative).at(-1) ?? '',
       action.owner,
     );
-    this.#one(from, path, info, action, pathParts(relative).join('/'), excluded);
+    this.#one({ from, to: path, relative: pathParts(relative).join('/') }, info, action, excluded);
   }
 
   /**
@@ -200,28 +208,16 @@ class Copier {
     rmSync(path, { force: true });
   }
 
-  #children(
-    from: string,
-    into: string,
-    relative: string,
-    action: CopyAction & { kind: 'copy' },
-    excluded: Set<string>,
-  ): void {
+  #children({ from, to, relative }: Way, action: CopyAction & { kind: 'copy' }, excluded: Set<string>): void {
     for (const name of readdirSync(from).sort()) {
       const child = relative === '' ? name : `${relative}/${name}`;
       if (excluded.has(child)) continue;
-      this.#one(`${from}/${name}`, `${into}/${name}`, lstatSync(`${from}/${name}`), action, child, excluded);
+      const way = { from: `${from}/${name}`, to: `${to}/${name}`, relative: child };
+      this.#one(way, lstatSync(way.from), action, excluded);
     }
   }
 
-  #one(
-    from: string,
-    to: string,
-    info: Stats,
-    action: CopyAction & { kind: 'copy' },
-    relative: string,
-    excluded: Set<string>,
-  ): void {
+  #one({ from, to, relative }: Way, info: Stats, action: CopyAction & { kind: 'copy' }, excluded: Set<string>): void {
     if (info.isDirectory()) {
       const existing = lstatOrUndefined(to);
       // A symlink to a directory in the target is kept, as docker does.
@@ -233,7 +229,7 @@ class Copier {
       }
       const directory = real !== undefined && lstatOrUndefined(real)?.isDirectory() === true ? real : to;
       if (lstatOrUndefined(directory) === undefined) mkdirSync(directory, { mode: 0o700 });
-      this.#children(from, directory, relative, action, excluded);
+      this.#children({ from, to: directory, relative }, action, excluded);
       this.#attributes(from, directory, info, action);
       return;
     }
@@ -255,7 +251,7 @@ class Copier {
     } else if (info.isFIFO()) makeSpecialFile(to, 'fifo', info.mode);
     else if (info.isCharacterDevice() || info.isBlockDevice()) {
       const { major, minor } = deviceParts(info.rdev);
-      makeSpecialFile(to, info.isBlockDevice() ? 'block' : 'character', info.mode, major, minor);
+      makeSpecialFile(to, info.isBlockDevice() ? 'block' : 'character', info.mode, { major, minor });
     } else return;
     this.#attributes(from, to, info, action);
   }

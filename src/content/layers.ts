@@ -63,6 +63,15 @@ export interface Layers {
   close(): Promise<void>;
 }
 
+interface LayersOptions {
+  /** Directory of the content. */
+  root: string;
+  blobs: Blobs;
+  records: Records;
+  log: Logger;
+  clock: Clock;
+}
+
 class OverlayLayers implements Layers {
   readonly #root: string;
   readonly #blobs: Blobs;
@@ -78,14 +87,14 @@ class OverlayLayers implements Layers {
   #syncing: Promise<void> | undefined;
   #syncAgain = false;
 
-  constructor(root: string, blobs: Blobs, records: Records, log: Logger, boot: string, clock: Clock) {
-    this.#root = root;
-    this.#blobs = blobs;
-    this.#records = records;
-    this.#log = log;
+  constructor(options: LayersOptions, boot: string) {
+    this.#root = options.root;
+    this.#blobs = options.blobs;
+    this.#records = options.records;
+    this.#log = options.log;
     this.#boot = boot;
-    this.#clock = clock;
-    this.#pool = new LayerPool(clock);
+    this.#clock = options.clock;
+    this.#pool = new LayerPool(options.clock);
   }
 
   /** Removes what is half made and forgets what a power loss may have damaged. */
@@ -272,15 +281,9 @@ class OverlayLayers implements Layers {
   }
 }
 
-export async function openLayers(
-  root: string,
-  blobs: Blobs,
-  records: Records,
-  log: Logger,
-  clock: Clock,
-): Promise<Layers> {
+export async function openLayers(options: LayersOptions): Promise<Layers> {
   const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-  const layers = new OverlayLayers(root, blobs, records, log, boot, clock);
+  const layers = new OverlayLayers(options, boot);
   await layers.recover();
   return layers;
 }

@@ -130,6 +130,13 @@ interface Pending {
   reject: (error: unknown) => void;
 }
 
+interface Journal {
+  path: string;
+  openFile: OpenFile;
+  file: JournalFile;
+  sizeBytes: number;
+}
+
 class JournalRecords implements Records {
   readonly #path: string;
   readonly #tables: Tables;
@@ -142,7 +149,7 @@ class JournalRecords implements Records {
   /** Set when a write failed: the file's end is unknown, so the next write starts by making the file anew. */
   #broken = false;
 
-  constructor(path: string, tables: Tables, openFile: OpenFile, file: JournalFile, sizeBytes: number) {
+  constructor({ path, openFile, file, sizeBytes }: Journal, tables: Tables) {
     this.#path = path;
     this.#open = openFile;
     this.#tables = tables;
@@ -241,5 +248,5 @@ export async function openRecords(path: string, openFile = openForAppend): Promi
   const whole = load(data, tables, path);
   if (whole === 0) rewrite(path, snapshotLines(tables));
   else if (whole < data.length) truncateSync(path, whole);
-  return new JournalRecords(path, tables, openFile, await openFile(path), Math.max(whole, 0));
+  return new JournalRecords({ path, openFile, file: await openFile(path), sizeBytes: Math.max(whole, 0) }, tables);
 }

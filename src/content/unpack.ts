@@ -135,7 +135,7 @@ class Unpacker {
       case 'character':
       case 'block':
       case 'fifo':
-        makeSpecialFile(path, header.type, header.mode, header.deviceMajor, header.deviceMinor);
+        makeSpecialFile(path, header.type, header.mode, { major: header.deviceMajor, minor: header.deviceMinor });
         break;
     }
     this.#finish(path, header);
@@ -152,7 +152,7 @@ class Unpacker {
     const hidden = name.slice('.wh.'.length);
     if (hidden === '' || hidden === '.' || hidden === '..') refuse('whiteout', parts.join('/'));
     const path = `${parent}/${hidden}`;
-    if (lstatOrUndefined(path) === undefined) makeSpecialFile(path, 'character', 0, 0, 0);
+    if (lstatOrUndefined(path) === undefined) makeSpecialFile(path, 'character', 0);
   }
 
   #symlink(path: string, parts: string[], header: TarHeader): void {

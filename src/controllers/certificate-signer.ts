@@ -160,8 +160,7 @@ export function planSigning(
     const seconds = Math.min(year, Math.max(600, spec.expirationSeconds ?? year));
     const certificate = signCertificationRequest(
       request,
-      { usages: spec.usages ?? [], seconds },
-      ca,
+      { usages: spec.usages ?? [], seconds, ca },
       context.random,
       context.clock,
     );

@@ -48,14 +48,11 @@ export function archiveRoutes(parts: DockerParts): Route[] {
       path: '/containers/{id}/archive',
       handle: async (context) => {
         const container = table.get(context.params['id']!);
-        await readArchive(
-          table,
-          container,
-          pathOf(context),
-          (stat) =>
+        await readArchive(table, container, pathOf(context), {
+          start: (stat) =>
             context.response.writeHead(200, { 'Content-Type': 'application/x-tar', [statHeader]: encode(stat) }),
-          writerTo(context),
-        );
+          write: writerTo(context),
+        });
         context.response.end();
         return undefined;
       },
@@ -65,7 +62,8 @@ export function archiveRoutes(parts: DockerParts): Route[] {
       path: '/containers/{id}/archive',
       handle: async (context) => {
         const container = ownContainer(parts, context.params['id']!, 'copy into');
-        await writeArchive(table, container, pathOf(context), context.request, {
+        await writeArchive(table, container, pathOf(context), {
+          source: context.request,
           noOverwriteDirNonDir: queryFlag(context.query, 'noOverwriteDirNonDir'),
           copyOwner: queryFlag(context.query, 'copyUIDGID'),
         });

@@ -86,7 +86,7 @@ function createExec(parts: DockerParts, notes: Map<string, ExecNote>, reference:
     live: undefined,
   };
   notes.set(note.id, note);
-  emitExec(parts.engine.table, container, `exec_create: ${command.join(' ')}`, note.id);
+  emitExec(parts.engine.table, { container, execId: note.id }, `exec_create: ${command.join(' ')}`);
   return note;
 }
 

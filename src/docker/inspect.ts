@@ -22,35 +22,33 @@ function showEndpoints(parts: DockerParts, container: Container): Record<string,
   const builtIn =
     record.spec.network.type === 'host' ? 'host' : record.spec.network.type === 'none' ? 'none' : undefined;
   if (builtIn !== undefined)
-    out[builtIn] = showEndpoint(parts, parts.engine.networks.findExact(builtIn), undefined, [], container);
+    out[builtIn] = showEndpoint(
+      parts,
+      { network: parts.engine.networks.findExact(builtIn), endpoint: undefined, attached: { aliases: [] } },
+      container,
+    );
   for (const attached of record.networks) {
     const network = parts.engine.networks.findExact(attached.networkId);
     const endpoint = record.run?.endpoints.find((found) => found.networkId === attached.networkId);
-    out[network?.name ?? attached.networkId] = showEndpoint(
-      parts,
-      network,
-      endpoint,
-      attached.aliases,
-      container,
-      attached,
-    );
+    out[network?.name ?? attached.networkId] = showEndpoint(parts, { network, endpoint, attached }, container);
   }
   return out;
 }
 
-function showEndpoint(
-  parts: DockerParts,
-  network: NetworkRecord | undefined,
-  endpoint: EndpointRecord | undefined,
-  aliases: string[],
-  container: Container,
-  attached?: { ip?: string; links?: string[] },
-): Shown {
+interface ShownEndpoint {
+  network: NetworkRecord | undefined;
+  /** Undefined while the container does not run. */
+  endpoint: EndpointRecord | undefined;
+  /** What the user asked for. */
+  attached: { aliases: string[]; ip?: string; links?: string[] };
+}
+
+function showEndpoint(parts: DockerParts, { network, endpoint, attached }: ShownEndpoint, container: Container): Shown {
   const userDefined = network !== undefined && !['bridge', 'host', 'none'].includes(network.name);
   return {
-    IPAMConfig: attached?.ip === undefined ? (userDefined ? {} : null) : { IPv4Address: attached.ip },
-    Links: attached?.links ?? null,
-    Aliases: userDefined ? aliases : null,
+    IPAMConfig: attached.ip === undefined ? (userDefined ? {} : null) : { IPv4Address: attached.ip },
+    Links: attached.links ?? null,
+    Aliases: userDefined ? attached.aliases : null,
     MacAddress: endpoint?.mac ?? '',
     DriverOpts: null,
     GwPriority: 0,

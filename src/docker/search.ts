@@ -36,7 +36,7 @@ export async function searchImages(images: ImageStore, context: RouteContext): P
   const found =
     images.options.localRegistry?.owns(domain) === true
       ? searchHere(images, domain, words)
-      : await searchThere(images, domain, words, limit, context.signal);
+      : await searchThere(images, { domain, words, limit }, context.signal);
   return found.filter((one) => passes(filters, one)).slice(0, limit);
 }
 
@@ -73,11 +73,15 @@ function searchHere(images: ImageStore, domain: string, words: string): Found[] 
     .map((name) => ({ name, description: '', star_count: 0, is_official: false, is_automated: false }));
 }
 
+interface Search {
+  domain: string;
+  words: string;
+  limit: number;
+}
+
 async function searchThere(
   images: ImageStore,
-  domain: string,
-  words: string,
-  limit: number,
+  { domain, words, limit }: Search,
   signal: AbortSignal,
 ): Promise<Found[]> {
   const url = new URL(`https://${domain === 'docker.io' ? 'index.docker.io' : domain}/v1/search`);

@@ -145,13 +145,18 @@ export function statPath(table: ContainerTable, container: Container, asked: str
   });
 }
 
+/** Where an archive goes: first what it is of, then its bytes. */
+export interface ArchiveSink {
+  start(stat: PathStat): void;
+  write(bytes: Uint8Array): Promise<void>;
+}
+
 /** Hands the archive's pieces to `write`, which answers when the client can take more. */
 export function readArchive(
   table: ContainerTable,
   container: Container,
   asked: string,
-  start: (stat: PathStat) => void,
-  write: (bytes: Uint8Array) => Promise<void>,
+  { start, write }: ArchiveSink,
 ): Promise<void> {
   return withTree(table, container, normalise(asked), async (root, inner) => {
     const { path, stat } = locate(container, root, inner, asked);
@@ -192,7 +197,9 @@ export function exportRoot(
   });
 }
 
-export interface WriteOptions {
+export interface ArchiveWrite {
+  /** A tar archive, plain or compressed. */
+  source: AsyncIterable<Uint8Array>;
   noOverwriteDirNonDir: boolean;
   copyOwner: boolean;
 }
@@ -201,8 +208,7 @@ export function writeArchive(
   table: ContainerTable,
   container: Container,
   asked: string,
-  source: AsyncIterable<Uint8Array>,
-  options: WriteOptions,
+  { source, ...options }: ArchiveWrite,
 ): Promise<void> {
   return withTree(table, container, normalise(asked), async (root, inner, readOnly) => {
     if (readOnly)

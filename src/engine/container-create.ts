@@ -45,7 +45,12 @@ export async function createContainer(
     for (const name of anonymousVolumes) await volumes.remove(name);
   });
   undo.defer(() => pins.dispose());
-  const mounts = resolveVolumes(volumes, wanted.mounts, image.config.volumes, anonymousVolumes, pins);
+  const mounts = resolveVolumes(
+    volumes,
+    { wanted: wanted.mounts, declared: image.config.volumes },
+    anonymousVolumes,
+    pins,
+  );
   const spec: ContainerSpec = { ...wanted, id, imageId: image.id, mounts };
   if (mounts.some((mount) => mount.type === 'volume' && mount.populate === true))
     await populateVolumes(context, volumes, id, spec);
@@ -123,11 +128,15 @@ function validate(context: EngineContext, spec: ContainerSpec): void {
   }
 }
 
+interface WantedVolumes {
+  wanted: Mount[];
+  declared: string[];
+}
+
 /** Names for nameless volumes, and volumes that the image declares and nobody mounted. */
 function resolveVolumes(
   volumes: Volumes,
-  wanted: Mount[],
-  declared: string[],
+  { wanted, declared }: WantedVolumes,
   anonymous: string[],
   pins: DisposableStack,
 ): Mount[] {

@@ -77,7 +77,7 @@ export async function startContainer(table: ContainerTable, container: Container
     });
     const connected = awaitedLater(connectEndpoints(table, container, net));
     undo.defer(() => whenSettled(connected).then(() => table.names.detach(record.id)));
-    const process = await createProcess(table, container, bundle, spec, undo, cgroup);
+    const process = await createProcess(table, container, { bundle, configuration: spec, cgroup }, undo);
     await connected;
     applyWeight(table, container, cgroup);
     const run: RunRecord = {
@@ -215,13 +215,17 @@ function exitCodeOf(error: Error): number {
 }
 
 // walk docker-run 6/7: conmon starts crun and stays as the monitor: it holds log and exit status.
+interface ProcessPlace {
+  bundle: string;
+  configuration: Record<string, unknown>;
+  cgroup: string;
+}
+
 async function createProcess(
   table: ContainerTable,
   container: Container,
-  bundle: string,
-  configuration: Record<string, unknown>,
+  { bundle, configuration, cgroup }: ProcessPlace,
   undo: AsyncDisposableStack,
-  cgroup: string,
 ): Promise<{ pid: number; monitorPid: number }> {
   const { context } = table;
   const { record } = container;

@@ -206,10 +206,10 @@ export class Containers implements ContainersContract {
 
   async startExec(id: string, execId: string, spec: ExecSpec, streams: Streams): Promise<RunningExec> {
     const container = this.table.get(id);
-    emitExec(this.table, container, `exec_start: ${spec.command.join(' ')}`, execId);
-    const running = await startExec(this.table, container, execId, spec, streams);
+    emitExec(this.table, { container, execId }, `exec_start: ${spec.command.join(' ')}`);
+    const running = await startExec(this.table, container, { execId, spec, streams });
     running.exit.then(
-      (code) => emitExec(this.table, container, 'exec_die', execId, { exitCode: String(code) }),
+      (code) => emitExec(this.table, { container, execId }, 'exec_die', { exitCode: String(code) }),
       () => undefined,
     );
     return running;

@@ -61,7 +61,7 @@ async function copyEntry(source: string, target: string, copying: Copying): Prom
   else if (stat.isFIFO()) makeSpecialFile(target, 'fifo', stat.mode & 0o7777);
   else if (stat.isCharacterDevice() || stat.isBlockDevice()) {
     const { major, minor } = deviceParts(stat.rdev);
-    makeSpecialFile(target, stat.isBlockDevice() ? 'block' : 'character', stat.mode & 0o7777, major, minor);
+    makeSpecialFile(target, stat.isBlockDevice() ? 'block' : 'character', stat.mode & 0o7777, { major, minor });
   } else return;
   lchownSync(target, stat.uid, stat.gid);
   if (!stat.isSymbolicLink()) {

@@ -182,7 +182,8 @@ export class NameServer {
     if (question === undefined) return undefined;
     if (typeof question === 'string') return dnsFailure(message, question);
     const limit = transport === 'tcp' ? dnsTcpBytesMax : question.udpBytesMax;
-    const reply = (answers: DnsRecord[]): Buffer => encodeDnsAnswer(question, 'NOERROR', flags, { answers }, limit);
+    const reply = (answers: DnsRecord[]): Buffer =>
+      encodeDnsAnswer(question, { code: 'NOERROR', flags, answers }, limit);
     const own = this.lookupFor(containerId, question.name);
     if (own.length > 0) {
       const shift = Math.floor(this.#random.float() * own.length);

@@ -28,12 +28,16 @@ export interface RunningExec {
   kill(): void;
 }
 
+export interface ExecStart {
+  execId: string;
+  spec: ExecSpec;
+  streams: Streams;
+}
+
 export async function startExec(
   table: ContainerTable,
   container: Container,
-  execId: string,
-  spec: ExecSpec,
-  streams: Streams,
+  { execId, spec, streams }: ExecStart,
 ): Promise<RunningExec> {
   const { context } = table;
   const { record } = container;
@@ -55,9 +59,8 @@ export async function startExec(
   };
   try {
     writeFileAtomic(`${directory}/process.json`, JSON.stringify(planProcess(table, container, spec)));
-    return spec.tty
-      ? await startOnTerminal(table, container, directory, spec, streams, finish)
-      : startOnPipes(table, container, directory, spec, streams, finish);
+    const run: ExecRun = { table, container, directory, spec, streams, finish };
+    return spec.tty ? await startOnTerminal(run) : startOnPipes(run);
   } catch (error) {
     finish();
     throw error;
@@ -113,14 +116,19 @@ function scoreOf(container: Container): { oomScoreAdj: number } {
   return { oomScoreAdj: container.record.spec.resources.oomScoreAdj ?? 0 };
 }
 
-function startOnPipes(
-  table: ContainerTable,
-  container: Container,
-  directory: string,
-  spec: ExecSpec,
-  streams: Streams,
-  finish: () => void,
-): RunningExec {
+/** A command that is about to run in a container. */
+interface ExecRun {
+  table: ContainerTable;
+  container: Container;
+  /** Its own, with `process.json`. */
+  directory: string;
+  spec: ExecSpec;
+  streams: Streams;
+  /** Takes the directory away, and the note that it runs. */
+  finish: () => void;
+}
+
+function startOnPipes({ table, container, directory, spec, streams, finish }: ExecRun): RunningExec {
   const { context } = table;
   const child = context.runtime.exec(container.id, `${directory}/process.json`, {
     stdin: spec.stdin === true && streams.stdin !== undefined,
@@ -158,14 +166,7 @@ function startOnPipes(
   };
 }
 
-async function startOnTerminal(
-  table: ContainerTable,
-  container: Container,
-  directory: string,
-  spec: ExecSpec,
-  streams: Streams,
-  finish: () => void,
-): Promise<RunningExec> {
+async function startOnTerminal({ table, container, directory, spec, streams, finish }: ExecRun): Promise<RunningExec> {
   const { context } = table;
   const socket = `${directory}/tty`;
   const directoryFd = openSync(directory, 'r');
@@ -245,9 +246,8 @@ async function pidOf(table: ContainerTable, file: string, exit: Promise<unknown>
 
 export function emitExec(
   table: ContainerTable,
-  container: Container,
+  { container, execId }: { container: Container; execId: string },
   action: string,
-  execId: string,
   extra: Record<string, string> = {},
 ): void {
   table.context.events.emit({

@@ -87,7 +87,7 @@ export async function runHealthChecks(
     );
     if (over.signal.aborted || container.record.run !== run) return;
     if (container.record.state === 'paused') continue;
-    const result = await probe(context.clock, containers, container, check, over.signal);
+    const result = await probe(context.clock, containers, { container, check }, over.signal);
     if (over.signal.aborted || container.health !== state) return;
     const before = state.status;
     Object.assign(state, nextHealth(state, check, result.ExitCode, context.clock.now() - container.record.startedAtMs));
@@ -103,11 +103,15 @@ export async function runHealthChecks(
   }
 }
 
+interface HealthProbe {
+  container: Container;
+  check: HealthCheck;
+}
+
 async function probe(
   clock: Clock,
   containers: Pick<Containers, 'exec'>,
-  container: Container,
-  check: HealthCheck,
+  { container, check }: HealthProbe,
   signal: AbortSignal,
 ): Promise<HealthState['log'][number]> {
   const started = clock.now();

@@ -80,11 +80,15 @@ async function storeManifest(
   return digest;
 }
 
+interface ManifestChoice {
+  source: Source;
+  reference: Reference;
+}
+
 async function chooseManifest(
   options: ImagesOptions,
   hold: Hold,
-  source: Source,
-  reference: Reference,
+  { source, reference }: ManifestChoice,
   pull: PullOptions,
 ): Promise<{ outer: string; digest: string; manifest: Manifest }> {
   const outer = await storeManifest(options, hold, source.manifest, reference.digest);
@@ -114,11 +118,15 @@ async function chooseManifest(
   return { outer, digest, manifest };
 }
 
+interface BlobFetch {
+  repository: RemoteRepository | undefined;
+  descriptor: Descriptor;
+}
+
 /** One blob, continued after a broken transfer, verified at its end. */
 async function fetchBlob(
   options: ImagesOptions,
-  repository: RemoteRepository | undefined,
-  descriptor: Descriptor,
+  { repository, descriptor }: BlobFetch,
   onBytes: (current: number) => void,
   signal?: AbortSignal,
 ): Promise<void> {
@@ -186,14 +194,17 @@ function bar(current: number, total: number): string {
   return `[${'='.repeat(Math.max(0, filled - 1))}${filled > 0 ? '>' : ''}${' '.repeat(50 - filled)}]  ${human(current)}/${human(total)}`;
 }
 
+interface LayersFetch {
+  repository: RemoteRepository | undefined;
+  manifest: Manifest;
+  diffIds: string[];
+}
+
 async function fetchLayers(
   options: ImagesOptions,
   hold: Hold,
-  repository: RemoteRepository | undefined,
-  manifest: Manifest,
-  diffIds: string[],
-  progress: Progress,
-  signal?: AbortSignal,
+  { repository, manifest, diffIds }: LayersFetch,
+  { onProgress: progress = () => {}, signal }: PullOptions,
 ): Promise<void> {
   const { content, clock } = options;
   const jobs = manifest.layers.map((layer, index) => ({ layer, diffId: diffIds[index]!, id: shortId(layer.digest) }));
@@ -213,8 +224,7 @@ async function fetchLayers(
       let shownAtMs = 0;
       await fetchBlob(
         options,
-        repository,
-        layer,
+        { repository, descriptor: layer },
         (current) => {
           if (clock.monotonic() - shownAtMs < 100) return;
           shownAtMs = clock.monotonic();
@@ -250,17 +260,17 @@ async function pullFrom(
   const { content, records } = options;
   const progress = pull.onProgress ?? ((): void => {});
   using hold = content.hold();
-  const { outer, digest, manifest } = await chooseManifest(options, hold, source, reference, pull);
+  const { outer, digest, manifest } = await chooseManifest(options, hold, { source, reference }, pull);
   if (manifest.config.size > configBytesMax)
     throw new ApiError('RequestEntityTooLarge', 'image configuration is too large');
   hold.addBlob(manifest.config.digest);
-  await fetchBlob(options, source.repository, manifest.config, () => {}, pull.signal);
+  await fetchBlob(options, { repository: source.repository, descriptor: manifest.config }, () => {}, pull.signal);
   const file = parseJson(await content.blobs.readBytes(manifest.config.digest, configBytesMax), 'image configuration');
   if (!isImageFile(file))
     throw new ApiError('BadRequest', `unsupported media type ${manifest.config.mediaType}: not an image`);
   if (file.rootfs.diff_ids.length !== manifest.layers.length)
     throw new ApiError('BadRequest', 'image configuration and manifest disagree on the number of layers');
-  await fetchLayers(options, hold, source.repository, manifest, file.rootfs.diff_ids, progress, pull.signal);
+  await fetchLayers(options, hold, { repository: source.repository, manifest, diffIds: file.rootfs.diff_ids }, pull);
   const known = records.get(manifest.config.digest);
   const record = {
     ...(await records.recordFromManifest(digest)),

@@ -66,10 +66,14 @@ async function pushLocal(
   return published.sizeBytes;
 }
 
+interface PushedImage {
+  reference: Reference;
+  record: ImageRecord;
+}
+
 async function pushRemote(
   options: ImagesOptions,
-  reference: Reference,
-  record: ImageRecord,
+  { reference, record }: PushedImage,
   push: PushOptions,
   progress: Progress,
 ): Promise<number> {
@@ -159,7 +163,7 @@ export async function pushImage(options: ImagesOptions, text: string, push: Push
       const size =
         options.localRegistry?.owns(reference.domain) === true
           ? await pushLocal(options, reference, record, progress)
-          : await pushRemote(options, reference, record, push, progress);
+          : await pushRemote(options, { reference, record }, push, progress);
       await options.records.commit([
         options.records.repoDigestChange(`${canonicalRepository(reference)}@${record.manifestDigest}`, record.id),
       ]);

@@ -1,6 +1,6 @@
 /**
  * Images of the engine: finding, listing, naming. What else is done with them has files of its own (`images-pull.ts`,
- * `images-push.ts`, `images-remove.ts`, `images-commit.ts`, `images-archive.ts`).
+ * `images-push.ts`, `images-remove.ts`, `images-commit.ts`, `images-save.ts`, `images-load.ts`).
  *
  * A name resolves first to what is here. What a container or a Pod leases stays, whoever asks for its removal. Texts of
  * errors are docker's: they are read by people and by scripts.
@@ -15,7 +15,8 @@ import type { ImageRecord } from '#content/image-records.ts';
 import { writeManifest } from '#content/image-writer.ts';
 import type { Change } from '#content/records.ts';
 import type { ImageConfig, ImageSummary, Images, Owner, RegistryCredential } from './engine.ts';
-import { exportArchive, importArchive } from './images-archive.ts';
+import { importArchive } from './images-load.ts';
+import { exportArchive } from './images-save.ts';
 import { commitImage, importImage } from './images-commit.ts';
 import type { CommitOptions, ImportOptions } from './images-commit.ts';
 import { historyOf } from './images-history.ts';
@@ -217,16 +218,15 @@ class EngineImages implements ImageStore {
     );
   }
   load(source: AsyncIterable<Uint8Array>, onProgress: Progress, platform?: Platform): Promise<void> {
-    return importArchive(
-      this.options,
+    return importArchive(this.options, {
       source,
-      onProgress,
-      async (record, names) => {
+      platform,
+      progress: onProgress,
+      name: async (record, names) => {
         await this.#name(record, names);
         emitImage(this.options, 'load', record.id, { name: names[0] ?? record.id });
       },
-      platform,
-    );
+    });
   }
 }
 

@@ -17,9 +17,11 @@ const answerTo = (message: Buffer, data: string, count = 1, limit = 65_000): Buf
   const question = parseDnsQuery(message) as DnsQuestion;
   return encodeDnsAnswer(
     question,
-    'NOERROR',
-    0,
-    { answers: Array.from({ length: count }, () => ({ name: question.name, type: 'A', ttl: 1, data })) },
+    {
+      code: 'NOERROR',
+      flags: 0,
+      answers: Array.from({ length: count }, () => ({ name: question.name, type: 'A', ttl: 1, data })),
+    },
     limit,
   );
 };

@@ -44,9 +44,7 @@ test('twenty addresses of a long name fit without EDNS, as names are compressed'
   const name = 'headless.default.svc.cluster.local';
   const bytes = encodeDnsAnswer(
     parse(query(name)),
-    'NOERROR',
-    dnsFlag.authoritative,
-    { answers: addresses(name, 20) },
+    { code: 'NOERROR', flags: dnsFlag.authoritative, answers: addresses(name, 20) },
     512,
   );
   const decoded = dnsPacket.decode(bytes);
@@ -60,7 +58,7 @@ test('twenty addresses of a long name fit without EDNS, as names are compressed'
 test('what does not fit is cut between records and marked; what stays can be read', () => {
   const name = 'headless.default.svc.cluster.local';
   const decoded = dnsPacket.decode(
-    encodeDnsAnswer(parse(query(name)), 'NOERROR', 0, { answers: addresses(name, 100) }, 512),
+    encodeDnsAnswer(parse(query(name)), { code: 'NOERROR', flags: 0, answers: addresses(name, 100) }, 512),
   );
   assert.equal(decoded.flag_tc, true);
   assert.ok(decoded.answers!.length >= 28 && decoded.answers!.length < 100);
@@ -79,9 +77,7 @@ test('SRV records stay whole; addresses beside them that do not fit are left out
   const four = dnsPacket.decode(
     encodeDnsAnswer(
       parse(query(name, 'SRV')),
-      'NOERROR',
-      0,
-      { answers: answers.slice(0, 4), additionals: additionals.slice(0, 4) },
+      { code: 'NOERROR', flags: 0, answers: answers.slice(0, 4), additionals: additionals.slice(0, 4) },
       512,
     ),
   );
@@ -90,7 +86,11 @@ test('SRV records stay whole; addresses beside them that do not fit are left out
     [false, 4, targets.slice(0, 4)],
   );
   const seven = dnsPacket.decode(
-    encodeDnsAnswer(parse(query(name, 'SRV')), 'NOERROR', 0, { answers: answers.slice(0, 7), additionals }, 512),
+    encodeDnsAnswer(
+      parse(query(name, 'SRV')),
+      { code: 'NOERROR', flags: 0, answers: answers.slice(0, 7), additionals },
+      512,
+    ),
   );
   assert.deepEqual(
     [seven.flag_tc, seven.answers!.length, (seven.answers![6] as { data: { target: string } }).data.target],
@@ -116,7 +116,11 @@ test('who speaks EDNS is answered with EDNS, up to the size that it names', () =
     ],
   );
   const question = parse(query(name, 'A', 1232));
-  const bytes = encodeDnsAnswer(question, 'NOERROR', 0, { answers: addresses(name, 100) }, question.udpBytesMax);
+  const bytes = encodeDnsAnswer(
+    question,
+    { code: 'NOERROR', flags: 0, answers: addresses(name, 100) },
+    question.udpBytesMax,
+  );
   const decoded = dnsPacket.decode(bytes);
   assert.ok(bytes.length <= 1232 && decoded.answers!.length > 60);
   assert.equal(decoded.additionals!.at(-1)!.type, 'OPT');
@@ -146,7 +150,7 @@ test('names in data are compressed where they may be, and come back whole', () =
       },
     ],
   };
-  const decoded = dnsPacket.decode(encodeDnsAnswer(question, 'NOERROR', 0, sections, 512));
+  const decoded = dnsPacket.decode(encodeDnsAnswer(question, { code: 'NOERROR', flags: 0, ...sections }, 512));
   assert.deepEqual(
     decoded.answers!.map((record) => [record.name, (record as { data: unknown }).data]),
     [
@@ -182,7 +186,11 @@ test('what is no ordinary question is answered so, or not at all', () => {
 
 test('an answer of somebody else is cut between two records', () => {
   const name = 'example.org';
-  const long = encodeDnsAnswer(parse(query(name)), 'NOERROR', 0, { answers: addresses(name, 200) }, 65_000);
+  const long = encodeDnsAnswer(
+    parse(query(name)),
+    { code: 'NOERROR', flags: 0, answers: addresses(name, 200) },
+    65_000,
+  );
   const cut = cutDnsAnswer(long, 512);
   const decoded = dnsPacket.decode(cut);
   assert.ok(cut.length <= 512 && decoded.flag_tc && decoded.answers!.length > 25);
@@ -192,13 +200,16 @@ test('an answer of somebody else is cut between two records', () => {
 
 test('an answer belongs to the question with its number and its very words', () => {
   const asked = query('a.example.org');
-  const answer = encodeDnsAnswer(parse(asked), 'NOERROR', 0, { answers: [] }, 512);
+  const answer = encodeDnsAnswer(parse(asked), { code: 'NOERROR', flags: 0, answers: [] }, 512);
   assert.equal(isDnsAnswerTo(asked, answer), true);
   const other = Buffer.from(answer);
   other.writeUInt16BE(78, 0);
   assert.equal(isDnsAnswerTo(asked, other), false);
   assert.equal(
-    isDnsAnswerTo(asked, encodeDnsAnswer(parse(query('b.example.org')), 'NOERROR', 0, { answers: [] }, 512)),
+    isDnsAnswerTo(
+      asked,
+      encodeDnsAnswer(parse(query('b.example.org')), { code: 'NOERROR', flags: 0, answers: [] }, 512),
+    ),
     false,
   );
   assert.equal(isDnsAnswerTo(asked, asked), false, 'a question is no answer');

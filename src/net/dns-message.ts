@@ -61,7 +61,10 @@ export interface DnsRecord {
   ttl?: number | undefined;
   data: unknown;
 }
-export interface DnsSections {
+export interface DnsAnswer {
+  code: DnsCode;
+  /** `dnsFlag`s. */
+  flags: number;
   answers: readonly DnsRecord[];
   authorities?: readonly DnsRecord[];
   additionals?: readonly DnsRecord[];
@@ -208,13 +211,7 @@ function addRecord(writer: Writer, record: DnsRecord, limit: number): boolean {
 }
 
 /** An answer of at most `limit` bytes. `flags` beyond those of every response: authoritative, recursion available. */
-export function encodeDnsAnswer(
-  question: DnsQuestion,
-  code: DnsCode,
-  flags: number,
-  sections: DnsSections,
-  limit: number,
-): Buffer {
+export function encodeDnsAnswer(question: DnsQuestion, { code, flags, ...sections }: DnsAnswer, limit: number): Buffer {
   const writer = new Writer();
   const room = limit - (question.edns ? optBytes : 0);
   const header = Buffer.alloc(headerBytes);
@@ -267,7 +264,7 @@ function optRecord(): Buffer {
 export function dnsFailure(message: Buffer, code: DnsCode): Buffer {
   const question = parseDnsQuery(message);
   if (typeof question === 'object')
-    return encodeDnsAnswer(question, code, dnsFlag.recursionAvailable, { answers: [] }, plainUdpBytes);
+    return encodeDnsAnswer(question, { code, flags: dnsFlag.recursionAvailable, answers: [] }, plainUdpBytes);
   const header = Buffer.alloc(headerBytes);
   message.copy(header, 0, 0, 2);
   header.writeUInt16BE((message.readUInt16BE(2) & 0x7900) | dnsFlag.response | dnsCode[code], 2);

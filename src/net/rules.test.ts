@@ -13,7 +13,13 @@ test('ports for any address and for one go to different maps', () => {
 });
 
 test('a table made anew empties its maps before it fills them, in one transaction', () => {
-  const text = planTable('t', 'tph', [{ hostIp: '', hostPort: 1, protocol: 'tcp', ip: '10.0.0.2', port: 1 }], [], []);
+  const text = planTable({
+    table: 't',
+    prefix: 'tph',
+    ports: [{ hostIp: '', hostPort: 1, protocol: 'tcp', ip: '10.0.0.2', port: 1 }],
+    networks: [],
+    unmasqueraded: [],
+  });
   assert.ok(text.indexOf('flush map ip t published') < text.indexOf('add element ip t published'));
 });
 

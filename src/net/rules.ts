@@ -57,7 +57,7 @@ export function createRuleWriter(options: { nft: Nft; instanceId: string; log: L
   return {
     table,
     start: (ports, networks, unmasqueraded) =>
-      apply(planTable(table, linkPrefix(options.instanceId), ports, networks, unmasqueraded)),
+      apply(planTable({ table, prefix: linkPrefix(options.instanceId), ports, networks, unmasqueraded })),
     publish: (ports) => (ports.length === 0 ? Promise.resolve() : apply(planPorts(table, 'add', ports))),
     // A port that was never there must not fail the others: `destroy` is newer than some hosts' nft, so add first.
     unpublish: (ports) =>
@@ -141,6 +141,15 @@ const ownChains = [
   'isolation',
 ];
 
+/** All that a table holds. `prefix`: what the instance's links begin with. */
+interface TablePlan {
+  table: string;
+  prefix: string;
+  ports: PublishedPort[];
+  networks: NetworkRules[];
+  unmasqueraded: string[];
+}
+
 /**
  * The table as one transaction. Our links are those with the instance's prefix (Pods, further nodes) and those in
  * `bridges`, which users may name.
@@ -155,13 +164,7 @@ const ownChains = [
  * - Isolation: only published ports lead to a container from outside its bridge, be it another network, a Pod or
  *   another machine (as docker 28 has it).
  */
-export function planTable(
-  table: string,
-  prefix: string,
-  ports: PublishedPort[],
-  networks: NetworkRules[],
-  unmasqueraded: string[],
-): string {
+export function planTable({ table, prefix, ports, networks, unmasqueraded }: TablePlan): string {
   const links = ['bridges', 'guarded_bridges', 'internal_links'];
   const maps = [
     `add table ip ${table}`,

@@ -3,7 +3,7 @@
  * to an answer.
  * Source: Kubernetes DNS-Based Service Discovery, version 1.1.0 (sections 2.2 to 2.4).
  */
-import type { Service, ServicePort } from '#api/core.v1.ts';
+import type { Service } from '#api/core.v1.ts';
 import type { EndpointPort, EndpointSlice } from '#api/discovery.v1.ts';
 import { ipOfReverseName, isIpv4 } from '#base/ip.ts';
 import { dnsTtlSeconds } from './limits.ts';
@@ -89,7 +89,7 @@ export function answerClusterName(
   if (labels.length === 2) return objects.namespaceExists(namespace) ? nothing : unknown;
   const service = objects.service(namespace, labels.at(-3)!);
   if (service === undefined) return unknown;
-  return answerService(name, type, labels.slice(0, -3), service, domain, objects);
+  return answerService({ name, type }, labels.slice(0, -3), service, { domain, objects });
 }
 
 function answerPod(name: string, type: string, labels: string[], objects: ClusterObjects): ClusterAnswer {
@@ -100,70 +100,64 @@ function answerPod(name: string, type: string, labels: string[], objects: Cluste
   return { ...nothing, answers: addressRecords(name, [ip], type) };
 }
 
+interface Question {
+  /** In the asker's own case. */
+  name: string;
+  type: string;
+}
+
 function answerService(
-  name: string,
-  type: string,
+  question: Question,
   prefix: string[],
   service: Service,
-  domain: string,
-  objects: ClusterObjects,
+  { domain, objects }: { domain: string; objects: ClusterObjects },
 ): ClusterAnswer {
-  const base = `${service.metadata.name}.${service.metadata.namespace}.svc.${domain}`;
+  const { name, type } = question;
   if (service.spec.type === 'ExternalName') {
     if (prefix.length > 0) return unknown;
     const target = service.spec.externalName ?? '';
     return { ...nothing, answers: [{ name, type: 'CNAME', ttl: dnsTtlSeconds, data: target }], follow: target };
   }
-  const headless = isHeadless(service);
-  const endpoints = headless ? headlessEndpoints(service, objects) : [];
+  const base = `${service.metadata.name}.${service.metadata.namespace}.svc.${domain}`;
+  const isWithoutAddress = isHeadless(service);
+  const endpoints = isWithoutAddress ? headlessEndpoints(service, objects) : [];
   if (prefix.length === 0) {
-    if (headless && endpoints.length === 0) return unknown;
-    const ips = headless ? [...new Set(endpoints.map((endpoint) => endpoint.ip))] : [service.spec.clusterIP ?? ''];
-    if (type === 'SRV')
-      return srvAnswer(name, service.spec.ports ?? [], undefined, undefined, service, endpoints, base);
+    if (isWithoutAddress && endpoints.length === 0) return unknown;
+    if (type === 'SRV') return srvAnswer(name, { base, service, endpoints }, () => true);
+    const ips = isWithoutAddress
+      ? [...new Set(endpoints.map((endpoint) => endpoint.ip))]
+      : [service.spec.clusterIP ?? ''];
     return { ...nothing, answers: addressRecords(name, ips, type) };
   }
   if (prefix.length === 2 && prefix[0]!.startsWith('_') && prefix[1]!.startsWith('_')) {
+    const [portName, protocol] = prefix.map((label) => label.slice(1));
     const answer = srvAnswer(
       name,
-      service.spec.ports ?? [],
-      prefix[0]!.slice(1),
-      prefix[1]!.slice(1),
-      service,
-      endpoints,
-      base,
+      { base, service, endpoints },
+      (port) => (port.name ?? '').toLowerCase() === portName && (port.protocol ?? 'TCP').toLowerCase() === protocol,
     );
     if (answer.answers.length === 0) return unknown;
     return type === 'SRV' || type === 'ANY' ? answer : nothing;
   }
-  if (prefix.length === 1 && headless) {
-    const found = endpoints.filter((endpoint) => endpoint.hostname.toLowerCase() === prefix[0]);
-    return found.length === 0
-      ? unknown
-      : {
-          ...nothing,
-          answers: addressRecords(
-            name,
-            found.map((endpoint) => endpoint.ip),
-            type,
-          ),
-        };
-  }
-  return unknown;
+  if (prefix.length !== 1 || !isWithoutAddress) return unknown;
+  const found = endpoints.filter((endpoint) => endpoint.hostname.toLowerCase() === prefix[0]);
+  const ips = found.map((endpoint) => endpoint.ip);
+  return found.length === 0 ? unknown : { ...nothing, answers: addressRecords(name, ips, type) };
+}
+
+/** A Service under its name in the cluster. */
+interface NamedService {
+  base: string;
+  service: Service;
+  /** Of one without an address of its own. */
+  endpoints: HeadlessEndpoint[];
 }
 
 function srvAnswer(
   name: string,
-  servicePorts: ServicePort[],
-  portName: string | undefined,
-  protocol: string | undefined,
-  service: Service,
-  endpoints: HeadlessEndpoint[],
-  base: string,
+  { base, service, endpoints }: NamedService,
+  isWanted: (port: { name?: string; protocol?: string }) => boolean,
 ): ClusterAnswer {
-  const wants = (port: { name?: string; protocol?: string }): boolean =>
-    portName === undefined ||
-    ((port.name ?? '').toLowerCase() === portName && (port.protocol ?? 'TCP').toLowerCase() === protocol);
   const answers: DnsRecord[] = [];
   const additionals: DnsRecord[] = [];
   const add = (target: string, port: number, ip: string): void => {
@@ -171,10 +165,11 @@ function srvAnswer(
     additionals.push({ name: target, type: 'A', ttl: dnsTtlSeconds, data: ip });
   };
   if (!isHeadless(service))
-    for (const port of servicePorts.filter(wants)) add(base, port.port, service.spec.clusterIP ?? '');
+    for (const port of (service.spec.ports ?? []).filter(isWanted)) add(base, port.port, service.spec.clusterIP ?? '');
   else
     for (const endpoint of endpoints)
-      for (const port of endpoint.ports.filter(wants)) add(`${endpoint.hostname}.${base}`, port.port ?? 0, endpoint.ip);
+      for (const port of endpoint.ports.filter(isWanted))
+        add(`${endpoint.hostname}.${base}`, port.port ?? 0, endpoint.ip);
   return { code: 'NOERROR', answers, additionals };
 }
 

@@ -100,9 +100,11 @@ export async function runDns(options: DnsOptions): Promise<DnsServer> {
     if (answer.follow !== undefined && question.type !== 'CNAME') await addFollowed(answer, question.type, client);
     return encodeDnsAnswer(
       question,
-      answer.code,
-      dnsFlag.authoritative | dnsFlag.recursionAvailable,
-      { ...answer, authorities: answer.answers.length === 0 ? [soa] : [] },
+      {
+        ...answer,
+        flags: dnsFlag.authoritative | dnsFlag.recursionAvailable,
+        authorities: answer.answers.length === 0 ? [soa] : [],
+      },
       limit,
     );
   };

@@ -225,11 +225,11 @@ export function diffRules(table: string, before: RuleSet, after: RuleSet): strin
     out.push(old === undefined ? `add chain ip ${table} ${name}` : `flush chain ip ${table} ${name}`);
     for (const line of lines) out.push(`add rule ip ${table} ${name} ${line}`);
   }
-  diffMap(out, table, 'services', before.services, after.services);
-  diffMap(out, table, 'node-ports', before.nodePorts, after.nodePorts);
-  diffSet(out, table, 'rejected-services', before.rejectedServices, after.rejectedServices);
-  diffSet(out, table, 'rejected-node-ports', before.rejectedNodePorts, after.rejectedNodePorts);
-  diffSet(out, table, 'hairpins', before.hairpins, after.hairpins);
+  out.push(...diffMap(`ip ${table} services`, before.services, after.services));
+  out.push(...diffMap(`ip ${table} node-ports`, before.nodePorts, after.nodePorts));
+  out.push(...diffSet(`ip ${table} rejected-services`, before.rejectedServices, after.rejectedServices));
+  out.push(...diffSet(`ip ${table} rejected-node-ports`, before.rejectedNodePorts, after.rejectedNodePorts));
+  out.push(...diffSet(`ip ${table} hairpins`, before.hairpins, after.hairpins));
   const gone = [...before.chains.keys()]
     .filter((name) => !after.chains.has(name))
     .sort((a, b) => rankOf(a) - rankOf(b));
@@ -243,24 +243,25 @@ function rankOf(name: string): number {
   return name.startsWith('rng-') ? 0 : 1;
 }
 
-function diffMap(
-  out: string[],
-  table: string,
-  map: string,
-  before: Map<string, string>,
-  after: Map<string, string>,
-): void {
-  const gone = [...before].filter(([key, value]) => after.get(key) !== value).map(([key]) => key);
-  const fresh = [...after]
-    .filter(([key, value]) => before.get(key) !== value)
-    .map(([key, value]) => `${key} : ${value}`);
-  if (gone.length > 0) out.push(`delete element ip ${table} ${map} { ${gone.join(', ')} }`);
-  if (fresh.length > 0) out.push(`add element ip ${table} ${map} { ${fresh.join(', ')} }`);
+function diffMap(map: string, before: ReadonlyMap<string, string>, after: ReadonlyMap<string, string>): string[] {
+  return changeElements(
+    map,
+    [...before].filter(([key, value]) => after.get(key) !== value).map(([key]) => key),
+    [...after].filter(([key, value]) => before.get(key) !== value).map(([key, value]) => `${key} : ${value}`),
+  );
 }
 
-function diffSet(out: string[], table: string, set: string, before: Set<string>, after: Set<string>): void {
-  const gone = [...before].filter((key) => !after.has(key));
-  const fresh = [...after].filter((key) => !before.has(key));
-  if (gone.length > 0) out.push(`delete element ip ${table} ${set} { ${gone.join(', ')} }`);
-  if (fresh.length > 0) out.push(`add element ip ${table} ${set} { ${fresh.join(', ')} }`);
+function diffSet(set: string, before: ReadonlySet<string>, after: ReadonlySet<string>): string[] {
+  return changeElements(
+    set,
+    [...before].filter((key) => !after.has(key)),
+    [...after].filter((key) => !before.has(key)),
+  );
+}
+
+function changeElements(name: string, gone: readonly string[], fresh: readonly string[]): string[] {
+  return [
+    ...(gone.length > 0 ? [`delete element ${name} { ${gone.join(', ')} }`] : []),
+    ...(fresh.length > 0 ? [`add element ${name} { ${fresh.join(', ')} }`] : []),
+  ];
 }

@@ -19,5 +19,8 @@ test('a truncated attribute ends the list instead of reading beyond it', () => {
 });
 
 test('a message holds its whole length', () => {
-  assert.equal(message(16, 5, 7, Buffer.alloc(16), [attribute(1, u32(1))]).readUInt32LE(0), 16 + 16 + 8);
+  assert.equal(
+    message(7, { type: 16, flags: 5, header: Buffer.alloc(16), attributes: [attribute(1, u32(1))] }).readUInt32LE(0),
+    16 + 16 + 8,
+  );
 });

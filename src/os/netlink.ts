@@ -157,14 +157,16 @@ export function macBytes(mac: string): Buffer {
   return Buffer.from(mac.replaceAll(':', ''), 'hex');
 }
 
+export interface NetlinkMessage {
+  type: number;
+  flags: number;
+  /** The structure that this type begins with. */
+  header: Uint8Array;
+  attributes?: readonly Uint8Array[];
+}
+
 /** struct nlmsghdr and what follows it. */
-export function message(
-  type: number,
-  flags: number,
-  sequence: number,
-  header: Uint8Array,
-  attributes: Uint8Array[],
-): Buffer {
+export function message(sequence: number, { type, flags, header, attributes = [] }: NetlinkMessage): Buffer {
   const body = Buffer.concat([header, ...attributes]);
   const out = Buffer.alloc(16 + body.length);
   out.writeUInt32LE(out.length, 0);

@@ -20,7 +20,7 @@ import {
   u32,
   u8,
 } from './netlink.ts';
-import type { AddressInfo, LinkInfo, NetProgram, NetStep, RouteInfo } from './netlink.ts';
+import type { AddressInfo, LinkInfo, NetlinkMessage, NetProgram, NetStep, RouteInfo } from './netlink.ts';
 
 const { request, ack, create, exclusive, replace, dump, append } = messageFlag;
 const protocolNumber = { route: 0, netfilter: 12 } as const;
@@ -40,9 +40,9 @@ class Socket {
   }
 
   /** Sends one message; the parts of a dump, or nothing for an acknowledgement. */
-  exchange(what: string, type: number, flags: number, header: Uint8Array, attributes: Uint8Array[]): Buffer[] {
+  exchange(what: string, asked: NetlinkMessage): Buffer[] {
     const sequence = this.#sequence++;
-    const bytes = message(type, flags | request | ack, sequence, header, attributes);
+    const bytes = message(sequence, { ...asked, flags: asked.flags | request | ack });
     call('send', what, this.#fd, bytes, bytes.length, 0);
     const parts: Buffer[] = [];
     for (;;) {
@@ -55,7 +55,7 @@ class Socket {
           if (kind === 2) {
             const code = receiveBuffer.readInt32LE(at + 16);
             if (code !== 0) throw new SystemError('netlink', -code, what);
-            if ((flags & dump) !== dump) return parts;
+            if ((asked.flags & dump) !== dump) return parts;
           } else parts.push(Buffer.from(receiveBuffer.subarray(at + 16, at + size)));
         }
         at += (size + 3) & ~3;
@@ -64,7 +64,12 @@ class Socket {
   }
 
   linkIndex(name: string): number {
-    const [part] = this.exchange(`link ${name}`, messageType.getLink, 0, linkHeader(0), [attribute(3, text(name))]);
+    const [part] = this.exchange(`link ${name}`, {
+      type: messageType.getLink,
+      flags: 0,
+      header: linkHeader(0),
+      attributes: [attribute(3, text(name))],
+    });
     if (part === undefined) throw new SystemError('netlink', 19, `link ${name}`);
     return part.readInt32LE(4);
   }
@@ -122,17 +127,16 @@ export function runNetlink(argument: NetlinkRequest): LinkInfo[] | AddressInfo[]
 function runStep(socket: Socket, step: NetStep): void {
   switch (step.op) {
     case 'addBridge':
-      return addLink(socket, step.name, 'bridge', step);
+      return addLink(socket, step, 'bridge');
     case 'addDummy':
-      return addLink(socket, step.name, 'dummy', {});
+      return addLink(socket, { name: step.name }, 'dummy');
     case 'addVeth':
       return addVeth(socket, step);
     case 'addVxlan':
       return addLink(
         socket,
-        step.name,
-        'vxlan',
         step,
+        'vxlan',
         Buffer.concat([
           attribute(1, u32(step.id)),
           attribute(4, ipBytes(step.local)),
@@ -143,7 +147,12 @@ function runStep(socket: Socket, step: NetStep): void {
     case 'setLink':
       return setLink(socket, step);
     case 'deleteLink':
-      socket.exchange(`delete ${step.name}`, messageType.delLink, 0, linkHeader(0), [attribute(3, text(step.name))]);
+      socket.exchange(`delete ${step.name}`, {
+        type: messageType.delLink,
+        flags: 0,
+        header: linkHeader(0),
+        attributes: [attribute(3, text(step.name))],
+      });
       return;
     case 'addAddress':
       return changeAddress(socket, step, messageType.newAddress, create | exclusive);
@@ -195,18 +204,22 @@ const linkAttribute = {
 
 function addLink(
   socket: Socket,
-  name: string,
+  { name, mac, mtu }: { name: string; mac?: string; mtu?: number },
   kind: string,
-  options: { mac?: string; mtu?: number },
   data?: Buffer,
 ): void {
   const attributes = [
     attribute(linkAttribute.name, text(name)),
     attribute(linkAttribute.info, attribute(1, text(kind)), ...(data === undefined ? [] : [attribute(2, data)])),
   ];
-  if (options.mac !== undefined) attributes.push(attribute(linkAttribute.address, macBytes(options.mac)));
-  if (options.mtu !== undefined) attributes.push(attribute(linkAttribute.mtu, u32(options.mtu)));
-  socket.exchange(`add ${kind} ${name}`, messageType.newLink, create | exclusive, linkHeader(0), attributes);
+  if (mac !== undefined) attributes.push(attribute(linkAttribute.address, macBytes(mac)));
+  if (mtu !== undefined) attributes.push(attribute(linkAttribute.mtu, u32(mtu)));
+  socket.exchange(`add ${kind} ${name}`, {
+    type: messageType.newLink,
+    flags: create | exclusive,
+    header: linkHeader(0),
+    attributes,
+  });
 }
 
 function addVeth(socket: Socket, step: Extract<NetStep, { op: 'addVeth' }>): void {
@@ -223,7 +236,12 @@ function addVeth(socket: Socket, step: Extract<NetStep, { op: 'addVeth' }>): voi
     if (step.mac !== undefined) attributes.push(attribute(linkAttribute.address, macBytes(step.mac)));
     if (step.mtu !== undefined) attributes.push(attribute(linkAttribute.mtu, u32(step.mtu)));
     if (step.master !== undefined) attributes.push(attribute(linkAttribute.master, u32(socket.linkIndex(step.master))));
-    socket.exchange(`add veth ${step.name}`, messageType.newLink, create | exclusive, linkHeader(0, 1, 1), attributes);
+    socket.exchange(`add veth ${step.name}`, {
+      type: messageType.newLink,
+      flags: create | exclusive,
+      header: linkHeader(0, 1, 1),
+      attributes,
+    });
   } finally {
     if (target >= 0) closeSync(target);
   }
@@ -242,21 +260,23 @@ function setLink(socket: Socket, step: Extract<NetStep, { op: 'setLink' }>): voi
     if (step.noMaster === true) attributes.push(attribute(linkAttribute.master, u32(0)));
     if (target >= 0) attributes.push(attribute(linkAttribute.namespaceFd, u32(target)));
     const flags = step.up === true ? 1 : 0;
-    socket.exchange(
-      `set ${step.name}`,
-      messageType.newLink,
-      0,
-      linkHeader(index, flags, step.up === undefined ? 0 : 1),
+    socket.exchange(`set ${step.name}`, {
+      type: messageType.newLink,
+      flags: 0,
+      header: linkHeader(index, flags, step.up === undefined ? 0 : 1),
       attributes,
-    );
+    });
     const port = [
       ...(step.hairpin === undefined ? [] : [attribute(4, u8(step.hairpin ? 1 : 0))]),
       ...(step.isolated === undefined ? [] : [attribute(33, u8(step.isolated ? 1 : 0))]),
     ];
     if (port.length > 0)
-      socket.exchange(`bridge port ${step.name}`, messageType.setLink, 0, linkHeader(index, 0, 0, 7), [
-        attribute(linkAttribute.protocolInfo | 0x8000, ...port),
-      ]);
+      socket.exchange(`bridge port ${step.name}`, {
+        type: messageType.setLink,
+        flags: 0,
+        header: linkHeader(index, 0, 0, 7),
+        attributes: [attribute(linkAttribute.protocolInfo | 0x8000, ...port)],
+      });
   } finally {
     if (target >= 0) closeSync(target);
   }
@@ -279,7 +299,7 @@ function changeAddress(
   header.writeUInt32LE(socket.linkIndex(step.link), 4);
   const attributes = [attribute(2, bytes), attribute(1, bytes)];
   if (step.broadcast !== undefined) attributes.push(attribute(4, ipBytes(step.broadcast)));
-  socket.exchange(`address ${step.address} on ${step.link}`, type, flags, header, attributes);
+  socket.exchange(`address ${step.address} on ${step.link}`, { type, flags, header, attributes });
 }
 
 /** `10.0.0.1/24`, or one address alone. */
@@ -323,7 +343,7 @@ function changeRoute(
   if (step.source !== undefined) attributes.push(attribute(7, ipBytes(step.source)));
   if (step.link !== undefined) attributes.push(attribute(4, u32(socket.linkIndex(step.link))));
   if (step.metric !== undefined) attributes.push(attribute(6, u32(step.metric)));
-  socket.exchange(`route ${step.destination}`, type, flags, header, attributes);
+  socket.exchange(`route ${step.destination}`, { type, flags, header, attributes });
 }
 
 function changeNeighbour(
@@ -340,7 +360,7 @@ function changeNeighbour(
   header.writeUInt8(step.forwarding === true ? 2 : 0, 10);
   const attributes = [attribute(1, bytes)];
   if (step.mac !== undefined) attributes.push(attribute(2, macBytes(step.mac)));
-  socket.exchange(`neighbour ${step.address} on ${step.link}`, type, flags, header, attributes);
+  socket.exchange(`neighbour ${step.address} on ${step.link}`, { type, flags, header, attributes });
 }
 
 /** Message types of connection tracking (nfnetlink_conntrack): subsystem 1. */
@@ -351,13 +371,18 @@ function forgetUdpFlows(ports: Set<number>): void {
   const socket = new Socket(protocolNumber.netfilter);
   try {
     const header = Buffer.from([2, 0, 0, 0]);
-    for (const part of socket.exchange('flows', flowMessage.get, dump, header, [])) {
+    for (const part of socket.exchange('flows', { type: flowMessage.get, flags: dump, header })) {
       const tuple = parseAttributes(part.subarray(header.length)).get(1);
       const protocol = parseAttributes(parseAttributes(tuple ?? Buffer.alloc(0)).get(2) ?? Buffer.alloc(0));
       if (tuple === undefined || protocol.get(1)?.[0] !== udp || !ports.has(protocol.get(3)?.readUInt16BE(0) ?? 0))
         continue;
       try {
-        socket.exchange('a flow', flowMessage.delete, 0, header, [attribute(1 | 0x8000, tuple)]);
+        socket.exchange('a flow', {
+          type: flowMessage.delete,
+          flags: 0,
+          header,
+          attributes: [attribute(1 | 0x8000, tuple)],
+        });
       } catch (error) {
         if ((error as { code?: string }).code !== 'ENOENT') throw error;
       }
@@ -368,7 +393,7 @@ function forgetUdpFlows(ports: Set<number>): void {
 }
 
 function listLinks(socket: Socket): LinkInfo[] {
-  return socket.exchange('links', messageType.getLink, dump, linkHeader(0), []).map((part) => {
+  return socket.exchange('links', { type: messageType.getLink, flags: dump, header: linkHeader(0) }).map((part) => {
     const found = parseAttributes(part.subarray(16));
     const info = found.get(linkAttribute.info);
     const kind = info === undefined ? '' : (parseAttributes(info).get(1)?.toString().replace(/\0.*$/s, '') ?? '');
@@ -390,29 +415,33 @@ function listLinks(socket: Socket): LinkInfo[] {
 }
 
 function listAddresses(socket: Socket): AddressInfo[] {
-  return socket.exchange('addresses', messageType.getAddress, dump, Buffer.alloc(8), []).map((part) => {
-    const found = parseAttributes(part.subarray(8));
-    return {
-      linkIndex: part.readUInt32LE(4),
-      prefix: part.readUInt8(1),
-      address: ipOfBytes(found.get(2) ?? found.get(1) ?? Buffer.alloc(4)),
-    };
-  });
+  return socket
+    .exchange('addresses', { type: messageType.getAddress, flags: dump, header: Buffer.alloc(8) })
+    .map((part) => {
+      const found = parseAttributes(part.subarray(8));
+      return {
+        linkIndex: part.readUInt32LE(4),
+        prefix: part.readUInt8(1),
+        address: ipOfBytes(found.get(2) ?? found.get(1) ?? Buffer.alloc(4)),
+      };
+    });
 }
 
 function listRoutes(socket: Socket): RouteInfo[] {
-  return socket.exchange('routes', messageType.getRoute, dump, Buffer.alloc(12), []).flatMap((part) => {
-    if (part.readUInt8(0) !== 2) return [];
-    const found = parseAttributes(part.subarray(12));
-    const destination = found.get(1);
-    const via = found.get(5);
-    return [
-      {
-        destination: destination === undefined ? 'default' : `${ipOfBytes(destination)}/${part.readUInt8(1)}`,
-        via: via === undefined ? '' : ipOfBytes(via),
-        linkIndex: found.get(4)?.readUInt32LE(0) ?? 0,
-        table: part.readUInt8(4),
-      },
-    ];
-  });
+  return socket
+    .exchange('routes', { type: messageType.getRoute, flags: dump, header: Buffer.alloc(12) })
+    .flatMap((part) => {
+      if (part.readUInt8(0) !== 2) return [];
+      const found = parseAttributes(part.subarray(12));
+      const destination = found.get(1);
+      const via = found.get(5);
+      return [
+        {
+          destination: destination === undefined ? 'default' : `${ipOfBytes(destination)}/${part.readUInt8(1)}`,
+          via: via === undefined ? '' : ipOfBytes(via),
+          linkIndex: found.get(4)?.readUInt32LE(0) ?? 0,
+          table: part.readUInt8(4),
+        },
+      ];
+    });
 }

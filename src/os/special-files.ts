@@ -34,8 +34,8 @@ function cString(name: string): Buffer {
   return Buffer.concat([bytes, Buffer.of(0)]);
 }
 
-export function makeSpecialFile(path: string, kind: SpecialKind, mode: number, major = 0, minor = 0): void {
-  call('mknod', path, cString(path), kindBits[kind] | (mode & 0o7777), deviceNumber(major, minor));
+export function makeSpecialFile(path: string, kind: SpecialKind, mode: number, device = { major: 0, minor: 0 }): void {
+  call('mknod', path, cString(path), kindBits[kind] | (mode & 0o7777), deviceNumber(device.major, device.minor));
 }
 
 export function setXattr(path: string, name: string, value: Uint8Array): void {

@@ -48,7 +48,12 @@ async function stopInstance(paths: Paths): Promise<string[]> {
     const parts = knownParts(paths);
     const nodes = parts.filter((name) => name !== 'server');
     const before = processesIn([paths.run, paths.data], ['conmon', 'haproxy']);
-    await stopWorkloads(paths, nodes, await hostGoesDown(linuxProcesses), linuxProcesses, realClock);
+    await stopWorkloads(
+      paths,
+      { parts: nodes, hostGoesDown: await hostGoesDown(linuxProcesses) },
+      linuxProcesses,
+      realClock,
+    );
     // Nodes first: a kubelet that is told to stop still reports to the API server.
     await Promise.all(nodes.map((name) => stopPart(paths, name, linuxProcesses, realClock)));
     if (parts.includes('server')) await stopPart(paths, 'server', linuxProcesses, realClock);

@@ -17,6 +17,7 @@ import { listDirectory, readIfExists } from '#os/files.ts';
 import { hostName, nodeNamespace } from './host.ts';
 import { mountNamespaceOf } from './chroot.ts';
 import { nodePlan, type Instance } from './instance.ts';
+import { partStopTimeoutMs } from './limits.ts';
 import { localNodes } from './local-nodes.ts';
 import { files, makeDirectory, packageRoot, privateMode, type Paths } from './paths.ts';
 
@@ -139,13 +140,7 @@ export async function waitUntil(clock: Clock, timeoutMs: number, look: () => boo
 }
 
 /** Ends a part: its supervisor passes SIGTERM on. What does not end in time is killed. */
-export async function stopPart(
-  paths: Paths,
-  name: string,
-  processes: Processes,
-  clock: Clock,
-  timeoutMs = 10_000,
-): Promise<void> {
+export async function stopPart(paths: Paths, name: string, processes: Processes, clock: Clock): Promise<void> {
   const status = partStatus(paths, name);
   if (status.supervisor !== undefined) processes.kill(status.supervisor, 'SIGTERM');
   else if (status.pid !== undefined) processes.kill(status.pid, 'SIGTERM');
@@ -153,7 +148,7 @@ export async function stopPart(
     const now = partStatus(paths, name);
     return now.supervisor === undefined && now.pid === undefined;
   };
-  if (!(await waitUntil(clock, timeoutMs, gone, 20))) {
+  if (!(await waitUntil(clock, partStopTimeoutMs, gone, 20))) {
     const left = partStatus(paths, name);
     for (const pid of [left.supervisor, left.pid]) if (pid !== undefined) processes.kill(pid, 'SIGKILL');
     await waitUntil(clock, 2_000, gone, 20);

@@ -56,7 +56,7 @@ const partOf = (number: number): string => `node-${number}`;
 async function endNodes(instance: Instance, paths: Paths, numbers: number[]): Promise<void> {
   const parts = numbers.map(partOf);
   // As if their machine went down: what a controller answers for is over, and made anew elsewhere.
-  await stopWorkloads(paths, parts, true, linuxProcesses, realClock);
+  await stopWorkloads(paths, { parts, hostGoesDown: true }, linuxProcesses, realClock);
   await Promise.all(parts.map((part) => stopPart(paths, part, linuxProcesses, realClock)));
   await using stack = new AsyncDisposableStack();
   const network = createNetworkDoor();

@@ -17,6 +17,8 @@ export const bootstrapTokenMs = 24 * 3_600_000;
 export const bootstrapTokenRetryMs = 1_000;
 /** How often the leading server renews its lease, and others look whether it does. */
 export const controlPlaneRetryMs = 5_000;
+/** What a part has to end after it was told to; then it is killed. */
+export const partStopTimeoutMs = 10_000;
 /** How long Pods of a node that leaves may take to be evicted and to end, and how often they are looked at. */
 export const drainMsMax = 120_000;
 export const drainStepMs = 200;

@@ -61,8 +61,7 @@ export async function answerShutdown(
  */
 export async function stopWorkloads(
   paths: Paths,
-  parts: string[],
-  hostGoesDown: boolean,
+  { parts, hostGoesDown }: { parts: string[]; hostGoesDown: boolean },
   processes: Processes,
   clock: Clock,
 ): Promise<void> {

@@ -99,13 +99,12 @@ async function putManifest(call: Call, reference: string): Promise<void> {
       { digest },
     );
   const tags = isByDigest ? extraTags : [reference];
-  const { record } = await call.repositories.putManifest(
-    call.path,
+  const { record } = await call.repositories.putManifest(call.path, {
     tags,
     digest,
     bytes,
-    call.request.headers['content-type'],
-  );
+    mediaType: call.request.headers['content-type'],
+  });
   send(call.response, 201, {
     location: `/v2/${call.path}/manifests/${digest}`,
     'docker-content-digest': digest,

@@ -129,10 +129,7 @@ class HttpRegistry implements Registry {
       const bytes = await this.#options.content.blobs.readBytes(manifestDigest, manifestBytesMax);
       const { newBlobs, record } = await this.repositories.putManifest(
         path,
-        tag === undefined ? [] : [tag],
-        manifestDigest,
-        bytes,
-        undefined,
+        { tags: tag === undefined ? [] : [tag], digest: manifestDigest, bytes, mediaType: undefined },
         { linkBlobs: true },
       );
       return { newBlobs, sizeBytes: record.sizeBytes };

@@ -24,6 +24,14 @@ interface BlobRecord {
   atMs: number;
 }
 
+export interface PutManifest {
+  tags: string[];
+  digest: string;
+  bytes: Uint8Array;
+  /** As the client says it; undefined where nobody has. */
+  mediaType: string | undefined;
+}
+
 export interface Repositories {
   exists(path: string): boolean;
   names(): string[];
@@ -39,10 +47,7 @@ export interface Repositories {
   /** Checks and records a manifest whose bytes are in the blob store. */
   putManifest(
     path: string,
-    tags: string[],
-    digest: string,
-    bytes: Uint8Array,
-    mediaType: string | undefined,
+    manifest: PutManifest,
     options?: { linkBlobs?: boolean },
   ): Promise<{ record: ManifestRecord; newBlobs: Set<string> }>;
   removeTag(path: string, tag: string): Promise<boolean>;
@@ -117,10 +122,7 @@ class StoredRepositories implements Repositories {
 
   async putManifest(
     path: string,
-    tags: string[],
-    digest: string,
-    bytes: Uint8Array,
-    mediaType: string | undefined,
+    { tags, digest, bytes, mediaType }: PutManifest,
     options: { linkBlobs?: boolean } = {},
   ): Promise<{ record: ManifestRecord; newBlobs: Set<string> }> {
     const record = inspectManifest(bytes, mediaType);

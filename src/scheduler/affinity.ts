@@ -14,12 +14,13 @@ import type { Snapshot } from './snapshot.ts';
 function selects(
   term: AffinityTerm,
   pod: { namespace: string; labels: Labels },
-  namespaceLabels: (namespace: string) => Labels,
+  snapshot: Pick<Snapshot, 'namespaceLabels'>,
 ): boolean {
   if (term.selector === undefined) return false;
   const inNamespace =
     term.namespaces.has(pod.namespace) ||
-    (term.namespaceSelector !== undefined && matchesLabels(term.namespaceSelector, namespaceLabels(pod.namespace)));
+    (term.namespaceSelector !== undefined &&
+      matchesLabels(term.namespaceSelector, snapshot.namespaceLabels(pod.namespace)));
   return inNamespace && matchesLabels(term.selector, pod.labels);
 }
 
@@ -54,30 +55,27 @@ export function prepareAffinity(
       if (excluded?.has(other.uid) === true) continue;
       for (const term of other.antiAffinity) {
         const value = node.labels[term.topologyKey];
-        if (value !== undefined && selects(term, pod, snapshot.namespaceLabels))
+        if (value !== undefined && selects(term, pod, snapshot))
           bump(state.forbidden, domainOf(term.topologyKey, value));
       }
     }
     if (!needsAll) continue;
     for (const other of node.pods.values()) {
-      if (
-        excluded?.has(other.uid) === true ||
-        (other.pod.metadata.deletionTimestamp !== undefined && pod.affinity.length === 0)
-      )
-        continue;
+      // Also one that is being deleted: it runs until it is gone.
+      if (excluded?.has(other.uid) === true) continue;
       // A Pod counts for affinity only where it matches all the terms.
-      if (pod.affinity.length > 0 && pod.affinity.every((term) => selects(term, other, snapshot.namespaceLabels)))
+      if (pod.affinity.length > 0 && pod.affinity.every((term) => selects(term, other, snapshot)))
         countIn(state.wanted, pod.affinity, node);
       for (const [index, term] of pod.antiAffinity.entries()) {
         const value = node.labels[term.topologyKey];
-        if (value !== undefined && selects(term, other, snapshot.namespaceLabels)) bump(state.unwanted[index]!, value);
+        if (value !== undefined && selects(term, other, snapshot)) bump(state.unwanted[index]!, value);
       }
     }
   }
   state.isFirst =
     pod.affinity.length > 0 &&
     state.wanted.every((domains) => domains.size === 0) &&
-    pod.affinity.every((term) => selects(term, pod, snapshot.namespaceLabels));
+    pod.affinity.every((term) => selects(term, pod, snapshot));
   return state;
 }
 
@@ -136,15 +134,11 @@ export function preparePreferences(pod: PodInfo, snapshot: Snapshot): Map<string
   };
   for (const node of snapshot.nodes) {
     for (const other of own ? node.pods.values() : node.withAffinity) {
-      for (const term of pod.preferredAffinity)
-        if (selects(term, other, snapshot.namespaceLabels)) add(term, node, term.weight);
-      for (const term of pod.preferredAntiAffinity)
-        if (selects(term, other, snapshot.namespaceLabels)) add(term, node, -term.weight);
-      for (const term of other.affinity) if (selects(term, pod, snapshot.namespaceLabels)) add(term, node, 1);
-      for (const term of other.preferredAffinity)
-        if (selects(term, pod, snapshot.namespaceLabels)) add(term, node, term.weight);
-      for (const term of other.preferredAntiAffinity)
-        if (selects(term, pod, snapshot.namespaceLabels)) add(term, node, -term.weight);
+      for (const term of pod.preferredAffinity) if (selects(term, other, snapshot)) add(term, node, term.weight);
+      for (const term of pod.preferredAntiAffinity) if (selects(term, other, snapshot)) add(term, node, -term.weight);
+      for (const term of other.affinity) if (selects(term, pod, snapshot)) add(term, node, 1);
+      for (const term of other.preferredAffinity) if (selects(term, pod, snapshot)) add(term, node, term.weight);
+      for (const term of other.preferredAntiAffinity) if (selects(term, pod, snapshot)) add(term, node, -term.weight);
     }
   }
   return weights.size === 0 ? undefined : weights;

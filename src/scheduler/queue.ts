@@ -17,7 +17,15 @@ export interface QueuedPod {
 }
 
 /** What happened in the cluster, as far as it may let a Pod fit. */
-export type ClusterEvent = 'NodeChanged' | 'PodRemoved' | 'PodAdded' | 'VolumeChanged' | 'NamespaceChanged';
+export type ClusterEvent =
+  | 'NodeChanged'
+  | 'NodeRemoved'
+  | 'PodAdded'
+  | 'PodChanged'
+  | 'PodResized'
+  | 'PodRemoved'
+  | 'VolumeChanged'
+  | 'NamespaceChanged';
 
 const helpedBy: Record<ClusterEvent, readonly string[]> = {
   NodeChanged: [
@@ -32,8 +40,13 @@ const helpedBy: Record<ClusterEvent, readonly string[]> = {
     'InterPodAffinity',
     'NodePorts',
   ],
+  // A domain that was empty does not count any more.
+  NodeRemoved: ['PodTopologySpread'],
   PodRemoved: ['NodePorts', 'NodeResourcesFit', 'PodTopologySpread', 'InterPodAffinity'],
   PodAdded: ['InterPodAffinity', 'PodTopologySpread'],
+  // It has other labels, or is about to go.
+  PodChanged: ['InterPodAffinity', 'PodTopologySpread'],
+  PodResized: ['NodeResourcesFit'],
   VolumeChanged: ['VolumeBinding', 'VolumeZone'],
   NamespaceChanged: ['InterPodAffinity'],
 };

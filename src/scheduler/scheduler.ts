@@ -7,7 +7,6 @@
 import type { Node, PersistentVolumeClaim, Pod } from '#api/core.v1.ts';
 import type { PodDisruptionBudget } from '#api/policy.v1.ts';
 import { isReason } from '#base/errors.ts';
-import { timestamp } from '#base/timestamp.ts';
 import { messageOf } from '#base/thrown.ts';
 import { pause } from '#os/clock.ts';
 import type { Client } from '#client/client.ts';
@@ -17,13 +16,14 @@ import { kinds } from '#base/kinds.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import { SchedulerCache } from './cache.ts';
-import { bindingCheckMs, bindingCheckMsMax, bindingsInFlightMax, sliceMsMax, volumeBindingMs } from './limits.ts';
-import { type Failure, type Placement, chooseNode } from './choose-node.ts';
+import { bindingCheckMs, bindingCheckMsMax, bindingsInFlightMax, sliceMsMax } from './limits.ts';
+import { type Placement, chooseNode } from './choose-node.ts';
 import { noteAttempt, type SchedulerMetrics } from './metrics.ts';
 import { type PodInfo, podInfoOf } from './pod-info.ts';
-import { planPreemption, type Victims } from './preemption.ts';
+import { planPreemption } from './preemption.ts';
 import { type QueuedPod, SchedulingQueue } from './queue.ts';
-import type { VolumeChoice } from './volumes.ts';
+import { Explanations } from './explanations.ts';
+import { VolumeBinding } from './volume-binding.ts';
 
 export interface SchedulerInput {
   client: Client;
@@ -80,6 +80,14 @@ function takesTheSame(pod: Pod, previous: Pod): boolean {
   return true;
 }
 
+/** Of two versions that do not count the same: only the specification of a Pod that stays is another. */
+function isResized({ metadata }: Pod, previous: Pod): boolean {
+  return (
+    metadata.generation !== previous.metadata.generation &&
+    metadata.deletionTimestamp === previous.metadata.deletionTimestamp
+  );
+}
+
 /** Answers that say a binding was not made. */
 const refusals = [
   'NotFound',
@@ -106,6 +114,8 @@ class Scheduler {
   readonly #claims: Informer<PersistentVolumeClaim>;
   readonly #budgets: Informer<PodDisruptionBudget>;
   readonly #pods: Informer<Pod>;
+  readonly #volumes: VolumeBinding;
+  readonly #explanations: Explanations;
   readonly stopped = new AbortController();
   #start = 0;
   #binding = 0;
@@ -117,7 +127,6 @@ class Scheduler {
   #bindErrors = 0;
   /** Pods taken from the queue whose outcome is not written yet. */
   readonly #inHand = new Set<string>();
-  readonly #claimWaiters = new Map<string, Set<() => void>>();
 
   constructor(input: SchedulerInput, informers: InformerFactory) {
     const { client, clock, random, log, name = 'default-scheduler' } = input;
@@ -132,6 +141,9 @@ class Scheduler {
     this.#claims = informers.informer(kinds.PersistentVolumeClaim);
     this.#budgets = informers.informer(kinds.PodDisruptionBudget);
     this.#pods = informers.informer(kinds.Pod);
+    const shared = { client: this.#client, clock, pods: this.#pods };
+    this.#volumes = new VolumeBinding({ ...shared, claims: this.#claims });
+    this.#explanations = new Explanations({ ...shared, log: this.#log, name, recorder: this.recorder });
     const [volumes, classes, namespaces] = [
       informers.informer(kinds.PersistentVolume),
       informers.informer(kinds.StorageClass),
@@ -157,9 +169,9 @@ class Scheduler {
       added: onVolume.added,
       updated: (claim) => {
         onVolume.updated();
-        this.#tellWaiters(keyOf(claim));
+        this.#volumes.tell(keyOf(claim));
       },
-      deleted: (claim) => this.#tellWaiters(keyOf(claim)),
+      deleted: (claim) => this.#volumes.tell(keyOf(claim)),
     });
     namespaces.addHandler({ updated: () => this.#queue.onEvent('NamespaceChanged') });
   }
@@ -200,7 +212,10 @@ class Scheduler {
         this.#cache.putNode(node);
         if (mayHelp(node, previous)) this.#queue.onEvent('NodeChanged');
       },
-      deleted: (node) => this.#cache.removeNode(node.metadata.name),
+      deleted: (node) => {
+        this.#cache.removeNode(node.metadata.name);
+        this.#queue.onEvent('NodeRemoved');
+      },
     });
   }
 
@@ -225,9 +240,11 @@ class Scheduler {
       this.#queue.remove(key);
       this.#cache.dropNomination(key);
       // Status changes of a running Pod do not move what it takes.
-      if (previous === undefined || isNew || this.#cache.isAssumed(key) || !takesTheSame(pod, previous))
-        this.#cache.putPod(pod);
+      const isChanged = previous === undefined || !takesTheSame(pod, previous);
+      if (isChanged || isNew || this.#cache.isAssumed(key)) this.#cache.putPod(pod);
       if (isNew) this.#queue.onEvent('PodAdded');
+      else if (isChanged)
+        this.#queue.onEvent(previous !== undefined && isResized(pod, previous) ? 'PodResized' : 'PodChanged');
       return;
     }
     if ((pod.spec.schedulerName ?? 'default-scheduler') !== this.#name) return;
@@ -277,7 +294,7 @@ class Scheduler {
         entry !== undefined && !this.stopped.signal.aborted;
         entry = this.#queue.pop()
       ) {
-        this.#scheduleOne(entry);
+        this.#tryOne(entry);
         while (this.#binding >= bindingsInFlightMax) await (this.#bindingDone ??= Promise.withResolvers()).promise;
         if (this.#clock.monotonic() - sliceStart > sliceMsMax) {
           await this.#clock.sleep(0);
@@ -287,6 +304,17 @@ class Scheduler {
     } finally {
       // On the turn that saw the queue empty: a Pod that comes on the next one must find nobody running.
       this.#running = false;
+    }
+  }
+
+  /** A fault of ours at one Pod must not lose it, nor hold up the others. */
+  #tryOne(entry: QueuedPod): void {
+    try {
+      this.#scheduleOne(entry);
+    } catch (error) {
+      this.#log.error('scheduling failed', { pod: entry.info.key, error });
+      this.#inHand.delete(entry.info.key);
+      this.#queue.putBackoff(entry);
     }
   }
 
@@ -313,11 +341,8 @@ class Scheduler {
     const preemption = planPreemption(info, decision, this.#cache, this.#budgets.list());
     this.#queue.putUnschedulable(entry, decision.plugins);
     if (preemption.type === 'preempt') this.#cache.nominate(info, preemption.victims.node);
-    void this.#explain(
-      entry,
-      decision,
-      preemption.type === 'preempt' ? preemption.victims : preemption.message,
-    ).finally(() => this.#letGo(info));
+    const outcome = preemption.type === 'preempt' ? preemption.victims : preemption.message;
+    void this.#explanations.explain(info, decision, outcome).finally(() => this.#letGo(info));
   }
 
   /** An attempt that began then has ended; with the entry where it was the last one. */
@@ -336,7 +361,7 @@ class Scheduler {
     const { name, namespace, uid } = info.pod.metadata;
     let isAsked = false;
     try {
-      if (volumes !== undefined) await this.#bindVolumes(info.key, node.name, volumes);
+      if (volumes !== undefined) await this.#volumes.bind(info.key, node.name, volumes);
       isAsked = true;
       await this.#client.createSubresource(kinds.Pod, 'binding', {
         apiVersion: 'v1',
@@ -404,150 +429,6 @@ class Scheduler {
     }
     this.#letGo(info);
     return true;
-  }
-
-  async #bindVolumes(podKey: string, node: string, { bind, provision }: VolumeChoice): Promise<void> {
-    for (const { claim, volume } of bind) {
-      const { namespace, name, uid, resourceVersion } = claim.metadata;
-      const claimRef = { kind: 'PersistentVolumeClaim', apiVersion: 'v1', namespace, name, uid, resourceVersion };
-      await this.#client.patch(kinds.PersistentVolume, volume.metadata.name, undefined, 'merge', {
-        metadata: {
-          resourceVersion: volume.metadata.resourceVersion,
-          annotations: { 'pv.kubernetes.io/bound-by-controller': 'yes' },
-        },
-        spec: { claimRef },
-      });
-    }
-    for (const claim of provision) {
-      if (claim.metadata.annotations?.['volume.kubernetes.io/selected-node'] === node) continue;
-      await this.#client.patch(kinds.PersistentVolumeClaim, claim.metadata.name, claim.metadata.namespace, 'merge', {
-        metadata: { uid: claim.metadata.uid, annotations: { 'volume.kubernetes.io/selected-node': node } },
-      });
-    }
-    const waiting = [...bind.map(({ claim }) => claim), ...provision];
-    await Promise.all(waiting.map((claim) => this.#claimBound(podKey, keyOf(claim), claim.metadata.uid, node)));
-  }
-
-  /** Resolves when the claim is bound; rejects when it cannot be, or takes too long. */
-  async #claimBound(podKey: string, key: string, uid: string, node: string): Promise<void> {
-    const deadline = this.#clock.monotonic() + volumeBindingMs;
-    for (;;) {
-      const claim = this.#claims.get(key);
-      if (claim === undefined || claim.metadata.uid !== uid)
-        throw new Error(`persistentvolumeclaim "${key}" was deleted`);
-      if (claim.metadata.annotations?.['pv.kubernetes.io/bind-completed'] !== undefined) return;
-      if (
-        claim.metadata.annotations?.['volume.kubernetes.io/selected-node'] === undefined &&
-        claim.spec.volumeName === undefined &&
-        this.#clock.monotonic() > deadline - volumeBindingMs + 5_000
-      ) {
-        throw new Error(`provisioning of persistentvolumeclaim "${key}" on node "${node}" was given up`);
-      }
-      if (this.#pods.get(podKey) === undefined) throw new Error('the Pod was deleted');
-      const left = deadline - this.#clock.monotonic();
-      if (left <= 0) throw new Error(`timed out waiting for persistentvolumeclaim "${key}" to be bound`);
-      await this.#claimChanged(key, left);
-    }
-  }
-
-  #claimChanged(key: string, timeoutMs: number): Promise<void> {
-    return new Promise((resolve) => {
-      const waiters = this.#claimWaiters.get(key) ?? new Set();
-      this.#claimWaiters.set(key, waiters);
-      const done = (): void => {
-        timer.cancel();
-        waiters.delete(done);
-        if (waiters.size === 0) this.#claimWaiters.delete(key);
-        resolve();
-      };
-      const timer = this.#clock.setTimer(timeoutMs, done, { background: true });
-      waiters.add(done);
-    });
-  }
-
-  #tellWaiters(key: string): void {
-    for (const waiter of [...(this.#claimWaiters.get(key) ?? [])]) waiter();
-  }
-
-  /** Says on the Pod and in an event why it waits; carries out a preemption. */
-  async #explain({ info }: QueuedPod, failure: Failure, preemption: Victims | string): Promise<void> {
-    const pod = info.pod;
-    const suffix =
-      typeof preemption === 'string'
-        ? ` preemption: ${preemption}`
-        : ` preemption: node ${preemption.node} is nominated.`;
-    const message =
-      failure.rejections.size === 0 && failure.message.startsWith('no nodes')
-        ? failure.message
-        : failure.message + suffix;
-    this.recorder.event(pod, 'Warning', 'FailedScheduling', message);
-    try {
-      await this.#writeCondition(pod, message, typeof preemption === 'string' ? undefined : preemption.node);
-      if (typeof preemption !== 'string') await this.#evict(pod, preemption);
-    } catch (error) {
-      if (!isReason(error, 'NotFound', 'Conflict'))
-        this.#log.warn('could not explain a failure', { pod: info.key, error });
-    }
-  }
-
-  async #writeCondition(pod: Pod, message: string, nominatedNodeName: string | undefined): Promise<void> {
-    const current = this.#pods.get(keyOf(pod));
-    if (current === undefined || current.metadata.uid !== pod.metadata.uid || current.spec.nodeName !== undefined)
-      return;
-    const held = current.status?.conditions?.find(({ type }) => type === 'PodScheduled');
-    const nominated = nominatedNodeName ?? current.status?.nominatedNodeName;
-    if (held?.status === 'False' && held.message === message && nominated === current.status?.nominatedNodeName) return;
-    const lastTransitionTime = held?.status === 'False' ? held.lastTransitionTime : timestamp(this.#clock.now());
-    const made = {
-      type: 'PodScheduled',
-      status: 'False',
-      reason: 'Unschedulable',
-      message,
-      lastProbeTime: null,
-      lastTransitionTime,
-      observedGeneration: current.metadata.generation,
-    };
-    await this.#client.patch(
-      kinds.Pod,
-      pod.metadata.name,
-      pod.metadata.namespace,
-      'strategic',
-      {
-        metadata: { uid: pod.metadata.uid },
-        status: { conditions: [made], ...(nominated === undefined ? {} : { nominatedNodeName: nominated }) },
-      },
-      { subresource: 'status' },
-    );
-  }
-
-  async #evict(pod: Pod, { node, pods }: Victims): Promise<void> {
-    for (const victim of pods) {
-      const { name, namespace, uid } = victim.pod.metadata;
-      const current = this.#pods.get(victim.key);
-      if (current === undefined || current.metadata.deletionTimestamp !== undefined) continue;
-      const condition = {
-        type: 'DisruptionTarget',
-        status: 'True',
-        reason: 'PreemptionByScheduler',
-        lastProbeTime: null,
-        lastTransitionTime: timestamp(this.#clock.now()),
-        message: `${this.#name}: preempting to accommodate a higher priority pod`,
-      };
-      try {
-        await this.#client.patch(
-          kinds.Pod,
-          name,
-          namespace,
-          'strategic',
-          { metadata: { uid }, status: { conditions: [condition] } },
-          { subresource: 'status' },
-        );
-        await this.#client.delete(kinds.Pod, name, namespace, { preconditions: { uid: uid } });
-        this.recorder.event(victim.pod, 'Normal', 'Preempted', `Preempted by pod ${pod.metadata.uid} on node ${node}`);
-      } catch (error) {
-        if (!isReason(error, 'NotFound', 'Conflict')) throw error;
-      }
-    }
   }
 }
 

@@ -4,6 +4,7 @@
  */
 import { isMainThread, parentPort, Worker } from 'node:worker_threads';
 import { awaitedLater } from '#base/promises.ts';
+import { stackOf } from '#base/thrown.ts';
 import { simulate, type SimulationOptions, type SimulationResult } from './simulate.ts';
 
 export type SeedOptions = Omit<SimulationOptions, 'seed' | 'sabotage'>;
@@ -48,8 +49,7 @@ if (!isMainThread && parentPort !== null) {
   port.on('message', (options: SimulationOptions) => {
     void simulate(options).then(
       (result) => port.postMessage(result),
-      (error: unknown) =>
-        port.postMessage({ failed: error instanceof Error ? (error.stack ?? error.message) : String(error) }),
+      (error: unknown) => port.postMessage({ failed: stackOf(error) }),
     );
   });
 }

@@ -4,6 +4,7 @@
  */
 import type { Pod } from '#api/core.v1.ts';
 import { isOf, type KindRef, type KubeObject } from '#base/objects.ts';
+import { stackOf } from '#base/thrown.ts';
 import { isObject } from '#base/unknown.ts';
 import { kinds } from '#base/kinds.ts';
 import type { TransportRequest } from '#client/transport.ts';
@@ -287,7 +288,7 @@ export class World {
       try {
         checker.onCommit?.(commit, this);
       } catch (error) {
-        this.report(checker.name, `failed: ${error instanceof Error ? error.stack : String(error)}`);
+        this.report(checker.name, `failed: ${stackOf(error)}`);
       }
     }
     this.revision = Math.max(this.revision, revision);

@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { linuxProcesses } from '#os/processes.linux.ts';
+import { inheritedEnvironment } from '../environment.ts';
 import { packageRoot } from '#platform/paths.ts';
 import { UsageError } from '../output.ts';
 import { requireRoot } from './up.ts';
@@ -27,7 +28,7 @@ export async function bench(
       ...(options.list === true ? ['--list'] : []),
       ...names,
     ],
-    { directory: packageRoot, env: process.env as Record<string, string>, stdin: 'ignore', stdout: 1, stderr: 2 },
+    { directory: packageRoot, env: inheritedEnvironment(), stdin: 'ignore', stdout: 1, stderr: 2 },
   ).exit;
   process.exitCode = code;
 }

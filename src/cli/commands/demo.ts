@@ -1,7 +1,7 @@
 /** `tiphys demo`: an application through its whole life, each step checked, with a table of times at the end. */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { messageOf } from '#base/thrown.ts';
+import { messageOf, stackOf } from '#base/thrown.ts';
 import { realClock } from '#os/clock.real.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { imageTools, installPackages, missingTools } from '#platform/packages.ts';
@@ -43,8 +43,13 @@ export async function demo(options: PlatformOptions & { keepGoing?: boolean; own
       failures += 1;
       const message = messageOf(error);
       print(`  FAILED after ${seconds(realClock.monotonic() - startedMs)}: ${message}`);
-      if (process.env['TIPHYS_DEBUG'] !== undefined) print((error as Error).stack);
-      rows.push([title, seconds(realClock.monotonic() - startedMs), 'FAILED', message.split('\n')[0]!.slice(0, 100)]);
+      if (process.env['TIPHYS_DEBUG'] !== undefined) print(stackOf(error));
+      rows.push([
+        title,
+        seconds(realClock.monotonic() - startedMs),
+        'FAILED',
+        message.replace(/\n.*/s, '').slice(0, 100),
+      ]);
       return options.keepGoing === true;
     }
   };
@@ -66,9 +71,10 @@ export async function demo(options: PlatformOptions & { keepGoing?: boolean; own
     const nodes = localNodes(paths).length;
     return `${nodes} node${nodes === 1 ? '' : 's'}; through ${world.docker.name} and ${world.kube.name}`;
   });
-  if (upOk && world !== undefined)
-    for (const step of steps) if (!(await timed(step.title, () => step.run(world!)))) break;
-  await world?.[Symbol.asyncDispose]();
+  const opened: Demo | undefined = world;
+  if (upOk && opened !== undefined)
+    for (const step of steps) if (!(await timed(step.title, () => step.run(opened)))) break;
+  await opened?.[Symbol.asyncDispose]();
 
   print();
   print(
@@ -78,16 +84,16 @@ export async function demo(options: PlatformOptions & { keepGoing?: boolean; own
       ['total', seconds(realClock.monotonic() - begun), failures === 0 ? 'ok' : `${failures} failed`, ''],
     ]),
   );
-  if (failures > 0) {
+  if (failures > 0 || opened === undefined) {
     print(`\nA step failed. Logs: ${files.logs(paths)}`);
     process.exitCode = 1;
     return;
   }
   print(`
 The application goes on running:
-  page      http://127.0.0.1:${world!.instance.httpPort}/          (Ingress)
-  API       http://127.0.0.1:${world!.instance.httpPort}/api/      (Ingress), http://127.0.0.1:${world!.apiNodePort}/ (NodePort)
-  load log  ${world!.results}
+  page      http://127.0.0.1:${opened.instance.httpPort}/          (Ingress)
+  API       http://127.0.0.1:${opened.instance.httpPort}/api/      (Ingress), http://127.0.0.1:${opened.apiNodePort}/ (NodePort)
+  load log  ${opened.results}
 Next:
   docker --context tiphys ps
   kubectl --context tiphys get pods -A

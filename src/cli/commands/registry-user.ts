@@ -4,6 +4,7 @@
  */
 import { request } from 'node:http';
 import { text } from 'node:stream/consumers';
+import { fieldOf, textOf } from '#base/unknown.ts';
 import { files, pathsOf } from '#platform/paths.ts';
 import { print, UsageError } from '../output.ts';
 
@@ -37,8 +38,9 @@ export async function addRegistryUser(name: string, options: { administrator?: b
     );
     call.end(body);
   });
-  if (answer.status !== 200) throw new UsageError((JSON.parse(answer.body) as { message: string }).message);
-  const { administrator } = JSON.parse(answer.body) as { administrator: boolean };
+  const said: unknown = JSON.parse(answer.body);
+  if (answer.status !== 200) throw new UsageError(textOf(said, 'message') ?? answer.body);
+  const administrator = fieldOf(said, 'administrator') === true;
   print(
     `User ${name} may sign in (docker login, with this registry's address) and push to ${administrator ? 'every repository' : `${name} and ${name}/...`}.`,
   );

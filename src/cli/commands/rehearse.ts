@@ -63,15 +63,15 @@ function kubeconfigOf(path: string | true, context: string | undefined): Kubecon
       : [path];
   const present = paths.filter((one) => existsSync(one));
   if (present.length === 0) throw new UsageError(`--from-kubeconfig: there is no file ${paths.join(', ')}`);
-  let failure: Error | undefined;
+  let failure = '';
   for (const one of present) {
     try {
       return loadKubeconfig(one, context);
     } catch (error) {
-      failure ??= new Error(`${one}: ${messageOf(error)}`);
+      if (failure === '') failure = `${one}: ${messageOf(error)}`;
     }
   }
-  throw new UsageError(`--from-kubeconfig: ${failure!.message}`);
+  throw new UsageError(`--from-kubeconfig: ${failure}`);
 }
 
 async function readLive(path: string | true, context: string | undefined): Promise<ManifestSet> {
@@ -151,16 +151,15 @@ export function repeatCommand(words: readonly string[], seed: number): string {
   const dropped = isSaved ? /^--(seeds?|save|context|from-kubeconfig)(=|$)/ : /^--seeds?(=|$)/;
   const kept: string[] = [];
   for (let at = 0; at < words.length; at++) {
-    const word = words[at]!;
+    const [word = '', next] = words.slice(at, at + 2);
     if (word === '--json') continue;
     if (!dropped.test(word)) {
       kept.push(word);
       continue;
     }
-    const next = words[at + 1];
     // Files of the user's own come on top of the copy.
     if (word.startsWith('--save'))
-      kept.splice(1, 0, '-f', word.startsWith('--save=') ? word.slice('--save='.length) : next!);
+      kept.splice(1, 0, '-f', word.startsWith('--save=') ? word.slice('--save='.length) : (next ?? ''));
     // The path of --from-kubeconfig may be absent.
     if (takesWord.test(word) || (word === '--from-kubeconfig' && next !== undefined && !next.startsWith('-'))) at += 1;
   }
@@ -221,9 +220,9 @@ async function optionsOf(options: RehearseCommandOptions): Promise<{ rehearse: R
 /** `words` are the command line's, without the program. */
 export async function rehearseCommand(options: RehearseCommandOptions, words: readonly string[]): Promise<void> {
   const failOn = options.failOn ?? 'unavailable';
-  if (!(failOn in severityNames))
+  const [, severity] = Object.entries(severityNames).find(([name]) => name === failOn) ?? [];
+  if (severity === undefined)
     throw new UsageError(`--fail-on: ${JSON.stringify(failOn)} is none of ${Object.keys(severityNames).join(', ')}`);
-  const severity = severityNames[failOn as keyof typeof severityNames];
   const seeds = seedsOf(options);
   const begun = realClock.monotonic();
   const { rehearse, notes } = await optionsOf(options);
@@ -242,7 +241,7 @@ export async function rehearseCommand(options: RehearseCommandOptions, words: re
   else {
     for (const note of allNotes) print(`note: ${note}`);
     if (allNotes.length > 0) print();
-    printResult(done.rehearsals, failed, failOn, repeat, realClock.monotonic() - begun);
+    printResult({ all: done.rehearsals, failed, failOn, repeat, tookMs: realClock.monotonic() - begun });
   }
   if (failed.length > 0) process.exitCode = 1;
 }

@@ -10,10 +10,11 @@ import { linuxProcesses } from '#os/processes.linux.ts';
 import { ensureMountNamespace, mountNamespaceOf } from '#platform/chroot.ts';
 import { archiveTools, imageTools, installPackages, missingTools, testTools, tools } from '#platform/packages.ts';
 import { packageRoot, pathsOf } from '#platform/paths.ts';
+import { inheritedEnvironment } from '../environment.ts';
 import { print, UsageError } from '../output.ts';
 import { leftOutTests, readTestLines, slowestTests } from '../test-summary.ts';
 
-const environment = process.env as Record<string, string>;
+const environment = inheritedEnvironment();
 
 const needsRoot = /\.root\.test\.ts$/;
 /** Judged by the real docker and kubectl: Tiphys does not install other people's clients. */
@@ -31,11 +32,14 @@ function testFiles(): string[] {
     .sort();
 }
 
+/** What `test/found/all.ts` exports: a package that is installed has no tests. */
+interface FoundCases {
+  allCases(): Promise<({ id: string; behaviour: string } & ({ file: string; title: string } | { waits: string }))[]>;
+}
+
 /** Cases that users met (test/found), as files and the titles of the tests in them. */
 async function foundCases(): Promise<{ paths: string[]; titles: string[]; waiting: string[] }> {
-  const { allCases } = (await import(join(packageRoot, 'test/found/all.ts'))) as {
-    allCases(): Promise<({ id: string; behaviour: string } & ({ file: string; title: string } | { waits: string }))[]>;
-  };
+  const { allCases }: FoundCases = await import(join(packageRoot, 'test/found/all.ts'));
   const cases = await allCases();
   const tried = cases.filter((item) => 'file' in item);
   return {

@@ -11,6 +11,7 @@ import { takeDown } from '#platform/down.ts';
 import { installedPackages } from '#platform/packages.ts';
 import { packageRoot, pathsOf } from '#platform/paths.ts';
 import { removeUnit, unitOf } from '#platform/systemd.ts';
+import { inheritedEnvironment } from '../environment.ts';
 import { confirm, print } from '../output.ts';
 import { requireRoot } from './up.ts';
 
@@ -32,7 +33,7 @@ export async function uninstall(options: { yes?: boolean }): Promise<void> {
   await removeUnit(unitOf(paths, ''), linuxProcesses);
   if (packages.length > 0) {
     const removed = await linuxProcesses.run('apt-get', ['purge', '-y', '-q', '--auto-remove', ...packages], {
-      env: { ...(process.env as Record<string, string>), DEBIAN_FRONTEND: 'noninteractive' },
+      env: { ...inheritedEnvironment(), DEBIAN_FRONTEND: 'noninteractive' },
     });
     if (removed.code !== 0) print(`  apt-get could not remove them: ${removed.stderr.trim().split('\n').at(-1)}`);
   }

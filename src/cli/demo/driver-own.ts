@@ -4,32 +4,35 @@
  */
 import { request, type IncomingMessage } from 'node:http';
 import { readFileSync } from 'node:fs';
-import { loadAll } from 'js-yaml';
 import { WebSocket } from 'ws';
 import type { Deployment, StatefulSet } from '#api/apps.v1.ts';
 import type { KindRef, KubeObject } from '#base/objects.ts';
 import { messageOf } from '#base/thrown.ts';
 import { fieldOf, textOf } from '#base/unknown.ts';
+import { parseYamlDocuments } from '#base/yaml.ts';
 import type { Client } from '#client/client.ts';
 import { loadKubeconfig } from '#client/kubeconfig.ts';
 import { kinds } from '#base/kinds.ts';
 import { packTar } from '#content/pack.ts';
 import type { Clock } from '#os/clock.ts';
+import { isNamed } from '#sim/manifests.ts';
 import type { DockerDriver, KubeDriver } from './driver.ts';
 
 async function collect(response: IncomingMessage): Promise<Buffer> {
   const chunks: Buffer[] = [];
-  for await (const chunk of response) chunks.push(chunk as Buffer);
+  for await (const chunk of response) chunks.push(Buffer.from(chunk));
   return Buffer.concat(chunks);
 }
 
-function call(
-  socket: string,
-  method: string,
-  path: string,
-  body?: Buffer | string,
-  headers: Record<string, string> = {},
-): Promise<{ status: number; body: Buffer }> {
+interface Call {
+  method: string;
+  /** Below the version. */
+  path: string;
+  body?: Buffer | string;
+  headers?: Record<string, string>;
+}
+
+function call(socket: string, { method, path, body, headers = {} }: Call): Promise<{ status: number; body: Buffer }> {
   return new Promise((resolve, reject) => {
     const sent = request(
       {
@@ -54,13 +57,9 @@ function messageIn(text: string): string {
 
 /** The answer as JSON; docker's own message when it refuses. */
 async function ask<T = unknown>(socket: string, method: string, path: string, body?: unknown): Promise<T> {
-  const answer = await call(
-    socket,
-    method,
-    path,
-    body === undefined ? undefined : JSON.stringify(body),
-    body === undefined ? {} : { 'content-type': 'application/json' },
-  );
+  const sent =
+    body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } };
+  const answer = await call(socket, { method, path, ...sent });
   const text = answer.body.toString('utf8');
   if (answer.status >= 400) throw new Error(messageIn(text));
   return JSON.parse(text === '' ? 'null' : text);
@@ -69,8 +68,8 @@ async function ask<T = unknown>(socket: string, method: string, path: string, bo
 /** Progress streams report failure in a line, with status 200. */
 function checkProgress(text: string): void {
   for (const line of text.split('\n').filter((entry) => entry.trim() !== '')) {
-    const event = JSON.parse(line) as { error?: string };
-    if (event.error !== undefined) throw new Error(event.error);
+    const error = textOf(JSON.parse(line), 'error');
+    if (error !== undefined) throw new Error(error);
   }
 }
 
@@ -87,7 +86,12 @@ function demultiplex(bytes: Buffer): string {
 
 export function ownDocker(socket: string, _clock: Clock): DockerDriver {
   const query = (values: Record<string, string>): string => new URLSearchParams(values).toString();
-  const registryAuth = { 'x-registry-auth': Buffer.from('{}').toString('base64url') };
+  const headers = { 'x-registry-auth': Buffer.from('{}').toString('base64url') };
+  /** Something that a registry has a part in; throws what the progress says went wrong. */
+  const transfer = async (path: string): Promise<void> => {
+    const answer = await call(socket, { method: 'POST', path, body: '', headers });
+    checkProgress(answer.body.toString('utf8'));
+  };
   return {
     name: "Tiphys' own docker client",
     async build(directory, tags, buildArguments) {
@@ -97,32 +101,23 @@ export function ownDocker(socket: string, _clock: Clock): DockerDriver {
         `buildargs=${encodeURIComponent(JSON.stringify(buildArguments))}`,
         'q=1',
       ].join('&');
-      const answer = await call(socket, 'POST', `/build?${words}`, context, { 'content-type': 'application/x-tar' });
+      const answer = await call(socket, {
+        method: 'POST',
+        path: `/build?${words}`,
+        body: context,
+        headers: { 'content-type': 'application/x-tar' },
+      });
       if (answer.status >= 400) throw new Error(messageIn(answer.body.toString('utf8')));
       checkProgress(answer.body.toString('utf8'));
     },
     async push(tag) {
       const at = tag.lastIndexOf(':');
-      const answer = await call(
-        socket,
-        'POST',
-        `/images/${tag.slice(0, at)}/push?${query({ tag: tag.slice(at + 1) })}`,
-        '',
-        registryAuth,
-      );
-      checkProgress(answer.body.toString('utf8'));
+      await transfer(`/images/${tag.slice(0, at)}/push?${query({ tag: tag.slice(at + 1) })}`);
     },
     async pullAgain(tag) {
       await ask(socket, 'DELETE', `/images/${tag}`);
       const at = tag.lastIndexOf(':');
-      const answer = await call(
-        socket,
-        'POST',
-        `/images/create?${query({ fromImage: tag.slice(0, at), tag: tag.slice(at + 1) })}`,
-        '',
-        registryAuth,
-      );
-      checkProgress(answer.body.toString('utf8'));
+      await transfer(`/images/create?${query({ fromImage: tag.slice(0, at), tag: tag.slice(at + 1) })}`);
     },
     async run(name, image, command, options) {
       const create = (): Promise<unknown> =>
@@ -137,14 +132,7 @@ export function ownDocker(socket: string, _clock: Clock): DockerDriver {
         });
       const made = await create().catch(async (error: unknown) => {
         if (!messageOf(error).includes('No such image')) throw error;
-        const answer = await call(
-          socket,
-          'POST',
-          `/images/create?${query({ fromImage: image, tag: 'latest' })}`,
-          '',
-          registryAuth,
-        );
-        checkProgress(answer.body.toString('utf8'));
+        await transfer(`/images/create?${query({ fromImage: image, tag: 'latest' })}`);
         return create();
       });
       const id = textOf(made, 'Id') ?? '';
@@ -152,7 +140,8 @@ export function ownDocker(socket: string, _clock: Clock): DockerDriver {
       return id;
     },
     async logs(name) {
-      return demultiplex((await call(socket, 'GET', `/containers/${name}/logs?stdout=1&stderr=1`)).body);
+      const path = `/containers/${name}/logs?stdout=1&stderr=1`;
+      return demultiplex((await call(socket, { method: 'GET', path })).body);
     },
     inspect: (name) => ask(socket, 'GET', `/containers/${name}/json`),
     async removeForce(names) {
@@ -183,10 +172,11 @@ export function ownKube(client: Client, kubeconfig: string, clock: Clock): KubeD
     name: "Tiphys' own kubernetes client",
     async apply(paths) {
       for (const path of paths)
-        for (const object of loadAll(readFileSync(path, 'utf8')) as KubeObject[]) {
+        for (const object of parseYamlDocuments(readFileSync(path, 'utf8'))) {
+          if (!isNamed(object)) throw new Error(`${path}: apiVersion, kind or metadata.name is missing`);
           const kind = byKind.get(`${object.apiVersion}/${object.kind}`);
           if (kind === undefined) throw new Error(`no kind ${object.kind} in ${object.apiVersion}`);
-          await client.patch(kind, object.metadata.name!, object.metadata.namespace, 'apply', object, {
+          await client.patch(kind, object.metadata.name, object.metadata.namespace, 'apply', object, {
             fieldManager: 'tiphys-demo',
             force: true,
           });
@@ -198,12 +188,12 @@ export function ownKube(client: Client, kubeconfig: string, clock: Clock): KubeD
       });
     },
     async rolloutStatus(namespace, kindAndName, timeoutSeconds) {
-      const [kindName, name] = kindAndName.split('/') as [string, string];
+      const [kindName, name = ''] = kindAndName.split('/');
       const kind: KindRef<StatefulSet | Deployment> = kindName === 'statefulset' ? kinds.StatefulSet : kinds.Deployment;
       await until(`${kindAndName} to be rolled out`, timeoutSeconds, async () => {
         const { metadata, spec, status } = await client.get(kind, name, namespace);
         const replicas = spec.replicas ?? 1;
-        if ((status?.observedGeneration ?? 0) < metadata.generation! || (status?.updatedReplicas ?? 0) < replicas)
+        if ((status?.observedGeneration ?? 0) < (metadata.generation ?? 0) || (status?.updatedReplicas ?? 0) < replicas)
           return false;
         return kindName === 'statefulset'
           ? (status?.readyReplicas ?? 0) >= replicas

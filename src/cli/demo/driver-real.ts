@@ -1,6 +1,7 @@
 /** The demo's drivers on the installed docker and kubectl. */
 import type { Processes } from '#os/processes.ts';
-import type { DockerDriver, KubeDriver } from './driver.ts';
+import { inheritedEnvironment } from '../environment.ts';
+import type { DockerDriver, Inspected, KubeDriver } from './driver.ts';
 
 async function output(
   processes: Processes,
@@ -8,7 +9,7 @@ async function output(
   args: string[],
   environment: Record<string, string>,
 ): Promise<string> {
-  const done = await processes.run(file, args, { env: { ...(process.env as Record<string, string>), ...environment } });
+  const done = await processes.run(file, args, { env: { ...inheritedEnvironment(), ...environment } });
   if (done.code !== 0)
     throw new Error(`${file} ${args.join(' ')} failed (${done.code}): ${done.stderr.trim() || done.stdout.trim()}`);
   return done.stdout;
@@ -55,7 +56,9 @@ export function realDocker(processes: Processes, socket: string): DockerDriver {
       return docker('logs', name);
     },
     async inspect(name) {
-      return (JSON.parse(await docker('inspect', name)) as Awaited<ReturnType<DockerDriver['inspect']>>[])[0]!;
+      const [found]: Inspected[] = JSON.parse(await docker('inspect', name));
+      if (found === undefined) throw new Error(`docker inspect ${name} says nothing`);
+      return found;
     },
     async removeForce(names) {
       await docker('rm', '-f', ...names);

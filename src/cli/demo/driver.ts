@@ -4,6 +4,13 @@
  * something goes through the driver.
  */
 
+/** What `docker inspect` says of a container. */
+export interface Inspected {
+  State: { Running: boolean; ExitCode: number; Pid: number; StartedAt: string };
+  RestartCount: number;
+  NetworkSettings: { Ports: Record<string, { HostPort: string }[] | null> };
+}
+
 export interface DockerDriver {
   readonly name: string;
   build(directory: string, tags: string[], buildArguments: Record<string, string>): Promise<void>;
@@ -13,11 +20,7 @@ export interface DockerDriver {
   /** `docker run -d`; resolves with the id. */
   run(name: string, image: string, command: string[], options: { publish?: string; restart?: string }): Promise<string>;
   logs(name: string): Promise<string>;
-  inspect(name: string): Promise<{
-    State: { Running: boolean; ExitCode: number; Pid: number; StartedAt: string };
-    RestartCount: number;
-    NetworkSettings: { Ports: Record<string, { HostPort: string }[] | null> };
-  }>;
+  inspect(name: string): Promise<Inspected>;
   /** Kills a Pod's container behind Kubernetes' back, by its process. */
   removeForce(names: string[]): Promise<void>;
 }

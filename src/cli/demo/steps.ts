@@ -30,6 +30,12 @@ async function readyPods(demo: Demo, app: string): Promise<Pod[]> {
   return (await demo.pods(app)).filter(isReady);
 }
 
+async function readyPod(demo: Demo, app: string): Promise<Pod> {
+  const [pod] = await readyPods(demo, app);
+  if (pod === undefined) throw new Error(`no Pod of ${app} is ready`);
+  return pod;
+}
+
 function expectOk(result: LoadResult, through: string): string {
   if (result.failed > 0)
     throw new Error(
@@ -104,8 +110,8 @@ async function reachApplication(demo: Demo): Promise<string> {
   await demo.until('Ingress to the page', 5_000, async () =>
     (await demo.fetch(`http://127.0.0.1:${demo.instance.httpPort}/`)).body.includes('It runs.'),
   );
-  const [web] = await readyPods(demo, 'web');
-  const answer = await demo.kube.exec('demo', web!.metadata.name, [
+  const web = await readyPod(demo, 'web');
+  const answer = await demo.kube.exec('demo', web.metadata.name, [
     'wget',
     '-q',
     '-O',
@@ -173,8 +179,7 @@ async function rollBack(demo: Demo): Promise<string> {
 }
 
 async function healItself(demo: Demo): Promise<string> {
-  const pods = await readyPods(demo, 'web');
-  const victim = pods[0]!;
+  const victim = await readyPod(demo, 'web');
   const { restartCount: before = 0, containerID = '' } = victim.status?.containerStatuses?.[0] ?? {};
   const id = containerID.replace(/^.*:\/\//, '');
   const { Pid } = (await demo.docker.inspect(id)).State;
@@ -184,13 +189,13 @@ async function healItself(demo: Demo): Promise<string> {
     const status = pod?.status?.containerStatuses?.[0];
     return status !== undefined && status.restartCount > before && status.ready && !status.containerID?.endsWith(id);
   });
-  const [api] = await readyPods(demo, 'api');
-  await demo.kube.deletePod('demo', api!.metadata.name);
+  const api = await readyPod(demo, 'api');
+  await demo.kube.deletePod('demo', api.metadata.name);
   await demo.until('another Pod in its place', 30_000, async () => {
     const now = await readyPods(demo, 'api');
-    return now.length >= 2 && !now.some((pod) => pod.metadata.uid === api!.metadata.uid);
+    return now.length >= 2 && !now.some((pod) => pod.metadata.uid === api.metadata.uid);
   });
-  return `container of ${victim.metadata.name} restarted, Pod ${api!.metadata.name} replaced`;
+  return `container of ${victim.metadata.name} restarted, Pod ${api.metadata.name} replaced`;
 }
 
 async function autoscale(demo: Demo): Promise<string> {

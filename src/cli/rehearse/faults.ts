@@ -27,20 +27,21 @@ export function readDuration(option: string, text: string): number {
 }
 
 export function readMoment(option: string, text: string): Moment {
-  const [times, ...named] = text.split('=') as [string, ...string[]];
+  const [times = '', ...named] = text.split('=');
   const match = /^([^~+]+)(?:~([^~+]+))?(?:\+([^~+]+))?$/.exec(times);
   if (match === null || (named.length > 0 && named.join('=') === ''))
     throw new UsageError(
       `${option}: ${JSON.stringify(text)} is not written TIME[~LATEST][+FOR][=NAME], such as 10m, 10m~50m or 10m+15m=node-1`,
     );
-  const atMs = readDuration(option, match[1]!);
-  const latestMs = match[2] === undefined ? undefined : readDuration(option, match[2]);
+  const [, first = '', latest, lasting] = match;
+  const atMs = readDuration(option, first);
+  const latestMs = latest === undefined ? undefined : readDuration(option, latest);
   if (latestMs !== undefined && latestMs < atMs)
     throw new UsageError(`${option}: ${JSON.stringify(text)}: the latest time is before the first`);
   return {
     atMs,
     ...(latestMs === undefined ? {} : { latestMs }),
-    ...(match[3] === undefined ? {} : { forMs: readDuration(option, match[3]) }),
+    ...(lasting === undefined ? {} : { forMs: readDuration(option, lasting) }),
     ...(named.length === 0 ? {} : { target: named.join('=') }),
   };
 }

@@ -74,13 +74,18 @@ function printReasons({ workloads, jobs, cronJobs, drains, seed }: Rehearsal): v
   if (lines.length > stuckLinesMax) print(`  … and ${lines.length - stuckLinesMax} more (--json has all)`);
 }
 
-export function printResult(
-  all: readonly Rehearsal[],
-  failed: readonly number[],
-  failOn: string,
-  repeat: (seed: number) => string,
-  tookMs: number,
-): void {
+export interface Result {
+  all: readonly Rehearsal[];
+  /** The seeds that showed something as bad as `failOn`. */
+  failed: readonly number[];
+  failOn: string;
+  /** The command that repeats a seed. */
+  repeat: (seed: number) => string;
+  /** Of real time. */
+  tookMs: number;
+}
+
+export function printResult({ all, failed, failOn, repeat, tookMs }: Result): void {
   const worst = worstSeed(all);
   printTimeline(worst, all.length);
   printTables(summaryOf(all), all.length);

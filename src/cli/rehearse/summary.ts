@@ -32,82 +32,102 @@ export interface JsonResult {
   seeds: Rehearsal[];
 }
 
-type Identified = { kind?: string; namespace: string; name: string; verdict?: Parameters<typeof severityOf>[0] };
+interface Identified {
+  kind?: string;
+  namespace: string;
+  name: string;
+}
+type Judged = Identified & { verdict: Parameters<typeof severityOf>[0] };
 
-/** The reports on one thing, over all seeds, worst first. */
+/** The reports on one thing, over all seeds; of those that are worst the first. */
+interface Group<T> {
+  worst: T;
+  reports: { seed: number; report: T }[];
+}
+
 function grouped<T extends Identified>(
   all: readonly Rehearsal[],
   of: (rehearsal: Rehearsal) => readonly T[],
-): { seed: number; report: T }[][] {
-  const groups = new Map<string, { seed: number; report: T }[]>();
+  weightOf: (report: T) => number,
+): Group<T>[] {
+  const groups = new Map<string, Group<T>>();
   for (const rehearsal of all) {
     for (const report of of(rehearsal)) {
       const key = `${report.kind ?? ''} ${report.namespace}/${report.name}`;
-      groups.set(key, [...(groups.get(key) ?? []), { seed: rehearsal.seed, report }]);
+      let group = groups.get(key);
+      if (group === undefined) groups.set(key, (group = { worst: report, reports: [] }));
+      group.reports.push({ seed: rehearsal.seed, report });
+      if (weightOf(report) > weightOf(group.worst)) group.worst = report;
     }
   }
-  const weight = ({ report }: { report: T }): number => (report.verdict === undefined ? 0 : severityOf(report.verdict));
-  return [...groups.values()].map((group) => group.toSorted((a, b) => weight(b) - weight(a)));
+  return [...groups.values()];
 }
 
-/** The seeds that show what the first shows, where that is anything. */
-function alike<T extends Identified>(group: { seed: number; report: T }[]): number[] {
-  const worst = severityOf(group[0]!.report.verdict!);
-  return worst === 0
+const severityOfReport = ({ verdict }: Judged): number => severityOf(verdict);
+
+/** The seeds that show what the worst shows, where that is anything. */
+function alike({ worst, reports }: Group<Judged>): number[] {
+  const severity = severityOfReport(worst);
+  return severity === 0
     ? []
-    : group
-        .filter(({ report }) => severityOf(report.verdict!) === worst)
+    : reports
+        .filter(({ report }) => severityOfReport(report) === severity)
         .map(({ seed }) => seed)
         .sort((a, b) => a - b);
 }
 
-const most = <T>(group: { report: T }[], of: (report: T) => number): number =>
-  Math.max(...group.map(({ report }) => of(report)));
+const most = <T>({ reports }: Group<T>, of: (report: T) => number): number =>
+  Math.max(...reports.map(({ report }) => of(report)));
+const least = <T>(group: Group<T>, of: (report: T) => number): number => -most(group, (report) => -of(report));
 
 export function summaryOf(all: readonly Rehearsal[]): Summary {
   const drains = all.flatMap((rehearsal): DrainReport[] => rehearsal.drains);
   return {
-    workloads: grouped(all, ({ workloads }) => workloads).map((group) => {
-      const { stuck: _stuck, ...first } = group[0]!.report;
+    workloads: grouped(all, ({ workloads }) => workloads, severityOfReport).map((group) => {
+      const { stuck: _stuck, ...first } = group.worst;
       return {
         ...first,
-        lowestReady: Math.min(...group.map(({ report }) => report.lowestReady)),
+        lowestReady: least(group, (report) => report.lowestReady),
         belowSeconds: most(group, (report) => report.belowSeconds),
         downSeconds: most(group, (report) => report.downSeconds),
         restarts: most(group, (report) => report.restarts),
         seeds: alike(group),
       };
     }),
-    jobs: grouped(all, ({ jobs }) => jobs).map((group) => ({
-      ...group[0]!.report,
+    jobs: grouped(all, ({ jobs }) => jobs, severityOfReport).map((group) => ({
+      ...group.worst,
       failedPods: most(group, (report) => report.failedPods),
       seconds: most(group, (report) => report.seconds),
       seeds: alike(group),
     })),
-    cronJobs: grouped(all, ({ cronJobs }) => cronJobs).map((group) => ({
-      ...group[0]!.report,
-      started: Math.min(...group.map(({ report }) => report.started)),
-      succeeded: Math.min(...group.map(({ report }) => report.succeeded)),
+    cronJobs: grouped(all, ({ cronJobs }) => cronJobs, severityOfReport).map((group) => ({
+      ...group.worst,
+      started: least(group, (report) => report.started),
+      succeeded: least(group, (report) => report.succeeded),
       failed: most(group, (report) => report.failed),
       missed: most(group, (report) => report.missed.length),
       longestSeconds: most(group, (report) => report.longestSeconds),
       seeds: alike(group),
     })),
-    budgets: grouped(all, ({ budgets }) => budgets as (BudgetReport & Identified)[]).map((group) => ({
-      namespace: group[0]!.report.namespace,
-      name: group[0]!.report.name,
+    budgets: grouped(
+      all,
+      ({ budgets }) => budgets,
+      ({ brokenSeconds }) => brokenSeconds,
+    ).map((group) => ({
+      namespace: group.worst.namespace,
+      name: group.worst.name,
       brokenSeconds: most(group, (report) => report.brokenSeconds),
       refused: most(group, (report) => report.refused),
-      seeds: group.filter(({ report }) => report.brokenSeconds > 0).map(({ seed }) => seed),
+      seeds: group.reports.filter(({ report }) => report.brokenSeconds > 0).map(({ seed }) => seed),
     })),
     drains: {
       done: drains.filter(({ verdict }) => verdict === 'done').length,
       blocked: drains.filter(({ verdict }) => verdict === 'blocked').length,
       longestSeconds: Math.max(0, ...drains.map(({ seconds }) => seconds ?? 0)),
     },
-    rollouts: grouped(all, ({ rollouts }) => rollouts).map((group) => {
-      const { startedSeconds: _started, seconds: _seconds, ...first } = group[0]!.report;
-      const took = group.flatMap(({ report }) => report.seconds ?? []);
+    rollouts: grouped(all, ({ rollouts }) => rollouts, severityOfReport).map((group) => {
+      const { startedSeconds: _started, seconds: _seconds, ...first } = group.worst;
+      const took = group.reports.flatMap(({ report }) => report.seconds ?? []);
       return { ...first, ...(took.length === 0 ? {} : { seconds: Math.max(...took) }), seeds: alike(group) };
     }),
   };

@@ -3,6 +3,7 @@
  * clusters of its own. A seed gives the same result in whichever; results come in the order of the seeds.
  */
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+import { stackOf } from '#base/thrown.ts';
 import { Stage } from './rehearse.ts';
 import type { Rehearsal, RehearseOptions } from './types.ts';
 
@@ -68,11 +69,7 @@ if (!isMainThread && parentPort !== null && given?.rehearse !== undefined) {
   port.on('message', (seed: number) => {
     void stage.run(seed).then(
       (result) => port.postMessage({ seed, result } satisfies Answer),
-      (error: unknown) =>
-        port.postMessage({
-          seed,
-          failed: error instanceof Error ? (error.stack ?? error.message) : String(error),
-        } satisfies Answer),
+      (error: unknown) => port.postMessage({ seed, failed: stackOf(error) } satisfies Answer),
     );
   });
 }
