@@ -237,7 +237,7 @@ export const cases: FoundCase[] = [
   {
     id: 'H13',
     behaviour: 'docker build with buildx installed builds here',
-    file: 'src/build/grpc/services.test.ts',
+    file: 'src/build/grpc/services.root.test.ts',
     title: 'files come from the session, the builder builds, and the client gets names and digests',
   },
 ];
