@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { createPublicKey, sign, verify, X509Certificate } from 'node:crypto';
 import { it } from 'node:test';
-import { createCertificateAuthority, createSigningKey, issueCertificate } from './x509.ts';
+import { createCertificateAuthority, createSigningKey, issueCertificate, renewCertificateAuthority } from './x509.ts';
 
 let state = 7;
 const random = {
@@ -39,6 +39,29 @@ it('issues certificates that verify against their authority and name what was as
   assert.equal(certificate.checkHost('a.example.com'), '*.example.com');
   assert.deepEqual(certificate.keyUsage, ['1.3.6.1.5.5.7.3.1', '1.3.6.1.5.5.7.3.2']);
   assert.equal(certificate.validTo, 'Mar 10 23:55:00 2050 GMT'); // past 2049 the time has another form
+});
+
+it('renews an authority: each of its certificates vouches for what the other has signed', () => {
+  const ca = createCertificateAuthority('test-ca', random, clock, 10);
+  const later = { now: () => clock.now() + 9 * 86_400_000 };
+  const renewed = renewCertificateAuthority(ca, random, later, 10);
+  const [before, after] = [ca, renewed].map((each) => new X509Certificate(each.certificatePem)) as [
+    X509Certificate,
+    X509Certificate,
+  ];
+  assert.ok(after.validToDate > before.validToDate && after.ca && after.verify(before.publicKey));
+  assert.deepEqual(
+    [after.subject, after.issuer, after.serialNumber === before.serialNumber],
+    [before.subject, before.subject, false],
+  );
+  for (const [signer, other] of [
+    [ca, after],
+    [renewed, before],
+  ] as const) {
+    const issued = issueCertificate({ commonName: 'x', server: true }, signer, random, clock);
+    const certificate = new X509Certificate(issued.certificatePem);
+    assert.ok(certificate.checkIssued(other) && certificate.verify(other.publicKey));
+  }
 });
 
 it('makes keys that sign', () => {

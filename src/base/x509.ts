@@ -196,20 +196,21 @@ function makeCertificate({ request, publicKey, issuer, isAuthority }: Issuance, 
 /** A self-signed certificate authority. */
 export function createCertificateAuthority(commonName: string, random: Random, clock: Clock, days = 3650): KeyPair {
   const key = makeKey(random);
-  const issuer: Issuer = { name: nameOf({ commonName }), keyId: keyIdOf(key.point), keyPem: key.privateKeyPem };
-  return {
-    certificatePem: makeCertificate(
-      {
-        request: { commonName, days },
-        publicKey: { point: key.point, info: key.publicKeyInfo },
-        issuer,
-        isAuthority: true,
-      },
-      random,
-      clock,
-    ),
-    keyPem: key.privateKeyPem,
-  };
+  const keyPem = key.privateKeyPem;
+  return { certificatePem: signItself({ commonName, days }, keyPem, random, clock), keyPem };
+}
+
+/** The same authority for another time: what the old certificate vouches for, the new one does, and the other way. */
+export function renewCertificateAuthority(ca: KeyPair, random: Random, clock: Clock, days = 3650): KeyPair {
+  const commonName = /^CN=(.*)$/m.exec(new X509Certificate(ca.certificatePem).subject)?.[1] ?? '';
+  return { ...ca, certificatePem: signItself({ commonName, days }, ca.keyPem, random, clock) };
+}
+
+function signItself(request: CertificateRequest, keyPem: string, random: Random, clock: Clock): string {
+  const point = createPublicPoint(keyPem);
+  const issuer: Issuer = { name: nameOf(request), keyId: keyIdOf(point), keyPem };
+  const publicKey = { point, info: sequence(curveAlgorithm, bitString(point)) };
+  return makeCertificate({ request, publicKey, issuer, isAuthority: true }, random, clock);
 }
 
 function issuerOf(ca: KeyPair): Issuer {

@@ -7,6 +7,7 @@
 import { ApiError } from '#base/errors.ts';
 import type { Platform } from '#base/platform.ts';
 import { canonicalName, familiarName, parseReference, withDefaultTag } from '#base/reference.ts';
+import type { JsonObject } from '#base/unknown.ts';
 import type { Hold } from '#content/content.ts';
 import type { ImageRecord } from '#content/image-records.ts';
 import { imageIdOf, writeImage, writeManifest } from '#content/image-writer.ts';
@@ -64,6 +65,16 @@ export interface BuildRequest {
 export interface BuilderParts extends SolverParts {
   transport: HttpTransport;
   pullImage: PullImage;
+  /** An archive that `docker load` and readers of OCI layouts take. */
+  saveImage(record: ImageRecord, names: readonly string[]): Promise<AsyncIterable<Uint8Array>>;
+  pushImage(
+    name: string,
+    options: {
+      credential: RegistryCredential | undefined;
+      onEvent: (event: JsonObject) => void;
+      signal: AbortSignal;
+    },
+  ): Promise<void>;
 }
 
 class BuildStepError extends Error {

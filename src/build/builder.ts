@@ -12,6 +12,7 @@ import type { ImageRecord, ImageRecords } from '#content/image-records.ts';
 import type { BuildSnapshots } from '#content/snapshots.ts';
 import type { ImageStore } from '#engine/images.ts';
 import { isForPlatform } from '#engine/images-pull.ts';
+import { exportArchive } from '#engine/images-save.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import type { Mounts } from '#os/mount.ts';
 import { runBuild } from './build.ts';
@@ -92,6 +93,17 @@ class EngineBuilder implements Builder {
       clock,
       random,
       transport: options.images.options.transport,
+      saveImage: (record, names) =>
+        exportArchive(
+          options.images.options,
+          names.length === 0 ? [{ reference: record.id, record }] : names.map((reference) => ({ reference, record })),
+        ),
+      pushImage: (name, { credential, onEvent, signal }) =>
+        options.images.push(name, {
+          onProgress: onEvent,
+          signal,
+          ...(credential === undefined ? {} : { credential }),
+        }),
       pullImage: async (reference, { always, platform, credential, onEvent, signal }) => {
         // By name or by an id as docker prints it: one letter of an id is not what a Dockerfile means.
         const find = (): ImageRecord | undefined => options.records.find(reference, { idPrefixMin: 12 });

@@ -37,8 +37,8 @@ function toSpec(request: RunRequest, options: ContainerRunnerOptions): Container
     workingDir: request.workingDir,
     user: request.user,
     tty: false,
-    openStdin: false,
-    stdinOnce: false,
+    openStdin: request.io !== undefined,
+    stdinOnce: request.io !== undefined,
     labels: {},
     network: networkOf(request.network),
     mounts: request.mounts.map((mount) => ({
@@ -82,7 +82,9 @@ export function createContainerRunner(options: ContainerRunnerOptions): BuildRun
           },
         });
         // Attached before the start, so that the first line is not lost; it ends with the container.
-        const attached = whenSettled(containers.attach(id, { stdout: sink, stderr: sink }, request.signal));
+        const attached = whenSettled(
+          containers.attach(id, { stdout: sink, ...request.io, stderr: sink }, request.signal),
+        );
         const stop = (): void => {
           // It has ended.
           containers.kill(id, 'SIGKILL').catch(() => {});

@@ -3,6 +3,7 @@
  * code; what the command wrote is then in the writable layer of `id` (`content/snapshots.ts`). `runner-containers.ts`
  * does it with the engine.
  */
+import type { Readable, Writable } from 'node:stream';
 import type { Resources } from '#engine/engine.ts';
 
 export interface RunRequest {
@@ -21,6 +22,8 @@ export interface RunRequest {
   cgroupParent?: string;
   mounts: { type: 'bind' | 'tmpfs'; source: string; target: string; readOnly: boolean; sizeBytes?: number }[];
   onOutput: (bytes: Uint8Array) => void;
+  /** In place of no input, and of `onOutput` for what the command writes to its standard output. */
+  io?: { stdin: Readable; stdout: Writable };
   signal: AbortSignal;
 }
 

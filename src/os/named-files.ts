@@ -74,3 +74,13 @@ export function setTimes(path: string, atimeMs: number, mtimeMs: number): void {
 export function setOpenFileTimes(fd: number, timeMs: number): void {
   fs.futimesSync(fd, timeOf(timeMs), timeOf(timeMs));
 }
+/** Bytes of a file from `offset` on, fewer where it ends before. */
+export function readBytes(path: string, offset: number, length: number): Buffer {
+  const fd = fs.openSync(fsPath(path), 'r');
+  try {
+    const bytes = Buffer.alloc(length);
+    return bytes.subarray(0, fs.readSync(fd, bytes, 0, length, offset));
+  } finally {
+    fs.closeSync(fd);
+  }
+}

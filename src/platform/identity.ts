@@ -4,28 +4,39 @@
  */
 import { createKeyRing, type KeyRing } from '#apiserver/keys.ts';
 import { addressAt, subnetOf } from '#base/ip.ts';
-import { issueCertificate, type CertificateRequest, type KeyPair } from '#base/x509.ts';
+import { issueCertificate, renewCertificateAuthority, type CertificateRequest, type KeyPair } from '#base/x509.ts';
 import { loadKubeconfig } from '#client/kubeconfig.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import type { Instance, NodePlan } from './instance.ts';
-import { adminConfigPartMax } from './limits.ts';
+import { renewalPartMin } from './limits.ts';
 import { ManagedCertificate, timeOf, type CertificateNames } from './managed-certificate.ts';
 import { files, type Paths } from './paths.ts';
 
-export function loadKeyRing(paths: Paths): KeyRing {
-  const text = readIfExists(files.keys(paths));
-  if (text === undefined) throw new Error(`${files.keys(paths)} is missing`);
-  return JSON.parse(text) as KeyRing;
+interface Means {
+  random: Random;
+  clock: Clock;
 }
 
-export function establishKeyRing(paths: Paths, random: Random, clock: Clock): KeyRing {
+/** The key-ring; its authority is renewed, with its key, while there is time for everybody to learn of it. */
+export function loadKeyRing(paths: Paths, { random, clock }: Means): KeyRing {
   const text = readIfExists(files.keys(paths));
-  if (text !== undefined) return JSON.parse(text) as KeyRing;
-  const made = createKeyRing(random, clock);
-  writeFileAtomic(files.keys(paths), JSON.stringify(made), { sync: true, mode: 0o600 });
-  return made;
+  if (text === undefined) throw new Error(`${files.keys(paths)} is missing`);
+  const ring = JSON.parse(text) as KeyRing;
+  if (clock.now() < timeOf(ring.ca, renewalPartMin)) return ring;
+  return writeKeyRing(paths, { ...ring, ca: renewCertificateAuthority(ring.ca, random, clock) });
+}
+
+export function establishKeyRing(paths: Paths, means: Means): KeyRing {
+  return readIfExists(files.keys(paths)) === undefined
+    ? writeKeyRing(paths, createKeyRing(means.random, means.clock))
+    : loadKeyRing(paths, means);
+}
+
+function writeKeyRing(paths: Paths, ring: KeyRing): KeyRing {
+  writeFileAtomic(files.keys(paths), JSON.stringify(ring), { sync: true, mode: 0o600 });
+  return ring;
 }
 
 /** First address of the Service range: the API server's own Service. */
@@ -58,7 +69,7 @@ export function serverNames(
 export function ownCertificate(
   authority: KeyPair,
   request: CertificateRequest,
-  { random, clock, log }: { random: Random; clock: Clock; log: Logger },
+  { random, clock, log }: Means & { log: Logger },
 ): ManagedCertificate {
   return new ManagedCertificate({
     names: request,
@@ -70,19 +81,21 @@ export function ownCertificate(
   });
 }
 
-/** Whether the user's kubeconfig is there, and its certificate has enough of its time left. */
+/** Whether the user's kubeconfig is there, and its certificate and the authority's have enough of their time left. */
 export function holdsAdminConfig(paths: Paths, clock: Clock): boolean {
   const path = files.adminConfig(paths);
   if (readIfExists(path) === undefined) return false;
-  const { certificate } = loadKubeconfig(path);
-  return certificate !== undefined && clock.now() < timeOf({ certificatePem: certificate }, adminConfigPartMax);
+  const { ca, certificate } = loadKubeconfig(path);
+  return [ca, certificate].every(
+    (certificatePem) => certificatePem !== undefined && clock.now() < timeOf({ certificatePem }, renewalPartMin),
+  );
 }
 
 export function writeAdminConfig(
   paths: Paths,
   { apiPort }: Pick<Instance, 'apiPort'>,
   { ca }: Pick<KeyRing, 'ca'>,
-  { random, clock }: { random: Random; clock: Clock },
+  { random, clock }: Means,
 ): void {
   const request = { commonName: 'tiphys-admin', organizations: ['system:masters'], client: true };
   const text = kubeconfigText({

@@ -7,8 +7,8 @@ export const processLogCheckBytes = 256 * 1024;
 export const certificateRetryMs = 20;
 export const certificateRetryMsMax = 30_000;
 export const certificateWaitMsMax = 60_000;
-/** Which part of its certificate's time may have passed before `up` makes the user's kubeconfig anew. */
-export const adminConfigPartMax = 0.7;
+/** Once this part of its time has passed, `up` makes the user's kubeconfig anew, and a start the authority. */
+export const renewalPartMin = 0.7;
 /** How often a node that knows no cluster yet looks whether the server has left word. */
 export const bootstrapLookMs = 5;
 /** How long a bootstrap token of this machine holds; a new one is made at half of that. */

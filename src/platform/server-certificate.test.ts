@@ -15,7 +15,7 @@ import { createCertificateAuthority, issueCertificate } from '#base/x509.ts';
 import { silentLogger } from '#observe/log.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import { SimClock } from '#os/clock.sim.ts';
-import { establishKeyRing, holdsAdminConfig, ownCertificate, writeAdminConfig } from './identity.ts';
+import { establishKeyRing, holdsAdminConfig, loadKeyRing, ownCertificate, writeAdminConfig } from './identity.ts';
 import { timeOf } from './managed-certificate.ts';
 import { files, pathsOf } from './paths.ts';
 
@@ -125,14 +125,14 @@ test('its certificates are renewed before they end, and no connection breaks', a
   assert.match(String((await events.next()).value), /"name":"b"/, 'the watch of before goes on');
 });
 
-test("the user's kubeconfig is made anew before its certificate ends", () => {
+test("the user's kubeconfig and the authority are made anew before they end", () => {
   const home = mkdtempSync(join(tmpdir(), 'tiphys-admin-'));
   try {
     const clock = { ...realClock, now: () => nowMs };
     let nowMs = Date.parse('2026-01-01T00:00:00Z');
     const paths = pathsOf({ TIPHYS_HOME: home });
     for (const directory of [paths.run, dirname(files.keys(paths))]) mkdirSync(directory, { recursive: true });
-    const ring = establishKeyRing(paths, realRandom, clock);
+    const ring = establishKeyRing(paths, { random: realRandom, clock });
     const write = (): void => writeAdminConfig(paths, { apiPort: 6443 }, ring, { random: realRandom, clock });
     assert.equal(holdsAdminConfig(paths, clock), false, 'there is none');
     write();
@@ -141,6 +141,12 @@ test("the user's kubeconfig is made anew before its certificate ends", () => {
     assert.equal(holdsAdminConfig(paths, clock), false);
     write();
     assert.equal(holdsAdminConfig(paths, clock), true);
+    nowMs += 8 * 365 * dayMs;
+    const renewed = loadKeyRing(paths, { random: realRandom, clock });
+    assert.notEqual(renewed.ca.certificatePem, ring.ca.certificatePem);
+    assert.deepEqual([renewed.ca.keyPem, renewed.serviceAccount], [ring.ca.keyPem, ring.serviceAccount]);
+    assert.deepEqual(establishKeyRing(paths, { random: realRandom, clock }), renewed, 'it is kept');
+    assert.equal(holdsAdminConfig(paths, clock), false, 'and told to the user');
   } finally {
     rmSync(home, { recursive: true });
   }

@@ -34,7 +34,7 @@ import { kubernetesVersion } from './version.ts';
 export async function runServer(): Promise<void> {
   const part = beginPart('server');
   const { paths, instance, log, metrics, stack } = part;
-  const ring = loadKeyRing(paths);
+  const ring = loadKeyRing(paths, { random: realRandom, clock: realClock });
   const api = await startApi(part, ring);
   const measureClient = createRestClientMetrics(metrics, realClock);
   const clientFor = (name: string): Client => {

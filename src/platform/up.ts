@@ -83,7 +83,7 @@ async function bringUpHere(paths: Paths, choices: InstanceChoices, options: UpOp
       if (kept !== undefined && (options.replace === true || needsRestart(kept, instance)))
         for (const name of knownParts(paths)) await stopPart(paths, name, linuxProcesses, realClock);
       await checkPorts(paths, instance);
-      const ring = establishKeyRing(paths, realRandom, realClock);
+      const ring = establishKeyRing(paths, { random: realRandom, clock: realClock });
       await ensureContainersUnit(linuxProcesses);
       await loadModules(linuxProcesses);
       await prepareHost(instance, paths, door);

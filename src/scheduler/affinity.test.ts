@@ -1,10 +1,10 @@
 /** Pods that want to be together, and Pods that do not. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Pod } from '#api/core.v1.ts';
+import type { Affinity, Pod, PodAffinityTerm } from '#api/core.v1.ts';
 import { sampleOf } from '#base/testing.ts';
 import { kinds } from '#base/kinds.ts';
-import { antiAffinity, cacheOf, makeNode, makePod, outcome, podAffinity } from './testing.ts';
+import { antiAffinity, cacheOf, makeNode, makePod, outcome, podAffinity, type PodParts } from './testing.ts';
 
 const host = 'kubernetes.io/hostname';
 const zones = [
@@ -13,20 +13,24 @@ const zones = [
   makeNode('b1', { labels: { zone: 'b' } }),
   makeNode('none'),
 ];
-const on = (node: string, labels: object = { app: 'a' }, more: object = {}): Pod =>
+const on = (node: string, labels: Record<string, string> = { app: 'a' }, more: PodParts = {}): Pod =>
   makePod(`on-${node}`, { node, labels, ...more });
-const term = (labels: object, more: object = {}): object => ({
+const term = (labels: Record<string, string>, more: Partial<PodAffinityTerm> = {}): PodAffinityTerm => ({
   topologyKey: 'zone',
   labelSelector: { matchLabels: labels },
   ...more,
 });
-const together = (...terms: object[]): object => ({
+const together = (...terms: PodAffinityTerm[]): Affinity => ({
   podAffinity: { requiredDuringSchedulingIgnoredDuringExecution: terms },
 });
-const apart = (...terms: object[]): object => ({
+const apart = (...terms: PodAffinityTerm[]): Affinity => ({
   podAntiAffinity: { requiredDuringSchedulingIgnoredDuringExecution: terms },
 });
-const prefers = (kind: 'podAffinity' | 'podAntiAffinity', weight: number, podAffinityTerm: object): object => ({
+const prefers = (
+  kind: 'podAffinity' | 'podAntiAffinity',
+  weight: number,
+  podAffinityTerm: PodAffinityTerm,
+): Affinity => ({
   [kind]: { preferredDuringSchedulingIgnoredDuringExecution: [{ weight, podAffinityTerm }] },
 });
 /** All nodes on which it may be, by trying each alone. */
@@ -79,7 +83,7 @@ test('namespaces are those of the term: its own by default, those that are named
     sampleOf(kinds.Namespace, { metadata: { name, labels } });
   const namespaces = [namespace('x', { team: 'one' }), namespace('y', { team: 'two' })];
   const pods = [on('a1', { app: 'a' }, { namespace: 'x' }), on('b1', { app: 'a' }, { namespace: 'y' })];
-  const cases: [object, string[]][] = [
+  const cases: [Partial<PodAffinityTerm>, string[]][] = [
     [{}, []],
     [{ namespaces: ['x'] }, ['a1', 'a2']],
     [{ namespaceSelector: { matchLabels: { team: 'two' } } }, ['b1']],
@@ -94,7 +98,7 @@ test('namespaces are those of the term: its own by default, those that are named
 
 test("keys of the Pod's own labels narrow or turn the selector", () => {
   const pods = [on('a1', { app: 'a', version: '1' }), on('b1', { app: 'a', version: '2' })];
-  const pod = (more: object): Pod =>
+  const pod = (more: Partial<PodAffinityTerm>): Pod =>
     makePod('p', { labels: { app: 'a', version: '1' }, affinity: apart(term({ app: 'a' }, more)) });
   assert.deepEqual(allowed(pods, pod({})), ['none']);
   assert.deepEqual(allowed(pods, pod({ matchLabelKeys: ['version'] })), ['b1', 'none']);
@@ -108,7 +112,7 @@ test('what is preferred decides among nodes that are alike, and weights add up',
     makePod('x', { node: 'a', labels: { app: 'x' } }),
     makePod('y', { node: 'b', labels: { app: 'y' } }),
   ];
-  const chosen = (affinity: object, pods: Pod[] = running): string =>
+  const chosen = (affinity: Affinity, pods: Pod[] = running): string =>
     outcome(cacheOf(nodes, pods), makePod('p', { labels: { app: 'p' }, affinity }));
   assert.equal(chosen(prefers('podAffinity', 10, term({ app: 'x' }))), 'a');
   assert.equal(chosen(prefers('podAffinity', 10, term({ app: 'y' }))), 'b');

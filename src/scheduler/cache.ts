@@ -10,11 +10,14 @@ import { addPod, bump, hasTerms, NodeInfo, NodeTable, removePod } from './node-i
 import { type PodInfo, podInfoOf } from './pod-info.ts';
 import type { Snapshot, VolumeView } from './snapshot.ts';
 
+/** The copies of kinds that it reads. */
 export interface VolumeSources {
-  claims: Informer<PersistentVolumeClaim>;
-  volumes: Informer<PersistentVolume>;
-  classes: Informer<StorageClass>;
-  namespaces: Informer<Namespace>;
+  claims: Pick<Informer<PersistentVolumeClaim>, 'get'>;
+  volumes: Pick<Informer<PersistentVolume>, 'get' | 'by'> & {
+    addIndex(name: string, of: (volume: PersistentVolume) => string): unknown;
+  };
+  classes: Pick<Informer<StorageClass>, 'get'>;
+  namespaces: Pick<Informer<Namespace>, 'get'>;
 }
 
 const noLabels: Record<string, string> = Object.freeze({});

@@ -10,7 +10,7 @@ import type { SchedulerCache } from './cache.ts';
 import { chooseNode } from './choose-node.ts';
 import { podInfoOf } from './pod-info.ts';
 import { planPreemption } from './preemption.ts';
-import { antiAffinity, cacheOf, makeNode, makePod, podAffinity } from './testing.ts';
+import { antiAffinity, cacheOf, makeNode, makePod, podAffinity, type PodParts } from './testing.ts';
 
 /** `NODE: victims`, or why nobody is to go. */
 function planOf(cache: SchedulerCache, pod: Pod, budgets: PodDisruptionBudget[] = []): string {
@@ -24,8 +24,8 @@ function planOf(cache: SchedulerCache, pod: Pod, budgets: PodDisruptionBudget[] 
   return `${plan.victims.node}: ${names.join(' ')}`;
 }
 
-const cpu = (amount: string): object => ({ requests: { cpu: amount } });
-const running = (name: string, node: string, amount: string, priority = 0, more: object = {}): Pod =>
+const cpu = (amount: string): PodParts => ({ requests: { cpu: amount } });
+const running = (name: string, node: string, amount: string, priority = 0, more: PodParts = {}): Pod =>
   makePod(name, { node, ...cpu(amount), priority, ...more });
 const budgetOf = (name: string, disruptionsAllowed: number, app: string): PodDisruptionBudget =>
   sampleOf(kinds.PodDisruptionBudget, {

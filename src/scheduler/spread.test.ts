@@ -1,23 +1,24 @@
 /** Pods that are to be spread over domains. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Node, Pod } from '#api/core.v1.ts';
-import { cacheOf, makeNode, makePod, outcome } from './testing.ts';
+import type { Node, Pod, TopologySpreadConstraint } from '#api/core.v1.ts';
+import { cacheOf, makeNode, makePod, outcome, type PodParts } from './testing.ts';
 
 const host = 'kubernetes.io/hostname';
 const app = { app: 'a' };
-const constraint = (more: object = {}): object => ({
+const constraint = (more: Partial<TopologySpreadConstraint> = {}): TopologySpreadConstraint => ({
   topologyKey: 'zone',
   maxSkew: 1,
   whenUnsatisfiable: 'DoNotSchedule',
   labelSelector: { matchLabels: app },
   ...more,
 });
-const spreadPod = (constraints: object[], more: object = {}): Pod =>
+const spreadPod = (constraints: TopologySpreadConstraint[], more: PodParts = {}): Pod =>
   makePod('p', { labels: app, topologySpreadConstraints: constraints, ...more });
-const zoned = (name: string, zone: string, more: object = {}): Node => makeNode(name, { ...more, labels: { zone } });
+const zoned = (name: string, zone: string, more: Parameters<typeof makeNode>[1] = {}): Node =>
+  makeNode(name, { ...more, labels: { zone } });
 let count = 0;
-const on = (node: string, labels: object = app, more: object = {}): Pod =>
+const on = (node: string, labels: Record<string, string> = app, more: PodParts = {}): Pod =>
   makePod(`q${count++}`, { node, labels, ...more });
 const times = (amount: number, make: () => Pod): Pod[] => Array.from({ length: amount }, make);
 
@@ -98,7 +99,7 @@ test('domains are those that the Pod could go to by its affinity, and by its tol
     zoned('c1', 'c', { taints: [{ key: 'k', effect: 'NoSchedule' }] }),
   ];
   const pods = [on('a1'), on('b1')];
-  const choose = (more: object, spec: object = {}): string =>
+  const choose = (more: Partial<TopologySpreadConstraint>, spec: PodParts = {}): string =>
     outcome(cacheOf(nodes, pods), spreadPod([constraint(more)], spec));
   const stuck = /didn't match pod topology spread constraints/;
   assert.match(choose({}), stuck, 'the tainted zone is empty, and counts');

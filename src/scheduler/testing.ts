@@ -1,35 +1,66 @@
 /** For tests: nodes, Pods and a picture of them, of which only that is said which matters. */
-import type { Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod } from '#api/core.v1.ts';
+import type {
+  Affinity,
+  ContainerPort,
+  Namespace,
+  Node,
+  NodeStatus,
+  PersistentVolume,
+  PersistentVolumeClaim,
+  Pod,
+  PodAffinityTerm,
+  PodSpec,
+  Taint,
+} from '#api/core.v1.ts';
 import type { StorageClass } from '#api/storage.v1.ts';
 import { sampleOf } from '#base/testing.ts';
-import type { KindRef, KubeObject } from '#base/objects.ts';
-import type { TestJson } from '#base/testing.ts';
-import { textOf } from '#base/unknown.ts';
-import { Informer } from '#client/informer.ts';
+import type { KubeObject } from '#base/objects.ts';
+import { IndexedObjects } from '#client/indexed-objects.ts';
+import { keyOf } from '#client/informer.ts';
 import { kinds } from '#base/kinds.ts';
-import { silentLogger } from '#observe/log.ts';
-import { SimClock, SimRandom } from '#os/clock.sim.ts';
+import { SimRandom } from '#os/clock.sim.ts';
 import { SchedulerCache } from './cache.ts';
 import { chooseNode } from './choose-node.ts';
 import { podInfoOf } from './pod-info.ts';
 
-let uid = 0;
-export function makeNode(name: string, extra: TestJson = {}): Node {
+interface NodeParts {
+  labels?: Record<string, string>;
+  taints?: Taint[];
+  unschedulable?: boolean;
+  allocatable?: Record<string, string>;
+  images?: NodeStatus['images'];
+}
+
+export function makeNode(name: string, parts: NodeParts = {}): Node {
+  const { labels, taints, unschedulable, allocatable, images = [] } = parts;
   return sampleOf(kinds.Node, {
-    metadata: { name, labels: { 'kubernetes.io/hostname': name, ...extra.labels } },
+    metadata: { name, labels: { 'kubernetes.io/hostname': name, ...labels } },
     spec: {
-      ...(extra.taints === undefined ? {} : { taints: extra.taints }),
-      ...(extra.unschedulable === true ? { unschedulable: true } : {}),
+      ...(taints === undefined ? {} : { taints }),
+      ...(unschedulable === true ? { unschedulable } : {}),
     },
-    status: { allocatable: { cpu: '4', memory: '8Gi', pods: '10', ...extra.allocatable }, images: extra.images ?? [] },
+    status: { allocatable: { cpu: '4', memory: '8Gi', pods: '10', ...allocatable }, images },
   });
 }
-export function makePod(name: string, extra: TestJson = {}): Pod {
-  const { labels, requests, node, ports, namespace, ...spec } = extra;
+
+export interface PodParts extends Partial<Omit<PodSpec, 'nodeName'>> {
+  labels?: Record<string, string>;
+  namespace?: string;
+  /** Where it runs. */
+  node?: string;
+  /** Of its one container. */
+  requests?: Record<string, string>;
+  ports?: Partial<ContainerPort>[];
+}
+
+let uid = 0;
+
+export function makePod(name: string, parts: PodParts = {}): Pod {
+  const { labels = {}, requests = {}, node, ports, namespace = 'default', ...spec } = parts;
   return sampleOf(kinds.Pod, {
-    metadata: { name, namespace: namespace ?? 'default', uid: `u${uid++}`, labels: labels ?? {} },
+    metadata: { name, namespace, uid: `u${uid++}`, labels },
     spec: {
-      containers: [{ name: 'c', image: 'i', resources: { requests: requests ?? {} }, ports }],
+      containers: [{ name: 'c', image: 'i', resources: { requests }, ...(ports === undefined ? {} : { ports }) }],
       ...(node === undefined ? {} : { nodeName: node }),
       ...spec,
     },
@@ -44,30 +75,18 @@ export interface Beside {
   namespaces?: Namespace[];
 }
 
+function held<T extends KubeObject>(objects: readonly T[] = []): IndexedObjects<T> {
+  const copy = new IndexedObjects<T>();
+  for (const object of objects) copy.set(keyOf(object), object);
+  return copy;
+}
+
 export function cacheOf(nodes: Node[], pods: Pod[] = [], beside: Beside = {}): SchedulerCache {
-  const deps = { client: undefined as never, clock: new SimClock(0), random: new SimRandom(1), log: silentLogger };
-  const held = <T extends KubeObject>(kind: KindRef<T>, objects: T[] = []): Informer<T> => {
-    const informer = new Informer(kind, {
-      ...deps,
-      client: {
-        list: async () => ({ apiVersion: 'v1', kind: 'List', metadata: { resourceVersion: '1' }, items: objects }),
-      } as never,
-    });
-    const access = new Map(
-      objects.map((o) => [
-        o.metadata.namespace === undefined ? o.metadata.name! : `${o.metadata.namespace}/${o.metadata.name}`,
-        o,
-      ]),
-    );
-    informer.get = (key) => access.get(key);
-    informer.by = (_index, value) => objects.filter((o) => (textOf(o, 'spec', 'storageClassName') ?? '') === value);
-    return informer;
-  };
   const cache = new SchedulerCache({
-    claims: held(kinds.PersistentVolumeClaim, beside.claims),
-    volumes: held(kinds.PersistentVolume, beside.volumes),
-    classes: held(kinds.StorageClass, beside.classes),
-    namespaces: held(kinds.Namespace, beside.namespaces),
+    claims: held(beside.claims),
+    volumes: held(beside.volumes),
+    classes: held(beside.classes),
+    namespaces: held(beside.namespaces),
   });
   for (const node of nodes) cache.putNode(node);
   for (const pod of pods) cache.putPod(pod);
@@ -80,17 +99,17 @@ export function outcome(cache: SchedulerCache, pod: Pod): string {
   return decision.type === 'placed' ? decision.node.name : decision.message;
 }
 
-export const antiAffinity = (key: string): TestJson => ({
-  podAntiAffinity: {
-    requiredDuringSchedulingIgnoredDuringExecution: [
-      { topologyKey: key, labelSelector: { matchLabels: { app: 'a' } } },
-    ],
-  },
+const toAppA = (topologyKey: string): PodAffinityTerm => ({
+  topologyKey,
+  labelSelector: { matchLabels: { app: 'a' } },
 });
-export const podAffinity = (key: string): TestJson => ({
-  podAffinity: {
-    requiredDuringSchedulingIgnoredDuringExecution: [
-      { topologyKey: key, labelSelector: { matchLabels: { app: 'a' } } },
-    ],
-  },
+
+/** Not where Pods of the app `a` are. */
+export const antiAffinity = (topologyKey: string): Affinity => ({
+  podAntiAffinity: { requiredDuringSchedulingIgnoredDuringExecution: [toAppA(topologyKey)] },
+});
+
+/** Only where Pods of the app `a` are. */
+export const podAffinity = (topologyKey: string): Affinity => ({
+  podAffinity: { requiredDuringSchedulingIgnoredDuringExecution: [toAppA(topologyKey)] },
 });

@@ -8,6 +8,7 @@ import type { HistoryEntry, ImageFile, RunConfig } from '#content/image-file.ts'
 import { makeVertex } from '../llb/codec.ts';
 import type { VertexOptions } from '../llb/codec.ts';
 import type { Edge, ExecOp, ProxyEnv } from '../llb/vertex.ts';
+import { rootMount } from '../llb/vertex-parts.ts';
 import { quotedWordMax } from '../limits.ts';
 import { applyConfig, resolveWorkingDir, splitWords, toCommand } from './config.ts';
 import { copyVertex } from './copy.ts';
@@ -347,20 +348,6 @@ export class StageConverter {
     this.steps.push({ keyword: 'LABEL', text, isTrigger: false, edge: this.#edge, file: this.#file });
   }
 }
-
-const rootMount: ExecOp['mounts'][number] = {
-  kind: 'bind',
-  selector: '',
-  target: '/',
-  output: 0,
-  isReadOnly: false,
-  sizeBytes: 0,
-  id: '',
-  sharing: 'shared',
-  owner: { uid: 0, gid: 0 },
-  mode: 0,
-  isOptional: false,
-};
 
 /** The text that `docker history` shows. */
 function describe(instruction: Instruction, config: RunConfig): string {

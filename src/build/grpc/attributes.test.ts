@@ -65,8 +65,6 @@ test('what is not carried out is refused by its name', () => {
   for (const [key, value, expected] of [
     ['platform', 'linux/amd64,linux/arm64', /several platforms/],
     ['attest:sbom', '', /attestations are not made yet: sbom/],
-    ['requestid', 'frontend.lint', /frontend\.lint/],
-    ['source', 'example/front:1', /front ends in images.*example\/front:1/],
     ['force-network-mode', 'other', /unsupported network mode "other"/],
     ['ulimit', 'nofile', /invalid ulimit: nofile/],
     ['new-thing', 'x', /unsupported front end attribute new-thing=x/],

@@ -24,6 +24,10 @@ export interface FrontendRequest {
   contextUrl: string | undefined;
   /** Of another session than the build's own, by directory. */
   sessions: ReadonlyMap<string, string>;
+  /** Of a request that is no build: `frontend.lint` and the like. */
+  requestId?: string;
+  /** An image that is the front end in place of this one, whatever the Dockerfile says. */
+  frontend?: string;
   /** Contexts by name: where each is. */
   contexts: ReadonlyMap<string, string>;
   /** What the client built before and gives to this build, by name. */
@@ -83,12 +87,6 @@ export function isBuiltInFrontend(image: string): boolean {
   return /^(?:docker\.io\/)?docker\/dockerfile(?:-upstream)?(?:[:@].*)?$/.test(image);
 }
 
-function checkFrontend(attributes: Readonly<Record<string, string>>): void {
-  const source = attributes['source'] ?? attributes['build-arg:BUILDKIT_SYNTAX'] ?? '';
-  if (source !== '' && !isBuiltInFrontend(source))
-    refuse(`front ends in images are not run here yet: ${source.slice(0, 200)}`);
-}
-
 /** The client's inputs, with the configuration that it has of each. */
 function inputBases(
   attributes: Readonly<Record<string, string>>,
@@ -109,6 +107,7 @@ class AttributeReader {
   readonly contexts = new Map<string, string>();
   readonly sessions = new Map<string, string>();
   readonly warnings: string[] = [];
+  requestId: string | undefined;
   readonly buildArgs: Record<string, string> = {};
   readonly labels: Record<string, string> = {};
   readonly run: BuildRequest['run'] = { network: 'default', extraHosts: [] };
@@ -149,7 +148,7 @@ class AttributeReader {
     else if (key === 'shm-size') run.shmSizeBytes = Number(value);
     else if (key === 'ulimit') run.resources = { ulimits: parseUlimits(value) };
     else if (key === 'cgroup-parent') run.cgroupParent = value;
-    else if (key === 'requestid') refuse(`requests of the front end other than a build are not answered: ${value}`);
+    else if (key === 'requestid') this.requestId = value;
     else if (withoutEffect.has(key)) this.warnings.push(...warningOf(key, value));
     else if (!harmless.test(key) && value !== '')
       refuse(`unsupported front end attribute ${key}=${value.slice(0, 100)}`);
@@ -160,11 +159,11 @@ export function parseAttributes(
   attributes: Readonly<Record<string, string>>,
   inputs: ReadonlyMap<string, Edge | undefined>,
 ): FrontendRequest {
-  checkFrontend(attributes);
   const reader = new AttributeReader();
   for (const [key, value] of Object.entries(attributes)) reader.read(key, value);
-  const { contexts, sessions, warnings, run, build } = reader;
+  const { contexts, sessions, warnings, run, build, requestId } = reader;
   const context = attributes['context'];
+  const frontend = attributes['build-arg:BUILDKIT_SYNTAX'] ?? '';
   return {
     filename: attributes['filename'] || 'Dockerfile',
     dockerfileDirectory: attributes['dockerfilekey'] || 'dockerfile',
@@ -175,6 +174,8 @@ export function parseAttributes(
     contexts,
     inputs: inputBases(attributes, inputs),
     warnings,
+    ...(frontend === '' ? {} : { frontend }),
+    ...(requestId === undefined ? {} : { requestId }),
     pull: attributes['image-resolve-mode'] === 'pull',
     run,
     build,

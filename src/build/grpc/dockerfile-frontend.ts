@@ -48,13 +48,17 @@ class DockerfileFrontend implements ConvertEnvironment {
     this.#asked = asked;
   }
 
-  async run(): Promise<{ edge: Edge | undefined; file: ImageFile }> {
+  async run(): Promise<{ edge: Edge | undefined; file: ImageFile } | { image: string }> {
     const { build, run } = this.#asked;
     const { text, ignore } = await this.#definition();
     this.#ignore = ignore;
-    const syntax = /^#\s*syntax\s*=\s*(\S+)/i.exec(text)?.[1];
-    if (syntax !== undefined && !isBuiltInFrontend(syntax))
-      throw new ApiError('BadRequest', `front ends in images are not run here yet: ${syntax.slice(0, 200)}`);
+    const syntax = this.#asked.frontend ?? /^#\s*syntax\s*=\s*(\S+)/i.exec(text)?.[1];
+    if (syntax !== undefined && !isBuiltInFrontend(syntax)) return { image: syntax };
+    if (this.#asked.requestId !== undefined)
+      throw new ApiError(
+        'BadRequest',
+        `requests of the front end other than a build are not answered: ${this.#asked.requestId.slice(0, 100)}`,
+      );
     const { network } = splitNetwork(run.network);
     const conversion = new Conversion(
       text,
@@ -183,16 +187,21 @@ class DockerfileFrontend implements ConvertEnvironment {
   }
 }
 
-/** Inputs that the client gives: edges by name. */
+/**
+ * `inputs`: what the client gives, edges by name. `image`: the front end that the Dockerfile names in place of this
+ * one.
+ */
 export async function buildDockerfile(
   job: Job,
   attributes: Readonly<Record<string, string>>,
   inputs: ReadonlyMap<string, Edge | undefined>,
-): Promise<Result> {
+): Promise<Result | { image: string }> {
   const asked = parseAttributes(attributes, inputs);
   job.pull = asked.pull;
   job.exec = asked.run;
-  const { edge, file } = await new DockerfileFrontend(job, asked).run();
+  const made = await new DockerfileFrontend(job, asked).run();
+  if ('image' in made) return made;
+  const { edge, file } = made;
   const config = Buffer.from(JSON.stringify({ ...file, rootfs: undefined }));
   return { refs: new Map([['', edge]]), metadata: new Map([['containerimage.config', config]]) };
 }

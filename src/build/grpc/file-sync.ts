@@ -2,13 +2,12 @@
  * Files of the client's directories, by the protocol of `FileSync/DiffCopy`: the client sends what there is (`STAT`,
  * in order of path, the n-th is file n), we ask for contents (`REQ n`), it sends them (`DATA n`, an empty one ends a
  * file), and both say `FIN`. What comes is handed on as a tar stream, so that every context takes the same way on.
- *
- * Modes are Go's: type and special bits stand at the top of the word.
  */
 import { ApiError } from '#base/errors.ts';
 import { encodeTarHeader, encodeTarPadding, tarEnd } from '#base/tar-write.ts';
 import type { TarType } from '#base/tar.ts';
 import { contextEntriesMax } from '../limits.ts';
+import { goMode } from './go-mode.ts';
 import type { ClientStream } from './grpc.ts';
 import { filesAheadBytesMax, filesAheadMax } from './limits.ts';
 import { bytesIn, messageIn, numberIn, textIn } from './messages.ts';
@@ -17,18 +16,6 @@ import type { Session } from './session.ts';
 
 const method = '/moby.filesync.v1.FileSync/DiffCopy';
 const packet = { stat: 0, request: 1, data: 2, finish: 3, error: 4 } as const;
-const goMode = {
-  directory: 2 ** 31,
-  symlink: 2 ** 27,
-  device: 2 ** 26,
-  fifo: 2 ** 25,
-  socket: 2 ** 24,
-  setuid: 2 ** 23,
-  setgid: 2 ** 22,
-  character: 2 ** 21,
-  sticky: 2 ** 20,
-};
-
 export interface SyncOptions {
   /** The client's name of the directory: `context`, `dockerfile`. */
   name: string;

@@ -108,8 +108,11 @@ export function unary(handle: (request: Request) => Promise<Message | undefined>
   };
 }
 
-/** Serves `handlers` (by path) on the connection until it closes. */
-export function serveGrpc(socket: Duplex, handlers: ReadonlyMap<string, Handler>): void {
+/**
+ * Serves `handlers` (by path) on the connection until it closes. `typesOf`: where messages are others than the protocol
+ * says.
+ */
+export function serveGrpc(socket: Duplex, handlers: ReadonlyMap<string, Handler>, typesOf = methodOf): void {
   const session = http2.performServerHandshake(socket, {
     settings: { maxConcurrentStreams: streamsMax, initialWindowSize: windowBytes },
     maxSessionMemory: sessionMemoryMbMax,
@@ -118,14 +121,14 @@ export function serveGrpc(socket: Duplex, handlers: ReadonlyMap<string, Handler>
   session.on('stream', (stream: ServerHttp2Stream, headers: http2.IncomingHttpHeaders) => {
     // Whoever waits for the stream hears of it by its end.
     stream.on('error', () => {});
-    void answer(stream, headers, handlers);
+    void answer(stream, headers, { handlers, typesOf });
   });
 }
 
 async function answer(
   stream: ServerHttp2Stream,
   metadata: http2.IncomingHttpHeaders,
-  handlers: ReadonlyMap<string, Handler>,
+  served: { handlers: ReadonlyMap<string, Handler>; typesOf: typeof methodOf },
 ): Promise<void> {
   const path = String(metadata[':path']);
   const aborted = new AbortController();
@@ -134,8 +137,8 @@ async function answer(
   stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: true });
   stream.once('wantTrailers', () => stream.sendTrailers(trailers));
   try {
-    const handler = handlers.get(path);
-    const types = methodOf(path);
+    const handler = served.handlers.get(path);
+    const types = served.typesOf(path);
     if (handler === undefined || types === undefined)
       throw new GrpcError(code.unimplemented, `unknown method ${path.slice(0, 200)}`);
     // Without closing what is still to carry the status.
@@ -197,9 +200,16 @@ export class GrpcClient {
     this.#session.destroy();
   }
 
-  /** Opens a stream. Its messages end with the status: an ApiError where it is not OK. */
-  open(path: string, metadata: Record<string, string | string[]>, signal: AbortSignal): ClientStream {
-    const types = methodOf(path);
+  /**
+   * Opens a stream. Its messages end with the status: an ApiError where it is not OK. `types`: of messages other than
+   * the protocol says, as some methods carry.
+   */
+  open(
+    path: string,
+    metadata: Record<string, string | string[]>,
+    signal: AbortSignal,
+    types = methodOf(path),
+  ): ClientStream {
     if (types === undefined) throw new GrpcError(code.unimplemented, `unknown method ${path}`);
     const stream: ClientHttp2Stream = this.#session.request(
       { ...metadata, ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers' },

@@ -3,19 +3,25 @@
  * wants to see what they stand for. The one that the client returns is the build's result and is exported.
  */
 import { ApiError } from '#base/errors.ts';
+import { parseReference } from '#base/reference.ts';
+import type { JsonObject } from '#base/unknown.ts';
 import type { Hold } from '#content/content.ts';
 import type { RegistryCredential } from '#engine/engine.ts';
 import { splitNetwork } from '../build.ts';
 import type { Builder } from '../builder.ts';
 import type { BuildContext } from '../context.ts';
+import { newContainerId } from '../llb/exec.ts';
+import { layersOf } from '../llb/output.ts';
 import type { StepLayer, VertexOutput } from '../llb/output.ts';
 import { Solver } from '../llb/solver.ts';
 import type { ExecSettings } from '../llb/work.ts';
 import { Sources } from '../llb/sources.ts';
-import type { Edge, SourceOp, Vertex } from '../llb/vertex.ts';
+import type { Edge, ExecOp, SourceOp, Vertex } from '../llb/vertex.ts';
+import type { RunRequest } from '../runner.ts';
 import { GrpcError, code } from './grpc.ts';
 import { resultsMax } from './limits.ts';
 import { textIn } from './messages.ts';
+import type { Message } from './messages.ts';
 import type { Line, Progress } from './progress.ts';
 import { receiveLocal } from './local-source.ts';
 import { sessionSecrets } from './session-secrets.ts';
@@ -24,12 +30,15 @@ import type { Session, Sessions } from './session.ts';
 export interface JobParts {
   builder: Builder;
   sessions: Sessions;
+  worker: Message;
 }
 
 /** What `Control/Solve` says of the build as a whole. */
 export interface JobRequest {
   ref: string;
   sessionId: string;
+  /** Definitions that the client gives to its front end, by name. */
+  inputs: Message;
 }
 
 /** What a front end made: an edge for each platform, one without a name where there is one alone. */
@@ -37,6 +46,12 @@ export interface Result {
   refs: ReadonlyMap<string, Edge | undefined>;
   /** `containerimage.config` and the like. */
   metadata: ReadonlyMap<string, Buffer>;
+}
+
+/** How a front end gives its result. */
+export interface Returned {
+  resolve(result: Result | undefined): void;
+  reject(error: unknown): void;
 }
 
 export class Job {
@@ -83,6 +98,11 @@ export class Job {
 
   get hold(): Hold {
     return this.#hold;
+  }
+
+  /** What carries the build out, as the protocol describes it. */
+  get worker(): Message {
+    return this.#parts.worker;
   }
 
   /** Aborted when the client that asked for the build is gone. */
@@ -151,6 +171,38 @@ export class Job {
   /** Carries out what the edge stands on. */
   steps(edge: Edge | undefined): Promise<readonly StepLayer[]> {
     return this.#parts.builder.admit(() => this.#solver.solveSteps(edge));
+  }
+
+  /** Runs a program of the build's own, a front end; what it says of errors is shown. */
+  command(op: ExecOp, edge: Edge, io: NonNullable<RunRequest['io']>): Promise<void> {
+    return this.shown(`[internal] front end ${op.args.join(' ').slice(0, 100)}`, (output) =>
+      this.#solver.command(op, edge, { output, io }),
+    );
+  }
+
+  /** Looks into the files that the edge stands for, which it carries out. */
+  async look<T>(edge: Edge | undefined, read: (root: string) => Promise<T>): Promise<T> {
+    const { builder } = this.#parts;
+    const output = await builder.admit(() => this.#solver.solve(edge));
+    if (output.kind === 'tree') return read(await output.tree.directory());
+    return this.withRoot(output.steps, read);
+  }
+
+  async withRoot<T>(steps: readonly StepLayer[], read: (root: string) => Promise<T>): Promise<T> {
+    const { snapshots, random } = this.#parts.builder.parts;
+    const id = `build-${newContainerId(random).slice(0, 32)}`;
+    const { root } = await snapshots.mountReadOnly(id, layersOf(steps));
+    try {
+      return await read(root);
+    } finally {
+      await snapshots.removeContainerRoot(id);
+    }
+  }
+
+  /** Pushes a name of this engine's store, as who the client is to its registry. */
+  async push(name: string, onEvent: (event: JsonObject) => void): Promise<void> {
+    const credential = await this.#credential(parseReference(name).domain);
+    await this.#parts.builder.parts.pushImage(name, { credential, onEvent, signal: this.signal });
   }
 
   /** A source that is a directory of the client. */

@@ -17,6 +17,10 @@ export const filesAheadBytesMax = 8 * 2 ** 20;
 export const logBytesMax = 4 * 2 ** 20;
 /** A client that asks for a build's bridge or status may come before the build. */
 export const jobWaitMs = 5_000;
+/** Piece of a file or an archive that is sent to a client. */
+export const sentChunkBytes = 64 * 2 ** 10;
+/** Of a file that a front end reads; a message must hold it. */
+export const readFileBytesMax = 15 * 2 ** 20;
 /** Results of one build that its client has not returned. */
 export const resultsMax = 1000;
 /** Builds that a client asked for and whose answer it has not yet. */

@@ -1,10 +1,13 @@
 /** The protocol from first call to last, driven as BuildKit's clients do. */
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { closeSync, existsSync, openSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { basename, dirname, join } from 'node:path';
 import { duplexPair } from 'node:stream';
 import type { Duplex } from 'node:stream';
 import { test } from 'node:test';
+import { readTar } from '#base/tar-read.ts';
+import { bytesOf } from '#content/testing.ts';
 import type { TestScope } from '#content/testing.ts';
 import { realClock } from '#os/clock.real.ts';
 import { encodeDefinition, makeVertex } from '../llb/codec.ts';
@@ -12,6 +15,7 @@ import { openTestBuilder } from '../testing.ts';
 import type { TestBuilder } from '../testing.ts';
 import { GrpcClient, GrpcError, code, serveGrpc, unary } from './grpc.ts';
 import type { Call, Handler } from './grpc.ts';
+import { methodOf } from './messages.ts';
 import type { Message } from './messages.ts';
 import { buildServices } from './services.ts';
 import { Sessions } from './session.ts';
@@ -24,6 +28,7 @@ const forever = new AbortController().signal;
 const control = (name: string): string => `/moby.buildkit.v1.Control/${name}`;
 const bridge = (name: string): string => `/moby.buildkit.v1.frontend.LLBBridge/${name}`;
 const sync = '/moby.filesync.v1.FileSync/DiffCopy';
+const send = '/moby.filesync.v1.FileSend/DiffCopy';
 
 interface File {
   text?: string;
@@ -63,6 +68,8 @@ interface Bench extends TestBuilder {
 
 interface Options {
   files?: Record<string, Record<string, File>>;
+  /** The client's side of an exporter expects a directory, not a stream. */
+  takesDirectories?: boolean;
   /** Services of the session beside its files. */
   serves?: Record<string, Handler>;
 }
@@ -76,7 +83,8 @@ async function makeBench(
   const connect = (handlers: ReadonlyMap<string, Handler>): Duplex => {
     const pair = duplexPair();
     sockets.push(...pair);
-    serveGrpc(pair[1], handlers);
+    const packets = { request: 'fsutil.types.Packet', response: 'fsutil.types.Packet' };
+    serveGrpc(pair[1], handlers, (path) => (path === send && options.takesDirectories ? packets : methodOf(path)));
     return pair[0];
   };
   const bench = await openTestBuilder(t, onRun);
@@ -193,8 +201,8 @@ test('a step that fails is shown and told in the words of BuildKit', async (t) =
   await assert.rejects(bench.build({}), /process "fail 3" did not complete successfully: exit code: 3/);
   await assert.rejects(bench.build({ filename: 'none' }), /failed to read dockerfile: open none: no such file/);
   const { solve } = bench;
-  await assert.rejects(solve({ Ref: 'a', Exporters: [{ Type: 'local' }] }), /exporter "local" could not be found/);
-  await assert.rejects(solve({ Ref: 'a', Frontend: 'gateway.v0' }), /unknown frontend: gateway\.v0/);
+  await assert.rejects(solve({ Ref: 'a', Exporters: [{ Type: 'other' }] }), /exporter "other" could not be found/);
+  await assert.rejects(solve({ Ref: 'a', Frontend: 'other' }), /unknown frontend: other/);
   await assert.rejects(solve({ Ref: 'a', Entitlements: ['security.insecure'] }), /security\.insecure is not allowed/);
   await assert.rejects(solve({}), /a build needs a ref/);
 });
@@ -320,4 +328,136 @@ test("a definition of the client's own is carried out, and no other bytes are", 
     bench.solve({ Ref: 'm', Session: 's1', Definition: { def: [Buffer.from('nonsense')] } }),
     /invalid|index out of range|illegal/i,
   );
+});
+
+test('a result goes to the client as a directory: what it asks for it gets, links as links', async (t) => {
+  const got = new Map<string, string>();
+  const bench = await makeBench(t, {
+    files: dockerfile('FROM scratch\nCOPY d/large link /x/\nCOPY empty /e\n'),
+    takesDirectories: true,
+    serves: {
+      // Takes the list, asks for each file, and ends when all are there.
+      [send]: async ({ messages, send: answer }) => {
+        const stats: Message[] = [];
+        let wanted = 0;
+        for await (const message of messages) {
+          const stat = message['stat'] as Message | null;
+          if (message['type'] === 0 && stat !== null) stats.push(stat);
+          else if (message['type'] === 0) {
+            for (const [id, each] of stats.entries())
+              if ((each['mode'] as number) < 2 ** 20) {
+                wanted++;
+                await answer({ type: 1, ID: id });
+              } else got.set(each['path'] as string, each['linkname'] as string);
+          } else if (message['type'] === 2) {
+            const path = stats[message['ID'] as number]!['path'] as string;
+            const data = message['data'] as Buffer;
+            got.set(path, (got.get(path) ?? '') + data.toString());
+            if (data.length === 0 && --wanted === 0) await answer({ type: 3 });
+          } else break;
+        }
+        return undefined;
+      },
+    },
+  });
+  await bench.build({}, { Exporters: [{ Type: 'local' }] });
+  assert.deepEqual(
+    [...got].sort(([a], [b]) => (a < b ? -1 : 1)),
+    [
+      ['e', ''],
+      ['x', ''],
+      ['x/large', 'x'.repeat(1000)],
+      ['x/link', 'x'.repeat(1000)],
+    ],
+  );
+});
+
+test('a result goes to the client as an archive, of files or of an image', async (t) => {
+  const archives: Buffer[] = [];
+  const bench = await makeBench(t, {
+    files: dockerfile('FROM scratch\nCOPY d/large /f\n'),
+    serves: {
+      [send]: async ({ messages }) => {
+        const parts: Buffer[] = [];
+        for await (const message of messages) parts.push(message['data'] as Buffer);
+        archives.push(Buffer.concat(parts));
+        return undefined;
+      },
+    },
+  });
+  await bench.build({}, { Exporters: [{ Type: 'tar' }, { Type: 'oci', Attrs: { name: 'away:1' } }] });
+  const names: string[][] = [];
+  for (const archive of archives) {
+    const found: string[] = [];
+    for await (const { header } of readTar(bytesOf(archive))) found.push(header.path);
+    names.push(found);
+  }
+  assert.deepEqual(names[0], ['f']);
+  assert.ok(['index.json', 'oci-layout'].every((name) => names[1]!.includes(name)));
+  assert.equal(bench.records.find('away:1'), undefined);
+  for (const [attributes, expected] of [
+    [{ compression: 'zstd' }, /compression=zstd is not carried out here/],
+    [{ push: 'true' }, /tag is needed when pushing/],
+  ] as const)
+    await assert.rejects(bench.solve({ Ref: 'x', Exporters: [{ Type: 'image', Attrs: attributes }] }), expected);
+});
+
+test("a step talks with the client's agent by a socket of its own", async (t) => {
+  let answer = '';
+  const bench = await makeBench(
+    t,
+    {
+      files: dockerfile('FROM base\nRUN --mount=type=ssh ["say","x"]\nRUN --mount=type=ssh,id=other ["say","y"]\n'),
+      serves: {
+        '/moby.sshforward.v1.SSH/CheckAgent': unary(async ({ request }) => {
+          if (request['ID'] !== 'default') throw new GrpcError(code.unknown, 'unset ssh forward key');
+          return {};
+        }),
+        '/moby.sshforward.v1.SSH/ForwardAgent': async ({ messages, send: reply }) => {
+          for await (const { data } of messages) await reply({ data: Buffer.from(`${String(data)}!`) });
+          return undefined;
+        },
+      },
+    },
+    async ({ mounts, env }) => {
+      const source = mounts.find(({ target }) => target === '/run/buildkit/ssh_agent.0')?.source;
+      if (source === undefined) return;
+      assert.ok(env.includes('SSH_AUTH_SOCK=/run/buildkit/ssh_agent.0'));
+      const directory = openSync(dirname(source), 'r');
+      const socket = connect(`/proc/self/fd/${directory}/${basename(source)}`);
+      socket.end('sign');
+      for await (const bytes of socket) answer += String(bytes);
+      closeSync(directory);
+    },
+  );
+  await bench.build({});
+  assert.deepEqual([answer, bench.runs.length, bench.runs[1]!.mounts.length], ['sign!', 2, 0]);
+});
+
+test('a front end reads what it made, and the images that it stands on', async (t) => {
+  const bench = await makeBench(t, { files: dockerfile('FROM base\nCOPY d /d\n') });
+  const solving = bench.client.call(control('Solve'), { Ref: 'f', Session: 's1' }, forever);
+  const ask = async (name: string, request: Message): Promise<Message> => {
+    using stream = bench.client.open(bridge(name), { 'buildkit-controlapi-buildid': 'f' }, forever);
+    await stream.send(request);
+    const { value } = await stream.messages.next();
+    return value as Message;
+  };
+  const { result } = await ask('Solve', { Frontend: 'dockerfile.v0' });
+  const Ref = ((result as Message)['ref'] as Message)['id'];
+  const read = await ask('ReadFile', { Ref, FilePath: '/d/large', Range: { Offset: 990, Length: 100 } });
+  assert.equal(String(read['Data']), 'x'.repeat(10));
+  const { entries } = await ask('ReadDir', { Ref, DirPath: '/' });
+  assert.deepEqual(
+    (entries as Message[]).map((each) => each['path']),
+    ['bin', 'd', 'etc', 'usr'],
+  );
+  const { stat } = await ask('StatFile', { Ref, Path: '/d' });
+  assert.equal((stat as Message)['mode'], goDirectory);
+  await assert.rejects(ask('ReadFile', { Ref, FilePath: '/none' }), /no such file or directory/);
+  await assert.rejects(ask('StatFile', { Ref: '77', Path: '/' }), /no such reference: 77/);
+  const image = await ask('ResolveImageConfig', { Ref: 'docker.io/library/base:latest' });
+  assert.equal(JSON.parse(String(image['Config'])).os, 'linux');
+  await ask('Return', { result: {} });
+  await solving;
 });

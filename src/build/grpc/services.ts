@@ -5,31 +5,19 @@
 import { ApiError } from '#base/errors.ts';
 import { formatPlatform, hostPlatform } from '#base/platform.ts';
 import { onceAborted } from '#base/streams.ts';
-import { isObject, itemsOf } from '#base/unknown.ts';
+import { itemsOf } from '#base/unknown.ts';
 import type { Clock } from '#os/clock.ts';
 import type { Builder } from '../builder.ts';
 import type { CacheItem } from '../cache.ts';
-import { decodeDefinition, encodeDefinition } from '../llb/codec.ts';
-import type { Edge } from '../llb/vertex.ts';
 import { Arrivals } from './arrivals.ts';
-import { GrpcError, code, unary } from './grpc.ts';
+import { Bridge, bridgeMethods, runFrontend } from './bridge.ts';
+import { unary } from './grpc.ts';
 import type { Handler, Request } from './grpc.ts';
-import { buildDockerfile } from './dockerfile-frontend.ts';
 import { exportResult, exportersOf } from './export.ts';
 import { Job } from './job.ts';
-import type { Result } from './job.ts';
+import type { JobRequest } from './job.ts';
 import { jobWaitMs, jobsMax } from './limits.ts';
-import {
-  bytesIn,
-  bytesOf,
-  messageIn,
-  messagesIn,
-  numberIn,
-  textIn,
-  textMapIn,
-  textsIn,
-  timestampOf,
-} from './messages.ts';
+import { messageIn, messagesIn, numberIn, textIn, textMapIn, textsIn, timestampOf } from './messages.ts';
 import type { Message } from './messages.ts';
 import { Progress } from './progress.ts';
 import type { Sessions } from './session.ts';
@@ -43,17 +31,6 @@ export interface ServiceParts {
 
 const buildIdHeader = 'buildkit-controlapi-buildid';
 
-/** What the bridge can do, by the protocol's names. */
-const frontendCapabilities = [
-  'solve.base',
-  'return',
-  'returnmap',
-  'proto.refarray',
-  'frontend.caps',
-  'gateway.evaluate',
-  'gateway.solve.evaluate',
-];
-
 class Jobs {
   readonly #parts: ServiceParts;
   readonly #jobs: Arrivals<Job>;
@@ -63,11 +40,16 @@ class Jobs {
     this.#jobs = new Arrivals(parts.clock, jobWaitMs, 'no such job');
   }
 
-  open(ref: string, sessionId: string): Job {
+  open(request: JobRequest): Job {
+    const { ref } = request;
     if (ref === '') throw new ApiError('BadRequest', 'a build needs a ref');
     if (this.#jobs.has(ref)) throw new ApiError('Conflict', `job ${ref.slice(0, 100)} exists`);
     if (this.#jobs.size >= jobsMax) throw new ApiError('TooManyRequests', `more than ${jobsMax} builds`);
-    const job = new Job(this.#parts, { ref, sessionId }, new Progress(ref, this.#parts.clock));
+    const job = new Job(
+      { ...this.#parts, worker: workerOf(this.#parts) },
+      request,
+      new Progress(ref, this.#parts.clock),
+    );
     this.#jobs.add(ref, job);
     return job;
   }
@@ -106,81 +88,28 @@ function workerOf({ version }: ServiceParts): Message {
   };
 }
 
-function inputsOf(request: Message): Map<string, Edge | undefined> {
-  const inputs = Object.entries(messageIn(request, 'FrontendInputs'));
-  return new Map(inputs.map(([name, definition]) => [name, decodeDefinition(isObject(definition) ? definition : {})]));
-}
-
-/** What a front end makes of a request, or a definition as it is. */
-async function runFrontend(
-  job: Job,
-  request: Message,
-  names: { options: string; definition: Message },
-): Promise<Result> {
-  const frontend = textIn(request, 'Frontend');
-  if (frontend === 'dockerfile.v0') return buildDockerfile(job, textMapIn(request, names.options), inputsOf(request));
-  if (frontend === '')
-    return { refs: new Map([['', decodeDefinition(names.definition)]]), metadata: new Map<string, Buffer>() };
-  throw new ApiError('BadRequest', `unknown frontend: ${frontend.slice(0, 100)}`);
-}
-
 async function solve(parts: ServiceParts, jobs: Jobs, { request, signal }: Request): Promise<Message> {
   refuseUnsupported(request);
   const exporters = exportersOf(request);
-  const job = jobs.open(textIn(request, 'Ref'), textIn(request, 'Session'));
+  const inputs = messageIn(request, 'FrontendInputs');
+  const job = jobs.open({ ref: textIn(request, 'Ref'), sessionId: textIn(request, 'Session'), inputs });
   const forget = onceAborted(signal, () => void job.close());
   try {
     const definition = messageIn(request, 'Definition');
     const hasWork = textIn(request, 'Frontend') !== '' || itemsOf(definition['def']).length > 0;
     const result = hasWork
-      ? await runFrontend(job, request, { options: 'FrontendAttrs', definition })
+      ? await runFrontend(job, {
+          frontend: textIn(request, 'Frontend'),
+          options: textMapIn(request, 'FrontendAttrs'),
+          definition,
+          inputs,
+        })
       : await job.returned;
-    return { ExporterResponse: result === undefined ? {} : await exportResult(parts, job, result, exporters) };
+    return { ExporterResponse: result === undefined ? {} : await exportResult(job, result, exporters) };
   } finally {
     forget();
     await jobs.close(job);
   }
-}
-
-async function solveBridge(job: Job, request: Message): Promise<Message> {
-  const definition = messageIn(request, 'Definition');
-  const { refs, metadata } = await runFrontend(job, request, { options: 'FrontendOpt', definition });
-  if (request['Evaluate'] === true) for (const edge of refs.values()) await job.steps(edge);
-  const refOf = (edge: Edge | undefined): Message => ({
-    id: job.keep(edge),
-    ...(edge === undefined ? {} : { def: encodeDefinition(edge) }),
-  });
-  const made = [...refs].map(([name, edge]): [string, Message] => [name, refOf(edge)]);
-  const isOne = refs.size === 1 && refs.has('');
-  return {
-    result: {
-      ...(isOne ? { ref: made[0]?.[1] ?? {} } : { refs: { refs: Object.fromEntries(made) } }),
-      metadata: Object.fromEntries(metadata),
-    },
-  };
-}
-
-function returnResult(job: Job, request: Message): Message {
-  const failure = messageIn(request, 'error');
-  if (numberIn(failure, 'code') !== code.ok) {
-    job.fail(new GrpcError(numberIn(failure, 'code'), textIn(failure, 'message')));
-    return {};
-  }
-  const result = messageIn(request, 'result');
-  const metadata = new Map(
-    Object.entries(messageIn(result, 'metadata')).map(([name, value]) => [name, bytesOf(value)]),
-  );
-  const refs = new Map<string, Edge | undefined>();
-  const given = messageIn(messageIn(result, 'refs'), 'refs');
-  try {
-    if (isObject(result['ref'])) refs.set('', job.reference(textIn(messageIn(result, 'ref'), 'id')));
-    for (const [name, ref] of Object.entries(given))
-      refs.set(name, job.reference(textIn(isObject(ref) ? ref : {}, 'id')));
-    job.return(refs.size === 0 ? undefined : { refs, metadata });
-  } catch (error) {
-    job.fail(error);
-  }
-  return {};
 }
 
 function usageOf(item: CacheItem): Message {
@@ -246,11 +175,14 @@ async function prune(parts: ServiceParts, { request, send }: Request): Promise<u
 
 export function buildServices(parts: ServiceParts): ReadonlyMap<string, Handler> {
   const jobs = new Jobs(parts);
-  const jobOf = ({ metadata, signal }: Request): Promise<Job> =>
-    jobs.get(String(metadata[buildIdHeader] ?? ''), signal);
-  const capability = (id: string): Message => ({ ID: id, Enabled: true });
+  const bridgeOf = async ({ metadata, signal }: Request): Promise<Bridge> => {
+    const job = await jobs.get(String(metadata[buildIdHeader] ?? ''), signal);
+    return new Bridge(job, job.request.inputs, {
+      resolve: (result) => job.return(result),
+      reject: (error) => job.fail(error),
+    });
+  };
   const control = (name: string): string => `/moby.buildkit.v1.Control/${name}`;
-  const bridge = (name: string): string => `/moby.buildkit.v1.frontend.LLBBridge/${name}`;
   const methods: [string, (request: Request) => Promise<Message | undefined>][] = [
     [control('Info'), async () => ({ buildkitVersion: workerOf(parts)['BuildkitVersion'] })],
     [control('ListWorkers'), async () => ({ record: [workerOf(parts)] })],
@@ -273,32 +205,10 @@ export function buildServices(parts: ServiceParts): ReadonlyMap<string, Handler>
     ],
     [control('DiskUsage'), async () => ({ record: parts.builder.cache.list().map(usageOf) })],
     [control('Prune'), (call) => prune(parts, call)],
-    [
-      bridge('Ping'),
-      async (call) => {
-        await jobOf(call);
-        return { FrontendAPICaps: frontendCapabilities.map(capability), LLBCaps: [], Workers: [workerOf(parts)] };
-      },
-    ],
-    [bridge('Solve'), async (call) => solveBridge(await jobOf(call), call.request)],
-    [
-      bridge('Evaluate'),
-      async (call) => {
-        const job = await jobOf(call);
-        await job.steps(job.reference(textIn(call.request, 'Ref')));
-        return {};
-      },
-    ],
-    [bridge('Return'), async (call) => returnResult(await jobOf(call), call.request)],
-    [bridge('Inputs'), async () => ({ Definitions: {} })],
-    [
-      bridge('Warn'),
-      async (call) => {
-        const job = await jobOf(call);
-        job.progress.warn(textIn(call.request, 'digest'), bytesIn(call.request, 'short').toString('utf8'));
-        return {};
-      },
-    ],
+    ...bridgeMethods(bridgeOf),
   ];
-  return new Map(methods.map(([path, handle]) => [path, unary(handle)]));
+  return new Map([
+    ...methods.map(([path, handle]): [string, Handler] => [path, unary(handle)]),
+    [control('Session'), (call) => parts.sessions.tunnel(call)],
+  ]);
 }

@@ -39,7 +39,7 @@ export function sessionSecrets(session: (signal: AbortSignal) => Promise<Session
       const { client } = await session(signal);
       using stream = client.open(forwardAgent, { 'buildkit.ssh.id': id }, signal);
       const sending = (async () => {
-        for await (const data of socket) await stream.send({ data });
+        for await (const data of socket.iterator({ destroyOnReturn: false })) await stream.send({ data });
         stream.end();
       })();
       const receiving = receive(stream.messages, socket);

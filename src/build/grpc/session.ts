@@ -3,11 +3,16 @@
  * opens its session by `POST /session` with an id of its own choice and names that id when it asks for a build, in
  * either order.
  */
+import { duplexPair } from 'node:stream';
 import type { Duplex } from 'node:stream';
 import { ApiError } from '#base/errors.ts';
+import { whenSettled } from '#base/promises.ts';
+import { whenDrained } from '#base/streams.ts';
 import type { Clock } from '#os/clock.ts';
 import { Arrivals } from './arrivals.ts';
 import { GrpcClient } from './grpc.ts';
+import type { Call } from './grpc.ts';
+import { bytesIn } from './messages.ts';
 import { sessionWaitMs, sessionsMax } from './limits.ts';
 
 export interface Session {
@@ -43,6 +48,30 @@ export class Sessions {
     const session: Session = { id, client, serves: (path) => served.has(path.toLowerCase()) };
     this.#open.add(id, session);
     void client.closed.then(() => this.#open.remove(id, session));
+  }
+
+  /** A session within a call: the client's connection goes through its messages. Ends with either. */
+  async tunnel({ metadata, messages, send }: Call): Promise<undefined> {
+    const id = String(metadata['x-docker-expose-session-uuid'] ?? '');
+    this.check(id);
+    const methods = String(metadata['x-docker-expose-session-grpc-method'] ?? '').split(/,\s*/);
+    const [ours, theirs] = duplexPair();
+    this.add(ours, { id, methods });
+    const sending = (async () => {
+      for await (const data of theirs) await send({ data });
+    })();
+    const receiving = (async () => {
+      for await (const message of messages) if (!theirs.write(bytesIn(message, 'data'))) await whenDrained(theirs);
+      theirs.end();
+    })();
+    try {
+      await Promise.race([sending, receiving]);
+    } finally {
+      ours.destroy();
+      theirs.destroy();
+      await Promise.all([whenSettled(sending), whenSettled(receiving)]);
+    }
+    return undefined;
   }
 
   /** Waits a moment for a session that is about to open. Throws NotFound. */

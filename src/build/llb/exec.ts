@@ -87,7 +87,7 @@ export async function execWork(context: SolverContext, vertex: Vertex, op: ExecO
     about: vertex.name,
     outputs: count,
     below,
-    run: (output) => new Exec(context, op, inputs, output).run(count),
+    run: (output) => new Exec(context, op, inputs, { output }).run(count),
   };
 }
 
@@ -106,22 +106,40 @@ function hiddenEnv(op: ExecOp, given: readonly string[]): string[] {
   return [...free, ...given.filter((each) => !taken.has(nameOf(each)))];
 }
 
+/** Runs a command for what it says, not for what it writes. */
+export async function runCommand(
+  context: SolverContext,
+  op: ExecOp,
+  root: Output,
+  tell: { output: VertexOutput; io: NonNullable<RunRequest['io']> },
+): Promise<void> {
+  checkExec(op);
+  await new Exec(context, op, [root], tell).run(0);
+}
+
 /** One run of a command: what was mounted for it is taken away again, however it ends. */
 class Exec {
   readonly #context: SolverContext;
   readonly #op: ExecOp;
   readonly #inputs: readonly Output[];
   readonly #output: VertexOutput;
+  readonly #io: RunRequest['io'];
   readonly #undo: (() => Promise<void>)[] = [];
   /** Writable views, by the output that they become. */
   readonly #views = new Map<number, { id: string; layers: ImageLayer[] }>();
   #tmpfs: string | undefined;
 
-  constructor(context: SolverContext, op: ExecOp, inputs: readonly Output[], output: VertexOutput) {
+  constructor(
+    context: SolverContext,
+    op: ExecOp,
+    inputs: readonly Output[],
+    tell: { output: VertexOutput; io?: NonNullable<RunRequest['io']> },
+  ) {
     this.#context = context;
     this.#op = op;
     this.#inputs = inputs;
-    this.#output = output;
+    this.#output = tell.output;
+    this.#io = tell.io;
   }
 
   async run(outputs: number): Promise<(ImageLayer | null)[]> {
@@ -170,6 +188,7 @@ class Exec {
       id,
       imageId: image,
       onOutput: (bytes) => this.#output.log(bytes),
+      ...(this.#io === undefined ? {} : { io: this.#io }),
       signal,
     });
     signal.throwIfAborted();

@@ -1,6 +1,8 @@
 /** What a command may see of its client's secrets: values by id, and an SSH agent behind a socket. */
+import { closeSync, openSync } from 'node:fs';
 import { createServer } from 'node:net';
 import type { Socket } from 'node:net';
+import { basename, dirname } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { whenSettled } from '#base/promises.ts';
 import { agentConnectionsMax } from '../limits.ts';
@@ -28,7 +30,8 @@ export async function listenForAgent(
   forward: (socket: Socket) => Promise<void>,
 ): Promise<() => Promise<void>> {
   const open = new Set<Socket>();
-  const server = createServer((socket) => {
+  // A program may say all it has to say and wait for the answer.
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
     open.add(socket);
     socket.once('close', () => open.delete(socket));
     socket.on('error', () => socket.destroy());
@@ -36,12 +39,20 @@ export async function listenForAgent(
     void whenSettled(forward(socket)).then(() => socket.destroy());
   });
   server.maxConnections = agentConnectionsMax;
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(path, resolve);
-  });
+  // By way of the directory, since an address has no room for long paths.
+  const directory = openSync(dirname(path), 'r');
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(`/proc/self/fd/${directory}/${basename(path)}`, resolve);
+    });
+  } catch (error) {
+    closeSync(directory);
+    throw error;
+  }
   return async () => {
     for (const socket of open) socket.destroy();
     await new Promise<void>((resolve) => server.close(() => resolve()));
+    closeSync(directory);
   };
 }

@@ -9,11 +9,12 @@ import type { ImageLayer } from '#content/image-records.ts';
 import type { CopyAction } from '#content/copy.ts';
 import { treeKey } from '../cache-keys.ts';
 import { solveDiff } from './diff.ts';
-import { execWork } from './exec.ts';
+import type { RunRequest } from '../runner.ts';
+import { execWork, runCommand } from './exec.ts';
 import { copyToLayer, fileWork } from './file.ts';
 import { layersOf, scratch, silentOutput } from './output.ts';
 import type { Output, StepLayer, VertexOutput } from './output.ts';
-import type { Edge, Vertex } from './vertex.ts';
+import type { Edge, ExecOp, Vertex } from './vertex.ts';
 import type { SolverBuild, SolverContext, SolverParts, Work } from './work.ts';
 
 interface Made {
@@ -47,6 +48,15 @@ export class Solver {
   /** Layers of the edge, a client's directory packed into one. */
   async solveSteps(edge: Edge | undefined): Promise<readonly StepLayer[]> {
     return this.#toSteps(await this.solve(edge));
+  }
+
+  /** Runs a command on the edge's files; they stay as they are. */
+  async command(
+    op: ExecOp,
+    edge: Edge,
+    tell: { output: VertexOutput; io: NonNullable<RunRequest['io']> },
+  ): Promise<void> {
+    await runCommand(this.#context, op, await this.solve(edge), tell);
   }
 
   async #output(edge: Edge | undefined): Promise<Output> {

@@ -1,0 +1,291 @@
+/**
+ * `LLBBridge`: what a front end may ask of the build that it works for. The client's own front end asks over the
+ * client's connection; one in an image over its standard input and output (`image-frontend.ts`).
+ */
+import { ApiError } from '#base/errors.ts';
+import { parsePlatform } from '#base/platform.ts';
+import type { Platform } from '#base/platform.ts';
+import { isObject } from '#base/unknown.ts';
+import { decodeDefinition, encodeDefinition, makeVertex } from '../llb/codec.ts';
+import type { Edge } from '../llb/vertex.ts';
+import { compilePattern } from '../patterns.ts';
+import { buildDockerfile } from './dockerfile-frontend.ts';
+import { GrpcError, code } from './grpc.ts';
+import type { Request } from './grpc.ts';
+import { runImageFrontend } from './image-frontend.ts';
+import type { Job, Result, Returned } from './job.ts';
+import { readFileRange, readStat, readStats } from './look.ts';
+import { bytesIn, bytesOf, messageIn, numberIn, textIn, textMapIn } from './messages.ts';
+import type { Message } from './messages.ts';
+
+/** What the bridge can do, by the protocol's names. */
+const frontendCapabilities = [
+  'solve.base',
+  'resolveimage',
+  'resolveimage.resolvemode',
+  'readfile',
+  'readdir',
+  'statfile',
+  'return',
+  'returnmap',
+  'proto.refarray',
+  'reference.output',
+  'frontend.inputs',
+  'frontend.caps',
+  'gateway.solve.metadata',
+  'gateway.solve.evaluate',
+  'gateway.evaluate',
+  'gateway.warnings',
+  'source.metaresolver',
+];
+
+/** Operations and their parts that are carried out. */
+const llbCapabilities = [
+  'source.image',
+  'source.image.resolvemode',
+  'source.local',
+  'source.local.unique',
+  'source.local.sessionid',
+  'source.local.includepatterns',
+  'source.local.followpaths',
+  'source.local.excludepatterns',
+  'source.local.sharedkeyhint',
+  'source.http',
+  'source.http.checksum',
+  'source.http.perm',
+  'soruce.http.uidgid',
+  'exec.meta.base',
+  'exec.meta.cgroup.parent',
+  'exec.meta.network',
+  'exec.meta.proxyenv',
+  'exec.meta.setsdefaultpath',
+  'exec.meta.ulimit',
+  'exec.meta.removemountstubs.recursive',
+  'exec.mount.bind',
+  'exec.mount.bind.readwrite-nooutput',
+  'exec.mount.cache',
+  'exec.mount.cache.sharing',
+  'exec.mount.selector',
+  'exec.mount.tmpfs',
+  'exec.mount.tmpfs.size',
+  'exec.mount.secret',
+  'exec.mount.ssh',
+  'exec.cgroup',
+  'exec.secretenv',
+  'exec.validexitcode',
+  'file.base',
+  'file.rm.wildcard',
+  'file.copy.includeexcludepatterns',
+  'file.copy.modestring',
+  'file.symlink.create',
+  'constraints',
+  'platform',
+  'meta.ignorecache',
+  'meta.description',
+  'meta.exportcache',
+  'exporter.multiple',
+  'mergeop',
+  'diffop',
+];
+
+/** What is asked for beside the request itself. */
+export interface FrontendCall {
+  frontend: string;
+  options: Record<string, string>;
+  definition: Message;
+  inputs: Message;
+}
+
+function decodeInputs(inputs: Message): Map<string, Edge | undefined> {
+  return new Map(
+    Object.entries(inputs).map(([name, definition]) => [
+      name,
+      decodeDefinition(isObject(definition) ? definition : {}),
+    ]),
+  );
+}
+
+/** What a front end makes of a request, or a definition as it is. */
+export async function runFrontend(job: Job, call: FrontendCall): Promise<Result> {
+  const { frontend, options, definition, inputs } = call;
+  if (frontend === '')
+    return { refs: new Map([['', decodeDefinition(definition)]]), metadata: new Map<string, Buffer>() };
+  if (frontend === 'gateway.v0') {
+    const image = options['source'] ?? '';
+    if (image === '') throw new ApiError('BadRequest', 'no source image for the front end given');
+    return runImageFrontend(job, { image, options, inputs }, (returned) =>
+      bridgeMethods(async () => new Bridge(job, inputs, returned)),
+    );
+  }
+  if (frontend !== 'dockerfile.v0') throw new ApiError('BadRequest', `unknown frontend: ${frontend.slice(0, 100)}`);
+  const made = await buildDockerfile(job, options, decodeInputs(inputs));
+  if (!('image' in made)) return made;
+  return runFrontend(job, {
+    ...call,
+    frontend: 'gateway.v0',
+    options: { ...options, source: made.image, cmdline: made.image },
+  });
+}
+
+export class Bridge {
+  readonly #job: Job;
+  readonly #inputs: Message;
+  readonly #returned: Returned;
+
+  constructor(job: Job, inputs: Message, returned: Returned) {
+    this.#job = job;
+    this.#inputs = inputs;
+    this.#returned = returned;
+  }
+
+  get job(): Job {
+    return this.#job;
+  }
+
+  inputs(): Message {
+    return { Definitions: this.#inputs };
+  }
+
+  async solve(request: Message): Promise<Message> {
+    const { refs, metadata } = await runFrontend(this.#job, {
+      frontend: textIn(request, 'Frontend'),
+      options: textMapIn(request, 'FrontendOpt'),
+      definition: messageIn(request, 'Definition'),
+      inputs: messageIn(request, 'FrontendInputs'),
+    });
+    if (request['Evaluate'] === true) for (const edge of refs.values()) await this.#job.steps(edge);
+    const refOf = (edge: Edge | undefined): Message => ({
+      id: this.#job.keep(edge),
+      ...(edge === undefined ? {} : { def: encodeDefinition(edge) }),
+    });
+    const made = [...refs].map(([name, edge]): [string, Message] => [name, refOf(edge)]);
+    const isOne = refs.size === 1 && refs.has('');
+    return {
+      result: {
+        ...(isOne ? { ref: made[0]?.[1] ?? {} } : { refs: { refs: Object.fromEntries(made) } }),
+        metadata: Object.fromEntries(metadata),
+      },
+    };
+  }
+
+  edgeOf(request: Message): Edge | undefined {
+    return this.#job.reference(textIn(request, 'Ref'));
+  }
+
+  async evaluate(request: Message): Promise<Message> {
+    await this.#job.steps(this.edgeOf(request));
+    return {};
+  }
+
+  return(request: Message): Message {
+    const failure = messageIn(request, 'error');
+    if (numberIn(failure, 'code') !== code.ok) {
+      this.#returned.reject(new GrpcError(numberIn(failure, 'code'), textIn(failure, 'message')));
+      return {};
+    }
+    try {
+      this.#returned.resolve(this.#result(messageIn(request, 'result')));
+    } catch (error) {
+      this.#returned.reject(error);
+    }
+    return {};
+  }
+
+  #result(result: Message): Result | undefined {
+    const metadata = new Map(
+      Object.entries(messageIn(result, 'metadata')).map(([name, value]) => [name, bytesOf(value)]),
+    );
+    const refs = new Map<string, Edge | undefined>();
+    const idOf = (ref: unknown): string => textIn(isObject(ref) ? ref : {}, 'id');
+    if (isObject(result['ref'])) refs.set('', this.#job.reference(idOf(result['ref'])));
+    for (const [name, ref] of Object.entries(messageIn(messageIn(result, 'refs'), 'refs')))
+      refs.set(name, this.#job.reference(idOf(ref)));
+    return refs.size === 0 && metadata.size === 0 ? undefined : { refs, metadata };
+  }
+
+  async readFile(request: Message): Promise<Message> {
+    const range = messageIn(request, 'Range');
+    const [offset, length] = [numberIn(range, 'Offset'), numberIn(range, 'Length')];
+    const path = textIn(request, 'FilePath');
+    return this.#job.look(this.edgeOf(request), async (root) => ({ Data: readFileRange(root, path, offset, length) }));
+  }
+
+  async readDir(request: Message): Promise<Message> {
+    const pattern = textIn(request, 'IncludePattern');
+    const matcher = pattern === '' ? undefined : compilePattern(pattern, { doubleStar: true });
+    return this.#job.look(this.edgeOf(request), async (root) => {
+      const entries = readStats(root, textIn(request, 'DirPath'));
+      return { entries: entries.filter((stat) => matcher === undefined || matcher.test(textIn(stat, 'path'))) };
+    });
+  }
+
+  async statFile(request: Message): Promise<Message> {
+    const path = textIn(request, 'Path');
+    return this.#job.look(this.edgeOf(request), async (root) => ({ stat: readStat(root, path) }));
+  }
+
+  async #imageOf(identifier: string, request: Message): Promise<{ digest: string; config: Buffer }> {
+    const attributes = textIn(request, 'ResolveMode') === 'pull' ? { 'image.resolvemode': 'pull' } : {};
+    const name = `[internal] load metadata for ${identifier.replace(/^docker-image:\/\//, '')}`;
+    const platform = platformOf(messageIn(request, 'Platform'));
+    const vertex = makeVertex({ kind: 'source', identifier, attributes }, [], { name, platform });
+    const record = await this.#job.sources.image({ vertex, output: 0 });
+    const { blobs } = this.#job.builder.parts.content;
+    const config = await blobs.readBytes(record.id, blobs.size(record.id) ?? 0);
+    return { digest: record.manifestDigest === '' ? record.id : record.manifestDigest, config: Buffer.from(config) };
+  }
+
+  async resolveImage(request: Message): Promise<Message> {
+    const reference = textIn(request, 'Ref');
+    const { digest, config } = await this.#imageOf(`docker-image://${reference}`, request);
+    return { Digest: digest, Config: config, Ref: reference };
+  }
+
+  async resolveSource(request: Message): Promise<Message> {
+    const source = messageIn(request, 'Source');
+    const identifier = textIn(source, 'identifier');
+    if (!identifier.startsWith('docker-image://')) return { Source: source };
+    const { digest, config } = await this.#imageOf(identifier, request);
+    return { Source: source, Image: { Digest: digest, Config: config } };
+  }
+
+  warn(request: Message): Message {
+    this.#job.progress.warn(textIn(request, 'digest'), bytesIn(request, 'short').toString('utf8'));
+    return {};
+  }
+}
+
+function platformOf(message: Message): Platform | undefined {
+  const parts = ['OS', 'Architecture', 'Variant'].map((name) => textIn(message, name)).filter((part) => part !== '');
+  return parts.length < 2 ? undefined : parsePlatform(parts.join('/'));
+}
+
+type Method = (bridge: Bridge, request: Message) => Promise<Message> | Message;
+
+/** Methods by path; `bridgeOf` finds the front end that a call is of. */
+export function bridgeMethods(
+  bridgeOf: (call: Request) => Promise<Bridge>,
+): [string, (call: Request) => Promise<Message>][] {
+  const capability = (id: string): Message => ({ ID: id, Enabled: true });
+  const methods: Record<string, Method> = {
+    Ping: ({ job }) => ({
+      FrontendAPICaps: frontendCapabilities.map(capability),
+      LLBCaps: llbCapabilities.map(capability),
+      Workers: [job.worker],
+    }),
+    Solve: (bridge, request) => bridge.solve(request),
+    Evaluate: (bridge, request) => bridge.evaluate(request),
+    Return: (bridge, request) => bridge.return(request),
+    Inputs: (bridge) => bridge.inputs(),
+    ReadFile: (bridge, request) => bridge.readFile(request),
+    ReadDir: (bridge, request) => bridge.readDir(request),
+    StatFile: (bridge, request) => bridge.statFile(request),
+    ResolveImageConfig: (bridge, request) => bridge.resolveImage(request),
+    ResolveSourceMeta: (bridge, request) => bridge.resolveSource(request),
+    Warn: (bridge, request) => bridge.warn(request),
+  };
+  return Object.entries(methods).map(([name, method]) => [
+    `/moby.buildkit.v1.frontend.LLBBridge/${name}`,
+    async (call) => method(await bridgeOf(call), call.request),
+  ]);
+}
