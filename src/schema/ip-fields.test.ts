@@ -3,7 +3,8 @@ import { test } from 'node:test';
 import { FieldErrors } from './field-errors.ts';
 import { validateSchema } from './crd-schema.ts';
 import { cidrProblem, endpointIpProblem, ipProblem } from './ip-fields.ts';
-import { validateEndpoints, validateNetworkPolicy } from './validate-policy.ts';
+import { validateEndpoints } from './validate-endpoints.ts';
+import { validateNetworkPolicy } from './validate-policy.ts';
 import { validateService } from './validate-service.ts';
 
 const ipMessage = 'must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)';

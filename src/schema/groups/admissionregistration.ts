@@ -12,7 +12,7 @@ import { setDefault, setDefaultText } from '../defaults.ts';
 import type { KindOptions, KindRecord } from '../kind.ts';
 import { column, columns, defineKind, statusSubresource } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
-import { validateWebhooks } from '../validate-policy.ts';
+import { validateWebhooks } from '../validate-admission.ts';
 
 const api = ['api-extensions'];
 

@@ -5,7 +5,7 @@ import { setDefault } from '../defaults.ts';
 import type { KindRecord } from '../kind.ts';
 import { column, defineKind, pathText, shortDuration, statusSubresource } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
-import { validateCertificateRequest } from '../validate-policy.ts';
+import { validateCertificateRequest } from '../validate-admission.ts';
 
 function requestCondition(o: CertificateSigningRequest): string {
   const conditions = o.status?.conditions ?? [];

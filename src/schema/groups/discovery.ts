@@ -3,7 +3,7 @@ import { kinds } from '#base/kinds.ts';
 import { setDefault, setDefaultText } from '../defaults.ts';
 import type { KindRecord } from '../kind.ts';
 import { column, columns, defineKind } from '../kind.ts';
-import { validateEndpointSlice } from '../validate-policy.ts';
+import { validateEndpointSlice } from '../validate-endpoints.ts';
 
 function sliceList(items: string[], max = 3): string {
   return items.length === 0

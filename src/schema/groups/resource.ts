@@ -6,7 +6,7 @@ import { setDefault, setDefaultText } from '../defaults.ts';
 import type { KindRecord } from '../kind.ts';
 import { column, columns, defineKind, pathText, statusSubresource } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
-import { sameJson } from '../validate-pod.ts';
+import { sameJson } from '../validate-values.ts';
 
 const status = { status: statusSubresource };
 
