@@ -4,7 +4,6 @@ import { readFileSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { encodeDefinition, makeVertex } from '../llb/codec.ts';
-import { code } from './grpc.ts';
 import type { Message } from './messages.ts';
 
 import { bridge, control, dockerfile, forever, goDirectory, makeBench, waitFor } from './testing.ts';
