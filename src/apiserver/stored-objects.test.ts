@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import type { TestJson } from '#base/testing.ts';
 import { fieldOf, itemsOf } from '#base/unknown.ts';
 import { parseYaml } from '#base/yaml.ts';
-import { decodeMessage, unwrapMessage } from '#schema/protobuf.ts';
+import { decodeMessage, unwrapMessage } from '#schema/protobuf-decode.ts';
 import { typeOf } from '#schema/types.ts';
 import { createTestApi, podBody, pods } from './fixture.ts';
 import type { TestApi } from './fixture.ts';

@@ -49,6 +49,7 @@ import type { IPAddress, Ingress, IngressClass, NetworkPolicy, ServiceCIDR } fro
 import type { RuntimeClass } from '#api/node.v1.ts';
 import type { PodDisruptionBudget } from '#api/policy.v1.ts';
 import type { ClusterRole, ClusterRoleBinding, Role, RoleBinding } from '#api/rbac.v1.ts';
+import type { DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice } from '#api/resource.v1.ts';
 import type { PriorityClass } from '#api/scheduling.v1.ts';
 import type {
   CSIDriver,
@@ -217,6 +218,14 @@ export const kinds = Object.freeze({
     'SelfSubjectRulesReview',
     cluster,
   ),
+  DeviceClass: kindOf<DeviceClass>('resource.k8s.io/v1', 'deviceclasses', 'DeviceClass', cluster),
+  ResourceClaim: kindOf<ResourceClaim>('resource.k8s.io/v1', 'resourceclaims', 'ResourceClaim'),
+  ResourceClaimTemplate: kindOf<ResourceClaimTemplate>(
+    'resource.k8s.io/v1',
+    'resourceclaimtemplates',
+    'ResourceClaimTemplate',
+  ),
+  ResourceSlice: kindOf<ResourceSlice>('resource.k8s.io/v1', 'resourceslices', 'ResourceSlice', cluster),
   PodMetrics: kindOf<PodMetrics>('metrics.k8s.io/v1beta1', 'pods', 'PodMetrics'),
   NodeMetrics: kindOf<NodeMetrics>('metrics.k8s.io/v1beta1', 'nodes', 'NodeMetrics', cluster),
 });

@@ -12,7 +12,7 @@ import { timestamp } from '#base/timestamp.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock } from '#os/clock.ts';
 import type { Client } from './client.ts';
-import { kinds } from './kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import {
   recorderBurstMax,
   recorderCacheEntriesMax,

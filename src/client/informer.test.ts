@@ -7,7 +7,7 @@ import { silentLogger } from '#observe/log.ts';
 import { settle, SimClock, SimRandom } from '#os/clock.sim.ts';
 import type { Client } from './client.ts';
 import { indexes, Informer } from './informer.ts';
-import { kinds } from './kinds.ts';
+import { kinds } from '#base/kinds.ts';
 
 function pod(name: string, version: number, extra: Record<string, unknown> = {}, uid = name): KubeObject {
   return {

@@ -13,7 +13,7 @@ import { pause } from '#os/clock.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random, Timer } from '#os/clock.ts';
 import type { Client } from './client.ts';
-import { kinds } from './kinds.ts';
+import { kinds } from '#base/kinds.ts';
 
 export interface LeaderElectionOptions {
   client: Client;

@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { ApiError } from '#base/errors.ts';
 import type { TestJson } from '#base/testing.ts';
 import { realClock } from '#os/clock.real.ts';
-import { kinds } from './kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { createClient } from './rest-client.ts';
 import { createHttpTransport } from './transport-http.ts';
 

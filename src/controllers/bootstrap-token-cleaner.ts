@@ -4,7 +4,7 @@
  */
 import type { Secret } from '#api/core.v1.ts';
 import { keyOf } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { type Controller, type ControllerContext, createQueue, deleteIfPresent } from './runtime.ts';
 
 const type = 'bootstrap.kubernetes.io/token';

@@ -20,7 +20,7 @@ import type { CertificationRequest } from '#base/certificate-request.ts';
 import { ingressNamePrefix, networkUserPrefix, nodeGroup, nodeSigners, nodeUserPrefix } from '#base/node-identity.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { keyOf } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { signerProblem } from './certificate-signer.ts';
 import { type Controller, type ControllerContext, createQueue } from './runtime.ts';
 

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
 import { test } from 'node:test';
 import { sampleOf, requestFor, type TestJson } from '#base/testing.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { createCertificateAuthority } from '#base/x509.ts';
 import { planSigning, removalMs } from './certificate-signer.ts';
 

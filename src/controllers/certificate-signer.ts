@@ -21,7 +21,7 @@ import {
 import { timestamp } from '#base/timestamp.ts';
 import { type KeyPair, signCertificationRequest } from '#base/x509.ts';
 import { keyOf } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { requestApprovedMsMax, requestDeniedMsMax, requestPendingMsMax } from './limits.ts';
 import { type Controller, type ControllerContext, createQueue, deleteIfPresent } from './runtime.ts';
 

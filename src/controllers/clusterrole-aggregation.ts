@@ -4,7 +4,7 @@
  */
 import type { ClusterRole, PolicyRule } from '#api/rbac.v1.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { canonicalJson, isEqual } from './equality.ts';
 import { type Controller, type ControllerContext, createQueue } from './runtime.ts';
 

@@ -12,7 +12,7 @@ import { timestamp } from '#base/timestamp.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { isEqualStatus } from './equality.ts';
 import { isJobFinished } from './job.ts';

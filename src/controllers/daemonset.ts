@@ -10,7 +10,7 @@ import { matchesLabels, matchesRequirement, requirementsOf, selectorOf } from '#
 import { messageOf } from '#base/thrown.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { resolveIntOrPercent } from './deployment-rolling.ts';
 import { isEqual, isEqualStatus } from './equality.ts';

@@ -2,7 +2,7 @@ import type { Deployment, ReplicaSet } from '#api/apps.v1.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { sampleOf, type TestJson } from '#base/testing.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { planDeployment } from './deployment.ts';
 import { planRolling, rollingBounds } from './deployment-rolling.ts';
 import { planDeploymentStatus } from './deployment-status.ts';

@@ -6,7 +6,7 @@ import type { APIGroupList, APIResourceList } from '#api/meta.v1.ts';
 import type { KindRef } from '#base/objects.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
-import { kindOf } from '#client/kinds.ts';
+import { kindOf } from '#base/kinds.ts';
 
 export interface DiscoveredResource {
   kind: KindRef;

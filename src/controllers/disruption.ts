@@ -11,7 +11,7 @@ import type { KindRef } from '#base/objects.ts';
 import { type LabelSelector, matchesLabels, selectorOf } from '#base/selectors.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { indexes, type Informer, keyOf } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { resolveIntOrPercent } from './deployment-rolling.ts';
 import { isEqual, isEqualStatus } from './equality.ts';

@@ -9,7 +9,7 @@ import type { EndpointAddress, Endpoints, Service } from '#api/core.v1.ts';
 import type { Endpoint, EndpointPort, EndpointSlice } from '#api/discovery.v1.ts';
 import type { Manifest } from '#api/manifest.ts';
 import { type Informer, keyOf } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { WorkQueue } from '#client/work-queue.ts';
 import { canonicalJson, isEqual } from './equality.ts';
 import { endpointsPerObjectMax } from './limits.ts';

@@ -11,7 +11,7 @@ import type { Manifest } from '#api/manifest.ts';
 import { isReason } from '#base/errors.ts';
 import { type LabelSelector, matchesLabels, selectorOfMap } from '#base/selectors.ts';
 import { indexes, type Informer, keyOf } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { WorkQueue } from '#client/work-queue.ts';
 import { canonicalJson, isEqual } from './equality.ts';
 import { endpointsPerObjectMax, endpointsPerSliceMax } from './limits.ts';

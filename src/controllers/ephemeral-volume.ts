@@ -6,7 +6,7 @@ import type { PersistentVolumeClaim, Pod } from '#api/core.v1.ts';
 import type { Manifest } from '#api/manifest.ts';
 import { isReason } from '#base/errors.ts';
 import { keyOf } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { isPodActive } from './pods.ts';
 import { type Controller, type ControllerContext, createQueue, ownedBy } from './runtime.ts';
 

@@ -12,7 +12,7 @@ import type { ObjectMeta, OwnerReference } from '#api/meta.v1.ts';
 import { isReason } from '#base/errors.ts';
 import type { KindRef, KubeObject } from '#base/objects.ts';
 import { groupVersionOf } from '#base/objects.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { discoverResources } from './discovery.ts';
 import { absentOwnersMax, collectorConcurrencyMax } from './limits.ts';

@@ -17,7 +17,7 @@ import { isQuantity, milliOf, wholeOf } from '#base/quantity.ts';
 import { messageOf } from '#base/thrown.ts';
 import { fieldOf, itemsOf } from '#base/unknown.ts';
 import type { Client } from '#client/client.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { averageReplicas, planResourceMetric, planValueMetric, type PodUsage } from './hpa-metrics.ts';
 
 interface MetricFailure {

@@ -20,7 +20,7 @@ import { messageOf } from '#base/thrown.ts';
 import { groupVersionOf } from '#base/objects.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer } from '#client/informer.ts';
-import { kindOf, kinds } from '#client/kinds.ts';
+import { kindOf, kinds } from '#base/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { discoverResources } from './discovery.ts';
 import { isEqual, isEqualStatus } from './equality.ts';

@@ -10,7 +10,7 @@ import { matchesLabels, selectorOf } from '#base/selectors.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer, keyOf } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { isEqualStatus } from './equality.ts';
 import { indexAnnotation, indexOf, jobFinalizer } from './job-count.ts';

@@ -3,7 +3,7 @@ import type { Pod } from '#api/core.v1.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { sampleOf, type TestJson } from '#base/testing.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { planCronJob, parseSchedule } from './cronjob.ts';
 import { formatIndexes, parseIndexes } from './job-indexes.ts';
 import { jobFinalizer } from './job-count.ts';

@@ -6,7 +6,7 @@
 import { familyOf } from '#base/ip.ts';
 import type { Node, Service } from '#api/core.v1.ts';
 import { keyOf } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { isEqual } from './equality.ts';
 import { conditionOf } from './pods.ts';
 import { type Controller, type ControllerContext, createQueue, recorderOf } from './runtime.ts';

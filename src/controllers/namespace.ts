@@ -10,7 +10,7 @@ import type { KindRef } from '#base/objects.ts';
 import { messageOf } from '#base/thrown.ts';
 import { resourceNameOf } from '#base/objects.ts';
 import type { Informer } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { discoverResources } from './discovery.ts';
 import { isEqual } from './equality.ts';

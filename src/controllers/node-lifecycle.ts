@@ -12,7 +12,7 @@ import { isReason } from '#base/errors.ts';
 import { timestamp } from '#base/timestamp.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { isEqual } from './equality.ts';
 import { type Condition, conditionOf, isPodTerminal } from './pods.ts';

@@ -8,7 +8,7 @@ import type { StorageClass } from '#api/storage.v1.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { sampleOf, type TestJson } from '#base/testing.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { planAggregation } from './clusterrole-aggregation.ts';
 import { nodeSuits, planDaemonSet } from './daemonset.ts';
 import { planBudget } from './disruption.ts';

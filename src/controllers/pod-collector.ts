@@ -7,7 +7,7 @@ import type { Node, Pod } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { indexes, type Informer, keyOf } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { terminatedPodsMax } from './limits.ts';
 import { byAge, conditionOf, isPodTerminal } from './pods.ts';

@@ -2,7 +2,7 @@ import type { Pod } from '#api/core.v1.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { sampleOf } from '#base/testing.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { KubeObject } from '#base/objects.ts';
 import { SimRandom } from '#os/clock.sim.ts';
 import { isPodActive, isPodReady } from './pods.ts';

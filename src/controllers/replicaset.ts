@@ -13,7 +13,7 @@ import { type LabelSelector, matchesLabels, selectorOf, selectorOfMap } from '#b
 import { messageOf } from '#base/thrown.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer, keyOf } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
 import { burstPodsMax } from './limits.ts';
 import { type PodCounts, PodTally } from './pod-tally.ts';

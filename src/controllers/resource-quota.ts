@@ -14,7 +14,7 @@ import type {
 import type { KindRef, KubeObject } from '#base/objects.ts';
 import { addQuantities, formatQuantity, parseQuantity, type Quantity, zeroQuantity } from '#base/quantity.ts';
 import { indexes, type Informer, keyOf } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { WorkQueue } from '#client/work-queue.ts';
 import { isEqual } from './equality.ts';
 import { isPodTerminal } from './pods.ts';

@@ -10,7 +10,7 @@ import { isReason } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';
 import { fieldOf, isObject } from '#base/unknown.ts';
 import { type Informer } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { canonicalJson, isEqual, safeHash } from './equality.ts';
 import { byAge } from './pods.ts';
 import { type ControllerContext, deleteIfPresent, forEachBounded, ownedBy } from './runtime.ts';

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { KindRef, KubeObject } from '#base/objects.ts';
 import { sampleOf, type TestJson } from '#base/testing.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { planMirror } from './endpoints-mirroring.ts';
 import { planTokenSecret } from './token-secrets.ts';
 

@@ -4,7 +4,7 @@
  */
 import type { ConfigMap, Namespace, ServiceAccount } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { isEqual } from './equality.ts';
 import { type Controller, type ControllerContext, createQueue } from './runtime.ts';
 

@@ -8,7 +8,7 @@ import type { TokenRequest } from '#api/authentication.v1.ts';
 import type { Secret, ServiceAccount } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
 import { keyOf } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { isEqual } from './equality.ts';
 import { type Controller, type ControllerContext, createQueue, deleteIfPresent } from './runtime.ts';
 

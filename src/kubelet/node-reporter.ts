@@ -7,7 +7,7 @@ import { isReason } from '#base/errors.ts';
 import { whenSettled } from '#base/promises.ts';
 import { microTimestamp } from '#base/timestamp.ts';
 import type { Client } from '#client/client.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { Clock } from '#os/clock.ts';
 import type { KubeletEngine } from './doors.ts';
 import { leaseDurationSeconds, reportRetryMs } from './limits.ts';

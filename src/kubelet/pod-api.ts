@@ -1,7 +1,7 @@
 /** What the workers of a node's Pods ask of and tell the API server. */
 import { isReason } from '#base/errors.ts';
 import { referenceTo } from '#client/events.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { KubeletOptions, PodApi } from './doors.ts';
 import { persist } from './persist.ts';
 import { checkRuntimeClass } from './runtime-class.ts';

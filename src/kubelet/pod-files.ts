@@ -6,7 +6,7 @@ import type { TokenRequest } from '#api/authentication.v1.ts';
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { isReason } from '#base/errors.ts';
 import type { Client } from '#client/client.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { treeBytes } from '#engine/tree-size.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock } from '#os/clock.ts';

@@ -8,7 +8,7 @@ import { isReason } from '#base/errors.ts';
 import { isOf, type KindRef } from '#base/objects.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { Client } from '#client/client.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { Clock } from '#os/clock.ts';
 import type { Logger } from '#observe/log.ts';
 import { syncErrorRetryMs } from './limits.ts';

@@ -5,7 +5,7 @@
 import type { Pod } from '#api/core.v1.ts';
 import { ApiError, isReason } from '#base/errors.ts';
 import type { Client } from '#client/client.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 
 /** Names under which the node's runtime is asked for. */
 const handlers = new Set(['', 'runc', 'crun']);

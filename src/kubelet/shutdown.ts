@@ -7,7 +7,7 @@
  */
 import type { Pod } from '#api/core.v1.ts';
 import type { Client } from '#client/client.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { Clock } from '#os/clock.ts';
 import type { Logger } from '#observe/log.ts';
 import { shutdownWordMsMax } from './limits.ts';

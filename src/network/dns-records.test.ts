@@ -3,7 +3,7 @@ import type { EndpointSlice } from '#api/discovery.v1.ts';
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { sampleOf } from '#base/testing.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { answerClusterName, type ClusterObjects } from './dns-records.ts';
 
 const services: Record<string, Service> = {

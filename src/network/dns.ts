@@ -8,7 +8,7 @@
 import dnsPacket from 'dns-packet';
 import { messageOf } from '#base/thrown.ts';
 import type { InformerFactory } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { createDnsForwarder } from '#net/dns-forwarder.ts';
 import { dnsFailure, dnsFlag, encodeDnsAnswer, parseDnsQuery, type DnsQuestion } from '#net/dns-message.ts';
 import { dnsTcpBytesMax, listenDns } from '#net/dns-server.ts';

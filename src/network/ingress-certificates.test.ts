@@ -5,7 +5,7 @@ import { ApiError } from '#base/errors.ts';
 import { createCertificateAuthority, issueCertificate } from '#base/x509.ts';
 import type { Client } from '#client/client.ts';
 import { InformerFactory } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { silentLogger } from '#observe/log.ts';
 import { SimClock, SimRandom } from '#os/clock.sim.ts';
 import { createCluster } from '#sim/cluster.ts';

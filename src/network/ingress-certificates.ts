@@ -11,7 +11,7 @@ import type { Secret } from '#api/core.v1.ts';
 import { whenSettled } from '#base/promises.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { Informer, InformerFactory } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { Clock } from '#os/clock.ts';
 import { ingressSecretWaitMsMax } from './limits.ts';
 

@@ -2,7 +2,7 @@ import type { Ingress } from '#api/networking.v1.ts';
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { sampleOf, type TestJson } from '#base/testing.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { startFailure } from './ingress.ts';
 import { haproxyConfig, planIngress } from './ingress-config.ts';
 

@@ -10,7 +10,7 @@ import { createTestApi } from '#apiserver/fixture.ts';
 import { createCertificateAuthority, issueCertificate, type KeyPair } from '#base/x509.ts';
 import type { Client } from '#client/client.ts';
 import { InformerFactory } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { createClient } from '#client/rest-client.ts';
 import { createDirectTransport } from '#client/transport-direct.ts';
 import { silentLogger } from '#observe/log.ts';

@@ -15,7 +15,7 @@ import { whenSettled } from '#base/promises.ts';
 import type { Client } from '#client/client.ts';
 import { createEventRecorder } from '#client/events.ts';
 import type { InformerFactory } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { Clock, Timer } from '#os/clock.ts';
 import { readIfExists } from '#os/files.ts';
 import type { Processes } from '#os/processes.ts';

@@ -3,7 +3,7 @@ import type { Endpoint as SliceEndpoint, EndpointSlice } from '#api/discovery.v1
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { sampleOf } from '#base/testing.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { diffRules, emptyRuleSet, planRules, servicePorts, usableEndpoints, type Endpoint } from './service-rules.ts';
 
 const service = (spec: Partial<ServiceSpec> = {}): Service =>

@@ -8,7 +8,7 @@ import type { Service } from '#api/core.v1.ts';
 import type { EndpointSlice } from '#api/discovery.v1.ts';
 import { whenSettled } from '#base/promises.ts';
 import type { InformerFactory } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { Clock, Timer } from '#os/clock.ts';
 import type { Nft } from '#os/nft.ts';
 import type { Logger } from '#observe/log.ts';

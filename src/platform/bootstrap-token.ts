@@ -7,7 +7,7 @@ import { bootstrapGroup } from '#base/node-identity.ts';
 import { isReason } from '#base/errors.ts';
 import { timestamp } from '#base/timestamp.ts';
 import type { Client } from '#client/client.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import { writeFileAtomic } from '#os/files.ts';

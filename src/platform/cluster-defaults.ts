@@ -5,7 +5,7 @@
 import { isReason } from '#base/errors.ts';
 import type { KindRef, OpenObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { bootstrapGroup, networkGroup, nodeGroup } from '#base/node-identity.ts';
 import { ingressClassName, ingressController } from '#network/ingress.ts';
 import type { Logger } from '#observe/log.ts';

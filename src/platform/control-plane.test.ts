@@ -1,7 +1,7 @@
 /** Which server's controllers run. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { Metrics } from '#observe/metrics.ts';
 import { createCluster, type Cluster } from '#sim/cluster.ts';
 import { runControlPlane, type ControlPlane } from './control-plane.ts';

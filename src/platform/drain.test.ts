@@ -1,7 +1,7 @@
 /** Nodes that are emptied, in a whole cluster in virtual time. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { createCluster, type Cluster } from '#sim/cluster.ts';
 import { drainNodes } from './drain.ts';
 import { drainMsMax } from './limits.ts';

@@ -10,7 +10,7 @@ import type { Eviction } from '#api/policy.v1.ts';
 import { isReason } from '#base/errors.ts';
 import type { Client } from '#client/client.ts';
 import { keyOf } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { Clock } from '#os/clock.ts';
 import { drainMsMax, drainStepMs } from './limits.ts';
 

@@ -6,7 +6,7 @@
 import { rmSync } from 'node:fs';
 import type { Client } from '#client/client.ts';
 import { loadKubeconfig } from '#client/kubeconfig.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { createClient } from '#client/rest-client.ts';
 import { createHttpTransport } from '#client/transport-http.ts';
 import { realClock } from '#os/clock.real.ts';

@@ -13,7 +13,7 @@ import { createCertificationRequest, type KeyPair } from '#base/x509.ts';
 import { whenSettled } from '#base/promises.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { Client } from '#client/client.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { Client } from '#client/client.ts';
 import { createEventRecorder } from '#client/events.ts';
 import type { Informer, InformerFactory } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { DockerEngine } from '#engine/create-engine.ts';
 import { runKubelet, type Kubelet } from '#kubelet/kubelet.ts';
 import { createLinuxNode, kubeletPaths } from '#kubelet/linux-node.ts';

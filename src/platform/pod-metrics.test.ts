@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import type { Pod, PodSpec, PodStatus } from '#api/core.v1.ts';
 import { sampleOf } from '#base/testing.ts';
 import type { InformerHandler } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { ImageSource } from '#kubelet/doors.ts';
 import { exposeMetrics } from '#observe/exposition.ts';
 import { Metrics } from '#observe/metrics.ts';

@@ -10,7 +10,7 @@ import type { KeyRing } from '#apiserver/keys.ts';
 import { createApiServer, type ApiServer } from '#apiserver/server.ts';
 import { serveHttp } from '#apiserver/http.ts';
 import type { Client } from '#client/client.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { createRestClientMetrics } from '#client/metrics.ts';
 import { createClient } from '#client/rest-client.ts';
 import { createDirectTransport } from '#client/transport-direct.ts';

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Affinity, Pod, PodAffinityTerm } from '#api/core.v1.ts';
 import { sampleOf } from '#base/testing.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { antiAffinity, cacheOf, makeNode, makePod, outcome, podAffinity, type PodParts } from './testing.ts';
 
 const host = 'kubernetes.io/hostname';

@@ -4,7 +4,7 @@ import type { StorageClass } from '#api/storage.v1.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { sampleOf, type TestJson } from '#base/testing.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { SimRandom } from '#os/clock.sim.ts';
 import { chooseNode } from './choose-node.ts';
 import { podInfoOf, podRequests } from './pod-info.ts';

@@ -8,7 +8,7 @@ import { timestamp } from '#base/timestamp.ts';
 import type { Client } from '#client/client.ts';
 import { type EventRecorder } from '#client/events.ts';
 import { type Informer, keyOf } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock } from '#os/clock.ts';
 import { type Failure } from './choose-node.ts';

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import type { Pod } from '#api/core.v1.ts';
 import type { PodDisruptionBudget } from '#api/policy.v1.ts';
 import { sampleOf } from '#base/testing.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { SimRandom } from '#os/clock.sim.ts';
 import type { SchedulerCache } from './cache.ts';
 import { chooseNode } from './choose-node.ts';

@@ -5,7 +5,7 @@ import type { Node, Pod } from '#api/core.v1.ts';
 import { createTestApi, podBody, type TestApi } from '#apiserver/fixture.ts';
 import { ApiError } from '#base/errors.ts';
 import type { Client } from '#client/client.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { createClient } from '#client/rest-client.ts';
 import { createDirectTransport } from '#client/transport-direct.ts';
 import type { Transport, TransportRequest } from '#client/transport.ts';

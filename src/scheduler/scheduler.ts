@@ -12,7 +12,7 @@ import { pause } from '#os/clock.ts';
 import type { Client } from '#client/client.ts';
 import { createEventRecorder, type EventRecorder } from '#client/events.ts';
 import { type Informer, InformerFactory, keyOf, readYourWrites } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import { SchedulerCache } from './cache.ts';

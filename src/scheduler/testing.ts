@@ -17,7 +17,7 @@ import { sampleOf } from '#base/testing.ts';
 import type { KubeObject } from '#base/objects.ts';
 import { IndexedObjects } from '#client/indexed-objects.ts';
 import { keyOf } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { SimRandom } from '#os/clock.sim.ts';
 import { SchedulerCache } from './cache.ts';
 import { chooseNode } from './choose-node.ts';

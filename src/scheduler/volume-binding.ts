@@ -5,7 +5,7 @@
 import type { PersistentVolumeClaim, Pod } from '#api/core.v1.ts';
 import type { Client } from '#client/client.ts';
 import { type Informer, keyOf } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { Clock } from '#os/clock.ts';
 import { volumeBindingMs } from './limits.ts';
 import type { VolumeChoice } from './volumes.ts';

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import type { PersistentVolume, PersistentVolumeClaim } from '#api/core.v1.ts';
 import type { StorageClass } from '#api/storage.v1.ts';
 import { sampleOf } from '#base/testing.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { SimRandom } from '#os/clock.sim.ts';
 import type { SchedulerCache } from './cache.ts';
 import { chooseNode } from './choose-node.ts';

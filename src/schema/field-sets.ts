@@ -87,59 +87,46 @@ export interface Comparison {
 /** Fields that were added or modified, and fields that went, from `old` to `value`. */
 export function compareFields(old: object, value: object, node: TypeNode): Comparison {
   const out: Comparison = { changed: emptySet(), removed: emptySet() };
-  compareInto(old, value, node, out.changed, out.removed);
+  compareInto(old, value, node, out);
   return out;
 }
 
 /** Both are lists whose items are told apart, or both objects. */
-function compareInto(old: unknown, value: unknown, node: TypeNode, changed: FieldSet, removed: FieldSet): void {
+function compareInto(old: unknown, value: unknown, node: TypeNode, out: Comparison): void {
   const list = listNode(node);
-  if (list !== undefined && Array.isArray(old) && Array.isArray(value))
-    compareLists(old, value, list, changed, removed);
-  else if (isObject(old) && isObject(value)) compareObjects(old, value, node, changed, removed);
+  if (list !== undefined && Array.isArray(old) && Array.isArray(value)) compareLists(old, value, list, out);
+  else if (isObject(old) && isObject(value)) compareObjects(old, value, node, out);
 }
 
 /** What is the same in both costs nothing but a look. */
-function compareObjects(
-  old: JsonObject,
-  value: JsonObject,
-  node: TypeNode,
-  changed: FieldSet,
-  removed: FieldSet,
-): void {
+function compareObjects(old: JsonObject, value: JsonObject, node: TypeNode, out: Comparison): void {
   for (const name of Object.keys(value)) {
     const [was, is] = [old[name], value[name]];
     if (is === undefined || is === was) continue;
     if (was === undefined)
-      changed.children.set(`f:${name}`, fieldsOf(is, childNode(node, name), true, isOptional(node, name)));
-    else compareEntry(`f:${name}`, was, is, childNode(node, name), changed, removed);
+      out.changed.children.set(`f:${name}`, fieldsOf(is, childNode(node, name), true, isOptional(node, name)));
+    else note(`f:${name}`, differenceOf(was, is, childNode(node, name)), out);
   }
   for (const name of Object.keys(old)) {
     if (old[name] !== undefined && value[name] === undefined)
-      setRemoved(`f:${name}`, old[name], childNode(node, name), removed);
+      setRemoved(`f:${name}`, old[name], childNode(node, name), out.removed);
   }
 }
 
-function compareLists(
-  old: readonly unknown[],
-  value: readonly unknown[],
-  node: ListNode,
-  changed: FieldSet,
-  removed: FieldSet,
-): void {
+function compareLists(old: readonly unknown[], value: readonly unknown[], node: ListNode, out: Comparison): void {
   const byKey = (list: readonly unknown[]) => new Map(list.map((item) => [itemKey(node, item), item]));
   const [before, after] = [byKey(old), byKey(value)];
   for (const [key, is] of after) {
     const was = before.get(key);
     if (before.has(key)) {
-      if (was !== is) compareEntry(key, was, is, node.item, changed, removed);
+      if (was !== is) note(key, differenceOf(was, is, node.item), out);
       continue;
     }
     const set = fieldsOf(is, node.item, true, true);
     set.self = true;
-    changed.children.set(key, set);
+    out.changed.children.set(key, set);
   }
-  for (const [key, was] of before) if (!after.has(key)) setRemoved(key, was, node.item, removed);
+  for (const [key, was] of before) if (!after.has(key)) setRemoved(key, was, node.item, out.removed);
 }
 
 function setRemoved(key: string, was: unknown, node: TypeNode, removed: FieldSet): void {
@@ -148,23 +135,23 @@ function setRemoved(key: string, was: unknown, node: TypeNode, removed: FieldSet
   removed.children.set(key, set);
 }
 
-function compareEntry(
-  key: string,
-  was: unknown,
-  is: unknown,
-  node: TypeNode,
-  changed: FieldSet,
-  removed: FieldSet,
-): void {
-  const atomic = isAtomic(node, is) || isAtomic(node, was) || Array.isArray(was) !== Array.isArray(is);
-  if (atomic) {
-    if (!equalJson(was, is)) changed.children.set(key, leaf());
+/** How one value differs from another: as a whole, in parts, or not at all. */
+function differenceOf(was: unknown, is: unknown, node: TypeNode): 'whole' | Comparison | undefined {
+  if (isAtomic(node, is) || isAtomic(node, was) || Array.isArray(was) !== Array.isArray(is))
+    return equalJson(was, is) ? undefined : 'whole';
+  const parts: Comparison = { changed: emptySet(), removed: emptySet() };
+  compareInto(was, is, node, parts);
+  return parts;
+}
+
+function note(key: string, difference: 'whole' | Comparison | undefined, out: Comparison): void {
+  if (difference === undefined) return;
+  if (difference === 'whole') {
+    out.changed.children.set(key, leaf());
     return;
   }
-  const inner = { changed: emptySet(), removed: emptySet() };
-  compareInto(was, is, node, inner.changed, inner.removed);
-  if (!isEmptySet(inner.changed)) changed.children.set(key, inner.changed);
-  if (!isEmptySet(inner.removed)) removed.children.set(key, inner.removed);
+  if (!isEmptySet(difference.changed)) out.changed.children.set(key, difference.changed);
+  if (!isEmptySet(difference.removed)) out.removed.children.set(key, difference.removed);
 }
 
 export function unionOf(a: FieldSet, b: FieldSet): FieldSet {

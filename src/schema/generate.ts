@@ -158,17 +158,17 @@ function isPointer(structs: ReadonlyMap<string, GoStruct>, name: string, field: 
 function numberOf(
   protos: Protos,
   name: string,
-  field: string,
-  properties: ReadonlySet<string>,
+  wanted: { field: string; properties: ReadonlySet<string> },
   depth = 0,
 ): string | undefined {
+  const { field, properties } = wanted;
   const fields = protos.get(name);
   const own = fields?.get(field.replace(/\W/g, '').toLowerCase());
   if (own !== undefined) return String(own.number);
   if (fields === undefined || depth > 3) return undefined;
   for (const [other, entry] of fields) {
     if (properties.has(other) || !protos.has(entry.type)) continue;
-    const inner = numberOf(protos, entry.type, field, properties, depth + 1);
+    const inner = numberOf(protos, entry.type, wanted, depth + 1);
     if (inner !== undefined) return `${entry.number}.${inner}`;
   }
   return undefined;
@@ -233,7 +233,7 @@ function addType(
   const full = `${pkg}/${type}`;
   const properties = new Set(Object.keys(schema.properties ?? {}).map((p) => p.toLowerCase()));
   for (const [field, property] of Object.entries(schema.properties ?? {})) {
-    const number = numberOf(sources.protos, full, field, properties);
+    const number = numberOf(sources.protos, full, { field, properties });
     if (sources.protos.has(full) && number === undefined && field !== 'kind' && field !== 'apiVersion')
       process.stderr.write(`no number: ${full}.${field}\n`);
     fields[field] = fieldText(

@@ -7,7 +7,7 @@
 import type { JSONSchemaProps } from '#api/apiextensions.v1.ts';
 import type { Draft } from '#api/manifest.ts';
 import type { LabelSelector } from '#api/meta.v1.ts';
-import type { KubeObject } from '#base/objects.ts';
+import type { KindRef, KubeObject } from '#base/objects.ts';
 import { fieldOf, isObject } from '#base/unknown.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { typeOf } from './types.ts';
@@ -92,9 +92,18 @@ export const scaleSubresource: SubresourceRecord = {
   type: 'autoscaling.v1/Scale',
 };
 
+/** A subresource that connects to a container, a node or a Service; `kind` is that of its options. */
+export const connectSubresource = (kind: string, verbs: readonly string[]): SubresourceRecord => ({ verbs, kind });
+/** What `proxy` passes on. */
+export const proxyVerbs: readonly string[] = ['create', 'delete', 'get', 'patch', 'update'];
+
+/** A field that is selectable as it is named. */
+export const selectablePath = (path: string): { [path: string]: (object: KubeObject) => string } => ({
+  [path]: pathText(path),
+});
+
 export type KindOptions<T extends KubeObject = KubeObject> = Partial<Omit<KindRecord<T>, 'type'>> & {
   type?: string;
-  scoped?: 'Namespaced' | 'Cluster';
 };
 
 export const ageColumn: Column = {
@@ -129,16 +138,13 @@ export function column<T extends KubeObject>(
   return { name, type: options.type ?? 'string', priority: options.wide === true ? 1 : 0, value };
 }
 
-/** Fills what follows from the group, the kind and the conventions. */
+/** Fills what follows from the kind and the conventions. */
 export function defineKind<T extends KubeObject>(
-  group: string,
-  version: string,
-  kind: T['kind'],
-  resource: string,
-  options: KindOptions<T> = {},
+  { group, version, kind, resource, namespaced }: KindRef<T>,
+  options: KindOptions<NoInfer<T>> = {},
 ): KindRecord {
   const typeName = options.type ?? `${packageOf(group, version)}/${kind}`;
-  const { type: _type, scoped, ...rest } = options;
+  const { type: _type, ...rest } = options;
   const subresources = options.subresources ?? {};
   const record = {
     group,
@@ -146,7 +152,7 @@ export function defineKind<T extends KubeObject>(
     kind,
     resource,
     singular: kind.toLowerCase(),
-    namespaced: scoped !== 'Cluster',
+    namespaced,
     verbs: allVerbs,
     shortNames: [],
     categories: [],

@@ -5,22 +5,17 @@ import { batchKinds } from './groups/batch.ts';
 import { coreKinds } from './groups/core.ts';
 import { metricsKinds } from './groups/metrics.ts';
 import { networkingKinds } from './groups/networking.ts';
-import {
-  admissionregistrationKinds,
-  apiextensionsKinds,
-  apiregistrationKinds,
-  authenticationKinds,
-  authorizationKinds,
-  certificatesKinds,
-  coordinationKinds,
-  discoveryKinds,
-  eventsKinds,
-  flowcontrolKinds,
-  nodeKinds,
-  resourceKinds,
-  schedulingKinds,
-  storageKinds,
-} from './groups/others.ts';
+import { admissionregistrationKinds } from './groups/admissionregistration.ts';
+import { certificatesKinds } from './groups/certificates.ts';
+import { coordinationKinds } from './groups/coordination.ts';
+import { discoveryKinds } from './groups/discovery.ts';
+import { eventsKinds } from './groups/events.ts';
+import { apiextensionsKinds, apiregistrationKinds } from './groups/extensions.ts';
+import { flowcontrolKinds } from './groups/flowcontrol.ts';
+import { resourceKinds } from './groups/resource.ts';
+import { authenticationKinds, authorizationKinds } from './groups/reviews.ts';
+import { nodeKinds, schedulingKinds } from './groups/scheduling.ts';
+import { storageKinds } from './groups/storage.ts';
 import { policyKinds } from './groups/policy.ts';
 import { rbacKinds } from './groups/rbac.ts';
 import type { KindRecord } from './kind.ts';

@@ -9,7 +9,8 @@ import { compareFields, fieldsOf, fromFieldsV1, isEmptySet, mergeApplied, toFiel
 import { compileJsonPath } from './json-path.ts';
 import { shortDuration } from './kind.ts';
 import { builtInKinds } from './kinds.ts';
-import { decodeMessage, encodeMessage, unwrapMessage, wrapMessage } from './protobuf.ts';
+import { decodeMessage, unwrapMessage } from './protobuf-decode.ts';
+import { encodeMessage, wrapMessage } from './protobuf.ts';
 import { qosClassOf } from './qos.ts';
 import { strategicMergePatch } from './strategic-merge.ts';
 import { typeOf } from './types.ts';

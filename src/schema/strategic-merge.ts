@@ -47,13 +47,10 @@ export function strategicMergePatch(target: unknown, patch: unknown, node: TypeN
     }
     const { type, strategies } = fieldNode(node, key);
     if (Array.isArray(value))
-      out[key] = mergeList(
-        out[key],
-        value,
-        type?.kind === 'list' ? type : undefined,
-        patch[`${setOrder}${key}`],
-        patch[`${deletePrimitive}${key}`],
-      );
+      out[key] = mergeList(out[key], value, type?.kind === 'list' ? type : undefined, {
+        order: patch[`${setOrder}${key}`],
+        removed: patch[`${deletePrimitive}${key}`],
+      });
     else if (typeof value === 'object')
       out[key] = strategies.includes('replace') ? copyJson(value) : strategicMergePatch(out[key], value, type);
     else out[key] = value;
@@ -83,12 +80,18 @@ function removePrimitives(out: JsonObject, name: string, values: unknown): void 
 /** What an item is known by: itself, or its merge key. */
 type IdOf = (item: unknown) => unknown;
 
+/** What the directives beside a list say of it. */
+interface ListDirectives {
+  order: unknown;
+  /** Of primitives. */
+  removed: unknown;
+}
+
 function mergeList(
   target: unknown,
   patch: unknown[],
   node: ListNode | undefined,
-  order: unknown,
-  removed: unknown,
+  { order, removed }: ListDirectives,
 ): unknown[] {
   const replaces = patch.some((item) => fieldOf(item, '$patch') === 'replace');
   if (node === undefined || !(node.strategies ?? []).includes('merge') || replaces)

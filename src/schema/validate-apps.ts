@@ -14,7 +14,8 @@ import type { LabelSelector } from '#api/meta.v1.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { validateJobPolicies } from './validate-job.ts';
-import { nonNegative, sameJson, validateTemplate } from './validate-pod.ts';
+import { nonNegative, sameJson } from './validate-values.ts';
+import { validateTemplate } from './validate-pod.ts';
 import { validateLabelSelector } from './validate-selector.ts';
 
 /** What validations of workloads have in common. */

@@ -16,7 +16,8 @@ import { messageOf } from '#base/thrown.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { isIp } from '#base/ip.ts';
 import { configKeyProblem, portProblem, subdomainProblem } from './name-forms.ts';
-import { sameJson, validateHostPath, validateQuantities } from './validate-pod.ts';
+import { sameJson, validateQuantities } from './validate-values.ts';
+import { validateHostPath } from './validate-volume-source.ts';
 import { validateNodeSelector } from './validate-selector.ts';
 
 const dataBytesMax = 1024 * 1024;

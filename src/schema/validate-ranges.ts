@@ -8,7 +8,7 @@ import { parseCidr } from '#base/ip.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { canonicalCidrProblem } from './ip-fields.ts';
 import { subdomainProblem } from './name-forms.ts';
-import { sameJson } from './validate-pod.ts';
+import { sameJson } from './validate-values.ts';
 
 export function validateServiceCidr(o: Draft<ServiceCIDR>, errors: FieldErrors): void {
   const at = 'spec.cidrs';

@@ -6,7 +6,7 @@ import type { FieldErrors } from './field-errors.ts';
 import { cidrProblem, endpointIpProblem, ipProblem } from './ip-fields.ts';
 import { labelProblem, portProblem, subdomainProblem } from './name-forms.ts';
 import { validateLabels } from './validate-meta.ts';
-import { sameJson, validateIntOrPort } from './validate-pod.ts';
+import { sameJson, validateIntOrPort } from './validate-values.ts';
 
 const types = ['ClusterIP', 'ExternalName', 'LoadBalancer', 'NodePort'];
 const protocols = ['SCTP', 'TCP', 'UDP'];

@@ -6,7 +6,7 @@ import type { Server } from 'node:https';
 import type { Socket } from 'node:net';
 import { isReason } from '#base/errors.ts';
 import { issueCertificate, type KeyPair } from '#base/x509.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { startKubeletServer } from '#kubelet/server.ts';
 import type { NodeUsage } from '#kubelet/stats.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';

@@ -7,7 +7,7 @@ import { groupVersionOf, type KubeObject, type OpenObject } from '#base/objects.
 import { fieldOf, isObject, itemsOf, textOf } from '#base/unknown.ts';
 import { parseYaml, parseYamlDocuments } from '#base/yaml.ts';
 import type { Client } from '#client/client.ts';
-import { kindOf } from '#client/kinds.ts';
+import { kindOf } from '#base/kinds.ts';
 import { discoverResources } from '#controllers/discovery.ts';
 
 export interface NamedObject extends KubeObject {

@@ -4,7 +4,7 @@
  */
 import type { Node, Pod } from '#api/core.v1.ts';
 import { indexes, type Informer, keyOf } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { Heartbeats } from '#controllers/node-lifecycle.ts';
 import { type Duration, durationMs } from './duration.ts';
 import { createClient } from '#client/rest-client.ts';

@@ -4,7 +4,7 @@ import type { ConfigMap } from '#api/core.v1.ts';
 import type { Manifest } from '#api/manifest.ts';
 import { isReason } from '#base/errors.ts';
 import { awaitedLater } from '#base/promises.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { Cluster } from './cluster.ts';
 
 const configMap = (name: string): Manifest<ConfigMap> => ({

@@ -8,7 +8,7 @@ import type { ConfigMap, Pod, Secret } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
 import { isOf } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { ReferencedObjects } from '#kubelet/env.ts';
 import type { Clock } from '#os/clock.ts';
 import { referenceBelievedMs, referencesRememberedMax } from './limits.ts';

@@ -5,7 +5,7 @@
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import type { DeploymentStatus } from '#api/apps.v1.ts';
 import type { ApiHandler } from '#base/api-request.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { realClock } from '#os/clock.real.ts';
 import { type Cluster, createCluster } from './cluster.ts';
 

@@ -11,7 +11,7 @@ import { addressAt, formatSubnet, maskIp, subnetOf, type Subnet } from '#base/ip
 import { isOf, type KubeObject } from '#base/objects.ts';
 import { createEventRecorder, type EventRecorder } from '#client/events.ts';
 import type { InformerHandler } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { createClient } from '#client/rest-client.ts';
 import type { Followed, NodeReading, Rhythm } from '#kubelet/doors.ts';
 import type { Starved } from '#kubelet/eviction.ts';

@@ -6,7 +6,7 @@ import type { Pod } from '#api/core.v1.ts';
 import { isOf, type KindRef, type KubeObject } from '#base/objects.ts';
 import { stackOf } from '#base/thrown.ts';
 import { isObject } from '#base/unknown.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { TransportRequest } from '#client/transport.ts';
 import { bytesOf } from '#store/store.ts';
 import type { Cluster } from './cluster.ts';

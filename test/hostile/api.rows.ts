@@ -9,7 +9,7 @@ import { parseYaml, parseYamlDocuments } from '../../src/base/yaml.ts';
 import { checkObject } from '../../src/schema/check.ts';
 import { FieldErrors } from '../../src/schema/field-errors.ts';
 import { fromFieldsV1, pathsOfSet } from '../../src/schema/field-sets.ts';
-import { decodeMessage } from '../../src/schema/protobuf.ts';
+import { decodeMessage } from '../../src/schema/protobuf-decode.ts';
 import { strategicMergePatch } from '../../src/schema/strategic-merge.ts';
 import { typeOf } from '../../src/schema/types.ts';
 import { warningHeader } from '../../src/apiserver/respond.ts';

@@ -9,7 +9,7 @@ import { isOf, type WatchEvent } from '#base/objects.ts';
 import type { TestJson } from '#base/testing.ts';
 import { awaitedLater } from '#base/promises.ts';
 import { fieldOf, textOf, itemsOf } from '#base/unknown.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { runLeaderElection } from '#client/leader-election.ts';
 import type { TransportRequest } from '#client/transport.ts';
 import { addressesUnique } from '#sim/checkers/addresses-unique.ts';

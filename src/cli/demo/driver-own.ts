@@ -12,7 +12,7 @@ import { fieldOf, textOf } from '#base/unknown.ts';
 import { parseYamlDocuments } from '#base/yaml.ts';
 import type { Client } from '#client/client.ts';
 import { loadKubeconfig } from '#client/kubeconfig.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { packTar } from '#content/pack.ts';
 import type { Clock } from '#os/clock.ts';
 import { isNamed } from '#sim/manifests.ts';

@@ -4,7 +4,7 @@
  */
 import type { Pod } from '#api/core.v1.ts';
 import { join } from 'node:path';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { realClock } from '#os/clock.real.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import type { Demo } from './demo.ts';

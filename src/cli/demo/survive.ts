@@ -7,7 +7,7 @@ import type { Pod } from '#api/core.v1.ts';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { messageOf } from '#base/thrown.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { realClock } from '#os/clock.real.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { readIfExists } from '#os/files.ts';

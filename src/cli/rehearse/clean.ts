@@ -8,7 +8,7 @@ import type { Manifest } from '#api/manifest.ts';
 import { isOf, type KubeObject, type OpenObject } from '#base/objects.ts';
 import { formatQuantity, parseQuantity, subtractQuantities } from '#base/quantity.ts';
 import { fieldOf, textOf } from '#base/unknown.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { NamedObject } from '#sim/manifests.ts';
 import type { NamedNode } from '#sim/rehearse/types.ts';
 

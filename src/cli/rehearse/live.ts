@@ -8,7 +8,7 @@ import type { Manifest } from '#api/manifest.ts';
 import { apiVersionOf, isOf, type KindRef, type KubeList, type KubeObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
 import { keyOf } from '#client/informer.ts';
-import { kindOf, kinds } from '#client/kinds.ts';
+import { kindOf, kinds } from '#base/kinds.ts';
 import { pathOf } from '#client/rest-client.ts';
 import { isNamed, type NamedObject } from '#sim/manifests.ts';
 import { copiedSecretType } from '#sim/references.ts';

@@ -8,7 +8,7 @@ import { isOf } from '#base/objects.ts';
 import { fieldOf, isObject, textOf } from '#base/unknown.ts';
 import { parseYamlDocuments } from '#base/yaml.ts';
 import { codeOf, messageOf } from '#base/thrown.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { isNamed, type NamedObject } from '#sim/manifests.ts';
 import type { Manifest, NamedNode } from '#sim/rehearse/types.ts';
 import { UsageError } from '../output.ts';

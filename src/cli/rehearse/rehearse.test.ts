@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path';
 import type { KubeObject } from '#base/objects.ts';
 import { fieldOf } from '#base/unknown.ts';
 import { sampleOf, type TestJson } from '#base/testing.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { NamedObject } from '#sim/manifests.ts';
 import type { Rehearsal } from '#sim/rehearse/types.ts';
 import { repeatCommand } from '../commands/rehearse.ts';

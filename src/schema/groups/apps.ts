@@ -1,11 +1,12 @@
 /** apps/v1: workloads. */
-import type { ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet } from '#api/apps.v1.ts';
+import type { DaemonSet, Deployment, ReplicaSet, StatefulSet } from '#api/apps.v1.ts';
 import type { PodTemplateSpec } from '#api/core.v1.ts';
 import type { LabelSelector } from '#api/meta.v1.ts';
+import { kinds } from '#base/kinds.ts';
 import type { KubeObject } from '#base/objects.ts';
 import { defaultClaim, defaultTemplate, setDefault, setDefaultText } from '../defaults.ts';
+import type { Column, KindRecord } from '../kind.ts';
 import { column, columns, defineKind, formatSelector, pathText, scaleSubresource, statusSubresource } from '../kind.ts';
-import type { Column, KindOptions, KindRecord } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
 import {
   validateDaemonSet,
@@ -16,8 +17,6 @@ import {
   validateStatefulSetUpdate,
 } from '../validate-apps.ts';
 
-const define = <T extends KubeObject>(kind: T['kind'], resource: string, options?: KindOptions<T>): KindRecord =>
-  defineKind('apps', 'v1', kind, resource, options);
 const both = { status: statusSubresource, scale: scaleSubresource };
 const scale = { specPath: 'spec.replicas', statusPath: 'status.replicas', selectorPath: 'spec.selector' };
 const count = <T extends KubeObject>(name: string, read: (o: T) => number | undefined): Column<T> =>
@@ -33,7 +32,7 @@ export const templateColumns = <T extends KubeObject>(read: TemplateOf<T>): Colu
 const selector = <T extends KubeObject & { spec: { selector: LabelSelector } }>(): Column<T> =>
   column('Selector', (o) => formatSelector(o.spec?.selector), { wide: true });
 
-const deployments = define<Deployment>('Deployment', 'deployments', {
+const deployments = defineKind(kinds.Deployment, {
   shortNames: ['deploy'],
   categories: ['all'],
   subresources: both,
@@ -68,7 +67,7 @@ const deployments = define<Deployment>('Deployment', 'deployments', {
   validateUpdate: validateSelectorUnchanged,
 });
 
-const replicaSets = define<ReplicaSet>('ReplicaSet', 'replicasets', {
+const replicaSets = defineKind(kinds.ReplicaSet, {
   shortNames: ['rs'],
   categories: ['all'],
   subresources: both,
@@ -95,7 +94,7 @@ const replicaSets = define<ReplicaSet>('ReplicaSet', 'replicasets', {
   validateUpdate: validateSelectorUnchanged,
 });
 
-const statefulSets = define<StatefulSet>('StatefulSet', 'statefulsets', {
+const statefulSets = defineKind(kinds.StatefulSet, {
   shortNames: ['sts'],
   categories: ['all'],
   subresources: both,
@@ -136,7 +135,7 @@ const statefulSets = define<StatefulSet>('StatefulSet', 'statefulsets', {
   validateUpdate: validateStatefulSetUpdate,
 });
 
-const daemonSets = define<DaemonSet>('DaemonSet', 'daemonsets', {
+const daemonSets = defineKind(kinds.DaemonSet, {
   shortNames: ['ds'],
   categories: ['all'],
   subresources: { status: statusSubresource },
@@ -177,7 +176,7 @@ const daemonSets = define<DaemonSet>('DaemonSet', 'daemonsets', {
 });
 
 export const appsKinds: readonly KindRecord[] = [
-  define<ControllerRevision>('ControllerRevision', 'controllerrevisions', {
+  defineKind(kinds.ControllerRevision, {
     columns: columns(
       column('Controller', (o) => {
         const c = (o.metadata.ownerReferences ?? []).find((r) => r.controller === true);

@@ -3,11 +3,12 @@ import type * as v1 from '#api/autoscaling.v1.ts';
 import type * as v2 from '#api/autoscaling.v2.ts';
 import type { Draft } from '#api/manifest.ts';
 import { scanJson } from '#base/json.ts';
+import { kindOf, kinds } from '#base/kinds.ts';
 import type { KubeObject, OpenObject } from '#base/objects.ts';
 import { itemsOf } from '#base/unknown.ts';
 import { setDefault, setDefaultText } from '../defaults.ts';
-import { column, columns, defineKind, statusSubresource } from '../kind.ts';
 import type { KindRecord } from '../kind.ts';
+import { column, columns, defineKind, statusSubresource } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
 import { validateAutoscaler } from '../validate-autoscaler.ts';
 
@@ -194,14 +195,20 @@ const shared = {
   prepareUpdate: resetStatus,
 };
 
+const inV1 = kindOf<v2.HorizontalPodAutoscaler>(
+  'autoscaling/v1',
+  'horizontalpodautoscalers',
+  'HorizontalPodAutoscaler',
+);
+
 export const autoscalingKinds: readonly KindRecord[] = [
-  defineKind<v2.HorizontalPodAutoscaler>('autoscaling', 'v2', 'HorizontalPodAutoscaler', 'horizontalpodautoscalers', {
+  defineKind(kinds.HorizontalPodAutoscaler, {
     ...shared,
     columns: hpaColumns,
     defaults: defaultAutoscaler,
     validate: validateAutoscaler,
   }),
-  defineKind<v2.HorizontalPodAutoscaler>('autoscaling', 'v1', 'HorizontalPodAutoscaler', 'horizontalpodautoscalers', {
+  defineKind(inV1, {
     ...shared,
     columns: hpaColumns,
     defaults: defaultAutoscaler,

@@ -1,8 +1,10 @@
 /** batch/v1. */
 import type { CronJob, Job, JobSpec } from '#api/batch.v1.ts';
 import type { Draft } from '#api/manifest.ts';
-import type { KubeObject } from '#base/objects.ts';
+import { kinds } from '#base/kinds.ts';
 import { defaultTemplate, labelAs, setDefault, setDefaultText } from '../defaults.ts';
+import { templateColumns } from './apps.ts';
+import type { KindRecord } from '../kind.ts';
 import {
   ageOf,
   column,
@@ -13,13 +15,9 @@ import {
   shortDuration,
   statusSubresource,
 } from '../kind.ts';
-import type { KindOptions, KindRecord } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
 import { validateCronJob, validateJob, validateJobUpdate } from '../validate-apps.ts';
-import { templateColumns } from './apps.ts';
 
-const define = <T extends KubeObject>(kind: T['kind'], resource: string, options?: KindOptions<T>): KindRecord =>
-  defineKind('batch', 'v1', kind, resource, options);
 const status = { status: statusSubresource };
 
 function defaultJobSpec(spec: Draft<JobSpec>): void {
@@ -61,7 +59,7 @@ function jobStatus(o: Job): string {
   return 'Running';
 }
 
-const jobs = define<Job>('Job', 'jobs', {
+const jobs = defineKind(kinds.Job, {
   categories: ['all'],
   subresources: status,
   hasGeneration: true,
@@ -98,7 +96,7 @@ const jobs = define<Job>('Job', 'jobs', {
   validateUpdate: validateJobUpdate,
 });
 
-const cronJobs = define<CronJob>('CronJob', 'cronjobs', {
+const cronJobs = defineKind(kinds.CronJob, {
   shortNames: ['cj'],
   categories: ['all'],
   subresources: status,

@@ -1,86 +1,51 @@
 /** The core group, v1. */
-import { joinHostPort } from '#base/ip.ts';
-import type {
-  Binding,
-  ComponentStatus,
-  ConfigMap,
-  Endpoints,
-  Event,
-  LimitRange,
-  Namespace,
-  Node,
-  NodeStatus,
-  PersistentVolume,
-  PersistentVolumeClaim,
-  Pod,
-  PodTemplate,
-  ReplicationController,
-  ResourceQuota,
-  ResourceQuotaStatus,
-  Secret,
-  Service,
-  ServiceAccount,
-} from '#api/core.v1.ts';
+import type { ComponentStatus, Endpoints, ResourceQuota, ResourceQuotaStatus, Secret } from '#api/core.v1.ts';
 import type { Draft } from '#api/manifest.ts';
-import type { KubeObject } from '#base/objects.ts';
+import { joinHostPort } from '#base/ip.ts';
+import { kinds } from '#base/kinds.ts';
+import { defaultPod, defaultQuantities, defaultTemplate, labelAs, setDefault, setDefaultText } from '../defaults.ts';
+import type { KindRecord } from '../kind.ts';
 import {
-  ageColumn,
   agelessColumns,
   column,
   columns,
+  connectSubresource,
   defineKind,
   formatMap,
-  orNone,
   pathText,
+  proxyVerbs,
   scaleSubresource,
-  shortDuration,
+  selectablePath,
   statusSubresource,
 } from '../kind.ts';
-import type { KindOptions, KindRecord } from '../kind.ts';
-import {
-  defaultClaim,
-  defaultPod,
-  defaultQuantities,
-  defaultTemplate,
-  labelAs,
-  setDefault,
-  setDefaultText,
-} from '../defaults.ts';
 import { podColumns } from '../pod-columns.ts';
-import { resetStatus } from '../strategy.ts';
 import { qosClassOf } from '../qos.ts';
+import { resetStatus } from '../strategy.ts';
+import { validateConfigData, validateSecret } from '../validate-core.ts';
 import { validatePod, validatePodUpdate, validateTemplate } from '../validate-pod.ts';
-import {
-  validateClaim,
-  validateClaimUpdate,
-  validateConfigData,
-  validateNode,
-  validateSecret,
-  validateVolume,
-} from '../validate-core.ts';
-import { validateEndpoints, validateLimitRange, validateQuota } from '../validate-policy.ts';
-import { dropForType, validateService, validateServiceUpdate } from '../validate-service.ts';
+import { validateEndpoints } from '../validate-endpoints.ts';
+import { validateLimitRange, validateQuota } from '../validate-policy.ts';
+import { events } from './core-events.ts';
+import { nodes } from './core-nodes.ts';
+import { services } from './core-services.ts';
+import { claims, volumes } from './core-volumes.ts';
 
-const define = <T extends KubeObject>(kind: T['kind'], resource: string, options?: KindOptions<T>): KindRecord =>
-  defineKind('', 'v1', kind, resource, options);
-const connect = (kind: string, verbs: readonly string[]) => ({ verbs, kind });
 const status = { status: statusSubresource };
-const proxyVerbs = ['create', 'delete', 'get', 'patch', 'update'];
 
-const pods = define<Pod>('Pod', 'pods', {
+const pods = defineKind(kinds.Pod, {
   shortNames: ['po'],
   categories: ['all'],
   hasStatus: true,
   hasGeneration: true,
   subresources: {
-    attach: connect('PodAttachOptions', ['create', 'get']),
-    binding: connect('Binding', ['create']),
+    attach: connectSubresource('PodAttachOptions', ['create', 'get']),
+    binding: connectSubresource('Binding', ['create']),
     ephemeralcontainers: statusSubresource,
     eviction: { verbs: ['create'], kind: 'Eviction', group: 'policy', version: 'v1', type: 'policy.v1/Eviction' },
-    exec: connect('PodExecOptions', ['create', 'get']),
+    exec: connectSubresource('PodExecOptions', ['create', 'get']),
     log: { verbs: ['get'] },
-    portforward: connect('PodPortForwardOptions', ['create', 'get']),
-    proxy: connect('PodProxyOptions', proxyVerbs),
+    portforward: connectSubresource('PodPortForwardOptions', ['create', 'get']),
+    proxy: connectSubresource('PodProxyOptions', proxyVerbs),
     resize: statusSubresource,
     status: statusSubresource,
   },
@@ -117,253 +82,18 @@ const pods = define<Pod>('Pod', 'pods', {
   validateUpdate: validatePodUpdate,
 });
 
-function defaultService(service: Draft<Service>): void {
-  const spec = (service.spec ??= {});
-  setDefaultText(spec, 'sessionAffinity', 'None');
-  if (spec.sessionAffinity === 'None') delete spec.sessionAffinityConfig;
-  if (spec.sessionAffinity === 'ClientIP') {
-    spec.sessionAffinityConfig ??= { clientIP: {} };
-    spec.sessionAffinityConfig.clientIP ??= {};
-    setDefault(spec.sessionAffinityConfig.clientIP, 'timeoutSeconds', 10_800);
-  }
-  setDefaultText(spec, 'type', 'ClusterIP');
-  for (const port of spec.ports ?? []) {
-    setDefaultText(port, 'protocol', 'TCP');
-    if (port.port !== undefined && (port.targetPort === undefined || port.targetPort === '' || port.targetPort === 0))
-      port.targetPort = port.port;
-  }
-  const external =
-    spec.type === 'NodePort' ||
-    spec.type === 'LoadBalancer' ||
-    (spec.type === 'ClusterIP' && (spec.externalIPs ?? []).length > 0);
-  if (external) setDefaultText(spec, 'externalTrafficPolicy', 'Cluster');
-  if (spec.type !== 'ExternalName') setDefaultText(spec, 'internalTrafficPolicy', 'Cluster');
-  if (spec.type === 'LoadBalancer') setDefault(spec, 'allocateLoadBalancerNodePorts', true);
-}
-
-function serviceAddresses(service: Service): string {
-  const spec = service.spec ?? {};
-  if (spec.type === 'ExternalName') return orNone(spec.externalName);
-  const lb = (service.status?.loadBalancer?.ingress ?? []).map((i) => i.ip ?? i.hostname);
-  const all = [...new Set([...lb, ...(spec.externalIPs ?? [])])].join(',');
-  if (spec.type === 'LoadBalancer') return all === '' ? '<pending>' : all;
-  return orNone((spec.externalIPs ?? []).join(','));
-}
-
-const services = define<Service>('Service', 'services', {
-  shortNames: ['svc'],
-  categories: ['all'],
-  nameForm: 'label',
-  hasStatus: true,
-  subresources: { status: statusSubresource, proxy: connect('ServiceProxyOptions', proxyVerbs) },
-  selectableFields: { 'spec.clusterIP': pathText('spec.clusterIP'), 'spec.type': pathText('spec.type') },
-  columns: columns(
-    column('Type', (o) => o.spec?.type),
-    column('Cluster-IP', (o) => orNone(o.spec?.clusterIPs?.[0] ?? o.spec?.clusterIP)),
-    column('External-IP', serviceAddresses),
-    column('Port(s)', (o) =>
-      orNone(
-        (o.spec?.ports ?? []).map((p) => `${p.port}${p.nodePort ? `:${p.nodePort}` : ''}/${p.protocol}`).join(','),
-      ),
-    ),
-    column('Selector', (o) => formatMap(o.spec?.selector), { wide: true }),
-  ),
-  defaults: defaultService,
-  prepareCreate(o) {
-    o.status = { loadBalancer: {} };
-  },
-  prepareUpdate(o, old) {
-    resetStatus(o, old);
-    dropForType(o, old);
-  },
-  validate: validateService,
-  validateUpdate: validateServiceUpdate,
-});
-
-const nodeReady = (node: Node): string => {
-  const ready = (node.status?.conditions ?? []).find((c) => c.type === 'Ready');
-  const text = ready === undefined ? 'Unknown' : ready.status === 'True' ? 'Ready' : 'NotReady';
-  return node.spec?.unschedulable === true ? `${text},SchedulingDisabled` : text;
-};
-
-function nodeRoles(node: Node): string {
-  const roles = new Set<string>();
-  for (const [key, value] of Object.entries(node.metadata?.labels ?? {})) {
-    if (key.startsWith('node-role.kubernetes.io/')) {
-      const role = key.slice(24);
-      if (role !== '') roles.add(role);
-    } else if (key === 'kubernetes.io/role' && value !== '') roles.add(value);
-  }
-  return orNone([...roles].sort().join(','));
-}
-
-const nodeAddress =
-  (type: string) =>
-  (node: Node): string =>
-    orNone((node.status?.addresses ?? []).find((a) => a.type === type)?.address);
-
-function defaultNodeStatus(status: Draft<NodeStatus>): void {
-  defaultQuantities(status.capacity);
-  if (status.capacity !== undefined) setDefault(status, 'allocatable', status.capacity);
-  defaultQuantities(status.allocatable);
-}
-
 function defaultQuotaStatus(status: ResourceQuotaStatus | undefined): void {
   defaultQuantities(status?.hard);
   defaultQuantities(status?.used);
 }
 
-const nodes = define<Node>('Node', 'nodes', {
-  scoped: 'Cluster',
-  shortNames: ['no'],
-  subresources: { status: statusSubresource, proxy: connect('NodeProxyOptions', proxyVerbs) },
-  selectableFields: { 'spec.unschedulable': (o) => String(o.spec?.unschedulable === true) },
-  columns: columns<Node>(
-    column('Status', nodeReady),
-    column('Roles', nodeRoles),
-    ageColumn,
-    column('Version', (o) => o.status?.nodeInfo?.kubeletVersion),
-    column('Internal-IP', nodeAddress('InternalIP'), { wide: true }),
-    column('External-IP', nodeAddress('ExternalIP'), { wide: true }),
-    column('OS-Image', (o) => o.status?.nodeInfo?.osImage || '<unknown>', { wide: true }),
-    column('Kernel-Version', (o) => o.status?.nodeInfo?.kernelVersion || '<unknown>', { wide: true }),
-    column('Container-Runtime', (o) => o.status?.nodeInfo?.containerRuntimeVersion || '<unknown>', { wide: true }),
-  ),
-  defaults(o) {
-    o.spec ??= {};
-    o.status ??= {};
-    defaultNodeStatus(o.status);
-  },
-  defaultStatus: defaultNodeStatus,
-  prepareUpdate: resetStatus,
-  validate: validateNode,
-});
-
-const eventSource = (o: Event): string =>
-  [o.source?.component || o.reportingComponent, o.source?.host || o.reportingInstance].filter(Boolean).join(', ');
-const involved = (o: Event): string =>
-  `${(o.involvedObject?.kind ?? '').toLowerCase()}/${o.involvedObject?.name ?? ''}`;
-
-function lastSeen(o: Event, now: number): string {
-  const last = o.series?.lastObservedTime ?? o.lastTimestamp ?? o.eventTime ?? o.firstTimestamp;
-  return last ? shortDuration(now - Date.parse(last)) : '<unknown>';
-}
-
-function firstSeen(o: Event, now: number): string {
-  const first = o.firstTimestamp ?? o.eventTime;
-  return first ? shortDuration(now - Date.parse(first)) : '<unknown>';
-}
-
-const field = (path: string) => ({ [path]: pathText(path) });
-
-const events = define<Event>('Event', 'events', {
-  shortNames: ['ev'],
-  nameForm: 'path',
-  selectableFields: {
-    ...field('involvedObject.kind'),
-    ...field('involvedObject.namespace'),
-    ...field('involvedObject.name'),
-    ...field('involvedObject.uid'),
-    ...field('involvedObject.apiVersion'),
-    ...field('involvedObject.resourceVersion'),
-    ...field('involvedObject.fieldPath'),
-    ...field('reason'),
-    ...field('type'),
-    reportingComponent: (o) => o.reportingComponent || o.source?.component || '',
-    source: (o) => o.source?.component || o.reportingComponent || '',
-  },
-  columns: [
-    { name: 'Last Seen', type: 'string', value: lastSeen },
-    column('Type', (o) => o.type),
-    column('Reason', (o) => o.reason),
-    column('Object', involved),
-    column('Subobject', (o) => o.involvedObject?.fieldPath ?? '', { wide: true }),
-    column('Source', eventSource, { wide: true }),
-    column('Message', (o) => (o.message ?? '').trim()),
-    column('First Seen', firstSeen, { wide: true }),
-    column('Count', (o) => String(o.series?.count ?? o.count ?? 1), { wide: true }),
-    { ...column('Name', (o) => o.metadata.name, { wide: true }), format: 'name' },
-  ],
-  defaults(o) {
-    o.source ??= {};
-    setDefault(o, 'firstTimestamp', null);
-    setDefault(o, 'lastTimestamp', null);
-    setDefault(o, 'eventTime', null);
-    setDefault(o, 'reportingComponent', '');
-    setDefault(o, 'reportingInstance', '');
-    o.involvedObject ??= {};
-  },
-});
-
-const claims = define<PersistentVolumeClaim>('PersistentVolumeClaim', 'persistentvolumeclaims', {
-  shortNames: ['pvc'],
-  subresources: status,
-  columns: columns(
-    column('Status', (o) => (o.metadata.deletionTimestamp ? 'Terminating' : o.status?.phase)),
-    column('Volume', (o) => o.spec?.volumeName ?? ''),
-    column('Capacity', (o) => (o.spec?.volumeName ? (o.status?.capacity?.storage ?? '') : '')),
-    column('Access Modes', (o) => (o.spec?.volumeName ? accessModes(o.status?.accessModes) : '')),
-    column('StorageClass', (o) => o.spec?.storageClassName ?? ''),
-    column('VolumeAttributesClass', (o) => o.spec?.volumeAttributesClassName ?? '<unset>'),
-    column('VolumeMode', (o) => o.spec?.volumeMode ?? '<unset>', { wide: true }),
-  ),
-  defaults(o) {
-    defaultClaim(o);
-  },
-  prepareCreate(o) {
-    o.status = { phase: 'Pending' };
-  },
-  prepareUpdate: resetStatus,
-  validate: validateClaim,
-  validateUpdate: validateClaimUpdate,
-});
-
-function accessModes(modes: string[] | undefined): string {
-  const short: Record<string, string> = {
-    ReadWriteOnce: 'RWO',
-    ReadOnlyMany: 'ROX',
-    ReadWriteMany: 'RWX',
-    ReadWriteOncePod: 'RWOP',
-  };
-  return (modes ?? []).map((m) => short[m] ?? m).join(',');
-}
-
-const volumes = define<PersistentVolume>('PersistentVolume', 'persistentvolumes', {
-  scoped: 'Cluster',
-  shortNames: ['pv'],
-  subresources: status,
-  columns: columns(
-    column('Capacity', (o) => o.spec?.capacity?.storage ?? ''),
-    column('Access Modes', (o) => accessModes(o.spec?.accessModes)),
-    column('Reclaim Policy', (o) => o.spec?.persistentVolumeReclaimPolicy),
-    column('Status', (o) => (o.metadata.deletionTimestamp ? 'Terminating' : o.status?.phase)),
-    column('Claim', (o) => (o.spec?.claimRef ? `${o.spec.claimRef.namespace}/${o.spec.claimRef.name}` : '')),
-    column('StorageClass', (o) => o.spec?.storageClassName ?? ''),
-    column('VolumeAttributesClass', (o) => o.spec?.volumeAttributesClassName ?? '<unset>'),
-    column('Reason', (o) => o.status?.reason ?? ''),
-    column('VolumeMode', (o) => o.spec?.volumeMode ?? '<unset>', { wide: true }),
-  ),
-  defaults(o) {
-    o.spec ??= {};
-    setDefaultText(o.spec, 'persistentVolumeReclaimPolicy', 'Retain');
-    setDefaultText(o.spec, 'volumeMode', 'Filesystem');
-    if (o.spec.hostPath) setDefault(o.spec.hostPath, 'type', '');
-    defaultQuantities(o.spec.capacity);
-  },
-  prepareCreate(o) {
-    o.status = { phase: 'Pending' };
-  },
-  prepareUpdate: resetStatus,
-  validate: validateVolume,
-});
-
-const replicationControllers = define<ReplicationController>('ReplicationController', 'replicationcontrollers', {
+const replicationControllers = defineKind(kinds.ReplicationController, {
   shortNames: ['rc'],
   categories: ['all'],
   hasGeneration: true,
   subresources: { status: statusSubresource, scale: scaleSubresource },
   scale: { specPath: 'spec.replicas', statusPath: 'status.replicas', selectorPath: 'spec.selector' },
-  selectableFields: field('status.replicas'),
+  selectableFields: selectablePath('status.replicas'),
   columns: columns(
     column('Desired', (o) => o.spec?.replicas ?? 0, { type: 'integer' }),
     column('Current', (o) => o.status?.replicas ?? 0, { type: 'integer' }),
@@ -394,10 +124,9 @@ const replicationControllers = define<ReplicationController>('ReplicationControl
 });
 
 export const coreKinds: readonly KindRecord[] = [
-  define<Binding>('Binding', 'bindings', { verbs: ['create'] }),
-  define<ComponentStatus>('ComponentStatus', 'componentstatuses', {
+  defineKind(kinds.Binding, { verbs: ['create'] }),
+  defineKind(kinds.ComponentStatus, {
     deprecation: 'v1 ComponentStatus is deprecated in v1.19+',
-    scoped: 'Cluster',
     shortNames: ['cs'],
     verbs: ['get', 'list'],
     columns: columns<ComponentStatus>(
@@ -406,14 +135,14 @@ export const coreKinds: readonly KindRecord[] = [
       column('Error', (o) => o.conditions?.[0]?.error ?? ''),
     ).filter((c) => c.name !== 'Age'),
   }),
-  define<ConfigMap>('ConfigMap', 'configmaps', {
+  defineKind(kinds.ConfigMap, {
     shortNames: ['cm'],
     columns: columns(
       column('Data', (o) => String(Object.keys(o.data ?? {}).length + Object.keys(o.binaryData ?? {}).length)),
     ),
     validate: validateConfigData,
   }),
-  define<Endpoints>('Endpoints', 'endpoints', {
+  defineKind(kinds.Endpoints, {
     deprecation: 'v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice',
     singular: 'endpoints',
     listKind: 'EndpointsList',
@@ -422,7 +151,7 @@ export const coreKinds: readonly KindRecord[] = [
     validate: validateEndpoints,
   }),
   events,
-  define<LimitRange>('LimitRange', 'limitranges', {
+  defineKind(kinds.LimitRange, {
     shortNames: ['limits'],
     columns: [
       column('Name', (o) => o.metadata.name),
@@ -443,8 +172,7 @@ export const coreKinds: readonly KindRecord[] = [
       }
     },
   }),
-  define<Namespace>('Namespace', 'namespaces', {
-    scoped: 'Cluster',
+  defineKind(kinds.Namespace, {
     shortNames: ['ns'],
     nameForm: 'label',
     verbs: ['create', 'delete', 'get', 'list', 'patch', 'update', 'watch'],
@@ -469,7 +197,7 @@ export const coreKinds: readonly KindRecord[] = [
   claims,
   volumes,
   pods,
-  define<PodTemplate>('PodTemplate', 'podtemplates', {
+  defineKind(kinds.PodTemplate, {
     columns: agelessColumns(
       column('Containers', (o) => (o.template?.spec?.containers ?? []).map((c) => c.name).join(',')),
       column('Images', (o) => (o.template?.spec?.containers ?? []).map((c) => c.image).join(',')),
@@ -480,7 +208,7 @@ export const coreKinds: readonly KindRecord[] = [
     },
   }),
   replicationControllers,
-  define<ResourceQuota>('ResourceQuota', 'resourcequotas', {
+  defineKind(kinds.ResourceQuota, {
     shortNames: ['quota'],
     subresources: status,
     validate: validateQuota,
@@ -498,19 +226,19 @@ export const coreKinds: readonly KindRecord[] = [
     },
     prepareUpdate: resetStatus,
   }),
-  define<Secret>('Secret', 'secrets', {
+  defineKind(kinds.Secret, {
     columns: columns(
       column('Type', (o) => o.type),
       column('Data', (o) => Object.keys(o.data ?? {}).length),
     ),
-    selectableFields: field('type'),
+    selectableFields: selectablePath('type'),
     validate: validateSecret,
     defaults(o) {
       setDefaultText(o, 'type', 'Opaque');
       foldStringData(o);
     },
   }),
-  define<ServiceAccount>('ServiceAccount', 'serviceaccounts', {
+  defineKind(kinds.ServiceAccount, {
     shortNames: ['sa'],
     columns: columns(),
     subresources: {

@@ -3,8 +3,9 @@
  * protobuf definition.
  */
 import type { NodeMetrics, PodMetrics } from '#api/metrics.v1beta1.ts';
-import { column, columns, defineKind } from '../kind.ts';
+import { kinds } from '#base/kinds.ts';
 import type { KindRecord } from '../kind.ts';
+import { column, columns, defineKind } from '../kind.ts';
 
 const verbs = ['get', 'list'];
 const total = (o: NodeMetrics | PodMetrics, name: string): string | undefined =>
@@ -16,13 +17,12 @@ const usageColumns = columns<NodeMetrics | PodMetrics>(
 );
 
 export const metricsKinds: readonly KindRecord[] = [
-  defineKind<NodeMetrics>('metrics.k8s.io', 'v1beta1', 'NodeMetrics', 'nodes', {
-    scoped: 'Cluster',
+  defineKind(kinds.NodeMetrics, {
     singular: '',
     verbs,
     columns: usageColumns,
   }),
-  defineKind<PodMetrics>('metrics.k8s.io', 'v1beta1', 'PodMetrics', 'pods', {
+  defineKind(kinds.PodMetrics, {
     singular: '',
     verbs,
     columns: usageColumns,

@@ -1,16 +1,13 @@
 /** networking.k8s.io/v1. */
-import type { IPAddress, Ingress, IngressClass, NetworkPolicy, ServiceCIDR } from '#api/networking.v1.ts';
-import type { KubeObject } from '#base/objects.ts';
+import type { Ingress } from '#api/networking.v1.ts';
+import { kinds } from '#base/kinds.ts';
 import { setDefaultText } from '../defaults.ts';
+import type { KindRecord } from '../kind.ts';
 import { agelessColumns, column, columns, defineKind, formatSelector, statusSubresource } from '../kind.ts';
-import type { KindOptions, KindRecord } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
 import { validateIngress } from '../validate-core.ts';
 import { validateNetworkPolicy } from '../validate-policy.ts';
 import { validateIpAddress, validateIpAddressUpdate, validateServiceCidr } from '../validate-ranges.ts';
-
-const define = <T extends KubeObject>(kind: T['kind'], resource: string, options?: KindOptions<T>): KindRecord =>
-  defineKind('networking.k8s.io', 'v1', kind, resource, options);
 
 function hosts(o: Ingress): string {
   const all = (o.spec?.rules ?? []).map((r) => r.host).filter(Boolean);
@@ -19,8 +16,7 @@ function hosts(o: Ingress): string {
 }
 
 export const networkingKinds: readonly KindRecord[] = [
-  define<IngressClass>('IngressClass', 'ingressclasses', {
-    scoped: 'Cluster',
+  defineKind(kinds.IngressClass, {
     hasGeneration: true,
     columns: columns(
       column('Controller', (o) => o.spec?.controller),
@@ -31,7 +27,7 @@ export const networkingKinds: readonly KindRecord[] = [
       ),
     ),
   }),
-  define<Ingress>('Ingress', 'ingresses', {
+  defineKind(kinds.Ingress, {
     shortNames: ['ing'],
     subresources: { status: statusSubresource },
     hasGeneration: true,
@@ -50,8 +46,7 @@ export const networkingKinds: readonly KindRecord[] = [
     prepareUpdate: resetStatus,
     validate: validateIngress,
   }),
-  define<IPAddress>('IPAddress', 'ipaddresses', {
-    scoped: 'Cluster',
+  defineKind(kinds.IPAddress, {
     shortNames: ['ip'],
     singular: 'ipaddress',
     nameForm: 'ip',
@@ -64,7 +59,7 @@ export const networkingKinds: readonly KindRecord[] = [
       }),
     ),
   }),
-  define<NetworkPolicy>('NetworkPolicy', 'networkpolicies', {
+  defineKind(kinds.NetworkPolicy, {
     shortNames: ['netpol'],
     hasGeneration: true,
     columns: columns(column('Pod-Selector', (o) => formatSelector(o.spec?.podSelector))),
@@ -78,8 +73,7 @@ export const networkingKinds: readonly KindRecord[] = [
         spec.policyTypes = (spec.egress ?? []).length > 0 ? ['Ingress', 'Egress'] : ['Ingress'];
     },
   }),
-  define<ServiceCIDR>('ServiceCIDR', 'servicecidrs', {
-    scoped: 'Cluster',
+  defineKind(kinds.ServiceCIDR, {
     subresources: { status: statusSubresource },
     columns: columns(column('CIDRs', (o) => (o.spec?.cidrs ?? []).join(','))),
     prepareUpdate: resetStatus,

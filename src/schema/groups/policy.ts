@@ -1,12 +1,12 @@
 /** policy/v1. */
-import type { PodDisruptionBudget } from '#api/policy.v1.ts';
-import { column, columns, defineKind, statusSubresource } from '../kind.ts';
+import { kinds } from '#base/kinds.ts';
 import type { KindRecord } from '../kind.ts';
+import { column, columns, defineKind, statusSubresource } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
 import { validateBudget } from '../validate-policy.ts';
 
 export const policyKinds: readonly KindRecord[] = [
-  defineKind<PodDisruptionBudget>('policy', 'v1', 'PodDisruptionBudget', 'poddisruptionbudgets', {
+  defineKind(kinds.PodDisruptionBudget, {
     shortNames: ['pdb'],
     subresources: { status: statusSubresource },
     hasGeneration: true,

@@ -1,14 +1,15 @@
 /** rbac.authorization.k8s.io/v1. */
 import type { Draft } from '#api/manifest.ts';
-import type { ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding } from '#api/rbac.v1.ts';
-import type { KubeObject } from '#base/objects.ts';
-import type { FieldErrors } from '../field-errors.ts';
+import type { ClusterRoleBinding, PolicyRule, RoleBinding } from '#api/rbac.v1.ts';
+import { kinds } from '#base/kinds.ts';
+import type { KindRef, KubeObject } from '#base/objects.ts';
 import { setDefaultText } from '../defaults.ts';
-import { column, columns, defineKind } from '../kind.ts';
+import type { FieldErrors } from '../field-errors.ts';
 import type { Column, KindOptions, KindRecord } from '../kind.ts';
+import { column, columns, defineKind } from '../kind.ts';
 
-const define = <T extends KubeObject>(kind: T['kind'], resource: string, options?: KindOptions<T>): KindRecord =>
-  defineKind('rbac.authorization.k8s.io', 'v1', kind, resource, { nameForm: 'path', ...options });
+const define = <T extends KubeObject>(kind: KindRef<T>, options: KindOptions<NoInfer<T>> = {}): KindRecord =>
+  defineKind(kind, { nameForm: 'path', ...options });
 const subjects =
   (kind: string) =>
   (o: RoleBinding | ClusterRoleBinding): string =>
@@ -83,22 +84,20 @@ function validateRoleRef(o: Draft<Binding>, old: Binding, errors: FieldErrors): 
 }
 
 export const rbacKinds: readonly KindRecord[] = [
-  define<ClusterRoleBinding>('ClusterRoleBinding', 'clusterrolebindings', {
-    scoped: 'Cluster',
+  define(kinds.ClusterRoleBinding, {
     columns: bindingColumns,
     defaults: defaultBinding,
     validate: validateBinding(false),
     validateUpdate: validateRoleRef,
   }),
-  define<ClusterRole>('ClusterRole', 'clusterroles', {
-    scoped: 'Cluster',
+  define(kinds.ClusterRole, {
     validate: (o, e) => validateRules(o, e, false),
   }),
-  define<RoleBinding>('RoleBinding', 'rolebindings', {
+  define(kinds.RoleBinding, {
     columns: bindingColumns,
     defaults: defaultBinding,
     validate: validateBinding(true),
     validateUpdate: validateRoleRef,
   }),
-  define<Role>('Role', 'roles', { validate: (o, e) => validateRules(o, e, true) }),
+  define(kinds.Role, { validate: (o, e) => validateRules(o, e, true) }),
 ];

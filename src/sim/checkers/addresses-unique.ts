@@ -5,7 +5,7 @@
  */
 import type { Service } from '#api/core.v1.ts';
 import { contains, subnetOf, type Subnet } from '#base/ip.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { isPodTerminal } from '#controllers/pods.ts';
 import type { Checker, World } from '../world.ts';
 

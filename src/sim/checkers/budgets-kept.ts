@@ -8,7 +8,7 @@ import type { Pod } from '#api/core.v1.ts';
 import type { PodDisruptionBudget, PodDisruptionBudgetStatus } from '#api/policy.v1.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
 import { keyOf } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { isPodReady, isPodTerminal } from '#controllers/pods.ts';
 import { type Checker, type CommitOf, isCommitOf, type World } from '../world.ts';
 

@@ -3,7 +3,7 @@
  * again and again for what changes nothing or fails, nothing is still going away, no Pod waits, and every queue is
  * empty.
  */
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { Checker } from '../world.ts';
 
 const quietMs = 60_000;

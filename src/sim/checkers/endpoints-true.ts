@@ -9,7 +9,7 @@ import type { Pod, Service } from '#api/core.v1.ts';
 import type { EndpointSlice } from '#api/discovery.v1.ts';
 import { matchesLabels, selectorOfMap } from '#base/selectors.ts';
 import { keyOf } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { isPodReady, isPodTerminal } from '#controllers/pods.ts';
 import type { Checker, World } from '../world.ts';
 

@@ -10,7 +10,7 @@
  */
 import { isOf, type KubeObject } from '#base/objects.ts';
 import { fieldOf, itemsOf, textOf } from '#base/unknown.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { TransportRequest } from '#client/transport.ts';
 import type { Checker } from '../world.ts';
 

@@ -9,7 +9,7 @@
 import type { Job, JobCondition } from '#api/batch.v1.ts';
 import type { Pod } from '#api/core.v1.ts';
 import type { KubeObject } from '#base/objects.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { indexOf, jobFinalizer } from '#controllers/job-count.ts';
 import { parseIndexes } from '#controllers/job-indexes.ts';
 import { isPodActive } from '#controllers/pods.ts';

@@ -9,7 +9,7 @@ import { isOf, type KindRef, type KubeList, type KubeObject } from '#base/object
 import { matchesLabels, parseLabelSelector } from '#base/selectors.ts';
 import type { Client, ListOptions, WatchOptions } from '#client/client.ts';
 import { keyOf } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { isEqual } from '#controllers/equality.ts';
 import type { Random } from '#os/clock.ts';
 import { settle } from '#os/clock.sim.ts';

@@ -12,7 +12,7 @@
  */
 import type { Pod } from '#api/core.v1.ts';
 import { fieldOf } from '#base/unknown.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { TransportRequest } from '#client/transport.ts';
 import { conditionOf, isPodActive, isPodTerminal } from '#controllers/pods.ts';
 import { type Checker, type CommitOf, isCommitOf, type World } from '../world.ts';

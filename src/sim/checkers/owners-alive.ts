@@ -17,7 +17,7 @@
 import type { ReplicaSet } from '#api/apps.v1.ts';
 import type { KubeObject } from '#base/objects.ts';
 import { fieldOf, itemsOf, textOf } from '#base/unknown.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { TransportRequest } from '#client/transport.ts';
 import { type Checker, inFlightMs, isCommitOf, type World } from '../world.ts';
 import { preconditionsOf } from './requests.ts';

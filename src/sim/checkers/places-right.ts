@@ -7,7 +7,7 @@
 import type { Node, Pod, Taint, TopologySpreadConstraint } from '#api/core.v1.ts';
 import { addQuantities, compareQuantities, parseQuantity, type Quantity, zeroQuantity } from '#base/quantity.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { isPodTerminal } from '#controllers/pods.ts';
 import { type Checker, isCommitOf, type World } from '../world.ts';
 

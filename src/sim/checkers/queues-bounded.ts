@@ -3,7 +3,7 @@
  * deleted; the scheduler's hold Pods that have no node yet, with room for what its copy has not heard of, and no more
  * bindings are under way than may.
  */
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { bindingsInFlightMax } from '#scheduler/limits.ts';
 import type { Checker } from '../world.ts';
 

@@ -5,7 +5,7 @@
 import type { Pod, ResourceQuota } from '#api/core.v1.ts';
 import type { KubeObject } from '#base/objects.ts';
 import { addQuantities, compareQuantities, parseQuantity, type Quantity, zeroQuantity } from '#base/quantity.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { isPodTerminal } from '#controllers/pods.ts';
 import { type Checker, isCommitOf, type World } from '../world.ts';
 

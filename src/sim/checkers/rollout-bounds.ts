@@ -21,7 +21,7 @@ import type { Deployment, DeploymentSpec, ReplicaSet } from '#api/apps.v1.ts';
 import type { Pod } from '#api/core.v1.ts';
 import type { IntOrString } from '#api/meta.v1.ts';
 import type { KubeObject } from '#base/objects.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { TransportRequest } from '#client/transport.ts';
 import { isPodActive, isPodTerminal } from '#controllers/pods.ts';
 import { type Checker, type CommitOf, isCommitOf, type World } from '../world.ts';

@@ -4,7 +4,7 @@
  * StatefulSet's Pod has its own claims, each bound to one volume of its own.
  */
 import type { ReplicaSetStatus } from '#api/apps.v1.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { conditionOf, isPodReady, isPodTerminal } from '#controllers/pods.ts';
 import type { Checker, World } from '../world.ts';
 

@@ -13,7 +13,7 @@
 import type { ControllerRevision, DaemonSet, StatefulSet } from '#api/apps.v1.ts';
 import type { Node, Pod } from '#api/core.v1.ts';
 import { isOf, type KubeObject } from '#base/objects.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { TransportRequest } from '#client/transport.ts';
 import { nodeOf, nodeSuits } from '#controllers/daemonset.ts';
 import { resolveIntOrPercent } from '#controllers/deployment-rolling.ts';

@@ -3,7 +3,7 @@
  * replaced.
  */
 import type { DaemonSetStatus, StatefulSetStatus } from '#api/apps.v1.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { isPodReady } from '#controllers/pods.ts';
 import type { Checker } from '../world.ts';
 

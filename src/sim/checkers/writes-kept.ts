@@ -7,7 +7,7 @@
 import { isReason } from '#base/errors.ts';
 import type { ConfigMap } from '#api/core.v1.ts';
 import type { Client } from '#client/client.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { Checker, World } from '../world.ts';
 
 export interface Writes extends Checker {

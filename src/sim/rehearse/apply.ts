@@ -6,7 +6,7 @@ import type { APIResourceList } from '#api/meta.v1.ts';
 import { ApiError, isReason } from '#base/errors.ts';
 import { apiVersionOf, groupVersionOf, type KindRef, type KubeObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
-import { kindOf } from '#client/kinds.ts';
+import { kindOf } from '#base/kinds.ts';
 import { discoverResources } from '#controllers/discovery.ts';
 import { checkScript } from './script.ts';
 import { type Manifest, RehearsalError } from './types.ts';

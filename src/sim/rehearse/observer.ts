@@ -7,7 +7,7 @@ import type { ConfigMap, Event, Pod, Secret } from '#api/core.v1.ts';
 import type { OwnerReference } from '#api/meta.v1.ts';
 import type { KubeObject } from '#base/objects.ts';
 import { indexes, InformerFactory, type Informer, keyOf } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { Cluster } from '../cluster.ts';
 import { watchSecondsMax } from '../limits.ts';
 import { Budgets } from './budgets.ts';

@@ -8,7 +8,7 @@ import type { DaemonSet, Deployment, ReplicaSet, StatefulSet } from '#api/apps.v
 import type { Pod, ReplicationController } from '#api/core.v1.ts';
 import { isOf, type KindRef, type KubeObject } from '#base/objects.ts';
 import { keyOf } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { isPodReady } from '#controllers/pods.ts';
 import { Deficit } from './deficit.ts';
 import type { RolloutReport, ServerVerdict, WorkloadReport } from './types.ts';

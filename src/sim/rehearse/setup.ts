@@ -2,7 +2,7 @@
  * Sets a cluster up for rehearsing: nodes, what the manifests take for granted, the manifests; then lets it come to
  * rest.
  */
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { type Cluster, createCluster } from '../cluster.ts';
 import type { NamedObject } from '../manifests.ts';
 import { Applier } from './apply.ts';

@@ -6,7 +6,7 @@
 import { isReason } from '#base/errors.ts';
 import type { Pod } from '#api/core.v1.ts';
 import { keyOf } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { Cluster } from '../cluster.ts';
 import { formatDuration } from '../duration.ts';
 import type { Observer } from './observer.ts';

@@ -11,7 +11,7 @@ import { isReason } from '#base/errors.ts';
 import type { KindRef } from '#base/objects.ts';
 import { fieldOf, itemsOf, textOf } from '#base/unknown.ts';
 import { InformerFactory, type Informer } from '#client/informer.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { localPathProvisioner } from '#controllers/claim-plan.ts';
 import type { Client } from '#client/client.ts';
 import type { Cluster } from '../cluster.ts';

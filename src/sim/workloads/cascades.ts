@@ -1,7 +1,7 @@
 /** Owners with dependents, deleted in each of the three ways; Services that come, change their type and go. */
 import type { OwnerReference } from '#api/meta.v1.ts';
 import type { ConfigMap } from '#api/core.v1.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { between, pick } from '../chance.ts';
 import { attempt, listNow, template, type Workload } from './workloads.ts';
 

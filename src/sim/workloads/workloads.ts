@@ -7,7 +7,7 @@ import { isReason } from '#base/errors.ts';
 import type { PodSpec, PodTemplateSpec, ConfigMap } from '#api/core.v1.ts';
 import type { KindRef, KubeObject } from '#base/objects.ts';
 import type { ListOptions } from '#client/client.ts';
-import { kinds } from '#client/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import { runLeaderElection } from '#client/leader-election.ts';
 import { silentLogger } from '#observe/log.ts';
 import { between, pick } from '../chance.ts';

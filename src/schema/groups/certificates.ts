@@ -1,0 +1,51 @@
+/** certificates.k8s.io/v1. */
+import type { CertificateSigningRequest } from '#api/certificates.v1.ts';
+import { kinds } from '#base/kinds.ts';
+import { setDefault } from '../defaults.ts';
+import type { KindRecord } from '../kind.ts';
+import { column, defineKind, pathText, shortDuration, statusSubresource } from '../kind.ts';
+import { resetStatus } from '../strategy.ts';
+import { validateCertificateRequest } from '../validate-admission.ts';
+
+function requestCondition(o: CertificateSigningRequest): string {
+  const conditions = o.status?.conditions ?? [];
+  const out: string[] = [];
+  if (conditions.some((c) => c.type === 'Denied')) out.push('Denied');
+  else if (conditions.some((c) => c.type === 'Approved')) out.push('Approved');
+  if (conditions.some((c) => c.type === 'Failed')) out.push('Failed');
+  if (o.status?.certificate) out.push('Issued');
+  return out.length === 0 ? 'Pending' : out.join(',');
+}
+
+export const certificatesKinds: readonly KindRecord[] = [
+  defineKind(kinds.CertificateSigningRequest, {
+    shortNames: ['csr'],
+    validate: validateCertificateRequest,
+    subresources: { approval: statusSubresource, status: statusSubresource },
+    selectableFields: { 'spec.signerName': pathText('spec.signerName') },
+    columns: [
+      { name: 'Name', type: 'string', format: 'name', value: (o) => o.metadata.name },
+      {
+        name: 'Age',
+        type: 'string',
+        value: (o, now) => shortDuration(now - Date.parse(o.metadata.creationTimestamp ?? '')),
+      },
+      column('SignerName', (o) => o.spec?.signerName ?? '<none>'),
+      column('Requestor', (o) => o.spec?.username ?? ''),
+      column('RequestedDuration', (o) =>
+        o.spec?.expirationSeconds ? shortDuration(o.spec.expirationSeconds * 1000) : '<none>',
+      ),
+      column('Condition', requestCondition),
+    ],
+    defaults(o) {
+      if (o.spec) setDefault(o.spec, 'usages', ['digital signature', 'key encipherment']);
+    },
+    prepareCreate(o) {
+      o.status = {};
+    },
+    prepareUpdate(o, old) {
+      o.spec = structuredClone(old.spec);
+      resetStatus(o, old);
+    },
+  }),
+];

@@ -1,0 +1,59 @@
+/** Events of the core group, v1. */
+import type { Event } from '#api/core.v1.ts';
+import { kinds } from '#base/kinds.ts';
+import { setDefault } from '../defaults.ts';
+import { column, defineKind, selectablePath, shortDuration } from '../kind.ts';
+
+const eventSource = (o: Event): string =>
+  [o.source?.component || o.reportingComponent, o.source?.host || o.reportingInstance].filter(Boolean).join(', ');
+const involved = (o: Event): string =>
+  `${(o.involvedObject?.kind ?? '').toLowerCase()}/${o.involvedObject?.name ?? ''}`;
+
+function lastSeen(o: Event, now: number): string {
+  const last = o.series?.lastObservedTime ?? o.lastTimestamp ?? o.eventTime ?? o.firstTimestamp;
+  return last ? shortDuration(now - Date.parse(last)) : '<unknown>';
+}
+
+function firstSeen(o: Event, now: number): string {
+  const first = o.firstTimestamp ?? o.eventTime;
+  return first ? shortDuration(now - Date.parse(first)) : '<unknown>';
+}
+
+export const events = defineKind(kinds.Event, {
+  shortNames: ['ev'],
+  nameForm: 'path',
+  selectableFields: {
+    ...selectablePath('involvedObject.kind'),
+    ...selectablePath('involvedObject.namespace'),
+    ...selectablePath('involvedObject.name'),
+    ...selectablePath('involvedObject.uid'),
+    ...selectablePath('involvedObject.apiVersion'),
+    ...selectablePath('involvedObject.resourceVersion'),
+    ...selectablePath('involvedObject.fieldPath'),
+    ...selectablePath('reason'),
+    ...selectablePath('type'),
+    reportingComponent: (o) => o.reportingComponent || o.source?.component || '',
+    source: (o) => o.source?.component || o.reportingComponent || '',
+  },
+  columns: [
+    { name: 'Last Seen', type: 'string', value: lastSeen },
+    column('Type', (o) => o.type),
+    column('Reason', (o) => o.reason),
+    column('Object', involved),
+    column('Subobject', (o) => o.involvedObject?.fieldPath ?? '', { wide: true }),
+    column('Source', eventSource, { wide: true }),
+    column('Message', (o) => (o.message ?? '').trim()),
+    column('First Seen', firstSeen, { wide: true }),
+    column('Count', (o) => String(o.series?.count ?? o.count ?? 1), { wide: true }),
+    { ...column('Name', (o) => o.metadata.name, { wide: true }), format: 'name' },
+  ],
+  defaults(o) {
+    o.source ??= {};
+    setDefault(o, 'firstTimestamp', null);
+    setDefault(o, 'lastTimestamp', null);
+    setDefault(o, 'eventTime', null);
+    setDefault(o, 'reportingComponent', '');
+    setDefault(o, 'reportingInstance', '');
+    o.involvedObject ??= {};
+  },
+});

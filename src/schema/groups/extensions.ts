@@ -1,0 +1,61 @@
+/** apiextensions.k8s.io/v1 and apiregistration.k8s.io/v1: what the API itself is made of. */
+import { kinds } from '#base/kinds.ts';
+import { setDefault, setDefaultText } from '../defaults.ts';
+import type { KindRecord } from '../kind.ts';
+import { column, columns, defineKind, statusSubresource } from '../kind.ts';
+import { resetStatus } from '../strategy.ts';
+
+const status = { status: statusSubresource };
+
+const api = ['api-extensions'];
+export const apiextensionsKinds: readonly KindRecord[] = [
+  defineKind(kinds.CustomResourceDefinition, {
+    shortNames: ['crd', 'crds'],
+    categories: api,
+    subresources: status,
+    hasGeneration: true,
+    columns: [
+      { name: 'Name', type: 'string', format: 'name', value: (o) => o.metadata.name },
+      { name: 'Created At', type: 'date', value: (o) => o.metadata.creationTimestamp },
+    ],
+    defaults(o) {
+      const spec = (o.spec ??= {});
+      const names = (spec.names ??= {});
+      if (names.kind) {
+        setDefaultText(names, 'singular', names.kind.toLowerCase());
+        setDefaultText(names, 'listKind', `${names.kind}List`);
+      }
+      spec.conversion ??= {};
+      setDefaultText(spec.conversion, 'strategy', 'None');
+    },
+    prepareCreate(o) {
+      o.status = {
+        acceptedNames: { plural: '', kind: '' },
+        conditions: [],
+        storedVersions: (o.spec?.versions ?? []).flatMap((v) => (v.storage === true ? (v.name ?? []) : [])),
+      };
+    },
+    prepareUpdate: resetStatus,
+  }),
+];
+export const apiregistrationKinds: readonly KindRecord[] = [
+  defineKind(kinds.APIService, {
+    categories: api,
+    subresources: status,
+    nameForm: 'path',
+    columns: columns(
+      column('Service', (o) => (o.spec?.service ? `${o.spec.service.namespace}/${o.spec.service.name}` : 'Local')),
+      column('Available', (o) => {
+        const c = (o.status?.conditions ?? []).find((x) => x.type === 'Available');
+        return c === undefined ? 'Unknown' : c.status === 'True' ? 'True' : `${c.status} (${c.reason})`;
+      }),
+    ),
+    defaults(o) {
+      if (o.spec?.service) setDefault(o.spec.service, 'port', 443);
+    },
+    prepareCreate(o) {
+      if (o.spec?.service) o.status = {};
+    },
+    prepareUpdate: resetStatus, // one without a Service is local: available from the start
+  }),
+];

@@ -1,0 +1,38 @@
+/** scheduling.k8s.io/v1 and node.k8s.io/v1. */
+import type { PriorityClass } from '#api/scheduling.v1.ts';
+import { kinds } from '#base/kinds.ts';
+import { defaultQuantities, setDefault, setDefaultText } from '../defaults.ts';
+import type { KindRecord } from '../kind.ts';
+import { ageColumn, column, columns, defineKind } from '../kind.ts';
+import { validatePriorityClass } from '../validate-policy.ts';
+
+export const schedulingKinds: readonly KindRecord[] = [
+  defineKind(kinds.PriorityClass, {
+    shortNames: ['pc'],
+    hasGeneration: true,
+    columns: columns<PriorityClass>(
+      column('Value', (o) => o.value ?? 0, { type: 'integer' }),
+      column('Global-Default', (o) => o.globalDefault === true, { type: 'boolean' }),
+      ageColumn,
+      column('PreemptionPolicy', (o) => o.preemptionPolicy),
+    ),
+    defaults(o) {
+      setDefaultText(o, 'preemptionPolicy', 'PreemptLowerPriority');
+      setDefault(o, 'value', 0);
+    },
+    validate: validatePriorityClass,
+    validateUpdate(o, old, errors) {
+      if (o.value !== old.value) errors.invalid('value', o.value, 'field is immutable');
+      if (o.preemptionPolicy !== old.preemptionPolicy)
+        errors.invalid('preemptionPolicy', o.preemptionPolicy, 'field is immutable');
+    },
+  }),
+];
+export const nodeKinds: readonly KindRecord[] = [
+  defineKind(kinds.RuntimeClass, {
+    columns: columns(column('Handler', (o) => o.handler)),
+    defaults(o) {
+      defaultQuantities(o.overhead?.podFixed);
+    },
+  }),
+];

@@ -1,0 +1,164 @@
+/** Validation of webhooks and certificate requests. */
+import type {
+  MutatingWebhook,
+  MutatingWebhookConfiguration,
+  RuleWithOperations,
+  ValidatingWebhookConfiguration,
+  WebhookClientConfig,
+} from '#api/admissionregistration.v1.ts';
+import type { CertificateSigningRequest } from '#api/certificates.v1.ts';
+import type { Draft } from '#api/manifest.ts';
+import { RequestError, parseCertificationRequest } from '#base/certificate-request.ts';
+import type { FieldErrors } from './field-errors.ts';
+import { label1035Problem, portProblem, subdomainProblem } from './name-forms.ts';
+import { sameJson } from './validate-values.ts';
+import { validateLabelSelector } from './validate-selector.ts';
+
+const operations = ['*', 'CONNECT', 'CREATE', 'DELETE', 'UPDATE'];
+const reviewVersions = ['v1', 'v1beta1'];
+
+/** Webhooks of both kinds (`admissionregistration.k8s.io/v1`). */
+export function validateWebhooks(
+  o: Draft<MutatingWebhookConfiguration | ValidatingWebhookConfiguration>,
+  errors: FieldErrors,
+): void {
+  const names = new Set<string>();
+  const hooks: readonly Draft<MutatingWebhook>[] = o.webhooks ?? [];
+  hooks.forEach((hook, i) => {
+    const at = `webhooks[${i}]`;
+    const { name = '' } = hook;
+    validateHookName(name, `${at}.name`, errors);
+    if (names.has(name)) errors.duplicate(`${at}.name`, name);
+    names.add(name);
+    validateClientConfig(hook.clientConfig ?? {}, `${at}.clientConfig`, errors);
+    const choices: [string, string | undefined, string[], boolean][] = [
+      ['sideEffects', hook.sideEffects, ['None', 'NoneOnDryRun'], true],
+      ['failurePolicy', hook.failurePolicy, ['Fail', 'Ignore'], false],
+      ['matchPolicy', hook.matchPolicy, ['Equivalent', 'Exact'], false],
+      ['reinvocationPolicy', hook.reinvocationPolicy, ['IfNeeded', 'Never'], false],
+    ];
+    for (const [field, value, allowed, needed] of choices) {
+      if (value === undefined) {
+        if (needed) errors.required(`${at}.${field}`, `must specify one of ${allowed.join(', ')}`);
+      } else if (!allowed.includes(value)) errors.unsupported(`${at}.${field}`, value, allowed);
+    }
+    if (hook.timeoutSeconds !== undefined && (hook.timeoutSeconds < 1 || hook.timeoutSeconds > 30))
+      errors.invalid(`${at}.timeoutSeconds`, hook.timeoutSeconds, 'the timeout value must be between 1 and 30 seconds');
+    const versions: string[] = hook.admissionReviewVersions ?? [];
+    if (versions.length === 0)
+      errors.required(`${at}.admissionReviewVersions`, `must specify one of ${reviewVersions.join(', ')}`);
+    else if (!versions.some((version) => reviewVersions.includes(version)))
+      errors.invalid(
+        `${at}.admissionReviewVersions`,
+        versions,
+        `must include at least one of ${reviewVersions.join(', ')}`,
+      );
+    versions.forEach((version, j) => {
+      if (label1035Problem(version) !== '')
+        errors.invalid(`${at}.admissionReviewVersions[${j}]`, version, label1035Problem(version));
+    });
+    for (const field of ['namespaceSelector', 'objectSelector'] as const)
+      validateLabelSelector(hook[field], `${at}.${field}`, errors);
+    (hook.rules ?? []).forEach((rule, j) => validateHookRule(rule, `${at}.rules[${j}]`, errors));
+  });
+}
+
+function validateHookName(name: string, at: string, errors: FieldErrors): void {
+  if (name === '') errors.required(at);
+  else if (subdomainProblem(name) !== '') errors.invalid(at, name, subdomainProblem(name));
+  else if (name.split('.').length < 3)
+    errors.invalid(at, name, 'should be a domain with at least three segments separated by dots');
+}
+
+function validateClientConfig(config: Draft<WebhookClientConfig>, at: string, errors: FieldErrors): void {
+  const { url, service } = config;
+  if ((url === undefined) === (service === undefined)) {
+    errors.required(at, 'exactly one of url or service is required');
+    return;
+  }
+  if (service !== undefined) {
+    if (!service.name) errors.required(`${at}.service.name`, 'service name is required');
+    if (!service.namespace) errors.required(`${at}.service.namespace`, 'service namespace is required');
+    if (service.path !== undefined && !String(service.path).startsWith('/'))
+      errors.invalid(`${at}.service.path`, service.path, "must start with a '/'");
+    if (service.port !== undefined && portProblem(service.port) !== '')
+      errors.invalid(`${at}.service.port`, service.port, `port is not valid: ${portProblem(service.port)}`);
+    return;
+  }
+  const form = '; desired format: https://host[:port]/path';
+  let parsed: URL | undefined;
+  try {
+    parsed = new URL(url ?? '');
+  } catch {
+    errors.required(`${at}.url`, `url must be a valid URL: ${JSON.stringify(url)}${form}`);
+    return;
+  }
+  if (parsed.protocol !== 'https:')
+    errors.invalid(`${at}.url`, parsed.protocol.slice(0, -1), `'https' is the only allowed URL scheme${form}`);
+  if (parsed.host === '') errors.invalid(`${at}.url`, '', `host must be specified${form}`);
+  if (parsed.username !== '' || parsed.password !== '')
+    errors.invalid(`${at}.url`, parsed.username, `user information is not permitted in the URL${form}`);
+  if (parsed.hash !== '') errors.invalid(`${at}.url`, parsed.hash.slice(1), 'fragments are not permitted in the URL');
+  if (parsed.search !== '')
+    errors.invalid(`${at}.url`, parsed.search.slice(1), 'query parameters are not permitted in the URL');
+}
+
+function validateHookRule(rule: Draft<RuleWithOperations>, at: string, errors: FieldErrors): void {
+  for (const field of ['operations', 'apiGroups', 'apiVersions', 'resources'] as const) {
+    const values: string[] = rule[field] ?? [];
+    if (values.length === 0) errors.required(`${at}.${field}`);
+    if (field !== 'resources' && values.length > 1 && values.includes('*'))
+      errors.invalid(`${at}.${field}`, values, "if '*' is present, must not specify other values");
+  }
+  (rule.operations ?? []).forEach((operation, i) => {
+    if (!operations.includes(operation)) errors.unsupported(`${at}.operations[${i}]`, operation, operations);
+  });
+  if (rule.scope !== undefined && !['*', 'Cluster', 'Namespaced'].includes(rule.scope ?? ''))
+    errors.unsupported(`${at}.scope`, rule.scope, ['*', 'Cluster', 'Namespaced']);
+}
+
+const requestBytesMax = 65_536;
+
+/** A certificate request must be one, by whoever holds its key, for a named signer. */
+export function validateCertificateRequest(
+  o: Draft<CertificateSigningRequest>,
+  errors: FieldErrors,
+  old?: CertificateSigningRequest,
+): void {
+  const spec = o.spec ?? {};
+  if (old !== undefined) {
+    if (!sameJson(spec, old.spec)) errors.invalid('spec', spec, 'field is immutable');
+    return;
+  }
+  if (!spec.request) errors.required('spec.request');
+  else if (spec.request.length > requestBytesMax) errors.tooLong('spec.request', requestBytesMax);
+  else {
+    try {
+      parseCertificationRequest(Buffer.from(spec.request, 'base64').toString());
+    } catch (error) {
+      if (!(error instanceof RequestError)) throw error;
+      errors.invalid('spec.request', spec.request, error.message);
+    }
+  }
+  if ((spec.usages ?? []).length === 0) errors.required('spec.usages');
+  const [domain = '', name = '', ...rest] = String(spec.signerName ?? '').split('/');
+  if (!spec.signerName) errors.required('spec.signerName');
+  else if (
+    rest.length > 0 ||
+    name === '' ||
+    subdomainProblem(domain) !== '' ||
+    !domain.includes('.') ||
+    subdomainProblem(name) !== ''
+  )
+    errors.invalid(
+      'spec.signerName',
+      spec.signerName,
+      "must be a fully qualified domain and path of the form 'example.com/signer-name'",
+    );
+  if (spec.expirationSeconds !== undefined && spec.expirationSeconds < 600)
+    errors.invalid(
+      'spec.expirationSeconds',
+      spec.expirationSeconds,
+      'may not specify a duration less than 600 seconds (10 minutes)',
+    );
+}

@@ -1,0 +1,299 @@
+/** Validation of containers: environment, resources, probes and hooks, ports, mounts, security. */
+import type {
+  Container,
+  LifecycleHandler,
+  ObjectFieldSelector,
+  Probe,
+  ResourceRequirements,
+  SeccompProfile,
+} from '#api/core.v1.ts';
+import type { Draft } from '#api/manifest.ts';
+import { compareQuantities, isQuantity } from '#base/quantity.ts';
+import { qualifiedNameProblems } from '#base/selectors.ts';
+import type { FieldErrors } from './field-errors.ts';
+import { configKeyProblem, labelProblem, portNameProblems, portProblem } from './name-forms.ts';
+import {
+  isExtended,
+  nonNegative,
+  oneOf,
+  standardResources,
+  validateInt32,
+  validateIntOrPort,
+  validateQuantities,
+} from './validate-values.ts';
+
+const environmentName = /^[-._a-zA-Z][-._a-zA-Z0-9]*$/;
+
+export function validateResources(
+  resources: Draft<ResourceRequirements> | undefined,
+  at: string,
+  errors: FieldErrors,
+): void {
+  if (!resources) return;
+  for (const kind of ['limits', 'requests'] as const) {
+    validateQuantities(resources[kind], `${at}.${kind}`, errors);
+    for (const name of Object.keys(resources[kind] ?? {})) {
+      for (const problem of qualifiedNameProblems(name)) errors.invalid(`${at}.${kind}[${name}]`, name, problem);
+      if (!name.includes('/') && !standardResources.has(name) && !name.startsWith('hugepages-'))
+        errors.invalid(`${at}.${kind}[${name}]`, name, 'must be a standard resource type or fully qualified');
+    }
+  }
+  for (const [name, value] of Object.entries(resources.requests ?? {})) {
+    const limit = resources.limits?.[name];
+    if (limit !== undefined && isQuantity(limit) && isQuantity(value) && compareQuantities(value, limit) > 0)
+      errors.invalid(`${at}.requests`, value, `must be less than or equal to ${name} limit of ${limit}`);
+    else if (isExtended(name) && isQuantity(limit) && isQuantity(value) && compareQuantities(value, limit) !== 0)
+      errors.invalid(`${at}.requests`, value, `must be equal to ${name} limit of ${limit}`);
+    if (name.includes('/') && limit === undefined)
+      errors.required(`${at}.limits[${name}]`, 'Limit must be set for non overcommitable resources');
+  }
+}
+
+function validateEnv(container: Draft<Container>, at: string, errors: FieldErrors): void {
+  (container.env ?? []).forEach((env, i) => {
+    const path = `${at}.env[${i}]`;
+    if (!env.name) errors.required(`${path}.name`);
+    else if (!environmentName.test(env.name) && /[=\x00-\x1f\x7f]/.test(env.name))
+      errors.invalid(
+        `${path}.name`,
+        env.name,
+        "a valid environment variable name must consist only of printable ASCII characters other than '='",
+      );
+    if (!env.valueFrom) return;
+    const { valueFrom } = env;
+    const sources = (['fieldRef', 'resourceFieldRef', 'configMapKeyRef', 'secretKeyRef', 'fileKeyRef'] as const).filter(
+      (s) => valueFrom[s],
+    );
+    if (sources.length === 0)
+      errors.invalid(
+        `${path}.valueFrom`,
+        '',
+        'must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`',
+      );
+    if (sources.length > 1)
+      errors.invalid(`${path}.valueFrom`, '', 'may not have more than one field specified at a time');
+    if (env.value) errors.invalid(`${path}.valueFrom`, '', 'may not be specified when `value` is not empty');
+    if (env.valueFrom.fieldRef)
+      validateFieldPath(env.valueFrom.fieldRef, `${path}.valueFrom.fieldRef`, environmentFields, errors);
+    for (const ref of ['configMapKeyRef', 'secretKeyRef'] as const) {
+      const selector = env.valueFrom[ref];
+      if (!selector) continue;
+      if (!selector.name) errors.required(`${path}.valueFrom.${ref}.name`);
+      if (!selector.key) errors.required(`${path}.valueFrom.${ref}.key`);
+      else {
+        const problem = configKeyProblem(selector.key);
+        if (problem !== '') errors.invalid(`${path}.valueFrom.${ref}.key`, selector.key, problem);
+      }
+    }
+  });
+  (container.envFrom ?? []).forEach((from, i) => {
+    const path = `${at}.envFrom[${i}]`;
+    if (!from.configMapRef && !from.secretRef)
+      errors.invalid(path, '', 'must specify one of: `configMapRef` or `secretRef`');
+    if (from.configMapRef && !from.configMapRef.name) errors.required(`${path}.configMapRef.name`);
+    if (from.secretRef && !from.secretRef.name) errors.required(`${path}.secretRef.name`);
+  });
+}
+
+const environmentFields = [
+  'metadata.name',
+  'metadata.namespace',
+  'metadata.uid',
+  'spec.nodeName',
+  'spec.serviceAccountName',
+  'status.hostIP',
+  'status.hostIPs',
+  'status.podIP',
+  'status.podIPs',
+];
+
+export function validateFieldPath(
+  ref: Draft<ObjectFieldSelector>,
+  at: string,
+  allowed: readonly string[],
+  errors: FieldErrors,
+): void {
+  if (!ref.apiVersion) errors.required(`${at}.apiVersion`);
+  if (!ref.fieldPath) {
+    errors.required(`${at}.fieldPath`);
+    return;
+  }
+  if (/^metadata\.(labels|annotations)\['.+'\]$/.test(ref.fieldPath)) return;
+  if (!allowed.includes(ref.fieldPath)) errors.unsupported(`${at}.fieldPath`, ref.fieldPath, allowed);
+}
+
+/** What a hook or a probe does, as far as it is checked: which of them it may, the caller says. */
+type Handler = Pick<LifecycleHandler & Probe, 'exec' | 'httpGet' | 'tcpSocket' | 'sleep' | 'grpc'>;
+
+function validateHandler(
+  handler: Draft<Handler>,
+  at: string,
+  errors: FieldErrors,
+  names: readonly (keyof Handler)[],
+): void {
+  const set = names.filter((n) => handler[n] !== undefined && handler[n] !== null);
+  if (set.length === 0) errors.required(at, 'must specify a handler type');
+  set.slice(1).forEach((n) => errors.forbidden(`${at}.${n}`, 'may not specify more than 1 handler type'));
+  if (handler.exec && (handler.exec.command ?? []).length === 0) errors.required(`${at}.exec.command`);
+  for (const name of ['httpGet', 'tcpSocket'] as const)
+    if (handler[name]) validateIntOrPort(handler[name].port, `${at}.${name}.port`, errors);
+  if (handler.httpGet) {
+    if (!handler.httpGet.path) errors.required(`${at}.httpGet.path`);
+    oneOf(handler.httpGet.scheme, ['HTTP', 'HTTPS'], `${at}.httpGet.scheme`, errors);
+  }
+  if (handler.grpc) {
+    const problem = portProblem(handler.grpc.port);
+    if (problem !== '') errors.invalid(`${at}.grpc.port`, handler.grpc.port ?? 0, problem);
+  }
+}
+
+function validateProbe(probe: Draft<Probe> | undefined, at: string, errors: FieldErrors, liveness: boolean): void {
+  if (!probe) return;
+  validateHandler(probe, at, errors, ['exec', 'httpGet', 'tcpSocket', 'grpc']);
+  for (const field of [
+    'initialDelaySeconds',
+    'timeoutSeconds',
+    'periodSeconds',
+    'successThreshold',
+    'failureThreshold',
+  ] as const)
+    nonNegative(probe[field], `${at}.${field}`, errors);
+  if (liveness && probe.successThreshold !== undefined && probe.successThreshold !== 1)
+    errors.invalid(`${at}.successThreshold`, probe.successThreshold, 'must be 1');
+  if (typeof probe.terminationGracePeriodSeconds === 'number' && probe.terminationGracePeriodSeconds <= 0)
+    errors.invalid(
+      `${at}.terminationGracePeriodSeconds`,
+      probe.terminationGracePeriodSeconds,
+      'must be greater than 0',
+    );
+}
+
+function validatePorts(container: Draft<Container>, at: string, errors: FieldErrors): void {
+  const names = new Set<string>();
+  (container.ports ?? []).forEach((port, i) => {
+    const path = `${at}.ports[${i}]`;
+    if (port.name) {
+      for (const problem of portNameProblems(port.name)) errors.invalid(`${path}.name`, port.name, problem);
+      if (names.has(port.name)) errors.duplicate(`${path}.name`, port.name);
+      names.add(port.name);
+    }
+    if (!port.containerPort) errors.required(`${path}.containerPort`);
+    else {
+      const problem = portProblem(port.containerPort);
+      if (problem !== '') errors.invalid(`${path}.containerPort`, port.containerPort, problem);
+    }
+    if (port.hostPort) {
+      const problem = portProblem(port.hostPort);
+      if (problem !== '') errors.invalid(`${path}.hostPort`, port.hostPort, problem);
+    }
+    oneOf(port.protocol, ['SCTP', 'TCP', 'UDP'], `${path}.protocol`, errors);
+  });
+}
+
+function validateMounts(
+  container: Draft<Container>,
+  at: string,
+  volumes: ReadonlySet<string>,
+  errors: FieldErrors,
+): void {
+  const paths = new Set<string>();
+  (container.volumeMounts ?? []).forEach((mount, i) => {
+    const path = `${at}.volumeMounts[${i}]`;
+    if (!mount.name) errors.required(`${path}.name`);
+    else if (!volumes.has(mount.name)) errors.notFound(`${path}.name`, mount.name);
+    if (!mount.mountPath) errors.required(`${path}.mountPath`);
+    else {
+      if (paths.has(mount.mountPath)) errors.invalid(`${path}.mountPath`, mount.mountPath, 'must be unique');
+      paths.add(mount.mountPath);
+    }
+    if (mount.subPath) {
+      if (mount.subPath.startsWith('/')) errors.invalid(`${path}.subPath`, mount.subPath, 'must be a relative path');
+      if (mount.subPath.split('/').includes('..'))
+        errors.invalid(`${path}.subPath`, mount.subPath, "must not contain '..'");
+      if (mount.subPathExpr)
+        errors.invalid(`${path}.subPathExpr`, mount.subPathExpr, 'subPathExpr and subPath are mutually exclusive');
+    }
+    oneOf(mount.mountPropagation, ['Bidirectional', 'HostToContainer', 'None'], `${path}.mountPropagation`, errors);
+  });
+}
+
+export function validateContainer(
+  container: Draft<Container>,
+  at: string,
+  volumes: ReadonlySet<string>,
+  errors: FieldErrors,
+): void {
+  if (!container.name) errors.required(`${at}.name`);
+  else {
+    const problem = labelProblem(container.name);
+    if (problem !== '') errors.invalid(`${at}.name`, container.name, problem);
+  }
+  if (!container.image) errors.required(`${at}.image`);
+  else if (container.image !== container.image.trim())
+    errors.invalid(`${at}.image`, container.image, 'must not have leading or trailing whitespace');
+  oneOf(container.imagePullPolicy, ['Always', 'IfNotPresent', 'Never'], `${at}.imagePullPolicy`, errors);
+  oneOf(
+    container.terminationMessagePolicy,
+    ['FallbackToLogsOnError', 'File'],
+    `${at}.terminationMessagePolicy`,
+    errors,
+  );
+  validatePorts(container, at, errors);
+  validateEnv(container, at, errors);
+  validateMounts(container, at, volumes, errors);
+  validateProbe(container.livenessProbe, `${at}.livenessProbe`, errors, true);
+  validateProbe(container.readinessProbe, `${at}.readinessProbe`, errors, false);
+  validateProbe(container.startupProbe, `${at}.startupProbe`, errors, true);
+  for (const hook of ['postStart', 'preStop'] as const)
+    if (container.lifecycle?.[hook])
+      validateHandler(container.lifecycle[hook], `${at}.lifecycle.${hook}`, errors, [
+        'exec',
+        'httpGet',
+        'tcpSocket',
+        'sleep',
+      ]);
+  validateResources(container.resources, `${at}.resources`, errors);
+  const security = container.securityContext;
+  if (security?.allowPrivilegeEscalation === false && security.privileged === true)
+    errors.invalid(
+      `${at}.securityContext`,
+      security,
+      'cannot set `allowPrivilegeEscalation` to false and `privileged` to true',
+    );
+  validateSeccomp(security?.seccompProfile, `${at}.securityContext.seccompProfile`, errors);
+  validateInt32(security?.runAsUser, `${at}.securityContext.runAsUser`, errors);
+  validateInt32(security?.runAsGroup, `${at}.securityContext.runAsGroup`, errors);
+}
+
+export function validateInit(container: Draft<Container>, at: string, errors: FieldErrors): void {
+  oneOf(container.restartPolicy, ['Always', 'Never', 'OnFailure'], `${at}.restartPolicy`, errors);
+  if (container.restartPolicy === 'Always') return;
+  for (const field of ['lifecycle', 'livenessProbe', 'readinessProbe', 'startupProbe'] as const)
+    if (container[field])
+      errors.forbidden(`${at}.${field}`, `may not be set for init containers without restartPolicy=Always`);
+}
+
+/** Of a Pod or a container (validateSeccompProfileField of the reference implementation). */
+export function validateSeccomp(profile: Draft<SeccompProfile> | undefined, at: string, errors: FieldErrors): void {
+  if (profile === undefined || profile === null) return;
+  const path: unknown = profile.localhostProfile;
+  if (!profile.type) {
+    errors.required(`${at}.type`);
+    return;
+  }
+  if (!['Localhost', 'RuntimeDefault', 'Unconfined'].includes(profile.type)) {
+    errors.unsupported(`${at}.type`, profile.type, ['Localhost', 'RuntimeDefault', 'Unconfined']);
+    return;
+  }
+  if (profile.type !== 'Localhost') {
+    if (path !== undefined && path !== null)
+      errors.invalid(`${at}.localhostProfile`, path, 'can only be set when seccomp type is Localhost');
+    return;
+  }
+  if (typeof path !== 'string' || path === '') {
+    errors.required(`${at}.localhostProfile`, 'must be set when seccomp type is Localhost');
+    return;
+  }
+  if (path.startsWith('/')) errors.invalid(`${at}.localhostProfile`, path, 'must be a relative path');
+  if (path.split('/').includes('..')) errors.invalid(`${at}.localhostProfile`, path, "must not contain '..'");
+}

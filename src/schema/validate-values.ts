@@ -1,0 +1,77 @@
+/** Values that many kinds have, validated with the messages of the reference implementation; equality as it sees it. */
+import { isQuantity, parseQuantity } from '#base/quantity.ts';
+import { isObject } from '#base/unknown.ts';
+import type { FieldErrors } from './field-errors.ts';
+import { portNameProblems, portProblem } from './name-forms.ts';
+
+export const standardResources = new Set(['cpu', 'memory', 'ephemeral-storage', 'storage', 'pods']);
+
+export function oneOf(value: unknown, allowed: readonly string[], at: string, errors: FieldErrors): void {
+  if (value !== undefined && value !== null && value !== '' && !allowed.includes(value as string))
+    errors.unsupported(at, value, allowed);
+}
+
+export function nonNegative(value: unknown, at: string, errors: FieldErrors): void {
+  if (typeof value === 'number' && value < 0) errors.invalid(at, value, 'must be greater than or equal to 0');
+}
+
+const int32Max = 2_147_483_647;
+
+/** Ids of users and groups, and other numbers with the bounds of a 32-bit one. */
+export function validateInt32(value: unknown, at: string, errors: FieldErrors, least = 0): void {
+  if (typeof value === 'number' && (value < least || value > int32Max))
+    errors.invalid(at, value, `must be between ${least} and ${int32Max}, inclusive`);
+}
+
+const nanoPerUnit = 1_000_000_000n;
+
+/** A resource of a device or an operator, which is given out in whole units and never overcommitted. */
+export const isExtended = (name: string): boolean =>
+  name.includes('/') &&
+  !name.startsWith('kubernetes.io/') &&
+  !name.includes('.kubernetes.io/') &&
+  !name.startsWith('requests.');
+
+export function validateQuantities(list: Record<string, unknown> | undefined, at: string, errors: FieldErrors): void {
+  for (const [name, value] of Object.entries(list ?? {})) {
+    if (!isQuantity(value)) {
+      errors.invalid(
+        `${at}[${name}]`,
+        value,
+        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+      );
+      continue;
+    }
+    if (parseQuantity(value).nano < 0n) errors.invalid(`${at}[${name}]`, value, 'must be greater than or equal to 0');
+    if (isExtended(name) && parseQuantity(value).nano % nanoPerUnit !== 0n)
+      errors.invalid(`${at}[${name}]`, value, 'must be an integer');
+  }
+}
+
+export function validateIntOrPort(port: unknown, at: string, errors: FieldErrors): void {
+  if (typeof port === 'string') for (const problem of portNameProblems(port)) errors.invalid(at, port, problem);
+  else {
+    const problem = portProblem(port);
+    if (problem !== '') errors.invalid(at, port ?? 0, problem);
+  }
+}
+
+export function validateMode(mode: unknown, at: string, errors: FieldErrors): void {
+  if (typeof mode === 'number' && (mode < 0 || mode > 0o777))
+    errors.invalid(at, mode, 'must be a number between 0 and 0777 (octal), both inclusive');
+}
+
+/** Deep equality of JSON values where an absent field, null and an empty list or map are the same. */
+export function sameJson(a: unknown, b: unknown): boolean {
+  if (a === b) return true;
+  if (isEmpty(a) && isEmpty(b)) return true;
+  if (Array.isArray(a)) return Array.isArray(b) && a.length === b.length && a.every((x, i) => sameJson(x, b[i]));
+  if (!isObject(a) || !isObject(b)) return false;
+  for (const key of Object.keys(a)) if (!sameJson(a[key], b[key])) return false;
+  for (const key of Object.keys(b)) if (!(key in a) && !isEmpty(b[key])) return false;
+  return true;
+}
+
+function isEmpty(value: unknown): boolean {
+  return value === undefined || value === null || (typeof value === 'object' && Object.keys(value).length === 0);
+}
