@@ -29,7 +29,6 @@ function nameOf(found: SyntaxNode, text: string): string {
 /** Longer than the rule allows today. The list only shrinks: an entry that has become clean fails until it is deleted. */
 const longFiles = new Set<string>([
   'src/apiserver/admission.test.ts',
-  'src/apiserver/http.ts',
   'src/apiserver/stored-objects.test.ts',
   'src/docker/images.root.test.ts',
 ]);
@@ -59,7 +58,6 @@ test('no function is too long to see whole', () => {
 
 /** Functions of more than four parameters. The list only shrinks. */
 const manyParameters = new Set<string>([
-  'src/apiserver/http.ts #passUpgrade',
   'src/build/context.ts constructor',
   'src/build/glob.ts export function findEnd',
   'src/client/informer.ts patch: async ',
