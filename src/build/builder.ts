@@ -24,6 +24,7 @@ import { createBuildCache } from './cache.ts';
 import type { BuildCache } from './cache.ts';
 import { receiveContext } from './context.ts';
 import type { BuildContext, ContextOptions } from './context.ts';
+import { KeptDirectories } from './kept-directories.ts';
 import { buildsInParallelMax } from './limits.ts';
 import type { BuildRunner } from './runner.ts';
 
@@ -51,6 +52,8 @@ export interface Builder {
   readonly cache: BuildCache;
   /** What front ends and solvers of other protocols work with. */
   readonly parts: BuilderParts;
+  /** Directories of clients, kept for their next builds. */
+  readonly directories: KeptDirectories;
   /** What every command of this host gets. */
   readonly hidden: Pick<ExecSettings, 'hiddenEnv' | 'hiddenMounts'>;
   receiveContext(source: AsyncIterable<Uint8Array>, options: ContextOptions): Promise<BuildContext>;
@@ -75,13 +78,15 @@ class EngineBuilder implements Builder {
   readonly #options: BuilderOptions;
   readonly parts: BuilderParts;
   readonly cache: ReturnType<typeof createBuildCache>;
+  readonly directories: KeptDirectories;
   readonly #gate = new Gate(buildsInParallelMax);
 
   constructor(options: BuilderOptions) {
     this.#options = options;
     const { content, records: images, snapshots, runner, mounts, clock, random } = options;
     const cacheMounts = new CacheMounts(content, clock);
-    this.cache = createBuildCache({ content, images, clock, cacheMounts });
+    this.directories = new KeptDirectories(content, clock, random);
+    this.cache = createBuildCache({ content, images, clock, cacheMounts, directories: this.directories });
     this.parts = {
       content,
       images,
@@ -150,6 +155,7 @@ class EngineBuilder implements Builder {
     await this.#options.mounts.unmountBelow(secretsDirectory(content));
     await rm(secretsDirectory(content), { recursive: true, force: true });
     await this.parts.cacheMounts.recover();
+    await this.directories.recover();
     await this.cache.recover();
     const orphans = this.#options.records
       .list()

@@ -7,6 +7,7 @@ import type { ImageLayer, ImageRecords } from '#content/image-records.ts';
 import type { Change } from '#content/records.ts';
 import type { Clock } from '#os/clock.ts';
 import { cacheRecordsMax } from './limits.ts';
+import type { KeptDirectories } from './kept-directories.ts';
 import type { CacheMounts } from './llb/cache-mounts.ts';
 
 export interface CacheRecord {
@@ -19,7 +20,7 @@ export interface CacheRecord {
 export interface CacheItem {
   id: string;
   /** As BuildKit names kinds of records. */
-  type: 'regular' | 'exec.cachemount';
+  type: 'regular' | 'exec.cachemount' | 'source.local';
   about: string;
   createdAtMs: number;
   usedAtMs: number;
@@ -52,9 +53,11 @@ class RecordsCache implements BuildCache {
   readonly #images: ImageRecords;
   readonly #clock: Clock;
   readonly #cacheMounts: CacheMounts;
+  readonly #directories: KeptDirectories;
   readonly #uses = new Map<string, { count: number; atMs: number }>();
 
-  constructor({ content, images, clock, cacheMounts }: CacheParts) {
+  constructor({ content, images, clock, cacheMounts, directories }: CacheParts) {
+    this.#directories = directories;
     this.#content = content;
     this.#images = images;
     this.#clock = clock;
@@ -129,7 +132,13 @@ class RecordsCache implements BuildCache {
       sizeBytes: record.sizeBytes,
       isInUse,
     }));
-    return [...steps, ...mounts];
+    const directories = this.#directories.list().map(({ name, record, isInUse }): CacheItem => ({
+      id: name,
+      type: 'source.local',
+      ...record,
+      isInUse,
+    }));
+    return [...steps, ...mounts, ...directories];
   }
 
   /** The newest that together are no larger. What is in use stays in any case and counts for nothing here. */
@@ -163,10 +172,12 @@ class RecordsCache implements BuildCache {
       .filter((each) => ids.has(each[0]) || (!isPartial && empty(each)))
       .map(([key]) => key);
     await this.#commit(keys.map((key) => ({ table, key, value: undefined })));
-    const mounts = chosen.filter((item) => item.type === 'exec.cachemount');
-    await this.#cacheMounts.remove(mounts.map((item) => item.id));
+    const idsOf = (type: CacheItem['type']): string[] =>
+      chosen.filter((item) => item.type === type).map((item) => item.id);
+    await this.#cacheMounts.remove(idsOf('exec.cachemount'));
+    await this.#directories.remove(idsOf('source.local'));
     await this.removeOrphans();
-    const ofMounts = mounts.reduce((sum, item) => sum + item.sizeBytes, 0);
+    const ofMounts = chosen.reduce((sum, item) => sum + (item.type === 'regular' ? 0 : item.sizeBytes), 0);
     const removed = chosen.filter((item) => !item.isInUse);
     return { removed, freedBytes: ofMounts + (await this.#content.collect()) };
   }
@@ -208,6 +219,7 @@ export interface CacheParts {
   images: ImageRecords;
   clock: Clock;
   cacheMounts: CacheMounts;
+  directories: KeptDirectories;
 }
 
 export function createBuildCache(parts: CacheParts): BuildCache & { recover(): Promise<void> } {

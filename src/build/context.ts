@@ -58,24 +58,29 @@ export interface ContextOptions {
   signal?: AbortSignal;
 }
 
-class TarContext implements BuildContext {
-  readonly #content: Content;
-  readonly #spool: string;
+/** Where a context's files are, and what becomes of them. */
+export interface ContextFiles {
+  entries: Map<string, ContextEntry>;
+  /** Of files that a front end reads. */
+  texts: Map<string, string>;
+  rules: IgnoreRules;
+  /** Called once at most. */
+  directory: () => Promise<string>;
+  /** Nobody needs the files any more. */
+  close: () => Promise<void>;
+}
+
+export class IndexedContext implements BuildContext {
+  readonly #files: ContextFiles;
   readonly #entries: Map<string, ContextEntry>;
   readonly #texts: Map<string, string>;
   readonly #sorted: string[];
   readonly ignored: string[];
   #directory: Promise<string> | undefined;
 
-  constructor(
-    content: Content,
-    spool: string,
-    entries: Map<string, ContextEntry>,
-    texts: Map<string, string>,
-    rules: IgnoreRules,
-  ) {
-    this.#content = content;
-    this.#spool = spool;
+  constructor(files: ContextFiles) {
+    const { entries, texts, rules } = files;
+    this.#files = files;
     this.#entries = entries;
     this.#texts = texts;
     const isIgnored = (path: string): boolean => rules.ignores(path);
@@ -147,19 +152,12 @@ class TarContext implements BuildContext {
   }
 
   directory(): Promise<string> {
-    this.#directory ??= (async () => {
-      const directory = `${this.#spool}.d`;
-      mkdirSync(directory, { recursive: true, mode: 0o755 });
-      await this.#content.layers.unpackFile(this.#spool, directory, { uid: 0, gid: 0 });
-      return directory;
-    })();
-    return this.#directory;
+    return (this.#directory ??= this.#files.directory());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await whenSettled(this.#directory);
-    await rm(this.#spool, { force: true });
-    await rm(`${this.#spool}.d`, { recursive: true, force: true });
+    await this.#files.close();
   }
 }
 
@@ -232,5 +230,19 @@ export async function receiveContext(
   }
   await file.close();
   const rules = ignore ?? texts.get(`${cleanContextPath(dockerfile)}.dockerignore`) ?? texts.get('.dockerignore') ?? '';
-  return new TarContext(content, spool, entries, texts, parseIgnoreFile(rules));
+  return new IndexedContext({
+    entries,
+    texts,
+    rules: parseIgnoreFile(rules),
+    async directory() {
+      const directory = `${spool}.d`;
+      mkdirSync(directory, { recursive: true, mode: 0o755 });
+      await content.layers.unpackFile(spool, directory, { uid: 0, gid: 0 });
+      return directory;
+    },
+    async close() {
+      await rm(spool, { force: true });
+      await rm(`${spool}.d`, { recursive: true, force: true });
+    },
+  });
 }

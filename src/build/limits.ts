@@ -33,6 +33,8 @@ export const stepsInParallelMax = 8;
 export const archiveHeadBytesMax = 8 << 20;
 export const addedUrlBytesMax = 16 * 2 ** 30;
 /** A source given by URL in `remote`. */
+/** Directories of clients that are kept for their next build. */
+export const keptDirectoriesMax = 32;
 /** Vertices of a build definition that a client sends. */
 export const definitionVerticesMax = 20_000;
 /** Connections of one command to its client's SSH agent. */

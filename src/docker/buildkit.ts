@@ -53,7 +53,8 @@ export function buildkitRoutes(parts: BuildkitParts): Route[] {
         const id = header(context, 'x-docker-expose-session-uuid');
         sessions.check(id);
         const methods = header(context, 'x-docker-expose-session-grpc-method').split(/,\s*/);
-        sessions.add(await context.hijack(), { id, methods });
+        const place = header(context, 'x-docker-expose-session-sharedkey');
+        sessions.add(await context.hijack(), { id, place, methods });
       },
     },
   ];

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { mkdtempSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
+import { addressAt, subnetOf } from '#base/ip.ts';
 import type { DockerEngine } from './create-engine.ts';
 import type { ContainerSpec } from './engine.ts';
 import { connectNetwork, disconnectNetwork } from './network-connect.ts';
@@ -53,6 +54,19 @@ describe('the resolver inside containers', { skip: !isRoot && 'needs root' }, ()
   after(async () => {
     await engine[Symbol.asyncDispose]();
     await removeTestEngine(home, instanceId);
+  });
+
+  test('an address that is asked for is one of IPv4, of the network, and free', async () => {
+    const subnet = subnetOf((await engine.networks.create({ name: 'asked' })).subnet!);
+    const id = await start('asked', []);
+    const connect = (ip: string): Promise<void> =>
+      connectNetwork(engine.table, engine.table.get(id), { network: 'asked', aliases: [], ip });
+    for (const bad of ['x', '10.0.0.07', 'fd00::1', '10.0.0'])
+      await assert.rejects(connect(bad), new RegExp(`invalid endpoint settings:\ninvalid IPv4 address: ${bad}$`));
+    await assert.rejects(connect('192.0.2.1'), /no configured subnet or ip-range contain the IP address 192\.0\.2\.1/);
+    await assert.rejects(connect(addressAt(subnet, 1)), /Address already in use/);
+    await connect(addressAt(subnet, 7));
+    assert.equal(engine.table.get(id).record.run!.endpoints.at(-1)!.ip, addressAt(subnet, 7));
   });
 
   test('it is at 127.0.0.11, also where the container names resolvers', async () => {

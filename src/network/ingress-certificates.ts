@@ -43,10 +43,10 @@ export class IngressCertificates implements AsyncDisposable {
   }
 
   /**
-   * Follows these Secrets (`namespace/name`) and no others from now on. Resolves when each of them was read, or after a
-   * time in which that should have been possible: what is read later is told by `changed`.
+   * Follows these Secrets (`namespace/name`) and no others from now on. Resolves when each of them was read (true), or
+   * after a time in which that should have been possible (false): what is read later is told by `changed`.
    */
-  async follow(keys: ReadonlySet<string>): Promise<void> {
+  async follow(keys: ReadonlySet<string>): Promise<boolean> {
     for (const [key, { informer }] of this.#followed)
       if (!keys.has(key)) {
         this.#followed.delete(key);
@@ -54,11 +54,12 @@ export class IngressCertificates implements AsyncDisposable {
       }
     for (const key of keys) if (!this.#followed.has(key)) this.#start(key);
     const unread = [...this.#followed.values()].filter(({ informer }) => !informer.hasSynced);
-    if (unread.length === 0) return;
+    if (unread.length === 0) return true;
     const wait = new AbortController();
     const late = whenSettled(this.#clock.sleep(ingressSecretWaitMsMax, wait.signal));
     await Promise.race([Promise.all(unread.map(({ informer }) => informer.synced)), late]);
     wait.abort();
+    return unread.every(({ informer }) => informer.hasSynced);
   }
 
   /** What is to be served for a Secret; undefined: the default certificate. */

@@ -124,7 +124,9 @@ export function runIngress(options: IngressOptions): RunningIngress {
     if (closed) return;
     const list = ingresses.list().filter(isOurs);
     if (list.length === 0 && shape === '' && (await runningHaproxy(runDir)) === undefined) return;
-    await certificates.follow(new Set(list.flatMap(secretsOf)));
+    const isRead = await certificates.follow(new Set(list.flatMap(secretsOf)));
+    // What an earlier process has the proxy serve stays until this one knows as much.
+    if (!isRead && shape === '' && (await runningHaproxy(runDir)) !== undefined) return;
     const plan = planIngress(list, {
       endpoints,
       tlsSecret: (namespace, name) => certificates.get(`${namespace}/${name}`),

@@ -86,7 +86,13 @@ const total = 'kubelet_pod_start_total_duration_seconds';
 
 test('the start of a Pod is measured from its creation, without its pulls and its init containers', async () => {
   const bench = new Bench();
-  const pod = bench.pod('p', { initContainers: [{ name: 'i' }, { name: 'side', restartPolicy: 'Always' }] });
+  const pod = bench.pod('p', {
+    initContainers: [{ name: 'i' }, { name: 'side', restartPolicy: 'Always' }],
+    volumes: [
+      { name: 'kube-api-access', projected: { sources: [{ serviceAccountToken: { path: 'token' } }] } },
+      { name: 'scratch', emptyDir: {} },
+    ],
+  });
   await bench.clock.advance(1000);
   bench.add(pod);
   const pull: ImageSource['pull'] = async () => {

@@ -204,10 +204,14 @@ function hasStarted({ spec, status }: Pod): boolean {
   return statuses.length === spec.containers.length && statuses.every(({ state }) => state?.running !== undefined);
 }
 
-/** Mounts something else than Secrets, ConfigMaps, fields of its own and empty directories. */
+/**
+ * Mounts something else than Secrets, ConfigMaps, fields of its own and empty directories. A projected volume is made of
+ * these and of tokens, and most Pods have one: it is none of the others.
+ */
 function isStateful({ spec }: Pod): boolean {
   return (spec.volumes ?? []).some(
-    ({ secret, configMap, downwardAPI, emptyDir }) => (secret ?? configMap ?? downwardAPI ?? emptyDir) === undefined,
+    ({ secret, configMap, downwardAPI, emptyDir, projected }) =>
+      (secret ?? configMap ?? downwardAPI ?? emptyDir ?? projected) === undefined,
   );
 }
 

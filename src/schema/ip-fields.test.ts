@@ -5,6 +5,8 @@ import { validateSchema } from './crd-schema.ts';
 import { cidrProblem, endpointIpProblem, ipProblem } from './ip-fields.ts';
 import { validateEndpoints } from './validate-endpoints.ts';
 import { validateNetworkPolicy } from './validate-policy.ts';
+import { nameProblem } from './name-forms.ts';
+import { validateIpAddress, validateServiceCidr } from './validate-ranges.ts';
 import { validateService } from './validate-service.ts';
 
 const ipMessage = 'must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)';
@@ -96,6 +98,39 @@ test('formats of custom resources know addresses as such, and no zones', () => {
     validateSchema(text, { type: 'string', format }, 'spec.a', errors);
     assert.equal(errors.causes.length === 0, isGood, `${format} ${text}`);
   }
+});
+
+test('an IPAddress is named by its address, and a ServiceCIDR holds a range of each family, as they are printed', () => {
+  const problemsOf = (validate: (errors: FieldErrors) => void): string[] => {
+    const errors = new FieldErrors();
+    validate(errors);
+    return errors.causes.map(({ field, message }) => `${field}: ${message}`);
+  };
+  assert.equal(nameProblem.ip('10.9.8.7'), '');
+  assert.equal(nameProblem.ip('2001:db8::1'), '');
+  assert.equal(nameProblem.ip('2001:DB8:0::1'), 'must be in canonical form ("2001:db8::1")');
+  assert.equal(nameProblem.ip('::ffff:10.0.0.1'), 'must not be an IPv4-mapped IPv6 address');
+  assert.equal(nameProblem.ip('web'), ipMessage);
+  const range = (...cidrs: string[]): string[] =>
+    problemsOf((errors) => validateServiceCidr({ metadata: { name: 'a' }, spec: { cidrs } }, errors));
+  assert.deepEqual(range('10.0.0.0/16'), []);
+  assert.deepEqual(range('2001:db8::/96', '10.0.0.0/16'), []);
+  const rows: [string[], RegExp][] = [
+    [[], /^spec\.cidrs: Required value: at least one CIDR required/],
+    [['10.0.0.0/16', 'fd00::/64', 'fd01::/64'], /may only hold up to 2 values/],
+    [['10.0.0.0/16', '10.1.0.0/16'], /no more than one IP for each IP family/],
+    [['10.0.0.1/16'], /^spec\.cidrs\[0\]: .*bits set beyond/],
+    [['FD00::/64'], /^spec\.cidrs\[0\]: .*must be in canonical form \("fd00::\/64"\)/],
+  ];
+  for (const [cidrs, problem] of rows) assert.match(range(...cidrs).join('\n'), problem, cidrs.join());
+  const parent = { resource: 'services', namespace: 'default', name: 'web' };
+  const address = (parentRef?: typeof parent): string[] =>
+    problemsOf((errors) =>
+      validateIpAddress({ metadata: { name: '10.0.0.1' }, spec: parentRef === undefined ? {} : { parentRef } }, errors),
+    );
+  assert.deepEqual(address(parent), []);
+  assert.deepEqual(address(), ['spec.parentRef: Required value']);
+  assert.deepEqual(address({ ...parent, name: '' }), ['spec.parentRef.name: Required value']);
 });
 
 test('what an object has stays through updates, also what is not taken any more; what is new is judged', () => {

@@ -2,7 +2,17 @@
  * IP addresses and networks as fields hold them, with what an API server says of wrong ones (KEP 4858: since Kubernetes
  * 1.36 strictly). They need not be in canonical form: fields that came before that rule never asked for it.
  */
-import { holds, isMapped, maskIp, parseCidr, parseIp, subnetOf } from '#base/ip.ts';
+import {
+  formatIp,
+  formatSubnet,
+  holds,
+  isMapped,
+  maskIp,
+  parseCidr,
+  parseIp,
+  subnetOf,
+  type IpAddress,
+} from '#base/ip.ts';
 
 const ipMessage = 'must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)';
 const cidrMessage = 'must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)';
@@ -13,9 +23,31 @@ const withoutZeros = (text: string): string =>
 
 /** What is wrong with an address; '' when nothing is. */
 export function ipProblem(text: unknown): string {
-  const address = parseIp(text);
+  return problemOf(text, parseIp(text));
+}
+
+function problemOf(text: unknown, address: IpAddress | undefined): string {
   if (address !== undefined) return isMapped(address) ? 'must not be an IPv4-mapped IPv6 address' : '';
   return typeof text === 'string' && parseIp(withoutZeros(text)) !== undefined ? 'must not have leading 0s' : ipMessage;
+}
+
+/** As `ipProblem`, for fields that hold addresses as they are printed. */
+export function canonicalIpProblem(text: string): string {
+  const address = parseIp(text);
+  const problem = problemOf(text, address);
+  return address === undefined || problem !== '' ? problem : formProblem(text, formatIp(address));
+}
+
+/** As `cidrProblem`, for fields that hold networks as they are printed. */
+export function canonicalCidrProblem(text: string): string {
+  const [cidr, problem] = [parseCidr(text), cidrProblem(text)];
+  return cidr === undefined || problem !== ''
+    ? problem
+    : formProblem(text, formatSubnet(maskIp(cidr.address, cidr.length)));
+}
+
+function formProblem(text: string, canonical: string): string {
+  return text === canonical ? '' : `must be in canonical form (${JSON.stringify(canonical)})`;
 }
 
 /** What is wrong with the name of a network, like `10.0.0.0/8`; '' when nothing is. */
@@ -50,7 +82,7 @@ const special = [
 /** What keeps a text from being an address that traffic can be sent to; '' when nothing does. */
 export function endpointIpProblem(text: unknown): string {
   const address = parseIp(text);
-  const wrong = ipProblem(text);
+  const wrong = problemOf(text, address);
   if (address === undefined || wrong !== '') return wrong;
   return special.find(({ subnets }) => subnets.some((subnet) => holds(subnet, address)))?.problem(String(text)) ?? '';
 }

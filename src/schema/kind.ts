@@ -72,7 +72,7 @@ export interface KindRecord<T extends KubeObject = KubeObject> {
   validateUpdate?(object: Draft<T>, old: T, errors: FieldErrors): void;
   validateStatus?(object: Draft<T>, old: T, errors: FieldErrors): void;
   /** Names: a DNS subdomain unless said otherwise. */
-  nameForm: 'subdomain' | 'label' | 'label1035' | 'path';
+  nameForm: 'subdomain' | 'label' | 'label1035' | 'path' | 'ip';
   scale?: { specPath: string; statusPath: string; selectorPath: string };
   custom?: boolean;
   /** Of a custom kind: the schema as its definition published it. */

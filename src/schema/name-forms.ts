@@ -2,6 +2,8 @@
  * Forms of names and their messages (Kubernetes, "Object Names and IDs"; RFC 1123, RFC 1035). Each returns what is
  * wrong, or ''.
  */
+import { canonicalIpProblem } from './ip-fields.ts';
+
 const label = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
 const label1035 = /^[a-z]([-a-z0-9]*[a-z0-9])?$/;
 const subdomain = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
@@ -43,6 +45,8 @@ export function configKeyProblem(key: string): string {
 }
 
 export const nameProblem = {
+  /** The name of an IPAddress. */
+  ip: canonicalIpProblem,
   subdomain: subdomainProblem,
   label: labelProblem,
   label1035: label1035Problem,

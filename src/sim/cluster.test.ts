@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { DeploymentStatus } from '#api/apps.v1.ts';
 import type { Container, Pod } from '#api/core.v1.ts';
 import type { Manifest } from '#api/manifest.ts';
 import { ApiError } from '#base/errors.ts';
 import type { WatchEvent } from '#base/objects.ts';
-import type { TestJson } from '#base/testing.ts';
 import { fieldOf } from '#base/unknown.ts';
 import { createCluster, kinds } from './testing.ts';
 
-const deployment = (name: string, replicas: number, extra: TestJson = {}): string =>
+const deployment = (name: string, replicas: number, extra: Partial<Container> = {}): string =>
   JSON.stringify({
     apiVersion: 'apps/v1',
     kind: 'Deployment',
@@ -32,8 +32,8 @@ test('a Deployment becomes available, rolls out, and its Service follows', async
     metadata: { name: 'web' },
     spec: { selector: { app: 'web' }, ports: [{ port: 80 }] },
   });
-  const status = async (): Promise<TestJson> =>
-    (await cluster.client.get(kinds.Deployment, 'web', 'default'))['status'] ?? {};
+  const status = async (): Promise<Partial<DeploymentStatus>> =>
+    (await cluster.client.get(kinds.Deployment, 'web', 'default')).status ?? {};
   await cluster.runUntil(async () => (await status()).availableReplicas === 4);
   let least = 4;
   await cluster.client.patch(kinds.Deployment, 'web', 'default', 'strategic', {
@@ -51,7 +51,7 @@ test('a Deployment becomes available, rolls out, and its Service follows', async
     labelSelector: 'kubernetes.io/service-name=web',
   });
   assert.equal(
-    slices.items.flatMap((slice) => slice['endpoints']).filter(({ conditions }: TestJson) => conditions.ready).length,
+    slices.items.flatMap(({ endpoints = [] }) => endpoints).filter(({ conditions }) => conditions?.ready).length,
     4,
   );
 });
@@ -137,7 +137,7 @@ test('a Pod that takes the name of one that the scheduler has in hand is placed 
     await client.create(kinds.Pod, first);
     await cluster.advance('1m');
     assert.ok(count > 0);
-    assert.equal((await client.get(kinds.Pod, 'p', 'default'))['spec'].nodeName, 'node-0', `${what} ${answers}`);
+    assert.equal((await client.get(kinds.Pod, 'p', 'default')).spec.nodeName, 'node-0', `${what} ${answers}`);
   }
 });
 
@@ -169,7 +169,7 @@ test('a day of a CronJob passes in a moment, in its time zone and over a dayligh
   await cluster.advance('3d');
   const jobs = await cluster.client.list(kinds.Job, { namespace: 'default' });
   assert.deepEqual(
-    jobs.items.map(({ metadata }) => metadata.annotations!['batch.kubernetes.io/cronjob-scheduled-timestamp']),
+    jobs.items.map(({ metadata }) => metadata.annotations?.['batch.kubernetes.io/cronjob-scheduled-timestamp']),
     ['2026-03-28T04:15:00+01:00', '2026-03-29T04:15:00+02:00', '2026-03-30T04:15:00+02:00'],
   );
   assert.deepEqual(
@@ -249,7 +249,7 @@ test('a StatefulSet keeps order, claims and identities, and a bad revision stops
       {
         selector: 'app=db',
         script: ({ pod }) =>
-          pod['spec'].containers[0]?.image === 'db:bad'
+          pod.spec.containers[0]?.image === 'db:bad'
             ? { exitAfter: '1s', exitCode: 1, readyAfter: '1m' }
             : { readyAfter: '2s' },
       },
@@ -273,9 +273,9 @@ test('a StatefulSet keeps order, claims and identities, and a bad revision stops
     },
   });
   await cluster.advance('30s');
-  const pods = async (): Promise<TestJson[]> => (await cluster.client.list(kinds.Pod, { namespace: 'default' })).items;
+  const pods = async (): Promise<Pod[]> => (await cluster.client.list(kinds.Pod, { namespace: 'default' })).items;
   assert.deepEqual(
-    (await pods()).map(({ metadata, status }) => `${metadata.name} ${status.phase}`),
+    (await pods()).map(({ metadata, status }) => `${metadata.name} ${status?.phase}`),
     ['db-0 Running', 'db-1 Running', 'db-2 Running'],
   );
   assert.equal(
@@ -289,10 +289,11 @@ test('a StatefulSet keeps order, claims and identities, and a bad revision stops
   });
   await cluster.advance('10m');
   assert.deepEqual(
-    (await pods()).map(({ spec }) => spec.containers[0].image),
+    (await pods()).map(({ spec }) => spec.containers[0]?.image),
     ['db:1', 'db:1', 'db:bad'],
   );
-  assert.equal((await pods())[2].status.containerStatuses[0].state.waiting.reason, 'CrashLoopBackOff');
+  const [, , bad] = await pods();
+  assert.equal(bad?.status?.containerStatuses?.[0]?.state?.waiting?.reason, 'CrashLoopBackOff');
 });
 
 test('the same seed gives the same history to the byte', async () => {
@@ -315,7 +316,7 @@ test('a claim and its volume stay while a Pod uses them, and go with it', async 
     metadata: { name: 'data' },
     spec: { accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '1Gi' } } },
   });
-  const podOf = (name: string): TestJson => ({
+  const podOf = (name: string): Manifest<Pod> => ({
     apiVersion: 'v1',
     kind: 'Pod',
     metadata: { name },
@@ -325,14 +326,14 @@ test('a claim and its volume stay while a Pod uses them, and go with it', async 
     },
   });
   await cluster.apply(podOf('user'));
-  await cluster.runUntil(async () => (await client.get(kinds.Pod, 'user', 'default'))['status']?.phase === 'Running');
+  await cluster.runUntil(async () => (await client.get(kinds.Pod, 'user', 'default')).status?.phase === 'Running');
   await client.delete(kinds.PersistentVolumeClaim, 'data', 'default');
   await cluster.apply(podOf('late'));
   await cluster.advance('60s');
   const claim = await client.get(kinds.PersistentVolumeClaim, 'data', 'default');
   assert.ok(claim.metadata.deletionTimestamp !== undefined && claim.status?.phase === 'Bound');
   assert.equal((await client.list(kinds.PersistentVolume, {})).items.length, 1);
-  assert.equal((await client.get(kinds.Pod, 'late', 'default'))['spec'].nodeName, undefined);
+  assert.equal((await client.get(kinds.Pod, 'late', 'default')).spec.nodeName, undefined);
   await client.delete(kinds.Pod, 'user', 'default');
   await cluster.runUntil(
     async () =>

@@ -1,22 +1,18 @@
 /** Faults of one node: its clock is off, its disk is full, its memory is used up, its pulls are slow. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { TestJson } from '#base/testing.ts';
+import type { Deployment } from '#api/apps.v1.ts';
+import type { ContainerState, NodeCondition, Pod, PodSpec } from '#api/core.v1.ts';
+import type { Manifest } from '#api/manifest.ts';
+import { podOf, statusOf } from './pod-statuses.testing.ts';
 import { type Cluster, createCluster, kinds } from './testing.ts';
 
 const startMs = Date.parse('2026-01-01T00:00:00Z');
 const hourMs = 3_600_000;
 
-function pod(name: string, spec: TestJson = {}): TestJson {
-  return {
-    apiVersion: 'v1',
-    kind: 'Pod',
-    metadata: { name, labels: { name } },
-    spec: { containers: [{ name: 'main', image: 'app:1' }], ...spec },
-  };
-}
+const pod = (name: string, spec: Partial<PodSpec> = {}): Manifest<Pod> => podOf(spec, { name, labels: { name } });
 
-const deployment = (name: string, replicas: number): TestJson => ({
+const deployment = (name: string, replicas: number): Manifest<Deployment> => ({
   apiVersion: 'apps/v1',
   kind: 'Deployment',
   metadata: { name },
@@ -27,19 +23,14 @@ const deployment = (name: string, replicas: number): TestJson => ({
   },
 });
 
-async function statusOf(cluster: Cluster, name: string): Promise<TestJson> {
-  return (await cluster.client.get(kinds.Pod, name, 'default'))['status'];
-}
-async function nodeOf(cluster: Cluster, name = 'node-0'): Promise<TestJson> {
-  return cluster.client.get(kinds.Node, name);
-}
-async function conditionOf(cluster: Cluster, type: string, name = 'node-0'): Promise<TestJson> {
-  return (await nodeOf(cluster, name)).status.conditions.find((each: TestJson) => each.type === type);
+async function conditionOf(cluster: Cluster, type: string, name = 'node-0'): Promise<NodeCondition | undefined> {
+  return (await cluster.client.get(kinds.Node, name)).status?.conditions?.find((each) => each.type === type);
 }
 async function taintsOf(cluster: Cluster, name = 'node-0'): Promise<string[]> {
-  return ((await nodeOf(cluster, name)).spec.taints ?? []).map(({ key, effect }: TestJson) => `${key}:${effect}`);
+  const { spec } = await cluster.client.get(kinds.Node, name);
+  return (spec.taints ?? []).map(({ key, effect }) => `${key}:${effect}`);
 }
-async function podsOf(cluster: Cluster): Promise<TestJson[]> {
+async function podsOf(cluster: Cluster): Promise<Pod[]> {
   return (await cluster.client.list(kinds.Pod, { namespace: 'default' })).items;
 }
 
@@ -56,10 +47,10 @@ test('a clock that is off shows in what the node writes, and in nothing else', a
     const status = await statusOf(cluster, name);
     for (const text of [
       status.startTime,
-      status.containerStatuses[0].state.running.startedAt,
-      status.conditions.find((each: TestJson) => each.type === 'Ready').lastTransitionTime,
+      status.containerStatuses?.[0]?.state?.running?.startedAt,
+      status.conditions?.find((each) => each.type === 'Ready')?.lastTransitionTime,
     ])
-      assert.ok(Math.abs(Date.parse(text) - startMs - sign * hourMs) < 5_000, `${name}: ${text}`);
+      assert.ok(Math.abs(Date.parse(text ?? '') - startMs - sign * hourMs) < 5_000, `${name}: ${text}`);
   }
   const { items } = await cluster.client.list(kinds.Lease, { namespace: 'kube-node-lease' });
   for (const lease of items)
@@ -67,11 +58,11 @@ test('a clock that is off shows in what the node writes, and in nothing else', a
       Math.abs(
         Date.parse(lease.spec.renewTime ?? '') - cluster.now - (lease.metadata.name === 'node-0' ? hourMs : -hourMs),
       ) <= 11_000,
-      JSON.stringify(lease['spec']),
+      JSON.stringify(lease.spec),
     );
   for (const name of ['node-0', 'node-1'])
     assert.equal(
-      (await conditionOf(cluster, 'Ready', name)).status,
+      (await conditionOf(cluster, 'Ready', name))?.status,
       'True',
       'the controller goes by when it hears of a Lease, not by what it says',
     );
@@ -100,8 +91,8 @@ test('a clock that jumps back while a container waits does not make it wait for 
   cluster.nodes.skewClock('node-0', -hourMs);
   await cluster.advance('20s');
   for (const name of ['exits', 'pulls'])
-    assert.equal((await statusOf(cluster, name)).containerStatuses[0].ready, true, name);
-  assert.equal((await statusOf(cluster, 'exits')).containerStatuses[0].restartCount, 1);
+    assert.equal((await statusOf(cluster, name)).containerStatuses?.[0]?.ready, true, name);
+  assert.equal((await statusOf(cluster, 'exits')).containerStatuses?.[0]?.restartCount, 1);
 });
 
 test('a full disk: condition and taint, nothing new is taken, one Pod after the other is evicted, and five minutes after there is room all is well', async () => {
@@ -110,20 +101,20 @@ test('a full disk: condition and taint, nothing new is taken, one Pod after the 
   await cluster.apply({ ...critical, metadata: { ...critical.metadata, namespace: 'kube-system' } });
   await cluster.apply(deployment('web', 6));
   await cluster.advance('10s');
-  const there = async (): Promise<TestJson[]> =>
-    (await podsOf(cluster)).filter(({ spec, status }) => spec.nodeName === 'node-0' && status.phase === 'Running');
+  const there = async (): Promise<Pod[]> =>
+    (await podsOf(cluster)).filter(({ spec, status }) => spec.nodeName === 'node-0' && status?.phase === 'Running');
   const before = (await there()).length;
   assert.equal(before, 3);
   cluster.nodes.fillDisk('node-0');
   await cluster.advance('1s');
   const condition = await conditionOf(cluster, 'DiskPressure');
   assert.deepEqual(
-    [condition.status, condition.reason, condition.message],
+    [condition?.status, condition?.reason, condition?.message],
     ['True', 'KubeletHasDiskPressure', 'kubelet has disk pressure'],
   );
-  assert.equal((await conditionOf(cluster, 'Ready')).status, 'True');
+  assert.equal((await conditionOf(cluster, 'Ready'))?.status, 'True');
   assert.deepEqual(await taintsOf(cluster), ['node.kubernetes.io/disk-pressure:NoSchedule']);
-  assert.deepEqual(cluster.nodes.get('node-0')!.pressure, { disk: true, memory: false, pid: false });
+  assert.deepEqual(cluster.nodes.get('node-0')?.pressure, { disk: true, memory: false, pid: false });
   await cluster.apply(pod('bold', { nodeName: 'node-0' }));
   await cluster.advance('1s');
   const bold = await statusOf(cluster, 'bold');
@@ -136,18 +127,15 @@ test('a full disk: condition and taint, nothing new is taken, one Pod after the 
   await cluster.advance('30s');
   assert.equal((await there()).length, 0);
   const evicted = (await podsOf(cluster)).filter(
-    ({ metadata, status }) => status.reason === 'Evicted' && metadata.name !== 'bold',
+    ({ metadata, status }) => status?.reason === 'Evicted' && metadata.name !== 'bold',
   );
   assert.deepEqual(
-    evicted.map(({ status }) => status.message),
+    evicted.map(({ status }) => status?.message),
     Array(3).fill('The node was low on resource: ephemeral-storage. Threshold quantity: 10Gi, available: 0. '),
   );
   for (const { status } of evicted) {
-    assert.deepEqual([status.phase, status.containerStatuses[0].state.terminated.exitCode], ['Failed', 137]);
-    assert.equal(
-      status.conditions.find((each: TestJson) => each.type === 'DisruptionTarget').reason,
-      'TerminationByKubelet',
-    );
+    assert.deepEqual([status?.phase, status?.containerStatuses?.[0]?.state?.terminated?.exitCode], ['Failed', 137]);
+    assert.equal(status?.conditions?.find((each) => each.type === 'DisruptionTarget')?.reason, 'TerminationByKubelet');
   }
   assert.equal(
     (await cluster.client.get(kinds.Deployment, 'web', 'default')).status?.availableReplicas,
@@ -157,9 +145,9 @@ test('a full disk: condition and taint, nothing new is taken, one Pod after the 
   assert.equal((await cluster.client.get(kinds.Pod, 'critical', 'kube-system')).status?.phase, 'Running');
   cluster.nodes.freeDisk('node-0');
   await cluster.advance('4m50s');
-  assert.equal((await conditionOf(cluster, 'DiskPressure')).status, 'True');
+  assert.equal((await conditionOf(cluster, 'DiskPressure'))?.status, 'True');
   await cluster.advance('11s');
-  assert.deepEqual([(await conditionOf(cluster, 'DiskPressure')).status, await taintsOf(cluster)], ['False', []]);
+  assert.deepEqual([(await conditionOf(cluster, 'DiskPressure'))?.status, await taintsOf(cluster)], ['False', []]);
   await cluster.apply(pod('later', { nodeName: 'node-0' }));
   await cluster.advance('2s');
   assert.equal((await statusOf(cluster, 'later')).phase, 'Running');
@@ -173,26 +161,26 @@ test('an image that is on its way when the disk fills does not arrive; it comes 
   // Critical: else it would be evicted.
   const object = pod('web', { nodeName: 'node-0', priorityClassName: 'system-node-critical' });
   await cluster.apply({ ...object, metadata: { ...object.metadata, namespace: 'kube-system' } });
-  const state = async (): Promise<TestJson> =>
+  const state = async (): Promise<ContainerState | undefined> =>
     (await cluster.client.get(kinds.Pod, 'web', 'kube-system')).status?.containerStatuses?.[0]?.state;
   await cluster.advance('5s');
   cluster.nodes.fillDisk('node-0');
   await cluster.advance('17s');
-  assert.deepEqual((await state()).waiting, {
+  assert.deepEqual((await state())?.waiting, {
     reason: 'ErrImagePull',
     message: 'failed to pull image "app:1": write /var/lib/tiphys: no space left on device',
   });
   await cluster.advance('3s');
-  assert.equal((await state()).waiting.reason, 'ImagePullBackOff');
+  assert.equal((await state())?.waiting?.reason, 'ImagePullBackOff');
   cluster.nodes.freeDisk('node-0');
   await cluster.advance('1m');
-  assert.ok((await state()).running);
+  assert.ok((await state())?.running);
 });
 
 test('memory that is used up: BestEffort Pods are refused, those that use more than they asked for go first, by priority', async () => {
   const scripts = [{ script: { startAfter: '1s', memory: () => 100 * 1024 * 1024 } }];
   await using cluster = await createCluster({ nodes: 1, scripts });
-  const requests = (memory: string): TestJson => ({
+  const requests = (memory: string): Partial<PodSpec> => ({
     containers: [{ name: 'main', image: 'app:1', resources: { requests: { memory } } }],
   });
   await cluster.apply({
@@ -224,7 +212,7 @@ test('memory that is used up: BestEffort Pods are refused, those that use more t
   for (let i = 0; i < 6; i++) {
     await cluster.advance('10s');
     for (const { metadata, status } of await podsOf(cluster))
-      if (status.reason === 'Evicted' && metadata.name !== 'new-effort' && !order.includes(metadata.name))
+      if (status?.reason === 'Evicted' && metadata.name !== 'new-effort' && !order.includes(metadata.name))
         order.push(metadata.name);
   }
   assert.deepEqual(order, ['effort', 'new-burstable', 'over', 'over-high', 'within']);
@@ -240,9 +228,10 @@ test('slow pulls hold up what is pulled from then on, once for each image and no
   await cluster.apply([pod('slow', { nodeName: 'node-0' }), pod('quick', { nodeName: 'node-1' })]);
   await cluster.advance('30s');
   await cluster.apply(pod('joins', { nodeName: 'node-0' }));
-  const ready = async (name: string): Promise<boolean> => (await statusOf(cluster, name)).containerStatuses[0].ready;
+  const ready = async (name: string): Promise<boolean | undefined> =>
+    (await statusOf(cluster, name)).containerStatuses?.[0]?.ready;
   assert.deepEqual([await ready('slow'), await ready('quick')], [false, true]);
-  assert.deepEqual((await statusOf(cluster, 'slow')).containerStatuses[0].state, {
+  assert.deepEqual((await statusOf(cluster, 'slow')).containerStatuses?.[0]?.state, {
     waiting: { reason: 'ContainerCreating' },
   });
   await cluster.advance('34s');
@@ -264,16 +253,16 @@ test('a fork keeps the faults of its nodes, and heals them by itself', async () 
   await cluster.advance('5s');
   await using fork = cluster.fork();
   await fork.advance('1s');
-  assert.deepEqual(fork.nodes.get('node-0')!.pressure, { disk: true, memory: false, pid: false });
+  assert.deepEqual(fork.nodes.get('node-0')?.pressure, { disk: true, memory: false, pid: false });
   fork.nodes.freeDisk('node-0');
   await fork.advance('6m');
-  assert.equal((await conditionOf(fork, 'DiskPressure')).status, 'False');
-  assert.equal((await conditionOf(cluster, 'DiskPressure')).status, 'True');
+  assert.equal((await conditionOf(fork, 'DiskPressure'))?.status, 'False');
+  assert.equal((await conditionOf(cluster, 'DiskPressure'))?.status, 'True');
   await fork.apply(pod('web'));
   await fork.advance('5s');
   const status = await statusOf(fork, 'web');
-  assert.equal(status.containerStatuses[0].ready, false, 'the pull is slow');
-  assert.ok(Math.abs(Date.parse(status.startTime) - fork.now - hourMs) < 10_000);
+  assert.equal(status.containerStatuses?.[0]?.ready, false, 'the pull is slow');
+  assert.ok(Math.abs(Date.parse(status.startTime ?? '') - fork.now - hourMs) < 10_000);
 });
 
 test('a node that loses its power while its disk is full says so again when it is back', async () => {
@@ -282,16 +271,16 @@ test('a node that loses its power while its disk is full says so again when it i
   await cluster.advance('1s');
   cluster.nodes.kill('node-0');
   await cluster.advance('2m');
-  assert.equal((await conditionOf(cluster, 'DiskPressure')).status, 'Unknown');
+  assert.equal((await conditionOf(cluster, 'DiskPressure'))?.status, 'Unknown');
   cluster.nodes.boot('node-0');
   await cluster.advance('10s');
-  assert.equal((await conditionOf(cluster, 'DiskPressure')).status, 'True');
+  assert.equal((await conditionOf(cluster, 'DiskPressure'))?.status, 'True');
   cluster.nodes.kill('node-0');
   cluster.nodes.freeDisk('node-0');
   await cluster.advance('10m');
   cluster.nodes.boot('node-0');
   await cluster.advance('10s');
-  assert.equal((await conditionOf(cluster, 'DiskPressure')).status, 'False');
+  assert.equal((await conditionOf(cluster, 'DiskPressure'))?.status, 'False');
 });
 
 test('faults of a node that is not there, and times that are none, are refused', async () => {
@@ -306,7 +295,7 @@ test('faults of a node that is not there, and times that are none, are refused',
   cluster.nodes.fillDisk('node-0');
   cluster.nodes.fillDisk('node-0');
   await cluster.advance('1s');
-  assert.equal((await conditionOf(cluster, 'DiskPressure')).status, 'True');
+  assert.equal((await conditionOf(cluster, 'DiskPressure'))?.status, 'True');
 });
 
 test('the same seed under these faults gives the same history to the byte', async () => {

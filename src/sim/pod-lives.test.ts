@@ -3,36 +3,36 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Job } from '#api/batch.v1.ts';
 import type { Manifest } from '#api/manifest.ts';
-import type { TestJson } from '#base/testing.ts';
+import type { Container, ContainerStatus, PodSpec, PodStatus } from '#api/core.v1.ts';
 import type { Cluster } from './cluster.ts';
 import type { PodScript } from './pod-script.ts';
+import { podOf, statusOf as statusOfPod } from './pod-statuses.testing.ts';
 import { copiedSecretType } from './references.ts';
 import { createCluster, kinds } from './testing.ts';
 
 async function clusterWith(
-  spec: TestJson,
+  spec: Partial<PodSpec>,
   script: (container: string, attempt: number) => PodScript,
 ): Promise<Cluster> {
   const cluster = await createCluster({
     nodes: 1,
     scripts: [{ script: ({ container, attempt }) => script(container, attempt) }],
   });
-  await cluster.client.create(kinds.Pod, {
-    apiVersion: 'v1',
-    kind: 'Pod',
-    metadata: { name: 'it', namespace: 'default' },
-    spec: { containers: [{ name: 'main', image: 'app:1' }], ...spec },
-  });
+  await cluster.client.create(kinds.Pod, podOf(spec, { name: 'it', namespace: 'default' }));
   return cluster;
 }
 
-const statusOf = async (cluster: Cluster): Promise<TestJson> =>
-  (await cluster.client.get(kinds.Pod, 'it', 'default'))['status'];
-const containerOf = (status: TestJson, name: string): TestJson =>
-  [...(status.initContainerStatuses ?? []), ...status.containerStatuses].find((each: TestJson) => each.name === name);
+const statusOf = (cluster: Cluster): Promise<PodStatus> => statusOfPod(cluster, 'it');
+function containerOf({ initContainerStatuses = [], containerStatuses = [] }: PodStatus, name: string): ContainerStatus {
+  const found = [...initContainerStatuses, ...containerStatuses].find((each) => each.name === name);
+  assert.ok(found, `no status of container ${name}`);
+  return found;
+}
+const endOf = (status: PodStatus, name: string): number =>
+  Date.parse(containerOf(status, name).state?.terminated?.finishedAt ?? '');
 
 test('sidecars start in order before the containers and end after them, the last first', async () => {
-  const sidecar = (name: string, more: TestJson = {}): TestJson => ({
+  const sidecar = (name: string, more: Partial<Container> = {}): Container => ({
     name,
     image: `${name}:1`,
     restartPolicy: 'Always',
@@ -56,7 +56,7 @@ test('sidecars start in order before the containers and end after them, the last
   await cluster.advance('3s');
   const early = await statusOf(cluster);
   assert.deepEqual(
-    ['proxy', 'prepare', 'logs'].map((name) => Object.keys(containerOf(early, name).state)[0]),
+    ['proxy', 'prepare', 'logs'].map((name) => Object.keys(containerOf(early, name).state ?? {})[0]),
     ['running', 'waiting', 'waiting'],
   );
   assert.equal(containerOf(early, 'proxy').started, false);
@@ -74,7 +74,7 @@ test('sidecars start in order before the containers and end after them, the last
   );
   await cluster.advance('30s');
   const ended = await statusOf(cluster);
-  const end = (name: string): number => Date.parse(containerOf(ended, name).state.terminated.finishedAt);
+  const end = (name: string): number => endOf(ended, name);
   assert.equal(ended.phase, 'Succeeded');
   assert.ok(end('main') < end('logs') && end('logs') < end('proxy'));
 });
@@ -88,7 +88,7 @@ test('a sidecar that ends is started again while the Pod runs, whatever the poli
   const status = await statusOf(cluster);
   const { restartCount, ready, lastState } = containerOf(status, 'proxy');
   assert.deepEqual(
-    [status.phase, restartCount, ready, lastState.terminated.exitCode, containerOf(status, 'main').restartCount],
+    [status.phase, restartCount, ready, lastState?.terminated?.exitCode, containerOf(status, 'main').restartCount],
     ['Running', 1, true, 1, 0],
   );
 });
@@ -104,7 +104,7 @@ test('a machine that restarts gives its Pods new sandboxes; the runs it has lost
   const after = await statusOf(cluster);
   const { restartCount, ready, lastState, containerID } = containerOf(after, 'main');
   assert.deepEqual(
-    [after.phase, restartCount, ready, lastState.terminated.exitCode, lastState.terminated.reason, after.startTime],
+    [after.phase, restartCount, ready, lastState?.terminated?.exitCode, lastState?.terminated?.reason, after.startTime],
     ['Running', 1, true, 255, 'Unknown', before.startTime],
   );
   assert.notEqual(containerID, containerOf(before, 'main').containerID);
@@ -120,7 +120,7 @@ test('what a script says cannot be made waits in CreateContainerConfigError unti
     ['Pending', { waiting: { reason: 'CreateContainerConfigError', message: 'secret "keys" not found' } }],
   );
   const events = (await cluster.client.list(kinds.Event, { namespace: 'default' })).items.map(
-    (event) => `${event['reason']}: ${event['message']}`,
+    (event) => `${event.reason}: ${event.message}`,
   );
   assert.ok(events.includes('Failed: Error: secret "keys" not found'), events.join('\n'));
   reason = undefined;
@@ -140,8 +140,8 @@ test('a volume waits for its ConfigMap and for each key that it names; a Secret 
   await using cluster = await clusterWith({ volumes, containers }, () => ({}));
   const messages = async (reason: string): Promise<string[]> =>
     (await cluster.client.list(kinds.Event, { namespace: 'default' })).items
-      .filter((event) => event['reason'] === reason)
-      .map((event) => event['message'] as string);
+      .filter((event) => event.reason === reason)
+      .map((event) => event.message ?? '');
   await cluster.advance('2s');
   await cluster.client.create(kinds.ConfigMap, {
     apiVersion: 'v1',
@@ -179,14 +179,10 @@ test('a Pod whose container is being killed, and hangs, still comes to its end b
   await late.advance('20s');
   const failed = await statusOf(late);
   assert.deepEqual(
-    [failed.phase, failed.reason, containerOf(failed, 'main').state.terminated.exitCode],
+    [failed.phase, failed.reason, containerOf(failed, 'main').state?.terminated?.exitCode],
     ['Failed', 'DeadlineExceeded', 137],
   );
-  assert.equal(
-    Date.parse(containerOf(failed, 'main').state.terminated.finishedAt) - Date.parse(failed.startTime),
-    36_000,
-    'whoever asked first',
-  );
+  assert.equal(endOf(failed, 'main') - Date.parse(failed.startTime ?? ''), 36_000, 'whoever asked first');
   await using starved = await clusterWith({}, () => hangs);
   await starved.advance('10s');
   starved.nodes.fillDisk('node-0');
@@ -232,16 +228,14 @@ test('a Pod that is told another image starts its container anew with it', async
     spec: { containers: [{ name: 'main', image: 'app:2' }] },
   });
   await cluster.advance('1s');
-  assert.equal((await statusOf(cluster)).containerStatuses[0].image, 'app:1');
+  assert.equal((await statusOf(cluster)).containerStatuses?.[0]?.image, 'app:1');
   await using fork = cluster.fork();
   for (const each of [cluster, fork]) {
     await each.advance('10s');
-    const {
-      phase,
-      containerStatuses: [main],
-    } = await statusOf(each);
+    const status = await statusOf(each);
+    const main = containerOf(status, 'main');
     assert.deepEqual(
-      [phase, main.image, main.restartCount, main.ready, main.lastState.terminated.exitCode],
+      [status.phase, main.image, main.restartCount, main.ready, main.lastState?.terminated?.exitCode],
       ['Running', 'app:2', 1, true, 0],
     );
   }

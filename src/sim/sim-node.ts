@@ -7,6 +7,7 @@
  * a watch each would cost more than all else. A node that is down or cut off is handed nothing, and catches up.
  */
 import type { Node, Pod, Service } from '#api/core.v1.ts';
+import { addressAt, formatSubnet, maskIp, subnetOf, type Subnet } from '#base/ip.ts';
 import { isOf, type KubeObject } from '#base/objects.ts';
 import { createEventRecorder, type EventRecorder } from '#client/events.ts';
 import type { InformerHandler } from '#client/informer.ts';
@@ -87,10 +88,15 @@ interface KubeletLife {
   isDead: boolean;
 }
 
+/** Addresses of the nodes, and a /24 of Pods for each of them. */
+const hostRange = subnetOf('172.16.0.0/12');
+const podRanges = subnetOf('10.64.0.0/10');
+
 export class SimNode implements SimNodeState {
   readonly name: string;
   readonly index: number;
   readonly hostIp: string;
+  readonly #podRange: Subnet;
   readonly options: NodeOptions;
   readonly images: NodeImages;
   readonly engine: SimEngine;
@@ -113,7 +119,8 @@ export class SimNode implements SimNodeState {
     this.index = index;
     this.options = options;
     this.name = options.name ?? `node-${index}`;
-    this.hostIp = `172.${16 + (index >> 16)}.${(index >> 8) & 255}.${index & 255}`;
+    this.hostIp = addressAt(hostRange, index);
+    this.#podRange = maskIp({ family: podRanges.family, value: podRanges.base + BigInt(index) * 256n }, 24);
     this.#clock = new NodeClock(fleet.deps.clock, durationMs(options.clockSkew ?? 0));
     this.pullDelayMs = durationMs(options.pullDelay ?? 0);
     this.images = new NodeImages(options.images ?? []);
@@ -164,7 +171,7 @@ export class SimNode implements SimNodeState {
 
   #allocateIp(isTaken: (ip: string) => boolean): string {
     for (;;) {
-      const ip = `10.${64 + (this.index >> 8)}.${this.index & 255}.${this.#nextIp}`;
+      const ip = addressAt(this.#podRange, this.#nextIp);
       this.#nextIp = (this.#nextIp % 254) + 1;
       if (!isTaken(ip)) return ip;
     }
@@ -342,7 +349,7 @@ export class SimNode implements SimNodeState {
       runtimeVersion: 'sim://1',
       labels: { ...(zone === undefined ? {} : { 'topology.kubernetes.io/zone': zone }), ...labels },
       ...(taints === undefined ? {} : { taints }),
-      podCidr: `10.${64 + (this.index >> 8)}.${this.index & 255}.0/24`,
+      podCidr: formatSubnet(this.#podRange),
       appArmor: true,
     };
   }

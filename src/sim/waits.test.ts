@@ -4,23 +4,18 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { TestJson } from '#base/testing.ts';
+import type { Manifest } from '#api/manifest.ts';
+import type { Lifecycle, Pod, PodSpec, PodStatus } from '#api/core.v1.ts';
+import { podOf, statusOf as statusOfPod } from './pod-statuses.testing.ts';
 import { type Cluster, createCluster, kinds, type PodScript } from './testing.ts';
 
-async function run(spec: TestJson, script: PodScript = {}, metadata: TestJson = {}): Promise<Cluster> {
+async function run(spec: Partial<PodSpec>, script: PodScript = {}): Promise<Cluster> {
   const cluster = await createCluster({ nodes: 1, scripts: [{ script: { startAfter: '1s', ...script } }] });
-  await cluster.apply({
-    apiVersion: 'v1',
-    kind: 'Pod',
-    metadata: { name: 'it', ...metadata },
-    spec: { containers: [{ name: 'main', image: 'app:1' }], ...spec },
-  });
+  await cluster.apply(podOf(spec, { name: 'it' }));
   return cluster;
 }
 
-async function statusOf(cluster: Cluster): Promise<TestJson> {
-  return (await cluster.client.get(kinds.Pod, 'it', 'default')).status;
-}
+const statusOf = (cluster: Cluster): Promise<PodStatus> => statusOfPod(cluster, 'it');
 
 /** Seconds from the deletion until the Pod is gone. */
 async function secondsToGo(cluster: Cluster, gracePeriodSeconds?: number): Promise<number> {
@@ -37,7 +32,7 @@ async function secondsToGo(cluster: Cluster, gracePeriodSeconds?: number): Promi
 }
 
 const long = { terminationGracePeriodSeconds: 7200 };
-const hooked = (hooks: TestJson, more: TestJson = {}): TestJson => ({
+const hooked = (hooks: Lifecycle, more: Partial<PodSpec> = {}): Partial<PodSpec> => ({
   containers: [{ name: 'main', image: 'app:1', lifecycle: hooks }],
   ...more,
 });
@@ -54,14 +49,14 @@ test('a Pod that is deleted while its sandbox is made, or its image pulled, goes
 test('a Pod that is deleted while its postStart hook runs stops within its grace period', async () => {
   await using cluster = await run(hooked({ postStart: { sleep: { seconds: 3600 } } }, long), { stopAfter: '2s' });
   await cluster.advance('5s');
-  const { started, ready } = (await statusOf(cluster)).containerStatuses[0];
-  assert.deepEqual([started, ready], [false, false]);
+  const status = (await statusOf(cluster)).containerStatuses?.[0];
+  assert.deepEqual([status?.started, status?.ready], [false, false]);
   const seconds = await secondsToGo(cluster, 30);
   assert.ok(seconds >= 2 && seconds < 3, `${seconds}`);
 });
 
 test('a grace period that is shortened counts, for a container that is told to stop and for one in its hook', async () => {
-  const cases: [TestJson, number][] = [
+  const cases: [Partial<PodSpec>, number][] = [
     [long, 5],
     [hooked({ preStop: { sleep: { seconds: 3600 } } }, long), 5],
     [long, 0],
@@ -102,18 +97,13 @@ test('a Pod that is told another image while the first one is pulled starts with
     nodes: [{ name: 'n', images: ['quick:1'] }],
     scripts: [{ script: { startAfter: '1s', pullAfter: '1h' } }],
   });
-  const pod = (image: string): TestJson => ({
-    apiVersion: 'v1',
-    kind: 'Pod',
-    metadata: { name: 'it' },
-    spec: { containers: [{ name: 'main', image }] },
-  });
+  const pod = (image: string): Manifest<Pod> => podOf({ containers: [{ name: 'main', image }] }, { name: 'it' });
   await cluster.apply(pod('slow:1'));
   await cluster.advance('10s');
   await cluster.apply(pod('quick:1'));
   await cluster.advance('2s');
   const { phase, containerStatuses } = await statusOf(cluster);
-  assert.deepEqual([phase, containerStatuses[0].image], ['Running', 'quick:1']);
+  assert.deepEqual([phase, containerStatuses?.[0]?.image], ['Running', 'quick:1']);
 });
 
 test('what somebody else says of a Pod is put right, also twice within one second', async () => {
@@ -129,8 +119,8 @@ test('what somebody else says of a Pod is put right, also twice within one secon
       { subresource: 'status' },
     );
     await cluster.settle();
-    const ready = (await statusOf(cluster)).conditions.find((each: TestJson) => each.type === 'Ready');
-    assert.equal(ready.status, 'True', `round ${round}`);
+    const ready = (await statusOf(cluster)).conditions?.find((each) => each.type === 'Ready');
+    assert.equal(ready?.status, 'True', `round ${round}`);
   }
 });
 
@@ -139,8 +129,8 @@ test('containers of a node that nobody hears are started again; what has happene
   await cluster.advance('3s');
   cluster.nodes.partition('node-0');
   await cluster.advance('30s');
-  assert.equal((await statusOf(cluster)).containerStatuses[0].restartCount, 0);
+  assert.equal((await statusOf(cluster)).containerStatuses?.[0]?.restartCount, 0);
   cluster.nodes.heal('node-0');
   await cluster.advance('3s');
-  assert.equal((await statusOf(cluster)).containerStatuses[0].restartCount, 2);
+  assert.equal((await statusOf(cluster)).containerStatuses?.[0]?.restartCount, 2);
 });

@@ -79,13 +79,13 @@ export const cases: FoundCase[] = [
   {
     id: 'D13',
     behaviour: 'A load that loads nothing, or whose files are not what their digests say, fails.',
-    file: 'src/docker/images.root.test.ts',
+    file: 'src/docker/images-archive.root.test.ts',
     title: 'a load that loads nothing, or whose content is not what its name says, is an error',
   },
   {
     id: 'D15',
     behaviour: "An index in the platform's own registry is pulled for this machine.",
-    file: 'src/docker/images.root.test.ts',
+    file: 'src/docker/images-registry.root.test.ts',
     title:
       'an index with an attestation is pulled for this machine or another, from the registry of the process and over the wire',
   },
@@ -116,7 +116,7 @@ export const cases: FoundCase[] = [
   {
     id: 'H3',
     behaviour: 'docker load takes archives compressed with gzip, xz, bzip2 and zstd.',
-    file: 'src/docker/images.root.test.ts',
+    file: 'src/docker/images-archive.root.test.ts',
     title: 'a compressed archive is loaded as well, and one that ends without its end mark',
   },
   {
@@ -128,7 +128,7 @@ export const cases: FoundCase[] = [
   {
     id: 'H11',
     behaviour: 'docker pull --platform fetches another platform though one is here.',
-    file: 'src/docker/images.root.test.ts',
+    file: 'src/docker/images-registry.root.test.ts',
     title:
       'an index with an attestation is pulled for this machine or another, from the registry of the process and over the wire',
   },

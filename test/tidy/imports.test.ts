@@ -113,6 +113,14 @@ test('only os reads the clock, draws chance and spawns processes', () => {
   assert.deepEqual(wrong, []);
 });
 
+test('only base/ip.ts knows what an address is', () => {
+  const wrong = sources
+    .filter(({ path, isTest }) => !isTest && path !== 'src/base/ip.ts')
+    .filter(({ text }) => /\b(isIPv?[46]?|BlockList|SocketAddress)\b.* from 'node:net'|from 'ip-address'/.test(text))
+    .map(({ path }) => `${path}: use #base/ip.ts`);
+  assert.deepEqual(wrong, []);
+});
+
 test('ARCHITECTURE names the folders that touch files themselves', () => {
   const text = readFileSync(join(root, 'ARCHITECTURE.md'), 'utf8');
   const section = /## Who touches files\n(.*?)\n## /s.exec(text)?.[1] ?? '';

@@ -11,13 +11,13 @@ import { Conversion } from '../dockerfile/convert.ts';
 import type { ConvertEnvironment } from '../dockerfile/convert.ts';
 import type { StageBase } from '../dockerfile/stage.ts';
 import { makeVertex } from '../llb/codec.ts';
+import type { VertexOutput } from '../llb/output.ts';
 import type { Edge } from '../llb/vertex.ts';
 import { splitNetwork } from '../build.ts';
 import { isBuiltInFrontend, parseAttributes } from './attributes.ts';
 import type { FrontendRequest } from './attributes.ts';
-import { syncDirectory } from './file-sync.ts';
 import type { Job, Result } from './job.ts';
-import { archiveAttribute, dockerfileAttribute } from './local-source.ts';
+import { archiveAttribute, dockerfileAttribute, receiveTexts } from './local-source.ts';
 
 interface Definition {
   text: string;
@@ -96,25 +96,10 @@ class DockerfileFrontend implements ConvertEnvironment {
   }
 
   /** A few files of a directory of the client. */
-  async #small(
-    name: string,
-    files: string[],
-    line: { count: (name: string, current: number, isDone?: boolean) => void },
-  ): Promise<BuildContext> {
-    const { filename, sessions } = this.#asked;
-    const { signal } = this.#job;
-    const session = await this.#job.session(signal, sessions.get(name));
-    let bytes = 0;
-    const source = syncDirectory(session, {
-      name,
-      include: files,
-      follow: files,
-      signal,
-      onBytes: (count) => (bytes += count),
-    });
-    const context = await this.#job.builder.receiveContext(source, { dockerfile: filename, ignore: '', signal });
-    line.count(`transferring ${name}:`, bytes, true);
-    return this.#job.adopt(context);
+  async #small(name: string, files: string[], output: Pick<VertexOutput, 'count'>): Promise<BuildContext> {
+    const { builder, signal } = this.#job;
+    const session = await this.#job.session(signal, this.#asked.sessions.get(name));
+    return this.#job.adopt(await receiveTexts({ builder, session, name, attributes: {}, output, signal }, files));
   }
 
   #archiveEdge(url: string): Edge {

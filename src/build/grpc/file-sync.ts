@@ -1,11 +1,26 @@
 /**
  * Files of the client's directories, by the protocol of `FileSync/DiffCopy`: the client sends what there is (`STAT`,
  * in order of path, the n-th is file n), we ask for contents (`REQ n`), it sends them (`DATA n`, an empty one ends a
- * file), and both say `FIN`. What comes is handed on as a tar stream, so that every context takes the same way on.
+ * file), and both say `FIN`. What was there before and is still the same is not asked for.
  */
+import { createHash } from 'node:crypto';
+import { closeSync, constants, fchmodSync, writeSync } from 'node:fs';
+import { posix } from 'node:path';
 import { ApiError } from '#base/errors.ts';
-import { encodeTarHeader, encodeTarPadding, tarEnd } from '#base/tar-write.ts';
-import type { TarType } from '#base/tar.ts';
+import { layerPathDepthMax } from '#content/limits.ts';
+import {
+  chmodSync,
+  linkSync,
+  lstatOrUndefined,
+  mkdirSync,
+  openSync,
+  rmSync,
+  setOpenFileTimes,
+  setTimes,
+  symlinkSync,
+} from '#os/named-files.ts';
+import { makeSpecialFile } from '#os/special-files.ts';
+import type { KeptFile, OpenDirectory } from '../kept-directories.ts';
 import { contextEntriesMax } from '../limits.ts';
 import { goMode } from './go-mode.ts';
 import type { ClientStream } from './grpc.ts';
@@ -16,6 +31,7 @@ import type { Session } from './session.ts';
 
 const method = '/moby.filesync.v1.FileSync/DiffCopy';
 const packet = { stat: 0, request: 1, data: 2, finish: 3, error: 4 } as const;
+
 export interface SyncOptions {
   /** The client's name of the directory: `context`, `dockerfile`. */
   name: string;
@@ -56,7 +72,7 @@ function metadataOf({ name, include, exclude, follow }: SyncOptions): Record<str
   return out;
 }
 
-function typeOf(stat: Stat): TarType | undefined {
+function typeOf(stat: Stat): KeptFile['type'] | undefined {
   const has = (bit: number): boolean => Math.floor(stat.mode / bit) % 2 === 1;
   if (has(goMode.directory)) return 'directory';
   if (has(goMode.symlink)) return 'symlink';
@@ -156,45 +172,168 @@ async function readStats(contents: Contents): Promise<Stat[]> {
   }
 }
 
-/** The directory as a tar stream. Throws NotFound where the client does not share it. */
-export async function* syncDirectory(session: Session, options: SyncOptions): AsyncGenerator<Uint8Array> {
+/** A path that stays inside, or a refusal: a client may send anything. */
+function checkPath(path: string): void {
+  const parts = path.split('/');
+  if (path.startsWith('/') || path.includes('\0') || parts.some((part) => part === '' || part === '.' || part === '..'))
+    throw new ApiError('BadRequest', `invalid path in the client's list of files: ${path.slice(0, 200)}`);
+  if (parts.length > layerPathDepthMax)
+    throw new ApiError('BadRequest', `invalid path, it is too deep: ${path.slice(0, 100)}`);
+}
+
+/** The client's list by path, each checked to lie in a directory of the list. */
+function readList(stats: readonly Stat[]): Map<string, { id: number; file: KeptFile }> {
+  const list = new Map<string, { id: number; file: KeptFile }>();
+  for (const [id, stat] of stats.entries()) {
+    const type = typeOf(stat);
+    if (type === undefined) continue;
+    const path = stat.path.replace(/\/$/, '');
+    checkPath(path);
+    const parent = posix.dirname(path);
+    if (parent !== '.' && list.get(parent)?.file.type !== 'directory')
+      throw new ApiError('BadRequest', `the client's list of files has no directory for ${path.slice(0, 200)}`);
+    if (type === 'link' && list.get(stat.linkname)?.file.type !== 'file')
+      throw new ApiError('BadRequest', `the client's list of files has no file for the link ${path.slice(0, 200)}`);
+    const sizeBytes = type === 'file' ? stat.size : 0;
+    const device =
+      type === 'character' || type === 'block' ? { device: { major: stat.devmajor, minor: stat.devminor } } : {};
+    const file = {
+      ...device,
+      type,
+      mode: permissions(stat),
+      sizeBytes,
+      mtimeNs: stat.modTime,
+      linkTarget: stat.linkname,
+      digest: '',
+    };
+    list.set(path, { id, file });
+  }
+  return list;
+}
+
+function isSame(a: KeptFile, b: KeptFile): boolean {
+  return (
+    a.type === b.type &&
+    a.mode === b.mode &&
+    a.sizeBytes === b.sizeBytes &&
+    a.mtimeNs === b.mtimeNs &&
+    a.linkTarget === b.linkTarget
+  );
+}
+
+/** Brings a kept directory up to date. */
+class DirectorySync {
+  readonly #directory: OpenDirectory;
+  readonly #contents: Contents;
+  readonly #onBytes: (count: number) => void;
+  readonly #files = new Map<string, KeptFile>();
+
+  constructor(directory: OpenDirectory, contents: Contents, onBytes: (count: number) => void) {
+    this.#directory = directory;
+    this.#contents = contents;
+    this.#onBytes = onBytes;
+  }
+
+  #path(path: string): string {
+    return `${this.#directory.path}/${path}`;
+  }
+
+  /** What is gone, or is something else now. A changed file is written anew where it was. */
+  #clear(list: ReadonlyMap<string, { file: KeptFile }>): void {
+    for (const [path, before] of this.#directory.files) {
+      const now = list.get(path)?.file;
+      const stays = now !== undefined && now.type === before.type && (now.type === 'directory' || isSame(now, before));
+      if (!stays || before.type === 'link') rmSync(this.#path(path), { recursive: true, force: true });
+    }
+  }
+
+  async run(stats: readonly Stat[]): Promise<Map<string, KeptFile>> {
+    const list = readList(stats);
+    this.#clear(list);
+    const wanted: { path: string; id: number; file: KeptFile }[] = [];
+    for (const [path, { id, file }] of list) {
+      const before = this.#directory.files.get(path);
+      if (before !== undefined && before.type !== 'link' && isSame(before, file)) this.#files.set(path, before);
+      else if (file.type === 'file') wanted.push({ path, id, file });
+      else if (file.type !== 'link') this.#make(path, file);
+    }
+    await this.#fetch(wanted);
+    for (const [path, { file }] of list) if (file.type === 'link') this.#link(path, file);
+    // Writing into a directory has changed its time.
+    for (const [path, { file }] of [...list].reverse())
+      if (file.type === 'directory') setTimes(this.#path(path), file.mtimeNs / 1e6, file.mtimeNs / 1e6);
+    return this.#files;
+  }
+
+  #make(path: string, file: KeptFile): void {
+    const real = this.#path(path);
+    if (file.type === 'symlink') symlinkSync(file.linkTarget, real);
+    else if (file.type === 'directory') {
+      if (lstatOrUndefined(real) === undefined) mkdirSync(real, { mode: 0o755 });
+    } else if (file.type !== 'file' && file.type !== 'link') makeSpecialFile(real, file.type, file.mode, file.device);
+    if (file.type !== 'symlink') chmodSync(real, file.mode);
+    setTimes(real, file.mtimeNs / 1e6, file.mtimeNs / 1e6);
+    this.#files.set(path, file);
+  }
+
+  #link(path: string, file: KeptFile): void {
+    linkSync(this.#path(file.linkTarget), this.#path(path));
+    this.#files.set(path, { ...file, digest: this.#files.get(file.linkTarget)?.digest ?? '' });
+  }
+
+  async #fetch(wanted: readonly { path: string; id: number; file: KeptFile }[]): Promise<void> {
+    let asked = 0;
+    for (const [index, { path, id, file }] of wanted.entries()) {
+      for (
+        let next = wanted[asked];
+        next !== undefined && (asked <= index || !this.#contents.isFull);
+        next = wanted[++asked]
+      )
+        if (next.file.sizeBytes > 0) await this.#contents.request(next.id, next.file.sizeBytes);
+      this.#files.set(path, { ...file, digest: await this.#write(path, id, file) });
+    }
+  }
+
+  async #write(path: string, id: number, { sizeBytes, mode, mtimeNs }: KeptFile): Promise<string> {
+    const hash = createHash('sha256');
+    const fd = openSync(this.#path(path), constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600);
+    try {
+      const put = (bytes: Uint8Array): void => {
+        hash.update(bytes);
+        for (let at = 0; at < bytes.length;) at += writeSync(fd, bytes, at);
+      };
+      let left = sizeBytes;
+      if (sizeBytes > 0)
+        for await (const chunk of this.#contents.read(id, sizeBytes)) {
+          // A file may grow or shrink while it is read: the list says how much of it counts.
+          const part = chunk.subarray(0, left);
+          left -= part.length;
+          this.#onBytes(part.length);
+          put(part);
+        }
+      for (; left > 0; left -= Math.min(left, zeros.length)) put(zeros.subarray(0, Math.min(left, zeros.length)));
+      fchmodSync(fd, mode);
+      setOpenFileTimes(fd, mtimeNs / 1e6);
+    } finally {
+      closeSync(fd);
+    }
+    return hash.digest('hex');
+  }
+}
+
+/** Brings the directory up to what the client has. Throws BadRequest where the client does not share it. */
+export async function syncDirectory(
+  session: Session,
+  options: SyncOptions,
+  directory: OpenDirectory,
+): Promise<Map<string, KeptFile>> {
   if (!session.serves(method)) throw new ApiError('BadRequest', 'the client does not share its files');
   using stream = session.client.open(method, metadataOf(options), options.signal);
   const contents = new Contents(stream);
   const stats = await readStats(contents);
-  const hasContent = (stat: Stat): boolean => typeOf(stat) === 'file' && stat.size > 0;
-  let asked = 0;
-  for (const [id, stat] of stats.entries()) {
-    const type = typeOf(stat);
-    if (type === undefined) continue;
-    for (let next = stats[asked]; next !== undefined && (asked <= id || !contents.isFull); next = stats[++asked])
-      if (hasContent(next)) await contents.request(asked, next.size);
-    yield encodeTarHeader({
-      path: stat.path,
-      type,
-      mode: permissions(stat),
-      uid: stat.uid,
-      gid: stat.gid,
-      mtimeMs: stat.modTime / 1e6,
-      sizeBytes: type === 'file' ? stat.size : 0,
-      linkTarget: stat.linkname,
-      deviceMajor: stat.devmajor,
-      deviceMinor: stat.devminor,
-    });
-    if (!hasContent(stat)) continue;
-    let left = stat.size;
-    for await (const chunk of contents.read(id, stat.size)) {
-      // A file may grow or shrink while it is read: the list says how much of it counts.
-      const part = chunk.subarray(0, left);
-      left -= part.length;
-      options.onBytes?.(part.length);
-      if (part.length > 0) yield part;
-    }
-    for (; left > 0; left -= Math.min(left, zeros.length)) yield zeros.subarray(0, Math.min(left, zeros.length));
-    yield encodeTarPadding(stat.size);
-  }
+  const files = await new DirectorySync(directory, contents, (count) => options.onBytes?.(count)).run(stats);
   await contents.finish();
-  yield tarEnd;
+  return files;
 }
 
 const zeros = Buffer.alloc(64 * 1024);

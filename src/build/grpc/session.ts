@@ -17,6 +17,8 @@ import { sessionWaitMs, sessionsMax } from './limits.ts';
 
 export interface Session {
   id: string;
+  /** What the client calls the place that it builds in: the same at its next build. '' when it does not say. */
+  place: string;
   client: GrpcClient;
   /** Whether the client serves this method, `/moby.filesync.v1.FileSync/DiffCopy`. */
   serves(path: string): boolean;
@@ -24,6 +26,7 @@ export interface Session {
 
 export interface SessionHeaders {
   id: string;
+  place: string;
   methods: readonly string[];
 }
 
@@ -42,10 +45,10 @@ export class Sessions {
   }
 
   /** The client serves on this connection until it closes. */
-  add(socket: Duplex, { id, methods }: SessionHeaders): void {
+  add(socket: Duplex, { id, place, methods }: SessionHeaders): void {
     const served = new Set(methods.map((method) => method.toLowerCase()));
     const client = new GrpcClient(socket);
-    const session: Session = { id, client, serves: (path) => served.has(path.toLowerCase()) };
+    const session: Session = { id, place, client, serves: (path) => served.has(path.toLowerCase()) };
     this.#open.add(id, session);
     void client.closed.then(() => this.#open.remove(id, session));
   }
@@ -56,7 +59,8 @@ export class Sessions {
     this.check(id);
     const methods = String(metadata['x-docker-expose-session-grpc-method'] ?? '').split(/,\s*/);
     const [ours, theirs] = duplexPair();
-    this.add(ours, { id, methods });
+    const place = String(metadata['x-docker-expose-session-sharedkey'] ?? '');
+    this.add(ours, { id, place, methods });
     const sending = (async () => {
       for await (const data of theirs) await send({ data });
     })();

@@ -5,9 +5,9 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { TestJson } from '#base/testing.ts';
 import { kinds } from '#base/kinds.ts';
 import { createCluster } from '#sim/testing.ts';
+import type { JsonResult } from '../rehearse/summary.ts';
 
 const main = fileURLToPath(new URL('../main.ts', import.meta.url));
 interface Ended {
@@ -25,7 +25,7 @@ function tiphys(args: readonly string[], input = '', environment: Record<string,
       { env: { ...process.env, ...environment }, maxBuffer: 64 * 2 ** 20 },
       (error, output, errors) => resolve({ code: error === null ? 0 : Number(error.code), output, errors }),
     );
-    child.stdin!.end(input);
+    child.stdin?.end(input);
   });
 }
 
@@ -85,19 +85,19 @@ test('json: all of each seed; the repeat command gives the same verdicts', () =>
     writeFileSync(join(directory, 'web.yaml'), web(2));
     const args = ['rehearse', '-f', directory, '--kill-node', '5m~30m+10m', '--drain', '40m=node-1', '--for', '1h'];
     const { code, output } = await tiphys([...args, '--seeds', '9', '--json']);
-    const result = JSON.parse(output);
+    const result: JsonResult = JSON.parse(output);
     assert.deepEqual([result.format, result.seeds.length, result.failOn], [1, 9, 'unavailable']);
     assert.equal(code, result.failed.length > 0 ? 1 : 0);
     assert.deepEqual(
-      result.seeds[0].workloads.map(({ kind, namespace, name }: TestJson) => [kind, namespace, name]),
+      result.seeds[0]?.workloads.map(({ kind, namespace, name }) => [kind, namespace, name]),
       [['Deployment', 'default', 'web']],
     );
     assert.deepEqual(
-      result.seeds[0].drains.map(({ node }: TestJson) => node),
+      result.seeds[0]?.drains.map(({ node }) => node),
       ['node-1'],
     );
-    const repeated = JSON.parse((await tiphys([...result.repeat.split(' ').slice(1), '--json'])).output);
-    assert.deepEqual(repeated.seeds, [result.seeds.find(({ seed }: TestJson) => seed === result.worst)]);
+    const repeated: JsonResult = JSON.parse((await tiphys([...result.repeat.split(' ').slice(1), '--json'])).output);
+    assert.deepEqual(repeated.seeds, [result.seeds.find(({ seed }) => seed === result.worst)]);
   }));
 
 test('exit status: 0 fine, 1 from --fail-on on, 2 nothing was rehearsed', () =>
@@ -171,18 +171,18 @@ test('a live cluster is copied over HTTPS: nodes as they are, Secrets by name on
     );
     assert.equal(errors, '');
     assert.equal(code, 1, 'beta is tainted and gamma cordoned: when alpha dies there is no node left');
-    const result = JSON.parse(output);
+    const result: JsonResult = JSON.parse(output);
     assert.deepEqual(
-      result.seeds[0].workloads.map(({ name, verdict }: TestJson) => [name, verdict]),
+      result.seeds[0]?.workloads.map(({ name, verdict }) => [name, verdict]),
       [['web', 'not whole at the end']],
     );
-    assert.match(JSON.stringify(result.seeds[0].workloads[0].stuck), /untolerated taint \{gpu: yes\}/);
-    assert.equal(result.seeds[0].budgets[0].name, 'web');
-    assert.equal(result.seeds[0].cronJobs[0].name, 'report');
+    assert.match(JSON.stringify(result.seeds[0]?.workloads[0]?.stuck), /untolerated taint \{gpu: yes\}/);
+    assert.equal(result.seeds[0]?.budgets[0]?.name, 'web');
+    assert.equal(result.seeds[0]?.cronJobs[0]?.name, 'report');
     assert.equal(statSync(copy).mode & 0o777, 0o600);
     assert.doesNotMatch(readFileSync(copy, 'utf8'), /hunter2|aHVudGVyMg/);
     assert.doesNotMatch(result.repeat, /kubeconfig/);
-    const repeated = JSON.parse((await tiphys([...result.repeat.split(' ').slice(1), '--json'])).output);
+    const repeated: JsonResult = JSON.parse((await tiphys([...result.repeat.split(' ').slice(1), '--json'])).output);
     assert.deepEqual(repeated.seeds, result.seeds);
     const none = await tiphys(['rehearse', '--from-kubeconfig', kubeconfig, '--context', 'other']);
     assert.equal(none.code, 2);

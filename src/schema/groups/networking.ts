@@ -7,6 +7,7 @@ import { agelessColumns, column, columns, defineKind, formatSelector, statusSubr
 import { resetStatus } from '../strategy.ts';
 import { validateIngress } from '../validate-core.ts';
 import { validateNetworkPolicy } from '../validate-policy.ts';
+import { validateIpAddress, validateIpAddressUpdate, validateServiceCidr } from '../validate-ranges.ts';
 
 function hosts(o: Ingress): string {
   const all = (o.spec?.rules ?? []).map((r) => r.host).filter(Boolean);
@@ -48,6 +49,9 @@ export const networkingKinds: readonly KindRecord[] = [
   defineKind(kinds.IPAddress, {
     shortNames: ['ip'],
     singular: 'ipaddress',
+    nameForm: 'ip',
+    validate: validateIpAddress,
+    validateUpdate: validateIpAddressUpdate,
     columns: agelessColumns(
       column('ParentRef', (o) => {
         const r = o.spec?.parentRef ?? {};
@@ -73,5 +77,6 @@ export const networkingKinds: readonly KindRecord[] = [
     subresources: { status: statusSubresource },
     columns: columns(column('CIDRs', (o) => (o.spec?.cidrs ?? []).join(','))),
     prepareUpdate: resetStatus,
+    validate: validateServiceCidr,
   }),
 ];

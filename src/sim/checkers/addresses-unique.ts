@@ -4,7 +4,7 @@
  * have, for the Services that have it.
  */
 import type { Service } from '#api/core.v1.ts';
-import { contains, subnetOf } from '#base/ip.ts';
+import { contains, subnetOf, type Subnet } from '#base/ip.ts';
 import { kinds } from '#base/kinds.ts';
 import { isPodTerminal } from '#controllers/pods.ts';
 import type { Checker, World } from '../world.ts';
@@ -27,12 +27,15 @@ function judgeNodes(name: string, world: World): void {
 
 function judgePods(name: string, world: World): void {
   const pods = new Map<string, string>();
+  const ranges = new Map<string, Subnet>();
   for (const pod of world.of(kinds.Pod)) {
     const ip = pod.status?.podIP;
     const { nodeName, hostNetwork } = pod.spec;
     if (ip === undefined || nodeName === undefined || hostNetwork === true) continue;
     const range = world.get(kinds.Node, nodeName)?.spec.podCIDR;
-    if (range !== undefined && !contains(subnetOf(range), ip))
+    const subnet = range === undefined ? undefined : (ranges.get(range) ?? subnetOf(range));
+    if (range !== undefined && subnet !== undefined) ranges.set(range, subnet);
+    if (subnet !== undefined && !contains(subnet, ip))
       world.report(name, `Pod ${pod.metadata.name} has ${ip}, its node ${nodeName} has ${range}`);
     if (isPodTerminal(pod) || world.cluster.nodes.get(nodeName)?.isUp !== true) continue;
     const other = pods.get(ip);

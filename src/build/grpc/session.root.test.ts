@@ -1,0 +1,226 @@
+/** What a build asks of its client's session: files, secrets, agents; and what it gives to it. */
+import assert from 'node:assert/strict';
+import { closeSync, existsSync, openSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { basename, dirname, join } from 'node:path';
+import { test } from 'node:test';
+import { readTar } from '#base/tar-read.ts';
+import { bytesOf } from '#content/testing.ts';
+import { GrpcError, code, unary } from './grpc.ts';
+import type { Message } from './messages.ts';
+
+import { context, dockerfile, goSymlink, makeBench, send } from './testing.ts';
+import type { File } from './testing.ts';
+
+test('secrets are files and variables of a step, and in no layer', async (t) => {
+  const seen: string[] = [];
+  const bench = await makeBench(
+    t,
+    {
+      files: dockerfile(
+        'FROM base\nRUN --mount=type=secret,id=token,required --mount=type=secret,id=token,env=T --mount=type=secret,id=none ["write","/f","1"]\n',
+      ),
+      serves: {
+        '/moby.buildkit.secrets.v1.Secrets/GetSecret': unary(async ({ request }) => {
+          if (request['ID'] !== 'token') throw new GrpcError(code.notFound, 'not found');
+          return { data: Buffer.from('hidden') };
+        }),
+      },
+    },
+    ({ mounts, env }) => {
+      for (const { source, target } of mounts) seen.push(`${target} ${readFileSync(source, 'utf8')}`);
+      seen.push(...env.filter((each) => each.startsWith('T=')));
+    },
+  );
+  await bench.build({}, { Exporters: [{ Type: 'moby', Attrs: { name: 'x' } }] });
+  assert.deepEqual(seen, ['/run/secrets/token hidden', 'T=hidden']);
+  const { layers, file } = bench.records.find('x')!;
+  await bench.read(layers, (root) => assert.deepEqual(readdirSync(root).sort(), ['bin', 'etc', 'f', 'usr']));
+  assert.ok(!JSON.stringify(file).includes('hidden'));
+  assert.equal(
+    existsSync(join(bench.content.root, 'build-secrets')) &&
+      readdirSync(join(bench.content.root, 'build-secrets')).length > 0,
+    false,
+  );
+});
+
+test('a secret that a step requires and the client has not fails the step', async (t) => {
+  const bench = await makeBench(t, {
+    files: dockerfile('FROM base\nRUN --mount=type=secret,id=none,required ["write","/f","1"]\n'),
+  });
+  await assert.rejects(bench.build({}), /secret none: not found/);
+  assert.equal(bench.runs.length, 0);
+});
+
+test('a cache is kept between builds, and listed and pruned', async (t) => {
+  const bench = await makeBench(
+    t,
+    {
+      files: dockerfile(
+        'FROM base\nARG N\nRUN --mount=type=cache,target=/c,id=k ["append","/n","$N"]\nRUN --mount=target=/src,rw ["say","x"]\n',
+      ),
+    },
+    ({ mounts }) => {
+      for (const { source, target } of mounts)
+        if (target === '/c') writeFileSync(join(source, 'log'), 'x', { flag: 'a' });
+      for (const { source, target } of mounts) if (target === '/src') assert.ok(existsSync(join(source, 'd/large')));
+    },
+  );
+  for (const n of ['1', '2']) await bench.build({ 'build-arg:N': n });
+  const [cache] = bench.builder.cache.list().filter((item) => item.type === 'exec.cachemount');
+  assert.deepEqual([cache?.about, cache?.uses, cache?.isInUse], ['cached mount /k', 2, false]);
+  const { removed } = await bench.builder.cache.prune({ all: true });
+  assert.ok(removed.some((item) => item.id === cache?.id));
+  assert.deepEqual(readdirSync(join(bench.content.root, 'cache-mounts')), []);
+});
+
+test('a result goes to the client as a directory: what it asks for it gets, links as links', async (t) => {
+  const got = new Map<string, string>();
+  const bench = await makeBench(t, {
+    files: dockerfile('FROM scratch\nCOPY d/large link /x/\nCOPY empty /e\n'),
+    takesDirectories: true,
+    serves: {
+      // Takes the list, asks for each file, and ends when all are there.
+      [send]: async ({ messages, send: answer }) => {
+        const stats: Message[] = [];
+        let wanted = 0;
+        for await (const message of messages) {
+          const stat = message['stat'] as Message | null;
+          if (message['type'] === 0 && stat !== null) stats.push(stat);
+          else if (message['type'] === 0) {
+            for (const [id, each] of stats.entries())
+              if ((each['mode'] as number) < 2 ** 20) {
+                wanted++;
+                await answer({ type: 1, ID: id });
+              } else got.set(each['path'] as string, each['linkname'] as string);
+          } else if (message['type'] === 2) {
+            const path = stats[message['ID'] as number]!['path'] as string;
+            const data = message['data'] as Buffer;
+            got.set(path, (got.get(path) ?? '') + data.toString());
+            if (data.length === 0 && --wanted === 0) await answer({ type: 3 });
+          } else break;
+        }
+        return undefined;
+      },
+    },
+  });
+  await bench.build({}, { Exporters: [{ Type: 'local' }] });
+  assert.deepEqual(
+    [...got].sort(([a], [b]) => (a < b ? -1 : 1)),
+    [
+      ['e', ''],
+      ['x', ''],
+      ['x/large', 'x'.repeat(1000)],
+      ['x/link', 'x'.repeat(1000)],
+    ],
+  );
+});
+
+test('a result goes to the client as an archive, of files or of an image', async (t) => {
+  const archives: Buffer[] = [];
+  const bench = await makeBench(t, {
+    files: dockerfile('FROM scratch\nCOPY d/large /f\n'),
+    serves: {
+      [send]: async ({ messages }) => {
+        const parts: Buffer[] = [];
+        for await (const message of messages) parts.push(message['data'] as Buffer);
+        archives.push(Buffer.concat(parts));
+        return undefined;
+      },
+    },
+  });
+  await bench.build({}, { Exporters: [{ Type: 'tar' }, { Type: 'oci', Attrs: { name: 'away:1' } }] });
+  const names: string[][] = [];
+  for (const archive of archives) {
+    const found: string[] = [];
+    for await (const { header } of readTar(bytesOf(archive))) found.push(header.path);
+    names.push(found);
+  }
+  assert.deepEqual(names[0], ['f']);
+  assert.ok(['index.json', 'oci-layout'].every((name) => names[1]!.includes(name)));
+  assert.equal(bench.records.find('away:1'), undefined);
+  for (const [attributes, expected] of [
+    [{ compression: 'zstd' }, /compression=zstd is not carried out here/],
+    [{ push: 'true' }, /tag is needed when pushing/],
+  ] as const)
+    await assert.rejects(bench.solve({ Ref: 'x', Exporters: [{ Type: 'image', Attrs: attributes }] }), expected);
+});
+
+test("a step talks with the client's agent by a socket of its own", async (t) => {
+  let answer = '';
+  const bench = await makeBench(
+    t,
+    {
+      files: dockerfile('FROM base\nRUN --mount=type=ssh ["say","x"]\nRUN --mount=type=ssh,id=other ["say","y"]\n'),
+      serves: {
+        '/moby.sshforward.v1.SSH/CheckAgent': unary(async ({ request }) => {
+          if (request['ID'] !== 'default') throw new GrpcError(code.unknown, 'unset ssh forward key');
+          return {};
+        }),
+        '/moby.sshforward.v1.SSH/ForwardAgent': async ({ messages, send: reply }) => {
+          for await (const { data } of messages) await reply({ data: Buffer.from(`${String(data)}!`) });
+          return undefined;
+        },
+      },
+    },
+    async ({ mounts, env }) => {
+      const source = mounts.find(({ target }) => target === '/run/buildkit/ssh_agent.0')?.source;
+      if (source === undefined) return;
+      assert.ok(env.includes('SSH_AUTH_SOCK=/run/buildkit/ssh_agent.0'));
+      const directory = openSync(dirname(source), 'r');
+      const socket = connect(`/proc/self/fd/${directory}/${basename(source)}`);
+      socket.end('sign');
+      for await (const bytes of socket) answer += String(bytes);
+      closeSync(directory);
+    },
+  );
+  await bench.build({});
+  assert.deepEqual([answer, bench.runs.length, bench.runs[1]!.mounts.length], ['sign!', 2, 0]);
+});
+
+test('a client that builds again is asked for what has changed, and what is gone is gone', async (t) => {
+  const files = dockerfile('FROM scratch\nCOPY . /\n');
+  const asked: number[] = [];
+  const bench = await makeBench(t, {
+    files,
+    onRequest: (directory, path) => {
+      if (directory === 'context' && path !== '.dockerignore') asked.push(path.length);
+    },
+  });
+  const Exporters = [{ Type: 'moby', Attrs: { name: 'x' } }];
+  const contents = async (): Promise<Record<string, string>> => {
+    await bench.build({}, { Exporters });
+    const out: Record<string, string> = {};
+    await bench.read(bench.records.find('x')!.layers, (root) => {
+      for (const path of readdirSync(root, { recursive: true, encoding: 'utf8' }).sort())
+        if (statSync(join(root, path)).isFile()) out[path] = readFileSync(join(root, path), 'utf8').slice(0, 3);
+    });
+    return out;
+  };
+  assert.deepEqual(await contents(), { '.dockerignore': 'out', 'd/large': 'xxx', empty: '', link: 'xxx' });
+  assert.deepEqual(asked.splice(0), ['d/large'.length]);
+  files['context'] = { ...context, d: { text: 'now a file' }, new: { text: 'new' } };
+  delete files['context']['d/large'];
+  files['context']['link'] = { mode: goSymlink, link: 'new' };
+  assert.deepEqual(await contents(), { '.dockerignore': 'out', d: 'now', empty: '', link: 'new', new: 'new' });
+  assert.deepEqual(asked.splice(0), ['d'.length, 'new'.length]);
+  assert.ok(bench.builder.cache.list().some((item) => item.type === 'source.local' && item.uses === 2));
+  await bench.builder.cache.prune({ all: true });
+  assert.deepEqual(readdirSync(join(bench.content.root, 'contexts')), []);
+});
+
+test("a client's list of files leads nowhere outside", async (t) => {
+  for (const [entries, expected] of [
+    [{ '../x': {} }, /invalid path in the client's list of files: \.\.\/x/],
+    [{ '/x': {} }, /invalid path/],
+    [{ 'a/../../x': {} }, /invalid path/],
+    [{ out: { mode: goSymlink, link: '/' }, 'out/x': {} }, /no directory for out\/x/],
+    [{ 'a/x': {} }, /no directory for a\/x/],
+    [{ l: { link: '../../etc/passwd' } }, /no file for the link l/],
+  ] as [Record<string, File>, RegExp][]) {
+    const bench = await makeBench(t, {
+      files: { dockerfile: { Dockerfile: { text: 'FROM scratch\nCOPY . /\n' } }, context: entries },
+    });
+    await assert.rejects(bench.build({}), expected);
+  }
+});

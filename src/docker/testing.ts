@@ -1,0 +1,121 @@
+/** For tests: stores of images, and sites that also have a registry, which listens plainly and over TLS. */
+import { createServer, type Server } from 'node:http';
+import { createCertificateAuthority, issueCertificate, type KeyPair } from '#base/x509.ts';
+import { encodeTarFile, encodeTarHeader, tarEnd } from '#base/tar-write.ts';
+import { messageOf } from '#base/thrown.ts';
+import type { Content } from '#content/content.ts';
+import { createImageRecords } from '#content/image-records.ts';
+import type { ImageRecords } from '#content/image-records.ts';
+import { HttpTransport } from '#content/remote.ts';
+import { bytesOf, openTestContent } from '#content/testing.ts';
+import type { TestScope } from '#content/testing.ts';
+import { createImages } from '#engine/images.ts';
+import type { ImageStore } from '#engine/images.ts';
+import type { ImagesOptions } from '#engine/images-options.ts';
+import { silentLogger } from '#observe/log.ts';
+import { realClock, realRandom } from '#os/clock.real.ts';
+import { createAccess } from '#registry/access.ts';
+import { createRegistry } from '#registry/registry.ts';
+import type { Registry } from '#registry/registry.ts';
+import { createSecureRegistryServer } from '#registry/server.ts';
+
+export interface Store {
+  content: Content;
+  records: ImageRecords;
+  images: ImageStore;
+}
+export interface Site extends Store {
+  registry: Registry;
+  domain: string;
+  url: string;
+  /** The same registry over TLS, as a node's engine reaches it. */
+  platform: NonNullable<ImagesOptions['platformRegistry']>;
+}
+
+/** A store of images in a directory of its own. */
+export async function makeStore(t: TestScope, options: Partial<ImagesOptions> = {}, content?: Content): Promise<Store> {
+  const own = content ?? (await openTestContent(t));
+  const records = createImageRecords(own);
+  const transport = new HttpTransport({});
+  t.after(() => transport.close());
+  return {
+    content: own,
+    records,
+    images: createImages({
+      content: own,
+      records,
+      clock: realClock,
+      log: silentLogger,
+      transport,
+      emit: () => {},
+      ...options,
+    }),
+  };
+}
+
+/** A store with a registry that listens. */
+export async function makeSite(t: TestScope): Promise<Site> {
+  const content = await openTestContent(t);
+  const records = createImageRecords(content);
+  const access = createAccess({ content, clock: realClock, random: realRandom });
+  await access.setUser('ann', 'pass:word', true);
+  await access.setUser('reader', 'r', false);
+  const domains: string[] = [];
+  const registry = createRegistry({ content, images: records, access, log: silentLogger, clock: realClock, domains });
+  const server = createServer((request, response) => registry.handle(request, response));
+  const domain = `127.0.0.1:${await listen(t, server)}`;
+  domains.push(domain);
+  const transport = new HttpTransport({});
+  t.after(() => transport.close());
+  const images = createImages({
+    content,
+    records,
+    clock: realClock,
+    log: silentLogger,
+    transport,
+    emit: () => {},
+    localRegistry: registry.local,
+  });
+  const platform = await listenSecurely(t, registry, domains);
+  return { content, records, images, registry, domain, url: `http://${domain}`, platform };
+}
+
+/** On any port of 127.0.0.1, until the test ends. */
+export async function listen(t: TestScope, server: Server): Promise<number> {
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve);
+  });
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('the server does not listen on a port');
+  return address.port;
+}
+
+async function listenSecurely(t: TestScope, registry: Registry, domains: string[]): Promise<Site['platform']> {
+  const ca = createCertificateAuthority('ca', realRandom, realClock);
+  const issue = (names: Parameters<typeof issueCertificate>[0]): KeyPair =>
+    issueCertificate(names, ca, realRandom, realClock);
+  const serving = issue({ commonName: 'system:node:a', server: true, ipAddresses: ['127.0.0.1'] });
+  const node = issue({ commonName: 'system:node:b', organizations: ['system:nodes'], client: true });
+  const server = createSecureRegistryServer(registry);
+  server.setSecureContext({ cert: serving.certificatePem, key: serving.keyPem, ca: ca.certificatePem });
+  const port = await listen(t, server);
+  return { url: `https://127.0.0.1:${port}`, tls: () => ({ ca: ca.certificatePem, ...node }), domains };
+}
+
+export const root = (text: string): AsyncGenerator<Uint8Array> =>
+  bytesOf(encodeTarHeader({ path: 'd', type: 'directory', mode: 0o755 }), encodeTarFile({ path: 'd/f' }, text), tarEnd);
+export const ann = { username: 'ann', password: 'pass:word' };
+
+/** What an operation fails with. */
+export const textOf = async (run: () => Promise<unknown>): Promise<string> => {
+  try {
+    await run();
+    return 'nothing was wrong';
+  } catch (error) {
+    return messageOf(error);
+  }
+};
