@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { TestJson } from '#base/testing.ts';
-import type { ConnectResponse } from './connect.ts';
+import { connectionOf } from './connect.ts';
 import { createTestApi, podBody, pods } from './fixture.ts';
 import type { TestApi } from './fixture.ts';
 
@@ -12,9 +12,10 @@ const withApi = (run: (t: TestApi) => Promise<void>) => async (): Promise<void> 
 
 /** Where a request is led to, or what refuses it. */
 async function led(t: TestApi, path: string): Promise<string> {
-  const answer = (await t.raw('GET', path)) as ConnectResponse;
-  if (answer.connect !== undefined)
-    return `${answer.connect.scheme}://${answer.connect.host}:${answer.connect.port}${answer.connect.path} ${answer.connect.kubelet ? 'as API server' : 'plain'}`;
+  const answer = await t.raw('GET', path);
+  const target = connectionOf(answer);
+  if (target !== undefined)
+    return `${target.scheme}://${target.host}:${target.port}${target.path} ${target.kubelet ? 'as API server' : 'plain'}`;
   return `${answer.status} ${JSON.parse(Buffer.from(answer.body as Uint8Array).toString()).message}`;
 }
 

@@ -22,8 +22,15 @@ export interface ConnectTarget {
   path: string;
   /** The kubelet is shown the API server's client certificate. */ kubelet: boolean;
 }
-export interface ConnectResponse extends ApiResponse {
+interface ConnectResponse extends ApiResponse {
   connect: ConnectTarget;
+}
+
+const connects = (answer: ApiResponse): answer is ConnectResponse => 'connect' in answer;
+
+/** Where an answer's connection is passed on to; undefined where the answer is all there is. */
+export function connectionOf(answer: ApiResponse): ConnectTarget | undefined {
+  return connects(answer) ? answer.connect : undefined;
 }
 
 function answerConnect(connect: ConnectTarget): ConnectResponse {

@@ -27,11 +27,7 @@ function nameOf(found: SyntaxNode, text: string): string {
 }
 
 /** Longer than the rule allows today. The list only shrinks: an entry that has become clean fails until it is deleted. */
-const longFiles = new Set<string>([
-  'src/apiserver/admission.test.ts',
-  'src/apiserver/http.ts',
-  'src/apiserver/stored-objects.test.ts',
-]);
+const longFiles = new Set<string>(['src/apiserver/admission.test.ts', 'src/apiserver/stored-objects.test.ts']);
 
 test('no file is too long to read', () => {
   const long = sources
@@ -58,7 +54,6 @@ test('no function is too long to see whole', () => {
 
 /** Functions of more than four parameters. The list only shrinks. */
 const manyParameters = new Set<string>([
-  'src/apiserver/http.ts #passUpgrade',
   'src/build/glob.ts export function findEnd',
   'src/client/informer.ts patch: async ',
   'src/client/rest-client.ts patch: async <T extends KubeObject>',

@@ -1,0 +1,180 @@
+/**
+ * Connections that are passed on to a kubelet, node, Pod or Service: plain requests, and upgrades. Of an upgrade, the
+ * target's answer and everything after it goes through untouched, in both directions.
+ */
+import { request as httpRequest } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { Agent, request as httpsRequest } from 'node:https';
+import type { Duplex } from 'node:stream';
+import type { ApiRequest } from '#base/api-request.ts';
+import { ApiError } from '#base/errors.ts';
+import type { KeyPair } from '#base/x509.ts';
+import type { ConnectTarget } from './connect.ts';
+import { fail, failUpgrade, responseOf, withoutHop, writeHead, type HttpResponse } from './http-answer.ts';
+import type { HttpRequest } from './http-request.ts';
+import { kubeletErrorCharsMax, upgradeConnectTimeoutMs } from './limits.ts';
+
+const hopHeaders = new Set([
+  'connection',
+  'keep-alive',
+  'transfer-encoding',
+  'upgrade',
+  'http2-settings',
+  'te',
+  'host',
+  'authorization',
+  'proxy-connection',
+]);
+
+function forwardHeaders(headers: Record<string, string | undefined>): Record<string, string> {
+  const out: Record<string, string> = {};
+  for (const [name, value] of Object.entries(headers))
+    if (value !== undefined && !hopHeaders.has(name) && !name.startsWith('impersonate-')) out[name] = value;
+  return out;
+}
+
+/** A connection that asks for another protocol: what came behind its head is `head`. */
+export interface Upgrade {
+  request: IncomingMessage;
+  socket: Duplex;
+  head: Buffer;
+}
+
+export class Forwarder {
+  readonly #clientCa: string;
+  #kubeletAgent: Agent;
+  readonly #plainAgent = new Agent({ rejectUnauthorized: false });
+
+  /** `kubeletClient` is shown to kubelets, whose certificates are of `clientCa`. */
+  constructor(clientCa: string, kubeletClient: KeyPair) {
+    this.#clientCa = clientCa;
+    this.#kubeletAgent = this.#agentOf(kubeletClient);
+  }
+
+  /** The agent before it holds no connection that nobody uses: what runs over it runs on. */
+  setKubeletClient(pair: KeyPair): void {
+    this.#kubeletAgent = this.#agentOf(pair);
+  }
+
+  #agentOf({ certificatePem, keyPem }: KeyPair): Agent {
+    return new Agent({
+      cert: certificatePem,
+      key: keyPem,
+      ca: this.#clientCa,
+      checkServerIdentity: () => undefined,
+      keepAlive: false,
+    });
+  }
+
+  /** A plain request to a kubelet, Pod or Service; the answer is piped back as it comes. */
+  forward(target: ConnectTarget, from: ApiRequest, request: HttpRequest, either: HttpResponse): void {
+    const response = responseOf(either);
+    const make = target.scheme === 'https' ? httpsRequest : httpRequest;
+    const out = make({
+      host: target.host,
+      port: target.port,
+      path: target.path,
+      method: from.method,
+      headers: { ...forwardHeaders(from.headers), host: `${target.host}:${target.port}` },
+      ...(target.scheme === 'https' ? { agent: target.kubelet ? this.#kubeletAgent : this.#plainAgent } : {}),
+      signal: from.signal,
+    });
+    out.on('response', (answer) => {
+      if (target.kubelet && target.path.startsWith('/containerLogs/') && (answer.statusCode ?? 500) >= 400) {
+        void failAsKubelet(response, answer);
+        return;
+      }
+      const headers: Record<string, string> = {};
+      for (const [name, value] of Object.entries(answer.headers))
+        if (value !== undefined && !hopHeaders.has(name))
+          headers[name] = Array.isArray(value) ? value.join(', ') : value;
+      response.writeHead(answer.statusCode ?? 502, headers);
+      response.flushHeaders?.();
+      answer.pipe(response);
+      answer.on('error', () => response.destroy());
+    });
+    out.on('error', (error) => {
+      if (!from.signal.aborted)
+        fail(
+          response,
+          new ApiError(
+            target.kubelet ? 'Unknown' : 'ServiceUnavailable',
+            target.kubelet
+              ? `Get "https://${target.host}:${target.port}${target.path}": ${error.message}`
+              : `error trying to reach service: ${error.message}`,
+          ),
+        );
+    });
+    if (from.method === 'GET' || from.method === 'HEAD') out.end();
+    else request.pipe(out);
+  }
+
+  upgrade(target: ConnectTarget, from: ApiRequest, { request, socket, head }: Upgrade): void {
+    const make = target.scheme === 'https' ? httpsRequest : httpRequest;
+    const headers = {
+      ...forwardHeaders(from.headers),
+      host: `${target.host}:${target.port}`,
+      connection: 'Upgrade',
+      upgrade: request.headers.upgrade ?? '',
+    };
+    const out = make({
+      host: target.host,
+      port: target.port,
+      path: target.path,
+      method: from.method,
+      headers,
+      timeout: upgradeConnectTimeoutMs,
+      ...(target.scheme === 'https' ? { agent: target.kubelet ? this.#kubeletAgent : this.#plainAgent } : {}),
+    });
+    out.on('timeout', () => out.destroy(new Error('i/o timeout')));
+    socket.once('close', () => out.destroy());
+    out.on('upgrade', (answer, peer, peerHead) => {
+      writeHead(socket, 101, answer.rawHeaders);
+      peer.setTimeout?.(0);
+      peer.setNoDelay?.(true);
+      if (peerHead.length > 0) socket.write(peerHead);
+      if (head.length > 0) peer.write(head);
+      peer.pipe(socket);
+      socket.pipe(peer);
+      const end = (): void => {
+        peer.destroy();
+        socket.destroy();
+      };
+      peer.on('error', end).on('close', end);
+      socket.on('error', end).on('close', end);
+    });
+    out.on('response', (answer) => {
+      writeHead(socket, answer.statusCode ?? 502, withoutHop(answer.rawHeaders));
+      answer.pipe(socket);
+    });
+    out.on('error', (error) => {
+      if (!socket.destroyed)
+        failUpgrade(socket, new ApiError('InternalError', `error dialing backend: ${error.message}`));
+    });
+    out.end();
+  }
+
+  destroy(): void {
+    this.#kubeletAgent.destroy();
+    this.#plainAgent.destroy();
+  }
+}
+
+/** A kubelet refuses logs in plain words; clients get them as a Status. */
+async function failAsKubelet(response: ServerResponse, answer: IncomingMessage): Promise<void> {
+  let text = '';
+  try {
+    for await (const chunk of answer) if (text.length < kubeletErrorCharsMax) text += String(chunk);
+  } catch {
+    /* what came is enough */
+  }
+  const reason =
+    answer.statusCode === 400
+      ? 'BadRequest'
+      : answer.statusCode === 404
+        ? 'NotFound'
+        : answer.statusCode === 403
+          ? 'Forbidden'
+          : 'InternalError';
+  fail(response, new ApiError(reason, text.trim().slice(0, kubeletErrorCharsMax)));
+}
