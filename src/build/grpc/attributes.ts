@@ -159,7 +159,7 @@ class AttributeReader {
 /** A context that is not a directory of the client. */
 function urlOf(context: string | undefined): string | undefined {
   if (context === undefined) return undefined;
-  if (/^github\.com\//.test(context)) return `https://${context.replace(/(?:\.git)?(#.*)?$/, '.git$1')}`;
+  if (context.startsWith('github.com/')) return `https://${context.replace(/(?:\.git)?(#.*)?$/, '.git$1')}`;
   return isGitUrl(context) || /^https?:\/\//.test(context) ? context : undefined;
 }
 

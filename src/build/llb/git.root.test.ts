@@ -120,7 +120,7 @@ test('what a repository has not, and what is no repository, is told', async (t) 
     [`${remote.url}#--upload-pack=x`, '', /invalid git reference/],
     [`${remote.url}#main`, `--checksum=${'0'.repeat(40)} `, /expected checksum to match 0+, got [0-9a-f]{40}/],
     [
-      `${remote.url.replace('repo.git', 'other.git')}`,
+      remote.url.replace('repo.git', 'other.git'),
       '',
       /failed to run git ls-remote: .*(?:not found|not exported|access denied)/s,
     ],
