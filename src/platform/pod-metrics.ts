@@ -205,8 +205,8 @@ function hasStarted({ spec, status }: Pod): boolean {
 }
 
 /**
- * Mounts something else than Secrets, ConfigMaps, fields of its own and empty directories. A projected volume is made of
- * these and of tokens, and most Pods have one: it is none of the others.
+ * Mounts something else than Secrets, ConfigMaps, fields of its own and empty directories. A projected volume is made
+ * of these and of tokens, and most Pods have one: it is none of the others.
  */
 function isStateful({ spec }: Pod): boolean {
   return (spec.volumes ?? []).some(
