@@ -4,11 +4,14 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { Job } from '#api/batch.v1.ts';
 import type { Pod } from '#api/core.v1.ts';
-import { isOf, type WatchEvent } from '#base/objects.ts';
+import type { Endpoint } from '#api/discovery.v1.ts';
+import type { PodDisruptionBudget } from '#api/policy.v1.ts';
+import { isOf, type KindRef, type KubeObject, type WatchEvent } from '#base/objects.ts';
 import type { TestJson } from '#base/testing.ts';
 import { awaitedLater } from '#base/promises.ts';
-import { fieldOf, textOf, itemsOf } from '#base/unknown.ts';
+import { textOf } from '#base/unknown.ts';
 import { kinds } from '#base/kinds.ts';
 import { runLeaderElection } from '#client/leader-election.ts';
 import type { TransportRequest } from '#client/transport.ts';
@@ -35,7 +38,7 @@ import { workloadsWhole } from '#sim/checkers/workloads-whole.ts';
 import { type Writes, writesKept } from '#sim/checkers/writes-kept.ts';
 import { Cluster } from '#sim/cluster.ts';
 import { settle } from '#os/clock.sim.ts';
-import { type Checker, World } from '#sim/world.ts';
+import { type Checker, storeKeyOf, World } from '#sim/world.ts';
 
 const encode = (object: unknown): Uint8Array => new TextEncoder().encode(JSON.stringify(object));
 
@@ -129,6 +132,13 @@ const putValue = (world: World, value: string): Promise<void> =>
 const withoutControllers = (world: World): Promise<void> => world.cluster.restartControllers('1h');
 const podsOf = (world: World): Pod[] => [...world.of(kinds.Pod)];
 
+/** What is there, in `default`. */
+function known<T extends KubeObject>(world: World, kind: KindRef<T>, name: string): T {
+  const object = world.get(kind, name, 'default');
+  assert.ok(object, `${kind.kind} ${name}`);
+  return object;
+}
+
 /** The node that runs the first Pod. */
 const nodeOfFirst = (world: World): string => {
   const name = podsOf(world)[0]?.spec.nodeName;
@@ -213,7 +223,7 @@ const serviceOf = (name: string): TestJson => ({
 const budgetKey = '/registry/policy/poddisruptionbudgets/default/b';
 
 /** What budgets-kept says of two Pods of which one must stay, once the controllers are stopped and the bug is in. */
-function withBudget(bug: (world: World, budget: TestJson) => Promise<void>): Promise<string[]> {
+function withBudget(bug: (world: World, budget: PodDisruptionBudget) => Promise<void>): Promise<string[]> {
   return watching(
     budgetsKept(),
     async ({ client }) => {
@@ -227,7 +237,7 @@ function withBudget(bug: (world: World, budget: TestJson) => Promise<void>): Pro
     },
     async (world) => {
       await withoutControllers(world);
-      await bug(world, world.objects.get(budgetKey)!);
+      await bug(world, known(world, kinds.PodDisruptionBudget, 'b'));
     },
   );
 }
@@ -260,11 +270,7 @@ const jobKey = '/registry/batch/jobs/default/j';
 /**
  * What jobs-exact says of a Job whose Pods end well after a time, once the controllers are stopped and the bug is in.
  */
-function withJob(
-  spec: TestJson,
-  exitAfter: string,
-  bug: (world: World, job: TestJson) => Promise<void>,
-): Promise<string[]> {
+function withJob(spec: TestJson, exitAfter: string, bug: (world: World, job: Job) => Promise<void>): Promise<string[]> {
   return watching(
     jobsExact(),
     async (cluster) => {
@@ -278,12 +284,12 @@ function withJob(
     },
     async (world) => {
       await withoutControllers(world);
-      await bug(world, world.objects.get(jobKey)!);
+      await bug(world, known(world, kinds.Job, 'j'));
     },
   );
 }
 
-async function secondPod(world: World, job: TestJson): Promise<void> {
+async function secondPod(world: World, job: Job): Promise<void> {
   await put(world, '/registry/pods/default/second', {
     apiVersion: 'v1',
     kind: 'Pod',
@@ -291,7 +297,7 @@ async function secondPod(world: World, job: TestJson): Promise<void> {
       name: 'second',
       namespace: 'default',
       uid: 'second',
-      ownerReferences: [{ apiVersion: 'batch/v1', kind: 'Job', name: 'j', uid: job.metadata.uid!, controller: true }],
+      ownerReferences: [{ apiVersion: 'batch/v1', kind: 'Job', name: 'j', uid: job.metadata.uid, controller: true }],
     },
     spec: { containers: [] },
     status: {},
@@ -509,7 +515,7 @@ const cases: Record<string, () => Promise<string[]>> = {
               await client.delete(kinds.ConfigMap, 'held', 'default');
             },
             async (world) => {
-              const held = world.objects.get('/registry/configmaps/default/held')!;
+              const held = known(world, kinds.ConfigMap, 'held');
               await put(world, '/registry/configmaps/default/held', {
                 ...held,
                 metadata: { ...held.metadata, ...change },
@@ -694,10 +700,10 @@ const cases: Record<string, () => Promise<string[]>> = {
     about(
       /where 0 were allowed/,
       withBudget(async (world, budget) => {
-        await put(world, budgetKey, { ...budget, status: { ...budget['status'], disruptionsAllowed: 0 } });
+        await put(world, budgetKey, { ...budget, status: { ...budget.status, disruptionsAllowed: 0 } });
         await put(world, budgetKey, {
           ...budget,
-          status: { ...budget['status'], disruptedPods: { 'app-x': '2026-01-01T00:00:00Z' } },
+          status: { ...budget.status, disruptedPods: { 'app-x': '2026-01-01T00:00:00Z' } },
         });
       }),
     ),
@@ -706,7 +712,7 @@ const cases: Record<string, () => Promise<string[]>> = {
       /0 healthy Pods are left, 1 are wanted/,
       withBudget(async (world, budget) => {
         const [one, two] = podsOf(world).map(({ metadata }) => metadata.name) as [string, string];
-        const status = { ...budget['status'], disruptionsAllowed: 5, disruptedPods: { [one]: '2026-01-01T00:00:00Z' } };
+        const status = { ...budget.status, disruptionsAllowed: 5, disruptedPods: { [one]: '2026-01-01T00:00:00Z' } };
         await put(world, budgetKey, { ...budget, status });
         await put(world, budgetKey, {
           ...budget,
@@ -718,7 +724,7 @@ const cases: Record<string, () => Promise<string[]>> = {
     about(
       /the status of b is/,
       withBudget(async (world, budget) => {
-        await put(world, budgetKey, { ...budget, status: { ...budget['status'], currentHealthy: 1 } });
+        await put(world, budgetKey, { ...budget, status: { ...budget.status, currentHealthy: 1 } });
       }),
     ),
   ...Object.fromEntries(
@@ -977,7 +983,7 @@ const cases: Record<string, () => Promise<string[]>> = {
         async (world) => {
           await withoutControllers(world);
           await put(world, '/registry/resourcequotas/default/q', {
-            ...world.objects.get('/registry/resourcequotas/default/q')!,
+            ...known(world, kinds.ResourceQuota, 'q'),
             status: { hard: { pods: '9' }, used: { pods: '5' } },
           });
         },
@@ -1035,7 +1041,7 @@ const cases: Record<string, () => Promise<string[]>> = {
           await client.create(kinds.Service, serviceOf('one'));
         },
         async (world) => {
-          const one = world.objects.get('/registry/services/default/one')!;
+          const one = known(world, kinds.Service, 'one');
           await put(world, '/registry/services/default/two', {
             ...one,
             metadata: { ...one.metadata, name: 'two', uid: 'two' },
@@ -1056,13 +1062,10 @@ const cases: Record<string, () => Promise<string[]>> = {
             });
         },
         async (world) => {
-          const [one, two] = ['one', 'two'].map((name) => world.objects.get(`/registry/services/default/${name}`)!) as [
-            TestJson,
-            TestJson,
-          ];
+          const [one, two] = [known(world, kinds.Service, 'one'), known(world, kinds.Service, 'two')];
           await put(world, '/registry/services/default/two', {
             ...two,
-            spec: { ...two['spec'], ports: one['spec'].ports },
+            spec: { ...two.spec, ports: one.spec.ports },
           });
         },
       ),
@@ -1232,14 +1235,14 @@ const cases: Record<string, () => Promise<string[]>> = {
     about(
       /counts 2 succeeded, it noted 1/,
       withJob({}, '1s', async (world, job) => {
-        await put(world, jobKey, { ...job, status: { ...job['status'], succeeded: 2 } });
+        await put(world, jobKey, { ...job, status: { ...job.status, succeeded: 2 } });
       }),
     ),
   'jobs-exact: a Job counts a failure too many': () =>
     about(
       /counts 3 failed, it noted 0/,
       withJob({}, '1s', async (world, job) => {
-        await put(world, jobKey, { ...job, status: { ...job['status'], failed: 3 } });
+        await put(world, jobKey, { ...job, status: { ...job.status, failed: 3 } });
       }),
     ),
   'jobs-exact: a Pod is noted both ways': () =>
@@ -1255,7 +1258,7 @@ const cases: Record<string, () => Promise<string[]>> = {
         await put(world, jobKey, {
           ...job,
           status: {
-            ...job['status'],
+            ...job.status,
             uncountedTerminatedPods: { succeeded: [pod.metadata.uid], failed: [pod.metadata.uid] },
           },
         });
@@ -1267,7 +1270,7 @@ const cases: Record<string, () => Promise<string[]>> = {
       withJob({}, '1h', async (world, job) => {
         await put(world, jobKey, {
           ...job,
-          status: { ...job['status'], uncountedTerminatedPods: { succeeded: [podsOf(world)[0]!.metadata.uid] } },
+          status: { ...job.status, uncountedTerminatedPods: { succeeded: [podsOf(world)[0]!.metadata.uid] } },
         });
       }),
     ),
@@ -1317,14 +1320,14 @@ const cases: Record<string, () => Promise<string[]>> = {
     about(
       /calls index 1 complete/,
       withJob({ completionMode: 'Indexed', completions: 2 }, '1h', async (world, job) => {
-        await put(world, jobKey, { ...job, status: { ...job['status'], succeeded: 1, completedIndexes: '1' } });
+        await put(world, jobKey, { ...job, status: { ...job.status, succeeded: 1, completedIndexes: '1' } });
       }),
     ),
   'jobs-exact: a complete index is forgotten': () =>
     about(
       /has forgotten that index 0/,
       withJob({ completionMode: 'Indexed', completions: 1 }, '1s', async (world, job) => {
-        await put(world, jobKey, { ...job, status: { ...job['status'], completedIndexes: '' } });
+        await put(world, jobKey, { ...job, status: { ...job.status, completedIndexes: '' } });
       }),
     ),
   'workloads-whole: a node stays down': () =>
@@ -1344,20 +1347,20 @@ const cases: Record<string, () => Promise<string[]>> = {
         [
           'a slice names an address that is gone',
           /is still named/,
-          (endpoints: TestJson[]) => [{ ...endpoints[0], addresses: ['10.9.9.9'] }, endpoints[1]],
+          (endpoints: Endpoint[]) => [{ ...endpoints[0], addresses: ['10.9.9.9'] }, endpoints[1]],
         ],
-        ['a slice lacks a Pod', /lacks/, (endpoints: TestJson[]) => endpoints.slice(1)],
-        ['a Pod is named twice', /named twice/, (endpoints: TestJson[]) => [...endpoints, endpoints[0]]],
+        ['a slice lacks a Pod', /lacks/, (endpoints: Endpoint[]) => endpoints.slice(1)],
+        ['a Pod is named twice', /named twice/, (endpoints: Endpoint[]) => [...endpoints, endpoints[0]]],
         [
           'a Pod that is ready is called not ready',
           /is called ready false/,
-          (endpoints: TestJson[]) =>
+          (endpoints: Endpoint[]) =>
             endpoints.map((endpoint) => ({ ...endpoint, conditions: { ...endpoint.conditions, ready: false } })),
         ],
         [
           'a slice is too long',
           /holds 102 endpoints/,
-          (endpoints: TestJson[]) => [...endpoints, ...Array.from({ length: 100 }, () => endpoints[0])],
+          (endpoints: Endpoint[]) => [...endpoints, ...Array.from({ length: 100 }, () => endpoints[0])],
         ],
       ] as const
     ).map(([bug, claim, change]) => [
@@ -1373,10 +1376,10 @@ const cases: Record<string, () => Promise<string[]>> = {
             },
             async (world) => {
               await withoutControllers(world);
-              const [key, slice] = [...world.objects].find(([name]) =>
-                name.startsWith('/registry/discovery.k8s.io/endpointslices/default/app-'),
-              )!;
-              await put(world, key, { ...slice, endpoints: change([...itemsOf(fieldOf(slice, 'endpoints'))]) });
+              const slice = [...world.of(kinds.EndpointSlice)].find(({ metadata }) => metadata.name.startsWith('app-'));
+              assert.ok(slice);
+              const key = storeKeyOf(kinds.EndpointSlice, slice.metadata.name, 'default');
+              await put(world, key, { ...slice, endpoints: change(slice.endpoints ?? []) });
             },
           ),
         ),
