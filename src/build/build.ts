@@ -12,6 +12,7 @@ import type { Hold } from '#content/content.ts';
 import type { ImageRecord } from '#content/image-records.ts';
 import { imageIdOf, writeImage, writeManifest } from '#content/image-writer.ts';
 import type { HttpTransport } from '#content/remote.ts';
+import type { Processes } from '#os/processes.ts';
 import type { RegistryCredential } from '#engine/engine.ts';
 import { ClassicOutput } from './classic-output.ts';
 import type { StageOutput } from './classic-output.ts';
@@ -63,6 +64,8 @@ export interface BuildRequest {
 }
 
 export interface BuilderParts extends SolverParts {
+  /** Starts `git`. */
+  processes: Processes;
   transport: HttpTransport;
   pullImage: PullImage;
   /** An archive that `docker load` and readers of OCI layouts take. */

@@ -15,6 +15,7 @@ import { isForPlatform } from '#engine/images-pull.ts';
 import { exportArchive } from '#engine/images-save.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import type { Mounts } from '#os/mount.ts';
+import type { Processes } from '#os/processes.ts';
 import { runBuild } from './build.ts';
 import type { BuilderParts, BuildRequest } from './build.ts';
 import { CacheMounts } from './llb/cache-mounts.ts';
@@ -35,6 +36,7 @@ export interface BuilderOptions {
   snapshots: BuildSnapshots;
   runner: BuildRunner;
   mounts: Mounts;
+  processes: Processes;
   clock: Clock;
   random: Random;
   hostEnvironment?: HostEnvironment;
@@ -95,6 +97,7 @@ class EngineBuilder implements Builder {
       mounts,
       cache: this.cache,
       cacheMounts,
+      processes: options.processes,
       clock,
       random,
       transport: options.images.options.transport,

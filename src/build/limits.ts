@@ -35,6 +35,8 @@ export const addedUrlBytesMax = 16 * 2 ** 30;
 /** A source given by URL in `remote`. */
 /** Directories of clients that are kept for their next build. */
 export const keptDirectoriesMax = 32;
+/** What is kept of the words of `git`. */
+export const gitErrorBytesMax = 16 << 10;
 /** Vertices of a build definition that a client sends. */
 export const definitionVerticesMax = 20_000;
 /** Connections of one command to its client's SSH agent. */

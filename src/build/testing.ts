@@ -14,6 +14,7 @@ import { silentLogger } from '#observe/log.ts';
 import { pause } from '#os/clock.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import { createMounts } from '#os/mount.linux.ts';
+import { linuxProcesses } from '#os/processes.linux.ts';
 import { createBuilder } from './builder.ts';
 import type { Builder } from './builder.ts';
 import type { BuildRunner, RunRequest } from './runner.ts';
@@ -71,7 +72,17 @@ export async function openTestBuilder(
     remove: (id) => snapshots.removeContainerRoot(id),
     removeStale: async () => {},
   };
-  const parts = { content, images, records, snapshots, runner, mounts, clock: realClock, random: realRandom };
+  const parts = {
+    content,
+    images,
+    records,
+    snapshots,
+    runner,
+    mounts,
+    processes: linuxProcesses,
+    clock: realClock,
+    random: realRandom,
+  };
   return {
     builder: createBuilder(parts),
     content,

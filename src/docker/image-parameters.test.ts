@@ -15,6 +15,7 @@ import { createImages } from '#engine/images.ts';
 import { silentLogger } from '#observe/log.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import { createMounts } from '#os/mount.linux.ts';
+import { linuxProcesses } from '#os/processes.linux.ts';
 import { buildParameters, parseBuildRequest } from './build-request.ts';
 import { buildRoutes } from './build.ts';
 import { imageRoutes } from './images.ts';
@@ -154,6 +155,7 @@ test('every parameter of builds and images is read, or is on the list', async (t
     snapshots,
     runner,
     mounts,
+    processes: linuxProcesses,
     clock: realClock,
     random: realRandom,
   });

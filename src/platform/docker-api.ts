@@ -21,6 +21,7 @@ import type { ImageStore } from '#engine/images.ts';
 import type { Logger } from '#observe/log.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import { createMounts } from '#os/mount.linux.ts';
+import { linuxProcesses } from '#os/processes.linux.ts';
 import type { Access } from '#registry/access.ts';
 import { tiphysVersion } from './version.ts';
 
@@ -57,6 +58,7 @@ export async function startDockerApi(parts: DockerApiParts): Promise<AsyncDispos
     snapshots,
     runner,
     mounts: createMounts(),
+    processes: linuxProcesses,
     clock: realClock,
     random: realRandom,
     hostEnvironment: { proxies: hostProxies() },

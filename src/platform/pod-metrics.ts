@@ -144,20 +144,20 @@ function measureStarts(metrics: Metrics, { pods, engine, clock }: MeasuredNode, 
   const sli = metrics.histogram(
     {
       name: 'kubelet_pod_start_sli_duration_seconds',
-      help: 'Duration in seconds to start a pod, excluding time to pull images and run init containers, measured from pod creation timestamp to when all its containers are reported as started and observed via watch',
+      help: "Seconds from a Pod's creation until all its containers were seen started, without pulls and init containers",
     },
     startBounds,
   );
   const total = metrics.histogram(
     {
       name: 'kubelet_pod_start_total_duration_seconds',
-      help: 'Duration in seconds to start a pod since creation, including time to pull images and run init containers, measured from pod creation timestamp to when all its containers are reported as started and observed via watch',
+      help: "Seconds from a Pod's creation until all its containers were seen started, pulls and init containers included",
     },
     startBounds,
   );
   const first = metrics.gauge({
     name: 'kubelet_first_network_pod_start_sli_duration_seconds',
-    help: 'Duration in seconds to start the first network pod, excluding time to pull images and run init containers, measured from pod creation timestamp to when all its containers are reported as started and observed via watch',
+    help: 'Seconds that the first Pod with a network took to start, without pulls and init containers',
   });
   /** Pods that this process has seen before they started, until they have. */
   const awaited = new Set<string>();
@@ -237,14 +237,14 @@ export function measureCertificates(
   metrics.gauge(
     {
       name: 'kubelet_certificate_manager_client_ttl_seconds',
-      help: "Gauge of the TTL (time-to-live) of the Kubelet's client certificate. The value is in seconds until certificate expiry (negative if already expired). If client certificate is invalid or unused, the value will be +INF.",
+      help: 'Seconds until the client certificate ends, negative once it has; +Inf without one',
     },
     (family) => (family.of().value = Math.floor(ttlSeconds(client))),
   );
   metrics.gauge(
     {
       name: 'kubelet_certificate_manager_server_ttl_seconds',
-      help: "Gauge of the shortest TTL (time-to-live) of the Kubelet's serving certificate. The value is in seconds until certificate expiry (negative if already expired). If serving certificate is invalid or unused, the value will be +INF.",
+      help: 'Seconds until the serving certificate ends, negative once it has; +Inf without one',
     },
     (family) => (family.of().value = Math.floor(ttlSeconds(serving))),
   );

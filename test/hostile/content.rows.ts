@@ -315,6 +315,7 @@ export const rows: HostileRow[] = [
           snapshots: {} as BuildSnapshots,
           runner,
           mounts: createMounts(),
+          processes: linuxProcesses,
           clock: realClock,
           random: realRandom,
         });

@@ -7,6 +7,7 @@ import { isModeText } from '#base/file-mode.ts';
 import { decodeQueryName, encodeFileName } from '#base/file-names.ts';
 import { ApiError } from '#base/errors.ts';
 import { makeVertex } from '../llb/codec.ts';
+import { plainCopy } from '../llb/vertex-parts.ts';
 import { isGitUrl } from '../git-url.ts';
 import type { Edge, FileAction, OwnerRef, UserRef } from '../llb/vertex.ts';
 import type { VertexOptions } from '../llb/codec.ts';
@@ -128,21 +129,14 @@ class CopyBuilder {
   #copy(from: Edge | undefined, source: string, more: Partial<FileAction & { kind: 'copy' }> = {}): void {
     const { exclude, target, mode } = this.#words;
     this.#actions.push({
-      kind: 'copy',
+      ...plainCopy,
       ...(from === undefined ? {} : { from: this.#inputOf(from) }),
       source,
       target,
       ...mode,
-      followsLinks: true,
-      copiesContents: true,
-      unpacks: false,
-      createsParents: true,
       allowsWildcard: true,
       allowsNone: !this.#input.isStrict,
-      replaces: false,
-      include: [],
       exclude,
-      required: [],
       ...this.#owner(),
       ...more,
     });

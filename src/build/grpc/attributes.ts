@@ -9,6 +9,7 @@ import type { Platform } from '#base/platform.ts';
 import { isObject, textOf } from '#base/unknown.ts';
 import { isImageFile } from '#content/image-file.ts';
 import type { BuildRequest } from '../build.ts';
+import { isGitUrl } from '../git-url.ts';
 import type { ConvertRequest } from '../dockerfile/convert.ts';
 import type { StageBase } from '../dockerfile/stage.ts';
 import type { Edge } from '../llb/vertex.ts';
@@ -155,6 +156,13 @@ class AttributeReader {
   }
 }
 
+/** A context that is not a directory of the client. */
+function urlOf(context: string | undefined): string | undefined {
+  if (context === undefined) return undefined;
+  if (context.startsWith('github.com/')) return `https://${context.replace(/(?:\.git)?(#.*)?$/, '.git$1')}`;
+  return isGitUrl(context) || /^https?:\/\//.test(context) ? context : undefined;
+}
+
 export function parseAttributes(
   attributes: Readonly<Record<string, string>>,
   inputs: ReadonlyMap<string, Edge | undefined>,
@@ -169,7 +177,7 @@ export function parseAttributes(
     dockerfileDirectory: attributes['dockerfilekey'] || 'dockerfile',
     hasOwnDockerfile: attributes['dockerfilekey'] !== undefined,
     contextDirectory: attributes['contextkey'] || 'context',
-    contextUrl: context !== undefined && /^(?:https?|git|ssh):\/\/|^git@/.test(context) ? context : undefined,
+    contextUrl: urlOf(context),
     sessions,
     contexts,
     inputs: inputBases(attributes, inputs),

@@ -15,7 +15,7 @@ import type { Request } from './grpc.ts';
 import { runImageFrontend } from './image-frontend.ts';
 import type { Job, Result, Returned } from './job.ts';
 import { readFileRange, readStat, readStats } from './look.ts';
-import { bytesIn, bytesOf, messageIn, numberIn, textIn, textMapIn } from './messages.ts';
+import { bytesIn, bytesOf, messageIn, messagesIn, numberIn, textIn, textMapIn } from './messages.ts';
 import type { Message } from './messages.ts';
 
 /** What the bridge can do, by the protocol's names. */
@@ -50,6 +50,11 @@ const llbCapabilities = [
   'source.local.followpaths',
   'source.local.excludepatterns',
   'source.local.sharedkeyhint',
+  'source.git',
+  'source.git.keepgitdir',
+  'source.git.fullurl',
+  'source.git.subdir',
+  'source.git.checksum',
   'source.http',
   'source.http.checksum',
   'source.http.perm',
@@ -180,7 +185,8 @@ export class Bridge {
   return(request: Message): Message {
     const failure = messageIn(request, 'error');
     if (numberIn(failure, 'code') !== code.ok) {
-      this.#returned.reject(new GrpcError(numberIn(failure, 'code'), textIn(failure, 'message')));
+      const details = messagesIn(failure, 'details');
+      this.#returned.reject(new GrpcError(numberIn(failure, 'code'), textIn(failure, 'message'), details));
       return {};
     }
     try {

@@ -4,20 +4,26 @@
  */
 import { posix } from 'node:path';
 import { ApiError } from '#base/errors.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { Platform } from '#base/platform.ts';
 import type { ImageFile } from '#content/image-file.ts';
+import { cleanContextPath } from '../context.ts';
 import type { BuildContext } from '../context.ts';
 import { Conversion } from '../dockerfile/convert.ts';
 import type { ConvertEnvironment } from '../dockerfile/convert.ts';
 import type { StageBase } from '../dockerfile/stage.ts';
+import { isGitUrl } from '../git-url.ts';
 import { makeVertex } from '../llb/codec.ts';
+import { noteLocation } from '../llb/location.ts';
+import { archiveAt } from '../llb/copy-source.ts';
+import { unpackVertex } from '../llb/vertex-parts.ts';
 import type { VertexOutput } from '../llb/output.ts';
 import type { Edge } from '../llb/vertex.ts';
 import { splitNetwork } from '../build.ts';
 import { isBuiltInFrontend, parseAttributes } from './attributes.ts';
 import type { FrontendRequest } from './attributes.ts';
 import type { Job, Result } from './job.ts';
-import { archiveAttribute, dockerfileAttribute, receiveTexts } from './local-source.ts';
+import { archiveAttribute, dockerfileAttribute, readTexts, receiveTexts } from './local-source.ts';
 
 interface Definition {
   text: string;
@@ -42,6 +48,7 @@ class DockerfileFrontend implements ConvertEnvironment {
   /** Of a file beside the Dockerfile. */
   #ignore: string | undefined;
   #contextIgnore: Promise<string> | undefined;
+  #remote: Promise<{ edge: Edge | undefined; dockerfile?: string }> | undefined;
 
   constructor(job: Job, asked: FrontendRequest) {
     this.#job = job;
@@ -49,7 +56,6 @@ class DockerfileFrontend implements ConvertEnvironment {
   }
 
   async run(): Promise<{ edge: Edge | undefined; file: ImageFile } | { image: string }> {
-    const { build, run } = this.#asked;
     const { text, ignore } = await this.#definition();
     this.#ignore = ignore;
     const syntax = this.#asked.frontend ?? /^#\s*syntax\s*=\s*(\S+)/i.exec(text)?.[1];
@@ -59,11 +65,25 @@ class DockerfileFrontend implements ConvertEnvironment {
         'BadRequest',
         `requests of the front end other than a build are not answered: ${this.#asked.requestId.slice(0, 100)}`,
       );
+    try {
+      return await this.#convert(text);
+    } catch (error) {
+      // A place that the words name, of what is written wrongly.
+      const line = Number(/^dockerfile parse error on line (\d+)/.exec(messageOf(error))?.[1]);
+      const source = { filename: this.#asked.filename, data: Buffer.from(text), language: 'Dockerfile' };
+      if (line > 0) noteLocation(error, { text: source, ranges: [{ start: line, end: line }] });
+      throw error;
+    }
+  }
+
+  async #convert(text: string): Promise<{ edge: Edge | undefined; file: ImageFile }> {
+    const { build, run, filename } = this.#asked;
     const { network } = splitNetwork(run.network);
     const conversion = new Conversion(
       text,
       {
         ...build,
+        filename,
         network,
         extraHosts: run.extraHosts,
         ulimits: run.resources?.ulimits ?? [],
@@ -79,20 +99,27 @@ class DockerfileFrontend implements ConvertEnvironment {
   /** The Dockerfile, and the ignore file beside it. */
   async #definition(): Promise<Definition> {
     const { filename, dockerfileDirectory: name, contextUrl, hasOwnDockerfile, warnings } = this.#asked;
-    // An archive holds its Dockerfile, unless the client shares one apart.
-    if (contextUrl !== undefined && !hasOwnDockerfile) return this.#read(await this.#archive(contextUrl));
+    const files = [filename, `${filename}.dockerignore`];
+    // What is fetched holds its Dockerfile, unless the client shares one apart.
+    if (contextUrl !== undefined && !hasOwnDockerfile) {
+      const remote = await (this.#remote ??= this.#openRemote(contextUrl));
+      if (remote.dockerfile !== undefined) return { text: remote.dockerfile, ignore: undefined };
+      const texts = await this.#job.look(remote.edge, async (root) => readTexts(root, files));
+      return this.#read((path) => texts.get(path));
+    }
     return this.#job.shown(`[internal] load build definition from ${posix.basename(filename)}`, async (line) => {
       for (const warning of warnings) this.#job.progress.warn(line.digest, warning);
-      return this.#read(await this.#small(name, [filename, `${filename}.dockerignore`], line));
+      const found = await this.#small(name, files, line);
+      return this.#read((path) => found.text(path));
     });
   }
 
-  #read(where: BuildContext): Definition {
+  #read(textOf: (path: string) => string | undefined): Definition {
     const { filename } = this.#asked;
-    const text = where.text(filename);
+    const text = textOf(cleanContextPath(filename));
     if (text === undefined)
       throw new ApiError('BadRequest', `failed to read dockerfile: open ${filename}: no such file or directory`);
-    return { text, ignore: where.text(`${filename}.dockerignore`) };
+    return { text, ignore: textOf(cleanContextPath(`${filename}.dockerignore`)) };
   }
 
   /** A few files of a directory of the client. */
@@ -102,25 +129,37 @@ class DockerfileFrontend implements ConvertEnvironment {
     return this.#job.adopt(await receiveTexts({ builder, session, name, attributes: {}, output, signal }, files));
   }
 
-  #archiveEdge(url: string): Edge {
-    const path = uploaded.exec(url)?.[1];
-    if (path === undefined)
-      throw new ApiError('BadRequest', `contexts by URL are not fetched yet: ${url.slice(0, 200)}: send the context`);
-    const attributes = { [archiveAttribute]: path, [dockerfileAttribute]: this.#asked.filename };
+  #source(identifier: string, attributes: Record<string, string>, name: string): Edge {
+    return { vertex: makeVertex({ kind: 'source', identifier, attributes }, [], { name }), output: 0 };
+  }
+
+  /** A context that is fetched: an archive of the client, a git repository, an archive or a Dockerfile of the web. */
+  async #openRemote(url: string): Promise<{ edge: Edge | undefined; dockerfile?: string }> {
+    const archive = uploaded.exec(url)?.[1];
     const name = '[internal] load remote build context';
-    return {
-      vertex: makeVertex({ kind: 'source', identifier: 'local://context', attributes }, [], { name }),
-      output: 0,
-    };
+    if (archive !== undefined) {
+      const attributes = { [archiveAttribute]: archive, [dockerfileAttribute]: this.#asked.filename };
+      return { edge: this.#source('local://context', attributes, name) };
+    }
+    if (isGitUrl(url)) {
+      const [remote = url, fragment] = url.split('#', 2);
+      const place = `git://${remote.replace(/^[a-z]+:\/\//i, '')}${fragment === undefined ? '' : `#${fragment}`}`;
+      return { edge: this.#source(place, { 'git.fullurl': remote }, `[internal] load git source ${url}`) };
+    }
+    const file = this.#source(url, { 'http.filename': 'context' }, name);
+    const { content } = this.#job.builder.parts;
+    const text = await this.#job.look(file, async (root) =>
+      (await archiveAt(content, root, 'context')) === undefined
+        ? readTexts(root, ['context']).get('context')
+        : undefined,
+    );
+    if (text !== undefined) return { edge: undefined, dockerfile: text };
+    return { edge: { vertex: unpackVertex(file, 'context'), output: 0 } };
   }
 
-  #archive(url: string): Promise<BuildContext> {
-    return this.#job.tree(this.#archiveEdge(url));
-  }
-
-  async context(): Promise<Edge> {
+  async context(): Promise<Edge | undefined> {
     const { contextUrl, contextDirectory } = this.#asked;
-    if (contextUrl !== undefined) return this.#archiveEdge(contextUrl);
+    if (contextUrl !== undefined) return (await (this.#remote ??= this.#openRemote(contextUrl))).edge;
     const ignore = this.#ignore ?? (await (this.#contextIgnore ??= this.#loadIgnore()));
     return this.#local(contextDirectory, '[internal] load build context', ignore);
   }

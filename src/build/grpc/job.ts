@@ -205,13 +205,6 @@ export class Job {
     await this.#parts.builder.parts.pushImage(name, { credential, onEvent, signal: this.signal });
   }
 
-  /** A source that is a directory of the client. */
-  async tree(edge: Edge): Promise<BuildContext> {
-    const output = await this.#solver.solve(edge);
-    if (output.kind !== 'tree') throw new ApiError('BadRequest', `${edge.vertex.name} is no directory of the client`);
-    return output.tree;
-  }
-
   session(signal: AbortSignal, id = this.request.sessionId): Promise<Session> {
     return this.#parts.sessions.get(id, signal);
   }

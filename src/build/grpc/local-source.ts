@@ -46,7 +46,7 @@ function entryOf(files: ReadonlyMap<string, KeptFile>, path: string): ContextEnt
 }
 
 /** Texts of small files, symlinks among them followed. */
-function readTexts(root: string, names: readonly string[]): Map<string, string> {
+export function readTexts(root: string, names: readonly string[]): Map<string, string> {
   const texts = new Map<string, string>();
   for (const name of names) {
     const path = cleanContextPath(name);

@@ -78,7 +78,8 @@ async function isArchiveFile(content: Content, path: string): Promise<boolean> {
   }
 }
 
-async function archiveAt(content: Content, root: string, path: string): Promise<string | undefined> {
+/** The real path of a file that begins as an archive; undefined for everything else. */
+export async function archiveAt(content: Content, root: string, path: string): Promise<string | undefined> {
   const real = new RootedDirectory(root).resolve(pathParts(path));
   if (real === undefined || !lstatSync(real).isFile() || !(await isArchiveFile(content, real))) return undefined;
   return real;

@@ -9,10 +9,13 @@ import type { Platform } from '#base/platform.ts';
 import type { ImageRecord } from '#content/image-records.ts';
 import type { HttpTransport } from '#content/remote.ts';
 import type { RegistryCredential } from '#engine/engine.ts';
+import type { Processes } from '#os/processes.ts';
 import { digestOf } from '../cache-keys.ts';
 import type { BuildContext } from '../context.ts';
 import { download } from './download.ts';
+import { openRepository } from './git.ts';
 import { copyToLayer } from './file.ts';
+import { noteLocation } from './location.ts';
 import type { Output, StepLayer, VertexOutput } from './output.ts';
 import type { SolverContext } from './work.ts';
 import type { Edge, SourceOp, Vertex } from './vertex.ts';
@@ -30,6 +33,7 @@ export type PullImage = (
 ) => Promise<ImageRecord>;
 
 export interface SourceRequest {
+  processes: Processes;
   transport: HttpTransport;
   pullImage: PullImage;
   /** Whether images are looked for at their registry although they are here. */
@@ -61,6 +65,7 @@ export class Sources {
       output.end();
       return made;
     } catch (error) {
+      noteLocation(error, vertex.location);
       output.end(error);
       throw error;
     }
@@ -119,6 +124,7 @@ export class Sources {
         return { kind: 'tree', tree: await this.#request.local(name, op, output, context.signal) };
       }
       if (/^https?:\/\//.test(identifier)) return this.#web(context, op, output);
+      if (identifier.startsWith('git://')) return openRepository(context, this.#request.processes, op, output);
       throw new ApiError('BadRequest', `sources of this kind are not fetched here: ${identifier.slice(0, 200)}`);
     });
   }

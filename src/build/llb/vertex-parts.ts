@@ -1,5 +1,6 @@
 /** Parts that vertices are made of again and again. */
-import type { ExecMount } from './vertex.ts';
+import { makeVertex } from './codec.ts';
+import type { Edge, ExecMount, FileAction, Vertex } from './vertex.ts';
 
 /** The root of a command, whose changes are its output. Its input is yet to be named. */
 export const rootMount: ExecMount = {
@@ -15,3 +16,25 @@ export const rootMount: ExecMount = {
   mode: 0,
   isOptional: false,
 };
+
+/** A copy as COPY makes it: contents of directories, links followed, what is missing above it made. */
+export const plainCopy: Omit<FileAction & { kind: 'copy' }, 'source' | 'target'> = {
+  kind: 'copy',
+  modeText: '',
+  followsLinks: true,
+  copiesContents: true,
+  unpacks: false,
+  createsParents: true,
+  allowsWildcard: false,
+  allowsNone: false,
+  replaces: false,
+  include: [],
+  exclude: [],
+  required: [],
+};
+
+/** The files of an archive that lies at this path. */
+export function unpackVertex(archive: Edge, path: string): Vertex {
+  const action: FileAction = { ...plainCopy, from: 0, source: `/${path}`, target: '/', unpacks: true, output: 0 };
+  return makeVertex({ kind: 'file', actions: [action] }, [archive], { name: `unpack ${archive.vertex.name}` });
+}
