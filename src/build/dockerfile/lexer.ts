@@ -20,7 +20,10 @@ export interface Heredoc {
   fileDescriptor: number;
 }
 export interface LogicalLine {
-  /** 1-based. */ line: number;
+  /** The first is 1. */
+  line: number;
+  /** The last of them, continuation lines and here-documents included. */
+  endLine: number;
   text: string;
   heredocs: Heredoc[];
 }
@@ -131,7 +134,7 @@ class Lexer {
       if (text === '') continue;
       const heredocs = takesHeredocs(text) ? findHeredocs(text) : [];
       for (const heredoc of heredocs) this.#readHeredoc(heredoc, line);
-      yield { line, text, heredocs };
+      yield { line, endLine: this.#at, text, heredocs };
     }
   }
 

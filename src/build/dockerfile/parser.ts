@@ -31,6 +31,7 @@ export type Keyword = (typeof keywords)[number];
 
 export interface Instruction {
   line: number;
+  endLine: number;
   keyword: Keyword;
   /** As written, continuation lines joined, for `Step n/m : …`. */
   original: string;
@@ -195,6 +196,7 @@ export function parseInstruction(source: LogicalLine): Instruction {
   const { flags, rest } = takeFlags(keyword, (match[2] ?? '').trim(), source.line);
   const instruction: Instruction = {
     line: source.line,
+    endLine: source.endLine,
     keyword,
     original: `${keyword}${match[2] === undefined ? '' : ` ${match[2].trim()}`}`,
     flags,

@@ -7,6 +7,7 @@ import type { Platform } from '#base/platform.ts';
 import type { HistoryEntry, ImageFile, RunConfig } from '#content/image-file.ts';
 import { makeVertex } from '../llb/codec.ts';
 import type { VertexOptions } from '../llb/codec.ts';
+import type { SourceLocation } from '../llb/location.ts';
 import type { Edge, ExecOp, ProxyEnv } from '../llb/vertex.ts';
 import { rootMount } from '../llb/vertex-parts.ts';
 import { quotedWordMax } from '../limits.ts';
@@ -43,6 +44,8 @@ export interface StageParts {
   usedArgs: Set<string>;
   /** The vertex's name in progress, of a step that has one. */
   nameOf: (text: string) => string;
+  /** Where the instruction stands, for clients that are shown it. */
+  locationOf: (instruction: Instruction) => SourceLocation | undefined;
   /** Files of the stage, image or context with this name; of the build context without one. */
   resolveFrom: (name: string | undefined) => Promise<Edge | undefined>;
 }
@@ -167,9 +170,10 @@ export class StageConverter {
     if (edge !== undefined) this.#edge = edge;
   }
 
-  #about(text: string): VertexOptions {
-    const { nameOf, platform, settings } = this.#parts;
-    return { name: nameOf(text), platform, ignoresCache: settings.noCache };
+  #about(instruction: Instruction): VertexOptions {
+    const { nameOf, platform, settings, locationOf } = this.#parts;
+    const { original } = instruction;
+    return { name: nameOf(original), platform, ignoresCache: settings.noCache, location: locationOf(instruction) };
   }
 
   #configure(instruction: Instruction): void {
@@ -255,7 +259,7 @@ export class StageConverter {
 
   async #run(instruction: Instruction): Promise<void> {
     const { settings, resolveFrom } = this.#parts;
-    const { flags, line, original } = instruction;
+    const { flags, line } = instruction;
     const command = this.#command(instruction);
     const { env, argsText, proxyEnv } = this.#runEnv();
     if (![undefined, 'sandbox'].includes(flags['security']?.[0]))
@@ -301,7 +305,7 @@ export class StageConverter {
       secretEnv,
       devices: [],
     };
-    const vertex = makeVertex(op, inputs, this.#about(original));
+    const vertex = makeVertex(op, inputs, this.#about(instruction));
     this.#commit(`RUN ${argsText}${command.join(' ')}`, config, { vertex, output: 0 });
   }
 
@@ -315,7 +319,7 @@ export class StageConverter {
         from: () => resolveFrom(from === undefined ? undefined : expand(from)),
         workingDir: this.#config.WorkingDir ?? '',
         scope: this.#scope,
-        vertex: this.#about(instruction.original),
+        vertex: this.#about(instruction),
         isStrict: settings.isClassic,
         createdAtMs: settings.createdAtMs,
       },
@@ -334,7 +338,7 @@ export class StageConverter {
         actions: [{ kind: 'makeDirectory', path: workingDir, mode: 0o755, makesParents: true, output: 0, ...input }],
       },
       this.#edge === undefined ? [] : [this.#edge],
-      this.#about(instruction.original),
+      this.#about(instruction),
     );
     this.#commit(`WORKDIR ${workingDir}`, { ...this.#config, WorkingDir: workingDir }, { vertex, output: 0 });
   }

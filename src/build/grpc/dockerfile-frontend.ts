@@ -4,6 +4,7 @@
  */
 import { posix } from 'node:path';
 import { ApiError } from '#base/errors.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { Platform } from '#base/platform.ts';
 import type { ImageFile } from '#content/image-file.ts';
 import { cleanContextPath } from '../context.ts';
@@ -13,6 +14,7 @@ import type { ConvertEnvironment } from '../dockerfile/convert.ts';
 import type { StageBase } from '../dockerfile/stage.ts';
 import { isGitUrl } from '../git-url.ts';
 import { makeVertex } from '../llb/codec.ts';
+import { noteLocation } from '../llb/location.ts';
 import { archiveAt } from '../llb/copy-source.ts';
 import { unpackVertex } from '../llb/vertex-parts.ts';
 import type { VertexOutput } from '../llb/output.ts';
@@ -54,7 +56,6 @@ class DockerfileFrontend implements ConvertEnvironment {
   }
 
   async run(): Promise<{ edge: Edge | undefined; file: ImageFile } | { image: string }> {
-    const { build, run } = this.#asked;
     const { text, ignore } = await this.#definition();
     this.#ignore = ignore;
     const syntax = this.#asked.frontend ?? /^#\s*syntax\s*=\s*(\S+)/i.exec(text)?.[1];
@@ -64,11 +65,25 @@ class DockerfileFrontend implements ConvertEnvironment {
         'BadRequest',
         `requests of the front end other than a build are not answered: ${this.#asked.requestId.slice(0, 100)}`,
       );
+    try {
+      return await this.#convert(text);
+    } catch (error) {
+      // A place that the words name, of what is written wrongly.
+      const line = Number(/^dockerfile parse error on line (\d+)/.exec(messageOf(error))?.[1]);
+      const source = { filename: this.#asked.filename, data: Buffer.from(text), language: 'Dockerfile' };
+      if (line > 0) noteLocation(error, { text: source, ranges: [{ start: line, end: line }] });
+      throw error;
+    }
+  }
+
+  async #convert(text: string): Promise<{ edge: Edge | undefined; file: ImageFile }> {
+    const { build, run, filename } = this.#asked;
     const { network } = splitNetwork(run.network);
     const conversion = new Conversion(
       text,
       {
         ...build,
+        filename,
         network,
         extraHosts: run.extraHosts,
         ulimits: run.resources?.ulimits ?? [],

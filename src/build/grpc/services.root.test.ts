@@ -4,6 +4,7 @@ import { readFileSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { encodeDefinition, makeVertex } from '../llb/codec.ts';
+import { GrpcError } from './grpc.ts';
 import type { Message } from './messages.ts';
 
 import { bridge, control, dockerfile, forever, goDirectory, makeBench, waitFor } from './testing.ts';
@@ -149,4 +150,26 @@ test('a front end reads what it made, and the images that it stands on', async (
   assert.equal(JSON.parse(String(image['Config'])).os, 'linux');
   await ask('Return', { result: {} });
   await solving;
+});
+
+test('a failure says where in the Dockerfile it stands', async (t) => {
+  const text = 'FROM base\nRUN ["say","x"]\nRUN ["fail", \\\n  "3"]\n';
+  for (const [file, lines] of [
+    [text, [3, 4]],
+    ['FROM base\nCOPY none /\n', [2, 2]],
+    ['FROM base\n\nRUNN x\n', [3, 3]],
+  ] as const) {
+    const bench = await makeBench(t, { files: { dockerfile: { Dockerfile: { text: file } }, context: {} } });
+    await assert.rejects(bench.solve({ Ref: 'e', Session: 's1', Frontend: 'dockerfile.v0' }), (error: unknown) => {
+      assert.ok(error instanceof GrpcError);
+      const [detail] = error.details;
+      assert.equal(detail?.['type_url'], 'github.com/moby/buildkit/errdefs.Source+json');
+      const { info, ranges } = JSON.parse(String(detail['value']));
+      assert.deepEqual(
+        [info.filename, Buffer.from(info.data, 'base64').toString(), ranges[0].start.line, ranges[0].end.line],
+        ['Dockerfile', file, ...lines],
+      );
+      return true;
+    });
+  }
 });

@@ -12,6 +12,7 @@ import { solveDiff } from './diff.ts';
 import type { RunRequest } from '../runner.ts';
 import { execWork, runCommand } from './exec.ts';
 import { copyToLayer, fileWork } from './file.ts';
+import { noteLocation } from './location.ts';
 import { layersOf, scratch, silentOutput } from './output.ts';
 import type { Output, StepLayer, VertexOutput } from './output.ts';
 import type { Edge, ExecOp, Vertex } from './vertex.ts';
@@ -86,6 +87,7 @@ export class Solver {
       output.end();
       return made;
     } catch (error) {
+      noteLocation(error, vertex.location);
       output.end(error);
       throw error;
     }
