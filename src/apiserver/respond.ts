@@ -40,7 +40,7 @@ export function warningHeader(warnings: readonly string[]): string {
   const out: string[] = [];
   let left = warningsCharsMax;
   for (const warning of new Set(warnings)) {
-    const clean = warning.replace(/[^\x20-\x7e]/g, '?');
+    const clean = warning.replaceAll('\n', ' ').replace(/[^\x20-\x7e]/g, '?');
     const text = JSON.stringify(clean.length > warningCharsMax ? `${clean.slice(0, warningCharsMax)}...` : clean);
     left -= text.length;
     if (left < 0) break;

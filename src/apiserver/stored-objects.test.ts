@@ -98,6 +98,43 @@ describe('create and get', () => {
   );
 
   it(
+    'tells unknown and doubled fields in the order of the text, and of a doubled key in YAML the line',
+    withApi(async (t) => {
+      const problems = async (type: string, body: string, verb = 'POST', path = pods): Promise<string> => {
+        const query = '?fieldValidation=Strict&fieldManager=m';
+        const answer = await t.call(verb, `${path}${query}`, body, { headers: { 'content-type': type } });
+        assert.equal(answer.status, 400, answer.text);
+        return answer.body.message.replace(
+          /^Pod in version "v1" cannot be handled as a Pod: strict decoding error: /,
+          '',
+        );
+      };
+      assert.equal(
+        await problems(
+          'application/json',
+          '{"spec":{"x":{"y":1,"y":1},"x":2,"containers":[],"containers":[{"name":"c","name":"d","z":1}],"nodeName":"a","nodeName":"b"}}',
+        ),
+        'unknown field "spec.x", duplicate field "spec.containers", duplicate field "spec.containers[0].name", unknown field "spec.containers[0].z", duplicate field "spec.nodeName"',
+      );
+      const yaml = 'kind: Pod\napiVersion: v1\nmetadata: {name: a}\nspec:\n  x: 1\n  nodeName: a\n  nodeName: b\n';
+      assert.equal(
+        await problems('application/yaml', yaml),
+        'yaml: unmarshal errors:\n  line 7: key "nodeName" already set in map, unknown field "spec.x"',
+      );
+      assert.equal(
+        await problems('application/apply-patch+yaml', yaml.replace('  x: 1\n', ''), 'PATCH', `${pods}/a`),
+        'error strict decoding patch: error converting YAML to JSON: yaml: unmarshal errors:\n  line 6: key "nodeName" already set in map',
+      );
+      const applied =
+        '{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a"},"spec":{"nodeName":"a",\n"nodeName":"b"}}';
+      assert.match(
+        await problems('application/apply-patch+yaml', applied, 'PATCH', `${pods}/a`),
+        /line 2: key "nodeName" already set in map$/,
+      );
+    }),
+  );
+
+  it(
     'refuses, warns of or ignores unknown and doubled fields',
     withApi(async (t) => {
       const body =
@@ -107,13 +144,13 @@ describe('create and get', () => {
         [strict.status, strict.body.message],
         [
           400,
-          'Pod in version "v1" cannot be handled as a Pod: strict decoding error: duplicate field "spec.restartPolicy", unknown field "spec.containers[0].bogus"',
+          'Pod in version "v1" cannot be handled as a Pod: strict decoding error: unknown field "spec.containers[0].bogus", duplicate field "spec.restartPolicy"',
         ],
       );
       const warned = await t.call('POST', pods, body);
       assert.equal(
         warned.headers.warning,
-        '299 - "duplicate field \\"spec.restartPolicy\\"", 299 - "unknown field \\"spec.containers[0].bogus\\""',
+        '299 - "unknown field \\"spec.containers[0].bogus\\"", 299 - "duplicate field \\"spec.restartPolicy\\""',
       );
       assert.equal(warned.body.spec.containers[0].bogus, undefined);
       assert.equal(

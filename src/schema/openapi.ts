@@ -111,6 +111,8 @@ class Definitions {
         return { type: 'array', items: this.#type(type.item) };
       case 'map':
         return { type: 'object', additionalProperties: this.#type(type.item) };
+      case 'union':
+        return {};
       case 'boolean':
         return { type: 'boolean' };
       case 'int32':
