@@ -19,8 +19,8 @@ function withParents(target: string): string[] {
 }
 
 /**
- * What is at the path itself. undefined where nothing is, or where a symlink leads to it: programs put symlinks in place
- * of directories above a mount, and whatever those lead to was not made for it.
+ * What is at the path itself. undefined where nothing is, or where a symlink leads to it: programs put symlinks in
+ * place of directories above a mount, and whatever those lead to was not made for it.
  */
 function statInside(root: string, path: string): Stats | undefined {
   const parts = pathParts(path);
