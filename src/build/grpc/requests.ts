@@ -17,7 +17,7 @@ const requests = {
   'frontend.subrequests.describe': answerDescribe,
 };
 
-export function isKnownRequest(id: string): id is keyof typeof requests {
+function isKnownRequest(id: string): id is keyof typeof requests {
   return Object.hasOwn(requests, id);
 }
 
