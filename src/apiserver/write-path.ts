@@ -18,7 +18,7 @@ import type { KindRecord } from '#schema/kind.ts';
 import { validateMetadata, validateMetadataUpdate } from '#schema/validate-meta.ts';
 import { transactionBytesMax } from '#store/limits.ts';
 import type { Operation, StoredValue } from '#store/store.ts';
-import { admitMutating, admitValidating } from './admission/admission.ts';
+import { admitMutating, admitValidating } from './admission/admission-chain.ts';
 import type { AdmissionAttributes } from './admission/attributes.ts';
 import { chargeQuotas, quotaConflict } from './admission/quota.ts';
 import { planAllocation, releaseOperations } from './allocation.ts';

@@ -25,8 +25,17 @@ export function execKey(op: ExecOp, sandbox: string, mounts: unknown[]): string 
   return digestOf('exec', { args, env, cwd, user, extraHosts, hostname, validExitCodes, network }, mounts);
 }
 
-/** What of a file action decides its result, besides the content that it works on. */
-export function fileActionKey(action: FileAction): object {
+/**
+ * What of a file action decides its result, besides the content of the vertex's inputs. `inputs`: how many those are;
+ * what earlier actions made is known by their place.
+ */
+export function fileActionKey(action: FileAction, inputs: number): object {
+  const placeOf = (index: number | undefined): number => (index === undefined ? -1 : Math.max(-1, index - inputs));
+  const place = { on: placeOf(action.input), from: action.kind === 'copy' ? placeOf(action.from) : -1 };
+  return { place, output: action.output, ...plainActionKey(action) };
+}
+
+function plainActionKey(action: FileAction): object {
   const { input: _input, output: _output, ...rest } = action;
   // Whether nothing found is an error decides no result.
   if (rest.kind === 'copy') return { ...rest, from: undefined, allowsNone: true };

@@ -3,6 +3,7 @@
  * container's work and do not belong into an image.
  */
 import { lstatSync, readdirSync } from 'node:fs';
+import type { Stats } from 'node:fs';
 import { join, posix } from 'node:path';
 import type { Content } from './content.ts';
 import type { ImageLayer } from './image-records.ts';
@@ -17,6 +18,20 @@ function withParents(target: string): string[] {
   return parts.map((_, index) => parts.slice(0, parts.length - index).join('/'));
 }
 
+/**
+ * What is at the path itself. undefined where nothing is, or where a symlink leads to it: programs put symlinks in
+ * place of directories above a mount, and whatever those lead to was not made for it.
+ */
+function statInside(root: string, path: string): Stats | undefined {
+  const parts = pathParts(path);
+  let here = root;
+  for (const part of parts.slice(0, -1)) {
+    here = join(here, part);
+    if (lstatSync(here, { throwIfNoEntry: false })?.isDirectory() !== true) return undefined;
+  }
+  return lstatSync(join(root, path), { throwIfNoEntry: false });
+}
+
 /** Paths in `upper`, deepest first. `targets`: where else something was mounted, absolute. */
 export function findMountPoints(
   content: Content,
@@ -29,19 +44,23 @@ export function findMountPoints(
     .reverse()
     .filter((layer) => content.layers.has(layer.diffId))
     .map((layer) => join(content.root, content.layers.directory(layer.diffId)));
-  const below = (path: string): string | undefined =>
-    lowers.map((lower) => join(lower, path)).find((each) => lstatSync(each, { throwIfNoEntry: false }) !== undefined);
+  const below = (path: string): Stats | undefined => {
+    for (const lower of lowers) {
+      const info = statInside(lower, path);
+      if (info !== undefined) return info;
+    }
+    return undefined;
+  };
   const found = new Set<string>();
   for (const path of [...files, ...mounted]) {
-    const info = lstatSync(join(upper, path), { throwIfNoEntry: false });
+    const info = statInside(upper, path);
     if (info?.isFile() === true && info.size === 0 && below(path) === undefined) found.add(path);
   }
   for (const path of [...mounted, ...directories]) {
-    const own = lstatSync(join(upper, path), { throwIfNoEntry: false });
+    const own = statInside(upper, path);
     if (own?.isDirectory() !== true || readdirSync(join(upper, path)).some((name) => !found.has(`${path}/${name}`)))
       continue;
-    const lower = below(path);
-    const info = lower === undefined ? undefined : lstatSync(lower);
+    const info = below(path);
     const isUntouched =
       info === undefined
         ? path !== 'etc'

@@ -93,7 +93,8 @@ function permissions({ mode }: Stat): number {
 class Contents {
   readonly #stream: ClientStream;
   readonly #packets: AsyncGenerator<Message>;
-  readonly #pending = new Map<number, { chunks: Buffer[]; isWhole: boolean }>();
+  /** `left`: how many more bytes count. */
+  readonly #pending = new Map<number, { chunks: Buffer[]; left: number; isWhole: boolean }>();
   #ahead = 0;
 
   constructor(stream: ClientStream) {
@@ -109,18 +110,20 @@ class Contents {
     return value;
   }
 
-  get isFull(): boolean {
-    return this.#pending.size >= filesAheadMax || this.#ahead > filesAheadBytesMax;
+  /** What comes for a file before its turn is kept in memory. */
+  mayRequest(sizeBytes: number): boolean {
+    return this.#pending.size < filesAheadMax && this.#ahead + sizeBytes <= filesAheadBytesMax;
   }
 
   async request(id: number, sizeBytes: number): Promise<void> {
-    this.#pending.set(id, { chunks: [], isWhole: false });
+    this.#pending.set(id, { chunks: [], left: sizeBytes, isWhole: false });
     this.#ahead += sizeBytes;
     await this.#stream.send({ type: packet.request, ID: id });
   }
 
+  /** A file may grow while it is read: the list says how much of it counts. */
   async *read(id: number, sizeBytes: number): AsyncGenerator<Buffer> {
-    const wanted = this.#pending.get(id) ?? { chunks: [], isWhole: true };
+    const wanted = this.#pending.get(id) ?? { chunks: [], left: 0, isWhole: true };
     for (;;) {
       for (const chunk of wanted.chunks.splice(0)) yield chunk;
       if (wanted.isWhole) break;
@@ -131,7 +134,8 @@ class Contents {
         throw new ApiError('BadRequest', 'the client sent a file that was not asked for');
       const data = bytesIn(message, 'data');
       if (data.length === 0) file.isWhole = true;
-      else file.chunks.push(data);
+      else if (file.left > 0) file.chunks.push(data.subarray(0, file.left));
+      file.left -= Math.min(file.left, data.length);
     }
     this.#pending.delete(id);
     this.#ahead -= sizeBytes;
@@ -189,6 +193,10 @@ function readList(stats: readonly Stat[]): Map<string, { id: number; file: KeptF
     if (type === undefined) continue;
     const path = stat.path.replace(/\/$/, '');
     checkPath(path);
+    // A directory that becomes a symlink further on would lead what lies in it outside.
+    if (list.has(path)) throw new ApiError('BadRequest', `the client's list of files has ${path.slice(0, 200)} twice`);
+    if (type === 'file' && stat.size < 0)
+      throw new ApiError('BadRequest', `the client's list of files has no size for ${path.slice(0, 200)}`);
     const parent = posix.dirname(path);
     if (parent !== '.' && list.get(parent)?.file.type !== 'directory')
       throw new ApiError('BadRequest', `the client's list of files has no directory for ${path.slice(0, 200)}`);
@@ -286,7 +294,7 @@ class DirectorySync {
     for (const [index, { path, id, file }] of wanted.entries()) {
       for (
         let next = wanted[asked];
-        next !== undefined && (asked <= index || !this.#contents.isFull);
+        next !== undefined && (asked <= index || this.#contents.mayRequest(next.file.sizeBytes));
         next = wanted[++asked]
       )
         if (next.file.sizeBytes > 0) await this.#contents.request(next.id, next.file.sizeBytes);
@@ -305,13 +313,12 @@ class DirectorySync {
       let left = sizeBytes;
       if (sizeBytes > 0)
         for await (const chunk of this.#contents.read(id, sizeBytes)) {
-          // A file may grow or shrink while it is read: the list says how much of it counts.
-          const part = chunk.subarray(0, left);
-          left -= part.length;
-          this.#onBytes(part.length);
-          put(part);
+          left -= chunk.length;
+          this.#onBytes(chunk.length);
+          put(chunk);
         }
-      for (; left > 0; left -= Math.min(left, zeros.length)) put(zeros.subarray(0, Math.min(left, zeros.length)));
+      if (left > 0)
+        throw new ApiError('BadRequest', `${path.slice(0, 200)} is ${left} bytes shorter than the client's list says`);
       fchmodSync(fd, mode);
       setOpenFileTimes(fd, mtimeNs / 1e6);
     } finally {
@@ -335,8 +342,6 @@ export async function syncDirectory(
   await contents.finish();
   return files;
 }
-
-const zeros = Buffer.alloc(64 * 1024);
 
 /** A stream of bytes that the client serves under this path. */
 export async function* readUpload(session: Session, path: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {

@@ -16,7 +16,9 @@ import {
 } from '../grpc/messages.ts';
 import type { Message } from '../grpc/messages.ts';
 import { definitionVerticesMax } from '../limits.ts';
+import { checkOperation } from './check.ts';
 import type { SourceLocation, SourceText } from './location.ts';
+import { listVertices } from './vertex.ts';
 import type {
   CacheSharing,
   Edge,
@@ -187,26 +189,18 @@ export function makeVertex(op: Operation, inputs: readonly Edge[], options: Vert
 export function encodeDefinition(edge: Edge): Message {
   const def: Uint8Array[] = [];
   const metadata: Record<string, Message> = {};
-  const seen = new Set<string>();
   const texts: SourceText[] = [];
   const locations: Record<string, Message> = {};
-  const visit = (vertex: Vertex): void => {
-    if (seen.has(vertex.digest)) return;
-    seen.add(vertex.digest);
-    for (const input of vertex.inputs) visit(input.vertex);
+  for (const vertex of listVertices(edge.vertex)) {
     def.push(encodeOperation(vertex.op, vertex.inputs, vertex.platform));
     metadata[vertex.digest] = { ignore_cache: vertex.ignoresCache, description: { 'llb.customname': vertex.name } };
-    if (vertex.location === undefined) return;
+    if (vertex.location === undefined) continue;
     const { text, ranges } = vertex.location;
     let at = texts.indexOf(text);
     if (at < 0) at = texts.push(text) - 1;
-    locations[vertex.digest] = {
-      locations: [
-        { sourceIndex: at, ranges: ranges.map(({ start, end }) => ({ start: { line: start }, end: { line: end } })) },
-      ],
-    };
-  };
-  visit(edge.vertex);
+    const lines = ranges.map(({ start, end }) => ({ start: { line: start }, end: { line: end } }));
+    locations[vertex.digest] = { locations: [{ sourceIndex: at, ranges: lines }] };
+  }
   def.push(encodeMessage('pb.Op', { inputs: [{ digest: edge.vertex.digest, index: edge.output }] }));
   return { def, metadata, Source: { locations, infos: texts.map((text) => ({ ...text })) } };
 }
@@ -431,7 +425,7 @@ export function decodeDefinition(definition: Message): Edge | undefined {
   if (parts.length > definitionVerticesMax)
     throw new ApiError('RequestEntityTooLarge', `a build definition has more than ${definitionVerticesMax} vertices`);
   const metadata = messageIn(definition, 'metadata');
-  const vertices = new Map<string, Vertex>();
+  const vertices = new Map<string, { vertex: Vertex; outputs: number }>();
   const sources = messageIn(definition, 'Source');
   const texts = messagesIn(sources, 'infos').map((info): SourceText => ({
     filename: textIn(info, 'filename'),
@@ -443,9 +437,11 @@ export function decodeDefinition(definition: Message): Edge | undefined {
     const message = decodeMessage('pb.Op', bytes);
     const digest = digestOfBytes(bytes);
     const inputs = messagesIn(message, 'inputs').map((input): Edge => {
-      const vertex = vertices.get(textIn(input, 'digest'));
-      if (vertex === undefined) return refuse(`invalid missing input digest ${textIn(input, 'digest').slice(0, 100)}`);
-      return { vertex, output: numberIn(input, 'index') };
+      const found = vertices.get(textIn(input, 'digest'));
+      if (found === undefined) return refuse(`invalid missing input digest ${textIn(input, 'digest').slice(0, 100)}`);
+      const output = numberIn(input, 'index');
+      if (output < 0 || output >= found.outputs) return refuse(`an operation has no output ${output}`);
+      return { vertex: found.vertex, output };
     });
     const kinds = ['source', 'exec', 'file', 'merge', 'diff', 'build', 'passthrough'];
     if (!kinds.some((kind) => isObject(message[kind]))) {
@@ -467,7 +463,7 @@ export function decodeDefinition(definition: Message): Edge | undefined {
       ignoresCache: fieldOf(about, 'ignore_cache') === true,
       location: locationIn(sources, texts, digest),
     };
-    vertices.set(digest, vertex);
+    vertices.set(digest, { vertex, outputs: checkOperation(op, vertex.inputs.length) });
     last = { vertex, output: 0 };
   }
   return last;

@@ -56,8 +56,8 @@ function stepsOf(
 /** What of a mount's files decides the result. */
 async function mountKey(mount: ExecMount, inputs: readonly Output[]): Promise<unknown> {
   const input = mount.input === undefined ? undefined : inputs[mount.input];
-  const { kind, selector, target, isReadOnly, id, isOptional } = mount;
-  const about = { kind, selector, target, isReadOnly, id, isOptional };
+  const { kind, selector, target, output, isReadOnly, id, isOptional } = mount;
+  const about = { kind, selector, target, output, isReadOnly, id, isOptional };
   if (input === undefined) return about;
   if (input.kind === 'tree') return { ...about, tree: input.tree.digest([selector.replace(/^\/+/, '')]) };
   return { ...about, layers: layersKey(layersOf(input.steps)) };

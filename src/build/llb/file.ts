@@ -60,6 +60,8 @@ class FileVertex {
   readonly #context: SolverContext;
   readonly #op: FileOp;
   readonly #inputs: readonly Output[];
+  /** What actions made that others copy from: each once. */
+  readonly #made = new Map<number, Promise<Output>>();
 
   constructor(context: SolverContext, op: FileOp, inputs: readonly Output[]) {
     this.#context = context;
@@ -93,26 +95,31 @@ class FileVertex {
     return this.#context.toSteps(this.input(chain.input));
   }
 
-  /** What an action copies from, as a key. */
-  async fromKey(action: FileAction): Promise<unknown> {
+  /** The content that an action copies; what an earlier action made is known by that action. */
+  async #fromKey(action: FileAction): Promise<unknown> {
     if (action.kind !== 'copy') return '';
     const { from } = action;
-    if (from !== undefined && from >= this.#inputs.length)
-      return Promise.all(this.chain(from - this.#inputs.length).actions.map((each) => this.actionKey(each)));
+    if (from !== undefined && from >= this.#inputs.length) return '';
     const input = this.input(from);
     if (input.kind === 'layers') return layersKey(layersOf(input.steps));
     return treeContentKey(input.tree, action);
   }
 
   async actionKey(action: FileAction): Promise<unknown> {
-    return [fileActionKey(action), await this.fromKey(action)];
+    return [fileActionKey(action, this.#inputs.length), await this.#fromKey(action)];
   }
 
   /** The outputs that `from` stands for: an input, or what actions of this vertex made. */
   async #copied(from: number | undefined): Promise<Output> {
     const count = this.#inputs.length;
     if (from === undefined || from < count) return this.input(from);
-    const chain = this.chain(from - count);
+    let made = this.#made.get(from);
+    if (made === undefined) this.#made.set(from, (made = this.#make(from - count)));
+    return made;
+  }
+
+  async #make(last: number): Promise<Output> {
+    const chain = this.chain(last);
     const below = await this.below(chain);
     const layer = await this.run(chain, below);
     return { kind: 'layers', steps: [...below, { layer, createdAtMs: undefined, about: '' }] };
@@ -205,6 +212,7 @@ class FileVertex {
         exclude: source.excluded,
         keepsParents: action.include.length > 0,
         makesDirectory: !action.copiesContents,
+        canLink: source.canLink,
         ...(owner === undefined ? {} : { owner }),
         ...(action.mode === undefined ? {} : { mode: action.mode & 0o7777 }),
         ...(action.modeText === '' ? {} : { modeText: action.modeText }),

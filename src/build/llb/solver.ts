@@ -15,6 +15,7 @@ import { copyToLayer, fileWork } from './file.ts';
 import { noteLocation } from './location.ts';
 import { layersOf, scratch, silentOutput } from './output.ts';
 import type { Output, StepLayer, VertexOutput } from './output.ts';
+import { listVertices } from './vertex.ts';
 import type { Edge, ExecOp, Vertex } from './vertex.ts';
 import type { SolverBuild, SolverContext, SolverParts, Work } from './work.ts';
 
@@ -38,6 +39,8 @@ export class Solver {
   /** What the edge stands for; undefined: nothing at all. Throws what failed first, when all has ended. */
   async solve(edge: Edge | undefined): Promise<Output> {
     try {
+      // Inputs first, so that none is begun from within another.
+      if (edge !== undefined) for (const vertex of listVertices(edge.vertex)) void this.#vertex(vertex);
       return await this.#output(edge);
     } catch (error) {
       this.#failed.abort(error);

@@ -150,3 +150,26 @@ export interface Edge {
   readonly vertex: Vertex;
   readonly output: number;
 }
+
+/** The vertex and all that it needs, those first, each once. Definitions are as deep as they are long: no recursion. */
+export function listVertices(last: Vertex): Vertex[] {
+  const found: Vertex[] = [];
+  const seen = new Set<string>();
+  const open: { vertex: Vertex; next: number }[] = [];
+  const enter = (vertex: Vertex): void => {
+    if (seen.has(vertex.digest)) return;
+    seen.add(vertex.digest);
+    open.push({ vertex, next: 0 });
+  };
+  enter(last);
+  for (let top = open.at(-1); top !== undefined; top = open.at(-1)) {
+    const input = top.vertex.inputs[top.next++];
+    if (input !== undefined) {
+      enter(input.vertex);
+      continue;
+    }
+    found.push(top.vertex);
+    open.pop();
+  }
+  return found;
+}
