@@ -7,7 +7,7 @@ import { openTestBuilder } from '../testing.ts';
 import type { TestBuilder } from '../testing.ts';
 import { GrpcClient, serveGrpc } from './grpc.ts';
 import type { Call, Handler } from './grpc.ts';
-import { methodOf } from './messages.ts';
+import { bytesIn, messagesIn, methodOf } from './messages.ts';
 import type { Message } from './messages.ts';
 import { buildServices } from './services.ts';
 import { Sessions } from './session.ts';
@@ -104,8 +104,9 @@ export async function makeBench(
     const watched = (async () => {
       using stream = client.open(control('Status'), {}, forever);
       await stream.send({ Ref });
-      for await (const { vertexes, logs } of stream.messages) {
-        for (const { msg } of logs as { msg: Buffer }[]) printed += msg.toString();
+      for await (const response of stream.messages) {
+        for (const log of messagesIn(response, 'logs')) printed += bytesIn(log, 'msg').toString();
+        const { vertexes } = response;
         for (const { name, completed, error } of vertexes as { name: string; completed: unknown; error: string }[])
           if (completed !== null) shown.push(error === '' ? name : `${name}: ${error}`);
       }
