@@ -229,7 +229,7 @@ class DockerfileFrontend implements ConvertEnvironment {
       const name = op.identifier.replace(/^docker-image:\/\//, '');
       const told = new ApiError(
         error.reason,
-        `${familiarName(parseReference(name))}: failed to resolve source metadata for ${name}: ${error.message}`,
+        `${/^(?:sha256:)?[0-9a-f]{12,64}$/.test(name) ? name : familiarName(parseReference(name))}: failed to resolve source metadata for ${name}: ${error.message}`,
       );
       noteLocation(told, locationOf(error));
       throw told;
