@@ -15,6 +15,10 @@ export const filesAheadMax = 32;
 export const filesAheadBytesMax = 8 * 2 ** 20;
 /** What a build printed is kept for clients that come late. */
 export const logBytesMax = 4 * 2 ** 20;
+/** What one step prints is shown so far; BuildKit's bound. */
+export const stepLogBytesMax = 2 * 2 ** 20;
+/** Counts of bytes are shown so often, and at their end. */
+export const countIntervalMs = 100;
 /** A client that asks for a build's bridge or status may come before the build. */
 export const jobWaitMs = 5_000;
 /** Piece of a file or an archive that is sent to a client. */

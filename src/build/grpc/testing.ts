@@ -56,7 +56,10 @@ async function shareFiles({ metadata, messages, send }: Call, { files: directori
 export interface Bench extends TestBuilder {
   client: GrpcClient;
   solve(request: Message): Promise<Message>;
-  build(attributes: Record<string, string>, more?: Message): Promise<{ answer: Message; shown: string[] }>;
+  build(
+    attributes: Record<string, string>,
+    more?: Message,
+  ): Promise<{ answer: Message; shown: string[]; printed: string }>;
 }
 
 export interface Options {
@@ -97,12 +100,15 @@ export async function makeBench(
     const Ref = `ref${builds++}`;
     const solved = client.call(control('Solve'), { Ref, Session: 's1', ...more }, forever);
     const shown: string[] = [];
+    let printed = '';
     const watched = (async () => {
       using stream = client.open(control('Status'), {}, forever);
       await stream.send({ Ref });
-      for await (const { vertexes } of stream.messages)
+      for await (const { vertexes, logs } of stream.messages) {
+        for (const { msg } of logs as { msg: Buffer }[]) printed += msg.toString();
         for (const { name, completed, error } of vertexes as { name: string; completed: unknown; error: string }[])
           if (completed !== null) shown.push(error === '' ? name : `${name}: ${error}`);
+      }
     })();
     const ask = async (name: string, request: Message): Promise<Message> => {
       using stream = client.open(bridge(name), { 'buildkit-controlapi-buildid': Ref }, forever);
@@ -123,7 +129,7 @@ export async function makeBench(
     const [settled] = await Promise.allSettled([solved, watched]);
     if (settled.status === 'rejected') throw settled.reason;
     const answer = settled.value;
-    return { answer, shown };
+    return { answer, shown, printed };
   };
   const solve = (request: Message): Promise<Message> => client.call(control('Solve'), request, forever);
   return { ...bench, client, solve, build };
