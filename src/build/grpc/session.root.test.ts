@@ -95,7 +95,7 @@ test('a cache begins as the directory that it is given, owner and mode too', asy
     t,
     {
       files: dockerfile(
-        'FROM base AS first\nCOPY --chown=5:6 --chmod=710 d /begin\nFROM base\nRUN --mount=type=cache,target=/c,from=first,source=/begin ["say","x"]\n',
+        'FROM base AS first\nCOPY --chown=5:6 --chmod=710 . /all\nFROM base\nRUN --mount=type=cache,target=/c,from=first,source=/all/d ["say","x"]\n',
       ),
     },
     ({ mounts }) => {
