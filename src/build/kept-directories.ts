@@ -144,8 +144,14 @@ export class KeptDirectories {
   /** Takes away those that no build uses. */
   async remove(names: readonly string[]): Promise<void> {
     const free = names.filter((name) => !this.#inUse.has(name));
-    await this.#content.records.commit(free.map((key) => ({ table, key, value: undefined })));
-    for (const name of free) await rm(join(this.#root, name), { recursive: true, force: true });
+    // A build that comes meanwhile takes a directory of its own.
+    for (const name of free) this.#inUse.add(name);
+    try {
+      await this.#content.records.commit(free.map((key) => ({ table, key, value: undefined })));
+      for (const name of free) await rm(join(this.#root, name), { recursive: true, force: true });
+    } finally {
+      for (const name of free) this.#inUse.delete(name);
+    }
   }
 
   /** What an earlier process left without a record. */

@@ -49,7 +49,7 @@ function parseMode(text: string | undefined, line: number): CopyWords['mode'] {
   throw parseError(line, `invalid chmod parameter: '${text}'. it should be octal string and between 0 and 07777`);
 }
 
-function parseOwner(text: string | undefined): OwnerRef | undefined {
+export function parseOwner(text: string | undefined): OwnerRef | undefined {
   if (text === undefined) return undefined;
   const refOf = (word: string): UserRef => (/^\d{1,10}$/.test(word) ? { id: Number(word) } : { name: word });
   const [user = '', group] = text.split(':');

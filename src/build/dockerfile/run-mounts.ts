@@ -116,8 +116,9 @@ function checkKeys(parser: MountParser, kind: Kind): void {
   if (kind === 'bind' || kind === 'tmpfs') for (const name of ['mode', 'uid', 'gid', 'id']) parser.refuse(name, kind);
 }
 
+/** 0: as the files that it begins with say, else 0755. */
 function defaultMode(kind: Kind): number {
-  return kind === 'secret' ? 0o400 : kind === 'ssh' ? 0o600 : 0o755;
+  return kind === 'secret' ? 0o400 : kind === 'ssh' ? 0o600 : 0;
 }
 
 function sizeOf(parser: MountParser): number {

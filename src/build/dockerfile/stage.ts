@@ -8,11 +8,11 @@ import type { HistoryEntry, ImageFile, RunConfig } from '#content/image-file.ts'
 import { makeVertex } from '../llb/codec.ts';
 import type { VertexOptions } from '../llb/codec.ts';
 import type { SourceLocation } from '../llb/location.ts';
-import type { Edge, ExecOp, ProxyEnv } from '../llb/vertex.ts';
+import type { Edge, ExecOp, FileAction, ProxyEnv } from '../llb/vertex.ts';
 import { rootMount } from '../llb/vertex-parts.ts';
 import { quotedWordMax } from '../limits.ts';
 import { applyConfig, resolveWorkingDir, splitWords, toCommand } from './config.ts';
-import { copyVertex } from './copy.ts';
+import { copyVertex, parseOwner } from './copy.ts';
 import { parseError } from './lexer.ts';
 import { parseTrigger } from './parser.ts';
 import type { Instruction, Keyword } from './parser.ts';
@@ -332,11 +332,20 @@ export class StageConverter {
     const path = expandWord(instruction.rest, this.#scope.variables, this.#scope.escape);
     const workingDir = resolveWorkingDir(this.#config.WorkingDir, path);
     const input = this.#edge === undefined ? {} : { input: 0 };
+    // What is missing is the user's; the classic builder makes it for root.
+    const user = this.#parts.settings.isClassic || this.#config.User === '' ? undefined : this.#config.User;
+    const owner = parseOwner(user);
+    const action: FileAction = {
+      kind: 'makeDirectory',
+      path: workingDir,
+      mode: 0o755,
+      makesParents: true,
+      output: 0,
+      ...input,
+      ...(owner === undefined ? {} : { owner }),
+    };
     const vertex = makeVertex(
-      {
-        kind: 'file',
-        actions: [{ kind: 'makeDirectory', path: workingDir, mode: 0o755, makesParents: true, output: 0, ...input }],
-      },
+      { kind: 'file', actions: [action] },
       this.#edge === undefined ? [] : [this.#edge],
       this.#about(instruction),
     );

@@ -74,6 +74,39 @@ test('a cache is kept between builds, and listed and pruned', async (t) => {
   assert.deepEqual(readdirSync(join(bench.content.root, 'cache-mounts')), []);
 });
 
+test('a directory that WORKDIR makes is of the user that the steps run as', async (t) => {
+  const bench = await makeBench(t, {
+    files: dockerfile('FROM base\nUSER web\nWORKDIR /a/b\nUSER 7:staff\nWORKDIR c\n'),
+  });
+  await bench.build({}, { Exporters: [{ Type: 'moby', Attrs: { name: 'x' } }] });
+  await bench.read(bench.records.find('x')!.layers, (root) => {
+    const ownerOf = (path: string): number[] => [statSync(join(root, path)).uid, statSync(join(root, path)).gid];
+    assert.deepEqual(['a', 'a/b', 'a/b/c'].map(ownerOf), [
+      [33, 44],
+      [33, 44],
+      [7, 50],
+    ]);
+  });
+});
+
+test('a cache begins as the directory that it is given, owner and mode too', async (t) => {
+  const seen: unknown[] = [];
+  const bench = await makeBench(
+    t,
+    {
+      files: dockerfile(
+        'FROM base AS first\nCOPY --chown=5:6 --chmod=710 . /all\nFROM base\nRUN --mount=type=cache,target=/c,from=first,source=/all/d ["say","x"]\n',
+      ),
+    },
+    ({ mounts }) => {
+      const { uid, gid, mode } = statSync(mounts[0]!.source);
+      seen.push([uid, gid, mode & 0o7777, readdirSync(mounts[0]!.source)]);
+    },
+  );
+  await bench.build({});
+  assert.deepEqual(seen, [[5, 6, 0o710, ['large']]]);
+});
+
 test('a result goes to the client as a directory: what it asks for it gets, links as links', async (t) => {
   const got = new Map<string, string>();
   const bench = await makeBench(t, {

@@ -6,7 +6,7 @@
  *
  * Records are in table `cache-mounts`; they are listed and pruned with the build cache.
  */
-import { chmodSync, chownSync, mkdirSync, readdirSync } from 'node:fs';
+import { chmodSync, chownSync, lstatSync, mkdirSync, readdirSync } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { onceAborted } from '#base/streams.ts';
@@ -134,6 +134,7 @@ export class CacheMounts {
     await rm(half, { recursive: true, force: true });
     mkdirSync(half, { mode: 0o700 });
     const source = await fill();
+    const { mode, owner } = source === undefined ? mount : beginningOf(mount, source.root);
     try {
       if (source !== undefined)
         await this.#content.layers.copyInto(half, [
@@ -142,8 +143,8 @@ export class CacheMounts {
     } finally {
       await source?.release();
     }
-    chmodSync(half, mount.mode === 0 ? 0o755 : mount.mode);
-    chownSync(half, mount.owner.uid, mount.owner.gid);
+    chmodSync(half, mode === 0 ? 0o755 : mode);
+    chownSync(half, owner.uid, owner.gid);
     await rename(half, path);
   }
 
@@ -182,8 +183,14 @@ export class CacheMounts {
   /** Takes away those that nobody uses. */
   async remove(names: readonly string[]): Promise<void> {
     const free = names.filter((name) => !this.#users.has(name));
-    await this.#content.records.commit(free.map((key) => ({ table, key, value: undefined })));
-    for (const name of free) await rm(this.#path(name), { recursive: true, force: true });
+    // Whoever wants one of them meanwhile waits, or it would be taken away from under a command.
+    for (const name of free) this.#users.set(name, { count: 1, isAlone: true });
+    try {
+      await this.#content.records.commit(free.map((key) => ({ table, key, value: undefined })));
+      for (const name of free) await rm(this.#path(name), { recursive: true, force: true });
+    } finally {
+      for (const name of free) this.#giveBack(name);
+    }
   }
 
   /** What an earlier process left half made. */
@@ -191,4 +198,13 @@ export class CacheMounts {
     for (const name of readdirSync(this.#root))
       if (this.#get(name) === undefined) await rm(this.#path(name), { recursive: true, force: true });
   }
+}
+
+/** The directory that a cache begins with says whose it is, where the mount does not: so front ends ask for it. */
+function beginningOf({ mode, owner }: ExecMount, root: string): Pick<ExecMount, 'mode' | 'owner'> {
+  const { mode: own, uid, gid } = lstatSync(root);
+  return {
+    mode: mode === 0 ? own & 0o7777 : mode,
+    owner: owner.uid === 0 && owner.gid === 0 ? { uid, gid } : owner,
+  };
 }
