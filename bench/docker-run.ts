@@ -4,7 +4,8 @@
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { command, find, fileSizeMb, logTail, median, daemon, ratioOf, stop, timed, until } from './harness.ts';
+import { startDockerd } from './dockerd.ts';
+import { command, find, fileSizeMb, median, ratioOf, timed } from './harness.ts';
 import type { Bench, Result, Run, Sample } from './harness.ts';
 import { rememberIptables } from './iptables.ts';
 import { requireTools, startTiphys, tiphysVersion } from './tiphys.ts';
@@ -38,7 +39,7 @@ async function run(current: Run): Promise<Result> {
       version: `${tiphysVersion()} with ${crun}`,
     },
   ];
-  for (const start of [startDockerd, startPodman]) {
+  for (const start of [startDockerdSide, startPodman]) {
     const side = await start(current, busybox);
     if (typeof side === 'string') {
       skipped.push(side);
@@ -73,53 +74,10 @@ async function run(current: Run): Promise<Result> {
   };
 }
 
-/** dockerd with data, state, socket and bridge of its own; what it adds to iptables is taken away again. */
-async function startDockerd(current: Run, busybox: string): Promise<Side | string> {
-  const program = find('dockerd');
-  if (program === undefined) return 'dockerd is not installed: apt-get install docker.io';
-  if (existsSync('/var/run/docker.pid') || existsSync('/sys/class/net/docker0'))
-    return 'another dockerd uses docker0: stop it, and delete the bridge, to compare';
-  const root = join(current.scratch, 'dockerd');
-  const socket = `unix://${root}/docker.sock`;
-  const restore = await rememberIptables(/docker0|172\.30\.251\./);
-  current.defer(restore);
-  current.defer(() => command(['ip', 'link', 'delete', 'docker0'], { allowFailure: true }));
-  current.say('starting dockerd');
-  const child = daemon(current, 'dockerd', [
-    program,
-    '--data-root',
-    `${root}/data`,
-    '--exec-root',
-    `${root}/exec`,
-    '--pidfile',
-    `${root}/pid`,
-    '-H',
-    socket,
-    '--bip',
-    '172.30.251.1/24',
-  ]);
-  const env = { DOCKER_HOST: socket, DOCKER_CONTEXT: '' };
-  try {
-    await until(
-      'dockerd',
-      30_000,
-      async () =>
-        child.exitCode === null && (await command(['docker', 'version'], { env, allowFailure: true })).code === 0,
-      200,
-    );
-  } catch {
-    await stop(child);
-    return `dockerd does not start here: ${logTail(current, 'dockerd', 3)}`;
-  }
-  await command(['docker', 'load', '-q', '-i', busybox], { env });
-  const version = (await command(['docker', 'version', '-f', '{{.Server.Version}}'], { env })).stdout.trim();
-  const runc = (await command(['runc', '--version'], { allowFailure: true })).stdout.split('\n')[0]!;
-  return {
-    name: 'dockerd',
-    words: ['docker', 'run', '--rm', 'busybox', 'true'],
-    env,
-    version: `${version} (${fileSizeMb(program)}) with ${runc} (${fileSizeMb(find('runc'))})`,
-  };
+async function startDockerdSide(current: Run, busybox: string): Promise<Side | string> {
+  const started = await startDockerd(current, busybox);
+  if (typeof started === 'string') return started;
+  return { name: 'dockerd', words: ['docker', 'run', '--rm', 'busybox', 'true'], ...started };
 }
 
 async function startPodman(current: Run, busybox: string): Promise<Side | string> {

@@ -8,6 +8,7 @@ import { cpus, release, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { messageOf } from '#base/thrown.ts';
 import { api } from './api.ts';
+import { build } from './build.ts';
 import { dockerRun } from './docker-run.ts';
 import { median } from './harness.ts';
 import type { Bench, Goal, Result, Run } from './harness.ts';
@@ -17,7 +18,7 @@ import { memory } from './memory.ts';
 import { pods } from './pods.ts';
 import { up } from './up.ts';
 
-const benches: Bench[] = [dockerRun, up, api, pods, idle, memory, hostile];
+const benches: Bench[] = [dockerRun, build, up, api, pods, idle, memory, hostile];
 
 function met(goal: Goal): boolean | undefined {
   if (goal.value === undefined || Number.isNaN(goal.value)) return undefined;

@@ -94,8 +94,8 @@ export interface ExternalDocumentation {
 export interface JSONSchemaProps {
   $ref?: string;
   $schema?: string;
-  additionalItems?: JSONSchemaProps | boolean;
-  additionalProperties?: JSONSchemaProps | boolean;
+  additionalItems?: boolean | JSONSchemaProps;
+  additionalProperties?: boolean | JSONSchemaProps;
   allOf?: JSONSchemaProps[];
   anyOf?: JSONSchemaProps[];
   default?: unknown;

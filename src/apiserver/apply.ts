@@ -25,7 +25,8 @@ import {
 } from '#schema/field-sets.ts';
 import type { FieldSet } from '#schema/field-sets.ts';
 import type { RequestContext } from './context.ts';
-import { parseYaml } from './decode.ts';
+import { fieldValidation, parseYaml } from './decode.ts';
+import type { ParsedBody } from './decode.ts';
 import { applyRetriesMax } from './limits.ts';
 import { readManagers, stripSystem, writeManagers } from './managed-fields.ts';
 import type { Manager } from './managed-fields.ts';
@@ -33,16 +34,13 @@ import { createObject, updateObject } from './write-path.ts';
 import type { UpdateOptions, Written } from './write-path.ts';
 
 /**
- * YAML, of which JSON is a part: most clients send that, and its reader is ten times as fast. Doubled keys are refused
- * by both.
+ * YAML, of which JSON is a part: most clients send that, and its reader is ten times as fast. It names no lines, which
+ * doubled keys need.
  */
-function parseApplied(text: string): unknown {
-  if (/^\s*\{/.test(text)) {
-    const { duplicates } = scanJson(text);
-    if (duplicates.length > 0)
-      throw new ApiError('BadRequest', `error decoding YAML: key ${JSON.stringify(duplicates[0])} already set in map`);
+function parseApplied(text: string): ParsedBody {
+  if (/^\s*\{/.test(text) && scanJson(text).duplicates.length === 0) {
     try {
-      return JSON.parse(text);
+      return { value: JSON.parse(text), duplicates: [] };
     } catch {
       /* a flow mapping of YAML begins alike */
     }
@@ -52,10 +50,10 @@ function parseApplied(text: string): unknown {
 
 function readConfiguration(context: RequestContext): KubeObject {
   const { request, kind, info } = context;
-  const value =
+  const { value, duplicates } =
     request.object === undefined
       ? parseApplied(Buffer.from(request.body ?? new Uint8Array()).toString())
-      : copyJson(request.object);
+      : { value: copyJson(request.object), duplicates: [] };
   if (!isObject(value)) throw new ApiError('BadRequest', 'error decoding YAML: expected an object');
   if ((fieldOf(value, 'metadata', 'managedFields') ?? null) !== null)
     throw new ApiError('BadRequest', 'metadata.managedFields must be nil');
@@ -84,7 +82,16 @@ function readConfiguration(context: RequestContext): KubeObject {
       'BadRequest',
       `the name of the object (${value.metadata.name}) does not match the name on the URL (${info.name})`,
     );
+  reportDuplicates(context, duplicates);
   return value;
+}
+
+function reportDuplicates(context: RequestContext, duplicates: readonly string[]): void {
+  if (duplicates.length === 0) return;
+  const problems = duplicates.map((problem) => `error converting YAML to JSON: ${problem}`);
+  const mode = fieldValidation(context);
+  if (mode === 'Strict') throw new ApiError('BadRequest', `error strict decoding patch: ${problems.join(', ')}`);
+  if (mode === 'Warn') context.warnings.push(...problems);
 }
 
 function requireManager(context: RequestContext): string {

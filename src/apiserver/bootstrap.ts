@@ -56,8 +56,8 @@ const bootstrapFormat = 3;
 
 export async function bootstrap(server: Server): Promise<void> {
   const stored = await server.store.get(marker);
-  const known =
-    stored === undefined ? 0 : (JSON.parse(Buffer.from(stored.value).toString()) as { format: number }).format;
+  const { format: known }: { format: number } =
+    stored === undefined ? { format: 0 } : JSON.parse(Buffer.from(stored.value).toString());
   if (known < bootstrapFormat) {
     await Promise.all(namespaces.map((name) => ensure(server, kinds.Namespace, { metadata: { name } })));
     // the rest at once, so that a store with a disk syncs a few times and not a hundred

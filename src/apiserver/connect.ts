@@ -143,8 +143,7 @@ function kubeletQuery(subresource: string, query: URLSearchParams): string {
 /** `[SCHEME:]NAME[:PORT]`. Throws BadRequest for any other form. */
 function splitName(what: string, text: string): { scheme: string; name: string; port: string } {
   const parts = text.split(':');
-  const [scheme, name, port] =
-    parts.length === 3 ? (parts as [string, string, string]) : ['', parts[0]!, parts[1] ?? ''];
+  const [scheme = '', name = '', port = ''] = parts.length === 3 ? parts : ['', ...parts];
   if (parts.length > 3 || name === '' || !['', 'http', 'https'].includes(scheme))
     throw new ApiError('BadRequest', `invalid ${what} request ${JSON.stringify(text)}`);
   return { scheme, name, port };

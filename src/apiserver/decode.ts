@@ -6,7 +6,7 @@ import type { Draft } from '#api/manifest.ts';
 import type { ApiRequest } from '#base/api-request.ts';
 import { ApiError } from '#base/errors.ts';
 import { copyJson, scanJson } from '#base/json.ts';
-import { parseYaml as readYaml } from '#base/yaml.ts';
+import { parseLooseYaml } from '#base/yaml.ts';
 import { apiVersionOf, groupVersionOf } from '#base/objects.ts';
 import type { KubeObject } from '#base/objects.ts';
 import { messageOf } from '#base/thrown.ts';
@@ -21,7 +21,7 @@ import { requestBodyBytesMax, yamlLinesMax } from './limits.ts';
 
 export type FieldValidation = 'Ignore' | 'Warn' | 'Strict';
 
-function fieldValidation(context: RequestContext): FieldValidation {
+export function fieldValidation(context: RequestContext): FieldValidation {
   const value = context.request.query.get('fieldValidation') ?? '';
   if (value === '') return 'Warn';
   if (value !== 'Ignore' && value !== 'Warn' && value !== 'Strict')
@@ -62,11 +62,19 @@ export function contentTypeOf({ headers }: ApiRequest): string {
   return type.trim().toLowerCase();
 }
 
-/** A body as a value; `duplicates` are paths of keys that were given twice. */
+export interface ParsedBody {
+  value: unknown;
+  /** What strict decoding says of keys that were given twice; the last value holds. */
+  duplicates: readonly string[];
+  /** The text, if it is JSON: it has the order in which problems are told. */
+  json?: string;
+}
+
+/** A body as a value. */
 export function parseBody(
   context: RequestContext,
   types: readonly string[] = ['application/json', 'application/yaml'],
-): { value: unknown; duplicates: string[] } {
+): ParsedBody {
   const { request } = context;
   if (request.object !== undefined) return { value: copyJson(request.object), duplicates: [] };
   const body = request.body ?? new Uint8Array();
@@ -79,10 +87,10 @@ export function parseBody(
       `the body of the request was in an unknown format - accepted media types include: ${types.join(', ')}`,
     );
   const text = Buffer.from(body.buffer, body.byteOffset, body.length).toString('utf8');
-  if (type.endsWith('yaml')) return { value: parseYaml(text), duplicates: [] };
-  const { duplicates } = scanJson(text);
+  if (type.endsWith('yaml')) return parseYaml(text);
+  const duplicates = scanJson(text).duplicates.map(duplicateText);
   try {
-    return { value: JSON.parse(text), duplicates };
+    return { value: JSON.parse(text), duplicates, json: text };
   } catch (error) {
     throw new ApiError('BadRequest', jsonProblem(text, messageOf(error)));
   }
@@ -112,13 +120,49 @@ function checkYamlSize(text: string): void {
  * Aliases become copies, and texts let go of the document that they were cut from: what is read is changed in place and
  * kept.
  */
-export function parseYaml(text: string): unknown {
+export function parseYaml(text: string): ParsedBody {
   checkYamlSize(text);
   try {
-    return JSON.parse(JSON.stringify(readYaml(text) ?? null));
+    const { value, duplicates } = parseLooseYaml(text);
+    return {
+      value: JSON.parse(JSON.stringify(value ?? null)),
+      duplicates: duplicates.length === 0 ? [] : [`yaml: unmarshal errors:\n  ${duplicates.join('\n  ')}`],
+    };
   } catch (error) {
     throw new ApiError('BadRequest', `error converting YAML to JSON: yaml: ${messageOf(error).split('\n')[0]}`);
   }
+}
+
+const duplicateText = (path: string): string => `duplicate field ${JSON.stringify(path)}`;
+const unknownText = (path: string): string => `unknown field ${JSON.stringify(path)}`;
+
+/**
+ * What is wrong in a body's fields. A custom resource is decoded before its schema is looked at; of all else the text
+ * tells the order, and what lies in an unknown field is not looked at.
+ */
+function fieldProblems(
+  kind: BodyKind<object>,
+  unknown: readonly string[],
+  { duplicates, json }: Omit<ParsedBody, 'value'>,
+): Set<string> {
+  const unknownTexts = unknown.map(unknownText);
+  if (json === undefined || kind.custom === true || duplicates.length === 0 || unknown.length === 0)
+    return new Set([...duplicates, ...unknownTexts]);
+  const problems = new Set<string>();
+  const [unknownPaths, doubled, met] = [new Set(unknown), new Set(duplicates), new Set<string>()];
+  let skipped: string | undefined;
+  scanJson(json, (path) => {
+    if (unknownPaths.has(path)) problems.add(unknownText((skipped = path)));
+    if (skipped !== undefined && path.startsWith(skipped) && /^[.[]|^$/.test(path.slice(skipped.length))) return;
+    skipped = undefined;
+    const text = duplicateText(path);
+    if (!doubled.has(text)) return;
+    if (met.has(path)) problems.add(text);
+    met.add(path);
+  });
+  // A path may have been cut.
+  for (const text of unknownTexts) problems.add(text);
+  return problems;
 }
 
 /** Reports what is unknown or doubled as the request asked; throws what cannot be decoded. */
@@ -126,7 +170,7 @@ function checkDecoded(
   context: RequestContext,
   value: object,
   kind: BodyKind<object>,
-  duplicates: readonly string[] = [],
+  parsed: Omit<ParsedBody, 'value'> = { duplicates: [] },
 ): void {
   const result = checkObject(value, kind.type);
   if (result.error !== undefined)
@@ -134,10 +178,7 @@ function checkDecoded(
       'BadRequest',
       `${kind.kind} in version ${JSON.stringify(kind.version)} cannot be handled as a ${kind.kind}: ${result.error}`,
     );
-  const problems = [
-    ...duplicates.map((d) => `duplicate field ${JSON.stringify(d)}`),
-    ...result.unknown.map((u) => `unknown field ${JSON.stringify(u)}`),
-  ];
+  const problems = [...fieldProblems(kind, result.unknown, parsed)];
   if (problems.length === 0) return;
   const mode = fieldValidation(context);
   if (mode === 'Strict')
@@ -155,9 +196,10 @@ export function decodeObject(context: RequestContext): KubeObject {
 
 /** Decodes a body as a kind: what is there has its type, and any field may lack. */
 export function decodeAs<T extends KubeObject>(context: RequestContext, kind: BodyKind<T>): Draft<T> & KubeObject {
-  const { value, duplicates } = isProtobuf(context)
+  const parsed: ParsedBody = isProtobuf(context)
     ? { value: decodeProtobuf(context, kind), duplicates: [] }
     : parseBody(context);
+  const { value } = parsed;
   if (!isObject(value))
     throw new ApiError(
       'BadRequest',
@@ -177,7 +219,7 @@ export function decodeAs<T extends KubeObject>(context: RequestContext, kind: Bo
       `the API version in the data (${String(value.apiVersion)}) does not match the expected API version (${wanted})`,
     );
   }
-  return checkDraft(context, value, kind, duplicates);
+  return checkDraft(context, value, kind, parsed);
 }
 
 /** An object that names the kind, checked; its metadata is there. */
@@ -185,9 +227,9 @@ export function checkDraft<T extends KubeObject>(
   context: RequestContext,
   value: JsonObject,
   kind: BodyKind<T>,
-  duplicates: readonly string[],
+  parsed: Omit<ParsedBody, 'value'>,
 ): Draft<T> & KubeObject {
-  checkDecoded(context, value, kind, duplicates);
+  checkDecoded(context, value, kind, parsed);
   if (!isObject(value.metadata)) value.metadata = {};
   return value as Draft<T> & KubeObject;
 }

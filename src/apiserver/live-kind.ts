@@ -14,6 +14,7 @@
  */
 import { ApiError } from '#base/errors.ts';
 import type { KubeObject } from '#base/objects.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock } from '#os/clock.ts';
 import type { Store, StoredValue, StoreWatch } from '#store/store.ts';
@@ -183,7 +184,7 @@ export class LiveKind<K extends KubeObject = KubeObject, T = readonly LiveEntry<
       return this;
     } catch (cause) {
       const delayMs = Math.min(relistDelayMsMax, 2 * (this.#refusal?.delayMs ?? relistDelayMs / 2));
-      const error = new ApiError('ServiceUnavailable', `the store cannot be read: ${(cause as Error).message}`, {
+      const error = new ApiError('ServiceUnavailable', `the store cannot be read: ${messageOf(cause)}`, {
         retryAfterSeconds: 1,
       });
       this.#refusal = { error, delayMs, untilMs: clock.monotonic() + delayMs };

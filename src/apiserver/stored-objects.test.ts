@@ -1,12 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { TestJson } from '#base/testing.ts';
-import { fieldOf, itemsOf } from '#base/unknown.ts';
-import { parseYaml } from '#base/yaml.ts';
-import { decodeMessage, unwrapMessage } from '#schema/protobuf-decode.ts';
-import { typeOf } from '#schema/types.ts';
-import { createTestApi, podBody, pods } from './fixture.ts';
 import type { TestApi } from './fixture.ts';
+import { createTestApi, podBody, pods } from './fixture.ts';
 
 const withApi = (run: (t: TestApi) => Promise<void>) => async (): Promise<void> => {
   await using t = await createTestApi();
@@ -102,6 +98,43 @@ describe('create and get', () => {
   );
 
   it(
+    'tells unknown and doubled fields in the order of the text, and of a doubled key in YAML the line',
+    withApi(async (t) => {
+      const problems = async (type: string, body: string, verb = 'POST', path = pods): Promise<string> => {
+        const query = '?fieldValidation=Strict&fieldManager=m';
+        const answer = await t.call(verb, `${path}${query}`, body, { headers: { 'content-type': type } });
+        assert.equal(answer.status, 400, answer.text);
+        return answer.body.message.replace(
+          /^Pod in version "v1" cannot be handled as a Pod: strict decoding error: /,
+          '',
+        );
+      };
+      assert.equal(
+        await problems(
+          'application/json',
+          '{"spec":{"x":{"y":1,"y":1},"x":2,"containers":[],"containers":[{"name":"c","name":"d","z":1}],"nodeName":"a","nodeName":"b"}}',
+        ),
+        'unknown field "spec.x", duplicate field "spec.containers", duplicate field "spec.containers[0].name", unknown field "spec.containers[0].z", duplicate field "spec.nodeName"',
+      );
+      const yaml = 'kind: Pod\napiVersion: v1\nmetadata: {name: a}\nspec:\n  x: 1\n  nodeName: a\n  nodeName: b\n';
+      assert.equal(
+        await problems('application/yaml', yaml),
+        'yaml: unmarshal errors:\n  line 7: key "nodeName" already set in map, unknown field "spec.x"',
+      );
+      assert.equal(
+        await problems('application/apply-patch+yaml', yaml.replace('  x: 1\n', ''), 'PATCH', `${pods}/a`),
+        'error strict decoding patch: error converting YAML to JSON: yaml: unmarshal errors:\n  line 6: key "nodeName" already set in map',
+      );
+      const applied =
+        '{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a"},"spec":{"nodeName":"a",\n"nodeName":"b"}}';
+      assert.match(
+        await problems('application/apply-patch+yaml', applied, 'PATCH', `${pods}/a`),
+        /line 2: key "nodeName" already set in map$/,
+      );
+    }),
+  );
+
+  it(
     'refuses, warns of or ignores unknown and doubled fields',
     withApi(async (t) => {
       const body =
@@ -111,13 +144,13 @@ describe('create and get', () => {
         [strict.status, strict.body.message],
         [
           400,
-          'Pod in version "v1" cannot be handled as a Pod: strict decoding error: duplicate field "spec.restartPolicy", unknown field "spec.containers[0].bogus"',
+          'Pod in version "v1" cannot be handled as a Pod: strict decoding error: unknown field "spec.containers[0].bogus", duplicate field "spec.restartPolicy"',
         ],
       );
       const warned = await t.call('POST', pods, body);
       assert.equal(
         warned.headers.warning,
-        '299 - "duplicate field \\"spec.restartPolicy\\"", 299 - "unknown field \\"spec.containers[0].bogus\\""',
+        '299 - "unknown field \\"spec.containers[0].bogus\\"", 299 - "duplicate field \\"spec.restartPolicy\\""',
       );
       assert.equal(warned.body.spec.containers[0].bogus, undefined);
       assert.equal(
@@ -298,205 +331,6 @@ describe('create and get', () => {
   );
 });
 
-describe('list', () => {
-  it(
-    'pages over one consistent state',
-    withApi(async (t) => {
-      for (const name of ['a', 'b', 'c', 'd', 'e']) await t.make(pods, podBody(name));
-      const first = await t.call('GET', `${pods}?limit=2`);
-      assert.deepEqual([first.body.items.length, first.body.metadata.remainingItemCount], [2, 3]);
-      await t.call('DELETE', `${pods}/c`);
-      await t.make(pods, podBody('f'));
-      const rest = await t.call('GET', `${pods}?limit=10&continue=${first.body.metadata.continue}`);
-      assert.deepEqual(
-        rest.body.items.map((p: { metadata: { name: string } }) => p.metadata.name),
-        ['c', 'd', 'e'],
-      );
-      assert.equal(rest.body.metadata.resourceVersion, first.body.metadata.resourceVersion);
-    }),
-  );
-
-  it(
-    'tells that a continue token is too old',
-    withApi(async (t) => {
-      for (const name of ['a', 'b', 'c']) await t.make(pods, podBody(name));
-      const first = await t.call('GET', `${pods}?limit=1`);
-      await t.make(pods, podBody('d'));
-      await t.api.server.store.compact(t.api.server.store.currentRevision());
-      const rest = await t.call('GET', `${pods}?limit=1&continue=${first.body.metadata.continue}`);
-      assert.deepEqual([rest.status, rest.body.reason], [410, 'Expired']);
-    }),
-  );
-
-  it(
-    'goes out in pieces when it is large, in every form',
-    withApi(async (t) => {
-      const path = '/api/v1/namespaces/default/configmaps';
-      const tableType = 'application/json;as=Table;v=v1;g=meta.k8s.io';
-      for (let i = 0; i < 12; i++)
-        await t.make(path, { metadata: { name: `c${i}` }, data: { text: String(i % 10).repeat(500_000) } });
-      const read = async (accept: string, query = ''): Promise<Buffer> => {
-        const answer = await t.raw('GET', `${path}${query}`, { headers: { accept } });
-        assert.ok(!(answer.body instanceof Uint8Array), accept);
-        const pieces: Uint8Array[] = [];
-        for await (const piece of answer.body!) pieces.push(piece);
-        assert.ok(pieces.length > 5 && pieces.every((piece) => piece.length < 1_100_000), accept);
-        return Buffer.concat(pieces);
-      };
-      const items = JSON.parse((await read('application/json')).toString()).items as TestJson[];
-      assert.equal(items.length, 12);
-      for (const item of items) assert.deepEqual(item, (await t.call('GET', `${path}/${item.metadata.name}`)).body);
-      const yaml = parseYaml((await read('application/yaml')).toString()) as TestJson;
-      assert.deepEqual([yaml.kind, yaml.items], ['ConfigMapList', items]);
-      const table = JSON.parse((await read(tableType, '?includeObject=Object')).toString());
-      assert.deepEqual(
-        [table.kind, table.columnDefinitions.length, table.rows.map((row: TestJson) => row.object)],
-        ['Table', 3, items],
-      );
-      assert.ok(
-        (await t.raw('GET', path, { headers: { accept: tableType } })).body instanceof Uint8Array,
-        'a table of names is small',
-      );
-      const { kind, message } = unwrapMessage(await read('application/vnd.kubernetes.protobuf'));
-      const decoded = decodeMessage(typeOf('core.v1/ConfigMapList'), message);
-      assert.deepEqual(
-        [kind, itemsOf(decoded.items).map((i) => fieldOf(i, 'data'))],
-        ['ConfigMapList', items.map((i) => i.data)],
-      );
-    }),
-  );
-
-  it(
-    'selects by labels and fields',
-    withApi(async (t) => {
-      await t.make(pods, podBody('a', { metadata: { labels: { app: 'x', tier: 'web' } } }));
-      await t.make(pods, podBody('b', { spec: { nodeName: 'n1' } }));
-      const names = async (query: string): Promise<string[]> =>
-        (await t.call('GET', `${pods}?${query}`)).body.items.map(
-          (p: { metadata: { name: string } }) => p.metadata.name,
-        );
-      assert.deepEqual(await names('labelSelector=app%3Dx'), ['a']);
-      assert.deepEqual(await names('labelSelector=tier+notin+(web)'), ['b']);
-      assert.deepEqual(await names('fieldSelector=spec.nodeName%3Dn1'), ['b']);
-      assert.deepEqual(await names('fieldSelector=spec.nodeName%3D'), ['a']);
-      assert.deepEqual(await names('fieldSelector=metadata.name%3Da,metadata.namespace%3Ddefault'), ['a']);
-      const bad = await t.call('GET', `${pods}?fieldSelector=spec.color%3Dred`);
-      assert.deepEqual([bad.status, /field label not supported: spec.color/.test(bad.body.message)], [400, true]);
-    }),
-  );
-
-  it(
-    'answers tables and partial metadata',
-    withApi(async (t) => {
-      await t.make(pods, podBody('a'));
-      t.clock.advance(61_000);
-      const table = (
-        await t.call('GET', pods, undefined, {
-          headers: { accept: 'application/json;as=Table;v=v1;g=meta.k8s.io,application/json' },
-        })
-      ).body;
-      assert.deepEqual(
-        [table.kind, table.columnDefinitions[0].name, table.rows[0].cells.slice(0, 5)],
-        ['Table', 'Name', ['a', '0/1', 'Pending', '0', '61s']],
-      );
-      assert.equal(table.rows[0].object.kind, 'PartialObjectMetadata');
-      const partial = (
-        await t.call('GET', pods, undefined, {
-          headers: { accept: 'application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io' },
-        })
-      ).body;
-      assert.deepEqual([partial.kind, partial.items[0].spec], ['PartialObjectMetadataList', undefined]);
-    }),
-  );
-});
-
-describe('delete', () => {
-  it(
-    'waits for a running Pod as long as its grace period says',
-    withApi(async (t) => {
-      await t.make(pods, podBody('a', { spec: { nodeName: 'n1' } }));
-      const marked = await t.call('DELETE', `${pods}/a`);
-      assert.deepEqual(
-        [marked.body.metadata.deletionGracePeriodSeconds, marked.body.metadata.deletionTimestamp],
-        [30, '2030-01-01T00:00:30Z'],
-      );
-      const shorter = await t.call('DELETE', `${pods}/a`, { gracePeriodSeconds: 5 });
-      assert.deepEqual(
-        [shorter.body.metadata.deletionGracePeriodSeconds, shorter.body.metadata.deletionTimestamp],
-        [5, '2030-01-01T00:00:05Z'],
-      );
-      await t.call('DELETE', `${pods}/a?gracePeriodSeconds=0`);
-      assert.equal((await t.call('GET', `${pods}/a`)).status, 404);
-    }),
-  );
-
-  it(
-    'keeps an object until its last finalizer is gone',
-    withApi(async (t) => {
-      await t.make(pods, podBody('a', { metadata: { finalizers: ['example.com/hold'] } }));
-      assert.equal((await t.call('DELETE', `${pods}/a`)).status, 200);
-      assert.notEqual((await t.call('GET', `${pods}/a`)).body.metadata.deletionTimestamp, undefined);
-      const added = await t.call(
-        'PATCH',
-        `${pods}/a`,
-        { metadata: { finalizers: ['example.com/hold', 'example.com/more'] } },
-        { headers: { 'content-type': 'application/merge-patch+json' } },
-      );
-      assert.equal(added.status, 422);
-      await t.call(
-        'PATCH',
-        `${pods}/a`,
-        { metadata: { finalizers: null } },
-        { headers: { 'content-type': 'application/merge-patch+json' } },
-      );
-      assert.equal((await t.call('GET', `${pods}/a`)).status, 404);
-    }),
-  );
-
-  it(
-    'takes preconditions and propagation',
-    withApi(async (t) => {
-      const pod = await t.make(pods, podBody('a'));
-      const wrong = await t.call('DELETE', `${pods}/a`, { preconditions: { uid: 'x' } });
-      assert.deepEqual(
-        [wrong.status, wrong.body.message],
-        [
-          409,
-          `Operation cannot be fulfilled on pods "a": Precondition failed: UID in precondition: x, UID in object meta: ${pod.metadata.uid}`,
-        ],
-      );
-      const foreground = await t.call('DELETE', `${pods}/a`, { propagationPolicy: 'Foreground' });
-      assert.deepEqual(foreground.body.metadata.finalizers, ['foregroundDeletion']);
-    }),
-  );
-
-  it(
-    'deletes what a selector matches',
-    withApi(async (t) => {
-      for (const name of ['a', 'b']) await t.make(pods, podBody(name));
-      await t.call('DELETE', `${pods}?labelSelector=app%3Da`);
-      assert.deepEqual(
-        (await t.call('GET', pods)).body.items.map((p: { metadata: { name: string } }) => p.metadata.name),
-        ['b'],
-      );
-    }),
-  );
-
-  it(
-    'ends a Namespace when its finalizer is taken, and lets nothing new in meanwhile',
-    withApi(async (t) => {
-      await t.make('/api/v1/namespaces', { metadata: { name: 'x' } });
-      assert.equal((await t.call('DELETE', '/api/v1/namespaces/x')).body.status.phase, 'Terminating');
-      const refused = await t.call('POST', '/api/v1/namespaces/x/configmaps', { metadata: { name: 'c' } });
-      assert.deepEqual([refused.status, refused.body.details.causes[0].reason], [403, 'NamespaceTerminating']);
-      const namespace = (await t.call('GET', '/api/v1/namespaces/x')).body;
-      await t.call('PUT', '/api/v1/namespaces/x/finalize', { ...namespace, spec: { finalizers: [] } });
-      assert.equal((await t.call('GET', '/api/v1/namespaces/x')).status, 404);
-      assert.equal((await t.call('DELETE', '/api/v1/namespaces/default')).status, 403);
-    }),
-  );
-});
-
 describe('what lives long', () => {
   it(
     'has memory of its own, and shares no slab with what lives short',
@@ -514,86 +348,4 @@ describe('what lives long', () => {
       for (const { key, value } of values) assert.equal(value.buffer.byteLength, value.length, key);
     }),
   );
-});
-
-describe('a delete', () => {
-  it(
-    'gives up when others are always faster',
-    withApi(async (t) => {
-      await t.make(pods, podBody('a'));
-      const { store } = t.api.server;
-      let tries = 0;
-      store.txn = async () => {
-        tries++;
-        return { succeeded: false, revision: 0, current: [] };
-      };
-      const answer = await t.call('DELETE', `${pods}/a`);
-      assert.deepEqual([answer.status, answer.body.reason, tries < 200], [409, 'Conflict', true]);
-    }),
-  );
-});
-
-describe('health', () => {
-  it(
-    'fails while no write succeeds, and says no more than that',
-    withApi(async (t) => {
-      const ask = (path: string) => t.call('GET', path, undefined, { user: null });
-      assert.deepEqual(
-        [(await ask('/readyz')).text, (await ask('/livez?verbose')).text],
-        ['ok', '[+]ping ok\n[+]log ok\n[+]etcd ok\nlivez check passed\n'],
-      );
-      t.api.server.store.health = async () => 'database or disk is full';
-      for (const endpoint of ['readyz', 'livez', 'healthz']) {
-        const answer = await ask(`/${endpoint}`);
-        assert.deepEqual(
-          [answer.status, answer.text],
-          [500, `[+]ping ok\n[+]log ok\n[-]etcd failed: reason withheld\n${endpoint} check failed\n`],
-        );
-      }
-      assert.equal((await ask('/readyz?exclude=etcd')).text, 'ok');
-      assert.deepEqual(
-        [
-          (await t.call('GET', '/readyz/etcd')).status,
-          (await t.call('GET', '/readyz/ping')).text,
-          (await t.call('GET', '/readyz/none')).status,
-        ],
-        [500, 'ok', 404],
-      );
-    }),
-  );
-});
-
-describe("the server's own objects", () => {
-  it('are put back while it runs', async () => {
-    await using t = await createTestApi({ advertise: { address: '10.0.0.1', port: 6443 } });
-    const paths = [
-      '/api/v1/namespaces/default/services/kubernetes',
-      '/api/v1/namespaces/default/endpoints/kubernetes',
-      '/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes',
-    ];
-    for (const path of paths) {
-      const before = (await t.call('GET', path)).body.metadata.uid;
-      assert.equal((await t.call('DELETE', path)).status, 200);
-      for (let turn = 0; turn < 200; turn++)
-        await new Promise<void>((resolve) => {
-          setImmediate(resolve);
-        });
-      const after = await t.call('GET', path);
-      assert.deepEqual([after.status, after.body.metadata.uid !== before], [200, true], path);
-    }
-    assert.equal((await t.call('GET', paths[0]!)).body.spec.clusterIP, '10.96.0.1');
-    const lease = '/api/v1/namespaces/kube-node-lease';
-    await t.call('DELETE', lease);
-    await t.call('PUT', `${lease}/finalize`, {
-      apiVersion: 'v1',
-      kind: 'Namespace',
-      metadata: { name: 'kube-node-lease' },
-      spec: { finalizers: [] },
-    });
-    for (let turn = 0; turn < 200; turn++)
-      await new Promise<void>((resolve) => {
-        setImmediate(resolve);
-      });
-    assert.equal((await t.call('GET', lease)).body.status.phase, 'Active');
-  });
 });

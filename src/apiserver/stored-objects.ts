@@ -31,13 +31,8 @@ export function storagePrefix(kind: KindRecord, namespace = ''): string {
 }
 
 const metadataOpening = '"metadata":{';
-const copy = Buffer.prototype.copy as (
-  this: Uint8Array,
-  target: Uint8Array,
-  targetStart: number,
-  sourceStart: number,
-  sourceEnd: number,
-) => number;
+/** For any bytes, though only a `Buffer` has it as its own. */
+const { copy } = Buffer.alloc(0);
 
 function encodePlain(kind: StorageKind, object: KubeObject): Buffer {
   const { apiVersion: _a, kind: _k, metadata, ...rest } = object;

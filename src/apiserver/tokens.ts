@@ -5,6 +5,7 @@
  */
 import { createHash, createPrivateKey, createPublicKey, sign, verify } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
+import { fieldOf, textOf } from '#base/unknown.ts';
 import type { SigningKey } from '#base/x509.ts';
 
 export interface TokenClaims {
@@ -39,6 +40,7 @@ interface LoadedKey {
   privateKey: KeyObject;
 }
 
+const readPart = (text: string): unknown => JSON.parse(Buffer.from(text, 'base64url').toString());
 const encode = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString('base64url');
 
 export class TokenSigner {
@@ -61,7 +63,8 @@ export class TokenSigner {
   }
 
   sign(claims: TokenClaims): string {
-    const key = this.#keys[0]!;
+    const [key] = this.#keys;
+    if (key === undefined) throw new Error('there is no key to sign tokens with');
     const head = `${encode({ alg: 'ES256', kid: key.id, typ: 'JWT' })}.${encode(claims)}`;
     return `${head}.${sign('sha256', Buffer.from(head), { key: key.privateKey, dsaEncoding: 'ieee-p1363' }).toString('base64url')}`;
   }
@@ -73,19 +76,21 @@ export class TokenSigner {
   verify(token: string): TokenClaims | undefined {
     const parts = token.split('.');
     if (parts.length !== 3) return undefined;
+    const [head = '', body = '', signed = ''] = parts;
     try {
-      const header = JSON.parse(Buffer.from(parts[0]!, 'base64url').toString()) as { alg?: string; kid?: string };
-      if (header.alg !== 'ES256') return undefined;
-      const signature = Buffer.from(parts[2]!, 'base64url');
-      const signed = Buffer.from(`${parts[0]}.${parts[1]}`);
+      const header = readPart(head);
+      if (textOf(header, 'alg') !== 'ES256') return undefined;
+      const kid = fieldOf(header, 'kid');
+      const signature = Buffer.from(signed, 'base64url');
+      const message = Buffer.from(`${head}.${body}`);
       const key = this.#keys.find(
         (k) =>
-          (header.kid === undefined || k.id === header.kid) &&
-          verify('sha256', signed, { key: k.publicKey, dsaEncoding: 'ieee-p1363' }, signature),
+          (kid === undefined || k.id === kid) &&
+          verify('sha256', message, { key: k.publicKey, dsaEncoding: 'ieee-p1363' }, signature),
       );
-      return key === undefined
-        ? undefined
-        : (JSON.parse(Buffer.from(parts[1]!, 'base64url').toString()) as TokenClaims);
+      if (key === undefined) return undefined;
+      // What one of the keys signed, this server made.
+      return JSON.parse(Buffer.from(body, 'base64url').toString());
     } catch {
       return undefined;
     }

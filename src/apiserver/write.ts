@@ -169,7 +169,7 @@ export async function handlePatch(context: RequestContext, extra: UpdateOptions 
           'BadRequest',
           `patch may not change apiVersion or kind (${String(changed.apiVersion)}, ${String(changed.kind)})`,
         );
-      const merged = mergeSubresource(context, current, checkDraft(context, changed, kind, duplicates));
+      const merged = mergeSubresource(context, current, checkDraft(context, changed, kind, { duplicates }));
       // a patch names a version only where it says so; the version that came with the current object is no precondition
       if (!namesVersion(patch)) delete merged.metadata.resourceVersion;
       context.warnings = [...new Set(context.warnings)];

@@ -14,6 +14,12 @@ describe('the scanner', () => {
     assert.deepEqual(scanJson(text).duplicates, ['b.c[1].d', 'b.c2', 'a']);
   });
 
+  it('names each key by its path, in the order of the text', () => {
+    const paths: string[] = [];
+    scanJson('{"a":{"b":[[{"c":1}],{"c":2,"d":{}}]},"a":3,"e":"f"}', (path) => paths.push(path));
+    assert.deepEqual(paths, ['a', 'a.b', 'a.b[0][0].c', 'a.b[1].c', 'a.b[1].d', 'a', 'e']);
+  });
+
   it('finds none in what JSON.stringify makes, whatever the strings hold', () => {
     // Integers beyond 2^53 are refused where the text says another one than the double: those are a test of their own.
     const written = fc

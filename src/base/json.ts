@@ -30,7 +30,8 @@ const quote = 34,
 interface Frame {
   array: boolean;
   keys: Set<string> | undefined;
-  name: string;
+  /** Of the object or list itself; known once it was asked for. */
+  path: string | undefined;
   index: number;
   last: string | undefined;
 }
@@ -38,9 +39,9 @@ interface Frame {
 /**
  * Throws BadRequest beyond the bound of depth, RequestEntityTooLarge beyond those of values and keys, and BadRequest
  * for a number that a double cannot hold. Assumes nothing of the text: what is not JSON is found by the parser
- * afterwards.
+ * afterwards. `visitKey` is called with each key's path, in the order of the text.
  */
-export function scanJson(text: string): JsonFindings {
+export function scanJson(text: string, visitKey?: (path: string) => void): JsonFindings {
   const duplicates: string[] = [];
   const stack: Frame[] = [];
   let values = 0;
@@ -67,12 +68,13 @@ export function scanJson(text: string): JsonFindings {
             );
           frame.last = key;
         }
+        visitKey?.(pathOf(stack, key));
         expectKey = false;
       }
     } else if (c === openBrace || c === openBracket) {
       if (stack.length >= jsonDepthMax) throw new ApiError('BadRequest', 'error decoding: exceeded max depth');
       if (++values > jsonValuesMax) throw tooMany();
-      stack.push({ array: c === openBracket, keys: undefined, name: '', index: 0, last: undefined });
+      stack.push({ array: c === openBracket, keys: undefined, path: undefined, index: 0, last: undefined });
       expectKey = c === openBrace;
     } else if (c === closeBrace || c === closeBracket) {
       stack.pop();
@@ -155,18 +157,21 @@ function closingQuote(text: string, from: number): number {
   return text.length;
 }
 
-function pathOf(stack: Frame[], key: string): string {
-  let out = '';
-  stack.forEach((frame, depth) => {
-    if (frame.array) out += `[${frame.index}]`;
-    else {
-      const name = depth === stack.length - 1 ? key : frame.last!;
-      out += out === '' ? name : `.${name}`;
-    }
-    if (out.length > jsonPathCharsMax) out = `${out.slice(0, jsonPathCharsMax)}…`;
-  });
-  return out;
+function pathOf(stack: readonly Frame[], key: string): string {
+  return joinPath(framePath(stack, stack.length - 1), key);
 }
+
+function framePath(stack: readonly Frame[], depth: number): string {
+  const [frame, outer] = [stack[depth], stack[depth - 1]];
+  if (frame === undefined || outer === undefined) return '';
+  if (frame.path !== undefined) return frame.path;
+  const before = framePath(stack, depth - 1);
+  return (frame.path = outer.array ? cutPath(`${before}[${outer.index}]`) : joinPath(before, outer.last ?? ''));
+}
+
+const joinPath = (before: string, name: string): string => cutPath(before === '' ? name : `${before}.${name}`);
+const cutPath = (path: string): string =>
+  path.length > jsonPathCharsMax ? `${path.slice(0, jsonPathCharsMax)}…` : path;
 
 /** A deep copy of a JSON value. `__proto__` keys are left out. */
 export function copyJson<T>(value: T): T {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { formatYaml, parseYaml, parseYamlDocuments } from './yaml.ts';
+import { formatYaml, parseLooseYaml, parseYaml, parseYamlDocuments } from './yaml.ts';
 
 describe('YAML', () => {
   it('expands aliases to twice the text and a megabyte, and no further', () => {
@@ -34,6 +34,20 @@ describe('YAML', () => {
       c: 31,
       d: '9007199254740993',
     });
+  });
+
+  it('takes the last value of a doubled key, and says on which line that value begins', () => {
+    const text = 'a: 1\nb:\n- {c: 1, c: 2}\n- c: x\n  "c":\n    d: 1\na: 3\ne: &m {f: 1}\ng: {<<: *m, <<: *m, f: 2}\n';
+    assert.deepEqual(parseLooseYaml(text), {
+      value: { a: 3, b: [{ c: 2 }, { c: { d: 1 } }], e: { f: 1 }, g: { f: 2 } },
+      duplicates: [
+        'line 3: key "c" already set in map',
+        'line 6: key "c" already set in map',
+        'line 7: key "a" already set in map',
+      ],
+    });
+    assert.throws(() => parseYaml(text), /duplicated mapping key/);
+    assert.throws(() => parseLooseYaml('a: 1\n---\nb: 1'), /expected one document, found 2/);
   });
 
   it('writes what it reads back, whatever the text looks like', () => {

@@ -3,15 +3,18 @@
  * (they stay text), merge keys. Depth is bounded by the reader; aliases by the size of what they expand to.
  */
 import { isExactInteger } from './json.ts';
-import { yamlAliasSizeMax, yamlDepthMax } from './limits.ts';
+import { jsonDuplicatesMax, yamlAliasSizeMax, yamlDepthMax } from './limits.ts';
 import { isObject } from './unknown.ts';
 import {
   boolYaml11Tag,
+  constructFromEvents,
   DUMP_SCHEMA,
   defineScalarTag,
   dump,
+  EVENT_ID,
   FAILSAFE_SCHEMA,
   floatCoreTag,
+  getScalarValue,
   intCoreTag,
   intYaml11Tag,
   load,
@@ -19,8 +22,10 @@ import {
   mergeTag,
   NOT_RESOLVED,
   nullYaml11Tag,
+  parseEvents,
   Schema,
 } from 'js-yaml';
+import type { Event } from 'js-yaml';
 
 /** Integers that a number cannot hold are refused, never changed. */
 function exactly(source: string, digits: string, sign: number): number {
@@ -92,6 +97,74 @@ export function parseYaml(text: string): unknown {
   const document = load(text, { schema, maxDepth: yamlDepthMax });
   checkSize([document], text);
   return document;
+}
+
+/** A document in which keys may be given twice, and what is wrong with those, as Go's reader says it. */
+export interface LooseYaml {
+  value: unknown;
+  /** `line 9: key "foo" already set in map`: the first `jsonDuplicatesMax`. */
+  duplicates: string[];
+}
+
+/** One document; of a key that is given twice the last value holds. Throws as `parseYaml` for all else. */
+export function parseLooseYaml(text: string): LooseYaml {
+  const events = parseEvents(text, { maxDepth: yamlDepthMax });
+  const documents = constructFromEvents(events, { source: text, schema, json: true });
+  if (documents.length !== 1) throw new YamlError(`expected one document, found ${documents.length}`);
+  checkSize(documents, text);
+  return { value: documents[0], duplicates: duplicatesOf(text, events) };
+}
+
+/** What is open: of a mapping its keys, and whether the next node is one. */
+interface OpenNode {
+  keys: Set<string> | undefined;
+  expectsKey: boolean;
+  /** The key whose value comes next, if it was there before. */
+  doubled: string | undefined;
+}
+
+/** Go names the line on which the value of the doubled key begins. */
+function duplicatesOf(text: string, events: readonly Event[]): string[] {
+  const duplicates: string[] = [];
+  const open: OpenNode[] = [];
+  for (const event of events) {
+    if (event.type === EVENT_ID.POP) {
+      open.pop();
+      continue;
+    }
+    const outer = open.at(-1);
+    if (outer?.keys !== undefined) {
+      if (!outer.expectsKey) {
+        if (outer.doubled !== undefined && duplicates.length < jsonDuplicatesMax)
+          duplicates.push(
+            `line ${lineAt(text, positionOf(event))}: key ${JSON.stringify(outer.doubled)} already set in map`,
+          );
+        outer.doubled = undefined;
+      } else if (event.type === EVENT_ID.SCALAR) {
+        const key = getScalarValue(text, event);
+        if (outer.keys.has(key) && key !== '<<') outer.doubled = key;
+        outer.keys.add(key);
+      }
+      outer.expectsKey = !outer.expectsKey;
+    }
+    if (event.type === EVENT_ID.MAPPING) open.push({ keys: new Set(), expectsKey: true, doubled: undefined });
+    else if (event.type === EVENT_ID.SEQUENCE || event.type === EVENT_ID.DOCUMENT)
+      open.push({ keys: undefined, expectsKey: false, doubled: undefined });
+  }
+  return duplicates;
+}
+
+function positionOf(event: Event): number {
+  if (event.type === EVENT_ID.SCALAR) return event.valueStart;
+  if (event.type === EVENT_ID.ALIAS) return event.anchorStart;
+  return event.type === EVENT_ID.MAPPING || event.type === EVENT_ID.SEQUENCE ? event.start : 0;
+}
+
+/** Counted from one. */
+function lineAt(text: string, position: number): number {
+  let line = 1;
+  for (let at = text.indexOf('\n'); at >= 0 && at < position; at = text.indexOf('\n', at + 1)) line++;
+  return line;
 }
 
 /** Every document, empty ones left out. Throws as `parseYaml`; the bound holds for all together. */

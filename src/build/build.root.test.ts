@@ -323,3 +323,25 @@ test('flags that need BuildKit are refused, not dropped', async (t) => {
     await assert.rejects(bench.build(`FROM base\n${line}\n`, { files: { a: '' } }), expected, line);
   }
 });
+
+test('copies of one file are files of their own, and look as each copy says', async (t) => {
+  const bench = await makeBench(t);
+  const { record } = await bench.build(
+    'FROM scratch\nCOPY f f /a/\nCOPY f /b\nCOPY --chmod=600 f /c\nCOPY --chown=7:8 f /d\nCOPY d /e/\n',
+    { files: { f: 'f', 'd/x': 'x', 'd/y': 'x' } },
+  );
+  await bench.read(record, (root) => {
+    const about = (path: string): string => {
+      const { mode, uid, gid } = statSync(join(root, path));
+      return [path, (mode & 0o777).toString(8), uid, gid].join(' ');
+    };
+    assert.deepEqual(['a/f', 'b', 'c', 'd', 'e/x'].map(about), [
+      'a/f 644 0 0',
+      'b 644 0 0',
+      'c 600 0 0',
+      'd 644 7 8',
+      'e/x 644 0 0',
+    ]);
+    assert.notEqual(statSync(join(root, 'e/x')).ino, statSync(join(root, 'e/y')).ino);
+  });
+});

@@ -67,17 +67,20 @@ interface Bucket {
 function remember<V>(map: Map<string, V>, key: string, value: V): V {
   map.delete(key);
   map.set(key, value);
-  if (map.size > recorderCacheEntriesMax) map.delete(map.keys().next().value!);
+  if (map.size > recorderCacheEntriesMax) {
+    const [oldest = key] = map.keys();
+    map.delete(oldest);
+  }
   return value;
 }
 
 export function referenceTo(object: KubeObject | ObjectReference, fieldPath?: string): ObjectReference {
   if (!('metadata' in object)) return object;
-  const { name, namespace, uid, resourceVersion } = object.metadata;
+  const { name = '', namespace, uid, resourceVersion } = object.metadata;
   return {
     kind: object.kind,
     apiVersion: object.apiVersion,
-    name: name!,
+    name,
     ...(namespace === undefined ? {} : { namespace }),
     ...(uid === undefined ? {} : { uid }),
     ...(resourceVersion === undefined ? {} : { resourceVersion }),

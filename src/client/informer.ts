@@ -16,6 +16,7 @@ import type { Manifest } from '#api/manifest.ts';
 import { ApiError, isReason, toApiError } from '#base/errors.ts';
 import type { KindRef, KubeObject, WatchEvent } from '#base/objects.ts';
 import { apiVersionOf } from '#base/objects.ts';
+import { fieldOf, textOf } from '#base/unknown.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import type { Client, UpdateOptions } from './client.ts';
@@ -51,8 +52,8 @@ export interface InformerDependencies {
 
 /** The key of an object in its informer and on work queues: `namespace/name`, or `name` for cluster kinds. */
 export function keyOf(object: KubeObject): string {
-  const { namespace, name } = object.metadata;
-  return namespace === undefined || namespace === '' ? name! : `${namespace}/${name!}`;
+  const { namespace, name = '' } = object.metadata;
+  return namespace === undefined || namespace === '' ? name : `${namespace}/${name}`;
 }
 
 export const indexes = Object.freeze({
@@ -260,8 +261,10 @@ export class Informer<T extends KubeObject = KubeObject> {
 
   #take(event: WatchEvent<T>): void {
     if (event.type === 'ERROR') {
-      const status = event.object as unknown as { code?: number; message?: string };
-      throw new ApiError(status.code === 410 ? 'Expired' : 'InternalError', status.message ?? 'watch failed');
+      // It carries a Status.
+      const code = fieldOf(event.object, 'code');
+      const message = textOf(event.object, 'message') ?? 'watch failed';
+      throw new ApiError(code === 410 ? 'Expired' : 'InternalError', message);
     }
     const { object } = event;
     const version = versionOf(object);

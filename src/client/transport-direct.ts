@@ -29,8 +29,8 @@ async function* eventsOf(body: AsyncIterable<Uint8Array>): AsyncGenerator<WatchE
   for await (const chunk of body) {
     rest += decoder.decode(chunk, { stream: true });
     const lines = rest.split('\n');
-    rest = lines.pop()!;
-    const events = lines.filter((line) => line !== '').map((line) => JSON.parse(line) as WatchEvent);
+    rest = lines.pop() ?? '';
+    const events = lines.filter((line) => line !== '').map((line): WatchEvent => JSON.parse(line));
     if (events.length > 0) yield events;
   }
 }

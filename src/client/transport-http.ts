@@ -132,10 +132,11 @@ function statusOf(stream: http2.ClientHttp2Stream): Promise<number> {
   });
 }
 
-async function textOf(stream: http2.ClientHttp2Stream): Promise<string> {
+/** `stream` has no encoding: its pieces are bytes. */
+async function textOf(stream: AsyncIterable<Buffer>): Promise<string> {
   const chunks: Buffer[] = [];
   let bytes = 0;
-  for await (const chunk of stream as AsyncIterable<Buffer>) {
+  for await (const chunk of stream) {
     bytes += chunk.length;
     if (bytes > responseBodyBytesMax)
       throw new ApiError('RequestEntityTooLarge', `the answer is larger than ${responseBodyBytesMax} bytes`);
@@ -154,10 +155,10 @@ function parsed(text: string, code: number): object {
   }
 }
 
-async function* decodeEvents(stream: http2.ClientHttp2Stream): AsyncGenerator<WatchEvent[]> {
+async function* decodeEvents(stream: AsyncIterable<Buffer>): AsyncGenerator<WatchEvent[]> {
   let pending: Buffer[] = [];
   let pendingBytes = 0;
-  for await (const chunk of stream as AsyncIterable<Buffer>) {
+  for await (const chunk of stream) {
     let start = 0;
     const events: WatchEvent[] = [];
     for (;;) {
@@ -167,7 +168,7 @@ async function* decodeEvents(stream: http2.ClientHttp2Stream): AsyncGenerator<Wa
       pending = [];
       pendingBytes = 0;
       start = end + 1;
-      if (line.length > 0) events.push(JSON.parse(line.toString('utf8')) as WatchEvent);
+      if (line.length > 0) events.push(JSON.parse(line.toString('utf8')));
     }
     if (events.length > 0) yield events;
     if (start < chunk.length) {

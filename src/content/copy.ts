@@ -45,6 +45,8 @@ export type CopyAction =
       mtimeMs?: number;
       exclude?: string[];
       keepsParents?: boolean;
+      /** Nobody changes the source's files in place, and they lie on the target's file system: they may be linked. */
+      canLink?: boolean;
       /** A directory is copied as itself, not its contents. */
       makesDirectory?: boolean;
     }
@@ -77,6 +79,7 @@ interface Way {
 class Copier {
   readonly #target: RootedDirectory;
   readonly #inodes = new Map<string, string>();
+  readonly #linked = new Set<string>();
   constructor(root: string) {
     this.#target = new RootedDirectory(root);
   }
@@ -240,6 +243,7 @@ class Copier {
     }
     if (info.isSymbolicLink()) symlinkSync(readlinkSync(from), to);
     else if (info.isFile()) {
+      if (this.#link(from, to, info, action)) return;
       const inode = `${info.dev}:${info.ino}`;
       const first = info.nlink > 1 ? this.#inodes.get(inode) : undefined;
       if (first !== undefined) {
@@ -254,6 +258,24 @@ class Copier {
       makeSpecialFile(to, info.isBlockDevice() ? 'block' : 'character', info.mode, { major, minor });
     } else return;
     this.#attributes(from, to, info, action);
+  }
+
+  /** Gives the file a further name where it is to look as it does. False: it has to be copied. */
+  #link(from: string, to: string, info: Stats, action: CopyAction & { kind: 'copy' }): boolean {
+    const { canLink, owner = info, mode, modeText, mtimeMs } = action;
+    if (canLink !== true || mode !== undefined || modeText !== undefined || mtimeMs !== undefined) return false;
+    if (owner.uid !== info.uid || owner.gid !== info.gid) return false;
+    // Two copies of one file are two files.
+    const inode = `${info.dev}:${info.ino}`;
+    if (this.#linked.has(inode)) return false;
+    try {
+      linkSync(from, to);
+    } catch {
+      // Another file system, or as many names as a file may have.
+      return false;
+    }
+    this.#linked.add(inode);
+    return true;
   }
 
   #attributes(from: string, to: string, info: Stats, action: CopyAction & { kind: 'copy' }): void {

@@ -7,7 +7,6 @@
  */
 import type { Job } from '#api/batch.v1.ts';
 import type { Pod } from '#api/core.v1.ts';
-import type { KubeObject } from '#base/objects.ts';
 import { parseIndexes } from './job-indexes.ts';
 import { failureActionOf } from './job-policy.ts';
 import { isPodTerminal } from './pods.ts';
@@ -20,7 +19,7 @@ export interface JobObserved {
   /** Pods (UIDs) that the controller itself took away, uncounted: they are no failures that the next Pod waits for. */
   takenAway?: ReadonlySet<string>;
 }
-export function indexOf(pod: KubeObject): number | undefined {
+export function indexOf(pod: Pod): number | undefined {
   const text = pod.metadata.annotations?.[indexAnnotation] ?? pod.metadata.labels?.[indexAnnotation];
   return text === undefined ? undefined : Number(text);
 }

@@ -9,7 +9,6 @@ import type { PersistentVolumeClaim, Pod } from '#api/core.v1.ts';
 import type { Manifest } from '#api/manifest.ts';
 import type { OwnerReference } from '#api/meta.v1.ts';
 import { isReason } from '#base/errors.ts';
-import type { KubeObject } from '#base/objects.ts';
 import { matchesLabels, selectorOf } from '#base/selectors.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { EventRecorder } from '#client/events.ts';
@@ -54,9 +53,9 @@ export interface StatefulSetPlan {
   requeueAfterMs?: number;
 }
 
-export function ordinalOf(set: KubeObject, pod: KubeObject): number | undefined {
+export function ordinalOf(set: StatefulSet, pod: Pod): number | undefined {
   const prefix = `${set.metadata.name}-`;
-  const name = pod.metadata.name!;
+  const { name } = pod.metadata;
   const tail = name.startsWith(prefix) ? name.slice(prefix.length) : '';
   return /^(0|[1-9]\d{0,9})$/.test(tail) ? Number(tail) : undefined;
 }

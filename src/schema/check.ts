@@ -6,7 +6,8 @@
 import { isQuantity } from '#base/quantity.ts';
 import { isObject, type JsonObject } from '#base/unknown.ts';
 import { shownValueCharsMax, unknownFieldsMax } from './limits.ts';
-import type { Field, ObjectNode, TypeNode } from './types.ts';
+import type { Field, ObjectNode, TypeNode, UnionNode } from './types.ts';
+import { memberOf } from './types.ts';
 
 export interface CheckResult {
   unknown: string[];
@@ -75,7 +76,7 @@ function checkFields(object: JsonObject, node: ObjectNode, check: Check): void {
     path.push(key);
     const replaced = checkValue(value, field.type, check, node.name);
     path.pop();
-    if (isOmitted(replaced, field)) delete object[key];
+    if (replaced === null || isOmitted(replaced, field)) delete object[key];
     else if (replaced !== value) object[key] = replaced;
   }
 }
@@ -122,9 +123,27 @@ function checkValue(value: unknown, type: TypeNode, check: Check, owner: string 
       return checkList(value, type.item, check, owner);
     case 'map':
       return checkMap(value, type.item, check, owner);
+    case 'union':
+      return checkUnion(value, type, check, owner);
     default:
       return checkScalar(value, type.kind, check, owner);
   }
+}
+
+/**
+ * These types read themselves from JSON (apiextensions/v1 `JSONSchemaPropsOrBool` and its like): what nobody declared
+ * is dropped without a word, and a form that none of them has is null, or an error where a boolean may stand.
+ */
+function checkUnion(value: unknown, type: UnionNode, check: Check, owner: string | undefined): unknown {
+  const member = type.members[memberOf(type, value)];
+  if (member !== undefined) {
+    const inner: Check = { unknown: [], error: undefined, path: [...check.path] };
+    const checked = checkValue(value, member, inner, owner);
+    check.error ??= inner.error;
+    return checked;
+  }
+  if (type.members.some(({ kind }) => kind === 'boolean')) check.error ??= 'boolean or JSON schema expected';
+  return null;
 }
 
 function checkList(value: unknown, item: TypeNode, check: Check, owner: string | undefined): unknown {
@@ -183,6 +202,7 @@ function zeroOf(node: TypeNode): unknown {
     case 'intstr':
       return 0;
     case 'any':
+    case 'union':
       return null;
     default:
       return '';

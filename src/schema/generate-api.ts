@@ -36,14 +36,6 @@ const scalars: Readonly<Record<string, string>> = {
   intstr: 'IntOrString',
 };
 
-/** What Go reads in more than one form, which the schema calls `any`. */
-const unions: Readonly<Record<string, string>> = {
-  'JSONSchemaProps.additionalItems': 'JSONSchemaProps | boolean',
-  'JSONSchemaProps.additionalProperties': 'JSONSchemaProps | boolean',
-  'JSONSchemaProps.dependencies': 'Record<string, JSONSchemaProps | string[]>',
-  'JSONSchemaProps.items': 'JSONSchemaProps | JSONSchemaProps[]',
-};
-
 /** What the scalars are in JSON; they stand at the head of `api/meta.v1.ts`, where Go has most of them, too. */
 const scalarTypes = `/** RFC 3339, in UTC, to the second. */
 export type Time = string;
@@ -95,11 +87,16 @@ function addImport({ pkg, data, imports }: Source, from: string, type: string): 
 
 /** A field's type as TypeScript writes it. */
 function typeText(source: Source, text: string): string {
+  if (text.startsWith('{}')) return `Record<string, ${typeText(source, text.slice(2))}>`;
+  if (text.includes('|'))
+    return text
+      .split('|')
+      .map((member) => typeText(source, member))
+      .join(' | ');
   if (text.startsWith('[]')) {
     const item = typeText(source, text.slice(2));
     return /[ <]/.test(item) && !item.endsWith('>') ? `(${item})[]` : `${item}[]`;
   }
-  if (text.startsWith('{}')) return `Record<string, ${typeText(source, text.slice(2))}>`;
   if (text.startsWith('@')) {
     const name = text.slice(1);
     const [from = '', type = ''] = name.split('/');
@@ -122,7 +119,7 @@ function fieldText(source: Source, owner: string, name: string, text: string): s
     head.endsWith('!') ||
     (name === 'spec' && head.startsWith('@') && !isPointer) ||
     (owner.endsWith('Condition') && keptZeros[`${source.pkg}/${owner}`]?.includes(name) === true);
-  const type = unions[`${owner}.${name}`] ?? typeText(source, head.replace(/!$/, ''));
+  const type = typeText(source, head.replace(/!$/, ''));
   const isNullable = /^(micro)?time!?$/.test(head) && !isPointer;
   const property = /^[a-zA-Z$][\w$]*$/.test(name) ? name : `'${name}'`;
   return `  ${property}${isRequired ? '' : '?'}: ${type}${isNullable ? ' | null' : ''};`;

@@ -14,7 +14,7 @@
  * `string`,
  * `boolean`, `int32`, `int64`, `double`, `bytes`, `time`, `microtime`, `duration`, `quantity`, `intstr`, `any`,
  * `@package/Type`,
- * `[]T` lists, `{}T` maps. `types.ts` reads this.
+ * `[]T` lists, `{}T` maps, and `T|U` what may be either, in the order of their protobuf numbers. `types.ts` reads this.
  */
 import { mkdirSync, readdirSync, readFileSync, existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -43,9 +43,12 @@ const scalars: Record<string, string> = {
   'io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1': 'any',
   'io.k8s.apimachinery.pkg.runtime.RawExtension': 'any',
   'io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON': 'any',
-  'io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrBool': 'any',
-  'io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrArray': 'any',
-  'io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrStringArray': 'any',
+  'io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrBool':
+    'boolean|@apiextensions.v1/JSONSchemaProps',
+  'io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrArray':
+    '@apiextensions.v1/JSONSchemaProps|[]@apiextensions.v1/JSONSchemaProps',
+  'io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrStringArray':
+    '@apiextensions.v1/JSONSchemaProps|[]string',
 };
 
 /** `io.k8s.api.apps.v1.Deployment` → `apps.v1`, `Deployment`. */

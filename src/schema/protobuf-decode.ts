@@ -8,7 +8,7 @@ import { isObject } from '#base/unknown.ts';
 import { protobufDepthMax, protobufItemsMax } from './limits.ts';
 import type { Node } from './protobuf.ts';
 import { durationText, protobufMagic, treeOf } from './protobuf.ts';
-import type { Field, ObjectNode, TypeNode } from './types.ts';
+import type { Field, ObjectNode, TypeNode, UnionNode } from './types.ts';
 
 class Reader {
   readonly bytes: Buffer;
@@ -150,7 +150,7 @@ function readWrapped(reader: Reader, kind: string): unknown {
   let type = 0;
   let number = 0;
   let text = '';
-  let raw: unknown;
+  let raw: unknown = null;
   let nanos = 0n;
   eachField(reader, (field, wire) => {
     if (kind === 'duration' && field === 1) {
@@ -172,7 +172,7 @@ function readWrapped(reader: Reader, kind: string): unknown {
     }
     if (kind === 'any' && field === 1 && wire === 2) {
       const data = reader.data().toString();
-      raw = data === '' ? null : parseRaw(data);
+      if (data !== '') raw = parseRaw(data);
       return true;
     }
     return false;
@@ -194,7 +194,26 @@ function readValue(reader: Reader, type: TypeNode): unknown {
     });
     return out;
   }
+  if (type.kind === 'union') return readMember(reader.slice(), type);
   return readScalar(reader, type.kind);
+}
+
+/** Of the members that are said the last one, as Go takes a list before a schema, and a schema before a boolean. */
+function readMember(reader: Reader, { members }: UnionNode): unknown {
+  const values: unknown[] = members.map(({ kind }) => (kind === 'boolean' ? false : undefined));
+  eachField(reader, (field) => {
+    const member = members[field - 1];
+    if (member === undefined) return false;
+    if (member.kind === 'list') {
+      const known = values[field - 1];
+      const list: unknown[] = Array.isArray(known) ? known : [];
+      values[field - 1] = list;
+      if (member.item.kind !== 'object') reader.countItem();
+      list.push(readValue(reader, member.item));
+    } else values[field - 1] = readValue(reader, member);
+    return true;
+  });
+  return values.findLast((value) => value !== undefined) ?? null;
 }
 
 function readEntry(reader: Reader, item: TypeNode, into: JsonObject): void {
@@ -270,7 +289,7 @@ function readField(reader: Reader, field: Field, wire: number, out: JsonObject):
   }
   const value = readValue(reader, type);
   if (!field.pointer && !field.required && field.keepsZero !== true && isZero(value)) return;
-  if (value === null && type.kind !== 'any' && !field.required) return;
+  if (value === null && !field.required) return;
   out[name] = value;
 }
 

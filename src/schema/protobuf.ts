@@ -5,7 +5,8 @@
  */
 import type { JsonObject } from '#base/unknown.ts';
 import { isObject, itemsOf } from '#base/unknown.ts';
-import type { Field, ObjectNode, TypeNode } from './types.ts';
+import type { Field, ObjectNode, TypeNode, UnionNode } from './types.ts';
+import { memberOf } from './types.ts';
 
 export const protobufMagic = Uint8Array.of(0x6b, 0x38, 0x73, 0x00);
 export const protobufMediaType = 'application/vnd.kubernetes.protobuf';
@@ -184,7 +185,17 @@ function writeValue(writer: ProtobufWriter, field: number, type: TypeNode, value
         else writeValue(writer, 2, item, value[key]);
       });
     }
-  } else writeScalar(writer, field, type.kind, value);
+  } else if (type.kind === 'union') writer.message(field, () => writeMember(writer, type, value));
+  else writeScalar(writer, field, type.kind, value);
+}
+
+/** A boolean member is always written: true beside what stands in its place. */
+function writeMember(writer: ProtobufWriter, type: UnionNode, value: unknown): void {
+  const chosen = memberOf(type, value);
+  type.members.forEach((member, at) => {
+    if (at === chosen) writeValue(writer, at + 1, member, value);
+    else if (member.kind === 'boolean') writer.int(at + 1, chosen < 0 ? 0 : 1);
+  });
 }
 
 export interface Node {

@@ -6,6 +6,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { isObject } from '#base/unknown.ts';
 import { keptZeros } from './kept-zeros.ts';
 
 export type ScalarKind =
@@ -21,7 +22,7 @@ export type ScalarKind =
   | 'quantity'
   | 'intstr'
   | 'any';
-export type TypeNode = ScalarNode | ObjectNode | ListNode | MapNode;
+export type TypeNode = ScalarNode | ObjectNode | ListNode | MapNode | UnionNode;
 
 export interface ScalarNode {
   kind: ScalarKind;
@@ -53,6 +54,11 @@ export interface MapNode {
   kind: 'map';
   item: TypeNode;
   atomic?: boolean;
+}
+/** One of several types, which its form tells: in protobuf a message whose field `n` is member `n`, from one. */
+export interface UnionNode {
+  kind: 'union';
+  members: readonly TypeNode[];
 }
 
 export interface Field {
@@ -120,10 +126,17 @@ export function scalarNode(kind: ScalarKind): ScalarNode {
   return node;
 }
 
+/** The place of the member whose form a value has; -1 where none has it. */
+export function memberOf({ members }: UnionNode, value: unknown): number {
+  const form = Array.isArray(value) ? 'list' : isObject(value) ? 'object' : typeof value;
+  return members.findIndex(({ kind }) => kind === form);
+}
+
 function parseType(text: string, options: Record<string, string>): TypeNode {
-  if (text.startsWith('@')) return typeOf(text.slice(1));
   if (text.startsWith('{}'))
     return { kind: 'map', item: parseType(text.slice(2), {}), ...(options.map === 'atomic' ? { atomic: true } : {}) };
+  if (text.includes('|')) return { kind: 'union', members: text.split('|').map((member) => parseType(member, {})) };
+  if (text.startsWith('@')) return typeOf(text.slice(1));
   if (!text.startsWith('[]')) return scalarNode(text as ScalarKind);
   const node: ListNode = { kind: 'list', item: parseType(text.slice(2), {}) };
   if (options.list !== undefined) node.listType = options.list as ListType;

@@ -5,9 +5,15 @@
 import { Readable, Writable } from 'node:stream';
 import { ApiError } from '#base/errors.ts';
 import { loggedContainer, runningContainer } from '#kubelet/serving.ts';
-import type { Cluster } from './cluster.ts';
 import { type Duration, durationMs } from './duration.ts';
+import type { SimNodes } from './nodes.ts';
 import type { SimNodeState } from './sim-node.ts';
+
+/** What of a cluster is asked: where its Pods are, and what time it is. */
+export interface Whereabouts {
+  readonly nodes: SimNodes;
+  readonly now: number;
+}
 
 export interface LogsOptions {
   /** The Pod's default container when absent. */
@@ -43,7 +49,7 @@ export interface ExecRequest extends ExecOptions, PodName {
   command: readonly string[];
 }
 
-function serve(cluster: Cluster, { namespace, name, container }: PodName): { node: SimNodeState; target: string } {
+function serve(cluster: Whereabouts, { namespace, name, container }: PodName): { node: SimNodeState; target: string } {
   const found = cluster.nodes.find(`${namespace}/${name}`);
   if (found === undefined) throw new ApiError('NotFound', `no Pod ${namespace}/${name} runs on a node`);
   const { node, pod } = found;
@@ -53,7 +59,7 @@ function serve(cluster: Cluster, { namespace, name, container }: PodName): { nod
   return { node, target: container ?? preferred ?? pod.pod.spec.containers[0]?.name ?? '' };
 }
 
-export function readLogs(cluster: Cluster, request: LogsRequest): string[] {
+export function readLogs(cluster: Whereabouts, request: LogsRequest): string[] {
   const { namespace, name, previous = false, tail, since, timestamps = false } = request;
   const { node, target } = serve(cluster, request);
   if (tail !== undefined && !(Number.isInteger(tail) && tail >= 0))
@@ -94,7 +100,7 @@ function collect(): { stream: Writable; text(): string } {
   };
 }
 
-export async function execCommand(cluster: Cluster, request: ExecRequest): Promise<ExecAnswer> {
+export async function execCommand(cluster: Whereabouts, request: ExecRequest): Promise<ExecAnswer> {
   const { namespace, name, command, stdin, tty = false } = request;
   const { node, target } = serve(cluster, request);
   const { id } = runningContainer(node.served, namespace, name, target);

@@ -10,14 +10,24 @@ import { kinds } from '#base/kinds.ts';
 import { startKubeletServer } from '#kubelet/server.ts';
 import type { NodeUsage } from '#kubelet/stats.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
+import type { Client } from '#client/client.ts';
+import type { Logger } from '#observe/log.ts';
 import { exposeMetrics } from '#observe/exposition.ts';
 import { Metrics } from '#observe/metrics.ts';
 import type { Clock } from '#os/clock.ts';
-import type { Cluster } from './cluster.ts';
+import type { SimNodes } from './nodes.ts';
 import type { SimNodeState } from './sim-node.ts';
 
 /** The API server's name to kubelets. */
 export const kubeletClientName = 'kube-apiserver-kubelet-client';
+
+/** A cluster whose nodes' kubelets answer. */
+export interface ServedCluster {
+  readonly nodes: SimNodes;
+  readonly client: Client;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
 
 interface NodeServer {
   server: Server;
@@ -26,12 +36,12 @@ interface NodeServer {
 }
 
 export class KubeletServers implements AsyncDisposable {
-  readonly #cluster: Cluster;
+  readonly #cluster: ServedCluster;
   readonly #ca: KeyPair;
   readonly #servers = new Map<string, NodeServer>();
   readonly #forget: () => void;
 
-  constructor(cluster: Cluster, ca: KeyPair) {
+  constructor(cluster: ServedCluster, ca: KeyPair) {
     this.#cluster = cluster;
     this.#ca = ca;
     this.#forget = cluster.nodes.onReach((name) => {

@@ -4,11 +4,20 @@
  * port-forward.
  */
 import { serveHttp } from '#apiserver/http.ts';
+import type { KeyRing } from '#apiserver/keys.ts';
+import type { ApiServer } from '#apiserver/server.ts';
 import { issueCertificate } from '#base/x509.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import type { Timer } from '#os/clock.ts';
-import type { Cluster } from './cluster.ts';
-import { kubeletClientName, KubeletServers } from './kubelet-servers.ts';
+import { kubeletClientName, KubeletServers, type ServedCluster } from './kubelet-servers.ts';
+
+/** A cluster that real clients reach, and whose time can be moved. */
+export interface ReachedCluster extends ServedCluster {
+  readonly keys: KeyRing;
+  readonly api: ApiServer;
+  ready(): Promise<void>;
+  advance(ms: number): Promise<void>;
+}
 
 export interface ListenOptions {
   port?: number;
@@ -49,7 +58,7 @@ function kubeconfigText(url: string, ca: string, certificate: string, key: strin
 }
 
 /** Makes virtual time follow real time. */
-function followWall(cluster: Cluster, speed: number): { stop(): Promise<void> } {
+function followWall(cluster: ReachedCluster, speed: number): { stop(): Promise<void> } {
   let timer: Timer | undefined;
   let stopped = false;
   let running: Promise<void> = Promise.resolve();
@@ -78,7 +87,7 @@ function followWall(cluster: Cluster, speed: number): { stop(): Promise<void> } 
 }
 
 export async function listenCluster(
-  cluster: Cluster,
+  cluster: ReachedCluster,
   { port = 0, time = 'still' }: ListenOptions = {},
 ): Promise<Listening> {
   await cluster.ready();

@@ -6,13 +6,7 @@ import { whenDrained } from '#base/streams.ts';
 import { messageOf } from '#base/thrown.ts';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { duplexPair, type Duplex, Readable } from 'node:stream';
-import type { ContainerContext } from './pod-script.ts';
-
-export type PortAnswer = Response | string;
-/** A string is a body with status 200; an error is a 500. `accept` is handed each connection as bytes, and ends it. */
-export type PortScript =
-  | ((request: Request, context: ContainerContext) => PortAnswer | Promise<PortAnswer>)
-  | { accept(connection: Duplex, context: ContainerContext): void };
+import type { ContainerContext, PortAnswer, PortScript } from './pod-script.ts';
 
 function toRequest(request: IncomingMessage): Request {
   const headers = new Headers();

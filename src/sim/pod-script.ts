@@ -5,13 +5,12 @@
  */
 import type { AnyContainer } from '#kubelet/containers.ts';
 import type { Pod } from '#api/core.v1.ts';
-import type { Readable, Writable } from 'node:stream';
+import type { Duplex, Readable, Writable } from 'node:stream';
 import { matchesLabels, parseLabelSelector } from '#base/selectors.ts';
 import { amount } from '#kubelet/qos.ts';
 import type { Random } from '#os/clock.ts';
 import type { LogEntry } from './container-log.ts';
 import { type Duration, durationMs } from './duration.ts';
-import type { PortScript } from './pod-ports.ts';
 
 const jobMs = 1_000;
 
@@ -45,6 +44,12 @@ export interface ExecContext extends ContainerContext {
   /** Resolves when so much virtual time has passed; rejects when `signal` aborts. */
   sleep(duration: Duration): Promise<void>;
 }
+
+export type PortAnswer = Response | string;
+/** A string is a body with status 200; an error is a 500. `accept` is handed each connection as bytes, and ends it. */
+export type PortScript =
+  | ((request: Request, context: ContainerContext) => PortAnswer | Promise<PortAnswer>)
+  | { accept(connection: Duplex, context: ContainerContext): void };
 
 export interface PodScript {
   /**

@@ -72,13 +72,13 @@ export const cases: FoundCase[] = [
   {
     id: 'R11',
     behaviour: 'A large list goes out in pieces, in every form',
-    file: 'src/apiserver/stored-objects.test.ts',
+    file: 'src/apiserver/read.test.ts',
     title: 'goes out in pieces when it is large, in every form',
   },
   {
     id: 'R12',
     behaviour: "Health endpoints fail while no write succeeds (the API server's part)",
-    file: 'src/apiserver/stored-objects.test.ts',
+    file: 'src/apiserver/bootstrap.test.ts',
     title: 'fails while no write succeeds, and says no more than that',
   },
   {
@@ -126,7 +126,7 @@ export const cases: FoundCase[] = [
   {
     id: 'K13',
     behaviour: 'The API server puts its own Service, endpoints and Namespaces back while it runs',
-    file: 'src/apiserver/stored-objects.test.ts',
+    file: 'src/apiserver/bootstrap.test.ts',
     title: 'are put back while it runs',
   },
   {
@@ -138,7 +138,7 @@ export const cases: FoundCase[] = [
   {
     id: 'K21',
     behaviour: 'Definitions whose schema is not structural, or whose default does not pass it, are refused',
-    file: 'src/apiserver/admission.test.ts',
+    file: 'src/apiserver/crd.test.ts',
     title: 'are refused where their schema is not structural',
   },
   {
@@ -156,25 +156,25 @@ export const cases: FoundCase[] = [
   {
     id: 'K19',
     behaviour: 'No new custom objects while their definition goes; it says that it terminates',
-    file: 'src/apiserver/admission.test.ts',
+    file: 'src/apiserver/crd.test.ts',
     title: 'are not made any more while their definition goes, which says so',
   },
   {
     id: 'K22',
     behaviour: 'Embedded objects name apiVersion and kind',
-    file: 'src/apiserver/admission.test.ts',
+    file: 'src/apiserver/crd.test.ts',
     title: 'hold objects that say what they are, and warn of versions that are deprecated',
   },
   {
     id: 'K23',
     behaviour: 'Status writes of custom objects leave metadata',
-    file: 'src/apiserver/admission.test.ts',
+    file: 'src/apiserver/crd.test.ts',
     title: 'keep their metadata when their status is written',
   },
   {
     id: 'K39',
     behaviour: 'Answers of deprecated APIs carry a warning',
-    file: 'src/apiserver/admission.test.ts',
+    file: 'src/apiserver/crd.test.ts',
     title: 'hold objects that say what they are, and warn of versions that are deprecated',
   },
   {
@@ -192,7 +192,7 @@ export const cases: FoundCase[] = [
   {
     id: 'B14 (deletes)',
     behaviour: 'A delete gives up after as many lost races as an update',
-    file: 'src/apiserver/stored-objects.test.ts',
+    file: 'src/apiserver/delete.test.ts',
     title: 'gives up when others are always faster',
   },
   {

@@ -8,6 +8,7 @@ import type { Platform } from '#base/platform.ts';
 import { canonicalName, parseReference, withDefaultTag } from '#base/reference.ts';
 import type { ImageFile } from '#content/image-file.ts';
 import { makeVertex } from '../llb/codec.ts';
+import type { SourceLocation, SourceText } from '../llb/location.ts';
 import type { Edge } from '../llb/vertex.ts';
 import { splitWords } from './config.ts';
 import { parseError } from './lexer.ts';
@@ -23,6 +24,8 @@ export interface ConvertRequest extends StageSettings {
   /** '' or undefined: the last stage. */
   target?: string;
   platform?: Platform;
+  /** The Dockerfile's name, where clients are to be shown places in it. */
+  filename?: string;
   /** Stages that are built anew, by name; undefined: as `noCache` says. */
   noCacheStages?: readonly string[];
 }
@@ -74,9 +77,13 @@ export class Conversion {
   readonly #built = new Map<Stage, Promise<BuiltStage>>();
   readonly #sources = new Map<string, Edge>();
 
+  readonly #source: SourceText | undefined;
+
   constructor(text: string, request: ConvertRequest, environment: ConvertEnvironment) {
     this.#request = request;
     this.#environment = environment;
+    const { filename } = request;
+    if (filename !== undefined) this.#source = { filename, data: Buffer.from(text), language: 'Dockerfile' };
     this.file = parseDockerfile(text);
     this.#readGlobalArgs();
     this.target = this.#findTarget();
@@ -172,7 +179,8 @@ export class Conversion {
     return (text) => `[${label === '' ? '' : `${label} `}${Math.min(++number, total)}/${total}] ${text}`;
   }
 
-  #image(name: string, platform: Platform, nameOf: (text: string) => string): Edge {
+  /** `stage`: the one that asks for it first. */
+  #image(name: string, platform: Platform, stage: Stage, nameOf: (text: string) => string): Edge {
     const key = `${name} ${formatPlatform(platform)}`;
     const known = this.#sources.get(key);
     if (known !== undefined) return known;
@@ -180,10 +188,15 @@ export class Conversion {
     const vertex = makeVertex({ kind: 'source', identifier, attributes: {} }, [], {
       name: nameOf(`FROM ${name}`),
       platform,
+      location: this.#locationOf(stage.from),
     });
     const edge = { vertex, output: 0 };
     this.#sources.set(key, edge);
     return edge;
+  }
+
+  #locationOf({ line, endLine }: Instruction): SourceLocation | undefined {
+    return this.#source === undefined ? undefined : { text: this.#source, ranges: [{ start: line, end: endLine }] };
   }
 
   async #base(stage: Stage, nameOf: (text: string) => string): Promise<BuiltStage['base']> {
@@ -199,7 +212,7 @@ export class Conversion {
     if (named !== undefined || name === 'scratch') nameOf('');
     if (named !== undefined) return named;
     if (name === 'scratch') return { edge: undefined, file: undefined };
-    const edge = this.#image(name, platform, nameOf);
+    const edge = this.#image(name, platform, stage, nameOf);
     return { edge, file: await this.#environment.imageConfig(edge, stage) };
   }
 
@@ -220,7 +233,7 @@ export class Conversion {
         'BadRequest',
         `invalid from flag value ${name}: ${Number(name) === stage.index ? 'refers to current build stage' : 'index out of bounds'}`,
       );
-    return name === 'scratch' ? undefined : this.#image(name, platform, (text) => text);
+    return name === 'scratch' ? undefined : this.#image(name, platform, stage, (text) => text);
   }
 
   async #convert(stage: Stage): Promise<BuiltStage> {
@@ -238,12 +251,15 @@ export class Conversion {
         platform,
         usedArgs: this.usedArgs,
         nameOf,
+        locationOf: (instruction) => this.#locationOf(instruction),
         resolveFrom: (name) => this.#from(name, stage),
       },
       base,
     );
     const triggers = converter.takeTriggers();
-    for (const trigger of triggers) await converter.take(trigger, true);
+    // What the base image left stands where the image is named.
+    const { line, endLine } = stage.from;
+    for (const trigger of triggers) await converter.take({ ...trigger, line, endLine }, true);
     for (const instruction of stage.instructions) await converter.take(instruction, false);
     if (stage === this.target && Object.keys(labels).length > 0) converter.label(labels);
     return { stage, base, converter, triggers: triggers.length };

@@ -31,7 +31,10 @@ export type Keyword = (typeof keywords)[number];
 
 export interface Instruction {
   line: number;
+  endLine: number;
   keyword: Keyword;
+  /** The keyword as it is written. */
+  word: string;
   /** As written, continuation lines joined, for `Step n/m : …`. */
   original: string;
   flags: Record<string, string[]>;
@@ -54,6 +57,8 @@ export interface Stage {
 
 export interface Dockerfile {
   escape: '\\' | '`';
+  /** `# syntax=`, `# check=`. */
+  directives: Readonly<Record<string, string>>;
   /** ARGs before the first FROM. */ globalArgs: Instruction[];
   stages: Stage[];
 }
@@ -195,7 +200,9 @@ export function parseInstruction(source: LogicalLine): Instruction {
   const { flags, rest } = takeFlags(keyword, (match[2] ?? '').trim(), source.line);
   const instruction: Instruction = {
     line: source.line,
+    endLine: source.endLine,
     keyword,
+    word,
     original: `${keyword}${match[2] === undefined ? '' : ` ${match[2].trim()}`}`,
     flags,
     rest,
@@ -221,7 +228,7 @@ export function parseTrigger(text: string): Instruction {
 }
 
 export function parseDockerfile(source: string): Dockerfile {
-  const { lines, escape } = lexDockerfile(source);
+  const { lines, escape, directives } = lexDockerfile(source);
   if (lines.length === 0) throw new ApiError('BadRequest', 'the Dockerfile cannot be empty');
   const globalArgs: Instruction[] = [];
   const stages: Stage[] = [];
@@ -248,5 +255,5 @@ export function parseDockerfile(source: string): Dockerfile {
     else throw parseError(line.line, 'no build stage in current context');
   }
   if (stages.length === 0) throw new ApiError('BadRequest', 'no build stage in current context');
-  return { escape, globalArgs, stages };
+  return { escape, directives, globalArgs, stages };
 }

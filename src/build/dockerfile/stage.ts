@@ -7,11 +7,13 @@ import type { Platform } from '#base/platform.ts';
 import type { HistoryEntry, ImageFile, RunConfig } from '#content/image-file.ts';
 import { makeVertex } from '../llb/codec.ts';
 import type { VertexOptions } from '../llb/codec.ts';
+import type { SourceLocation } from '../llb/location.ts';
 import type { Edge, ExecOp, FileAction, ProxyEnv } from '../llb/vertex.ts';
 import { rootMount } from '../llb/vertex-parts.ts';
 import { quotedWordMax } from '../limits.ts';
 import { applyConfig, resolveWorkingDir, splitWords, toCommand } from './config.ts';
 import { copyVertex, parseOwner } from './copy.ts';
+import { describeConfig, describeCopy } from './history.ts';
 import { parseError } from './lexer.ts';
 import { parseTrigger } from './parser.ts';
 import type { Instruction, Keyword } from './parser.ts';
@@ -43,6 +45,8 @@ export interface StageParts {
   usedArgs: Set<string>;
   /** The vertex's name in progress, of a step that has one. */
   nameOf: (text: string) => string;
+  /** Where the instruction stands, for clients that are shown it. */
+  locationOf: (instruction: Instruction) => SourceLocation | undefined;
   /** Files of the stage, image or context with this name; of the build context without one. */
   resolveFrom: (name: string | undefined) => Promise<Edge | undefined>;
 }
@@ -157,9 +161,8 @@ export class StageConverter {
 
   /** `edge` undefined: the instruction changes words only. */
   #commit(createdBy: string, config: RunConfig, edge: Edge | undefined): void {
-    const text = edge === undefined ? createdBy : `${createdBy} # buildkit`;
     const entry: HistoryEntry = {
-      created_by: text.toWellFormed(),
+      created_by: createdBy.toWellFormed(),
       comment,
       ...(edge === undefined ? { empty_layer: true } : {}),
     };
@@ -167,9 +170,10 @@ export class StageConverter {
     if (edge !== undefined) this.#edge = edge;
   }
 
-  #about(text: string): VertexOptions {
-    const { nameOf, platform, settings } = this.#parts;
-    return { name: nameOf(text), platform, ignoresCache: settings.noCache };
+  #about(instruction: Instruction): VertexOptions {
+    const { nameOf, platform, settings, locationOf } = this.#parts;
+    const { original } = instruction;
+    return { name: nameOf(original), platform, ignoresCache: settings.noCache, location: locationOf(instruction) };
   }
 
   #configure(instruction: Instruction): void {
@@ -179,11 +183,13 @@ export class StageConverter {
     if (instruction.keyword === 'CMD') this.#hasCommand = true;
     if (instruction.keyword === 'ENTRYPOINT' && !this.#hasCommand) config.Cmd = null;
     if (instruction.keyword === 'MAINTAINER') this.#file = { ...this.#file, author: instruction.rest };
-    this.#commit(describe(instruction, config), config, undefined);
+    if (instruction.keyword === 'ONBUILD') this.#file = { ...this.#file, config };
+    else this.#commit(describeConfig(instruction, config, this.#scope), config, undefined);
   }
 
   #arg(instruction: Instruction): void {
     const { settings, globalArgs, platformArgs, usedArgs, escape } = this.#parts;
+    const shown: string[] = [];
     for (const word of splitWords(instruction.rest, escape)) {
       const equals = word.indexOf('=');
       const name = expandWord(equals < 0 ? word : word.slice(0, equals), this.#scope.variables, escape);
@@ -197,8 +203,9 @@ export class StageConverter {
       const given = settings.buildArgs[name] ?? undefined;
       const value = given ?? standard ?? globalArgs[name] ?? platformArgs[name];
       if (value !== undefined) this.#args[name] = value;
+      shown.push(value === undefined ? name : `${name}=${value}`);
     }
-    this.#commit(`ARG ${instruction.rest}`, this.#config, undefined);
+    this.#commit(`ARG ${shown.join(' ')}`, this.#config, undefined);
   }
 
   /** ARGs in force, for RUN: environment wins, proxies are hidden. */
@@ -255,7 +262,7 @@ export class StageConverter {
 
   async #run(instruction: Instruction): Promise<void> {
     const { settings, resolveFrom } = this.#parts;
-    const { flags, line, original } = instruction;
+    const { flags, line } = instruction;
     const command = this.#command(instruction);
     const { env, argsText, proxyEnv } = this.#runEnv();
     if (![undefined, 'sandbox'].includes(flags['security']?.[0]))
@@ -301,8 +308,8 @@ export class StageConverter {
       secretEnv,
       devices: [],
     };
-    const vertex = makeVertex(op, inputs, this.#about(original));
-    this.#commit(`RUN ${argsText}${command.join(' ')}`, config, { vertex, output: 0 });
+    const vertex = makeVertex(op, inputs, this.#about(instruction));
+    this.#commit(`RUN ${argsText}${command.join(' ')} # buildkit`, config, { vertex, output: 0 });
   }
 
   async #copy(instruction: Instruction): Promise<void> {
@@ -315,13 +322,13 @@ export class StageConverter {
         from: () => resolveFrom(from === undefined ? undefined : expand(from)),
         workingDir: this.#config.WorkingDir ?? '',
         scope: this.#scope,
-        vertex: this.#about(instruction.original),
+        vertex: this.#about(instruction),
         isStrict: settings.isClassic,
         createdAtMs: settings.createdAtMs,
       },
       instruction,
     );
-    this.#commit(`${instruction.keyword} ${instruction.rest.split('\n')[0]}`, this.#config, edge);
+    this.#commit(`${describeCopy(instruction, this.#scope)} # buildkit`, this.#config, edge);
   }
 
   #workdir(instruction: Instruction): void {
@@ -343,7 +350,7 @@ export class StageConverter {
     const vertex = makeVertex(
       { kind: 'file', actions: [action] },
       this.#edge === undefined ? [] : [this.#edge],
-      this.#about(instruction.original),
+      this.#about(instruction),
     );
     this.#commit(`WORKDIR ${workingDir}`, { ...this.#config, WorkingDir: workingDir }, { vertex, output: 0 });
   }
@@ -356,12 +363,4 @@ export class StageConverter {
     this.#commit(text, { ...this.#config, Labels: { ...this.#config.Labels, ...labels } }, undefined);
     this.steps.push({ keyword: 'LABEL', text, isTrigger: false, edge: this.#edge, file: this.#file });
   }
-}
-
-/** The text that `docker history` shows. */
-function describe(instruction: Instruction, config: RunConfig): string {
-  const { keyword } = instruction;
-  if (keyword === 'CMD') return `CMD ${JSON.stringify(config.Cmd ?? [])}`;
-  if (keyword === 'ENTRYPOINT') return `ENTRYPOINT ${JSON.stringify(config.Entrypoint ?? [])}`;
-  return `${keyword} ${instruction.rest}`;
 }

@@ -15,7 +15,7 @@ import type { Request } from './grpc.ts';
 import { runImageFrontend } from './image-frontend.ts';
 import type { Job, Result, Returned } from './job.ts';
 import { readFileRange, readStat, readStats } from './look.ts';
-import { bytesIn, bytesOf, messageIn, numberIn, textIn, textMapIn } from './messages.ts';
+import { bytesIn, bytesOf, messageIn, messagesIn, numberIn, textIn, textMapIn } from './messages.ts';
 import type { Message } from './messages.ts';
 
 /** What the bridge can do, by the protocol's names. */
@@ -185,7 +185,8 @@ export class Bridge {
   return(request: Message): Message {
     const failure = messageIn(request, 'error');
     if (numberIn(failure, 'code') !== code.ok) {
-      this.#returned.reject(new GrpcError(numberIn(failure, 'code'), textIn(failure, 'message')));
+      const details = messagesIn(failure, 'details');
+      this.#returned.reject(new GrpcError(numberIn(failure, 'code'), textIn(failure, 'message'), details));
       return {};
     }
     try {

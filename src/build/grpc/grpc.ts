@@ -11,6 +11,7 @@ import type { Duplex } from 'node:stream';
 import { ApiError, toApiError } from '#base/errors.ts';
 import type { Reason } from '#base/errors.ts';
 import { whenDrained } from '#base/streams.ts';
+import { detailsOf, detailsTrailer, readDetails } from './error-details.ts';
 import { messageBytesMax, sessionMemoryMbMax, streamsMax, windowBytes } from './limits.ts';
 import { decodeMessage, encodeMessage, methodOf } from './messages.ts';
 import type { Message } from './messages.ts';
@@ -38,10 +39,13 @@ const codeOfReason: Partial<Record<Reason, number>> = {
 
 export class GrpcError extends Error {
   readonly status: number;
-  constructor(status: number, message: string) {
+  /** As they came: who passes the error on passes them on. */
+  readonly details: readonly Message[];
+  constructor(status: number, message: string, details: readonly Message[] = []) {
     super(message);
     this.name = 'GrpcError';
     this.status = status;
+    this.details = details;
   }
 }
 
@@ -160,12 +164,14 @@ async function answer(
 }
 
 function statusOf(error: unknown): Record<string, string> {
-  if (error instanceof GrpcError)
-    return { 'grpc-status': String(error.status), 'grpc-message': encodeURI(error.message.toWellFormed()) };
-  const known = toApiError(error);
+  const { message } = error instanceof GrpcError ? error : toApiError(error);
+  const status = error instanceof GrpcError ? error.status : (codeOfReason[toApiError(error).reason] ?? code.unknown);
+  const details = error instanceof GrpcError ? error.details : detailsOf(error);
+  const text = message.toWellFormed();
   return {
-    'grpc-status': String(codeOfReason[known.reason] ?? code.unknown),
-    'grpc-message': encodeURI(known.message.toWellFormed()),
+    'grpc-status': String(status),
+    'grpc-message': encodeURI(text),
+    ...detailsTrailer(status, text, details),
   };
 }
 
@@ -265,5 +271,5 @@ function errorOf(status: http2.IncomingHttpHeaders | undefined, failure: Error |
   } catch {
     // As it was sent.
   }
-  return new GrpcError(Number(status['grpc-status']), message);
+  return new GrpcError(Number(status['grpc-status']), message, readDetails(status['grpc-status-details-bin']));
 }

@@ -4,6 +4,9 @@ import { readFileSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { encodeDefinition, makeVertex } from '../llb/codec.ts';
+import { realClock } from '#os/clock.real.ts';
+import { GrpcError } from './grpc.ts';
+import { BuildHistory } from './history.ts';
 import type { Message } from './messages.ts';
 
 import { bridge, control, dockerfile, forever, goDirectory, makeBench, waitFor } from './testing.ts';
@@ -36,6 +39,34 @@ test('files come from the session, the builder builds, and the client gets names
   });
   const again = await bench.build({ 'build-arg:A': 'x' }, { Exporters: exporters });
   assert.deepEqual([again.answer, bench.runs.length], [answer, 1]);
+});
+
+test('the history shows instructions as they were expanded, with what decides the files', async (t) => {
+  const lines = [
+    'ARG A=1',
+    'ENV B=$A C="two words"',
+    'WORKDIR /w/$A',
+    'COPY --chown=$A --chmod=600 ["empty", "x$A"]',
+    'COPY --chmod=700 <<-E empty d/',
+    '\ttext',
+    '\tE',
+    'ONBUILD RUN x',
+    'CMD x $B',
+  ];
+  const bench = await makeBench(t, { files: dockerfile(`FROM scratch\n${lines.join('\n')}\n`) });
+  await bench.build({ 'build-arg:A': '7' }, { Exporters: [{ Type: 'moby', Attrs: { name: 'x' } }] });
+  const { file } = bench.records.find('x')!;
+  assert.deepEqual(
+    file.history?.map((entry) => entry.created_by),
+    [
+      'ARG A=7',
+      'ENV B=7 C=two words',
+      'WORKDIR /w/7',
+      'COPY --chown=7 --chmod=600 empty x7 # buildkit',
+      'COPY --chmod=700 empty <<E d/ # buildkit',
+      'CMD ["/bin/sh" "-c" "x $B"]',
+    ],
+  );
 });
 
 test('what copies nothing asks for no and what is not exported has no name', async (t) => {
@@ -149,4 +180,49 @@ test('a front end reads what it made, and the images that it stands on', async (
   assert.equal(JSON.parse(String(image['Config'])).os, 'linux');
   await ask('Return', { result: {} });
   await solving;
+});
+
+test('a failure says where in the Dockerfile it stands', async (t) => {
+  const text = 'FROM base\nRUN ["say","x"]\nRUN ["fail", \\\n  "3"]\n';
+  for (const [file, lines] of [
+    [text, [3, 4]],
+    ['FROM base\nCOPY none /\n', [2, 2]],
+    ['FROM base\n\nRUNN x\n', [3, 3]],
+  ] as const) {
+    const bench = await makeBench(t, { files: { dockerfile: { Dockerfile: { text: file } }, context: {} } });
+    await assert.rejects(bench.solve({ Ref: 'e', Session: 's1', Frontend: 'dockerfile.v0' }), (error: unknown) => {
+      assert.ok(error instanceof GrpcError);
+      const [detail] = error.details;
+      assert.equal(detail?.['type_url'], 'github.com/moby/buildkit/errdefs.Source+json');
+      const { info, ranges } = JSON.parse(String(detail['value']));
+      assert.deepEqual(
+        [info.filename, Buffer.from(info.data, 'base64').toString(), ranges[0].start.line, ranges[0].end.line],
+        ['Dockerfile', file, ...lines],
+      );
+      return true;
+    });
+  }
+});
+
+test('builds of before are told of, with what they told, also by the next process', async (t) => {
+  const bench = await makeBench(t, { files: dockerfile('FROM base\nRUN ["say","hello"]\nRUN ["fail","3"]\n') });
+  await assert.rejects(bench.build({}));
+  const history = new BuildHistory(bench.content, realClock);
+  const events: Message[] = [];
+  const listen = (request: Message): Promise<void> =>
+    history.listen({ EarlyExit: true, ...request }, forever, async (event) => void events.push(event));
+  await listen({});
+  const [{ record, type }] = events as [{ record: Message; type: number }];
+  assert.deepEqual(
+    [type, record['Ref'], record['numTotalSteps'], (record['error'] as Message)['message']],
+    [1, 'ref0', 4, 'process "fail 3" did not complete successfully: exit code: 3'],
+  );
+  const told = (await history.log('ref0'))!.flatMap(({ logs }) => logs as { msg: Buffer }[]);
+  assert.equal(told.map(({ msg }) => String(msg)).join(''), 'hello\n');
+  await bench.content.collect({ evenYoung: true });
+  assert.ok(await history.log('ref0'));
+  await history.update({ Ref: 'ref0', Delete: true });
+  events.length = 0;
+  await listen({ Ref: 'ref0' });
+  assert.deepEqual([events, await history.log('ref0')], [[], undefined]);
 });

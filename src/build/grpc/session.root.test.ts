@@ -232,11 +232,14 @@ test('a client that builds again is asked for what has changed, and what is gone
   };
   assert.deepEqual(await contents(), { '.dockerignore': 'out', 'd/large': 'xxx', empty: '', link: 'xxx' });
   assert.deepEqual(asked.splice(0), ['d/large'.length]);
+  const before = bench.records.find('x')!.layers;
   files['context'] = { ...context, d: { text: 'now a file' }, new: { text: 'new' } };
   delete files['context']['d/large'];
   files['context']['link'] = { mode: goSymlink, link: 'new' };
   assert.deepEqual(await contents(), { '.dockerignore': 'out', d: 'now', empty: '', link: 'new', new: 'new' });
   assert.deepEqual(asked.splice(0), ['d'.length, 'new'.length]);
+  // What was built from the files as they were has them still.
+  await bench.read(before, (root) => assert.equal(readFileSync(join(root, 'd/large'), 'utf8'), 'x'.repeat(1000)));
   assert.ok(bench.builder.cache.list().some((item) => item.type === 'source.local' && item.uses === 2));
   await bench.builder.cache.prune({ all: true });
   assert.deepEqual(readdirSync(join(bench.content.root, 'contexts')), []);

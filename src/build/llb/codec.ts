@@ -17,6 +17,7 @@ import {
 import type { Message } from '../grpc/messages.ts';
 import { definitionVerticesMax } from '../limits.ts';
 import { checkOperation } from './check.ts';
+import type { SourceLocation, SourceText } from './location.ts';
 import { listVertices } from './vertex.ts';
 import type {
   CacheSharing,
@@ -171,6 +172,7 @@ export interface VertexOptions {
   name: string;
   platform?: Platform | undefined;
   ignoresCache?: boolean;
+  location?: SourceLocation | undefined;
 }
 
 function digestOfBytes(bytes: Uint8Array): string {
@@ -178,21 +180,29 @@ function digestOfBytes(bytes: Uint8Array): string {
 }
 
 export function makeVertex(op: Operation, inputs: readonly Edge[], options: VertexOptions): Vertex {
-  const { name, platform, ignoresCache = false } = options;
+  const { name, platform, ignoresCache = false, location } = options;
   const digest = digestOfBytes(encodeOperation(op, inputs, platform));
-  return { digest, op, inputs, platform, name, ignoresCache };
+  return { digest, op, inputs, platform, name, ignoresCache, location };
 }
 
 /** A vertex and all that it needs, those first; the last entry names the output that is meant. */
 export function encodeDefinition(edge: Edge): Message {
   const def: Uint8Array[] = [];
   const metadata: Record<string, Message> = {};
+  const texts: SourceText[] = [];
+  const locations: Record<string, Message> = {};
   for (const vertex of listVertices(edge.vertex)) {
     def.push(encodeOperation(vertex.op, vertex.inputs, vertex.platform));
     metadata[vertex.digest] = { ignore_cache: vertex.ignoresCache, description: { 'llb.customname': vertex.name } };
+    if (vertex.location === undefined) continue;
+    const { text, ranges } = vertex.location;
+    let at = texts.indexOf(text);
+    if (at < 0) at = texts.push(text) - 1;
+    const lines = ranges.map(({ start, end }) => ({ start: { line: start }, end: { line: end } }));
+    locations[vertex.digest] = { locations: [{ sourceIndex: at, ranges: lines }] };
   }
   def.push(encodeMessage('pb.Op', { inputs: [{ digest: edge.vertex.digest, index: edge.output }] }));
-  return { def, metadata };
+  return { def, metadata, Source: { locations, infos: texts.map((text) => ({ ...text })) } };
 }
 
 function refuse(message: string): never {
@@ -393,6 +403,18 @@ function nameOf(op: Operation): string {
   }
 }
 
+function locationIn(sources: Message, texts: readonly SourceText[], digest: string): SourceLocation | undefined {
+  const found = fieldOf(sources['locations'], digest);
+  const [first] = isObject(found) ? messagesIn(found, 'locations') : [];
+  if (first === undefined) return undefined;
+  const text = texts[numberIn(first, 'sourceIndex')];
+  const ranges = messagesIn(first, 'ranges').map((range) => {
+    const start = numberIn(messageIn(range, 'start'), 'line');
+    return { start, end: Math.max(start, numberIn(messageIn(range, 'end'), 'line')) };
+  });
+  return text === undefined || ranges.length === 0 ? undefined : { text, ranges };
+}
+
 /**
  * The output that a definition means; undefined: nothing (an empty definition is scratch). Throws BadRequest for what
  * is no definition: an input that was not defined before, an unknown operation, too many vertices.
@@ -404,6 +426,12 @@ export function decodeDefinition(definition: Message): Edge | undefined {
     throw new ApiError('RequestEntityTooLarge', `a build definition has more than ${definitionVerticesMax} vertices`);
   const metadata = messageIn(definition, 'metadata');
   const vertices = new Map<string, { vertex: Vertex; outputs: number }>();
+  const sources = messageIn(definition, 'Source');
+  const texts = messagesIn(sources, 'infos').map((info): SourceText => ({
+    filename: textIn(info, 'filename'),
+    data: bytesIn(info, 'data'),
+    language: textIn(info, 'language'),
+  }));
   let last: Edge | undefined;
   for (const bytes of parts) {
     const message = decodeMessage('pb.Op', bytes);
@@ -433,6 +461,7 @@ export function decodeDefinition(definition: Message): Edge | undefined {
       platform: platformOf(message),
       name: given === '' ? nameOf(op) : given,
       ignoresCache: fieldOf(about, 'ignore_cache') === true,
+      location: locationIn(sources, texts, digest),
     };
     vertices.set(digest, { vertex, outputs: checkOperation(op, vertex.inputs.length) });
     last = { vertex, output: 0 };

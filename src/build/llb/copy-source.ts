@@ -33,6 +33,8 @@ export class SourceMissing extends ApiError {
 }
 
 export interface CopySource {
+  /** Files may be linked from here: nobody changes them. */
+  canLink: boolean;
   /** Directory that paths are relative to: the action's source, where patterns choose what is copied out of it. */
   root: string;
   /** What the action's source names, its wildcards expanded. */
@@ -158,7 +160,12 @@ export async function openCopySource(
     const { tree } = input;
     const paths = treePaths(tree, action);
     const excluded = [...tree.ignored, ...excludedBelow(paths, (path) => tree.below(path))];
-    return within(content, await tree.directory(), action, { paths, excluded, release: async () => {} });
+    return within(content, await tree.directory(), action, {
+      paths,
+      excluded,
+      canLink: true,
+      release: async () => {},
+    });
   }
   const id = `build-${newContainerId(random).slice(0, 32)}`;
   const { root } = await snapshots.mountReadOnly(id, layersOf(input.steps));
@@ -166,7 +173,7 @@ export async function openCopySource(
   try {
     const paths = found(action, (path, isPattern) => expandInRoot(root, path, isPattern));
     const excluded = excludedBelow(paths, (path) => listBelow(root, [path]));
-    return within(content, root, action, { paths, excluded, release });
+    return within(content, root, action, { paths, excluded, canLink: false, release });
   } catch (error) {
     await release();
     throw error;
@@ -178,7 +185,7 @@ function within(
   content: Content,
   root: string,
   action: CopyFileAction,
-  { paths, excluded, release }: Pick<CopySource, 'paths' | 'excluded' | 'release'>,
+  { paths, excluded, canLink, release }: Pick<CopySource, 'paths' | 'excluded' | 'canLink' | 'release'>,
 ): CopySource {
   const source = action.include.length === 0 ? '' : cleanContextPath(action.source);
   const inner = source === '' ? root : new RootedDirectory(root).directory(pathParts(source));
@@ -187,6 +194,7 @@ function within(
       ? all
       : all.filter((path) => path.startsWith(`${source}/`)).map((path) => path.slice(source.length + 1));
   return {
+    canLink,
     root: inner ?? root,
     paths: strip(paths),
     excluded: strip(excluded),

@@ -212,6 +212,7 @@ class FileVertex {
         exclude: source.excluded,
         keepsParents: action.include.length > 0,
         makesDirectory: !action.copiesContents,
+        canLink: source.canLink,
         ...(owner === undefined ? {} : { owner }),
         ...(action.mode === undefined ? {} : { mode: action.mode & 0o7777 }),
         ...(action.modeText === '' ? {} : { modeText: action.modeText }),

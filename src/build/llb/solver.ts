@@ -12,6 +12,7 @@ import { solveDiff } from './diff.ts';
 import { execWork, runCommand } from './exec.ts';
 import type { CommandRequest } from './exec.ts';
 import { copyToLayer, fileWork } from './file.ts';
+import { noteLocation } from './location.ts';
 import { layersOf, scratch, silentOutput } from './output.ts';
 import type { Output, StepLayer, VertexOutput } from './output.ts';
 import { listVertices } from './vertex.ts';
@@ -85,6 +86,7 @@ export class Solver {
       output.end();
       return made;
     } catch (error) {
+      noteLocation(error, vertex.location);
       output.end(error);
       throw error;
     }

@@ -15,6 +15,7 @@ import type { BuildContext } from '../context.ts';
 import { download } from './download.ts';
 import { openRepository } from './git.ts';
 import { copyToLayer } from './file.ts';
+import { noteLocation } from './location.ts';
 import type { Output, StepLayer, VertexOutput } from './output.ts';
 import type { SolverContext } from './work.ts';
 import type { Edge, SourceOp, Vertex } from './vertex.ts';
@@ -64,6 +65,7 @@ export class Sources {
       output.end();
       return made;
     } catch (error) {
+      noteLocation(error, vertex.location);
       output.end(error);
       throw error;
     }

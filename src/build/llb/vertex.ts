@@ -6,6 +6,7 @@
  * Source: BuildKit, `solver/pb/ops.proto`.
  */
 import type { Platform } from '#base/platform.ts';
+import type { SourceLocation } from './location.ts';
 
 /** Files from elsewhere: `docker-image://`, `local://`, `http://`, `https://`, `git://`, `oci-layout://`. */
 export interface SourceOp {
@@ -140,6 +141,8 @@ export interface Vertex {
   /** As progress shows it. */
   readonly name: string;
   readonly ignoresCache: boolean;
+  /** Where its front end's source says it. */
+  readonly location: SourceLocation | undefined;
 }
 
 /** One output of a vertex. */

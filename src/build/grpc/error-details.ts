@@ -1,0 +1,39 @@
+/**
+ * What BuildKit's clients are told of an error beside its words: where in the Dockerfile it stands, which they print.
+ * Details are JSON of their messages under names of their own, as their Go programs register them.
+ */
+import { locationOf } from '../llb/location.ts';
+import { decodeMessage, encodeMessage, messagesIn } from './messages.ts';
+import type { Message } from './messages.ts';
+
+const sourceType = 'github.com/moby/buildkit/errdefs.Source+json';
+
+/** `google.protobuf.Any` messages. */
+export function detailsOf(error: unknown): Message[] {
+  const location = locationOf(error);
+  if (location === undefined) return [];
+  const { filename, data, language } = location.text;
+  const value = {
+    info: { filename, data: data.toString('base64'), language },
+    ranges: location.ranges.map(({ start, end }) => ({ start: { line: start }, end: { line: end } })),
+  };
+  return [{ type_url: sourceType, value: Buffer.from(JSON.stringify(value)) }];
+}
+
+/** The trailer that carries details; none where there are none. */
+export function detailsTrailer(status: number, message: string, details: readonly Message[]): Record<string, string> {
+  if (details.length === 0) return {};
+  const bytes = encodeMessage('google.rpc.Status', { code: status, message, details });
+  return { 'grpc-status-details-bin': Buffer.from(bytes).toString('base64') };
+}
+
+/** What such a trailer carries; nothing where it is none. */
+export function readDetails(trailer: string | string[] | undefined): Message[] {
+  if (typeof trailer !== 'string') return [];
+  try {
+    return messagesIn(decodeMessage('google.rpc.Status', Buffer.from(trailer, 'base64')), 'details');
+  } catch {
+    // The words are enough.
+    return [];
+  }
+}
