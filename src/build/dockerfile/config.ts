@@ -49,7 +49,7 @@ export function splitWords(text: string, escape: string): string[] {
 }
 
 /** `a=1 b="2 3"`, or the old form `a the rest`. */
-function parsePairs(instruction: Instruction, scope: Scope): [string, string][] {
+export function parsePairs(instruction: Instruction, scope: Scope): [string, string][] {
   const { rest, line, keyword } = instruction;
   const words = splitWords(rest, scope.escape);
   if (!words[0]!.includes('=')) {

@@ -13,6 +13,7 @@ import { rootMount } from '../llb/vertex-parts.ts';
 import { quotedWordMax } from '../limits.ts';
 import { applyConfig, resolveWorkingDir, splitWords, toCommand } from './config.ts';
 import { copyVertex, parseOwner } from './copy.ts';
+import { describeConfig, describeCopy } from './history.ts';
 import { parseError } from './lexer.ts';
 import { parseTrigger } from './parser.ts';
 import type { Instruction, Keyword } from './parser.ts';
@@ -160,9 +161,8 @@ export class StageConverter {
 
   /** `edge` undefined: the instruction changes words only. */
   #commit(createdBy: string, config: RunConfig, edge: Edge | undefined): void {
-    const text = edge === undefined ? createdBy : `${createdBy} # buildkit`;
     const entry: HistoryEntry = {
-      created_by: text.toWellFormed(),
+      created_by: createdBy.toWellFormed(),
       comment,
       ...(edge === undefined ? { empty_layer: true } : {}),
     };
@@ -183,11 +183,13 @@ export class StageConverter {
     if (instruction.keyword === 'CMD') this.#hasCommand = true;
     if (instruction.keyword === 'ENTRYPOINT' && !this.#hasCommand) config.Cmd = null;
     if (instruction.keyword === 'MAINTAINER') this.#file = { ...this.#file, author: instruction.rest };
-    this.#commit(describe(instruction, config), config, undefined);
+    if (instruction.keyword === 'ONBUILD') this.#file = { ...this.#file, config };
+    else this.#commit(describeConfig(instruction, config, this.#scope), config, undefined);
   }
 
   #arg(instruction: Instruction): void {
     const { settings, globalArgs, platformArgs, usedArgs, escape } = this.#parts;
+    const shown: string[] = [];
     for (const word of splitWords(instruction.rest, escape)) {
       const equals = word.indexOf('=');
       const name = expandWord(equals < 0 ? word : word.slice(0, equals), this.#scope.variables, escape);
@@ -201,8 +203,9 @@ export class StageConverter {
       const given = settings.buildArgs[name] ?? undefined;
       const value = given ?? standard ?? globalArgs[name] ?? platformArgs[name];
       if (value !== undefined) this.#args[name] = value;
+      shown.push(value === undefined ? name : `${name}=${value}`);
     }
-    this.#commit(`ARG ${instruction.rest}`, this.#config, undefined);
+    this.#commit(`ARG ${shown.join(' ')}`, this.#config, undefined);
   }
 
   /** ARGs in force, for RUN: environment wins, proxies are hidden. */
@@ -306,7 +309,7 @@ export class StageConverter {
       devices: [],
     };
     const vertex = makeVertex(op, inputs, this.#about(instruction));
-    this.#commit(`RUN ${argsText}${command.join(' ')}`, config, { vertex, output: 0 });
+    this.#commit(`RUN ${argsText}${command.join(' ')} # buildkit`, config, { vertex, output: 0 });
   }
 
   async #copy(instruction: Instruction): Promise<void> {
@@ -325,7 +328,7 @@ export class StageConverter {
       },
       instruction,
     );
-    this.#commit(`${instruction.keyword} ${instruction.rest.split('\n')[0]}`, this.#config, edge);
+    this.#commit(`${describeCopy(instruction, this.#scope)} # buildkit`, this.#config, edge);
   }
 
   #workdir(instruction: Instruction): void {
@@ -360,12 +363,4 @@ export class StageConverter {
     this.#commit(text, { ...this.#config, Labels: { ...this.#config.Labels, ...labels } }, undefined);
     this.steps.push({ keyword: 'LABEL', text, isTrigger: false, edge: this.#edge, file: this.#file });
   }
-}
-
-/** The text that `docker history` shows. */
-function describe(instruction: Instruction, config: RunConfig): string {
-  const { keyword } = instruction;
-  if (keyword === 'CMD') return `CMD ${JSON.stringify(config.Cmd ?? [])}`;
-  if (keyword === 'ENTRYPOINT') return `ENTRYPOINT ${JSON.stringify(config.Entrypoint ?? [])}`;
-  return `${keyword} ${instruction.rest}`;
 }

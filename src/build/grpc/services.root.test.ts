@@ -41,6 +41,34 @@ test('files come from the session, the builder builds, and the client gets names
   assert.deepEqual([again.answer, bench.runs.length], [answer, 1]);
 });
 
+test('the history shows instructions as they were expanded, with what decides the files', async (t) => {
+  const lines = [
+    'ARG A=1',
+    'ENV B=$A C="two words"',
+    'WORKDIR /w/$A',
+    'COPY --chown=$A --chmod=600 ["empty", "x$A"]',
+    'COPY --chmod=700 <<-E empty d/',
+    '\ttext',
+    '\tE',
+    'ONBUILD RUN x',
+    'CMD x $B',
+  ];
+  const bench = await makeBench(t, { files: dockerfile(`FROM scratch\n${lines.join('\n')}\n`) });
+  await bench.build({ 'build-arg:A': '7' }, { Exporters: [{ Type: 'moby', Attrs: { name: 'x' } }] });
+  const { file } = bench.records.find('x')!;
+  assert.deepEqual(
+    file.history?.map((entry) => entry.created_by),
+    [
+      'ARG A=7',
+      'ENV B=7 C=two words',
+      'WORKDIR /w/7',
+      'COPY --chown=7 --chmod=600 empty x7 # buildkit',
+      'COPY --chmod=700 empty <<E d/ # buildkit',
+      'CMD ["/bin/sh" "-c" "x $B"]',
+    ],
+  );
+});
+
 test('what copies nothing asks for no and what is not exported has no name', async (t) => {
   const bench = await makeBench(t, {
     files: { dockerfile: { D: { text: 'FROM base\nCOPY --from=base etc/passwd b\n' } } },
