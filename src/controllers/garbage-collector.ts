@@ -333,8 +333,8 @@ class GarbageCollector {
     { resourceVersion, ownerReferences }: ObjectMeta,
     keep: (owner: OwnerReference) => boolean,
   ): Promise<void> {
-    await this.#context.client.patch(node.kind, node.name, node.namespace, 'merge', {
-      metadata: { uid: node.uid, resourceVersion, ownerReferences: (ownerReferences ?? []).filter(keep) },
+    await this.#context.client.patch(node.kind, node, {
+      merge: { metadata: { uid: node.uid, resourceVersion, ownerReferences: (ownerReferences ?? []).filter(keep) } },
     });
   }
 
@@ -343,8 +343,8 @@ class GarbageCollector {
       const fresh = await this.#context.client.get(node.kind, node.name, node.namespace);
       if (fresh.metadata.uid !== node.uid || !(fresh.metadata.finalizers ?? []).includes(finalizer)) return;
       const finalizers = fresh.metadata.finalizers!.filter((name) => name !== finalizer);
-      await this.#context.client.patch(node.kind, node.name, node.namespace, 'merge', {
-        metadata: { uid: node.uid, resourceVersion: fresh.metadata.resourceVersion, finalizers },
+      await this.#context.client.patch(node.kind, node, {
+        merge: { metadata: { uid: node.uid, resourceVersion: fresh.metadata.resourceVersion, finalizers } },
       });
     } catch (error) {
       if (!isReason(error, 'NotFound')) throw error;
