@@ -297,6 +297,7 @@ describe('evictions and bindings', () => {
       assert.match((await bind('n2')).body.message, /pod a is already assigned to node "n1"/);
       const pod = (await t.call('GET', `${pods}/a`)).body;
       assert.deepEqual([pod.spec.nodeName, pod.status.conditions[0].type], ['n1', 'PodScheduled']);
+      assert.equal(pod.metadata.generation, 1);
     }),
   );
 });

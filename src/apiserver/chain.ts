@@ -11,7 +11,7 @@ import type { ApiRequest, ApiResponse, UserInfo } from '#base/api-request.ts';
 import type { AuditEvent } from './audit.ts';
 import { authenticate } from './authn/authenticate.ts';
 import { impersonate, isImpersonating } from './authn/impersonate.ts';
-import { authorize } from './authz/authorize.ts';
+import { authorize } from './authz/authorizer-chain.ts';
 import type { RequestContext, Server } from './context.ts';
 import { dispatch } from './dispatch.ts';
 import { requestsInFlightMax } from './limits.ts';

@@ -12,7 +12,7 @@ import { timestamp } from '#base/timestamp.ts';
 import { kinds } from '#base/kinds.ts';
 import { apiVersionOf, isOf } from '#base/objects.ts';
 import type { StoredValue } from '#store/store.ts';
-import { admitMutating, admitValidating } from './admission/admission.ts';
+import { admitMutating, admitValidating } from './admission/admission-chain.ts';
 import { releaseOperations } from './allocation.ts';
 import type { RequestContext } from './context.ts';
 import { bodyKind, decodeOptions } from './decode.ts';

@@ -45,17 +45,24 @@ const encodings = new Map<string, Encoding>([
   ['', 'json'],
 ]);
 
-export function negotiate(request: ApiRequest, protobuf: boolean): Negotiated {
+/** In what an answer may be given, beside JSON and YAML. */
+export interface AnswerForms {
+  protobuf: boolean;
+  /** Tables are of what is stored and has metadata; of a review there is none. */
+  table: boolean;
+}
+
+export function negotiate(request: ApiRequest, forms: AnswerForms): Negotiated {
   const header = request.headers.accept ?? '';
-  const key = `${protobuf ? 'p' : 'j'}${header}`;
+  const key = `${forms.protobuf ? 'p' : 'j'}${forms.table ? 't' : 'o'}${header}`;
   const known = cache.get(key);
   if (known !== undefined) return known;
-  const answer = choose(header, protobuf);
+  const answer = choose(header, forms);
   if (cache.size < cacheMax) cache.set(key, answer);
   return answer;
 }
 
-function choose(header: string, protobuf: boolean): Negotiated {
+function choose(header: string, { protobuf, table }: AnswerForms): Negotiated {
   if (header === '') return { form: 'object', encoding: 'json', version: 'v1', pretty: false };
   const offers = parseAccept(header).sort((a, b) => b.q - a.q);
   for (const { type, parameters } of offers) {
@@ -70,7 +77,7 @@ function choose(header: string, protobuf: boolean): Negotiated {
     if (as === undefined) return { form: 'object', encoding, version: 'v1', pretty: false };
     const version = parameters.get('v') ?? '';
     if (parameters.get('g') !== 'meta.k8s.io' || !['v1', 'v1beta1'].includes(version)) continue;
-    if (as === 'Table' && encoding !== 'protobuf') return { form: 'table', encoding, version, pretty: false };
+    if (as === 'Table' && table && encoding !== 'protobuf') return { form: 'table', encoding, version, pretty: false };
     if ((as === 'PartialObjectMetadata' || as === 'PartialObjectMetadataList') && encoding !== 'protobuf')
       return { form: 'partial', encoding, version, pretty: false };
   }

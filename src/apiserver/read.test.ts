@@ -32,14 +32,20 @@ describe('list', () => {
   );
 
   it(
-    'tells that a continue token is too old',
+    'tells that a continue token is too old, and gives one that goes on from there in what is now',
     withApi(async (t) => {
       for (const name of ['a', 'b', 'c']) await t.make(pods, podBody(name));
       const first = await t.call('GET', `${pods}?limit=1`);
       await t.make(pods, podBody('d'));
       await t.api.server.store.compact(t.api.server.store.currentRevision());
       const rest = await t.call('GET', `${pods}?limit=1&continue=${first.body.metadata.continue}`);
-      assert.deepEqual([rest.status, rest.body.reason], [410, 'Expired']);
+      assert.deepEqual([rest.status, rest.body.reason, rest.body.details], [410, 'Expired', undefined]);
+      const next = await t.call('GET', `${pods}?limit=2&continue=${rest.body.metadata.continue}`);
+      const names = (list: TestJson): string[] => list.items.map((pod: TestJson) => pod.metadata.name);
+      assert.deepEqual([next.status, names(next.body), next.body.metadata.remainingItemCount], [200, ['b', 'c'], 1]);
+      assert.ok(Number(next.body.metadata.resourceVersion) > Number(first.body.metadata.resourceVersion));
+      const last = await t.call('GET', `${pods}?limit=2&continue=${next.body.metadata.continue}`);
+      assert.deepEqual([names(last.body), last.body.metadata.continue], [['d'], undefined]);
     }),
   );
 
@@ -121,6 +127,19 @@ describe('list', () => {
         })
       ).body;
       assert.deepEqual([partial.kind, partial.items[0].spec], ['PartialObjectMetadataList', undefined]);
+    }),
+  );
+
+  it(
+    'answers no table of what is not stored, but what else is asked for',
+    withApi(async (t) => {
+      const path = '/apis/authorization.k8s.io/v1/selfsubjectaccessreviews';
+      const review = { spec: { nonResourceAttributes: { path: '/', verb: 'get' } } };
+      const table = 'application/json;as=Table;v=v1;g=meta.k8s.io';
+      const refused = await t.call('POST', path, review, { headers: { accept: table } });
+      assert.deepEqual([refused.status, refused.body.reason], [406, 'NotAcceptable']);
+      const answered = await t.call('POST', path, review, { headers: { accept: `${table},application/json` } });
+      assert.deepEqual([answered.status, answered.body.kind], [201, 'SelfSubjectAccessReview']);
     }),
   );
 });

@@ -10,14 +10,9 @@ import { scanPageMax } from './limits.ts';
 import { listBody } from './list-body.ts';
 import { negotiate } from './negotiate.ts';
 import { notFound } from './object-errors.ts';
-import { hasProtobuf } from './protobuf.ts';
-import { answerStored, headersFor, viewAs } from './respond.ts';
+import { answerStored, formsOf, headersFor, viewAs } from './respond.ts';
 import { Selection } from './selection.ts';
 import { storageKey, storagePrefix } from './stored-objects.ts';
-
-function expired(message: string): ApiError {
-  return new ApiError('Expired', message);
-}
 
 function tooLargeRevision(wanted: number, current: number): ApiError {
   return new ApiError('Timeout', `Too large resource version: ${wanted}, current: ${current}`, {
@@ -66,6 +61,11 @@ function parseContinue(token: string): Continue {
   }
 }
 
+/** `rv` -1: from there on in what is now, which may be another state than that of the pages before. */
+function continueToken(rv: number, start: string): string {
+  return Buffer.from(JSON.stringify({ v: 'meta.k8s.io/v1', rv, start })).toString('base64url');
+}
+
 export interface Page {
   values: StoredValue[];
   revision: number;
@@ -105,10 +105,11 @@ export async function listPage(context: RequestContext, selection: Selection): P
     return await scan(server, selection, { prefix, limit, at, after });
   } catch (error) {
     if (error instanceof CompactedError) {
-      throw expired(
-        token === ''
-          ? `too old resource version: ${at} (${error.compactedRevision})`
-          : 'The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.',
+      if (token === '') throw new ApiError('Expired', `too old resource version: ${at} (${error.compactedRevision})`);
+      throw new ApiError(
+        'Expired',
+        'The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.',
+        { continue: continueToken(-1, (after ?? prefix).slice(prefix.length)) },
       );
     }
     if (error instanceof FutureRevisionError) throw tooLargeRevision(at ?? 0, error.currentRevision);
@@ -182,9 +183,7 @@ async function scan(
       const page: Page = {
         values,
         revision,
-        continue: Buffer.from(
-          JSON.stringify({ v: 'meta.k8s.io/v1', rv: revision, start: after.slice(prefix.length) }),
-        ).toString('base64url'),
+        continue: continueToken(revision, after.slice(prefix.length)),
       };
       if (selection.isEmpty) page.remaining = result.remaining;
       return page;
@@ -206,7 +205,7 @@ export async function handleList(context: RequestContext): Promise<ApiResponse> 
     const object: KubeList = { apiVersion: apiVersionOf(kind), kind: kind.listKind, metadata, items };
     return { status: 200, headers: {}, object };
   }
-  const wanted = negotiate(request, hasProtobuf(kind));
+  const wanted = negotiate(request, formsOf(kind));
   return {
     status: 200,
     headers: headersFor(context, wanted.encoding),

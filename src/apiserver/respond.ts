@@ -10,7 +10,7 @@ import type { StoredValue } from '#store/store.ts';
 import type { RequestContext } from './context.ts';
 import { warningCharsMax, warningsCharsMax } from './limits.ts';
 import { mediaTypeOf, negotiate } from './negotiate.ts';
-import type { Encoding } from './negotiate.ts';
+import type { AnswerForms, Encoding } from './negotiate.ts';
 import { encodeStored, hasProtobuf } from './protobuf.ts';
 import { fromStored } from './stored-objects.ts';
 import { makeTable, partialMetadata } from './table.ts';
@@ -67,7 +67,7 @@ export function answerStored(context: RequestContext, stored: StoredValue, statu
   const { request, kind, server } = context;
   if (request.wantsObject === true)
     return { status, headers: headersFor(context, 'json'), object: viewAs(context, kind, stored) };
-  const wanted = negotiate(request, hasProtobuf(kind));
+  const wanted = negotiate(request, formsOf(kind));
   if (wanted.encoding === 'protobuf' && wanted.form === 'object')
     return {
       status,
@@ -77,6 +77,13 @@ export function answerStored(context: RequestContext, stored: StoredValue, statu
   if (wanted.form === 'object' && wanted.encoding === 'json' && kind.fromStored === undefined)
     return { status, headers: headersFor(context, 'json'), body: server.objects.bytes(stored) };
   return answerObject(context, viewAs(context, kind, stored), status);
+}
+
+/** In what objects of a kind can be given, or what else is answered to requests for it. */
+export function formsOf(kind: KindRecord | null, shown?: string): AnswerForms {
+  if (kind === null) return { protobuf: false, table: false };
+  const protobuf = hasProtobuf(kind) && (shown === undefined || shown === kind.kind);
+  return { protobuf, table: kind.verbs.includes('get') };
 }
 
 const isList = (object: KubeObject | KubeList): object is KubeList => 'items' in object;
@@ -92,7 +99,7 @@ export function answerObject(
 ): ApiResponse {
   const { request } = context;
   if (request.wantsObject === true) return { status, headers: headersFor(context, 'json'), object: freezeJson(object) };
-  const wanted = negotiate(request, kind !== null && hasProtobuf(kind) && kind.kind === object.kind);
+  const wanted = negotiate(request, formsOf(kind, object.kind));
   if (wanted.encoding === 'protobuf' && wanted.form === 'object' && kind !== null)
     return { status, headers: headersFor(context, 'protobuf'), body: encodeObject(kind.type, object) };
   let shown: unknown = object;

@@ -20,7 +20,7 @@ import { isDraftOf, type KubeList } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import { issuerOf, identifyToken } from './authn/authenticate.ts';
-import { isAllowed } from './authz/authorize.ts';
+import { isAllowed } from './authz/authorizer-chain.ts';
 import { visitRules } from './authz/rbac.ts';
 import type { Attributes } from './authz/rbac.ts';
 import type { RequestContext } from './context.ts';

@@ -108,6 +108,7 @@ export async function bindPod(
     {
       subresource: 'binding',
       sharesCurrent: true,
+      keepsGeneration: true,
       ...(binding.metadata.uid === undefined ? {} : { uid: binding.metadata.uid }),
       validate: () => undefined,
     },

@@ -75,7 +75,7 @@ export async function handleUsage(context: RequestContext): Promise<ApiResponse>
   );
   const list: KubeList = { kind: kind.listKind, apiVersion: apiVersionOf(kind), metadata: {}, items };
   if (request.wantsObject === true) return { status: 200, headers: {}, object: list };
-  const wanted = negotiate(request, false);
+  const wanted = negotiate(request, { protobuf: false, table: true });
   const shown =
     wanted.form === 'table'
       ? makeTable(kind, items, { include: includeObject(context), now: server.clock.now(), version: wanted.version })

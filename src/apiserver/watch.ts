@@ -21,9 +21,9 @@ import { negotiate } from './negotiate.ts';
 import type { Negotiated } from './negotiate.ts';
 import type { Objects } from './stored-objects.ts';
 import { storagePrefix } from './stored-objects.ts';
-import { encodeFrame, encodeStatus, encodeStored, hasProtobuf } from './protobuf.ts';
+import { encodeFrame, encodeStatus, encodeStored } from './protobuf.ts';
 import { parseRevision } from './read.ts';
-import { encodeBody, headersFor, includeObject } from './respond.ts';
+import { encodeBody, formsOf, headersFor, includeObject } from './respond.ts';
 import { Selection } from './selection.ts';
 import { makeTable, partialMetadata } from './table.ts';
 import { eventObject, frameOf, storedOf } from './watch-frames.ts';
@@ -432,7 +432,7 @@ export async function handleWatch(context: RequestContext): Promise<ApiResponse>
       headers: {},
       events: runWatch(context, followed, objectWriter(context, kind)),
     };
-  const wanted = negotiate(request, hasProtobuf(kind));
+  const wanted = negotiate(request, formsOf(kind));
   if (wanted.encoding === 'protobuf') {
     const headers = { ...headersFor(context, 'protobuf'), 'content-type': `${protobufMediaType};stream=watch` };
     return {

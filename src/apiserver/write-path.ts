@@ -18,7 +18,7 @@ import type { KindRecord } from '#schema/kind.ts';
 import { validateMetadata, validateMetadataUpdate } from '#schema/validate-meta.ts';
 import { transactionBytesMax } from '#store/limits.ts';
 import type { Operation, StoredValue } from '#store/store.ts';
-import { admitMutating, admitValidating } from './admission/admission.ts';
+import { admitMutating, admitValidating } from './admission/admission-chain.ts';
 import type { AdmissionAttributes } from './admission/attributes.ts';
 import { chargeQuotas, quotaConflict } from './admission/quota.ts';
 import { planAllocation, releaseOperations } from './allocation.ts';
@@ -224,6 +224,8 @@ export interface UpdateOptions<T extends KubeObject = KubeObject> {
   operation?: 'UPDATE' | 'CREATE';
   /** Changes nothing but what `change` returns: no defaulting by kind, for subresources with rules of their own. */
   validate?(object: Draft<T>, old: T, errors: FieldErrors): void;
+  /** What the system decides of an object is nothing else that its owner wants. */
+  keepsGeneration?: boolean;
   /** The object is made when it is not there. */
   createWhenMissing?: () => Promise<Written>;
   /**
@@ -346,7 +348,7 @@ async function updateOnce(
     else if ('status' in object && object.status !== undefined && object.status !== null)
       stored.defaultStatus?.(object.status);
   }
-  if (kind.hasGeneration && !isSameSpec(object, old, kind))
+  if (kind.hasGeneration && options.keepsGeneration !== true && !isSameSpec(object, old, kind))
     object.metadata.generation = (old.metadata.generation ?? 0) + 1;
   const attributes: AdmissionAttributes = { operation: 'UPDATE', object, old, subresource, dryRun: dry };
   await admitMutating(context, attributes);

@@ -60,6 +60,8 @@ export interface ErrorDetails {
   uid?: string;
   causes?: StatusCause[];
   retryAfterSeconds?: number;
+  /** With what a list may be continued, although this was refused; in the metadata of the Status. */
+  continue?: string;
 }
 
 export class ApiError extends Error {
@@ -77,14 +79,15 @@ export class ApiError extends Error {
 
   /** The Kubernetes `Status` object for this error. */
   toStatus(): KubeStatus {
+    const { continue: token, ...details } = this.details ?? {};
     return {
       kind: 'Status',
       apiVersion: 'v1',
-      metadata: {},
+      metadata: token === undefined ? {} : { continue: token },
       status: 'Failure',
       message: this.message,
       ...(this.reason === 'Unknown' ? {} : { reason: this.reason }),
-      ...(this.details === undefined ? {} : { details: this.details }),
+      ...(Object.keys(details).length === 0 ? {} : { details }),
       code: this.code,
     };
   }

@@ -162,11 +162,11 @@ function pathOf(stack: readonly Frame[], key: string): string {
 }
 
 function framePath(stack: readonly Frame[], depth: number): string {
-  const frame = stack[depth]!;
-  if (frame.path !== undefined || depth === 0) return frame.path ?? '';
-  const outer = stack[depth - 1]!;
+  const [frame, outer] = [stack[depth], stack[depth - 1]];
+  if (frame === undefined || outer === undefined) return '';
+  if (frame.path !== undefined) return frame.path;
   const before = framePath(stack, depth - 1);
-  return (frame.path = outer.array ? cutPath(`${before}[${outer.index}]`) : joinPath(before, outer.last!));
+  return (frame.path = outer.array ? cutPath(`${before}[${outer.index}]`) : joinPath(before, outer.last ?? ''));
 }
 
 const joinPath = (before: string, name: string): string => cutPath(before === '' ? name : `${before}.${name}`);

@@ -33,6 +33,8 @@ export interface StatusCause {
 export interface KubeStatus extends KubeObject {
   kind: 'Status';
   apiVersion: 'v1';
+  /** `continue` where a list was refused that may yet go on. */
+  metadata: ObjectMeta & { continue?: string };
   status: 'Success' | 'Failure';
   message?: string;
   reason?: string;

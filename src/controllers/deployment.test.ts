@@ -97,6 +97,29 @@ test('a new template makes a ReplicaSet with the next revision, and a known one 
   assert.equal(back.annotate[0]?.annotations['deployment.kubernetes.io/revision-history'], '3');
 });
 
+test('revisions are 64-bit integers, and their history has an end', () => {
+  const revisionAfter = (revision: string): string | undefined => {
+    const old = replicaSet('old', 2, 2, 'v1', { 'deployment.kubernetes.io/revision': revision });
+    return planDeployment({ deployment: deployment(2), replicaSets: [old], oldPodsRunning: false }).revision;
+  };
+  assert.equal(revisionAfter('3546343826724305832'), '3546343826724305833');
+  for (const text of ['x', '1.5', '9223372036854775808', '', '-7']) assert.equal(revisionAfter(text), '1', text);
+  const history = Array.from({ length: 500 }, (_unused, i) => 1000 + i).join(',');
+  const known = replicaSet('new', 0, 0, 'v1', {
+    'deployment.kubernetes.io/revision': '9007199254740993',
+    'deployment.kubernetes.io/revision-history': history,
+  });
+  const other = replicaSet('old', 2, 2, 'v2', { 'deployment.kubernetes.io/revision': '9007199254740993' });
+  const plan = planDeployment({
+    deployment: deployment(2, {}, 'v1'),
+    replicaSets: [known, other],
+    oldPodsRunning: false,
+  });
+  assert.equal(plan.revision, '9007199254740994');
+  const kept = plan.annotate[0]?.annotations['deployment.kubernetes.io/revision-history'] ?? '';
+  assert.ok(kept.length <= 2000 && kept.endsWith(',1499,9007199254740993'), kept);
+});
+
 test('Recreate waits for the last old Pod', () => {
   const recreate = deployment(2, { strategy: { type: 'Recreate' } });
   assert.deepEqual(

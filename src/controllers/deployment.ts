@@ -24,6 +24,7 @@ import {
 } from './deployment-rolling.ts';
 import { planDeploymentStatus, type StatusInput } from './deployment-status.ts';
 import { canonicalJson, isEqual, isEqualStatus, safeHash } from './equality.ts';
+import { revisionHistoryCharsMax } from './limits.ts';
 import { byAge, isPodTerminal } from './pods.ts';
 import {
   adopt,
@@ -85,7 +86,20 @@ function findNewest(deployment: Deployment, replicaSets: readonly ReplicaSet[]):
   return replicaSets.toSorted(byAge).find((replicaSet) => isEqual(templateOf(replicaSet), deployment.spec.template));
 }
 
-const revisionOf = (object: KubeObject): number => Number(object.metadata.annotations?.[revisionAnnotation] ?? 0) || 0;
+/** A 64-bit integer, which users may set; what is none counts as 0. */
+function revisionOf({ metadata }: KubeObject): bigint {
+  const text = metadata.annotations?.[revisionAnnotation] ?? '';
+  if (!/^[+-]?\d{1,19}$/.test(text)) return 0n;
+  const revision = BigInt(text.replace(/^\+/, ''));
+  return BigInt.asIntN(64, revision) === revision ? revision : 0n;
+}
+
+/** The revisions that a ReplicaSet had before, one more among them: the oldest go where the text would be too long. */
+function addHistory(history: string | undefined, revision: string): string {
+  const revisions = [...(history ?? '').split(',').filter((text) => text !== ''), revision];
+  while (revisions.join(',').length > revisionHistoryCharsMax && revisions.length > 1) revisions.shift();
+  return revisions.join(',');
+}
 
 function annotationsFor(
   deployment: Deployment,
@@ -99,8 +113,7 @@ function annotationsFor(
   const replicas: number = deployment.spec.replicas ?? 1;
   const before = held[revisionAnnotation];
   if (before !== undefined && before !== revision)
-    kept[revisionHistoryAnnotation] =
-      kept[revisionHistoryAnnotation] === undefined ? before : `${kept[revisionHistoryAnnotation]},${before}`;
+    kept[revisionHistoryAnnotation] = addHistory(kept[revisionHistoryAnnotation], before);
   return {
     ...copied,
     ...kept,
@@ -140,9 +153,9 @@ export function planDeployment({ deployment, replicaSets, oldPodsRunning }: Depl
   const old = replicaSets.filter((replicaSet) => replicaSet !== newest);
   const plan: DeploymentPlan = { annotate: [], scale: [], delete: [], newest };
   if (deployment.metadata.deletionTimestamp !== undefined) return plan;
-  const revision = String(Math.max(0, ...old.map(revisionOf)) + 1);
-  const newestRevision =
-    newest !== undefined && revisionOf(newest) >= Number(revision) ? String(revisionOf(newest)) : revision;
+  const latest = old.map(revisionOf).reduce((a, b) => (a > b ? a : b), 0n);
+  const revision = String(latest + 1n);
+  const newestRevision = newest !== undefined && revisionOf(newest) > latest ? String(revisionOf(newest)) : revision;
   const desiredBefore = (replicaSet: ReplicaSet): number | undefined => {
     const text = replicaSet.metadata.annotations?.[desiredAnnotation];
     return text === undefined ? undefined : Number(text);
@@ -230,7 +243,7 @@ function planCleanup(
   );
   if (old.length <= limit) return [];
   return spare
-    .toSorted((a, b) => revisionOf(a) - revisionOf(b) || byAge(a, b))
+    .toSorted((a, b) => Number(revisionOf(a) - revisionOf(b)) || byAge(a, b))
     .slice(0, Math.max(0, old.length - limit));
 }
 

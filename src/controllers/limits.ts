@@ -23,3 +23,5 @@ export const failuresRememberedMax = 1_000;
 export const requestPendingMsMax = 24 * 3_600_000;
 export const requestApprovedMsMax = 3_600_000;
 export const requestDeniedMsMax = 3_600_000;
+/** What a ReplicaSet keeps of its former revisions. */
+export const revisionHistoryCharsMax = 2_000;

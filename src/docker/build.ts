@@ -4,7 +4,7 @@ import { looksLikeTar } from '#base/tar-header.ts';
 import { encodeTarFile, tarEnd } from '#base/tar-write.ts';
 import { fileSystemAt } from '#os/files.ts';
 import type { Builder } from '#build/builder.ts';
-import type { CacheItem } from '#build/cache.ts';
+import type { CacheItem } from '#build/cache-store.ts';
 import { cleanContextPath } from '#build/context.ts';
 import { dockerfileBytesMax } from '#build/limits.ts';
 import { detectCompression, peek } from '#content/compression.ts';

@@ -1,6 +1,6 @@
 /** What begins, changes and ends the life of a container: start, stop, kill, pause, rename, update, remove. */
 import { ApiError } from '#base/errors.ts';
-import { publishNames } from '#engine/container-names.ts';
+import { publishNames } from '#engine/dns-names.ts';
 import type { Container } from '#engine/container.ts';
 import { stopTimeoutMsDefault } from '#engine/limits.ts';
 import { ownContainer } from './context.ts';

@@ -10,7 +10,7 @@ import type { EndpointRecord, PublishedRecord } from '#engine/container-record.t
 import { containerDirectory } from '#engine/container-record.ts';
 import { splitTarget } from './ports.ts';
 import type { ContainerSpec } from '#engine/engine.ts';
-import { endpointNames, hostnameOf } from '#engine/container-names.ts';
+import { endpointNames, hostnameOf } from '#engine/dns-names.ts';
 import type { DockerParts } from './context.ts';
 import { isoTime } from './context.ts';
 

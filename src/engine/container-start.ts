@@ -13,7 +13,7 @@ import { messageOf } from '#base/thrown.ts';
 import { awaitedLater, whenSettled } from '#base/promises.ts';
 import { monitorsCgroup } from '#net/kernel-names.ts';
 import { readIfExists, removeTree } from '#os/files.ts';
-import { hostnameOf, resolverOf, serveNames } from './container-names.ts';
+import { hostnameOf, resolverOf, serveNames } from './dns-names.ts';
 import { bundleDirectory, cgroupPath, logPathOf, networkNamespacePath, shmPath } from './container-paths.ts';
 import { containerDirectory } from './container-record.ts';
 import type { EndpointRecord, PublishedRecord, RunRecord } from './container-record.ts';

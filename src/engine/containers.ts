@@ -4,7 +4,7 @@
  */
 import { ApiError } from '#base/errors.ts';
 import type { Clock } from '#os/clock.ts';
-import { publishNames } from './container-names.ts';
+import { publishNames } from './dns-names.ts';
 import { AttachHub } from './attach.ts';
 import type { Container } from './container.ts';
 import { eventAttributes } from './container.ts';

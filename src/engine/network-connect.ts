@@ -4,7 +4,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
-import { publishNames, serveNames } from './container-names.ts';
+import { publishNames, serveNames } from './dns-names.ts';
 import type { Container } from './container.ts';
 import { containerDirectory } from './container-record.ts';
 import { etcTexts } from './container-start.ts';

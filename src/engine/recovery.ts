@@ -12,7 +12,7 @@
 import { renameSync } from 'node:fs';
 import { removeTree, listDirectory, readIfExists } from '#os/files.ts';
 import { cgroupRoot, linkPrefix } from '#net/kernel-names.ts';
-import { serveNames } from './container-names.ts';
+import { serveNames } from './dns-names.ts';
 import { Container } from './container.ts';
 import { finishRun, releaseRun, willRestart } from './container-exit.ts';
 import { containerDirectory, loadRecords, readRecord, removedId, removedPath } from './container-record.ts';

@@ -4,6 +4,7 @@
  */
 import type { JsonObject } from '#base/unknown.ts';
 import type { KindRecord } from './kind.ts';
+import { customSchema } from './openapi-custom.ts';
 import { typeOf } from './types.ts';
 import type { Field, ObjectNode, TypeNode } from './types.ts';
 
@@ -36,16 +37,16 @@ interface GroupVersionKind {
 /** Collects the definitions that schemas refer to. */
 class Definitions {
   readonly #refPrefix: string;
-  readonly #version3: boolean;
+  readonly version3: boolean;
   readonly schemas = new Map<string, JsonObject>();
   readonly gvks = new Map<string, GroupVersionKind[]>();
 
   constructor(version3: boolean) {
-    this.#version3 = version3;
+    this.version3 = version3;
     this.#refPrefix = version3 ? '#/components/schemas/' : '#/definitions/';
   }
 
-  ref(name: string): JsonObject {
+  ref(name: string): { $ref: string } {
     return { $ref: this.#refPrefix + name };
   }
 
@@ -89,7 +90,7 @@ class Definitions {
   #field(field: Field): JsonObject {
     const schema = this.#type(field.type);
     const out: JsonObject =
-      this.#version3 && schema.$ref !== undefined && (field.default !== undefined || field.strategies !== undefined)
+      this.version3 && schema.$ref !== undefined && (field.default !== undefined || field.strategies !== undefined)
         ? { allOf: [schema] }
         : { ...schema };
     if (field.default !== undefined) out.default = field.default;
@@ -127,12 +128,12 @@ class Definitions {
       case 'intstr':
         return this.#scalar(
           'io.k8s.apimachinery.pkg.util.intstr.IntOrString',
-          this.#version3
+          this.version3
             ? { oneOf: [{ type: 'integer' }, { type: 'string' }], format: 'int-or-string' }
             : { type: 'string', format: 'int-or-string' },
         );
       case 'quantity':
-        if (this.#version3)
+        if (this.version3)
           return this.#scalar(scalarDefinitions.quantity![0], { oneOf: [{ type: 'string' }, { type: 'number' }] });
         break;
       default:
@@ -369,7 +370,7 @@ export function openApiV3(kinds: readonly KindRecord[], gitVersion: string): Jso
   for (const kind of kinds) {
     Object.assign(paths, pathsOf(kind, definitions, true));
     addLists(kind, definitions);
-    if (kind.custom === true) definitions.schemas.set(customName(kind), customSchema(kind, definitions));
+    if (kind.custom === true) addCustom(kind, definitions);
     for (const s of Object.values(kind.subresources)) if (s.type !== undefined) definitions.object(typeOf(s.type));
   }
   for (const name of metaKinds) definitions.object(typeOf(`meta.v1/${name}`));
@@ -382,6 +383,12 @@ export function openApiV3(kinds: readonly KindRecord[], gitVersion: string): Jso
       securitySchemes: { BearerToken: { type: 'apiKey', name: 'authorization', in: 'header' } },
     },
   };
+}
+
+function addCustom(kind: KindRecord, definitions: Definitions): void {
+  definitions.object(typeOf('meta.v1/ObjectMeta'));
+  const metadata = definitions.ref(definitionName('meta.v1/ObjectMeta'));
+  definitions.schemas.set(customName(kind), customSchema(kind, { metadata, version3: definitions.version3 }));
 }
 
 function addLists(kind: KindRecord, definitions: Definitions): void {
@@ -402,24 +409,6 @@ function addLists(kind: KindRecord, definitions: Definitions): void {
   definitions.gvks.set(name, [{ group: kind.group, kind: kind.listKind, version: kind.version }]);
 }
 
-/** The schema of a custom resource as its definition published it, with the fields that every object has. */
-function customSchema(kind: KindRecord, definitions: Definitions): JsonObject {
-  const published = kind.publishedSchema ?? {
-    type: 'object',
-    'x-kubernetes-preserve-unknown-fields': true,
-  };
-  return {
-    ...published,
-    type: 'object',
-    properties: {
-      ...published.properties,
-      apiVersion: { type: 'string' },
-      kind: { type: 'string' },
-      metadata: definitions.object(typeOf('meta.v1/ObjectMeta')),
-    },
-  };
-}
-
 /** The version 2 document of everything. */
 export function openApiV2(kinds: readonly KindRecord[], gitVersion: string): SwaggerDocument {
   const definitions = new Definitions(false);
@@ -427,7 +416,7 @@ export function openApiV2(kinds: readonly KindRecord[], gitVersion: string): Swa
   for (const kind of kinds) {
     Object.assign(paths, pathsOf(kind, definitions, false));
     addLists(kind, definitions);
-    if (kind.custom === true) definitions.schemas.set(customName(kind), customSchema(kind, definitions));
+    if (kind.custom === true) addCustom(kind, definitions);
   }
   for (const name of metaKinds) definitions.object(typeOf(`meta.v1/${name}`));
   return {

@@ -8,7 +8,7 @@ import { compareQuantities } from '#base/quantity.ts';
 import { kinds } from '#base/kinds.ts';
 import { isOf } from '#base/objects.ts';
 import { ApiError } from '#base/errors.ts';
-import { isAllowed } from '../authz/authorize.ts';
+import { isAllowed } from '../authz/authorizer-chain.ts';
 import { nodeNameOf } from '../authz/node.ts';
 import { rulesOf, visitRules } from '../authz/rbac.ts';
 import type { PolicyRule } from '#api/rbac.v1.ts';

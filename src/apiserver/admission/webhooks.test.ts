@@ -53,6 +53,31 @@ describe('webhooks', () => {
   );
 
   it(
+    'leave nothing in an object that its kind does not have',
+    withApi(async (t) => {
+      await configure(t, 'mutatingwebhookconfigurations', [hook('m.example.com')]);
+      let patch: TestJson[] = [
+        { op: 'add', path: '/spec/colour', value: 'red' },
+        { op: 'add', path: '/metadata/labels/hooked', value: 'yes' },
+      ];
+      t.api.server.callWebhook = async (_config, review: TestJson) => ({
+        response: {
+          uid: review.request.uid,
+          allowed: true,
+          patchType: 'JSONPatch',
+          patch: Buffer.from(JSON.stringify(patch)).toString('base64'),
+        },
+      });
+      const { spec, metadata } = await t.make(pods, podBody('a'));
+      assert.deepEqual([spec.colour, metadata.labels.hooked], [undefined, 'yes']);
+      patch = [{ op: 'add', path: '/spec/nodeName', value: 7 }];
+      const refused = await t.call('POST', pods, podBody('b'));
+      assert.equal(refused.status, 500);
+      assert.match(refused.body.message, /failed calling webhook "m.example.com".*cannot unmarshal number/);
+    }),
+  );
+
+  it(
     'that deny with the code of a success still deny, and their details go on where they are such',
     withApi(async (t) => {
       await configure(t, 'validatingwebhookconfigurations', [hook('v.example.com')]);

@@ -12,6 +12,7 @@ import type { MutatingWebhook, RuleWithOperations, ValidatingWebhook } from '#ap
 import { isKubeObject, type KubeObject, type StatusCause } from '#base/objects.ts';
 import { fieldOf, isObject, itemsOf, textOf, type JsonObject } from '#base/unknown.ts';
 import { messageOf } from '#base/thrown.ts';
+import { checkObject } from '#schema/check.ts';
 import type { RequestContext } from '../context.ts';
 import type { AdmissionAttributes } from './attributes.ts';
 
@@ -210,6 +211,9 @@ export async function admitMutatingWebhooks(context: RequestContext, attributes:
     scanJson(text);
     const patched = jsonPatch(shown, JSON.parse(text));
     if (!isKubeObject(patched)) throw failed(hook, 'the patch does not leave an object');
+    // A patch is decoded as a request is: what the kind does not have is dropped.
+    const { error } = checkObject(patched, kind.type);
+    if (error !== undefined) throw failed(hook, error);
     attributes.object = kind.toStored === undefined ? patched : kind.toStored(patched);
     context.server.kinds
       .findKind(kind.storage.group, kind.storage.version, kind.storage.kind)

@@ -24,6 +24,8 @@ export interface LogicalLine {
   line: number;
   /** The last of them, continuation lines and here-documents included. */
   endLine: number;
+  /** The first empty line between continued ones. */
+  emptyLine?: number;
   text: string;
   heredocs: Heredoc[];
 }
@@ -122,8 +124,10 @@ class Lexer {
       const first = this.#lines[this.#at++]!;
       if (/^\s*(#|$)/.test(first)) continue;
       let { text, isContinued } = this.#trim(first);
+      let emptyLine: number | undefined;
       while (isContinued && this.#at < this.#lines.length) {
         const next = this.#lines[this.#at++]!;
+        if (/^\s*$/.test(next)) emptyLine ??= this.#at;
         if (/^\s*#/.test(next) || /^\s*$/.test(next)) continue;
         const part = this.#trim(next);
         text += part.text;
@@ -134,7 +138,7 @@ class Lexer {
       if (text === '') continue;
       const heredocs = takesHeredocs(text) ? findHeredocs(text) : [];
       for (const heredoc of heredocs) this.#readHeredoc(heredoc, line);
-      yield { line, endLine: this.#at, text, heredocs };
+      yield { line, endLine: this.#at, ...(emptyLine === undefined ? {} : { emptyLine }), text, heredocs };
     }
   }
 

@@ -33,6 +33,8 @@ export interface Instruction {
   line: number;
   endLine: number;
   keyword: Keyword;
+  /** The keyword as it is written. */
+  word: string;
   /** As written, continuation lines joined, for `Step n/m : …`. */
   original: string;
   flags: Record<string, string[]>;
@@ -55,6 +57,8 @@ export interface Stage {
 
 export interface Dockerfile {
   escape: '\\' | '`';
+  /** `# syntax=`, `# check=`. */
+  directives: Readonly<Record<string, string>>;
   /** ARGs before the first FROM. */ globalArgs: Instruction[];
   stages: Stage[];
 }
@@ -198,6 +202,7 @@ export function parseInstruction(source: LogicalLine): Instruction {
     line: source.line,
     endLine: source.endLine,
     keyword,
+    word,
     original: `${keyword}${match[2] === undefined ? '' : ` ${match[2].trim()}`}`,
     flags,
     rest,
@@ -223,7 +228,7 @@ export function parseTrigger(text: string): Instruction {
 }
 
 export function parseDockerfile(source: string): Dockerfile {
-  const { lines, escape } = lexDockerfile(source);
+  const { lines, escape, directives } = lexDockerfile(source);
   if (lines.length === 0) throw new ApiError('BadRequest', 'the Dockerfile cannot be empty');
   const globalArgs: Instruction[] = [];
   const stages: Stage[] = [];
@@ -250,5 +255,5 @@ export function parseDockerfile(source: string): Dockerfile {
     else throw parseError(line.line, 'no build stage in current context');
   }
   if (stages.length === 0) throw new ApiError('BadRequest', 'no build stage in current context');
-  return { escape, globalArgs, stages };
+  return { escape, directives, globalArgs, stages };
 }

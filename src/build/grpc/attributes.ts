@@ -27,6 +27,8 @@ export interface FrontendRequest {
   sessions: ReadonlyMap<string, string>;
   /** Of a request that is no build: `frontend.lint` and the like. */
   requestId?: string;
+  /** Which checks count, in place of what the Dockerfile says. */
+  checks?: string;
   /** An image that is the front end in place of this one, whatever the Dockerfile says. */
   frontend?: string;
   /** Contexts by name: where each is. */
@@ -46,7 +48,7 @@ export interface FrontendRequest {
 
 /** They steer displays, capabilities and records that do not change the result. */
 const harmless =
-  /^(?:frontend\.caps|cmdline|source|vcs:.*|sharedkey:.*|local-sessionid:.*|contextkey|dockerfilekey|filename|context|multi-platform|image-resolve-mode|build-arg:BUILDKIT_(?:SYNTAX|GIT_ADVICE|CONTEXT_KEEP_GIT_DIR|DOCKERFILE_CHECK)|compatibility-version)$/;
+  /^(?:frontend\.caps|cmdline|source|vcs:.*|sharedkey:.*|local-sessionid:.*|contextkey|dockerfilekey|filename|context|multi-platform|image-resolve-mode|build-arg:BUILDKIT_(?:SYNTAX|GIT_ADVICE|CONTEXT_KEEP_GIT_DIR)|compatibility-version)$/;
 
 const withoutEffect: ReadonlyMap<string, string> = new Map([
   ['cache-imports', "--cache-from has no effect here: steps are looked up in this engine's own build cache"],
@@ -109,6 +111,7 @@ class AttributeReader {
   readonly sessions = new Map<string, string>();
   readonly warnings: string[] = [];
   requestId: string | undefined;
+  checks: string | undefined;
   readonly buildArgs: Record<string, string> = {};
   readonly labels: Record<string, string> = {};
   readonly run: BuildRequest['run'] = { network: 'default', extraHosts: [] };
@@ -124,6 +127,7 @@ class AttributeReader {
   #readNamed(key: string, value: string): boolean {
     const [, prefix = '', name = ''] = /^([a-z-]+):(.+)$/.exec(key) ?? [];
     if (key === 'build-arg:BUILDKIT_CACHE_MOUNT_NS') this.build.cacheNamespace = value;
+    else if (key === 'build-arg:BUILDKIT_DOCKERFILE_CHECK') this.checks = value;
     else if (prefix === 'build-arg' && !name.startsWith('BUILDKIT_')) this.buildArgs[name] = value;
     else if (prefix === 'label') this.labels[name] = value;
     else if (prefix === 'local-sessionid') this.sessions.set(name, value);
@@ -169,7 +173,7 @@ export function parseAttributes(
 ): FrontendRequest {
   const reader = new AttributeReader();
   for (const [key, value] of Object.entries(attributes)) reader.read(key, value);
-  const { contexts, sessions, warnings, run, build, requestId } = reader;
+  const { contexts, sessions, warnings, run, build, requestId, checks } = reader;
   const context = attributes['context'];
   const frontend = attributes['build-arg:BUILDKIT_SYNTAX'] ?? '';
   return {
@@ -184,6 +188,7 @@ export function parseAttributes(
     warnings,
     ...(frontend === '' ? {} : { frontend }),
     ...(requestId === undefined ? {} : { requestId }),
+    ...(checks === undefined ? {} : { checks }),
     pull: attributes['image-resolve-mode'] === 'pull',
     run,
     build,

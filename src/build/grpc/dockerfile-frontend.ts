@@ -11,10 +11,15 @@ import { cleanContextPath } from '../context.ts';
 import type { BuildContext } from '../context.ts';
 import { Conversion } from '../dockerfile/convert.ts';
 import type { ConvertEnvironment } from '../dockerfile/convert.ts';
+import { descriptionOf, lintDockerfile, parseLintSettings, shortText, urlOf } from '../dockerfile/lint.ts';
+import type { LintWarning } from '../dockerfile/lint.ts';
+import { parseDockerfile } from '../dockerfile/parser.ts';
+import type { Dockerfile } from '../dockerfile/parser.ts';
 import type { StageBase } from '../dockerfile/stage.ts';
 import { isGitUrl } from '../git-url.ts';
 import { makeVertex } from '../llb/codec.ts';
 import { noteLocation } from '../llb/location.ts';
+import type { SourceText } from '../llb/location.ts';
 import { archiveAt } from '../llb/copy-source.ts';
 import { unpackVertex } from '../llb/vertex-parts.ts';
 import type { VertexOutput } from '../llb/output.ts';
@@ -23,6 +28,7 @@ import { splitNetwork } from '../build.ts';
 import { isBuiltInFrontend, parseAttributes } from './attributes.ts';
 import type { FrontendRequest } from './attributes.ts';
 import type { Job, Result } from './job.ts';
+import { answerRequest } from './requests.ts';
 import { archiveAttribute, dockerfileAttribute, readTexts, receiveTexts } from './local-source.ts';
 
 interface Definition {
@@ -42,12 +48,21 @@ function ignorePatterns(text: string): string[] {
     .map((line) => line.replace(/^(!?)\s*\/?(.*?)\/?$/, '$1$2'));
 }
 
+type FrontendResult =
+  | { kind: 'build'; edge: Edge | undefined; file: ImageFile }
+  /** The Dockerfile names another front end. */
+  | { kind: 'image'; image: string }
+  /** Of a request that is no build. */
+  | { kind: 'answer'; metadata: Map<string, Buffer> };
+
 class DockerfileFrontend implements ConvertEnvironment {
   readonly #job: Job;
   readonly #asked: FrontendRequest;
   /** Of a file beside the Dockerfile. */
   #ignore: string | undefined;
   #contextIgnore: Promise<string> | undefined;
+  /** Progress of the Dockerfile's loading, which warnings are about. */
+  #definitionLine: string | undefined;
   #remote: Promise<{ edge: Edge | undefined; dockerfile?: string }> | undefined;
 
   constructor(job: Job, asked: FrontendRequest) {
@@ -55,28 +70,47 @@ class DockerfileFrontend implements ConvertEnvironment {
     this.#asked = asked;
   }
 
-  async run(): Promise<{ edge: Edge | undefined; file: ImageFile } | { image: string }> {
+  async run(): Promise<FrontendResult> {
+    const { filename, frontend, requestId } = this.#asked;
     const { text, ignore } = await this.#definition();
     this.#ignore = ignore;
-    const syntax = this.#asked.frontend ?? /^#\s*syntax\s*=\s*(\S+)/i.exec(text)?.[1];
-    if (syntax !== undefined && !isBuiltInFrontend(syntax)) return { image: syntax };
-    if (this.#asked.requestId !== undefined)
-      throw new ApiError(
-        'BadRequest',
-        `requests of the front end other than a build are not answered: ${this.#asked.requestId.slice(0, 100)}`,
-      );
+    const syntax = frontend ?? /^#\s*syntax\s*=\s*(\S+)/i.exec(text)?.[1];
+    if (syntax !== undefined && !isBuiltInFrontend(syntax)) return { kind: 'image', image: syntax };
+    const source = { filename, data: Buffer.from(text), language: 'Dockerfile' };
     try {
+      const file = parseDockerfile(text);
+      const warnings = this.#lint(text, file, source);
+      if (requestId !== undefined)
+        return { kind: 'answer', metadata: answerRequest(requestId, { text: source, file, warnings }) };
       return await this.#convert(text);
     } catch (error) {
       // A place that the words name, of what is written wrongly.
       const line = Number(/^dockerfile parse error on line (\d+)/.exec(messageOf(error))?.[1]);
-      const source = { filename: this.#asked.filename, data: Buffer.from(text), language: 'Dockerfile' };
       if (line > 0) noteLocation(error, { text: source, ranges: [{ start: line, end: line }] });
       throw error;
     }
   }
 
-  async #convert(text: string): Promise<{ edge: Edge | undefined; file: ImageFile }> {
+  /** What the file's checks find: told to the user, or an error where the file asks for it. */
+  #lint(text: string, file: Dockerfile, source: SourceText): LintWarning[] {
+    const settings = parseLintSettings(this.#asked.checks ?? file.directives['check'] ?? '');
+    const warnings = lintDockerfile(text, file, settings);
+    if (this.#asked.requestId !== undefined) return warnings;
+    for (const warning of warnings)
+      this.#job.progress.warn(this.#definitionLine ?? '', shortText(warning), {
+        detail: descriptionOf(warning.rule),
+        url: urlOf(warning.rule),
+        location: { text: source, ranges: [warning] },
+      });
+    if (settings.isError && warnings.length > 0)
+      throw new ApiError(
+        'BadRequest',
+        `lint violation found for rules: ${[...new Set(warnings.map(({ rule }) => rule))].join(', ')}`,
+      );
+    return warnings;
+  }
+
+  async #convert(text: string): Promise<FrontendResult> {
     const { build, run, filename } = this.#asked;
     const { network } = splitNetwork(run.network);
     const conversion = new Conversion(
@@ -93,7 +127,7 @@ class DockerfileFrontend implements ConvertEnvironment {
       this,
     );
     const { converter } = await conversion.build(conversion.target);
-    return { edge: converter.edge, file: converter.file };
+    return { kind: 'build', edge: converter.edge, file: converter.file };
   }
 
   /** The Dockerfile, and the ignore file beside it. */
@@ -108,6 +142,7 @@ class DockerfileFrontend implements ConvertEnvironment {
       return this.#read((path) => texts.get(path));
     }
     return this.#job.shown(`[internal] load build definition from ${posix.basename(filename)}`, async (line) => {
+      this.#definitionLine = line.digest;
       for (const warning of warnings) this.#job.progress.warn(line.digest, warning);
       const found = await this.#small(name, files, line);
       return this.#read((path) => found.text(path));
@@ -224,7 +259,8 @@ export async function buildDockerfile(
   job.pull = asked.pull;
   job.exec = asked.run;
   const made = await new DockerfileFrontend(job, asked).run();
-  if ('image' in made) return made;
+  if (made.kind === 'image') return { image: made.image };
+  if (made.kind === 'answer') return { refs: new Map<string, Edge>(), metadata: made.metadata };
   const { edge, file } = made;
   const config = Buffer.from(JSON.stringify({ ...file, rootfs: undefined }));
   return { refs: new Map([['', edge]]), metadata: new Map([['containerimage.config', config]]) };

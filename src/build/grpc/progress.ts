@@ -7,6 +7,7 @@ import { onceAborted } from '#base/streams.ts';
 import { messageOf } from '#base/thrown.ts';
 import { fieldOf } from '#base/unknown.ts';
 import type { Clock } from '#os/clock.ts';
+import type { SourceLocation } from '../llb/location.ts';
 import type { VertexOutput } from '../llb/output.ts';
 import type { Vertex } from '../llb/vertex.ts';
 import { logBytesMax } from './limits.ts';
@@ -103,8 +104,17 @@ export class Progress {
   }
 
   /** `vertex` is the digest of the step that it is about; clients pass over one that is about none. */
-  warn(vertex: string, text: string): void {
-    this.#push({ warnings: [{ vertex, level: 1, short: Buffer.from(text) }] });
+  warn(vertex: string, text: string, more?: { detail: string; url: string; location: SourceLocation }): void {
+    const about =
+      more === undefined
+        ? {}
+        : {
+            detail: [Buffer.from(more.detail)],
+            url: more.url,
+            info: { ...more.location.text },
+            ranges: more.location.ranges.map(({ start, end }) => ({ start: { line: start }, end: { line: end } })),
+          };
+    this.#push({ warnings: [{ vertex, level: 1, short: Buffer.from(text), ...about }] });
   }
 
   /** Nothing more comes. */

@@ -8,7 +8,7 @@ import { onceAborted } from '#base/streams.ts';
 import { itemsOf } from '#base/unknown.ts';
 import type { Clock } from '#os/clock.ts';
 import type { Builder } from '../builder.ts';
-import type { CacheItem } from '../cache.ts';
+import type { CacheItem } from '../cache-store.ts';
 import { Arrivals } from './arrivals.ts';
 import { Bridge, bridgeMethods, runFrontend } from './bridge.ts';
 import { unary } from './grpc.ts';

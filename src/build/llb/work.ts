@@ -4,7 +4,7 @@ import type { ImageLayer, ImageRecords } from '#content/image-records.ts';
 import type { BuildSnapshots } from '#content/snapshots.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import type { Mounts } from '#os/mount.ts';
-import type { BuildCache } from '../cache.ts';
+import type { BuildCache } from '../cache-store.ts';
 import type { BuildRunner, RunRequest } from '../runner.ts';
 import type { CacheMounts } from './cache-mounts.ts';
 import type { Output, StepLayer, VertexOutput } from './output.ts';

@@ -8,7 +8,7 @@ import { dirname } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { deviceParts } from '#os/special-files.ts';
 import type { Container } from '../container.ts';
-import { hostnameOf } from '../container-names.ts';
+import { hostnameOf } from '../dns-names.ts';
 import type { ContainerSpec, Mount } from '../engine.ts';
 import type { ContainerTable } from '../container-table.ts';
 import { linkEnvironment } from '../links.ts';
