@@ -25,6 +25,9 @@ export const jobWaitMs = 5_000;
 export const sentChunkBytes = 64 * 2 ** 10;
 /** Of a file that a front end reads; a message must hold it. */
 export const readFileBytesMax = 15 * 2 ** 20;
+/** Builds of before that are told of, and what is kept of the words of each. */
+export const historyMax = 50;
+export const historyLogBytesMax = 2 * 2 ** 20;
 /** Results of one build that its client has not returned. */
 export const resultsMax = 1000;
 /** Builds that a client asked for and whose answer it has not yet. */

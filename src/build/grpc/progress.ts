@@ -28,9 +28,21 @@ export class Progress {
   #isOver = false;
   #wake: (() => void)[] = [];
 
+  readonly #lines = { total: 0, completed: 0, cached: 0, warnings: 0 };
+
   constructor(ref: string, clock: Clock) {
     this.#ref = ref;
     this.#clock = clock;
+  }
+
+  /** What was told so far. */
+  get responses(): readonly Message[] {
+    return this.#responses;
+  }
+
+  /** Lines that began, ended and were cached; warnings. */
+  get steps(): { total: number; completed: number; cached: number; warnings: number } {
+    return { ...this.#lines };
   }
 
   #push(response: Message): void {
@@ -72,6 +84,7 @@ export class Progress {
     let left = stepLogBytesMax;
     const print = (msg: Buffer): void =>
       this.#push({ logs: [{ vertex: digest, timestamp: this.#now(), stream: 1, msg }] });
+    this.#lines.total++;
     this.#push({ vertexes: [about] });
     return {
       digest,
@@ -95,6 +108,8 @@ export class Progress {
       end: (error) => {
         if (isOver) return;
         isOver = true;
+        this.#lines.completed++;
+        if (isCached) this.#lines.cached++;
         const message = error === undefined ? {} : { error: messageOf(error) };
         this.#push({ vertexes: [{ ...about, cached: isCached, completed: this.#now(), ...message }] });
       },
@@ -125,6 +140,7 @@ export class Progress {
             info: { ...more.location.text },
             ranges: more.location.ranges.map(({ start, end }) => ({ start: { line: start }, end: { line: end } })),
           };
+    this.#lines.warnings++;
     this.#push({ warnings: [{ vertex, level: 1, short: Buffer.from(text), ...about }] });
   }
 

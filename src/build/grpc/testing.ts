@@ -2,12 +2,14 @@
 import { duplexPair } from 'node:stream';
 import type { Duplex } from 'node:stream';
 import type { TestScope } from '#content/testing.ts';
+import { messageOf } from '#base/thrown.ts';
 import { realClock } from '#os/clock.real.ts';
 import { openTestBuilder } from '../testing.ts';
 import type { TestBuilder } from '../testing.ts';
 import { GrpcClient, serveGrpc } from './grpc.ts';
 import type { Call, Handler } from './grpc.ts';
 import { bytesIn, messagesIn, methodOf } from './messages.ts';
+import { methodOf, numberIn } from './messages.ts';
 import type { Message } from './messages.ts';
 import { buildServices } from './services.ts';
 import { Sessions } from './session.ts';
@@ -40,7 +42,7 @@ async function shareFiles({ metadata, messages, send }: Call, { files: directori
   await send({ type: 0 });
   const answer = async (message: Message): Promise<boolean> => {
     if (message['type'] === 3) return true;
-    const id = message['ID'] as number;
+    const id = numberIn(message, 'ID');
     const text = entries[id]![1].text ?? '';
     onRequest?.(name, entries[id]![0]);
     for (let at = 0; at < text.length; at += 7)
@@ -125,7 +127,7 @@ export async function makeBench(
       });
       await ask('Return', { result: result['result'] });
     } catch (error) {
-      await ask('Return', { error: { code: 2, message: (error as Error).message } });
+      await ask('Return', { error: { code: 2, message: messageOf(error) } });
     }
     const [settled] = await Promise.allSettled([solved, watched]);
     if (settled.status === 'rejected') throw settled.reason;
