@@ -88,3 +88,62 @@ describe('definitions in protobuf', () => {
     }),
   );
 });
+
+describe('objects of a definition that was changed', () => {
+  const properties = (spec: TestJson): TestJson => ({
+    type: 'object',
+    properties: { spec: { type: 'object', default: {}, properties: spec } },
+  });
+  const text = { type: 'string' };
+
+  it(
+    'are read without what they may no longer have, and with what they lack',
+    withApi(async (t) => {
+      await t.make(definitions, definition(properties({ old: text, kept: text })));
+      await established(t);
+      await t.make(gadgets, gadget('a', { old: 'x', kept: 'y' }));
+      await t.make(gadgets, { ...gadget('b', {}), spec: undefined });
+      const path = '/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties';
+      const before = t.api.server.kinds.find('example.com', 'v1', 'gadgets');
+      const patched = await t.call(
+        'PATCH',
+        `${definitions}/gadgets.example.com`,
+        [
+          { op: 'remove', path: `${path}/old` },
+          { op: 'add', path: `${path}/size`, value: { type: 'integer', default: 3 } },
+        ],
+        { headers: { 'content-type': 'application/json-patch+json' } },
+      );
+      assert.equal(patched.status, 200, patched.text);
+      for (let i = 0; i < 100 && t.api.server.kinds.find('example.com', 'v1', 'gadgets') === before; i++)
+        await new Promise((resolve) => setImmediate(resolve));
+
+      const [a, b] = [{ kept: 'y', size: 3 }, { size: 3 }];
+      const read = (await t.call('GET', `${gadgets}/a`)).body;
+      assert.deepEqual([read.spec, (await t.call('GET', `${gadgets}/b`)).body.spec], [a, b]);
+      const list = await t.call('GET', gadgets);
+      assert.deepEqual(
+        list.body.items.map((item: TestJson) => item.spec),
+        [a, b],
+      );
+      const frames: string[] = [];
+      const watch = await t.raw('GET', `${gadgets}?watch=true&resourceVersion=0`);
+      assert.ok(watch.body !== undefined && !(watch.body instanceof Uint8Array));
+      for await (const piece of watch.body) {
+        frames.push(...Buffer.from(piece).toString().trim().split('\n'));
+        if (frames.length >= 2) break;
+      }
+      assert.deepEqual(
+        frames.map((frame) => JSON.parse(frame).object.spec),
+        [a, b],
+      );
+
+      // To write it back as it was read changes nothing that is wanted.
+      const written = await t.call('PUT', `${gadgets}/a`, read);
+      assert.deepEqual([written.status, written.body.spec, written.body.metadata.generation], [200, a, 1]);
+      const changed = await t.call('PUT', `${gadgets}/a`, { ...read, spec: { ...a, size: 4 } });
+      assert.deepEqual([changed.body.spec.size, changed.body.metadata.generation], [4, 2]);
+      assert.deepEqual((await t.call('GET', `${gadgets}/a`)).body.spec, { kept: 'y', size: 4 });
+    }),
+  );
+});

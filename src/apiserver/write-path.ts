@@ -254,8 +254,9 @@ export async function updateObject<T extends KubeObject>(
       if (options.createWhenMissing !== undefined) return options.createWhenMissing();
       throw notFound(kind, name);
     }
-    const old = server.objects.view(before);
-    const current = fromStored(kind, old);
+    const view = server.objects.view(before);
+    const old = fromStored(storageKind(server, kind), view);
+    const current = fromStored(kind, view);
     const wanted = await change(
       options.sharesCurrent === true && kind.fromStored === undefined ? current : copyJson(current),
     );

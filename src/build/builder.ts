@@ -25,6 +25,7 @@ import { createBuildCache } from './cache-store.ts';
 import type { BuildCache } from './cache-store.ts';
 import { receiveContext } from './context.ts';
 import type { BuildContext, ContextOptions } from './context.ts';
+import { BuildHistory } from './grpc/history.ts';
 import { KeptDirectories } from './kept-directories.ts';
 import { buildsInParallelMax } from './limits.ts';
 import type { BuildRunner } from './runner.ts';
@@ -54,6 +55,8 @@ export interface Builder {
   readonly cache: BuildCache;
   /** What front ends and solvers of other protocols work with. */
   readonly parts: BuilderParts;
+  /** Builds of before. */
+  readonly history: BuildHistory;
   /** Directories of clients, kept for their next builds. */
   readonly directories: KeptDirectories;
   /** What every command of this host gets. */
@@ -81,12 +84,14 @@ class EngineBuilder implements Builder {
   readonly parts: BuilderParts;
   readonly cache: ReturnType<typeof createBuildCache>;
   readonly directories: KeptDirectories;
+  readonly history: BuildHistory;
   readonly #gate = new Gate(buildsInParallelMax);
 
   constructor(options: BuilderOptions) {
     this.#options = options;
     const { content, records: images, snapshots, runner, mounts, clock, random } = options;
     const cacheMounts = new CacheMounts(content, clock);
+    this.history = new BuildHistory(content, clock);
     this.directories = new KeptDirectories(content, clock, random);
     this.cache = createBuildCache({ content, images, clock, cacheMounts, directories: this.directories });
     this.parts = {

@@ -58,6 +58,14 @@ function isEmpty(value: unknown): boolean {
   return false;
 }
 
+/** The same value; the keys of each object are in the order of their bytes, as far as a JavaScript object keeps it. */
+export function withSortedKeys(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withSortedKeys);
+  if (typeof value !== 'object' || value === null) return value;
+  const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+  return Object.fromEntries(entries.map(([key, field]) => [key, withSortedKeys(field)]));
+}
+
 /** JSON with sorted keys and without empty values: equal values give equal texts. */
 export function canonicalJson(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`;

@@ -39,13 +39,21 @@ interface GraphNode {
 export type OwnerState = 'solid' | 'dangling' | 'waiting';
 export type CollectorAction =
   | { type: 'none' }
-  | { type: 'delete'; propagationPolicy: 'Background' | 'Foreground' | 'Orphan' }
+  /** `unblocks`: its owners wait for it no longer, or each of a circle would wait for the next. */
+  | { type: 'delete'; propagationPolicy: 'Background' | 'Foreground' | 'Orphan'; unblocks?: true }
   /** Take these owners off and keep the object: others still own it. */
   | { type: 'dropOwners'; uids: string[] };
 
+/** How an object stands that owners may leave behind. */
+interface Collectable {
+  finalizers: readonly string[];
+  /** Whether it owns something itself, and whether any of that already goes, and waits for what it owns. */
+  dependents: 'none' | 'some' | 'waiting';
+}
+
 /** What becomes of an object, given how each of its owners stands. Pure. */
 export function planCollection(
-  node: { finalizers: readonly string[]; hasDependents: boolean },
+  node: Collectable,
   owners: readonly { uid: string; state: OwnerState }[],
 ): CollectorAction {
   if (owners.length === 0) return { type: 'none' };
@@ -54,7 +62,12 @@ export function planCollection(
   if (gone.length + waiting.length === 0) return { type: 'none' };
   if (gone.length + waiting.length < owners.length)
     return { type: 'dropOwners', uids: [...gone, ...waiting].map(({ uid }) => uid) };
-  if (waiting.length > 0 && node.hasDependents) return { type: 'delete', propagationPolicy: 'Foreground' };
+  if (waiting.length > 0 && node.dependents !== 'none')
+    return {
+      type: 'delete',
+      propagationPolicy: 'Foreground',
+      ...(node.dependents === 'waiting' ? { unblocks: true } : {}),
+    };
   if (node.finalizers.includes(orphanFinalizer)) return { type: 'delete', propagationPolicy: 'Orphan' };
   if (node.finalizers.includes(foregroundFinalizer)) return { type: 'delete', propagationPolicy: 'Foreground' };
   return { type: 'delete', propagationPolicy: 'Background' };
@@ -239,20 +252,39 @@ class GarbageCollector {
   /** Collects this version of the object, or throws Conflict. */
   async #collectAsSeen(node: GraphNode, { metadata }: KubeObject): Promise<void> {
     const states: { uid: string; state: OwnerState }[] = [];
-    for (const owner of metadata.ownerReferences ?? [])
-      states.push({ uid: owner.uid, state: await this.#stateOf(owner, node) });
+    const owners = metadata.ownerReferences ?? [];
+    for (const owner of owners) states.push({ uid: owner.uid, state: await this.#stateOf(owner, node) });
     const action = planCollection(
-      { finalizers: metadata.finalizers ?? [], hasDependents: this.#dependents.has(node.uid) },
+      { finalizers: metadata.finalizers ?? [], dependents: this.#dependentsState(node) },
       states,
     );
     if (action.type === 'dropOwners') {
-      await this.#writeOwners(node, metadata, (owner) => !action.uids.includes(owner.uid));
+      await this.#writeOwners(
+        node,
+        metadata,
+        owners.filter((owner) => !action.uids.includes(owner.uid)),
+      );
     } else if (action.type === 'delete') {
+      const judged =
+        action.unblocks === true
+          ? await this.#writeOwners(
+              node,
+              metadata,
+              owners.map(({ blockOwnerDeletion: _blocks, ...owner }) => owner),
+            )
+          : metadata;
       await this.#context.client.delete(node.kind, node.name, node.namespace, {
         propagationPolicy: action.propagationPolicy,
-        preconditions: { uid: node.uid, resourceVersion: metadata.resourceVersion! },
+        preconditions: { uid: node.uid, resourceVersion: judged.resourceVersion! },
       });
     }
+  }
+
+  #dependentsState(node: GraphNode): Collectable['dependents'] {
+    if (!this.#dependents.has(node.uid)) return 'none';
+    return this.#dependentsOf(node).some((each) => each.deleting && each.finalizers.includes(foregroundFinalizer))
+      ? 'waiting'
+      : 'some';
   }
 
   async #stateOf(owner: OwnerReference, dependent: GraphNode): Promise<OwnerState> {
@@ -301,7 +333,8 @@ class GarbageCollector {
     await forEachBounded(dependents, async (dependent) => {
       try {
         const fresh = await this.#context.client.get(dependent.kind, dependent.name, dependent.namespace);
-        await this.#writeOwners(dependent, fresh.metadata, (owner) => owner.uid !== node.uid);
+        const kept = (fresh.metadata.ownerReferences ?? []).filter((owner) => owner.uid !== node.uid);
+        await this.#writeOwners(dependent, fresh.metadata, kept);
       } catch (error) {
         if (!isReason(error, 'NotFound')) throw error;
       }
@@ -330,12 +363,13 @@ class GarbageCollector {
 
   async #writeOwners(
     node: GraphNode,
-    { resourceVersion, ownerReferences }: ObjectMeta,
-    keep: (owner: OwnerReference) => boolean,
-  ): Promise<void> {
-    await this.#context.client.patch(node.kind, node, {
-      merge: { metadata: { uid: node.uid, resourceVersion, ownerReferences: (ownerReferences ?? []).filter(keep) } },
+    { resourceVersion }: ObjectMeta,
+    ownerReferences: readonly OwnerReference[],
+  ): Promise<ObjectMeta> {
+    const { metadata } = await this.#context.client.patch(node.kind, node, {
+      merge: { metadata: { uid: node.uid, resourceVersion, ownerReferences } },
     });
+    return metadata;
   }
 
   async #removeFinalizer(node: GraphNode, finalizer: string): Promise<void> {

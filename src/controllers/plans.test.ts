@@ -213,7 +213,7 @@ test('slices name ready Pods and change as little as they can', () => {
 });
 
 test('an object is collected when all its owners are gone, and only then', () => {
-  const free = { finalizers: [], hasDependents: false };
+  const free = { finalizers: [], dependents: 'none' as const };
   assert.deepEqual(planCollection(free, [{ uid: 'a', state: 'dangling' }]), {
     type: 'delete',
     propagationPolicy: 'Background',
@@ -226,11 +226,16 @@ test('an object is collected when all its owners are gone, and only then', () =>
     { type: 'dropOwners', uids: ['a'] },
   );
   assert.deepEqual(planCollection(free, [{ uid: 'a', state: 'solid' }]), { type: 'none' });
-  assert.deepEqual(planCollection({ finalizers: [], hasDependents: true }, [{ uid: 'a', state: 'waiting' }]), {
+  assert.deepEqual(planCollection({ finalizers: [], dependents: 'some' }, [{ uid: 'a', state: 'waiting' }]), {
     type: 'delete',
     propagationPolicy: 'Foreground',
   });
-  assert.deepEqual(planCollection({ finalizers: ['orphan'], hasDependents: true }, [{ uid: 'a', state: 'dangling' }]), {
+  assert.deepEqual(planCollection({ finalizers: [], dependents: 'waiting' }, [{ uid: 'a', state: 'waiting' }]), {
+    type: 'delete',
+    propagationPolicy: 'Foreground',
+    unblocks: true,
+  });
+  assert.deepEqual(planCollection({ finalizers: ['orphan'], dependents: 'some' }, [{ uid: 'a', state: 'dangling' }]), {
     type: 'delete',
     propagationPolicy: 'Orphan',
   });

@@ -11,7 +11,7 @@ import type { KubeObject } from '#base/objects.ts';
 import { fieldOf, isObject } from '#base/unknown.ts';
 import { type Informer } from '#client/informer.ts';
 import { kinds } from '#base/kinds.ts';
-import { canonicalJson, isEqual, safeHash } from './equality.ts';
+import { canonicalJson, isEqual, safeHash, withSortedKeys } from './equality.ts';
 import { byAge } from './pods.ts';
 import { type ControllerContext, deleteIfPresent, forEachBounded, ownedBy } from './runtime.ts';
 
@@ -25,9 +25,9 @@ export interface RevisionPlan {
   renumber?: { revision: ControllerRevision; number: number };
 }
 
-const templatePatch = (template: PodTemplateSpec): unknown => ({
-  spec: { template: { ...template, $patch: 'replace' } },
-});
+/** Clients compare the bytes with what they make of the owner themselves: Go writes the keys of a map in order. */
+const templatePatch = (template: PodTemplateSpec): unknown =>
+  withSortedKeys({ spec: { template: { ...template, $patch: 'replace' } } });
 const numberOf = (revision: ControllerRevision): number => revision.revision ?? 0;
 
 /** What the controllers themselves put into a revision: the server keeps it and does not look into it. */

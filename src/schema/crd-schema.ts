@@ -14,10 +14,12 @@ import { PatternError, compilePattern } from '#base/pattern.ts';
 import { patternStepsMax } from '#base/limits.ts';
 import type { KubeObject, OpenObject } from '#base/objects.ts';
 import { fieldOf, isObject, type JsonObject } from '#base/unknown.ts';
+import { checkObject } from './check.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { schemaStepsMax } from './limits.ts';
-import { ageOf, allVerbs, scaleSubresource, statusSubresource } from './kind.ts';
-import type { Column, KindRecord, SubresourceRecord } from './kind.ts';
+import { columnsOf } from './crd-columns.ts';
+import { allVerbs, scaleSubresource, statusSubresource } from './kind.ts';
+import type { KindRecord, SubresourceRecord } from './kind.ts';
 import { compileJsonPath } from './json-path.ts';
 import { familyOf, parseCidr } from '#base/ip.ts';
 import { label1035Problem } from './name-forms.ts';
@@ -318,55 +320,61 @@ function checkCombinations(value: unknown, schema: JSONSchemaProps, path: string
     errors.invalid(path, value, `${path === '' ? '""' : path} in body must not validate the schema (not)`);
 }
 
-function columnsOf(version: CustomResourceDefinitionVersion): Column[] {
-  const name: Column = { name: 'Name', type: 'string', format: 'name', value: (o) => o.metadata.name };
-  const declared = version.additionalPrinterColumns ?? [];
-  if (declared.length === 0)
-    return [name, { name: 'Age', type: 'date', value: (o, now) => ageOf(o.metadata.creationTimestamp, now) }];
-  return [
-    name,
-    ...declared.map((c): Column => {
-      const read = compileJsonPath(c.jsonPath);
-      return {
-        name: c.name,
-        type: columnTypes.find((type) => type === c.type) ?? 'string',
-        ...(c.format === undefined ? {} : { format: c.format }),
-        priority: c.priority ?? 0,
-        value: (o, now) => cell(read(o), c.type, now),
-      };
-    }),
-  ];
-}
-
-const columnTypes = ['string', 'integer', 'date', 'number', 'boolean'] as const;
-
-function cell(values: readonly unknown[], type: string, now: number): string | number | boolean | null {
-  const value = values[0];
-  if (value === undefined || value === null) return null;
-  if (type === 'date') return ageOf(String(value), now);
-  if (type === 'integer' || type === 'number') return Number(value);
-  if (type === 'boolean') return value === true;
-  return typeof value === 'object' ? JSON.stringify(value) : values.length > 1 ? values.join(',') : String(value);
-}
-
 export interface CustomKind extends KindRecord {
   custom: true;
   publishedSchema: JSONSchemaProps | undefined;
 }
 
 /** The kinds of a definition: one for each served version. */
-export function kindsOfDefinition({ spec }: CustomResourceDefinition): CustomKind[] {
+export function kindsOfDefinition(definition: CustomResourceDefinition): CustomKind[] {
+  const { spec } = definition;
   const stored = spec.versions.find((v) => v.storage) ?? spec.versions[0];
   const served = spec.versions.filter((v) => v.served);
-  return served.map((version) => customKind(spec, version, stored?.name ?? version.name, spec.versions.length > 1));
+  return served.map((version) => customKind(definition, version, stored ?? version));
+}
+
+type Convert = (object: KubeObject) => KubeObject;
+
+/**
+ * An object as a version shows it. Where the definition was changed, objects were stored that do not know of it: what
+ * their version no longer has is dropped, what it has a default for by now is there.
+ */
+function showAs(
+  { spec, metadata }: CustomResourceDefinition,
+  version: CustomResourceDefinitionVersion,
+  stored: CustomResourceDefinitionVersion,
+): Convert {
+  const apiVersion = `${spec.group}/${version.name}`;
+  const rename: Convert = (o) => (o.apiVersion === apiVersion ? o : { ...o, apiVersion });
+  if ((metadata.generation ?? 1) === 1) return rename;
+  const schemas = [...new Set([stored, version])].map((each) => each.schema?.openAPIV3Schema);
+  const nodes = schemas.map((schema) => customNode(spec, schema));
+  const shown = new WeakMap<KubeObject, KubeObject>();
+  return (object) => {
+    const known = shown.get(object);
+    if (known !== undefined) return known;
+    const fitted = { ...copyJson(object), apiVersion };
+    schemas.forEach((schema, at) => {
+      const node = nodes[at];
+      if (node !== undefined) checkObject(fitted, node);
+      if (schema !== undefined) applySchemaDefaults(fitted, schema);
+    });
+    // What is stored does not change any more; what is on its way there does.
+    if (Object.isFrozen(object)) shown.set(object, fitted);
+    return fitted;
+  };
+}
+
+function customNode(spec: CustomResourceDefinitionSpec, schema: JSONSchemaProps | undefined): ObjectNode {
+  return spec.preserveUnknownFields === true ? { ...rootNode(schema), preserveUnknown: true } : rootNode(schema);
 }
 
 function customKind(
-  spec: CustomResourceDefinitionSpec,
+  definition: CustomResourceDefinition,
   version: CustomResourceDefinitionVersion,
-  storageVersion: string,
-  many: boolean,
+  stored: CustomResourceDefinitionVersion,
 ): CustomKind {
+  const { spec, metadata } = definition;
   const { names, group } = spec;
   const schema = version.schema?.openAPIV3Schema;
   const subresources: Record<string, SubresourceRecord> = {};
@@ -375,11 +383,8 @@ function customKind(
   if (scale !== undefined) subresources.scale = scaleSubresource;
   let type: ObjectNode | undefined;
   const hasStatus = subresources.status !== undefined;
-  const preserves = spec.preserveUnknownFields === true;
-  const rename =
-    (to: string) =>
-    (o: KubeObject): KubeObject =>
-      o.apiVersion === to ? o : { ...o, apiVersion: to };
+  const many = spec.versions.length > 1;
+  const storedAs = `${group}/${stored.name}`;
   return {
     group,
     version: version.name,
@@ -393,9 +398,9 @@ function customKind(
     subresources,
     columns: columnsOf(version),
     listKind: names.listKind ?? `${names.kind}List`,
-    storage: { group, resource: names.plural, version: storageVersion, kind: names.kind },
+    storage: { group, resource: names.plural, version: stored.name, kind: names.kind },
     get type() {
-      return (type ??= preserves ? { ...rootNode(schema), preserveUnknown: true } : rootNode(schema));
+      return (type ??= customNode(spec, schema));
     },
     selectableFields: Object.fromEntries(
       (version.selectableFields ?? []).map((f) => {
@@ -417,7 +422,8 @@ function customKind(
     ...(version.deprecated === true
       ? { deprecation: version.deprecationWarning ?? `${group}/${version.name} ${names.kind} is deprecated` }
       : {}),
-    ...(many ? { fromStored: rename(`${group}/${version.name}`), toStored: rename(`${group}/${storageVersion}`) } : {}),
+    ...(many || (metadata.generation ?? 1) > 1 ? { fromStored: showAs(definition, version, stored) } : {}),
+    ...(many ? { toStored: (o) => (o.apiVersion === storedAs ? o : { ...o, apiVersion: storedAs }) } : {}),
     ...(scale === undefined
       ? {}
       : {

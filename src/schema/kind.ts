@@ -53,7 +53,7 @@ export interface KindRecord<T extends KubeObject = KubeObject> {
   readonly type: ObjectNode;
   /** Where objects are kept: shared by versions and groups that serve the same objects. */
   storage: { group: string; resource: string; version: string; kind: string };
-  /** To and from the stored version, where this is another one. */
+  /** To and from the stored version, where this is another one or what was stored may lack what it has by now. */
   fromStored?(object: KubeObject): KubeObject;
   toStored?(object: KubeObject): KubeObject;
   /** Fields beyond `metadata.name` and `metadata.namespace` that a field selector may name, as paths or functions. */

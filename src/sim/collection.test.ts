@@ -89,3 +89,37 @@ test('an owner that was to go in the foreground and is told to orphan keeps its 
   );
   assert.equal((await client.list(kinds.Deployment, { namespace: 'default' })).items.length, 0);
 });
+
+test('owners in a circle do not wait for each other for ever', async () => {
+  await using cluster = await createCluster({ nodes: 1 });
+  const { client } = cluster;
+  const names = ['a', 'b', 'c'];
+  const uids = new Map<string, string>();
+  for (const name of names) {
+    const made = await client.create(kinds.ConfigMap, {
+      apiVersion: 'v1',
+      kind: 'ConfigMap',
+      metadata: { name, namespace: 'default' },
+    });
+    uids.set(name, made.metadata.uid);
+  }
+  for (const [at, name] of names.entries()) {
+    const owner = names[(at + 2) % 3] ?? '';
+    const reference = { apiVersion: 'v1', kind: 'ConfigMap', name: owner, uid: uids.get(owner) ?? '' };
+    await client.patch(
+      kinds.ConfigMap,
+      { name, namespace: 'default' },
+      { merge: { metadata: { ownerReferences: [{ ...reference, controller: true, blockOwnerDeletion: true }] } } },
+    );
+  }
+  await cluster.advance('5s');
+  await client.delete(kinds.ConfigMap, 'a', 'default', { propagationPolicy: 'Foreground' });
+  await cluster.advance('1m');
+  const left = (await client.list(kinds.ConfigMap, { namespace: 'default' })).items.map(
+    ({ metadata }) => metadata.name,
+  );
+  assert.deepEqual(
+    left.filter((name) => names.includes(name)),
+    [],
+  );
+});

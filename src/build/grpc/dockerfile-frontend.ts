@@ -4,6 +4,7 @@
  */
 import { posix } from 'node:path';
 import { ApiError } from '#base/errors.ts';
+import { familiarName, parseReference } from '#base/reference.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { Platform } from '#base/platform.ts';
 import type { ImageFile } from '#content/image-file.ts';
@@ -18,7 +19,7 @@ import type { Dockerfile } from '../dockerfile/parser.ts';
 import type { StageBase } from '../dockerfile/stage.ts';
 import { isGitUrl } from '../git-url.ts';
 import { makeVertex } from '../llb/codec.ts';
-import { noteLocation } from '../llb/location.ts';
+import { locationOf, noteLocation } from '../llb/location.ts';
 import type { SourceText } from '../llb/location.ts';
 import { archiveAt } from '../llb/copy-source.ts';
 import { unpackVertex } from '../llb/vertex-parts.ts';
@@ -220,7 +221,19 @@ class DockerfileFrontend implements ConvertEnvironment {
   }
 
   async imageConfig(image: Edge): Promise<ImageFile> {
-    return (await this.#job.sources.image(image)).file;
+    try {
+      return (await this.#job.sources.image(image)).file;
+    } catch (error) {
+      const { op } = image.vertex;
+      if (!(error instanceof ApiError) || op.kind !== 'source') throw error;
+      const name = op.identifier.replace(/^docker-image:\/\//, '');
+      const told = new ApiError(
+        error.reason,
+        `${/^(?:sha256:)?[0-9a-f]{12,64}$/.test(name) ? name : familiarName(parseReference(name))}: failed to resolve source metadata for ${name}: ${error.message}`,
+      );
+      noteLocation(told, locationOf(error));
+      throw told;
+    }
   }
 
   async named(name: string, platform: Platform): Promise<StageBase | undefined> {

@@ -14,10 +14,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { TestScope } from '#content/testing.ts';
+import { realClock } from '#os/clock.real.ts';
 import { encodeDefinition, makeVertex } from '../llb/codec.ts';
 import { plainCopy, rootMount } from '../llb/vertex-parts.ts';
 import type { Edge, ExecOp, FileAction, Operation } from '../llb/vertex.ts';
 import type { Handler } from './grpc.ts';
+import { stepLogBytesMax } from './limits.ts';
 import type { Message } from './messages.ts';
 import { dockerfile, goDirectory, goSymlink, makeBench } from './testing.ts';
 import type { Bench } from './testing.ts';
@@ -189,4 +191,25 @@ test('a definition is as deep as it is long', async (t) => {
     edge = { vertex: makeVertex({ kind: 'merge' }, [edge], { name: `m${n}` }), output: 0 };
   await solve(bench, edge);
   assert.ok(bench.records.find('llb'));
+});
+
+test('a front end that does not speak the protocol is ended', async (t) => {
+  const bench = await makeBench(t, {}, async ({ io, signal }) => {
+    io?.stdin.resume();
+    while (!signal.aborted) {
+      if (io?.stdout.destroyed === false) io.stdout.write('garbage'.repeat(1000));
+      await realClock.sleep(5);
+    }
+  });
+  const request = { Ref: 'f', Session: 's1', Frontend: 'gateway.v0', FrontendAttrs: { source: 'base' } };
+  await assert.rejects(bench.solve(request), /does not speak the protocol/);
+});
+
+test('what a step prints is shown so far as it can be read', async (t) => {
+  const bench = await makeBench(t, { files: dockerfile('FROM base\nRUN ["say","x"]\n') }, ({ onOutput }) => {
+    for (let n = 0; n < 100; n++) onOutput(Buffer.alloc(stepLogBytesMax / 50, 'x'));
+  });
+  const { printed } = await bench.build({});
+  assert.match(printed.slice(-100), /\n\[output clipped, log limit 2MiB reached\]\n$/);
+  assert.ok(printed.length < stepLogBytesMax + 100);
 });

@@ -59,9 +59,17 @@ export async function runImageFrontend(
   // It is looked at when the program has ended.
   returned.promise.catch(() => undefined);
   const [ours, theirs] = duplexPair();
+  // A program that speaks something else is not waited for, and nothing waits for it to be read.
+  const gone = new AbortController();
+  const isOver = AbortSignal.any([job.signal, gone.signal]);
+  ours.once('close', () => {
+    gone.abort(new ApiError('BadRequest', `the front end ${image.slice(0, 200)} does not speak the protocol`));
+    theirs.destroy();
+  });
+  isOver.addEventListener('abort', () => ours.destroy(), { once: true });
   serveGrpc(ours, new Map(methodsFor(returned).map(([path, handle]) => [path, unary(handle)])));
   try {
-    await job.command(op, edge, { stdin: theirs, stdout: theirs }).catch((error: unknown) => {
+    await job.command(op, edge, { io: { stdin: theirs, stdout: theirs }, signal: isOver }).catch((error: unknown) => {
       returned.reject(error);
     });
     returned.reject(new ApiError('BadRequest', `the front end ${image.slice(0, 200)} ended without a result`));

@@ -11,13 +11,13 @@ import { splitNetwork } from '../build.ts';
 import type { Builder } from '../builder.ts';
 import type { BuildContext } from '../context.ts';
 import { newContainerId } from '../llb/exec.ts';
+import type { CommandRequest } from '../llb/exec.ts';
 import { layersOf } from '../llb/output.ts';
 import type { StepLayer, VertexOutput } from '../llb/output.ts';
 import { Solver } from '../llb/solver.ts';
 import type { ExecSettings } from '../llb/work.ts';
 import { Sources } from '../llb/sources.ts';
 import type { Edge, ExecOp, SourceOp, Vertex } from '../llb/vertex.ts';
-import type { RunRequest } from '../runner.ts';
 import { GrpcError, code } from './grpc.ts';
 import { resultsMax } from './limits.ts';
 import { textIn } from './messages.ts';
@@ -174,9 +174,9 @@ export class Job {
   }
 
   /** Runs a program of the build's own, a front end; what it says of errors is shown. */
-  command(op: ExecOp, edge: Edge, io: NonNullable<RunRequest['io']>): Promise<void> {
+  command(op: ExecOp, edge: Edge, request: Omit<CommandRequest, 'output'>): Promise<void> {
     return this.shown(`[internal] front end ${op.args.join(' ').slice(0, 100)}`, (output) =>
-      this.#solver.command(op, edge, { output, io }),
+      this.#solver.command(op, edge, { output, ...request }),
     );
   }
 

@@ -15,12 +15,19 @@ export const filesAheadMax = 32;
 export const filesAheadBytesMax = 8 * 2 ** 20;
 /** What a build printed is kept for clients that come late. */
 export const logBytesMax = 4 * 2 ** 20;
+/** What one step prints is shown so far; BuildKit's bound. */
+export const stepLogBytesMax = 2 * 2 ** 20;
+/** Counts of bytes are shown so often, and at their end. */
+export const countIntervalMs = 100;
 /** A client that asks for a build's bridge or status may come before the build. */
 export const jobWaitMs = 5_000;
 /** Piece of a file or an archive that is sent to a client. */
 export const sentChunkBytes = 64 * 2 ** 10;
 /** Of a file that a front end reads; a message must hold it. */
 export const readFileBytesMax = 15 * 2 ** 20;
+/** Builds of before that are told of, and what is kept of the words of each. */
+export const historyMax = 50;
+export const historyLogBytesMax = 2 * 2 ** 20;
 /** Results of one build that its client has not returned. */
 export const resultsMax = 1000;
 /** Builds that a client asked for and whose answer it has not yet. */

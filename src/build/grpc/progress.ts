@@ -10,7 +10,7 @@ import type { Clock } from '#os/clock.ts';
 import type { SourceLocation } from '../llb/location.ts';
 import type { VertexOutput } from '../llb/output.ts';
 import type { Vertex } from '../llb/vertex.ts';
-import { logBytesMax } from './limits.ts';
+import { countIntervalMs, logBytesMax, stepLogBytesMax } from './limits.ts';
 import { bytesIn, messagesIn, timestampOf } from './messages.ts';
 import type { Message } from './messages.ts';
 
@@ -28,9 +28,21 @@ export class Progress {
   #isOver = false;
   #wake: (() => void)[] = [];
 
+  readonly #lines = { total: 0, completed: 0, cached: 0, warnings: 0 };
+
   constructor(ref: string, clock: Clock) {
     this.#ref = ref;
     this.#clock = clock;
+  }
+
+  /** What was told so far. */
+  get responses(): readonly Message[] {
+    return this.#responses;
+  }
+
+  /** Lines that began, ended and were cached; warnings. */
+  get steps(): { total: number; completed: number; cached: number; warnings: number } {
+    return { ...this.#lines };
   }
 
   #push(response: Message): void {
@@ -58,13 +70,21 @@ export class Progress {
     const about = { ...named, started: this.#now() };
     let isOver = false;
     let isCached = false;
-    const counts = new Map<string, Message>();
+    const counts = new Map<string, { started: Message; shownMs: number }>();
     const count: VertexOutput['count'] = (what, current, isDone = false) => {
-      const first = counts.get(what) ?? this.#now();
-      counts.set(what, first);
-      const status = { ID: what, vertex: digest, name: what, current, timestamp: this.#now(), started: first };
-      this.#push({ statuses: [isDone ? { ...status, completed: this.#now() } : status] });
+      const nowMs = this.#clock.now();
+      const before = counts.get(what);
+      if (before !== undefined && !isDone && nowMs - before.shownMs < countIntervalMs) return;
+      const timestamp = timestampOf(nowMs);
+      const started = before?.started ?? timestamp;
+      counts.set(what, { started, shownMs: nowMs });
+      const status = { ID: what, vertex: digest, name: what, current, timestamp, started };
+      this.#push({ statuses: [isDone ? { ...status, completed: timestamp } : status] });
     };
+    let left = stepLogBytesMax;
+    const print = (msg: Buffer): void =>
+      this.#push({ logs: [{ vertex: digest, timestamp: this.#now(), stream: 1, msg }] });
+    this.#lines.total++;
     this.#push({ vertexes: [about] });
     return {
       digest,
@@ -73,9 +93,13 @@ export class Progress {
       started: () => {},
       ended: () => {},
       log: (bytes) => {
-        this.#logBytes += bytes.length;
+        if (left <= 0) return;
+        const part = Buffer.from(bytes.subarray(0, left));
+        left -= part.length;
+        this.#logBytes += part.length;
         if (this.#logBytes > logBytesMax) this.#forgetLogs();
-        this.#push({ logs: [{ vertex: digest, timestamp: this.#now(), stream: 1, msg: Buffer.from(bytes) }] });
+        print(part);
+        if (left <= 0) print(Buffer.from(`\n[output clipped, log limit ${stepLogBytesMax >> 20}MiB reached]\n`));
       },
       event: ({ status, id, progressDetail }) => {
         const current = fieldOf(progressDetail, 'current');
@@ -84,6 +108,8 @@ export class Progress {
       end: (error) => {
         if (isOver) return;
         isOver = true;
+        this.#lines.completed++;
+        if (isCached) this.#lines.cached++;
         const message = error === undefined ? {} : { error: messageOf(error) };
         this.#push({ vertexes: [{ ...about, cached: isCached, completed: this.#now(), ...message }] });
       },
@@ -114,6 +140,7 @@ export class Progress {
             info: { ...more.location.text },
             ranges: more.location.ranges.map(({ start, end }) => ({ start: { line: start }, end: { line: end } })),
           };
+    this.#lines.warnings++;
     this.#push({ warnings: [{ vertex, level: 1, short: Buffer.from(text), ...about }] });
   }
 

@@ -4,7 +4,9 @@ import { readFileSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { encodeDefinition, makeVertex } from '../llb/codec.ts';
+import { realClock } from '#os/clock.real.ts';
 import { GrpcError } from './grpc.ts';
+import { BuildHistory } from './history.ts';
 import type { Message } from './messages.ts';
 
 import { bridge, control, dockerfile, forever, goDirectory, makeBench, waitFor } from './testing.ts';
@@ -172,4 +174,27 @@ test('a failure says where in the Dockerfile it stands', async (t) => {
       return true;
     });
   }
+});
+
+test('builds of before are told of, with what they told, also by the next process', async (t) => {
+  const bench = await makeBench(t, { files: dockerfile('FROM base\nRUN ["say","hello"]\nRUN ["fail","3"]\n') });
+  await assert.rejects(bench.build({}));
+  const history = new BuildHistory(bench.content, realClock);
+  const events: Message[] = [];
+  const listen = (request: Message): Promise<void> =>
+    history.listen({ EarlyExit: true, ...request }, forever, async (event) => void events.push(event));
+  await listen({});
+  const [{ record, type }] = events as [{ record: Message; type: number }];
+  assert.deepEqual(
+    [type, record['Ref'], record['numTotalSteps'], (record['error'] as Message)['message']],
+    [1, 'ref0', 4, 'process "fail 3" did not complete successfully: exit code: 3'],
+  );
+  const told = (await history.log('ref0'))!.flatMap(({ logs }) => logs as { msg: Buffer }[]);
+  assert.equal(told.map(({ msg }) => String(msg)).join(''), 'hello\n');
+  await bench.content.collect({ evenYoung: true });
+  assert.ok(await history.log('ref0'));
+  await history.update({ Ref: 'ref0', Delete: true });
+  events.length = 0;
+  await listen({ Ref: 'ref0' });
+  assert.deepEqual([events, await history.log('ref0')], [[], undefined]);
 });

@@ -94,6 +94,18 @@ async function solve(parts: ServiceParts, jobs: Jobs, { request, signal }: Reque
   const inputs = messageIn(request, 'FrontendInputs');
   const job = jobs.open({ ref: textIn(request, 'Ref'), sessionId: textIn(request, 'Session'), inputs });
   const forget = onceAborted(signal, () => void job.close());
+  const [frontend, attributes] = [textIn(request, 'Frontend'), textMapIn(request, 'FrontendAttrs')];
+  const { history } = parts.builder;
+  // What clients ask on their own account is not the user's build.
+  const isTold = request['Internal'] !== true;
+  const about = {
+    ref: job.request.ref,
+    frontend,
+    attributes,
+    exporters: exporters.map(({ type, tags }) => ({ type, attributes: { name: tags.join(',') } })),
+  };
+  if (isTold) history.begin(about);
+  let outcome: { error?: unknown; response: Record<string, string> } = { response: {} };
   try {
     const definition = messageIn(request, 'Definition');
     const hasWork = textIn(request, 'Frontend') !== '' || itemsOf(definition['def']).length > 0;
@@ -105,9 +117,15 @@ async function solve(parts: ServiceParts, jobs: Jobs, { request, signal }: Reque
           inputs,
         })
       : await job.returned;
-    return { ExporterResponse: result === undefined ? {} : await exportResult(job, result, exporters) };
+    const response = result === undefined ? {} : await exportResult(job, result, exporters);
+    outcome = { response };
+    return { ExporterResponse: response };
+  } catch (error) {
+    outcome = { error, response: {} };
+    throw error;
   } finally {
     forget();
+    await history.end(job.request.ref, job.progress, outcome);
     await jobs.close(job);
   }
 }
@@ -190,17 +208,26 @@ export function buildServices(parts: ServiceParts): ReadonlyMap<string, Handler>
     [
       control('Status'),
       async ({ request, signal, send }) => {
-        const job = await jobs.get(textIn(request, 'Ref'), signal);
+        const ref = textIn(request, 'Ref');
+        for (const response of (await parts.builder.history.log(ref)) ?? []) await send(response);
+        if (parts.builder.history.isKept(ref)) return undefined;
+        const job = await jobs.get(ref, signal);
         for await (const response of job.progress.follow(signal)) await send(response);
         return undefined;
       },
     ],
-    // Builds are not recorded: there is none to tell of, and who waits for one waits until he goes.
     [
       control('ListenBuildHistory'),
-      async ({ request, signal }) => {
-        if (request['EarlyExit'] !== true) await new Promise<void>((resolve) => onceAborted(signal, resolve));
+      async ({ request, signal, send }) => {
+        await parts.builder.history.listen(request, signal, send);
         return undefined;
+      },
+    ],
+    [
+      control('UpdateBuildHistory'),
+      async ({ request }) => {
+        await parts.builder.history.update(request);
+        return {};
       },
     ],
     [control('DiskUsage'), async () => ({ record: parts.builder.cache.list().map(usageOf) })],

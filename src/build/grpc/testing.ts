@@ -2,12 +2,13 @@
 import { duplexPair } from 'node:stream';
 import type { Duplex } from 'node:stream';
 import type { TestScope } from '#content/testing.ts';
+import { messageOf } from '#base/thrown.ts';
 import { realClock } from '#os/clock.real.ts';
 import { openTestBuilder } from '../testing.ts';
 import type { TestBuilder } from '../testing.ts';
 import { GrpcClient, serveGrpc } from './grpc.ts';
 import type { Call, Handler } from './grpc.ts';
-import { methodOf } from './messages.ts';
+import { bytesIn, messagesIn, methodOf, numberIn } from './messages.ts';
 import type { Message } from './messages.ts';
 import { buildServices } from './services.ts';
 import { Sessions } from './session.ts';
@@ -40,7 +41,7 @@ async function shareFiles({ metadata, messages, send }: Call, { files: directori
   await send({ type: 0 });
   const answer = async (message: Message): Promise<boolean> => {
     if (message['type'] === 3) return true;
-    const id = message['ID'] as number;
+    const id = numberIn(message, 'ID');
     const text = entries[id]![1].text ?? '';
     onRequest?.(name, entries[id]![0]);
     for (let at = 0; at < text.length; at += 7)
@@ -56,7 +57,10 @@ async function shareFiles({ metadata, messages, send }: Call, { files: directori
 export interface Bench extends TestBuilder {
   client: GrpcClient;
   solve(request: Message): Promise<Message>;
-  build(attributes: Record<string, string>, more?: Message): Promise<{ answer: Message; shown: string[] }>;
+  build(
+    attributes: Record<string, string>,
+    more?: Message,
+  ): Promise<{ answer: Message; shown: string[]; printed: string }>;
 }
 
 export interface Options {
@@ -97,12 +101,16 @@ export async function makeBench(
     const Ref = `ref${builds++}`;
     const solved = client.call(control('Solve'), { Ref, Session: 's1', ...more }, forever);
     const shown: string[] = [];
+    let printed = '';
     const watched = (async () => {
       using stream = client.open(control('Status'), {}, forever);
       await stream.send({ Ref });
-      for await (const { vertexes } of stream.messages)
+      for await (const response of stream.messages) {
+        for (const log of messagesIn(response, 'logs')) printed += bytesIn(log, 'msg').toString();
+        const { vertexes } = response;
         for (const { name, completed, error } of vertexes as { name: string; completed: unknown; error: string }[])
           if (completed !== null) shown.push(error === '' ? name : `${name}: ${error}`);
+      }
     })();
     const ask = async (name: string, request: Message): Promise<Message> => {
       using stream = client.open(bridge(name), { 'buildkit-controlapi-buildid': Ref }, forever);
@@ -118,12 +126,12 @@ export async function makeBench(
       });
       await ask('Return', { result: result['result'] });
     } catch (error) {
-      await ask('Return', { error: { code: 2, message: (error as Error).message } });
+      await ask('Return', { error: { code: 2, message: messageOf(error) } });
     }
     const [settled] = await Promise.allSettled([solved, watched]);
     if (settled.status === 'rejected') throw settled.reason;
     const answer = settled.value;
-    return { answer, shown };
+    return { answer, shown, printed };
   };
   const solve = (request: Message): Promise<Message> => client.call(control('Solve'), request, forever);
   return { ...bench, client, solve, build };

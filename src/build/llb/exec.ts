@@ -106,15 +106,23 @@ function hiddenEnv(op: ExecOp, given: readonly string[]): string[] {
   return [...free, ...given.filter((each) => !taken.has(nameOf(each)))];
 }
 
+/** With whom a command talks, and until when. */
+export interface CommandRequest {
+  output: VertexOutput;
+  io: NonNullable<RunRequest['io']>;
+  signal: AbortSignal;
+}
+
 /** Runs a command for what it says, not for what it writes. */
 export async function runCommand(
   context: SolverContext,
   op: ExecOp,
   root: Output,
-  tell: { output: VertexOutput; io: NonNullable<RunRequest['io']> },
+  { signal, ...tell }: CommandRequest,
 ): Promise<void> {
   checkExec(op);
-  await new Exec(context, op, [root], tell).run(0);
+  const isOver = AbortSignal.any([context.signal, signal]);
+  await new Exec({ ...context, signal: isOver }, op, [root], tell).run(0);
 }
 
 /** One run of a command: what was mounted for it is taken away again, however it ends. */

@@ -9,8 +9,8 @@ import type { ImageLayer } from '#content/image-records.ts';
 import type { CopyAction } from '#content/copy.ts';
 import { treeKey } from '../cache-keys.ts';
 import { solveDiff } from './diff.ts';
-import type { RunRequest } from '../runner.ts';
 import { execWork, runCommand } from './exec.ts';
+import type { CommandRequest } from './exec.ts';
 import { copyToLayer, fileWork } from './file.ts';
 import { noteLocation } from './location.ts';
 import { layersOf, scratch, silentOutput } from './output.ts';
@@ -55,12 +55,8 @@ export class Solver {
   }
 
   /** Runs a command on the edge's files; they stay as they are. */
-  async command(
-    op: ExecOp,
-    edge: Edge,
-    tell: { output: VertexOutput; io: NonNullable<RunRequest['io']> },
-  ): Promise<void> {
-    await runCommand(this.#context, op, await this.solve(edge), tell);
+  async command(op: ExecOp, edge: Edge, request: CommandRequest): Promise<void> {
+    await runCommand(this.#context, op, await this.solve(edge), request);
   }
 
   async #output(edge: Edge | undefined): Promise<Output> {
