@@ -183,17 +183,15 @@ async function startOnTerminal({ table, container, directory, spec, streams, fin
     if (errors.length < execErrorBytesMax) errors += part.toString();
   });
   child.stdout!.resume();
-  const gone = child.exit.then((end) => {
-    terminal.cancel();
-    throw explainRuntimeError(context.runtime.name, errors === '' ? `exit ${end.code}` : errors, spec.command[0]);
-  });
-  void awaitedLater(gone);
+  // A short command may have ended before its terminal is seen here.
+  void child.exit.then(() => terminal.finish());
   let descriptor: number;
   try {
-    descriptor = await Promise.race([terminal.descriptor, gone]);
-  } catch (error) {
-    await child.exit;
-    throw errors === '' ? error : explainRuntimeError(table.context.runtime.name, errors, spec.command[0]);
+    descriptor = await terminal.descriptor;
+  } catch {
+    // Without a terminal there is no command: the runtime says why.
+    const { code } = await child.exit;
+    throw explainRuntimeError(context.runtime.name, errors === '' ? `exit ${code}` : errors, spec.command[0]);
   }
   const stream = openTerminalStream(descriptor);
   streams.stdin?.pipe(stream.input, { end: false });

@@ -14,6 +14,7 @@ export type PollCommand =
   | { op: 'write'; id: number; bytes: Uint8Array; ticket: number }
   | { op: 'shutdown'; id: number }
   | { op: 'close'; id: number }
+  | { op: 'finish'; id: number }
   | { op: 'ack'; id: number; bytes: number }
   | { op: 'stop' };
 export type PollEvent =
@@ -70,11 +71,6 @@ export function createPoll(): Poll {
       const ready = Promise.withResolvers<void>();
       const descriptor = Promise.withResolvers<number>();
       void awaitedLater(descriptor.promise);
-      const cancel = (): void => {
-        listeners.delete(id);
-        send({ op: 'close', id });
-        descriptor.reject(new Error('no terminal came'));
-      };
       listeners.set(id, (event) => {
         if (event.kind === 'ready') ready.resolve();
         if (event.kind === 'descriptor') {
@@ -82,13 +78,14 @@ export function createPoll(): Poll {
           descriptor.resolve(event.fd);
         }
         if (event.kind === 'error') {
+          listeners.delete(id);
           ready.reject(failure(event));
           descriptor.reject(failure(event));
         }
       });
       send({ op: 'terminal', id, path });
       await ready.promise;
-      return { ready: ready.promise, descriptor: descriptor.promise, cancel };
+      return { descriptor: descriptor.promise, finish: () => send({ op: 'finish', id }) };
     },
     close() {
       process.removeListener('exit', stop);

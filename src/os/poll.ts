@@ -22,7 +22,10 @@ export interface Poll {
   waitExit(pid: number): Promise<void>;
   /** Connects to a SEQPACKET socket; rejects with ENOENT, ECONNREFUSED. */
   connectAttach(path: string): Promise<AttachSocket>;
-  /** Listens on a new unix socket until one terminal's file descriptor came (SCM_RIGHTS), as OCI runtimes send it. */
-  receiveTerminal(path: string): Promise<{ ready: Promise<void>; descriptor: Promise<number>; cancel(): void }>;
+  /**
+   * Listens on a new unix socket until one terminal's file descriptor came (SCM_RIGHTS), as OCI runtimes send it.
+   * `finish`: who was to send it has ended; what was sent by then counts, else the descriptor rejects.
+   */
+  receiveTerminal(path: string): Promise<{ descriptor: Promise<number>; finish(): void }>;
   close(): void;
 }

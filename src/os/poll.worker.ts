@@ -117,8 +117,12 @@ function command(message: PollCommand): boolean {
   return true;
 }
 
-function change(entry: Entry, message: Extract<PollCommand, { op: 'write' | 'shutdown' | 'close' | 'ack' }>): void {
+function change(
+  entry: Entry,
+  message: Extract<PollCommand, { op: 'write' | 'shutdown' | 'close' | 'finish' | 'ack' }>,
+): void {
   if (message.op === 'close') drop(entry);
+  else if (message.op === 'finish') finish(entry);
   else if (message.op === 'write') {
     entry.queue.push({ bytes: message.bytes, ticket: message.ticket });
     flush(entry);
@@ -192,6 +196,18 @@ function ready(entry: Entry, events: number): void {
       return;
     }
   }
+}
+
+/** Nothing more will come: what has come already counts, though its event is still to be seen. */
+function finish(entry: Entry): void {
+  const { id } = entry;
+  if (entry.kind === 'listener') acceptTerminal(entry);
+  const accepted = byId.get(id);
+  if (accepted?.kind === 'terminal') receiveDescriptor(accepted);
+  const left = byId.get(id);
+  if (left === undefined) return;
+  drop(left);
+  outbox.push({ kind: 'error', id, code: 'ENOENT', message: 'no terminal came' });
 }
 
 function acceptTerminal(entry: Entry): void {

@@ -29,7 +29,8 @@ export interface UpResult {
  * A part that cannot start says so and ends; one that is slow (a cold cache, a busy or emulated machine) is waited for.
  */
 const startTimeoutMs = 480_000;
-const lockTimeoutMs = 60_000;
+/** As long as another `up` may take to start. */
+const lockTimeoutMs = startTimeoutMs;
 const portWaitMs = 2_000;
 
 /** Runs while nobody else starts or stops this instance. */
