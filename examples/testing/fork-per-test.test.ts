@@ -28,7 +28,11 @@ describe('with a cluster that is set up once', async () => {
   for (const replicas of [1, 4, 9]) {
     test(`scales to ${replicas}`, async () => {
       await using cluster = base.fork();
-      await cluster.client.patch(kinds.Deployment, 'web', 'default', 'merge', { spec: { replicas } });
+      await cluster.client.patch(
+        kinds.Deployment,
+        { name: 'web', namespace: 'default' },
+        { merge: { spec: { replicas } } },
+      );
       await cluster.advance('30s');
       assert.equal((await cluster.client.get(kinds.Deployment, 'web', 'default')).status?.readyReplicas, replicas);
     });
@@ -38,9 +42,11 @@ describe('with a cluster that is set up once', async () => {
     for (let index = 0; index < 1_000; index++) {
       await using cluster = base.fork({ seed: index });
       // Only what a test needs runs: here the API server. Controllers, scheduler and nodes start when time is to pass.
-      await cluster.client.patch(kinds.Deployment, 'web', 'default', 'merge', {
-        metadata: { labels: { number: String(index) } },
-      });
+      await cluster.client.patch(
+        kinds.Deployment,
+        { name: 'web', namespace: 'default' },
+        { merge: { metadata: { labels: { number: String(index) } } } },
+      );
       assert.equal(
         (await cluster.client.get(kinds.Deployment, 'web', 'default')).metadata.labels!['number'],
         String(index),

@@ -48,7 +48,11 @@ test('a quota holds, and what serves customers pushes batch work aside', async (
   assert.equal(await ready('default', 'shop'), 5);
   assert.equal(await ready('research', 'training'), 3); // eight places: five for customers
 
-  await cluster.client.patch(kinds.Deployment, 'shop', 'default', 'merge', { spec: { replicas: 1 } });
+  await cluster.client.patch(
+    kinds.Deployment,
+    { name: 'shop', namespace: 'default' },
+    { merge: { spec: { replicas: 1 } } },
+  );
   await cluster.advance('5m');
   assert.equal(await ready('research', 'training'), 6);
 });

@@ -51,7 +51,7 @@ const hashes: Record<string, string | undefined> = {
 function readAll(bytes: Uint8Array): Tlv[] {
   const out: Tlv[] = [];
   for (let at = 0; at < bytes.length;) {
-    const tag = bytes[at]!;
+    const tag = bytes[at] ?? NaN;
     let length = bytes[at + 1] ?? NaN;
     let start = at + 2;
     if (length >= 0x80) {
@@ -125,12 +125,12 @@ function checkSignature(whole: Tlv, algorithm: Tlv, signature: Tlv, key: KeyObje
 
 /** A request from its PEM. Throws `RequestError`. */
 export function parseCertificationRequest(pem: string): CertificationRequest {
-  const match =
+  const text =
     /-----BEGIN (?:NEW )?CERTIFICATE REQUEST-----([A-Za-z0-9+/=\s]+)-----END (?:NEW )?CERTIFICATE REQUEST-----/.exec(
       pem,
-    );
-  if (match === null) throw new RequestError('PEM block type must be CERTIFICATE REQUEST');
-  const bytes = Buffer.from(match[1]!, 'base64');
+    )?.[1];
+  if (text === undefined) throw new RequestError('PEM block type must be CERTIFICATE REQUEST');
+  const bytes = Buffer.from(text, 'base64');
   const [info, algorithm, signature] = readAll(expect(readAll(bytes)[0], tags.sequence, 'request').content);
   const [, subject, keyInfo, attributes] = readAll(expect(info, tags.sequence, 'request info').content);
   const publicKeyInfo = expect(keyInfo, tags.sequence, 'public key').whole;

@@ -14,8 +14,8 @@ const escapeBase = 0xdc00;
  * How many bytes a valid UTF-8 sequence at `at` has; 0 where there is none (RFC 3629, "Syntax of UTF-8 Byte
  * Sequences").
  */
-function sequenceLength(bytes: Uint8Array, at: number): number {
-  const first = bytes[at]!;
+function sequenceLength(bytes: Buffer, at: number): number {
+  const first = bytes.readUInt8(at);
   if (first < 0x80) return 1;
   const length =
     first >= 0xf0 && first <= 0xf4 ? 4 : first >= 0xe0 && first < 0xf0 ? 3 : first >= 0xc2 && first < 0xe0 ? 2 : 0;
@@ -33,7 +33,7 @@ export function decodeFileName(bytes: Uint8Array): string {
       at += length;
       continue;
     }
-    out += buffer.toString('utf8', from, at) + String.fromCharCode(escapeBase + buffer[at]!);
+    out += buffer.toString('utf8', from, at) + String.fromCharCode(escapeBase + buffer.readUInt8(at));
     from = ++at;
   }
   return out + buffer.toString('utf8', from);
@@ -65,7 +65,7 @@ export function decodeQueryName(text: string): string | undefined {
     if (bytes[at] === 0x25) {
       out[length++] = Number.parseInt(bytes.toString('latin1', at + 1, at + 3), 16);
       at += 2;
-    } else out[length++] = bytes[at]!;
+    } else out[length++] = bytes.readUInt8(at);
   }
   return decodeFileName(out.subarray(0, length));
 }

@@ -56,9 +56,9 @@ export function scanJson(text: string, visitKey?: (path: string) => void): JsonF
       const frame = stack[stack.length - 1];
       if (expectKey && frame !== undefined && !frame.array) {
         const key = text.slice(start, i);
-        if (frame.last === undefined && frame.keys === undefined) frame.last = key;
+        if (frame.last === undefined) frame.last = key;
         else {
-          frame.keys ??= new Set([frame.last!]);
+          frame.keys ??= new Set([frame.last]);
           if (frame.keys.has(key) && duplicates.length < jsonDuplicatesMax) duplicates.push(pathOf(stack, key));
           frame.keys.add(key);
           if (frame.keys.size > jsonObjectKeysMax)

@@ -57,10 +57,10 @@ export function parseReference(text: string): Reference {
   if (name === undefined || name.length > referenceNameMax)
     throw new ApiError('BadRequest', `repository name must not be more than ${referenceNameMax} characters`);
   if (digest !== undefined) {
-    const [algorithm, hex] = digest.split(':');
-    const wanted = digestLengths[algorithm!];
+    const [algorithm = '', hex = ''] = digest.split(':');
+    const wanted = digestLengths[algorithm];
     if (wanted === undefined) throw new ApiError('BadRequest', 'unsupported digest algorithm');
-    if (hex!.length !== wanted || hex !== hex!.toLowerCase())
+    if (hex.length !== wanted || hex !== hex.toLowerCase())
       throw new ApiError('BadRequest', 'invalid checksum digest length');
   }
   return {
@@ -79,8 +79,8 @@ export function isRepositoryPath(text: string): boolean {
   return text.length <= referenceNameMax && new RegExp(`^${component}(?:/${component})*$`).test(text);
 }
 export function isDigest(text: string): boolean {
-  const [algorithm, hex, rest] = text.split(':');
-  return rest === undefined && hex !== undefined && digestLengths[algorithm!] === hex.length && /^[0-9a-f]+$/.test(hex);
+  const [algorithm = '', hex, rest] = text.split(':');
+  return rest === undefined && hex !== undefined && digestLengths[algorithm] === hex.length && /^[0-9a-f]+$/.test(hex);
 }
 
 /** `latest` where neither tag nor digest is given. */

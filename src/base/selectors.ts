@@ -36,20 +36,17 @@ const subdomainMessage =
 
 /** What is wrong with a qualified name (label or annotation key), as an API server says it; empty when it is right. */
 export function qualifiedNameProblems(key: string): string[] {
-  const parts = key.split('/');
+  const [first = '', second, ...more] = key.split('/');
   const problems: string[] = [];
-  const name = parts.length === 2 ? parts[1]! : parts[0]!;
-  if (parts.length > 2) {
+  if (more.length > 0) {
     return [
       `a qualified name ${namePartMessage.slice('name part '.length)} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')`,
     ];
   }
-  if (parts.length === 2) {
-    const prefix = parts[0]!;
-    if (prefix === '') problems.push('prefix part must be non-empty');
-    else if (prefix.length > 253) problems.push('prefix part must be no more than 253 bytes');
-    else if (!subdomainPattern.test(prefix)) problems.push(subdomainMessage);
-  }
+  const [prefix, name] = second === undefined ? [undefined, first] : [first, second];
+  if (prefix === '') problems.push('prefix part must be non-empty');
+  else if (prefix !== undefined && prefix.length > 253) problems.push('prefix part must be no more than 253 bytes');
+  else if (prefix !== undefined && !subdomainPattern.test(prefix)) problems.push(subdomainMessage);
   if (name === '') problems.push('name part must be non-empty');
   else if (name.length > 63) problems.push('name part must be no more than 63 bytes');
   if (!qualifiedNamePart.test(name)) problems.push(namePartMessage);
@@ -70,6 +67,7 @@ interface Token {
   kind: TokenKind;
   text: string;
 }
+const endToken: Token = { kind: 'end', text: '' };
 
 function tokenize(text: string): Token[] {
   const tokens: Token[] = [];
@@ -78,7 +76,6 @@ function tokenize(text: string): Token[] {
     if (piece.trim() === '') continue;
     tokens.push({ kind: symbols.find((symbol) => symbol === piece) ?? 'word', text: piece });
   }
-  tokens.push({ kind: 'end', text: '' });
   return tokens;
 }
 
@@ -110,10 +107,10 @@ class SelectorParser {
   }
 
   #peek(): Token {
-    return this.#tokens[this.#at]!;
+    return this.#tokens[this.#at] ?? endToken;
   }
   #take(): Token {
-    return this.#tokens[Math.min(this.#at++, this.#tokens.length - 1)]!;
+    return this.#tokens[this.#at++] ?? endToken;
   }
 
   #requirement(): LabelRequirement {
@@ -312,7 +309,7 @@ export function matchesRequirement(requirement: LabelRequirement, labels: Labels
 
 /** Whether all requirements hold. */
 export function matchesLabels(selector: LabelSelector, labels: Labels | undefined): boolean {
-  for (let i = 0; i < selector.length; i++) if (!matchesRequirement(selector[i]!, labels)) return false;
+  for (const requirement of selector) if (!matchesRequirement(requirement, labels)) return false;
   return true;
 }
 
@@ -377,7 +374,7 @@ function splitUnescaped(text: string, separator: string): string[] {
 function unescapeField(text: string): string {
   let out = '';
   for (let i = 0; i < text.length; i++) {
-    const character = text[i]!;
+    const character = text.charAt(i);
     if (character === '\\') {
       const next = text[++i];
       if (next !== '\\' && next !== ',' && next !== '=')
@@ -397,9 +394,10 @@ export function parseFieldSelector(text: string): FieldRequirement[] {
   const requirements: FieldRequirement[] = [];
   for (const part of splitUnescaped(text, ',')) {
     if (part === '') continue;
-    const match = /^((?:[^=!\\]|\\.|!(?!=))*)(!=|==|=)(.*)$/s.exec(part);
-    if (match === null) throw new ApiError('BadRequest', `invalid selector: '${text}'; can't understand '${part}'`);
-    requirements.push({ field: match[1]!, operator: match[2] === '!=' ? '!=' : '=', value: unescapeField(match[3]!) });
+    const [, field, operator, value] = /^((?:[^=!\\]|\\.|!(?!=))*)(!=|==|=)(.*)$/s.exec(part) ?? [];
+    if (field === undefined || value === undefined)
+      throw new ApiError('BadRequest', `invalid selector: '${text}'; can't understand '${part}'`);
+    requirements.push({ field, operator: operator === '!=' ? '!=' : '=', value: unescapeField(value) });
   }
   return requirements;
 }

@@ -153,6 +153,13 @@ class HeaderCodec {
   }
 }
 
+/** A data frame that is not all here yet: its stream, and the bytes still to come. */
+interface IncomingData {
+  id: number;
+  left: number;
+  flags: number;
+}
+
 export class SpdyConnection {
   readonly #transport: SpdyTransport;
   readonly #onStream: (stream: SpdyStream) => void;
@@ -164,7 +171,7 @@ export class SpdyConnection {
   #closed = false;
   #full = false;
   /** Of the data frame that is coming in: its stream, what is still to come, and whether it is the last one. */
-  #incoming: { id: number; left: number; flags: number } | undefined;
+  #incoming: IncomingData | undefined;
   /** Streams whose readers have enough. */
   readonly #sated = new Set<number>();
   #queuedBytes = 0;
@@ -214,14 +221,14 @@ export class SpdyConnection {
     this.#buffer = this.#buffer.length === 0 ? bytes : Buffer.concat([this.#buffer, bytes]);
     while (!this.#closed) {
       if (this.#incoming !== undefined) {
-        if (!this.#takeData()) return;
+        if (!this.#takeData(this.#incoming)) return;
         continue;
       }
       if (this.#buffer.length < 8) return;
       const head = this.#buffer.subarray(0, 8);
       const length = head.readUIntBE(5, 3);
-      if ((head[0]! & 0x80) === 0) {
-        this.#incoming = { id: head.readUInt32BE(0) & 0x7fffffff, left: length, flags: head[4]! };
+      if ((head.readUInt8(0) & 0x80) === 0) {
+        this.#incoming = { id: head.readUInt32BE(0) & 0x7fffffff, left: length, flags: head.readUInt8(4) };
         this.#buffer = this.#buffer.subarray(8);
         continue;
       }
@@ -229,13 +236,12 @@ export class SpdyConnection {
       if (this.#buffer.length < 8 + length) return;
       const body = this.#buffer.subarray(8, 8 + length);
       this.#buffer = this.#buffer.subarray(8 + length);
-      await this.#control(head.readUInt16BE(2), head[4]!, body);
+      await this.#control(head.readUInt16BE(2), head.readUInt8(4), body);
     }
   }
 
   /** Hands on what has come of a data frame; false when more of it must come. */
-  #takeData(): boolean {
-    const incoming = this.#incoming!;
+  #takeData(incoming: IncomingData): boolean {
     const part = this.#buffer.subarray(0, incoming.left);
     if (part.length === 0 && incoming.left > 0) return false;
     this.#buffer = this.#buffer.subarray(part.length);

@@ -10,7 +10,7 @@ export function textOf(field: Buffer): string {
 
 /** Octal with padding, or GNU base-256. Values beyond 2^53 are refused. */
 export function numberOf(field: Buffer): number {
-  const first = field[0]!;
+  const first = field[0] ?? 0;
   if ((first & 0x80) !== 0) {
     const negative = (first & 0x40) !== 0;
     let value = BigInt(negative ? first | ~0xff : first & 0x7f);
@@ -30,6 +30,17 @@ export function paxNumber(value: Buffer): number {
   if (value.length === 0 || !Number.isFinite(number) || Math.abs(number) > Number.MAX_SAFE_INTEGER)
     throw new TarError('archive/tar: invalid tar header');
   return number;
+}
+
+/** Offset and length of each extent, by turns. */
+export function extentsOf(numbers: readonly number[]): TarExtent[] {
+  const extents: TarExtent[] = [];
+  for (let at = 0; at < numbers.length; at += 2) {
+    const [offset, length] = numbers.slice(at, at + 2);
+    if (offset === undefined || length === undefined) throw new TarError('archive/tar: invalid tar header');
+    extents.push({ offset, length });
+  }
+  return extents;
 }
 
 export interface Pending {

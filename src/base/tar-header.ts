@@ -22,14 +22,16 @@ const typeOf: Record<string, TarType> = {
 
 export function verifyChecksum(block: Buffer): void {
   const stated = numberOf(block.subarray(148, 156));
-  let unsigned = 0;
-  let signed = 0;
-  for (let i = 0; i < blockBytes; i++) {
-    const byte = i >= 148 && i < 156 ? 0x20 : block[i]!;
-    unsigned += byte;
-    signed += byte > 127 ? byte - 256 : byte;
-  }
-  if (stated !== unsigned && stated !== signed) throw new TarError('archive/tar: invalid tar header');
+  // The field itself counts as eight spaces.
+  let unsigned = 8 * 0x20;
+  let negatives = 0;
+  for (const part of [block.subarray(0, 148), block.subarray(156, blockBytes)])
+    for (const byte of part) {
+      unsigned += byte;
+      if (byte > 127) negatives++;
+    }
+  if (stated !== unsigned && stated !== unsigned - 256 * negatives)
+    throw new TarError('archive/tar: invalid tar header');
 }
 
 /** Whether these first bytes of a file are a header block. */
@@ -44,7 +46,8 @@ export function looksLikeTar(head: Uint8Array): boolean {
 }
 
 export function parseHeader(block: Buffer, pending: Pending): Layout {
-  const letter = String.fromCharCode(block[156]!);
+  const typeFlag = block.readUInt8(156);
+  const letter = String.fromCharCode(typeFlag);
   let path = textOf(block.subarray(0, 100));
   const isUstar = block.toString('latin1', 257, 263) === 'ustar\0';
   if (isUstar) {
@@ -52,7 +55,7 @@ export function parseHeader(block: Buffer, pending: Pending): Layout {
     if (prefix !== '') path = `${prefix}/${path}`;
   }
   const type = typeOf[letter];
-  if (type === undefined) throw new TarError(`unhandled tar header type ${block[156]!}`);
+  if (type === undefined) throw new TarError(`unhandled tar header type ${typeFlag}`);
   const header: TarHeader = {
     path: pending.longName ?? path,
     type,

@@ -1,7 +1,7 @@
 /** Extended headers of tar: PAX records (POSIX.1-2001), with the sparse maps 0.0 and 0.1 of GNU tar in them. */
 import { decodeFileName } from './file-names.ts';
 import { tarSparseExtentsMax } from './limits.ts';
-import { paxNumber } from './tar-fields.ts';
+import { extentsOf, paxNumber } from './tar-fields.ts';
 import type { Layout } from './tar-fields.ts';
 import { checkExtents } from './tar-sparse.ts';
 import { TarError } from './tar.ts';
@@ -37,14 +37,8 @@ interface SparseRecords {
 /** `OFFSET,LENGTH,OFFSET,LENGTH…` (PAX 0.1). */
 function parseSparseMap(value: Buffer): TarExtent[] {
   if (value.length === 0) return [];
-  const numbers = value
-    .toString('latin1')
-    .split(',')
-    .map((text) => paxNumber(Buffer.from(text)));
-  return Array.from({ length: Math.floor(numbers.length / 2) }, (_unused, at) => ({
-    offset: numbers[at * 2]!,
-    length: numbers[at * 2 + 1]!,
-  }));
+  const numbers = value.toString('latin1').split(',');
+  return extentsOf(numbers.map((text) => paxNumber(Buffer.from(text))));
 }
 
 function takeSparse(key: string, value: Buffer, sparse: SparseRecords, layout: Layout): void {
@@ -65,9 +59,12 @@ function takeSparse(key: string, value: Buffer, sparse: SparseRecords, layout: L
       sparse.isSparse = true;
       sparse.extents.push({ offset: paxNumber(value), length: 0 });
       return;
-    case 'GNU.sparse.numbytes':
-      if (sparse.extents.length > 0) sparse.extents.at(-1)!.length = paxNumber(value);
+    case 'GNU.sparse.numbytes': {
+      const extent = sparse.extents.at(-1);
+      if (extent === undefined) throw new TarError('archive/tar: invalid tar header');
+      extent.length = paxNumber(value);
       return;
+    }
     case 'GNU.sparse.map':
       sparse.extents.push(...parseSparseMap(value));
       return;

@@ -37,7 +37,7 @@ export async function* readTar(source: AsyncIterable<Uint8Array>): AsyncGenerato
         break;
       }
       verifyChecksum(block);
-      const letter = String.fromCharCode(block[156]!);
+      const letter = String.fromCharCode(block.readUInt8(156));
       if (letter === 'x' || letter === 'g' || letter === 'L' || letter === 'K' || letter === 'V') {
         const data = await readMetadata(reader, numberOf(block.subarray(124, 136)));
         if (letter === 'x') pending.pax = parsePaxRecords(data);

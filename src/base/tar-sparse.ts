@@ -1,7 +1,7 @@
 /** Where the bytes of a sparse file lie: the maps of GNU tar, old and new, each with bounds. */
 import type { ByteReader } from './byte-reader.ts';
 import { tarSparseExtentsMax } from './limits.ts';
-import { numberOf, paxNumber } from './tar-fields.ts';
+import { extentsOf, numberOf, paxNumber } from './tar-fields.ts';
 import type { Layout } from './tar-fields.ts';
 import { TarError, blockBytes } from './tar.ts';
 import type { TarExtent } from './tar.ts';
@@ -60,18 +60,17 @@ export async function readSparseMapInData(reader: ByteReader, layout: Layout): P
     used += blockBytes;
     text += block.toString('latin1');
     const lines = text.split('\n');
-    text = lines.pop()!;
+    text = lines.pop() ?? '';
     if (text.length > blockBytes) throw new TarError('archive/tar: invalid sparse map');
     for (const line of lines) {
       if (numbers.length >= wanted) break;
-      numbers.push(paxNumber(Buffer.from(line)));
-      if (numbers.length === 1) wanted = 1 + 2 * numbers[0]!;
+      const number = paxNumber(Buffer.from(line));
+      numbers.push(number);
+      if (numbers.length === 1) wanted = 1 + 2 * number;
       if (wanted > 2 * tarSparseExtentsMax) throw new TarError('archive/tar: invalid sparse map');
     }
   }
   if (used > layout.storedBytes) throw new TarError('archive/tar: invalid sparse map');
   layout.storedBytes -= used;
-  const extents: TarExtent[] = [];
-  for (let i = 1; i + 1 < numbers.length; i += 2) extents.push({ offset: numbers[i]!, length: numbers[i + 1]! });
-  layout.extents = checkExtents(extents, layout.header.sizeBytes, layout.storedBytes);
+  layout.extents = checkExtents(extentsOf(numbers.slice(1)), layout.header.sizeBytes, layout.storedBytes);
 }

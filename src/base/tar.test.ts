@@ -147,6 +147,13 @@ test('hostile archives end with an error and reserve no memory', async () => {
   await assert.rejects(readAll(record('garbage garbage\n')), TarError);
   await assert.rejects(readAll(record('12 size=-99\n')), TarError);
   await assert.rejects(readAll(record('22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n')), TarError);
+  await assert.rejects(
+    readAll(record('25 GNU.sparse.numbytes=4\n')),
+    /invalid tar header/,
+    'a length without an offset',
+  );
+  const odd = '24 GNU.sparse.map=0,7,7\n22 GNU.sparse.size=7\n';
+  await assert.rejects(readAll(record(odd)), /invalid tar header/, 'an offset without a length');
 });
 
 test('a sparse map that overlaps or does not add up is refused', async () => {

@@ -175,9 +175,15 @@ interface Issuance {
   isAuthority: boolean;
 }
 
-function makeCertificate({ request, publicKey, issuer, isAuthority }: Issuance, random: Random, clock: Clock): string {
+/** Positive, and of full length. */
+function makeSerial(random: Random): Buffer {
   const serial = Buffer.from(random.bytes(16));
-  serial[0] = (serial[0]! & 0x7f) | 0x40; // positive, and of full length
+  serial.writeUInt8((serial.readUInt8(0) & 0x7f) | 0x40);
+  return serial;
+}
+
+function makeCertificate({ request, publicKey, issuer, isAuthority }: Issuance, random: Random, clock: Clock): string {
+  const serial = makeSerial(random);
   const start = clock.now() - 5 * 60_000; // clocks differ a little between machines
   const body = sequence(
     explicit(0, integer(2)),
@@ -220,25 +226,26 @@ function issuerOf(ca: KeyPair): Issuer {
 }
 
 function createPublicPoint(keyPem: string): Uint8Array {
-  const jwk = createPrivateKey(keyPem).export({ format: 'jwk' });
-  return Buffer.concat([Uint8Array.of(4), Buffer.from(jwk.x!, 'base64url'), Buffer.from(jwk.y!, 'base64url')]);
+  const { x, y } = createPrivateKey(keyPem).export({ format: 'jwk' });
+  if (x === undefined || y === undefined) throw new Error('the key of a certificate authority is no key of a curve');
+  return Buffer.concat([Uint8Array.of(4), Buffer.from(x, 'base64url'), Buffer.from(y, 'base64url')]);
 }
 
 /** Reads one TLV at `at`: where its content starts and where it ends. */
-function readTlv(bytes: Uint8Array, at: number): { content: number; end: number; tag: number } {
-  let length = bytes[at + 1]!;
+function readTlv(bytes: Buffer, at: number): { content: number; end: number; tag: number } {
+  let length = bytes.readUInt8(at + 1);
   let content = at + 2;
   if (length & 0x80) {
     const count = length & 0x7f;
     length = 0;
-    for (let i = 0; i < count; i++) length = length * 256 + bytes[content + i]!;
+    for (let i = 0; i < count; i++) length = length * 256 + bytes.readUInt8(content + i);
     content += count;
   }
-  return { content, end: content + length, tag: bytes[at]! };
+  return { content, end: content + length, tag: bytes.readUInt8(at) };
 }
 
 /** The subject of a certificate exactly as encoded, so that issuer and subject compare equal byte by byte. */
-function subjectDer(certificate: Uint8Array): Uint8Array {
+function subjectDer(certificate: Buffer): Uint8Array {
   let at = readTlv(certificate, readTlv(certificate, 0).content).content;
   // version, serial, algorithm, issuer, validity
   for (let skip = 0; skip < 5; skip++) at = readTlv(certificate, at).end;
@@ -320,8 +327,7 @@ export function signCertificationRequest(
 ): string {
   const { ca } = options;
   const issuer = issuerOf(ca);
-  const serial = Buffer.from(random.bytes(16));
-  serial[0] = (serial[0]! & 0x7f) | 0x40;
+  const serial = makeSerial(random);
   const unknown = options.usages.filter(
     (usage) => keyUsageBits[usage] === undefined && extendedUsages[usage] === undefined,
   );

@@ -68,17 +68,18 @@ class States {
   }
 }
 
-/**
- * Where a match that begins at `from` ends: the first or the last such place, or only the end of the text; undefined:
- * nowhere.
- */
-export function findEnd(
-  tokens: readonly Token[],
-  text: readonly string[],
-  from: number,
-  which: 'shortest' | 'longest' | 'whole',
-  budget: StepBudget,
-): number | undefined {
+interface Search {
+  /** The text's characters. */
+  text: readonly string[];
+  /** Where the match begins; 0 when absent. */
+  from?: number;
+  /** The first place where it may end, the last, or only the end of the text. */
+  which: 'shortest' | 'longest' | 'whole';
+  budget: StepBudget;
+}
+
+/** Where a match ends; undefined: nowhere. */
+export function findEnd(tokens: readonly Token[], { text, from = 0, which, budget }: Search): number | undefined {
   let now = new States(tokens);
   let next = new States(tokens);
   now.add(0);

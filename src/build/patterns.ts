@@ -101,7 +101,9 @@ export function compilePattern(pattern: string, options: { doubleStar: boolean; 
     test(path) {
       budget.take(1);
       return (
-        path.startsWith(head) && path.endsWith(tail) && findEnd(tokens, [...path], 0, 'whole', budget) !== undefined
+        path.startsWith(head) &&
+        path.endsWith(tail) &&
+        findEnd(tokens, { text: [...path], which: 'whole', budget }) !== undefined
       );
     },
   };

@@ -47,7 +47,28 @@ export interface UpdateOptions extends WriteOptions {
   /** A part of the object that is written by itself: `status`, `finalize`. */
   subresource?: string;
 }
-export type PatchType = 'json' | 'merge' | 'strategic' | 'apply';
+
+/** Which object of a kind. */
+export interface ObjectName {
+  name: string;
+  /** Lacks where objects of the kind have none. */
+  namespace?: string | undefined;
+}
+
+interface PatchBodies {
+  /** Operations of RFC 6902, in order. */
+  json: readonly object[];
+  /** RFC 7396: null removes a field, a list replaces a list. */
+  merge: object;
+  /** As `merge`, but lists merge by the keys that the kind's schema names. */
+  strategic: object;
+  /** Server-side apply: the whole intent of a field manager. */
+  apply: object;
+}
+/** Exactly one of the forms that a patch can have (Kubernetes API concepts, "Updates to existing resources"). */
+export type Patch = {
+  [Form in keyof PatchBodies]: Pick<PatchBodies, Form> & { [Other in Exclude<keyof PatchBodies, Form>]?: never };
+}[keyof PatchBodies];
 
 /** What subresources take and give that are kinds of their own. */
 export interface Subresources {
@@ -77,14 +98,7 @@ export interface Client {
     object: KubeObject & (Manifest<NoInfer<T>> | NoInfer<T>),
     options?: UpdateOptions,
   ): Promise<T>;
-  patch<T extends KubeObject>(
-    kind: KindRef<T>,
-    name: string,
-    namespace: string | undefined,
-    type: PatchType,
-    patch: unknown,
-    options?: UpdateOptions,
-  ): Promise<T>;
+  patch<T extends KubeObject>(kind: KindRef<T>, object: ObjectName, patch: Patch, options?: UpdateOptions): Promise<T>;
   delete(kind: KindRef, name: string, namespace?: string, options?: DeleteOptions): Promise<KubeObject>;
   deleteCollection(kind: KindRef, options?: ListOptions & DeleteOptions): Promise<void>;
   watch<T extends KubeObject>(kind: KindRef<T>, options: WatchOptions): AsyncIterable<WatchEvent<T>>;

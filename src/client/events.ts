@@ -182,10 +182,8 @@ class Recorder implements EventRecorder {
     const seen = this.#seen.get(key);
     if (seen !== undefined) {
       try {
-        await client.patch(kinds.Event, seen.name, seen.namespace, 'merge', {
-          count: seen.count + 1,
-          lastTimestamp: at,
-          message,
+        await client.patch(kinds.Event, seen, {
+          merge: { count: seen.count + 1, lastTimestamp: at, message },
         });
         remember(this.#seen, key, { ...seen, count: seen.count + 1 });
         return;

@@ -376,8 +376,8 @@ export function readYourWrites(client: Client, factory: InformerFactory): Client
       object: KubeObject & Manifest<NoInfer<T>>,
       options?: UpdateOptions,
     ) => absorbed(kind, await client.update<T>(kind, object, options), options),
-    patch: async (kind, name, namespace, type, patch, options) =>
-      absorbed(kind, await client.patch(kind, name, namespace, type, patch, options), options),
+    patch: async (kind, object, patch, options) =>
+      absorbed(kind, await client.patch(kind, object, patch, options), options),
     delete: async (kind, name, namespace, options) => {
       const object = await client.delete(kind, name, namespace, options);
       // A graceful deletion, or one that waits for finalizers, answers with the marked object; a removal with its last

@@ -7,7 +7,8 @@ import type {
   Client,
   DeleteOptions,
   ListOptions,
-  PatchType,
+  ObjectName,
+  Patch,
   Subresources,
   UpdateOptions,
   WatchOptions,
@@ -15,12 +16,14 @@ import type {
 } from './client.ts';
 import type { Transport, TransportRequest } from './transport.ts';
 
-const patchContentTypes: Record<PatchType, string> = {
-  json: 'application/json-patch+json',
-  merge: 'application/merge-patch+json',
-  strategic: 'application/strategic-merge-patch+json',
-  apply: 'application/apply-patch+yaml',
-};
+/** The body of a patch, and the media type that says its form. */
+function patchContent(patch: Patch): Pick<TransportRequest, 'body' | 'contentType'> {
+  if (patch.json !== undefined) return { body: patch.json, contentType: 'application/json-patch+json' };
+  if (patch.merge !== undefined) return { body: patch.merge, contentType: 'application/merge-patch+json' };
+  if (patch.strategic !== undefined)
+    return { body: patch.strategic, contentType: 'application/strategic-merge-patch+json' };
+  return { body: patch.apply, contentType: 'application/apply-patch+yaml' };
+}
 
 /** The path of a collection, an object or a subresource. */
 export function pathOf(kind: KindRef, namespace?: string, name?: string, subresource?: string): string {
@@ -135,18 +138,15 @@ export function createClient(transport: Transport, fieldManager?: string): Clien
     },
     patch: async <T extends KubeObject>(
       kind: KindRef<T>,
-      name: string,
-      namespace: string | undefined,
-      type: PatchType,
-      patch: unknown,
+      { name, namespace }: ObjectName,
+      patch: Patch,
       options?: UpdateOptions,
     ) => {
       const query = writeQuery(withManager(options));
       return send<T>({
         method: 'PATCH',
         path: pathOf(kind, namespace, name, options?.subresource),
-        body: patch,
-        contentType: patchContentTypes[type],
+        ...patchContent(patch),
         ...(query === undefined ? {} : { query }),
       });
     },

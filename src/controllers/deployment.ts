@@ -341,10 +341,9 @@ class DeploymentController {
     outcome: Pick<StatusInput, 'created' | 'failure' | 'collisionCount'>,
   ): Promise<void> {
     const { client } = this.#context;
-    const { name, namespace } = deployment.metadata;
     if (plan.revision !== undefined && deployment.metadata.annotations?.[revisionAnnotation] !== plan.revision) {
-      await client.patch(kinds.Deployment, name, namespace, 'merge', {
-        metadata: { annotations: { [revisionAnnotation]: plan.revision } },
+      await client.patch(kinds.Deployment, deployment.metadata, {
+        merge: { metadata: { annotations: { [revisionAnnotation]: plan.revision } } },
       });
     }
     if (plan.create !== undefined) await this.#create(deployment, plan.create, outcome);
@@ -373,15 +372,17 @@ class DeploymentController {
                 .filter((key) => !(key in annotate.annotations))
                 .map((key) => [key, null]),
             );
-      await client.patch(kinds.ReplicaSet, replicaSet.metadata.name, replicaSet.metadata.namespace, 'merge', {
-        metadata: {
-          uid: replicaSet.metadata.uid,
-          resourceVersion: replicaSet.metadata.resourceVersion,
-          ...(annotate === undefined ? {} : { annotations: { ...removed, ...annotate.annotations } }),
-        },
-        spec: {
-          ...(replicas === undefined ? {} : { replicas }),
-          ...(annotate === undefined ? {} : { minReadySeconds: annotate.minReadySeconds }),
+      await client.patch(kinds.ReplicaSet, replicaSet.metadata, {
+        merge: {
+          metadata: {
+            uid: replicaSet.metadata.uid,
+            resourceVersion: replicaSet.metadata.resourceVersion,
+            ...(annotate === undefined ? {} : { annotations: { ...removed, ...annotate.annotations } }),
+          },
+          spec: {
+            ...(replicas === undefined ? {} : { replicas }),
+            ...(annotate === undefined ? {} : { minReadySeconds: annotate.minReadySeconds }),
+          },
         },
       });
       const before: number = replicaSet.spec.replicas ?? 1;

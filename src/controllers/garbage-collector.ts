@@ -366,8 +366,8 @@ class GarbageCollector {
     { resourceVersion }: ObjectMeta,
     ownerReferences: readonly OwnerReference[],
   ): Promise<ObjectMeta> {
-    const { metadata } = await this.#context.client.patch(node.kind, node.name, node.namespace, 'merge', {
-      metadata: { uid: node.uid, resourceVersion, ownerReferences },
+    const { metadata } = await this.#context.client.patch(node.kind, node, {
+      merge: { metadata: { uid: node.uid, resourceVersion, ownerReferences } },
     });
     return metadata;
   }
@@ -377,8 +377,8 @@ class GarbageCollector {
       const fresh = await this.#context.client.get(node.kind, node.name, node.namespace);
       if (fresh.metadata.uid !== node.uid || !(fresh.metadata.finalizers ?? []).includes(finalizer)) return;
       const finalizers = fresh.metadata.finalizers!.filter((name) => name !== finalizer);
-      await this.#context.client.patch(node.kind, node.name, node.namespace, 'merge', {
-        metadata: { uid: node.uid, resourceVersion: fresh.metadata.resourceVersion, finalizers },
+      await this.#context.client.patch(node.kind, node, {
+        merge: { metadata: { uid: node.uid, resourceVersion: fresh.metadata.resourceVersion, finalizers } },
       });
     } catch (error) {
       if (!isReason(error, 'NotFound')) throw error;

@@ -249,11 +249,13 @@ class JobController {
     if (pod.metadata.finalizers?.includes(jobFinalizer) !== true) return;
     const finalizers = pod.metadata.finalizers.filter((name) => name !== jobFinalizer);
     try {
-      await this.#context.client.patch(kinds.Pod, pod.metadata.name, pod.metadata.namespace, 'merge', {
-        metadata: {
-          uid: pod.metadata.uid,
-          resourceVersion: pod.metadata.resourceVersion,
-          finalizers: finalizers.length === 0 ? null : finalizers,
+      await this.#context.client.patch(kinds.Pod, pod.metadata, {
+        merge: {
+          metadata: {
+            uid: pod.metadata.uid,
+            resourceVersion: pod.metadata.resourceVersion,
+            finalizers: finalizers.length === 0 ? null : finalizers,
+          },
         },
       });
     } catch (error) {

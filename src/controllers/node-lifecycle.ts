@@ -257,9 +257,11 @@ class NodeLifecycle {
       );
     if (plan.taints !== undefined) {
       const current = this.#nodes.get(name) ?? node;
-      await client.patch(kinds.Node, name, undefined, 'merge', {
-        metadata: { resourceVersion: current.metadata.resourceVersion },
-        spec: { taints: plan.taints.length === 0 ? null : plan.taints },
+      await client.patch(kinds.Node, current.metadata, {
+        merge: {
+          metadata: { resourceVersion: current.metadata.resourceVersion },
+          spec: { taints: plan.taints.length === 0 ? null : plan.taints },
+        },
       });
     }
     if (plan.becameLost)
@@ -278,12 +280,12 @@ class NodeLifecycle {
         try {
           await this.#context.client.patch(
             kinds.Pod,
-            pod.metadata.name,
-            pod.metadata.namespace,
-            'strategic',
+            pod.metadata,
             {
-              metadata: { uid: pod.metadata.uid },
-              status: { conditions: [{ type: 'Ready', status: 'False', lastTransitionTime: at }] },
+              strategic: {
+                metadata: { uid: pod.metadata.uid },
+                status: { conditions: [{ type: 'Ready', status: 'False', lastTransitionTime: at }] },
+              },
             },
             { subresource: 'status' },
           );
@@ -314,10 +316,8 @@ class NodeLifecycle {
     try {
       await this.#context.client.patch(
         kinds.Pod,
-        pod.metadata.name,
-        pod.metadata.namespace,
-        'strategic',
-        { metadata: { uid: pod.metadata.uid }, status: { conditions: [condition] } },
+        pod.metadata,
+        { strategic: { metadata: { uid: pod.metadata.uid }, status: { conditions: [condition] } } },
         { subresource: 'status' },
       );
     } catch (error) {

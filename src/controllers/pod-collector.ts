@@ -132,10 +132,8 @@ class PodCollector {
     try {
       await this.#context.client.patch(
         kinds.Pod,
-        pod.metadata.name,
-        pod.metadata.namespace,
-        'strategic',
-        { metadata: { uid: pod.metadata.uid }, status: { phase: 'Failed', conditions: [condition] } },
+        pod.metadata,
+        { strategic: { metadata: { uid: pod.metadata.uid }, status: { phase: 'Failed', conditions: [condition] } } },
         { subresource: 'status' },
       );
     } catch (error) {

@@ -106,9 +106,8 @@ export async function applyRevisions(
   }
   if (plan.renumber !== undefined) {
     const { revision, number } = plan.renumber;
-    return client.patch(kinds.ControllerRevision, revision.metadata.name, revision.metadata.namespace, 'merge', {
-      metadata: { resourceVersion: revision.metadata.resourceVersion },
-      revision: number,
+    return client.patch(kinds.ControllerRevision, revision.metadata, {
+      merge: { metadata: { resourceVersion: revision.metadata.resourceVersion }, revision: number },
     });
   }
   return plan.update;

@@ -203,8 +203,10 @@ export async function adopt(
   object: StoredObject,
 ): Promise<void> {
   const ownerReferences = [...(object.metadata.ownerReferences ?? []), ownedBy(owner)];
-  await context.client.patch(kind, object.metadata.name, object.metadata.namespace, 'merge', {
-    metadata: { uid: object.metadata.uid, resourceVersion: object.metadata.resourceVersion, ownerReferences },
+  await context.client.patch(kind, object.metadata, {
+    merge: {
+      metadata: { uid: object.metadata.uid, resourceVersion: object.metadata.resourceVersion, ownerReferences },
+    },
   });
 }
 
@@ -216,8 +218,10 @@ export async function release(
   object: StoredObject,
 ): Promise<void> {
   try {
-    await context.client.patch(kind, object.metadata.name, object.metadata.namespace, 'strategic', {
-      metadata: { uid: object.metadata.uid, ownerReferences: [{ $patch: 'delete', uid: owner.metadata.uid }] },
+    await context.client.patch(kind, object.metadata, {
+      strategic: {
+        metadata: { uid: object.metadata.uid, ownerReferences: [{ $patch: 'delete', uid: owner.metadata.uid }] },
+      },
     });
   } catch (error) {
     if (!isReason(error, 'NotFound', 'Invalid', 'Conflict')) throw error;

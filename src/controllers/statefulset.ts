@@ -414,13 +414,11 @@ class StatefulSetController {
         });
         const ownerReferences = wanted === 'none' ? others : [...others, reference(wanted === 'set' ? set : pod)];
         if (isEqual(ownerReferences, claim.metadata.ownerReferences)) continue;
-        await this.#context.client.patch(
-          kinds.PersistentVolumeClaim,
-          claim.metadata.name,
-          claim.metadata.namespace,
-          'merge',
-          { metadata: { uid: claim.metadata.uid, resourceVersion: claim.metadata.resourceVersion, ownerReferences } },
-        );
+        await this.#context.client.patch(kinds.PersistentVolumeClaim, claim.metadata, {
+          merge: {
+            metadata: { uid: claim.metadata.uid, resourceVersion: claim.metadata.resourceVersion, ownerReferences },
+          },
+        });
       }
     }
   }

@@ -7,7 +7,7 @@
 import type { Node, PersistentVolume, PersistentVolumeClaim, Pod } from '#api/core.v1.ts';
 import type { StorageClass } from '#api/storage.v1.ts';
 import { isReason } from '#base/errors.ts';
-import type { KindRef, KubeObject } from '#base/objects.ts';
+import type { KindRef } from '#base/objects.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { type Informer, keyOf } from '#client/informer.ts';
 import { kinds } from '#base/kinds.ts';
@@ -155,25 +155,24 @@ class VolumeBinder {
     if (reference === undefined || reference.uid !== uid) {
       const claimRef = { apiVersion: 'v1', kind: 'PersistentVolumeClaim', namespace, name, uid, resourceVersion };
       const annotations = reference === undefined ? { [boundByController]: 'yes' } : {};
-      bound = await client.patch(kinds.PersistentVolume, volume.metadata.name, undefined, 'merge', {
-        metadata: { resourceVersion: volume.metadata.resourceVersion, annotations },
-        spec: { claimRef },
+      bound = await client.patch(kinds.PersistentVolume, volume.metadata, {
+        merge: { metadata: { resourceVersion: volume.metadata.resourceVersion, annotations }, spec: { claimRef } },
       });
     }
     if (bound.status?.phase !== 'Bound')
       bound = await client.patch(
         kinds.PersistentVolume,
-        volume.metadata.name,
-        undefined,
-        'merge',
-        { status: { phase: 'Bound' } },
+        volume.metadata,
+        { merge: { status: { phase: 'Bound' } } },
         { subresource: 'status' },
       );
     if (claim.metadata.annotations?.[bindCompleted] === undefined || claim.spec.volumeName !== volume.metadata.name) {
       const byUs = claim.spec.volumeName === undefined ? { [boundByController]: 'yes' } : {};
-      await client.patch(kinds.PersistentVolumeClaim, name, namespace, 'merge', {
-        metadata: { uid, annotations: { [bindCompleted]: 'yes', ...byUs } },
-        spec: { volumeName: volume.metadata.name },
+      await client.patch(kinds.PersistentVolumeClaim, claim.metadata, {
+        merge: {
+          metadata: { uid, annotations: { [bindCompleted]: 'yes', ...byUs } },
+          spec: { volumeName: volume.metadata.name },
+        },
       });
     }
     const current = this.#claims.get(keyOf(claim)) ?? claim;
@@ -186,10 +185,8 @@ class VolumeBinder {
     if (!isEqual(current.status, status))
       await client.patch(
         kinds.PersistentVolumeClaim,
-        name,
-        namespace,
-        'merge',
-        { status: { phase: 'Bound', accessModes: volume.spec.accessModes, capacity: volume.spec.capacity } },
+        claim.metadata,
+        { merge: { status: { phase: 'Bound', accessModes: volume.spec.accessModes, capacity: volume.spec.capacity } } },
         { subresource: 'status' },
       );
   }
@@ -209,19 +206,15 @@ class VolumeBinder {
       );
       // The scheduler is to choose again.
       if (selected !== undefined)
-        await this.#context.client.patch(
-          kinds.PersistentVolumeClaim,
-          claim.metadata.name,
-          claim.metadata.namespace,
-          'merge',
-          {
+        await this.#context.client.patch(kinds.PersistentVolumeClaim, claim.metadata, {
+          merge: {
             metadata: {
               uid: claim.metadata.uid,
               resourceVersion: claim.metadata.resourceVersion,
               annotations: { [selectedNode]: null },
             },
           },
-        );
+        });
       return;
     }
     const directory = storageClass.parameters?.path ?? this.#options.directory;
@@ -240,10 +233,14 @@ class VolumeBinder {
   }
 
   /** The event of the change brings the object back. */
-  async #protect(kind: KindRef, { metadata }: KubeObject, finalizer: string): Promise<void> {
+  async #protect(
+    kind: KindRef,
+    { metadata }: PersistentVolume | PersistentVolumeClaim,
+    finalizer: string,
+  ): Promise<void> {
     const finalizers = [...(metadata.finalizers ?? []), finalizer];
-    await this.#context.client.patch(kind, metadata.name!, metadata.namespace, 'merge', {
-      metadata: { uid: metadata.uid, resourceVersion: metadata.resourceVersion, finalizers },
+    await this.#context.client.patch(kind, metadata, {
+      merge: { metadata: { uid: metadata.uid, resourceVersion: metadata.resourceVersion, finalizers } },
     });
   }
 
@@ -254,13 +251,9 @@ class VolumeBinder {
     if (!(claim.metadata.finalizers ?? []).includes(claimProtection)) return;
     for (const pod of this.#pods.by('claim', key)) if (pod.spec?.nodeName && !isPodTerminal(pod)) return;
     const finalizers = claim.metadata.finalizers!.filter((name) => name !== claimProtection);
-    await this.#context.client.patch(
-      kinds.PersistentVolumeClaim,
-      claim.metadata.name,
-      claim.metadata.namespace,
-      'merge',
-      { metadata: { uid: claim.metadata.uid, resourceVersion: claim.metadata.resourceVersion, finalizers } },
-    );
+    await this.#context.client.patch(kinds.PersistentVolumeClaim, claim.metadata, {
+      merge: { metadata: { uid: claim.metadata.uid, resourceVersion: claim.metadata.resourceVersion, finalizers } },
+    });
   }
 
   async #reconcileVolume(name: string): Promise<void> {
@@ -273,8 +266,8 @@ class VolumeBinder {
       const inUse = claim !== undefined && claim.metadata.uid === reference?.uid;
       if (inUse || !(volume.metadata.finalizers ?? []).includes(volumeProtection)) return;
       const finalizers = volume.metadata.finalizers!.filter((finalizer) => finalizer !== volumeProtection);
-      await client.patch(kinds.PersistentVolume, name, undefined, 'merge', {
-        metadata: { uid: volume.metadata.uid, resourceVersion: volume.metadata.resourceVersion, finalizers },
+      await client.patch(kinds.PersistentVolume, volume.metadata, {
+        merge: { metadata: { uid: volume.metadata.uid, resourceVersion: volume.metadata.resourceVersion, finalizers } },
       });
       return;
     }
@@ -286,10 +279,8 @@ class VolumeBinder {
     if (volume.status?.phase !== plan.phase)
       await client.patch(
         kinds.PersistentVolume,
-        name,
-        undefined,
-        'merge',
-        { status: { phase: plan.phase } },
+        volume.metadata,
+        { merge: { status: { phase: plan.phase } } },
         { subresource: 'status' },
       );
     if (plan.remove === true) await deleteIfPresent(this.#context, kinds.PersistentVolume, volume);

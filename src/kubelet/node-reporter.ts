@@ -44,10 +44,16 @@ export class NodeReporter {
         this.self = await client.create(kinds.Node, { ...wanted, status: this.#status(undefined) });
       } catch (error) {
         if (!isReason(error, 'AlreadyExists')) throw error;
-        this.self = await client.patch(kinds.Node, facts.name, undefined, 'strategic', {
-          metadata: { labels: wanted.metadata.labels },
-          spec: { podCIDR: facts.podCidr, podCIDRs: [facts.podCidr] },
-        });
+        this.self = await client.patch(
+          kinds.Node,
+          { name: facts.name },
+          {
+            strategic: {
+              metadata: { labels: wanted.metadata.labels },
+              spec: { podCIDR: facts.podCidr, podCIDRs: [facts.podCidr] },
+            },
+          },
+        );
         known(this.self);
         await this.#write();
       }
@@ -59,7 +65,7 @@ export class NodeReporter {
     const { client, clock, facts } = this.#of;
     const spec = { holderIdentity: facts.name, leaseDurationSeconds, renewTime: microTimestamp(clock.now()) };
     try {
-      await client.patch(kinds.Lease, facts.name, 'kube-node-lease', 'merge', { spec });
+      await client.patch(kinds.Lease, { name: facts.name, namespace: 'kube-node-lease' }, { merge: { spec } });
     } catch (error) {
       if (!isReason(error, 'NotFound')) {
         this.#outOfTouchMs ??= clock.monotonic();
@@ -121,10 +127,8 @@ export class NodeReporter {
     const status = this.#status(previous);
     this.self = await client.patch(
       kinds.Node,
-      facts.name,
-      undefined,
-      'strategic',
-      { status },
+      { name: facts.name },
+      { strategic: { status } },
       { subresource: 'status' },
     );
   }

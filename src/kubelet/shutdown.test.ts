@@ -24,7 +24,7 @@ async function shutDown(
   const farewells = new Map<string, Refusal | undefined>();
   const conditions: TestJson[] = [];
   const client = {
-    async patch(_kind: unknown, _name: string, _namespace: unknown, _type: string, body: TestJson) {
+    async patch(_kind: unknown, _object: unknown, { strategic: body }: TestJson) {
       if (failing) throw new Error('no API server');
       conditions.push(...body.status.conditions);
     },

@@ -55,10 +55,8 @@ export async function shutDownPods(parts: ShutdownParts, options: ShutdownOption
     const told = client
       .patch(
         kinds.Node,
-        nodeName,
-        undefined,
-        'strategic',
-        { status: { conditions: [ready] } },
+        { name: nodeName },
+        { strategic: { status: { conditions: [ready] } } },
         { subresource: 'status' },
       )
       .catch((error: unknown) => log.warn('the shutdown could not be announced', { error }));

@@ -161,7 +161,7 @@ const addSecret = (client: Client, name: string, pair: KeyPair): Promise<unknown
     data: data(pair),
   });
 const changeSecret = (client: Client, name: string, changed: Record<string, string>): Promise<unknown> =>
-  client.patch(kinds.Secret, name, 'default', 'merge', { data: changed });
+  client.patch(kinds.Secret, { name, namespace: 'default' }, { merge: { data: changed } });
 
 test('a Secret that an Ingress names is followed', { skip: !isRoot && 'needs root' }, async (t) => {
   await using bench = await openBench();

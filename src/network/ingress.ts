@@ -250,10 +250,8 @@ export function runIngress(options: IngressOptions): RunningIngress {
       await client
         .patch(
           kinds.Ingress,
-          ingress.metadata.name,
-          ingress.metadata.namespace,
-          'merge',
-          { status: { loadBalancer: { ingress: [{ ip: address }] } } },
+          ingress.metadata,
+          { merge: { status: { loadBalancer: { ingress: [{ ip: address }] } } } },
           { subresource: 'status' },
         )
         .catch((error: unknown) => {

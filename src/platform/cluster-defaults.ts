@@ -68,7 +68,7 @@ export async function applyClusterDefaults(client: Client, log: Logger): Promise
       if (!isReason(error, 'AlreadyExists')) throw error;
       // One of an older version allows more than its users need.
       if (kind === kinds.ClusterRole)
-        await client.patch(kind, object.metadata.name ?? '', undefined, 'merge', { rules: object['rules'] });
+        await client.patch(kind, { name: object.metadata.name ?? '' }, { merge: { rules: object['rules'] } });
     }
   };
   await Promise.all(

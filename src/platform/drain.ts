@@ -37,7 +37,7 @@ export async function drainNodes(client: Client, clock: Clock, names: readonly s
 /** Does nothing where there is no such node. */
 export async function setUnschedulable(client: Client, name: string, unschedulable: boolean): Promise<void> {
   const patch = { spec: { unschedulable: unschedulable ? true : null } };
-  await client.patch(kinds.Node, name, undefined, 'merge', patch).catch((error: unknown) => {
+  await client.patch(kinds.Node, { name }, { merge: patch }).catch((error: unknown) => {
     if (!isReason(error, 'NotFound')) throw error;
   });
 }

@@ -78,12 +78,12 @@ export class Explanations {
     };
     await this.#client.patch(
       kinds.Pod,
-      pod.metadata.name,
-      pod.metadata.namespace,
-      'strategic',
+      pod.metadata,
       {
-        metadata: { uid: pod.metadata.uid },
-        status: { conditions: [made], ...(nominated === undefined ? {} : { nominatedNodeName: nominated }) },
+        strategic: {
+          metadata: { uid: pod.metadata.uid },
+          status: { conditions: [made], ...(nominated === undefined ? {} : { nominatedNodeName: nominated }) },
+        },
       },
       { subresource: 'status' },
     );
@@ -105,10 +105,8 @@ export class Explanations {
       try {
         await this.#client.patch(
           kinds.Pod,
-          name,
-          namespace,
-          'strategic',
-          { metadata: { uid }, status: { conditions: [condition] } },
+          { name, namespace },
+          { strategic: { metadata: { uid }, status: { conditions: [condition] } } },
           { subresource: 'status' },
         );
         await this.#client.delete(kinds.Pod, name, namespace, { preconditions: { uid: uid } });

@@ -151,7 +151,11 @@ test('a Pod with gates is not tried until the last of them is gone', async () =>
   await b.settle();
   assert.deepEqual([b.scheduler.stats().failed, await b.places()], [0, { p: '' }]);
   const gates = (names: string[]) =>
-    b.client.patch(kinds.Pod, 'p', 'default', 'merge', { spec: { schedulingGates: names.map((name) => ({ name })) } });
+    b.client.patch(
+      kinds.Pod,
+      { name: 'p', namespace: 'default' },
+      { merge: { spec: { schedulingGates: names.map((name) => ({ name })) } } },
+    );
   await gates(['two']);
   await b.settle();
   assert.deepEqual(await b.places(), { p: '' });
@@ -323,7 +327,11 @@ test('what lets a Pod fit wakes it: other labels of a neighbour, a node that goe
   });
   await b.clock.advance(podBackoffMs);
   assert.equal((await b.places())['averse'], '');
-  await b.client.patch(kinds.Pod, 'neighbour', 'default', 'merge', { metadata: { labels: { app: 'y' } } });
+  await b.client.patch(
+    kinds.Pod,
+    { name: 'neighbour', namespace: 'default' },
+    { merge: { metadata: { labels: { app: 'y' } } } },
+  );
   await b.settle();
   assert.equal((await b.places())['averse'], 'a');
   // The empty node is a domain, and full: only its going lets the next Pod beside the first.
@@ -357,10 +365,11 @@ const makeClaim = (b: Bench, name: string) =>
 const mounts = (claimName: string): object => ({ volumes: [{ name: 'v', persistentVolumeClaim: { claimName } }] });
 /** What the controller of volumes does once a volume names the claim. */
 const completeClaim = (b: Bench, name: string, volumeName: string) =>
-  b.client.patch(kinds.PersistentVolumeClaim, name, 'default', 'merge', {
-    metadata: { annotations: { 'pv.kubernetes.io/bind-completed': 'yes' } },
-    spec: { volumeName },
-  });
+  b.client.patch(
+    kinds.PersistentVolumeClaim,
+    { name, namespace: 'default' },
+    { merge: { metadata: { annotations: { 'pv.kubernetes.io/bind-completed': 'yes' } }, spec: { volumeName } } },
+  );
 
 test('a volume is promised before its Pod is bound, to one claim alone', async () => {
   await using b = await open();
@@ -421,11 +430,17 @@ test('a volume that is to be made is waited for: made, given up, deleted with it
   assert.deepEqual([await selected('made'), b.scheduler.stats().binding, b.bindings], ['a', 4, []]);
   await completeClaim(b, 'made', 'v');
   await b.client.delete(kinds.PersistentVolumeClaim, 'deleted', 'default');
-  await b.client.patch(kinds.PersistentVolumeClaim, 'deleted', 'default', 'merge', { metadata: { finalizers: null } });
+  await b.client.patch(
+    kinds.PersistentVolumeClaim,
+    { name: 'deleted', namespace: 'default' },
+    { merge: { metadata: { finalizers: null } } },
+  );
   await b.clock.advance(6_000);
-  await b.client.patch(kinds.PersistentVolumeClaim, 'given-up', 'default', 'merge', {
-    metadata: { annotations: { 'volume.kubernetes.io/selected-node': null } },
-  });
+  await b.client.patch(
+    kinds.PersistentVolumeClaim,
+    { name: 'given-up', namespace: 'default' },
+    { merge: { metadata: { annotations: { 'volume.kubernetes.io/selected-node': null } } } },
+  );
   await b.settle();
   assert.deepEqual(await b.places(), { made: 'a', 'given-up': '', deleted: '', never: '' });
   assert.equal(b.scheduler.stats().binding, 1, 'only the one that may still come is waited for');

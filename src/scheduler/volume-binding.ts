@@ -29,18 +29,20 @@ export class VolumeBinding {
     for (const { claim, volume } of bind) {
       const { namespace, name, uid, resourceVersion } = claim.metadata;
       const claimRef = { kind: 'PersistentVolumeClaim', apiVersion: 'v1', namespace, name, uid, resourceVersion };
-      await this.#client.patch(kinds.PersistentVolume, volume.metadata.name, undefined, 'merge', {
-        metadata: {
-          resourceVersion: volume.metadata.resourceVersion,
-          annotations: { 'pv.kubernetes.io/bound-by-controller': 'yes' },
+      await this.#client.patch(kinds.PersistentVolume, volume.metadata, {
+        merge: {
+          metadata: {
+            resourceVersion: volume.metadata.resourceVersion,
+            annotations: { 'pv.kubernetes.io/bound-by-controller': 'yes' },
+          },
+          spec: { claimRef },
         },
-        spec: { claimRef },
       });
     }
     for (const claim of provision) {
       if (claim.metadata.annotations?.['volume.kubernetes.io/selected-node'] === node) continue;
-      await this.#client.patch(kinds.PersistentVolumeClaim, claim.metadata.name, claim.metadata.namespace, 'merge', {
-        metadata: { uid: claim.metadata.uid, annotations: { 'volume.kubernetes.io/selected-node': node } },
+      await this.#client.patch(kinds.PersistentVolumeClaim, claim.metadata, {
+        merge: { metadata: { uid: claim.metadata.uid, annotations: { 'volume.kubernetes.io/selected-node': node } } },
       });
     }
     const waiting = [...bind.map(({ claim }) => claim), ...provision];

@@ -108,7 +108,8 @@ export class FieldErrors {
 
 export function invalidError(group: string, kind: string, name: string, causes: StatusCause[]): ApiError {
   const lines = causes.map((c) => `${c.field}: ${c.message}`);
-  const text = lines.length === 1 ? lines[0]! : `[${[...new Set(lines)].join(', ')}]`;
+  const unique = [...new Set(lines)].join(', ');
+  const text = lines.length === 1 ? unique : `[${unique}]`;
   const qualified = resourceNameOf({ group, resource: kind });
   return new ApiError('Invalid', `${qualified} ${JSON.stringify(name)} is invalid: ${text}`, {
     name,

@@ -298,25 +298,25 @@ function mergeLists(live: unknown[], applied: unknown[], node: ListNode): unknow
   const out: unknown[] = [];
   let [l, a, s] = [0, 0, 0];
   const taken = new Set<string>();
-  const takeApplied = (): void => {
-    const key = appliedKeys[a]!;
+  const takeApplied = (key: string): void => {
     const at = places.get(key);
     out.push(at === undefined || node.listType === 'set' ? applied[a] : mergeApplied(live[at], applied[a], node.item));
     taken.add(key);
     if (shared[s] === key) s++;
     a++;
   };
-  while (l < live.length || a < applied.length) {
-    const key = liveKeys[l];
-    if (key === undefined) takeApplied();
-    else if (!wanted.has(key)) out.push(live[l++]);
-    else if (key === appliedKeys[a]) {
-      takeApplied();
+  for (;;) {
+    const [key, next] = [liveKeys[l], appliedKeys[a]];
+    if (key === undefined && next === undefined) return out;
+    if (key !== undefined && !wanted.has(key)) out.push(live[l++]);
+    else if (next === undefined) l++;
+    else if (key === undefined) takeApplied(next);
+    else if (key === next) {
+      takeApplied(next);
       l++;
-    } else if (taken.has(key) || (a < applied.length && shared[s] !== undefined && shared[s] !== key)) l++;
-    else takeApplied();
+    } else if (taken.has(key) || (shared[s] !== undefined && shared[s] !== key)) l++;
+    else takeApplied(next);
   }
-  return out;
 }
 
 /**
@@ -329,7 +329,7 @@ export function pruneFields(value: unknown, node: TypeNode, gone: FieldSet, kept
     const out = value
       .filter((item) => {
         const key = itemKey(list, item);
-        return !(gone.children.has(key) && kept?.children.get(key) === undefined && gone.children.get(key)!.self);
+        return gone.children.get(key)?.self !== true || kept?.children.get(key) !== undefined;
       })
       .map((item) => {
         const key = itemKey(list, item);

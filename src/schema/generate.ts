@@ -54,8 +54,7 @@ const scalars: Record<string, string> = {
 /** `io.k8s.api.apps.v1.Deployment` → `apps.v1`, `Deployment`. */
 function split(name: string): [string, string] {
   const parts = name.split('.');
-  const type = parts.pop()!;
-  return [parts.slice(-2).join('.'), type];
+  return [parts.slice(-3, -1).join('.'), parts.at(-1) ?? name];
 }
 
 function typeOf(schema: Schema): string {
@@ -67,7 +66,7 @@ function typeOf(schema: Schema): string {
   }
   switch (schema.type) {
     case 'array':
-      return `[]${typeOf(schema.items!)}`;
+      return `[]${schema.items === undefined ? 'any' : typeOf(schema.items)}`;
     case 'object':
       return schema.additionalProperties === undefined ? 'any' : `{}${typeOf(schema.additionalProperties)}`;
     case 'string':
@@ -117,15 +116,18 @@ type Protos = Map<string, Map<string, ProtoField>>;
 function readProto(file: string, into: Protos, pkg: string): void {
   let fields: Map<string, ProtoField> | undefined;
   for (const line of readFileSync(file, 'utf8').split('\n')) {
-    const open = /^message (\w+) \{/.exec(line);
-    if (open !== null) {
+    const [, message] = /^message (\w+) \{/.exec(line) ?? [];
+    if (message !== undefined) {
       fields = new Map();
-      into.set(`${pkg}/${open[1]!}`, fields);
+      into.set(`${pkg}/${message}`, fields);
     }
-    const field = /^ {2}(?:optional |repeated |required )?\s*(map<[^>]+>|[\w.]+) (\w+) = (\d+);/.exec(line);
-    if (field === null || fields === undefined) continue;
-    const type = field[1]!.startsWith('.') ? split(field[1]!).join('/') : `${pkg}/${field[1]!}`;
-    fields.set(field[2]!.toLowerCase(), { number: Number(field[3]), type });
+    const [, type, name, number] =
+      /^ {2}(?:optional |repeated |required )?\s*(map<[^>]+>|[\w.]+) (\w+) = (\d+);/.exec(line) ?? [];
+    if (type === undefined || name === undefined) continue;
+    fields?.set(name.toLowerCase(), {
+      number: Number(number),
+      type: type.startsWith('.') ? split(type).join('/') : `${pkg}/${type}`,
+    });
   }
 }
 
@@ -138,15 +140,15 @@ interface GoStruct {
 function readGo(file: string, into: Map<string, GoStruct>, pkg: string): void {
   let current: GoStruct | undefined;
   for (const line of readFileSync(file, 'utf8').split('\n')) {
-    const open = /^type (\w+) struct \{/.exec(line);
-    if (open !== null) {
+    const [, struct] = /^type (\w+) struct \{/.exec(line) ?? [];
+    if (struct !== undefined) {
       current = { pointers: new Set(), embeds: [] };
-      into.set(`${pkg}/${open[1]!}`, current);
+      into.set(`${pkg}/${struct}`, current);
     }
-    const embed = /^\t([\w.]+)\s+`json:"(,inline)?"/.exec(line);
-    if (embed !== null) current?.embeds.push(embed[1]!);
-    const field = /^\t\w+\s+(\S+)\s+`.*json:"(\w+)/.exec(line);
-    if (field !== null && field[1]!.startsWith('*')) current?.pointers.add(field[2]!);
+    const [, embed] = /^\t([\w.]+)\s+`json:"(,inline)?"/.exec(line) ?? [];
+    if (embed !== undefined) current?.embeds.push(embed);
+    const [, pointer] = /^\t\w+\s+\*\S*\s+`.*json:"(\w+)/.exec(line) ?? [];
+    if (pointer !== undefined) current?.pointers.add(pointer);
   }
 }
 

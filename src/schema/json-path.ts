@@ -37,9 +37,10 @@ export function compileJsonPath(path: string): (object: unknown) => unknown[] {
     const match = token.exec(rest);
     if (match === null || match[0] === '') return () => [];
     const [all, name, single, double, index, filterPath, operator, a, b, c] = match;
+    const quoted = single ?? double;
     if (name !== undefined) {
       if (name !== '') steps.push(field(name.replaceAll('\\.', '.')));
-    } else if (single !== undefined || double !== undefined) steps.push(field((single ?? double)!));
+    } else if (quoted !== undefined) steps.push(field(quoted));
     else if (index !== undefined) {
       const n = Number(index);
       steps.push((values) => values.flatMap((v) => (Array.isArray(v) && v.at(n) !== undefined ? [v.at(n)] : [])));

@@ -51,7 +51,7 @@ class Definitions {
   }
 
   addKind(kind: { group: string; version: string; kind: string; type: ObjectNode }): string {
-    const name = kind.type.name === undefined ? customName(kind) : definitionName(kind.type.name);
+    const name = nameOf(kind);
     const gvk = { group: kind.group, kind: kind.kind, version: kind.version };
     const known = this.gvks.get(name) ?? [];
     if (!known.some((g) => g.group === gvk.group && g.version === gvk.version && g.kind === gvk.kind)) known.push(gvk);
@@ -105,6 +105,7 @@ class Definitions {
   }
 
   #type(type: TypeNode): JsonObject {
+    const scalar = scalarDefinitions[type.kind];
     switch (type.kind) {
       case 'object':
         return this.object(type);
@@ -133,13 +134,12 @@ class Definitions {
             : { type: 'string', format: 'int-or-string' },
         );
       case 'quantity':
-        if (this.version3)
-          return this.#scalar(scalarDefinitions.quantity![0], { oneOf: [{ type: 'string' }, { type: 'number' }] });
+        if (this.version3 && scalar !== undefined)
+          return this.#scalar(scalar[0], { oneOf: [{ type: 'string' }, { type: 'number' }] });
         break;
       default:
         break;
     }
-    const scalar = scalarDefinitions[type.kind];
     return scalar === undefined ? { type: 'string' } : this.#scalar(scalar[0], scalar[1]);
   }
 
@@ -167,12 +167,17 @@ function customName(kind: { group: string; version: string; kind: string }): str
   return `${kind.group.split('.').reverse().join('.')}.${kind.version}.${kind.kind}`;
 }
 
+function nameOf(kind: { group: string; version: string; kind: string; type: ObjectNode }): string {
+  return kind.type.name === undefined ? customName(kind) : definitionName(kind.type.name);
+}
+
 const writeParameters = ['dryRun', 'fieldManager', 'fieldValidation'];
+const deleteParameters = ['dryRun', 'gracePeriodSeconds', 'orphanDependents', 'propagationPolicy'];
 const parametersOf: Record<string, readonly string[]> = {
   post: writeParameters,
   put: writeParameters,
   patch: [...writeParameters, 'force'],
-  delete: ['dryRun', 'gracePeriodSeconds', 'orphanDependents', 'propagationPolicy'],
+  delete: deleteParameters,
   get: [],
   list: [
     'allowWatchBookmarks',
@@ -242,11 +247,17 @@ interface Operation {
   id: string;
 }
 
+const capitalized = (word: string): string => word.charAt(0).toUpperCase() + word.slice(1);
+
+/** `AppsV1`: how operations name a group and its version. */
+function groupVersionId({ group, version }: KindRecord): string {
+  return `${group === '' ? 'Core' : capitalized(group.replace(/\..*/, ''))}${capitalized(version)}`;
+}
+
 function operationsOf(kind: KindRecord, item: boolean): Operation[] {
   const has = (verb: string): boolean => kind.verbs.includes(verb);
   const scope = kind.namespaced ? 'Namespaced' : '';
-  const gv = `${kind.group === '' ? 'Core' : kind.group.split('.')[0]![0]!.toUpperCase() + kind.group.split('.')[0]!.slice(1)}${kind.version[0]!.toUpperCase()}${kind.version.slice(1)}`;
-  const id = (verb: string): string => `${verb}${gv}${scope}${kind.kind}`;
+  const id = (verb: string): string => `${verb}${groupVersionId(kind)}${scope}${kind.kind}`;
   const all: [boolean, Operation][] = item
     ? [
         [has('get'), { method: 'get', action: 'get', body: false, id: id('read') }],
@@ -298,7 +309,7 @@ function pathsOf(kind: KindRecord, definitions: Definitions, version3: boolean):
       method: 'get',
       action: 'list',
       body: false,
-      id: `${operationsOf(kind, false)[0]!.id.replace('Namespaced', '')}ForAllNamespaces`,
+      id: `list${groupVersionId(kind)}${kind.kind}ForAllNamespaces`,
     };
     out[`${root}/${kind.resource}`] = {
       get: operation(listing, gvk, definitions.ref(name), version3),
@@ -317,7 +328,7 @@ const patchMedia = [
 ];
 
 function operation(o: Operation, gvk: JsonObject, ref: JsonObject, version3: boolean): OperationObject {
-  const query = (parametersOf[o.action] ?? parametersOf.delete!).map((p) => parameter(p, 'query', version3));
+  const query = (parametersOf[o.action] ?? deleteParameters).map((p) => parameter(p, 'query', version3));
   const base = { operationId: o.id, 'x-kubernetes-action': o.action, 'x-kubernetes-group-version-kind': gvk };
   const consumes = o.method === 'patch' ? patchMedia : ['*/*'];
   if (!version3)
@@ -393,7 +404,7 @@ function addCustom(kind: KindRecord, definitions: Definitions): void {
 
 function addLists(kind: KindRecord, definitions: Definitions): void {
   if (!kind.verbs.includes('list')) return;
-  const item = kind.custom === true ? customName(kind) : definitionName(kind.type.name!);
+  const item = nameOf(kind);
   const name = item.slice(0, item.length - kind.kind.length) + kind.listKind;
   const meta = definitions.object(typeOf('meta.v1/ListMeta'));
   definitions.schemas.set(name, {

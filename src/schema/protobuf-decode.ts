@@ -28,17 +28,31 @@ class Reader {
     if (--this.work.itemsLeft < 0) throw new Error(`proto: more than ${protobufItemsMax} messages and list items`);
   }
 
+  /** Moves on by so many bytes; answers where they begin. */
+  take(bytes: number): number {
+    const start = this.at;
+    if (start + bytes > this.end) throw new Error('proto: unexpected EOF');
+    this.at += bytes;
+    return start;
+  }
+
+  #byte(): number {
+    const byte = this.at < this.end ? this.bytes[this.at++] : undefined;
+    if (byte === undefined) throw new Error('proto: unexpected EOF');
+    return byte;
+  }
+
   varint(): number | bigint {
     let value = 0;
     for (let shift = 0; shift < 28; shift += 7) {
-      const byte = this.bytes[this.at++]!;
+      const byte = this.#byte();
       value += (byte & 0x7f) * 2 ** shift;
       if (byte < 0x80) return value;
     }
     let big = BigInt(value);
     for (let shift = 28n; ; shift += 7n) {
-      if (this.at >= this.end || shift > 63n) throw new Error('proto: unexpected EOF');
-      const byte = this.bytes[this.at++]!;
+      if (shift > 63n) throw new Error('proto: unexpected EOF');
+      const byte = this.#byte();
       big |= BigInt(byte & 0x7f) << shift;
       if (byte < 0x80) return big;
     }
@@ -73,11 +87,11 @@ class Reader {
 
   skip(wire: number): void {
     if (wire === 0) this.varint();
-    else if (wire === 1) this.at += 8;
+    else if (wire === 1) this.take(8);
     else if (wire === 2) {
       const length = this.length();
       this.at += length;
-    } else if (wire === 5) this.at += 4;
+    } else if (wire === 5) this.take(4);
     else throw new Error(`proto: illegal wireType ${wire}`);
   }
 }
@@ -125,11 +139,8 @@ function readScalar(reader: Reader, kind: string): unknown {
     case 'int32':
     case 'int64':
       return signed(reader.varint());
-    case 'double': {
-      const value = reader.bytes.readDoubleLE(reader.at);
-      reader.at += 8;
-      return value;
-    }
+    case 'double':
+      return reader.bytes.readDoubleLE(reader.take(8));
     case 'bytes':
       return reader.data().toString('base64');
     case 'time':
@@ -254,7 +265,7 @@ function readLevel(reader: Reader, level: ReadonlyMap<number, Node>, out: JsonOb
     const entry = level.get(number);
     if (entry === undefined) return false;
     if (entry.field === undefined) {
-      readLevel(reader.slice(), entry.children!, out);
+      readLevel(reader.slice(), entry.children, out);
       return true;
     }
     readField(reader, entry.field, wire, out);

@@ -87,7 +87,7 @@ export class ProtobufWriter {
     head.push(left);
     this.#room(head.length);
     if (head.length > 1) this.#buffer.copyWithin(start + head.length, start + 1, this.#at);
-    for (let i = 0; i < head.length; i++) this.#buffer[start + i] = head[i]!;
+    this.#buffer.set(head, start);
     this.#at += head.length - 1;
   }
 
@@ -109,8 +109,8 @@ function writeTime(writer: ProtobufWriter, field: number, text: string): void {
 const durationUnits: Record<string, number> = { ns: 1, us: 1e3, µs: 1e3, ms: 1e6, s: 1e9, m: 60e9, h: 3600e9 };
 function durationNanos(text: string): bigint {
   let total = 0;
-  for (const [, number, unit] of text.matchAll(/([\d.]+)(ns|us|µs|ms|s|m|h)/g))
-    total += Number(number) * durationUnits[unit!]!;
+  for (const [, number, unit = ''] of text.matchAll(/([\d.]+)(ns|us|µs|ms|s|m|h)/g))
+    total += Number(number) * (durationUnits[unit] ?? 0);
   return BigInt(Math.round(text.startsWith('-') ? -total : total));
 }
 
@@ -198,10 +198,8 @@ function writeMember(writer: ProtobufWriter, type: UnionNode, value: unknown): v
   });
 }
 
-export interface Node {
-  field?: Field;
-  children?: Map<number, Node>;
-}
+/** A field, or the message embedded at a number. */
+export type Node = { field: Field } | { field?: undefined; children: Map<number, Node> };
 const trees = new WeakMap<ObjectNode, Map<number, Node>>();
 
 /** Fields by number, with the embedded messages as nodes of their own. */
@@ -210,15 +208,15 @@ export function treeOf(node: ObjectNode): Map<number, Node> {
   if (tree !== undefined) return tree;
   tree = new Map();
   for (const field of node.fields.values()) {
-    if (field.number === undefined) continue;
+    const last = field.number?.at(-1);
+    if (field.number === undefined || last === undefined) continue;
     let level = tree;
-    field.number.forEach((number, depth) => {
-      const last = depth === field.number!.length - 1;
+    for (const number of field.number.slice(0, -1)) {
       let entry = level.get(number);
-      if (entry === undefined) level.set(number, (entry = {}));
-      if (last) entry.field = field;
-      else level = entry.children ??= new Map();
-    });
+      if (entry === undefined || entry.field !== undefined) level.set(number, (entry = { children: new Map() }));
+      level = entry.children;
+    }
+    level.set(last, { field });
   }
   trees.set(node, tree);
   return tree;
@@ -231,7 +229,7 @@ function writeFields(writer: ProtobufWriter, node: ObjectNode, value: unknown): 
 function writeLevel(writer: ProtobufWriter, level: ReadonlyMap<number, Node>, value: JsonObject): void {
   for (const [number, entry] of level) {
     if (entry.field === undefined) {
-      if (hasAny(entry.children!, value)) writer.message(number, () => writeLevel(writer, entry.children!, value));
+      if (hasAny(entry.children, value)) writer.message(number, () => writeLevel(writer, entry.children, value));
       continue;
     }
     const item = value[entry.field.name];
@@ -241,7 +239,7 @@ function writeLevel(writer: ProtobufWriter, level: ReadonlyMap<number, Node>, va
 
 function hasAny(level: ReadonlyMap<number, Node>, value: JsonObject): boolean {
   for (const entry of level.values())
-    if (entry.field === undefined ? hasAny(entry.children!, value) : value[entry.field.name] !== undefined) return true;
+    if (entry.field === undefined ? hasAny(entry.children, value) : value[entry.field.name] !== undefined) return true;
   return false;
 }
 

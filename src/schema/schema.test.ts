@@ -99,6 +99,10 @@ describe('protobuf', () => {
   it('refuses what is no message', () => {
     assert.throws(() => unwrapMessage(Buffer.from('{"kind":"Pod"}')), /expected prefix/);
     assert.throws(() => unwrapMessage(wrapMessage('v1', 'Pod', Buffer.from('x')).subarray(0, 12)), /unexpected EOF/);
+    // A metadata of one byte whose number would go on in the spec behind it; a field skipped beyond its message.
+    const type = typeOf('core.v1/Pod');
+    assert.throws(() => decodeMessage(type, Buffer.of(0x0a, 1, 0x80, 0x12, 0)), /unexpected EOF/);
+    assert.throws(() => decodeMessage(type, Buffer.of(0x0a, 2, 0xfd, 0x07, 0x12, 2, 0x0a, 0)), /unexpected EOF/);
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
         try {

@@ -169,7 +169,13 @@ function mergeByKey(current: readonly unknown[], patch: readonly unknown[], node
 function inOrder(list: readonly unknown[], order: readonly unknown[], live: readonly unknown[], idOf: IdOf): unknown[] {
   const rank = new Map(order.map((id, i) => [id, i]));
   const place = new Map(live.map((item, i) => [idOf(item), i]));
-  const named = list.filter((item) => rank.has(idOf(item))).sort((a, b) => rank.get(idOf(a))! - rank.get(idOf(b))!);
+  const named = list
+    .flatMap((item) => {
+      const at = rank.get(idOf(item));
+      return at === undefined ? [] : [{ item, at }];
+    })
+    .sort((a, b) => a.at - b.at)
+    .map(({ item }) => item);
   const others = list.filter((item) => !rank.has(idOf(item)));
   const out: unknown[] = [];
   let next = 0;

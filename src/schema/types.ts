@@ -148,11 +148,11 @@ function parseType(text: string, options: Record<string, string>): TypeNode {
 
 function parseField(name: string, text: string): Field {
   const cut = text.indexOf(' default=');
-  const words = (cut < 0 ? text : text.slice(0, cut)).split(' ');
+  const [head = '', ...words] = (cut < 0 ? text : text.slice(0, cut)).split(' ');
   const options: Record<string, string> = {};
   let number: readonly number[] | undefined;
   let pointer = false;
-  for (const word of words.slice(1)) {
+  for (const word of words) {
     if (word.startsWith('#')) {
       number = word.slice(1).split('.').map(Number);
       continue;
@@ -164,11 +164,9 @@ function parseField(name: string, text: string): Field {
     const equals = word.indexOf('=');
     options[word.slice(0, equals)] = word.slice(equals + 1);
   }
-  const head = words[0]!;
   const required = head.endsWith('!');
   let type = parseType(required ? head.slice(0, -1) : head, options);
-  if (type.kind === 'object' && options.map === 'atomic' && type.atomic !== true)
-    type = { kind: 'object', name: type.name!, fields: type.fields, atomic: true };
+  if (type.kind === 'object' && options.map === 'atomic' && type.atomic !== true) type = { ...type, atomic: true };
   const field: Field = { name, type, required, pointer };
   if (number !== undefined) field.number = number;
   if (options.strategy !== undefined) field.strategies = options.strategy.split(',');

@@ -295,7 +295,7 @@ function scheduleProblem(schedule: string): string {
       : `unrecognized descriptor: ${schedule}`;
   const fields = schedule.trim().split(/\s+/);
   if (fields.length !== 5) return `expected exactly 5 fields, found ${fields.length}: [${fields.join(' ')}]`;
-  return fields.map((field, i) => cronFieldProblem(field, cronRanges[i]!)).find((problem) => problem !== '') ?? '';
+  return cronRanges.map((range, i) => cronFieldProblem(fields[i] ?? '', range)).find((problem) => problem !== '') ?? '';
 }
 
 export function validateCronJob(o: Draft<CronJob>, errors: FieldErrors): void {

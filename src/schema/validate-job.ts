@@ -40,7 +40,7 @@ function validateExitCodes(
       errors.invalid(`${at}.values[${i}]`, value, 'must not be 0 for the In operator');
     if (i > 0 && values[i - 1] === value) errors.duplicate(`${at}.values[${i}]`, value);
   });
-  if (values.some((value, i) => i > 0 && values[i - 1]! > value))
+  if (values.some((value, i) => value < (values[i - 1] ?? value)))
     errors.invalid(`${at}.values`, values, 'must be ordered');
 }
 

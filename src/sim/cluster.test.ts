@@ -36,9 +36,11 @@ test('a Deployment becomes available, rolls out, and its Service follows', async
     (await cluster.client.get(kinds.Deployment, 'web', 'default')).status ?? {};
   await cluster.runUntil(async () => (await status()).availableReplicas === 4);
   let least = 4;
-  await cluster.client.patch(kinds.Deployment, 'web', 'default', 'strategic', {
-    spec: { template: { spec: { containers: [{ name: 'c', image: 'app:2' }] } } },
-  });
+  await cluster.client.patch(
+    kinds.Deployment,
+    { name: 'web', namespace: 'default' },
+    { strategic: { spec: { template: { spec: { containers: [{ name: 'c', image: 'app:2' }] } } } } },
+  );
   await cluster.runUntil(async () => {
     const now = await status();
     least = Math.min(least, now.availableReplicas ?? 0);
@@ -61,7 +63,11 @@ test('every Pod of a Deployment finds its node, whichever number is asked for', 
     await using cluster = await createCluster({ nodes: 1, managedFields: false });
     await cluster.apply(deployment('web', 2));
     await cluster.advance('5s');
-    await cluster.client.patch(kinds.Deployment, 'web', 'default', 'merge', { spec: { replicas } });
+    await cluster.client.patch(
+      kinds.Deployment,
+      { name: 'web', namespace: 'default' },
+      { merge: { spec: { replicas } } },
+    );
     await cluster.advance('5s');
     assert.equal((await cluster.client.get(kinds.Deployment, 'web', 'default')).status?.readyReplicas, replicas);
   }
@@ -183,7 +189,11 @@ test('a fork goes on by itself, and so does what it was forked from', async () =
   await cluster.apply(deployment('web', 2));
   await cluster.advance('5s');
   await using fork = cluster.fork();
-  await fork.client.patch(kinds.Deployment, 'web', 'default', 'merge', { spec: { replicas: 5 } });
+  await fork.client.patch(
+    kinds.Deployment,
+    { name: 'web', namespace: 'default' },
+    { merge: { spec: { replicas: 5 } } },
+  );
   await fork.advance('10s');
   assert.equal((await fork.client.list(kinds.Pod, { namespace: 'default' })).items.length, 5);
   assert.equal((await cluster.client.list(kinds.Pod, { namespace: 'default' })).items.length, 2);
@@ -284,9 +294,11 @@ test('a StatefulSet keeps order, claims and identities, and a bad revision stops
     ).length,
     3,
   );
-  await cluster.client.patch(kinds.StatefulSet, 'db', 'default', 'strategic', {
-    spec: { template: { spec: { containers: [{ name: 'c', image: 'db:bad' }] } } },
-  });
+  await cluster.client.patch(
+    kinds.StatefulSet,
+    { name: 'db', namespace: 'default' },
+    { strategic: { spec: { template: { spec: { containers: [{ name: 'c', image: 'db:bad' }] } } } } },
+  );
   await cluster.advance('10m');
   assert.deepEqual(
     (await pods()).map(({ spec }) => spec.containers[0]?.image),

@@ -106,9 +106,11 @@ test('owners in a circle do not wait for each other for ever', async () => {
   for (const [at, name] of names.entries()) {
     const owner = names[(at + 2) % 3] ?? '';
     const reference = { apiVersion: 'v1', kind: 'ConfigMap', name: owner, uid: uids.get(owner) ?? '' };
-    await client.patch(kinds.ConfigMap, name, 'default', 'merge', {
-      metadata: { ownerReferences: [{ ...reference, controller: true, blockOwnerDeletion: true }] },
-    });
+    await client.patch(
+      kinds.ConfigMap,
+      { name, namespace: 'default' },
+      { merge: { metadata: { ownerReferences: [{ ...reference, controller: true, blockOwnerDeletion: true }] } } },
+    );
   }
   await cluster.advance('5s');
   await client.delete(kinds.ConfigMap, 'a', 'default', { propagationPolicy: 'Foreground' });

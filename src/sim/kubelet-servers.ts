@@ -76,7 +76,7 @@ export class KubeletServers implements AsyncDisposable {
         daemonEndpoints: { kubeletEndpoint: { Port: port } },
       };
       try {
-        await this.#cluster.client.patch(kinds.Node, name, undefined, 'merge', { status }, { subresource: 'status' });
+        await this.#cluster.client.patch(kinds.Node, { name }, { merge: { status } }, { subresource: 'status' });
       } catch (error) {
         // A Node that somebody deleted.
         if (!isReason(error, 'NotFound')) throw error;

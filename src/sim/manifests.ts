@@ -61,7 +61,9 @@ export async function applyManifests(client: Client, manifests: Manifests, names
     const kind = kindOf(object.apiVersion, found.resource, found.kind, found.namespaced);
     const scope = kind.namespaced ? (object.metadata.namespace ?? namespace) : undefined;
     const options = { fieldManager: 'sim', force: true };
-    applied.push(await client.patch(kind, object.metadata.name, scope, 'apply', object, options));
+    applied.push(
+      await client.patch(kind, { name: object.metadata.name, namespace: scope }, { apply: object }, options),
+    );
   }
   return applied;
 }

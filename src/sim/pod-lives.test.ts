@@ -156,7 +156,11 @@ test('a volume waits for its ConfigMap and for each key that it names; a Secret 
     [...new Set(await messages('FailedMount'))],
     [`${prefix}configmap "page" not found`, `${prefix}references non-existent config key: index`],
   );
-  await cluster.client.patch(kinds.ConfigMap, 'page', 'default', 'merge', { data: { index: 'hello' } });
+  await cluster.client.patch(
+    kinds.ConfigMap,
+    { name: 'page', namespace: 'default' },
+    { merge: { data: { index: 'hello' } } },
+  );
   await cluster.advance('20s');
   assert.deepEqual(containerOf(await statusOf(cluster), 'main').state, {
     waiting: { reason: 'CreateContainerConfigError', message: 'secret "copied" not found' },
@@ -224,9 +228,11 @@ test('without a script the Pod of a Job does its work and ends; one that is to r
 test('a Pod that is told another image starts its container anew with it', async () => {
   await using cluster = await clusterWith({ restartPolicy: 'Never' }, () => ({ stopAfter: '2s' }));
   await cluster.advance('10s');
-  await cluster.client.patch(kinds.Pod, 'it', 'default', 'strategic', {
-    spec: { containers: [{ name: 'main', image: 'app:2' }] },
-  });
+  await cluster.client.patch(
+    kinds.Pod,
+    { name: 'it', namespace: 'default' },
+    { strategic: { spec: { containers: [{ name: 'main', image: 'app:2' }] } } },
+  );
   await cluster.advance('1s');
   assert.equal((await statusOf(cluster)).containerStatuses?.[0]?.image, 'app:1');
   await using fork = cluster.fork();

@@ -18,7 +18,11 @@ test('after the API server was away everybody finds the way back and goes on', a
   await cluster.client.create(kinds.Deployment, deployment);
   await cluster.advance('5s');
   await cluster.restartApiServer('20s');
-  await cluster.client.patch(kinds.Deployment, 'web', 'default', 'merge', { spec: { replicas: 4 } });
+  await cluster.client.patch(
+    kinds.Deployment,
+    { name: 'web', namespace: 'default' },
+    { merge: { spec: { replicas: 4 } } },
+  );
   await cluster.advance('1m');
   assert.equal((await cluster.client.get(kinds.Deployment, 'web', 'default')).status?.availableReplicas, 4);
 });
@@ -61,9 +65,11 @@ test('a request of the Deployment controller that arrives again, late, undoes no
     }
   })();
   cluster.networks.controllers.faults.duplication = 1;
-  await cluster.client.patch(kinds.Deployment, 'web', 'default', 'merge', {
-    spec: { template: { spec: { containers: [{ name: 'c', image: 'app:2' }] } } },
-  });
+  await cluster.client.patch(
+    kinds.Deployment,
+    { name: 'web', namespace: 'default' },
+    { merge: { spec: { template: { spec: { containers: [{ name: 'c', image: 'app:2' }] } } } } },
+  );
   await cluster.advance('1m');
   stop.abort();
   await watching;

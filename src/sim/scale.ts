@@ -118,9 +118,11 @@ async function measure({ nodes, podsPerNode }: Size, print: (line: string) => vo
   );
   lap('create', total);
   for (let i = 0; i < count; i++)
-    await cluster.client.patch(kinds.Deployment, `app-${i}`, 'default', 'strategic', {
-      spec: { template: { spec: { containers: [{ name: 'c', image: 'app:2' }] } } },
-    });
+    await cluster.client.patch(
+      kinds.Deployment,
+      { name: `app-${i}`, namespace: 'default' },
+      { strategic: { spec: { template: { spec: { containers: [{ name: 'c', image: 'app:2' }] } } } } },
+    );
   await cluster.runUntil(
     () =>
       allDeployments(

@@ -112,10 +112,8 @@ test('what somebody else says of a Pod is put right, also twice within one secon
   for (let round = 0; round < 3; round++) {
     await cluster.client.patch(
       kinds.Pod,
-      'it',
-      'default',
-      'strategic',
-      { status: { conditions: [{ type: 'Ready', status: 'False' }] } },
+      { name: 'it', namespace: 'default' },
+      { strategic: { status: { conditions: [{ type: 'Ready', status: 'False' }] } } },
       { subresource: 'status' },
     );
     await cluster.settle();

@@ -534,9 +534,7 @@ const cases: Record<string, () => Promise<string[]>> = {
       async (world) => {
         const node = nodeOfFirst(world);
         world.cluster.nodes.partition(node);
-        await world.cluster.client.patch(kinds.Node, node, undefined, 'merge', {
-          spec: { unschedulable: true },
-        });
+        await world.cluster.client.patch(kinds.Node, { name: node }, { merge: { spec: { unschedulable: true } } });
         await world.cluster.client.delete(kinds.Pod, 'app-0', 'default', { gracePeriodSeconds: 0 });
         await world.cluster.advance('10s');
       },
@@ -549,9 +547,11 @@ const cases: Record<string, () => Promise<string[]>> = {
       },
       async (world) => {
         const set = [...world.of(kinds.ReplicaSet)][0]!;
-        await world.cluster.client.patch(kinds.ReplicaSet, set.metadata.name, 'default', 'merge', {
-          spec: { replicas: 9 },
-        });
+        await world.cluster.client.patch(
+          kinds.ReplicaSet,
+          { name: set.metadata.name, namespace: 'default' },
+          { merge: { spec: { replicas: 9 } } },
+        );
       },
     ),
   'rollout-bounds: a ReplicaSet shrinks below what must stay available': () =>
@@ -565,10 +565,8 @@ const cases: Record<string, () => Promise<string[]>> = {
         async (world) => {
           await world.cluster.client.patch(
             kinds.ReplicaSet,
-            [...world.of(kinds.ReplicaSet)][0]!.metadata.name,
-            'default',
-            'merge',
-            { spec: { replicas: 0 } },
+            { name: [...world.of(kinds.ReplicaSet)][0]!.metadata.name, namespace: 'default' },
+            { merge: { spec: { replicas: 0 } } },
           );
         },
       ),
@@ -637,9 +635,11 @@ const cases: Record<string, () => Promise<string[]>> = {
           metadata: { ...revision.metadata, name: 'app-new', uid: 'new', labels: {} },
           revision: 2,
         });
-        await world.cluster.client.patch(kinds.StatefulSet, 'app', 'default', 'merge', {
-          spec: { updateStrategy: { rollingUpdate: { partition: 0 } } },
-        });
+        await world.cluster.client.patch(
+          kinds.StatefulSet,
+          { name: 'app', namespace: 'default' },
+          { merge: { spec: { updateStrategy: { rollingUpdate: { partition: 0 } } } } },
+        );
         await takeDown(world, 'app-0');
       },
     ),
@@ -653,9 +653,11 @@ const cases: Record<string, () => Promise<string[]>> = {
         );
       },
       async (world) => {
-        await world.cluster.client.patch(kinds.StatefulSet, 'app', 'default', 'strategic', {
-          spec: { template: { spec: { containers: [{ name: 'c', image: 'new' }] } } },
-        });
+        await world.cluster.client.patch(
+          kinds.StatefulSet,
+          { name: 'app', namespace: 'default' },
+          { strategic: { spec: { template: { spec: { containers: [{ name: 'c', image: 'new' }] } } } } },
+        );
         await pass(world, 10);
         await takeDown(world, 'app-1');
       },
@@ -686,9 +688,11 @@ const cases: Record<string, () => Promise<string[]>> = {
         await client.create(kinds.DaemonSet, daemonSet());
       },
       async (world) => {
-        await world.cluster.client.patch(kinds.DaemonSet, 'agent', 'default', 'strategic', {
-          spec: { template: { spec: { containers: [{ name: 'c', image: 'new' }] } } },
-        });
+        await world.cluster.client.patch(
+          kinds.DaemonSet,
+          { name: 'agent', namespace: 'default' },
+          { strategic: { spec: { template: { spec: { containers: [{ name: 'c', image: 'new' }] } } } } },
+        );
         await pass(world, 10);
         await takeDown(
           world,

@@ -15,10 +15,16 @@ const nameStart = /[a-zA-Z_]/;
 const nameChar = /[a-zA-Z0-9_]/;
 const specialName = /[@*#?\-$!0-9]/;
 
-/** A shell pattern: `*` and `?` take slashes too. */
-function patternTokens(pattern: string, escape: string): Token[] {
+/** A shell pattern, and the character that escapes in it. */
+interface ShellPattern {
+  text: string;
+  escape: string;
+}
+
+/** `*` and `?` take slashes too. */
+function patternTokens({ text, escape }: ShellPattern): Token[] {
   const tokens: Token[] = [];
-  const characters = [...pattern];
+  const characters = [...text];
   for (let at = 0; at < characters.length; at++) {
     const character = characters[at]!;
     if (character === escape && at + 1 < characters.length) tokens.push({ kind: 'character', text: characters[++at]! });
@@ -29,15 +35,16 @@ function patternTokens(pattern: string, escape: string): Token[] {
   return tokens;
 }
 
-/** `${a/pattern/replacement}`: the longest match at the leftmost place, or at all places. */
-function replacePattern(
-  value: string,
-  pattern: string,
-  replacement: string,
-  isGlobal: boolean,
-  escape: string,
-): string {
-  const tokens = patternTokens(pattern, escape);
+interface Replacement {
+  pattern: ShellPattern;
+  by: string;
+  /** At all places, not the leftmost only. */
+  isGlobal: boolean;
+}
+
+/** `${a/pattern/replacement}`: what is replaced is the longest match at a place. */
+function replacePattern(value: string, { pattern, by, isGlobal }: Replacement): string {
+  const tokens = patternTokens(pattern);
   const characters = [...value];
   const budget = new StepBudget();
   const out: string[] = [];
@@ -49,13 +56,13 @@ function replacePattern(
   };
   let at = 0;
   for (let isDone = false; at < characters.length && !isDone;) {
-    const end = findEnd(tokens, characters, at, 'longest', budget);
+    const end = findEnd(tokens, { text: characters, from: at, which: 'longest', budget });
     budget.take(1);
     if (end === undefined || end === at) {
       add(characters[at++]!);
       continue;
     }
-    add(replacement);
+    add(by);
     at = end;
     isDone = !isGlobal;
   }
@@ -63,15 +70,36 @@ function replacePattern(
   return out.join('');
 }
 
-/** `${a#pattern}` and its like: without the shortest or longest beginning, or end, that matches. */
-function cutPattern(value: string, pattern: string, isSuffix: boolean, isLongest: boolean, escape: string): string {
+interface Cut {
+  pattern: ShellPattern;
+  side: 'start' | 'end';
+  which: 'shortest' | 'longest';
+}
+
+/** `${a#pattern}` and its like: without the beginning, or end, that matches. */
+function cutPattern(value: string, { pattern, side, which }: Cut): string {
+  const tokens = patternTokens(pattern);
+  const text = [...value];
   // An end is a beginning of the value read backwards.
-  const [tokens, characters] = isSuffix
-    ? [patternTokens(pattern, escape).reverse(), [...value].reverse()]
-    : [patternTokens(pattern, escape), [...value]];
-  const end = findEnd(tokens, characters, 0, isLongest ? 'longest' : 'shortest', new StepBudget());
+  if (side === 'end') {
+    tokens.reverse();
+    text.reverse();
+  }
+  const end = findEnd(tokens, { text, which, budget: new StepBudget() });
   if (end === undefined) return value;
-  return isSuffix ? characters.slice(end).reverse().join('') : characters.slice(end).join('');
+  const rest = text.slice(end);
+  return (side === 'end' ? rest.reverse() : rest).join('');
+}
+
+interface Expansion {
+  variables: Variables;
+  escape: string;
+  /** Quotes and escapes stay. */
+  isRaw?: boolean;
+  /** In a pattern an escape has a meaning still to come: it stays. */
+  isPattern?: boolean;
+  /** How many substitutions are around. */
+  depth?: number;
 }
 
 class Expander {
@@ -80,7 +108,6 @@ class Expander {
   readonly #escape: string;
   readonly #isRaw: boolean;
   readonly #depth: number;
-  /** In a pattern an escape has a meaning still to come. */
   readonly #keepsEscapes: boolean;
   #at = 0;
   /** Finished words, and whether the current one exists though it may be empty (quotes). */
@@ -89,13 +116,13 @@ class Expander {
   #hasWord = false;
   #plain = '';
 
-  constructor(text: string, variables: Variables, escape: string, isRaw: boolean, depth = 0, keepsEscapes = false) {
+  constructor(text: string, { variables, escape, isRaw = false, isPattern = false, depth = 0 }: Expansion) {
     this.#text = text;
     this.#variables = variables;
     this.#escape = escape;
     this.#isRaw = isRaw;
     this.#depth = depth;
-    this.#keepsEscapes = isRaw || keepsEscapes;
+    this.#keepsEscapes = isRaw || isPattern;
     if (depth > wordDepthMax) this.#fail('substitutions are nested too deeply');
   }
 
@@ -222,7 +249,12 @@ class Expander {
 
   /** The text up to the closing brace or another mark, expanded. */
   #inner(stop: string, isPattern = false): string {
-    const inner = new Expander(this.#text, this.#variables, this.#escape, false, this.#depth + 1, isPattern);
+    const inner = new Expander(this.#text, {
+      variables: this.#variables,
+      escape: this.#escape,
+      isPattern,
+      depth: this.#depth + 1,
+    });
     inner.#at = this.#at;
     inner.run(stop);
     this.#at = inner.#at;
@@ -266,36 +298,41 @@ class Expander {
       this.#at++;
     }
     if (kind === '/') {
-      const pattern = this.#inner('/', true);
+      const text = this.#inner('/', true);
       if (this.#text[this.#at] !== '/') this.#fail("syntax error: missing '/' in ${}");
       this.#at++;
-      const replacement = this.#inner('}');
+      const by = this.#inner('}');
       this.#close();
-      return pattern === '' ? value : replacePattern(value, pattern, replacement, isDouble, this.#escape);
+      const pattern = { text, escape: this.#escape };
+      return text === '' ? value : replacePattern(value, { pattern, by, isGlobal: isDouble });
     }
-    const pattern = this.#inner('}', true);
+    const pattern = { text: this.#inner('}', true), escape: this.#escape };
     this.#close();
-    return cutPattern(value, pattern, kind === '%', isDouble, this.#escape);
+    return cutPattern(value, {
+      pattern,
+      side: kind === '%' ? 'end' : 'start',
+      which: isDouble ? 'longest' : 'shortest',
+    });
   }
 }
 
 /** One word: quotes removed, variables expanded; spaces stay. */
 export function expandWord(text: string, variables: Variables, escape = '\\'): string {
-  const expander = new Expander(text, variables, escape, false);
+  const expander = new Expander(text, { variables, escape });
   expander.run();
   return expander.plain;
 }
 
 /** Variables expanded, quotes and escapes kept: for a here-document or a command that a shell reads later. */
 export function expandRaw(text: string, variables: Variables, escape = '\\'): string {
-  const expander = new Expander(text, variables, escape, true);
+  const expander = new Expander(text, { variables, escape, isRaw: true });
   expander.run();
   return expander.plain;
 }
 
 /** Expands and splits at unquoted spaces. */
 export function expandWords(text: string, variables: Variables, escape = '\\'): string[] {
-  const expander = new Expander(text, variables, escape, false);
+  const expander = new Expander(text, { variables, escape });
   expander.run();
   return expander.words;
 }

@@ -160,7 +160,7 @@ test('a live cluster is copied over HTTPS: nodes as they are, Secrets by name on
       'apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: report}\nspec: {schedule: "*/10 * * * *", jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: main, image: x}]}}}}}',
     );
     await cluster.advance('25m');
-    await cluster.client.patch(kinds.Node, 'gamma', undefined, 'merge', { spec: { unschedulable: true } });
+    await cluster.client.patch(kinds.Node, { name: 'gamma' }, { merge: { spec: { unschedulable: true } } });
     await using server = await cluster.listen({ time: 'wall' });
     const [kubeconfig, copy] = [join(directory, 'kubeconfig'), join(directory, 'copy.yaml')];
     writeFileSync(kubeconfig, server.kubeconfig);

@@ -176,16 +176,15 @@ export function ownKube(client: Client, kubeconfig: string, clock: Clock): KubeD
           if (!isNamed(object)) throw new Error(`${path}: apiVersion, kind or metadata.name is missing`);
           const kind = byKind.get(`${object.apiVersion}/${object.kind}`);
           if (kind === undefined) throw new Error(`no kind ${object.kind} in ${object.apiVersion}`);
-          await client.patch(kind, object.metadata.name, object.metadata.namespace, 'apply', object, {
-            fieldManager: 'tiphys-demo',
-            force: true,
-          });
+          await client.patch(kind, object.metadata, { apply: object }, { fieldManager: 'tiphys-demo', force: true });
         }
     },
     async setImage(namespace, deployment, container, image) {
-      await client.patch(kinds.Deployment, deployment, namespace, 'strategic', {
-        spec: { template: { spec: { containers: [{ name: container, image }] } } },
-      });
+      await client.patch(
+        kinds.Deployment,
+        { name: deployment, namespace },
+        { strategic: { spec: { template: { spec: { containers: [{ name: container, image }] } } } } },
+      );
     },
     async rolloutStatus(namespace, kindAndName, timeoutSeconds) {
       const [kindName, name = ''] = kindAndName.split('/');
@@ -210,17 +209,17 @@ export function ownKube(client: Client, kubeconfig: string, clock: Clock): KubeD
       if (previous === undefined) throw new Error(`no rollout history found for deployment "${deployment}"`);
       const template = structuredClone(previous.spec.template);
       delete template?.metadata?.labels?.['pod-template-hash'];
-      await client.patch(kinds.Deployment, deployment, namespace, 'json', [
-        { op: 'replace', path: '/spec/template', value: template },
-      ]);
+      await client.patch(
+        kinds.Deployment,
+        { name: deployment, namespace },
+        { json: [{ op: 'replace', path: '/spec/template', value: template }] },
+      );
     },
     async scale(namespace, deployment, replicas) {
       await client.patch(
         kinds.Deployment,
-        deployment,
-        namespace,
-        'merge',
-        { spec: { replicas } },
+        { name: deployment, namespace },
+        { merge: { spec: { replicas } } },
         { subresource: 'scale' },
       );
     },

@@ -71,11 +71,12 @@ export class Applier {
         if (isReason(error, 'NotFound')) return undefined;
         throw error;
       });
-      const made = await this.#client.patch(kind, name, namespace, 'apply', object, {
-        fieldManager: 'rehearse',
-        force: true,
-        fieldValidation: lenient === true ? 'Ignore' : 'Strict',
-      });
+      const made = await this.#client.patch(
+        kind,
+        { name, namespace },
+        { apply: object },
+        { fieldManager: 'rehearse', force: true, fieldValidation: lenient === true ? 'Ignore' : 'Strict' },
+      );
       return { object: made, changed: before?.metadata.generation !== made.metadata.generation };
     } catch (error) {
       if (!(error instanceof ApiError) || error.reason === 'ServiceUnavailable') throw error;

@@ -107,7 +107,7 @@ export async function setUp(options: RehearseOptions, seed: number): Promise<{ c
 async function prepareNodes(cluster: Cluster, nodes: readonly NamedNode[]): Promise<void> {
   for (const { name, unschedulable } of nodes)
     if (unschedulable === true)
-      await cluster.client.patch(kinds.Node, name, undefined, 'merge', { spec: { unschedulable: true } });
+      await cluster.client.patch(kinds.Node, { name }, { merge: { spec: { unschedulable: true } } });
   const down = nodes.filter(({ isDown }) => isDown === true);
   for (const { name } of down) cluster.nodes.kill(name);
   if (down.length > 0) await cluster.advance(lostMs);
@@ -123,9 +123,11 @@ async function replaceDefaultClass(cluster: Cluster, manifests: readonly Manifes
   if (classes.some(({ metadata }) => metadata.name === 'local-path'))
     await cluster.client.delete(kinds.StorageClass, 'local-path');
   else if (classes.some(({ metadata }) => metadata.annotations?.[annotation] === 'true'))
-    await cluster.client.patch(kinds.StorageClass, 'local-path', undefined, 'merge', {
-      metadata: { annotations: { [annotation]: 'false' } },
-    });
+    await cluster.client.patch(
+      kinds.StorageClass,
+      { name: 'local-path' },
+      { merge: { metadata: { annotations: { [annotation]: 'false' } } } },
+    );
 }
 
 /**

@@ -137,9 +137,11 @@ export class Strikes {
 
   async #cordon(node: string, unschedulable: boolean): Promise<void> {
     await this.#insist(() =>
-      this.#cluster.client.patch(kinds.Node, node, undefined, 'merge', {
-        spec: { unschedulable: unschedulable ? true : null },
-      }),
+      this.#cluster.client.patch(
+        kinds.Node,
+        { name: node },
+        { merge: { spec: { unschedulable: unschedulable ? true : null } } },
+      ),
     );
   }
 

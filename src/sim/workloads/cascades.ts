@@ -112,9 +112,11 @@ export function services(): Workload {
         );
       else
         await attempt(() =>
-          client.patch(kinds.Service, name, 'default', 'merge', {
-            spec: { ...spec, externalName: type === 'ExternalName' ? 'example.com' : null },
-          }),
+          client.patch(
+            kinds.Service,
+            { name, namespace: 'default' },
+            { merge: { spec: { ...spec, externalName: type === 'ExternalName' ? 'example.com' : null } } },
+          ),
         );
     },
   };
@@ -172,7 +174,7 @@ export function placements(): Workload {
         cluster.random.float() < 0.5
           ? { spec: { replicas: between(cluster.random, 1, 4) } }
           : { spec: { template: { metadata: { annotations: { at: String(between(cluster.random, 1, 4)) } } } } };
-      await attempt(() => cluster.client.patch(kinds.Deployment, name, 'default', 'merge', patch));
+      await attempt(() => cluster.client.patch(kinds.Deployment, { name, namespace: 'default' }, { merge: patch }));
     },
   };
 }

@@ -88,7 +88,7 @@ export function template(app: string, extra: Partial<PodSpec> = {}): PodTemplate
 }
 
 /** A patch. */
-const image = (n: number): unknown => ({
+const image = (n: number): object => ({
   spec: { template: { spec: { containers: [{ name: 'c', image: `app:${n}` }] } } },
 });
 
@@ -131,13 +131,19 @@ export function rollouts(): Workload {
       const change = between(cluster.random, 0, 4);
       if (change <= 1)
         await attempt(() =>
-          cluster.client.patch(kinds.Deployment, name, 'default', 'strategic', image(between(cluster.random, 1, 4))),
+          cluster.client.patch(
+            kinds.Deployment,
+            { name, namespace: 'default' },
+            { strategic: image(between(cluster.random, 1, 4)) },
+          ),
         );
       else if (change === 2)
         await attempt(() =>
-          cluster.client.patch(kinds.Deployment, name, 'default', 'merge', {
-            spec: { replicas: between(cluster.random, 1, 8) },
-          }),
+          cluster.client.patch(
+            kinds.Deployment,
+            { name, namespace: 'default' },
+            { merge: { spec: { replicas: between(cluster.random, 1, 8) } } },
+          ),
         );
       else if (change === 3) {
         const pods = await listNow(cluster, kinds.Pod, { namespace: 'default', labelSelector: `app=${name}` });
@@ -196,13 +202,19 @@ export function stateful(): Workload {
       const name = pick(cluster.random, ['db', 'peers']);
       if (cluster.random.float() < 0.5)
         await attempt(() =>
-          cluster.client.patch(kinds.StatefulSet, name, 'default', 'strategic', image(between(cluster.random, 1, 4))),
+          cluster.client.patch(
+            kinds.StatefulSet,
+            { name, namespace: 'default' },
+            { strategic: image(between(cluster.random, 1, 4)) },
+          ),
         );
       else
         await attempt(() =>
-          cluster.client.patch(kinds.StatefulSet, name, 'default', 'merge', {
-            spec: { replicas: between(cluster.random, 1, 4) },
-          }),
+          cluster.client.patch(
+            kinds.StatefulSet,
+            { name, namespace: 'default' },
+            { merge: { spec: { replicas: between(cluster.random, 1, 4) } } },
+          ),
         );
     },
   };
@@ -252,7 +264,11 @@ export function jobs(): Workload {
     async end({ cluster }) {
       while (
         !(await attempt(() =>
-          cluster.client.patch(kinds.CronJob, 'tick', 'default', 'merge', { spec: { suspend: true } }),
+          cluster.client.patch(
+            kinds.CronJob,
+            { name: 'tick', namespace: 'default' },
+            { merge: { spec: { suspend: true } } },
+          ),
         ))
       )
         await cluster.clock.sleep(1_000);
@@ -275,10 +291,8 @@ export function daemons(): Workload {
       await attempt(() =>
         cluster.client.patch(
           kinds.DaemonSet,
-          'agent',
-          'kube-system',
-          'strategic',
-          image(between(cluster.random, 1, 4)),
+          { name: 'agent', namespace: 'kube-system' },
+          { strategic: image(between(cluster.random, 1, 4)) },
         ),
       );
     },
@@ -410,7 +424,9 @@ export function counters(writes: Writes): Workload {
       const name = `write-${between(cluster.random, 0, 2)}`;
       const next = ++value;
       if (
-        await attempt(() => client.patch(kinds.ConfigMap, name, 'default', 'merge', { data: { value: String(next) } }))
+        await attempt(() =>
+          client.patch(kinds.ConfigMap, { name, namespace: 'default' }, { merge: { data: { value: String(next) } } }),
+        )
       )
         writes.acknowledged(name, next);
     },
