@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { TestScope } from '#content/testing.ts';
+import { pause } from '#os/clock.ts';
 import { realClock } from '#os/clock.real.ts';
 import { encodeDefinition, makeVertex } from '../llb/codec.ts';
 import { plainCopy, rootMount } from '../llb/vertex-parts.ts';
@@ -21,7 +22,7 @@ import type { Edge, ExecOp, FileAction, Operation } from '../llb/vertex.ts';
 import type { Handler } from './grpc.ts';
 import { stepLogBytesMax } from './limits.ts';
 import type { Message } from './messages.ts';
-import { dockerfile, goDirectory, goSymlink, makeBench } from './testing.ts';
+import { control, dockerfile, forever, goDirectory, goSymlink, makeBench, waitFor } from './testing.ts';
 import type { Bench } from './testing.ts';
 
 const sync = '/moby.filesync.v1.FileSync/DiffCopy';
@@ -212,4 +213,20 @@ test('what a step prints is shown so far as it can be read', async (t) => {
   const { printed } = await bench.build({});
   assert.match(printed.slice(-100), /\n\[output clipped, log limit 2MiB reached\]\n$/);
   assert.ok(printed.length < stepLogBytesMax + 100);
+});
+
+test('builds that wait for one that is given up do its work once', async (t) => {
+  const bench = await makeBench(t, { files: dockerfile('FROM base\nRUN ["say","x"]\n') }, async ({ signal }) => {
+    if (bench.runs.length === 1) await pause(realClock, 60_000, signal);
+  });
+  const gone = new AbortController();
+  const asked = { Session: 's1', Frontend: 'dockerfile.v0' };
+  const first = bench.client.call(control('Solve'), { Ref: 'first', ...asked }, gone.signal);
+  await waitFor(() => bench.runs.length === 1);
+  const others = ['a', 'b', 'c'].map((Ref) => bench.client.call(control('Solve'), { Ref, ...asked }, forever));
+  await realClock.sleep(50);
+  gone.abort();
+  await assert.rejects(first);
+  await Promise.all(others);
+  assert.equal(bench.runs.length, 2);
 });

@@ -24,7 +24,22 @@ interface Made {
   atMs: number;
 }
 
-const running = new Map<string, Promise<Made>>();
+interface Running {
+  making: Promise<Made>;
+  /** Of the build that makes it. */
+  signal: AbortSignal;
+}
+
+const running = new Map<string, Running>();
+
+/** undefined: it failed, which for another build says nothing. */
+async function awaitMade({ making }: Running): Promise<Made | undefined> {
+  try {
+    return await making;
+  } catch {
+    return undefined;
+  }
+}
 
 export class Solver {
   readonly #context: SolverContext;
@@ -123,13 +138,17 @@ export class Solver {
         steps: [...(work.below[index] ?? []), { layer, createdAtMs, about: work.about }],
       }));
     const isFresh = build.noCache || vertex.ignoresCache;
-    if (!isFresh) {
-      const known = await this.#known(work);
+    while (!isFresh) {
+      const other = running.get(work.key);
+      let known = this.#known(work);
+      if (known === undefined && other !== undefined) known = await awaitMade(other);
       if (known !== undefined) {
         this.#hold(known.layers.filter((layer) => layer !== null));
         output.cached();
         return steps(known.layers, known.atMs);
       }
+      // Whoever waited for a build that was given up looks again: one of them makes it, the others wait for that one.
+      if (other?.signal.aborted !== true) break;
     }
     const making = (async (): Promise<Made> => {
       const layers = await work.run(output);
@@ -138,21 +157,19 @@ export class Solver {
       await cache.put(work.key, { ...made, about: work.about });
       return made;
     })();
-    running.set(work.key, making);
+    const own = { making, signal: this.#context.signal };
+    running.set(work.key, own);
     try {
       const { layers, atMs } = await making;
       return steps(layers, atMs);
     } finally {
-      if (running.get(work.key) === making) running.delete(work.key);
+      if (running.get(work.key) === own) running.delete(work.key);
     }
   }
 
-  /** What the cache holds, or what another build makes this moment. */
-  async #known({ key, outputs }: Work): Promise<Made | undefined> {
+  #known({ key, outputs }: Work): Made | undefined {
     const found = this.#context.cache.get(key);
-    if (found !== undefined && found.layers.length >= outputs) return found;
-    // What failed for the other may succeed here: it may have been cancelled.
-    return running.get(key)?.catch(() => undefined);
+    return found !== undefined && found.layers.length >= outputs ? found : undefined;
   }
 
   #hold(layers: readonly ImageLayer[]): void {
