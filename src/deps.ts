@@ -79,7 +79,16 @@ export const deps: Readonly<Record<string, FolderRule>> = {
   build: {
     folders: ['base', 'os', 'observe', 'content', 'engine'],
     packages: ['protobufjs'],
-    builtins: ['node:crypto', 'node:fs', 'node:fs/promises', 'node:http2', 'node:net', 'node:path', 'node:stream'],
+    builtins: [
+      'node:crypto',
+      'node:fs',
+      'node:fs/promises',
+      'node:http2',
+      'node:module',
+      'node:net',
+      'node:path',
+      'node:stream',
+    ],
   },
   docker: {
     folders: ['base', 'os', 'observe', 'content', 'engine', 'build', 'registry'],

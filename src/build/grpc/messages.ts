@@ -3,20 +3,27 @@
  * the protocol's; 64-bit integers are numbers; what is absent has its type's zero.
  */
 import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import protobuf from 'protobufjs';
+import type protobuf from 'protobufjs';
 import { isObject, itemsOf, type JsonObject } from '#base/unknown.ts';
 
 export type Message = JsonObject;
 
+/** Loaded when the first build begins: it takes nine megabytes, and most of the time nobody builds. */
+const load = createRequire(import.meta.url);
 let root: protobuf.Root | undefined;
 
 function typeOf(name: string): protobuf.Type {
   return protocol().lookupType(name);
 }
 
+function library(): typeof protobuf {
+  return load('protobufjs');
+}
+
 function protocol(): protobuf.Root {
-  root ??= protobuf.Root.fromJSON(JSON.parse(readFileSync(join(import.meta.dirname, 'protocol.json'), 'utf8')));
+  root ??= library().Root.fromJSON(JSON.parse(readFileSync(join(import.meta.dirname, 'protocol.json'), 'utf8')));
   return root;
 }
 
@@ -24,7 +31,7 @@ function protocol(): protobuf.Root {
 export function methodOf(path: string): { request: string; response: string } | undefined {
   const [, service = '', name = ''] = path.split('/');
   const found = protocol().lookup(service);
-  if (!(found instanceof protobuf.Service)) return undefined;
+  if (!(found instanceof library().Service)) return undefined;
   const method = found.methods[name];
   if (method === undefined) return undefined;
   method.resolve();
