@@ -53,9 +53,15 @@ describe('the scanner', () => {
   it('survives any text', () => {
     fc.assert(
       fc.property(fc.string(), (text) => {
-        scanJson(text);
+        try {
+          scanJson(text);
+        } catch (error) {
+          // A number that is too large may come up by chance.
+          assert.match(String(error), /beyond what a double holds/);
+        }
       }),
     );
+    for (const text of ['00.E', '1.2.3e4', '-0e+']) assert.deepEqual(scanJson(text).duplicates, []);
     assert.throws(() => scanJson('['.repeat(1000)), /max depth/);
   });
 });

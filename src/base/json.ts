@@ -142,7 +142,8 @@ function checkNumber(text: string): void {
         'BadRequest',
         `error decoding: integer ${shown} is beyond ±(2^53-1) and cannot be kept exactly`,
       );
-  } else if (!Number.isFinite(Number(text)))
+  } else if (Math.abs(Number(text)) === Infinity)
+    // What is no number at all, the parser says.
     throw new ApiError('BadRequest', `error decoding: number ${shown} is beyond what a double holds`);
 }
 
