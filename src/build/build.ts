@@ -19,6 +19,7 @@ import type { StageOutput } from './classic-output.ts';
 import type { BuildContext } from './context.ts';
 import { Conversion } from './dockerfile/convert.ts';
 import type { BuiltStage, ConvertEnvironment } from './dockerfile/convert.ts';
+import { parseDockerfile } from './dockerfile/parser.ts';
 import type { Stage } from './dockerfile/parser.ts';
 import type { Step } from './dockerfile/stage.ts';
 import { predefinedArgs } from './dockerfile/variables.ts';
@@ -122,9 +123,9 @@ class Build implements Disposable {
     this.#request = request;
     const { network, sandbox } = splitNetwork(request.run.network);
     const { extraHosts, network: _network, ...bounds } = request.run;
-    const { hiddenEnv, hiddenMounts, pull, credential, noCache } = request;
+    const { hiddenEnv, hiddenMounts, pull, credential } = request;
     this.#conversion = new Conversion(
-      request.dockerfile,
+      parseDockerfile(request.dockerfile),
       {
         ...request,
         network,
@@ -150,7 +151,6 @@ class Build implements Disposable {
       exec: { ...bounds, network: sandbox, hiddenEnv, hiddenMounts },
       hold: this.#hold,
       begin,
-      noCache,
       signal,
     });
   }

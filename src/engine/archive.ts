@@ -14,6 +14,7 @@ import { packTar, tarHeaderOf } from '#content/pack.ts';
 import { unpackTar } from '#content/unpack.ts';
 import { whileStill } from './freeze.ts';
 import { lstatOrUndefined, readlinkSync } from '#os/named-files.ts';
+import { goModeOf } from '#os/go-mode.ts';
 import { packFile } from './pack-file.ts';
 import type { Container } from './container.ts';
 import type { ContainerTable } from './container-table.ts';
@@ -26,31 +27,6 @@ export interface PathStat {
   mode: number;
   mtime: string;
   linkTarget: string;
-}
-
-/** Go's os.FileMode, which docker's clients read: type bits at the top. */
-function goMode(stat: Stats): number {
-  const bits = stat.mode & 0o777;
-  const type = stat.isDirectory()
-    ? 2 ** 31
-    : stat.isSymbolicLink()
-      ? 2 ** 27
-      : stat.isFIFO()
-        ? 2 ** 25
-        : stat.isSocket()
-          ? 2 ** 24
-          : stat.isCharacterDevice()
-            ? 2 ** 26 + 2 ** 21
-            : stat.isBlockDevice()
-              ? 2 ** 26
-              : 0;
-  return (
-    bits +
-    type +
-    ((stat.mode & 0o4000) !== 0 ? 2 ** 23 : 0) +
-    ((stat.mode & 0o2000) !== 0 ? 2 ** 22 : 0) +
-    ((stat.mode & 0o1000) !== 0 ? 2 ** 20 : 0)
-  );
 }
 
 /** Runs with the container's tree at hand: its root, or the volume that holds the path. */
@@ -132,7 +108,7 @@ function describe(path: string, asked: string, stat: Stats): PathStat {
   return {
     name: lastElement(asked).toWellFormed(),
     size: stat.size,
-    mode: goMode(stat),
+    mode: goModeOf(stat),
     mtime: stat.mtime.toISOString(),
     linkTarget: stat.isSymbolicLink() ? readlinkSync(path).toWellFormed() : '',
   };

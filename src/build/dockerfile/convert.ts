@@ -12,7 +12,6 @@ import type { SourceLocation, SourceText } from '../llb/location.ts';
 import type { Edge } from '../llb/vertex.ts';
 import { splitWords } from './config.ts';
 import { parseError } from './lexer.ts';
-import { parseDockerfile } from './parser.ts';
 import type { Dockerfile, Instruction, Stage } from './parser.ts';
 import { StageConverter } from './stage.ts';
 import type { StageBase, StageSettings } from './stage.ts';
@@ -24,8 +23,8 @@ export interface ConvertRequest extends StageSettings {
   /** '' or undefined: the last stage. */
   target?: string;
   platform?: Platform;
-  /** The Dockerfile's name, where clients are to be shown places in it. */
-  filename?: string;
+  /** The Dockerfile's text, where clients are to be shown places in it. */
+  source?: SourceText;
   /** Stages that are built anew, by name; undefined: as `noCache` says. */
   noCacheStages?: readonly string[];
 }
@@ -77,14 +76,10 @@ export class Conversion {
   readonly #built = new Map<Stage, Promise<BuiltStage>>();
   readonly #sources = new Map<string, Edge>();
 
-  readonly #source: SourceText | undefined;
-
-  constructor(text: string, request: ConvertRequest, environment: ConvertEnvironment) {
+  constructor(file: Dockerfile, request: ConvertRequest, environment: ConvertEnvironment) {
     this.#request = request;
     this.#environment = environment;
-    const { filename } = request;
-    if (filename !== undefined) this.#source = { filename, data: Buffer.from(text), language: 'Dockerfile' };
-    this.file = parseDockerfile(text);
+    this.file = file;
     this.#readGlobalArgs();
     this.target = this.#findTarget();
     for (const stage of this.file.stages) this.#readFrom(stage);
@@ -196,7 +191,8 @@ export class Conversion {
   }
 
   #locationOf({ line, endLine }: Instruction): SourceLocation | undefined {
-    return this.#source === undefined ? undefined : { text: this.#source, ranges: [{ start: line, end: endLine }] };
+    const { source } = this.#request;
+    return source === undefined ? undefined : { text: source, ranges: [{ start: line, end: endLine }] };
   }
 
   async #base(stage: Stage, nameOf: (text: string) => string): Promise<BuiltStage['base']> {

@@ -8,7 +8,7 @@ import { decodeQueryName, encodeFileName } from '#base/file-names.ts';
 import { ApiError } from '#base/errors.ts';
 import { makeVertex } from '../llb/codec.ts';
 import { plainCopy } from '../llb/vertex-parts.ts';
-import { isGitUrl } from '../git-url.ts';
+import { gitSource, isGitUrl } from '../git-url.ts';
 import type { Edge, FileAction, OwnerRef, UserRef } from '../llb/vertex.ts';
 import type { VertexOptions } from '../llb/codec.ts';
 import { splitWords } from './config.ts';
@@ -187,14 +187,11 @@ class CopyBuilder {
   repository(url: string): void {
     const { flags } = this.#instruction;
     const checksum = flags['checksum']?.[0];
-    const attributes = {
-      'git.fullurl': url.replace(/#.*$/, ''),
+    const op = gitSource(url, {
       ...(flags['keep-git-dir']?.[0] === 'true' ? { 'git.keepgitdir': 'true' } : {}),
       ...(checksum === undefined ? {} : { 'git.checksum': checksum }),
-    };
-    const identifier = `git://${url.replace(/^[a-z]+:\/\//i, '')}`;
-    const { vertex } = this.#input;
-    const source = makeVertex({ kind: 'source', identifier, attributes }, [], { ...vertex, name: url });
+    });
+    const source = makeVertex(op, [], { ...this.#input.vertex, name: url });
     this.#copy({ vertex: source, output: 0 }, '/', { allowsWildcard: false });
   }
 

@@ -4,7 +4,7 @@ import { lintDockerfile, parseLintSettings, shortText, urlOf } from './lint.ts';
 import { parseDockerfile } from './parser.ts';
 
 function lint(text: string, settings = ''): string[] {
-  return lintDockerfile(text, parseDockerfile(text), parseLintSettings(settings)).map((each) => shortText(each));
+  return lintDockerfile(parseDockerfile(text), parseLintSettings(settings)).map((each) => shortText(each));
 }
 
 test('each check finds what it is for, and says it as BuildKit does', () => {

@@ -7,7 +7,6 @@
 import { ApiError } from '#base/errors.ts';
 import { hostPlatform } from '#base/platform.ts';
 import { splitWords } from './config.ts';
-import { lexDockerfile } from './lexer.ts';
 import type { Dockerfile, Instruction, Stage } from './parser.ts';
 import { platformArgs } from './variables.ts';
 
@@ -96,11 +95,13 @@ class Linter {
     this.found.push({ rule, detail, start: at.line, end: at.endLine });
   }
 
+  get #all(): Instruction[] {
+    const { globalArgs, stages } = this.#file;
+    return [...globalArgs, ...stages.flatMap((stage) => [stage.from, ...stage.instructions])];
+  }
+
   casing(): void {
-    const all = [
-      ...this.#file.globalArgs,
-      ...this.#file.stages.flatMap((stage) => [stage.from, ...stage.instructions]),
-    ];
+    const all = this.#all;
     const isLower = (word: string): boolean => word === word.toLowerCase();
     const isUpper = (word: string): boolean => word === word.toUpperCase();
     const lower = all.filter(({ word }) => isLower(word)).length;
@@ -252,15 +253,15 @@ class Linter {
     return name !== 'scratch' && !this.#file.stages.slice(0, index).some((each) => each.name === name);
   }
 
-  emptyContinuations(text: string): void {
-    for (const line of lexDockerfile(text).lines)
-      if (line.emptyLine !== undefined)
-        this.warn('NoEmptyContinuation', 'Empty continuation line', { line: line.emptyLine, endLine: line.emptyLine });
+  emptyContinuations(): void {
+    for (const { emptyLine } of this.#all)
+      if (emptyLine !== undefined)
+        this.warn('NoEmptyContinuation', 'Empty continuation line', { line: emptyLine, endLine: emptyLine });
   }
 }
 
 /** In the order of the lines. */
-export function lintDockerfile(text: string, file: Dockerfile, settings: LintSettings): LintWarning[] {
+export function lintDockerfile(file: Dockerfile, settings: LintSettings): LintWarning[] {
   const linter = new Linter(file, settings);
   linter.casing();
   linter.stageNames();
@@ -268,6 +269,6 @@ export function lintDockerfile(text: string, file: Dockerfile, settings: LintSet
   linter.argsOfFrom();
   for (const instruction of file.globalArgs) linter.secrets(instruction);
   for (const stage of file.stages) linter.stage(stage);
-  linter.emptyContinuations(text);
+  linter.emptyContinuations();
   return linter.found.sort((a, b) => a.start - b.start);
 }

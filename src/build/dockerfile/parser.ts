@@ -32,6 +32,8 @@ export type Keyword = (typeof keywords)[number];
 export interface Instruction {
   line: number;
   endLine: number;
+  /** The first empty line between continued ones. */
+  emptyLine?: number;
   keyword: Keyword;
   /** The keyword as it is written. */
   word: string;
@@ -201,6 +203,7 @@ export function parseInstruction(source: LogicalLine): Instruction {
   const instruction: Instruction = {
     line: source.line,
     endLine: source.endLine,
+    ...(source.emptyLine === undefined ? {} : { emptyLine: source.emptyLine }),
     keyword,
     word,
     original: `${keyword}${match[2] === undefined ? '' : ` ${match[2].trim()}`}`,

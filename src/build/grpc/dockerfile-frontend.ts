@@ -17,7 +17,7 @@ import type { LintWarning } from '../dockerfile/lint.ts';
 import { parseDockerfile } from '../dockerfile/parser.ts';
 import type { Dockerfile } from '../dockerfile/parser.ts';
 import type { StageBase } from '../dockerfile/stage.ts';
-import { isGitUrl } from '../git-url.ts';
+import { gitSource, isGitUrl } from '../git-url.ts';
 import { makeVertex } from '../llb/codec.ts';
 import { locationOf, noteLocation } from '../llb/location.ts';
 import type { SourceText } from '../llb/location.ts';
@@ -80,10 +80,10 @@ class DockerfileFrontend implements ConvertEnvironment {
     const source = { filename, data: Buffer.from(text), language: 'Dockerfile' };
     try {
       const file = parseDockerfile(text);
-      const warnings = this.#lint(text, file, source);
+      const warnings = this.#lint(file, source);
       if (requestId !== undefined)
         return { kind: 'answer', metadata: answerRequest(requestId, { text: source, file, warnings }) };
-      return await this.#convert(text);
+      return await this.#convert(file, source);
     } catch (error) {
       // A place that the words name, of what is written wrongly.
       const line = Number(/^dockerfile parse error on line (\d+)/.exec(messageOf(error))?.[1]);
@@ -93,9 +93,9 @@ class DockerfileFrontend implements ConvertEnvironment {
   }
 
   /** What the file's checks find: told to the user, or an error where the file asks for it. */
-  #lint(text: string, file: Dockerfile, source: SourceText): LintWarning[] {
+  #lint(file: Dockerfile, source: SourceText): LintWarning[] {
     const settings = parseLintSettings(this.#asked.checks ?? file.directives['check'] ?? '');
-    const warnings = lintDockerfile(text, file, settings);
+    const warnings = lintDockerfile(file, settings);
     if (this.#asked.requestId !== undefined) return warnings;
     for (const warning of warnings)
       this.#job.progress.warn(this.#definitionLine ?? '', shortText(warning), {
@@ -111,14 +111,14 @@ class DockerfileFrontend implements ConvertEnvironment {
     return warnings;
   }
 
-  async #convert(text: string): Promise<FrontendResult> {
-    const { build, run, filename } = this.#asked;
+  async #convert(file: Dockerfile, source: SourceText): Promise<FrontendResult> {
+    const { build, run } = this.#asked;
     const { network } = splitNetwork(run.network);
     const conversion = new Conversion(
-      text,
+      file,
       {
         ...build,
-        filename,
+        source,
         network,
         extraHosts: run.extraHosts,
         ulimits: run.resources?.ulimits ?? [],
@@ -178,9 +178,8 @@ class DockerfileFrontend implements ConvertEnvironment {
       return { edge: this.#source('local://context', attributes, name) };
     }
     if (isGitUrl(url)) {
-      const [remote = url, fragment] = url.split('#', 2);
-      const place = `git://${remote.replace(/^[a-z]+:\/\//i, '')}${fragment === undefined ? '' : `#${fragment}`}`;
-      return { edge: this.#source(place, { 'git.fullurl': remote }, `[internal] load git source ${url}`) };
+      const vertex = makeVertex(gitSource(url), [], { name: `[internal] load git source ${url}` });
+      return { edge: { vertex, output: 0 } };
     }
     const file = this.#source(url, { 'http.filename': 'context' }, name);
     const { content } = this.#job.builder.parts;

@@ -22,7 +22,7 @@ import {
 import { makeSpecialFile } from '#os/special-files.ts';
 import type { KeptFile, OpenDirectory } from '../kept-directories.ts';
 import { contextEntriesMax } from '../limits.ts';
-import { goMode } from './go-mode.ts';
+import { goMode } from '#os/go-mode.ts';
 import type { ClientStream } from './grpc.ts';
 import { filesAheadBytesMax, filesAheadMax } from './limits.ts';
 import { bytesIn, messageIn, numberIn, textIn } from './messages.ts';

@@ -163,7 +163,6 @@ export class Job {
       },
       hold: this.#hold,
       begin: (vertex: Vertex): VertexOutput => this.progress.beginVertex(vertex),
-      noCache: false,
       signal: this.signal,
     });
   }

@@ -3,7 +3,7 @@ import { ApiError } from '#base/errors.ts';
 import { RootedDirectory, pathParts } from '#content/safe-path.ts';
 import { lstatSync, readBytes, readdirSync, readlinkSync } from '#os/named-files.ts';
 import { readFileBytesMax } from './limits.ts';
-import { goModeOf } from './go-mode.ts';
+import { goModeOf } from '#os/go-mode.ts';
 import type { Message } from './messages.ts';
 
 function find(root: string, path: string): string {

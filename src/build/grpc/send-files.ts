@@ -7,7 +7,7 @@ import { lstatSync, readdirSync, readlinkSync } from '#os/named-files.ts';
 import { readFileRange } from './look.ts';
 import { ApiError } from '#base/errors.ts';
 import type { ClientStream } from './grpc.ts';
-import { goModeOf } from './go-mode.ts';
+import { goModeOf } from '#os/go-mode.ts';
 import { sentChunkBytes } from './limits.ts';
 import { bytesIn, numberIn } from './messages.ts';
 import type { Message } from './messages.ts';

@@ -131,14 +131,13 @@ export class Solver {
 
   // walk image-build 4/6: a vertex on its inputs has a key of their content: the cache answers, or it is carried out.
   async #work(vertex: Vertex, work: Work, output: VertexOutput): Promise<Output[]> {
-    const { cache, build, clock } = this.#context;
+    const { cache, clock } = this.#context;
     const steps = (layers: readonly (ImageLayer | null)[], createdAtMs: number): Output[] =>
       layers.map((layer, index) => ({
         kind: 'layers',
         steps: [...(work.below[index] ?? []), { layer, createdAtMs, about: work.about }],
       }));
-    const isFresh = build.noCache || vertex.ignoresCache;
-    while (!isFresh) {
+    while (!vertex.ignoresCache) {
       const other = running.get(work.key);
       let known = this.#known(work);
       if (known === undefined && other !== undefined) known = await awaitMade(other);

@@ -32,7 +32,6 @@ export interface SolverBuild {
   /** Keeps what was made until the build has ended. */
   hold: Hold;
   begin(vertex: Vertex): VertexOutput;
-  noCache: boolean;
   signal: AbortSignal;
 }
 

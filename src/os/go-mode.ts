@@ -1,4 +1,4 @@
-/** Modes of files as Go has them: type and special bits stand at the top of the word. */
+/** Modes of files as Go has them, which docker's and BuildKit's clients read: type and special bits at the top. */
 import type { Stats } from 'node:fs';
 
 export const goMode = {
