@@ -10,11 +10,11 @@ import type { RegistryCredential } from '#engine/engine.ts';
 import { splitNetwork } from '../build.ts';
 import type { Builder } from '../builder.ts';
 import type { BuildContext } from '../context.ts';
-import { newContainerId } from '../llb/exec.ts';
 import type { CommandRequest } from '../llb/exec.ts';
 import { layersOf } from '../llb/output.ts';
 import type { StepLayer, VertexOutput } from '../llb/output.ts';
 import { Solver } from '../llb/solver.ts';
+import { openView } from '../llb/view.ts';
 import type { ExecSettings } from '../llb/work.ts';
 import { Sources } from '../llb/sources.ts';
 import type { Edge, ExecOp, SourceOp, Vertex } from '../llb/vertex.ts';
@@ -188,13 +188,11 @@ export class Job {
   }
 
   async withRoot<T>(steps: readonly StepLayer[], read: (root: string) => Promise<T>): Promise<T> {
-    const { snapshots, random } = this.#parts.builder.parts;
-    const id = `build-${newContainerId(random).slice(0, 32)}`;
-    const { root } = await snapshots.mountReadOnly(id, layersOf(steps));
+    const { root, release } = await openView(this.#parts.builder.parts, layersOf(steps));
     try {
       return await read(root);
     } finally {
-      await snapshots.removeContainerRoot(id);
+      await release();
     }
   }
 

@@ -260,3 +260,11 @@ test("a client's list of files leads nowhere outside", async (t) => {
     await assert.rejects(bench.build({}), expected);
   }
 });
+
+test('a cache that is to begin with files that are not there fails its step and leaves nothing', async (t) => {
+  const bench = await makeBench(t, {
+    files: dockerfile('FROM base\nRUN --mount=type=cache,target=/c,from=base,source=/none ["say","x"]\n'),
+  });
+  await assert.rejects(bench.build({}), /"\/none": not found/);
+  assert.deepEqual(readdirSync(join(bench.content.root, 'containers')), []);
+});

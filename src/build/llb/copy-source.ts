@@ -11,8 +11,8 @@ import { cleanContextPath } from '../context.ts';
 import type { BuildContext } from '../context.ts';
 import { archiveHeadBytesMax } from '../limits.ts';
 import { compilePattern, createIgnoreRules, hasWildcard } from '../patterns.ts';
-import { newContainerId } from './exec.ts';
 import { layersOf } from './output.ts';
+import { openView } from './view.ts';
 import type { Output } from './output.ts';
 import type { SolverContext } from './work.ts';
 import type { FileAction } from './vertex.ts';
@@ -149,10 +149,11 @@ export function treeContentKey(tree: BuildContext, action: CopyFileAction): stri
 
 /** Throws SourceMissing. */
 export async function openCopySource(
-  { content, snapshots, random }: SolverContext,
+  context: SolverContext,
   input: Output,
   action: CopyFileAction,
 ): Promise<CopySource> {
+  const { content } = context;
   const rules = createIgnoreRules(action.exclude);
   const excludedBelow = (paths: readonly string[], below: (path: string) => string[]): string[] =>
     action.exclude.length === 0 ? [] : paths.flatMap(below).filter((path) => rules.ignores(path));
@@ -167,9 +168,7 @@ export async function openCopySource(
       release: async () => {},
     });
   }
-  const id = `build-${newContainerId(random).slice(0, 32)}`;
-  const { root } = await snapshots.mountReadOnly(id, layersOf(input.steps));
-  const release = (): Promise<void> => snapshots.removeContainerRoot(id);
+  const { root, release } = await openView(context, layersOf(input.steps));
   try {
     const paths = found(action, (path, isPattern) => expandInRoot(root, path, isPattern));
     const excluded = excludedBelow(paths, (path) => listBelow(root, [path]));

@@ -12,11 +12,11 @@ import type { ImageLayer } from '#content/image-records.ts';
 import { toImageLayer, writeImage } from '#content/image-writer.ts';
 import { findMountPoints } from '#content/mount-points.ts';
 import { RootedDirectory, pathParts } from '#content/safe-path.ts';
-import type { Random } from '#os/clock.ts';
 import { execKey, layersKey } from '../cache-keys.ts';
 import type { RunRequest } from '../runner.ts';
 import { listenForAgent } from './secrets.ts';
 import { layersOf } from './output.ts';
+import { newContainerId, openView } from './view.ts';
 import type { Output, StepLayer, VertexOutput } from './output.ts';
 import type { SolverContext, Work } from './work.ts';
 import type { ExecMount, ExecOp, ProxyEnv, Vertex } from './vertex.ts';
@@ -37,10 +37,6 @@ export class ExitError extends ApiError {
 /** Where secrets are while a command runs: in memory, below the data directory. */
 export function secretsDirectory(content: Content): string {
   return join(content.root, 'build-secrets');
-}
-
-export function newContainerId(random: Random): string {
-  return Buffer.from(random.bytes(32)).toString('hex');
 }
 
 function stepsOf(
@@ -268,27 +264,29 @@ class Exec {
 
   /** Files of another output below the mount's path. */
   async #view(mount: ExecMount): Promise<string> {
-    const { snapshots, random } = this.#context;
     const input = mount.input === undefined ? undefined : this.#inputs[mount.input];
     if (input?.kind === 'tree' && mount.isReadOnly) return select(await input.tree.directory(), mount.selector);
     const layers = layersOf(await stepsOf(this.#context, mount.input, this.#inputs));
-    const id = `build-${newContainerId(random).slice(0, 32)}`;
-    const { root } = await snapshots.mountLayers(id, layers);
-    this.#undo.push(() => snapshots.removeContainerRoot(id));
+    const { id, root, release } = await openView(this.#context, layers);
+    this.#undo.push(release);
     if (mount.output !== undefined) this.#views.set(mount.output, { id, layers });
     return select(root, mount.selector);
   }
 
   async #cache(mount: ExecMount): Promise<string> {
-    const { cacheMounts, snapshots, random, signal } = this.#context;
+    const { cacheMounts, signal } = this.#context;
     const cache = await cacheMounts.open(mount, signal, async () => {
       const input = mount.input === undefined ? undefined : this.#inputs[mount.input];
       if (input === undefined) return undefined;
       if (input.kind === 'tree')
         return { root: select(await input.tree.directory(), mount.selector), release: async () => {} };
-      const id = `build-${newContainerId(random).slice(0, 32)}`;
-      const { root } = await snapshots.mountReadOnly(id, layersOf(input.steps));
-      return { root: select(root, mount.selector), release: () => snapshots.removeContainerRoot(id) };
+      const { root, release } = await openView(this.#context, layersOf(input.steps));
+      try {
+        return { root: select(root, mount.selector), release };
+      } catch (error) {
+        await release();
+        throw error;
+      }
     });
     this.#undo.push(cache.close);
     return cache.directory;

@@ -8,7 +8,8 @@ import { ApiError } from '#base/errors.ts';
 import type { CopyAction, Owner } from '#content/copy.ts';
 import type { ImageLayer } from '#content/image-records.ts';
 import { digestOf, fileActionKey, layersKey } from '../cache-keys.ts';
-import { newContainerId, takeLayer } from './exec.ts';
+import { takeLayer } from './exec.ts';
+import { openView } from './view.ts';
 import { cleanContextPath } from '../context.ts';
 import { hasWildcard } from '../patterns.ts';
 import { expandInRoot, openCopySource, treeContentKey } from './copy-source.ts';
@@ -31,14 +32,13 @@ export async function copyToLayer(
   below: readonly ImageLayer[],
   work: (root: string, apply: (actions: CopyAction[]) => Promise<void>) => Promise<void>,
 ): Promise<ImageLayer | null> {
-  const { snapshots, content, random, signal } = context;
-  const id = `build-${newContainerId(random).slice(0, 32)}`;
+  const { content, signal } = context;
+  const { id, root, release } = await openView(context, below);
   try {
-    const { root } = await snapshots.mountLayers(id, [...below]);
     await work(root, (actions) => content.layers.copyInto(root, actions, signal));
     return await takeLayer(context, { id, layers: below }, []);
   } finally {
-    await snapshots.removeContainerRoot(id);
+    await release();
   }
 }
 
@@ -152,12 +152,12 @@ class FileVertex {
   /** Files in which names of owners are looked up. */
   async #rootOf(index: number | undefined, root: string, releases: (() => Promise<void>)[]): Promise<string> {
     if (index === undefined || index >= this.#inputs.length) return root;
-    const { snapshots, random } = this.#context;
-    const id = `build-${newContainerId(random).slice(0, 32)}`;
-    const layers = layersOf(await this.#context.toSteps(this.input(index)));
-    const view = await snapshots.mountReadOnly(id, layers);
-    releases.push(() => snapshots.removeContainerRoot(id));
-    return view.root;
+    const { root: known, release } = await openView(
+      this.#context,
+      layersOf(await this.#context.toSteps(this.input(index))),
+    );
+    releases.push(release);
+    return known;
   }
 
   async #prepare(action: FileAction, owner: Owner | undefined): Promise<Prepared> {
