@@ -124,7 +124,7 @@ function checkKeys(keys: string): string {
   return keys;
 }
 
-/** As in docker, who attaches has his connection first and reads the refusal from it; compose starts what it attached. */
+/** As in docker, who attaches has the connection first and reads the refusal from it: compose relies on it. */
 async function refuseSecondStart(message: string, isDetached: boolean, context: RouteContext): Promise<undefined> {
   if (isDetached) throw new ApiError('Conflict', message);
   const socket = await context.hijack('application/vnd.docker.raw-stream');

@@ -93,7 +93,8 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
 
   test('a restart ends what follows the log, and no line of the run before it is later than its end', async () => {
     // The first run ends when it is told to, the second by itself.
-    const script = `[ -e /told ] && exit 0; trap 'echo last; : > /told; exit 1' USR1; echo first; while :; do sleep 0.05; done`;
+    const told = `trap 'echo last; : > /told; exit 1' USR1`;
+    const script = `[ -e /told ] && exit 0; ${told}; echo first; while :; do sleep 0.05; done`;
     const id = await engine.containers.create(
       specOf('restarts', ['sh', '-c', script], { restartPolicy: { name: 'on-failure', maximumRetryCount: 1 } }),
     );

@@ -128,40 +128,46 @@ test('the first hour with docker', { timeout: 300_000 }, async (t) => {
     await good('unpause', 'target');
     assert.equal(await good('inspect', '-f', '{{.State.Status}}', 'target'), 'running');
   });
-  await t.test('commit keeps the configuration of the base, and the comment', async () => {
-    const context = dirname(
-      machine.file(
-        'base/Dockerfile',
-        'FROM busybox\nENV A=b\nEXPOSE 81\nVOLUME /v\nLABEL l=1\nWORKDIR /w\nSTOPSIGNAL SIGUSR1\n',
-      ),
-    );
-    await good('build', '-q', '-t', 'base', context);
-    await good('create', '--name', 'of-base', '-e', 'C=d', 'base', 'echo', 'hi');
-    await good('commit', '-m', 'the comment', '--change', 'ENV E=f', 'of-base', 'of-base-image');
-    const image = JSON.parse(await good('inspect', 'of-base-image')) as [
-      {
-        Comment: string;
-        Config: {
-          Env: string[];
-          ExposedPorts: object;
-          Volumes: object;
-          Labels: object;
-          WorkingDir: string;
-          StopSignal: string;
-          Cmd: string[];
-        };
-      },
-    ];
-    const { Env: env, ...config } = image[0].Config;
-    assert.ok(
-      ['A=b', 'C=d', 'E=f'].every((entry) => env.includes(entry)) && env.some((entry) => entry.startsWith('PATH=')),
-      env.join(' '),
-    );
-    assert.deepEqual(
-      [config.ExposedPorts, config.Volumes, config.WorkingDir, config.StopSignal, config.Cmd, image[0].Comment],
-      [{ '81/tcp': {} }, { '/v': {} }, '/w', 'SIGUSR1', ['echo', 'hi'], 'the comment'],
-    );
-  });
+  await t.test(
+    'commit keeps the configuration of the base, and the comment; -P publishes what it exposes',
+    async () => {
+      const context = dirname(
+        machine.file(
+          'base/Dockerfile',
+          'FROM busybox\nENV A=b\nEXPOSE 81\nVOLUME /v\nLABEL l=1\nWORKDIR /w\nSTOPSIGNAL SIGUSR1\n',
+        ),
+      );
+      await good('build', '-q', '-t', 'base', context);
+      await good('run', '-d', '-P', '--name', 'published', 'base', 'sleep', '1000');
+      assert.match(await good('port', 'published'), /^81\/tcp -> 0\.0\.0\.0:\d+/);
+      await good('rm', '-f', 'published');
+      await good('create', '--name', 'of-base', '-e', 'C=d', 'base', 'echo', 'hi');
+      await good('commit', '-m', 'the comment', '--change', 'ENV E=f', 'of-base', 'of-base-image');
+      const image = JSON.parse(await good('inspect', 'of-base-image')) as [
+        {
+          Comment: string;
+          Config: {
+            Env: string[];
+            ExposedPorts: object;
+            Volumes: object;
+            Labels: object;
+            WorkingDir: string;
+            StopSignal: string;
+            Cmd: string[];
+          };
+        },
+      ];
+      const { Env: env, ...config } = image[0].Config;
+      assert.ok(
+        ['A=b', 'C=d', 'E=f'].every((entry) => env.includes(entry)) && env.some((entry) => entry.startsWith('PATH=')),
+        env.join(' '),
+      );
+      assert.deepEqual(
+        [config.ExposedPorts, config.Volumes, config.WorkingDir, config.StopSignal, config.Cmd, image[0].Comment],
+        [{ '81/tcp': {} }, { '/v': {} }, '/w', 'SIGUSR1', ['echo', 'hi'], 'the comment'],
+      );
+    },
+  );
   await t.test('pause and commit while the process ends leave nothing stuck', async () => {
     for (let times = 0; times < 8; times++) {
       await good('run', '-d', '--name', 'brief', 'busybox', 'true');
