@@ -126,7 +126,7 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
 }
 
 /** `5000` is `5000/tcp`. */
-function portKeys(ports: string[]): Record<string, unknown> {
+function portKeys(ports: string[]): Record<string, object> {
   return Object.fromEntries(ports.map((port) => [port.includes('/') ? port : `${port}/tcp`, {}]));
 }
 
