@@ -5,7 +5,8 @@ import { test } from 'node:test';
 import { hostPlatform } from '#base/platform.ts';
 import { encodeTarFile, tarEnd } from '#base/tar-write.ts';
 import { bytesOf, openTestContent } from '#content/testing.ts';
-import { type Store, ann, makeSite, makeStore, pushIndex, textOf } from './testing.ts';
+import { imageRoutes } from './images.ts';
+import { type Store, ann, contextOf, makeSite, makeStore, pushIndex, root, textOf } from './testing.ts';
 
 const arm64 = { os: 'linux', architecture: 'arm64' };
 
@@ -263,3 +264,68 @@ async function loadIndex(store: Store, site: Store, manifests: object[]): Promis
   parts.push(encodeTarFile({ path: 'index.json' }, JSON.stringify({ schemaVersion: 2, manifests: [descriptor] })));
   await store.images.load(bytesOf(...parts, tarEnd), () => {});
 }
+
+type Answer = Record<string, unknown>;
+
+/** Asks a route of the images. */
+async function ask(store: Store, endpoint: string, query: Record<string, string>, minor = 50): Promise<unknown> {
+  const route = imageRoutes(store).find((each) => `${each.method} ${each.path}` === endpoint);
+  assert.ok(route, endpoint);
+  const { name = '', ...rest } = query;
+  return route.handle(contextOf(new URLSearchParams(rest), [], { name, minor }));
+}
+
+test('manifests are listed and inspected with their sizes and users, from the versions on that have them', async (t) => {
+  const site = await makeSite(t);
+  const pushed = await pushIndex(site, 'x');
+  const store = await makeStore(t, {
+    containersOf: (id) => (id === pushed.host ? [{ id: 'c1', isRunning: true, owner: 'docker' }] : []),
+  });
+  const name = `${site.domain}/x:1`;
+  await store.images.pull(name);
+  const list = (minor: number): Promise<unknown> => ask(store, 'GET /images/json', { manifests: '1' }, minor);
+  const [old] = (await list(46)) as Answer[];
+  assert.deepEqual([old!['Manifests'], old!['Descriptor']], [undefined, undefined]);
+  const [shown, ...others] = (await list(50)) as Answer[];
+  assert.deepEqual([others, shown!['Id'], shown!['RepoTags']], [[], pushed.host, [name]]);
+  assert.equal((shown!['Descriptor'] as Answer)['digest'], pushed.index);
+  const [arm, attestation, host] = shown!['Manifests'] as Answer[];
+  assert.deepEqual(
+    [arm!['ID'], arm!['Available'], arm!['Kind'], arm!['ImageData']],
+    [pushed.armManifest, false, 'image', { Platform: arm64, Size: { Unpacked: 0 }, Containers: [] }],
+  );
+  assert.deepEqual(
+    [attestation!['Kind'], attestation!['AttestationData']],
+    ['attestation', { For: pushed.hostManifest }],
+  );
+  const sizes = host!['Size'] as { Content: number; Total: number };
+  const data = host!['ImageData'] as { Size: { Unpacked: number }; Containers: string[] };
+  assert.deepEqual([host!['ID'], host!['Available'], data.Containers], [pushed.hostManifest, true, ['c1']]);
+  assert.ok(sizes.Content > 0 && data.Size.Unpacked > 0 && sizes.Total === sizes.Content + data.Size.Unpacked);
+  const inspect = (query: Record<string, string>, minor = 50): Promise<unknown> =>
+    ask(store, 'GET /images/{name*}/json', { name, ...query }, minor);
+  const whole = (await inspect({ manifests: '1' })) as Answer;
+  assert.equal((whole['Manifests'] as Answer[]).length, 3);
+  assert.equal(((await inspect({ manifests: '1' }, 47)) as Answer)['Manifests'], undefined);
+  const platform = JSON.stringify(arm64);
+  assert.match(await textOf(() => inspect({ platform })), /does not provide the specified platform \(linux\/arm64\)/);
+  await store.images.pull(name, { platform: arm64 });
+  const one = (await inspect({ platform })) as Answer;
+  assert.deepEqual(
+    [one['Architecture'], one['RepoTags'], (one['Descriptor'] as Answer)['digest']],
+    ['arm64', [name], pushed.armManifest],
+  );
+  assert.equal(((await inspect({ platform }, 48)) as Answer)['Architecture'], hostPlatform().architecture);
+  assert.match(await textOf(() => inspect({ platform, manifests: '1' })), /cannot both be set/);
+  assert.match(
+    await textOf(() => inspect({ platform: '{"os":"linux"}' })),
+    /both OS and Architecture must be provided/,
+  );
+  // A plain image has one manifest.
+  const made = await store.images.import(root('plain'), { name: 'plain' });
+  const plain = (await ask(store, 'GET /images/{name*}/json', { name: 'plain', manifests: '1' })) as Answer;
+  assert.deepEqual(
+    (plain['Manifests'] as Answer[]).map((each) => [each['ID'], each['Kind'], each['Available']]),
+    [[made.manifestDigest, 'image', true]],
+  );
+});

@@ -1,6 +1,7 @@
 /** For tests: stores of images, and sites that also have a registry, which listens plainly and over TLS. */
 import { createHash } from 'node:crypto';
 import { createServer, type Server } from 'node:http';
+import { Readable, Writable } from 'node:stream';
 import { hostPlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
 import { createCertificateAuthority, issueCertificate, type KeyPair } from '#base/x509.ts';
@@ -23,6 +24,7 @@ import { createRegistry } from '#registry/registry.ts';
 import type { Registry } from '#registry/registry.ts';
 import { createSecureRegistryServer } from '#registry/server.ts';
 import type { Descriptor } from '#content/manifest.ts';
+import type { RouteContext } from './route.ts';
 
 export interface Store {
   content: Content;
@@ -197,3 +199,32 @@ export const textOf = async (run: () => Promise<unknown>): Promise<string> => {
     return messageOf(error);
   }
 };
+
+/** A request of a route as the server gives it, whose answer's body goes nowhere. Version 1.50 if none is given. */
+export function contextOf(
+  query: URLSearchParams,
+  body: Iterable<Uint8Array> = [],
+  { name = 'base', minor = 50 } = {},
+): RouteContext {
+  const request = Object.assign(Readable.from(body, { objectMode: false }), { headers: {}, url: '/' });
+  const response = Object.assign(
+    new Writable({
+      write: (_chunk, _encoding, done) => {
+        done();
+      },
+    }),
+    { writeHead: () => {}, flushHeaders: () => {}, headersSent: false },
+  );
+  return {
+    request,
+    response,
+    params: { name },
+    query,
+    version: [1, minor],
+    signal: new AbortController().signal,
+    json: async () => ({}),
+    hijack: async () => {
+      throw new Error('none');
+    },
+  } as unknown as RouteContext;
+}
