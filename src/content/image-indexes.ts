@@ -158,6 +158,11 @@ export async function linkIndex(
     const { kind, descriptor, content: found } = entry;
     if (found === undefined) continue;
     let record = known.find(({ id }) => id === found.configDigest) ?? records.get(found.configDigest);
+    if (record?.isHidden === true && isHidden !== true) {
+      const { isHidden: _isHidden, ...shown } = record;
+      record = shown;
+      fresh.push(shown);
+    }
     if (kind === 'image' && record === undefined) {
       record = await recordOf(records, descriptor.digest);
       if (record !== undefined) fresh.push(isHidden === true ? { ...record, isHidden } : record);

@@ -203,6 +203,16 @@ test('what the registry serves of an index outlives its names here, and goes whe
   await site.images.pull(name);
   await site.images.remove(name);
   assert.deepEqual(site.images.list(), []);
+  // All of it is here: what was hidden is shown under the name, whichever platform was asked for.
+  await site.images.pull(name, { platform: arm64 });
+  assert.deepEqual(
+    site.images.list().map(({ id, names }) => [id, names]),
+    [[pushed.host, [name]]],
+  );
+  await site.images.remove(name, { platforms: [arm64], force: true });
+  assert.match(await textOf(async () => site.images.record(name, arm64)), /does not provide/);
+  await site.images.pull(name, { platform: arm64 });
+  await site.images.remove(name);
   await site.content.collect({ evenYoung: true });
   // By the registry's tag alone.
   assert.equal(site.records.find(name)?.id, pushed.host);

@@ -106,13 +106,15 @@ function goneChanges(images: ImagesOptions, record: ImageRecord, goneIndexes: re
   // The engine forgets its names, not the image.
   if (record.manifestDigest !== '' && localRegistry?.holds(record.manifestDigest) === true)
     return [{ table: 'images', key: record.id, value: { ...record, isHidden: true } satisfies ImageRecord }];
-  return [
-    { table: 'images', key: record.id, value: undefined },
-    ...records
-      .indexesOf(record.id)
-      .filter(({ digest }) => !goneIndexes.includes(digest))
-      .flatMap((index) => records.indexChanges(withoutImage(index, record.id))),
-  ];
+  return [{ table: 'images', key: record.id, value: undefined }, ...unlinkChanges(images, record, goneIndexes)];
+}
+
+/** Takes the image out of all indexes but these. */
+function unlinkChanges({ records }: ImagesOptions, { id }: ImageRecord, goneIndexes: readonly string[]): Change[] {
+  return records
+    .indexesOf(id)
+    .filter(({ digest }) => !goneIndexes.includes(digest))
+    .flatMap((index) => records.indexChanges(withoutImage(index, id)));
 }
 
 function withoutImage(index: IndexRecord, id: string): IndexRecord {
@@ -233,8 +235,11 @@ async function removePlatforms(
   for (const record of chosen) {
     checkUse(images, { record, reference, verb: 'delete' }, options);
     const isUsed = (images.containersOf?.(record.id) ?? []).length > 0 || records.leasesOf(record.id).length > 0;
-    const changes = goneChanges(images, record, []);
-    await records.commit(isUsed || records.hasOwnName(record.id) ? changes.slice(1) : changes);
+    const isKept = isUsed || records.hasOwnName(record.id);
+    await records.commit([
+      ...(isKept ? [] : goneChanges(images, record, []).slice(0, 1)),
+      ...unlinkChanges(images, record, []),
+    ]);
     deleted.push(record.manifestDigest);
   }
   return { untagged: [], deleted };
