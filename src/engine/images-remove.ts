@@ -102,9 +102,8 @@ function isMemberOnly(records: ImagesOptions['records'], { id }: ImageRecord, in
 
 /** What makes an image go: its record, and its place in indexes that stay. The registry may serve it still. */
 function goneChanges(images: ImagesOptions, record: ImageRecord, goneIndexes: readonly string[]): Change[] {
-  const { records, localRegistry } = images;
   // The engine forgets its names, not the image.
-  if (record.manifestDigest !== '' && localRegistry?.holds(record.manifestDigest) === true)
+  if (record.manifestDigest !== '' && images.localRegistry?.holds(record.manifestDigest) === true)
     return [{ table: 'images', key: record.id, value: { ...record, isHidden: true } satisfies ImageRecord }];
   return [{ table: 'images', key: record.id, value: undefined }, ...unlinkChanges(images, record, goneIndexes)];
 }
