@@ -64,8 +64,6 @@ export async function startDockerApi(parts: DockerApiParts): Promise<AsyncDispos
     hostEnvironment: { proxies: hostProxies() },
   });
   await builder.recover();
-  const counts = (imageId: string): number =>
-    engine.containers.list().filter((container) => container.imageId === imageId).length;
   const docker: DockerParts = {
     engine,
     clock: realClock,
@@ -79,7 +77,7 @@ export async function startDockerApi(parts: DockerApiParts): Promise<AsyncDispos
     serverVersion: tiphysVersion(),
     routes: [
       ...engineRoutes(docker),
-      ...imageRoutes({ images, countContainers: counts }),
+      ...imageRoutes({ images }),
       ...distributionRoutes(images),
       ...authRoutes({ images, registry: { access, domains: parts.registryDomains } }),
       ...systemDfRoutes(docker, images, builder),
