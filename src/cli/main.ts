@@ -129,6 +129,17 @@ program
     await doctor(options);
   });
 program
+  .command('engine')
+  .description("run the engine alone, with dockerd's options and daemon.json (tiphys engine --help)")
+  .helpOption(false)
+  .allowUnknownOption()
+  .allowExcessArguments()
+  .argument('[options...]')
+  .action(async () => {
+    const { engine } = await import('./commands/engine.ts');
+    await engine(process.argv.slice(3));
+  });
+program
   .command('registry-user')
   .description('make a user of the registry, or change a password (read from standard input)')
   .argument('<user>')

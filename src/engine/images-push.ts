@@ -9,10 +9,11 @@ import type { Reference } from '#base/reference.ts';
 import type { ImageRecord } from '#content/image-records.ts';
 import { writeManifest } from '#content/image-writer.ts';
 import { downloadConcurrencyMax, manifestBytesMax } from '#content/limits.ts';
-import { RemoteError, RemoteRepository, UnreachableError, endpointUrlOf } from '#content/remote.ts';
+import { RemoteError, RemoteRepository, UnreachableError } from '#content/remote.ts';
 import type { RegistryCredential } from './engine.ts';
 import { shortId } from './images-options.ts';
 import type { ImagesOptions, Progress } from './images-options.ts';
+import { reachableEndpoint } from './images-sources.ts';
 
 interface PushOptions {
   credential?: RegistryCredential;
@@ -80,11 +81,10 @@ async function pushRemote(
   const { content } = options;
   const platform = options.platformRegistry;
   const isPlatform = platform?.domains.includes(reference.domain) === true;
-  const isInsecure = options.insecureRegistries?.includes(reference.domain) === true;
   const endpoint = isPlatform
     ? { url: platform.url, tls: () => platform.tls() }
     : {
-        url: isInsecure ? `http://${reference.domain}` : endpointUrlOf(reference.domain),
+        ...(await reachableEndpoint(options, reference, push.signal)),
         ...(push.credential === undefined ? {} : { credential: push.credential }),
       };
   const repository = new RemoteRepository(options.transport, endpoint, reference.path, 'pull,push');
@@ -95,7 +95,7 @@ async function pushRemote(
   const signal = push.signal === undefined ? {} : { signal: push.signal };
   const queue = [...new Map(record.layers.map((layer) => [layer.digest, layer])).values()].values();
   await Promise.all(
-    Array.from({ length: downloadConcurrencyMax }, async () => {
+    Array.from({ length: options.transfers?.uploads ?? downloadConcurrencyMax }, async () => {
       for (const layer of queue) {
         const id = shortId(layer.diffId);
         if (await repository.hasBlob(layer.digest, push.signal)) {

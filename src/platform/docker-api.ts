@@ -14,7 +14,8 @@ import { distributionRoutes } from '#docker/distribution.ts';
 import { imageRoutes } from '#docker/images.ts';
 import { engineRoutes } from '#docker/routes.ts';
 import type { Route } from '#docker/route.ts';
-import { createDockerServer } from '#docker/server.ts';
+import { createDockerServer, type Listen } from '#docker/server.ts';
+import type { DaemonSettings } from '#docker/settings.ts';
 import { systemDfRoutes } from '#docker/system-df.ts';
 import type { DockerEngine } from '#engine/create-engine.ts';
 import type { ImageStore } from '#engine/images.ts';
@@ -31,11 +32,12 @@ export interface DockerApiParts {
   content: Content;
   records: ImageRecords;
   snapshots: BuildSnapshots;
-  access: Access;
-  socketPath: string;
+  listen: readonly Listen[];
   dataDir: string;
   log: Logger;
-  registryDomains: string[];
+  settings(): DaemonSettings;
+  /** Of this process, where there is one. */
+  registry?: { access: Access; domains: string[] };
 }
 
 /** Proxies that the host uses and builds are to use too; they do not stay in the image. */
@@ -46,7 +48,7 @@ function hostProxies(): string[] {
 }
 
 export async function startDockerApi(parts: DockerApiParts): Promise<AsyncDisposable> {
-  const { engine, images, content, records, snapshots, access } = parts;
+  const { engine, images, content, records, snapshots, registry } = parts;
   const runner = createContainerRunner({
     containers: engine.containers,
     onNetwork: (name) => ({ networks: [{ network: name, aliases: [] }] }),
@@ -70,23 +72,24 @@ export async function startDockerApi(parts: DockerApiParts): Promise<AsyncDispos
     engine,
     clock: realClock,
     random: realRandom,
-    platform: { version: tiphysVersion(), dataDir: parts.dataDir, registries: parts.registryDomains },
-    builderVersion: '2',
+    platform: { version: tiphysVersion(), dataDir: parts.dataDir },
+    settings: parts.settings,
   };
   const server = await createDockerServer({
-    socketPath: parts.socketPath,
+    listen: parts.listen,
+    isExperimental: () => parts.settings().isExperimental,
     log: parts.log,
     serverVersion: tiphysVersion(),
     routes: [
       ...engineRoutes(docker),
       ...imageRoutes({ images, countContainers: counts }),
       ...distributionRoutes(images),
-      ...authRoutes({ images, registry: { access, domains: parts.registryDomains } }),
+      ...authRoutes({ images, ...(registry === undefined ? {} : { registry }) }),
       ...systemDfRoutes(docker, images, builder),
       ...buildRoutes({ builder, images }),
       ...buildkitRoutes({ builder, clock: realClock, version: tiphysVersion() }),
       ...commitRoutes(docker, images),
-      registryUserRoute(access),
+      ...(registry === undefined ? [] : [registryUserRoute(registry.access)]),
     ],
   });
   return { [Symbol.asyncDispose]: () => server.close() };
