@@ -23,7 +23,10 @@ export interface Source {
 }
 
 /** Where a registry may answer: one that is insecure with any certificate, and then without TLS, as in docker. */
-function endpointsOf({ insecureRegistries = [] }: ImagesOptions, domain: string): Endpoint[] {
+export function endpointsOf(
+  { insecureRegistries = [] }: Pick<ImagesOptions, 'insecureRegistries'>,
+  domain: string,
+): Endpoint[] {
   const plain = endpointUrlOf(domain);
   if (plain.startsWith('http:') || !isInsecureRegistry(insecureRegistries, domain)) return [{ url: plain }];
   return [{ url: plain, isInsecure: true }, { url: `http://${domain}` }];

@@ -1,9 +1,10 @@
 /** For tests: `tiphys engine` as a process of its own, with the docker client to talk to it. */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, readFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import type { TestContext } from 'node:test';
 import { makeImage, removeTestEngine } from '#engine/testing.ts';
-import { realClock } from '#os/clock.real.ts';
+import { createCertificateAuthority, issueCertificate } from '#base/x509.ts';
+import { realClock, realRandom } from '#os/clock.real.ts';
 import { join } from 'node:path';
 import { packageRoot } from '#platform/paths.ts';
 import { run, type Output } from './machine.ts';
@@ -101,5 +102,49 @@ function idOf(home: string): string {
     return (JSON.parse(readFileSync(`${home}/engine/engine.json`, 'utf8')) as { id: string }).id;
   } catch {
     return '0000';
+  }
+}
+
+/** `tiphys registry` with these words, once it is ready; killed at the end of the test. */
+export async function startRegistry(
+  t: TestContext,
+  words: string[],
+): Promise<{ end(signal: NodeJS.Signals): Promise<void> }> {
+  const child = spawn(join(packageRoot, 'tiphys'), ['registry', ...words], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const exited = new Promise<void>((resolve) => {
+    child.once('exit', () => resolve());
+  });
+  const end = async (signal: NodeJS.Signals): Promise<void> => {
+    child.kill(signal);
+    await exited;
+  };
+  t.after(() => end('SIGKILL'));
+  let text = '';
+  child.stderr.on('data', (chunk: Buffer) => {
+    text += chunk.toString();
+  });
+  const deadline = realClock.monotonic() + answerMsMax;
+  while (!text.includes('registry is ready')) {
+    if (child.exitCode !== null || realClock.monotonic() > deadline) throw new Error(`it does not start: ${text}`);
+    await realClock.sleep(20);
+  }
+  return { end };
+}
+
+/** Certificates of an authority in files `ca.pem`, `NAME.pem` and `NAME-key.pem` of a directory. */
+export function writeCertificates(
+  directory: string,
+  names: Record<string, 'server' | 'client'>,
+  addresses: string[],
+): void {
+  mkdirSync(directory, { recursive: true });
+  const ca = createCertificateAuthority('test', realRandom, realClock);
+  writeFileSync(`${directory}/ca.pem`, ca.certificatePem);
+  for (const [name, kind] of Object.entries(names)) {
+    const side = kind === 'server' ? { server: true } : { client: true };
+    const request = { commonName: name, dnsNames: ['localhost'], ipAddresses: addresses, ...side };
+    const pair = issueCertificate(request, ca, realRandom, realClock);
+    writeFileSync(`${directory}/${name}.pem`, pair.certificatePem);
+    writeFileSync(`${directory}/${name}-key.pem`, pair.keyPem);
   }
 }

@@ -33,6 +33,7 @@ import { makeDirectory, passageMode, privateMode } from '../paths.ts';
 import { ensureContainersUnit } from '../systemd.ts';
 import { configPath, type DaemonConfig, loadConfig } from './config.ts';
 import type { FlagValues } from './flags.ts';
+import { endSignal } from './end-signal.ts';
 import { planListening } from './listen.ts';
 import { serveMetrics } from './metrics.ts';
 import { tellSystemd } from './notify.ts';
@@ -245,19 +246,6 @@ function takePidfile(path: string): () => void {
   return () => {
     if (Number(readIfExists(path)?.trim()) === process.pid) rmSync(path, { force: true });
   };
-}
-
-/** The first signal that ends the engine; the third does so at once. */
-function endSignal(): Promise<string> {
-  return new Promise((resolve) => {
-    let count = 0;
-    for (const signal of ['SIGTERM', 'SIGINT'])
-      process.on(signal, () => {
-        count += 1;
-        if (count === 3) process.exit(128 + 15);
-        resolve(signal);
-      });
-  });
 }
 
 /** As dockerd has it: a container's own grace period is never cut; -1 waits for ever. */
