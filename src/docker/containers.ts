@@ -109,6 +109,7 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
   const health = mergeHealthCheck(body.Healthcheck, image.config.healthcheck);
   checkHealthTimes(health);
   if (health !== undefined) body.Healthcheck = health;
+  body.ExposedPorts = { ...portKeys(image.config.exposedPorts), ...portKeys(Object.keys(body.ExposedPorts ?? {})) };
   const warnings: string[] = [];
   const { containers: defaults } = parts.settings();
   fillRequest(body, defaults);
@@ -126,6 +127,11 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
     Id: id,
     Warnings: [...platformWarnings(context.query.get('platform'), image.platform), ...warnings],
   });
+}
+
+/** `5000` is `5000/tcp`. */
+function portKeys(ports: string[]): Record<string, object> {
+  return Object.fromEntries(ports.map((port) => [port.includes('/') ? port : `${port}/tcp`, {}]));
 }
 
 function withTag(image: string): string {
