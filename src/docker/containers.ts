@@ -29,6 +29,7 @@ import { streamLogs } from './logs.ts';
 import { splitTarget } from './ports.ts';
 import { queryFlag, queryNumber, reply } from './route.ts';
 import type { Filters, Route, RouteContext } from './route.ts';
+import { fillRequest, fillSpec } from './settings.ts';
 import { checkShape, createShape } from './shapes.ts';
 import { showTop } from './top.ts';
 
@@ -114,6 +115,8 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
   if (health !== undefined) body.Healthcheck = health;
   body.ExposedPorts = { ...portKeys(image.config.exposedPorts), ...portKeys(Object.keys(body.ExposedPorts ?? {})) };
   const warnings: string[] = [];
+  const { containers: defaults } = parts.settings();
+  fillRequest(body, defaults);
   const spec = specFromRequest(
     body,
     name === '' ? pickName(parts) : name,
@@ -121,6 +124,7 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
     hostFacts(parts, cpus().length, warnings),
   );
   spec.labels = { ...image.config.labels, ...spec.labels };
+  fillSpec(spec, body, defaults);
   resolveReferences(parts, spec);
   const id = await engine.containers.create(spec);
   return reply(201, {

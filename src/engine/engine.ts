@@ -290,7 +290,7 @@ export interface ContainerStats {
 }
 
 export interface EngineEvent {
-  type: 'container' | 'image' | 'network' | 'volume';
+  type: 'container' | 'image' | 'network' | 'volume' | 'daemon';
   action: string;
   id: string;
   attributes: Record<string, string>;

@@ -28,6 +28,10 @@ export class Events {
     for (const listener of this.#listeners) listener(complete);
   }
 
+  get listenerCount(): number {
+    return this.#listeners.size;
+  }
+
   /** Returns what ends the listening. */
   listen(listener: (event: EngineEvent) => void): () => void {
     this.#listeners.add(listener);

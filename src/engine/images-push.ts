@@ -14,12 +14,13 @@ import { mediaTypes, parseJson, parseManifest } from '#content/image-records.ts'
 import type { ImageRecord, ImageTarget } from '#content/image-records.ts';
 import { writeManifest } from '#content/image-writer.ts';
 import { downloadConcurrencyMax, manifestBytesMax } from '#content/limits.ts';
-import { RemoteError, RemoteRepository, UnreachableError, endpointUrlOf } from '#content/remote.ts';
+import { RemoteError, RemoteRepository, UnreachableError } from '#content/remote.ts';
 import type { RegistryCredential } from './engine.ts';
 import { shortId } from './images-options.ts';
 import type { ImagesOptions, Progress } from './images-options.ts';
 import { isForPlatform } from './images-pull.ts';
 import type { Descriptor, Index } from '#content/manifest.ts';
+import { reachableEndpoint } from './images-sources.ts';
 
 export interface PushOptions {
   credential?: RegistryCredential;
@@ -164,12 +165,13 @@ function remoteOf(
 ): RemoteRepository {
   const platform = options.platformRegistry;
   const isPlatform = platform?.domains.includes(reference.domain) === true;
-  const isInsecure = options.insecureRegistries?.includes(reference.domain) === true;
   const endpoint = isPlatform
     ? { url: platform.url, tls: () => platform.tls() }
     : {
         url: isInsecure ? `http://${reference.domain}` : endpointUrlOf(reference.domain),
         ...(credential === undefined ? {} : { credential }),
+        ...(await reachableEndpoint(options, reference, push.signal)),
+        ...(push.credential === undefined ? {} : { credential: push.credential }),
       };
   return new RemoteRepository(options.transport, endpoint, reference.path, 'pull,push');
 }
@@ -216,6 +218,30 @@ async function pushRemote(
   await Promise.all(
     Array.from({ length: downloadConcurrencyMax }, async () => {
       for (const blob of queue) await send(blob);
+    Array.from({ length: options.transfers?.uploads ?? downloadConcurrencyMax }, async () => {
+      for (const layer of queue) {
+        const id = shortId(layer.diffId);
+        if (await repository.hasBlob(layer.digest, push.signal)) {
+          progress({ status: 'Layer already exists', progressDetail: {}, id });
+          continue;
+        }
+        const body = async function* (): AsyncGenerator<Uint8Array> {
+          let current = 0;
+          let shownAtMs = 0;
+          for await (const chunk of content.blobs.read(layer.digest) as AsyncIterable<Buffer>) {
+            yield chunk;
+            current += chunk.length;
+            if (options.clock.monotonic() - shownAtMs < 100) continue;
+            shownAtMs = options.clock.monotonic();
+            progress({ status: 'Pushing', progressDetail: { current, total: layer.sizeBytes }, id });
+          }
+        };
+        const mounted = await repository.putBlob(layer.digest, layer.sizeBytes, body, {
+          ...signal,
+          ...(sisters[0] === undefined ? {} : { mountFrom: sisters[0].path }),
+        });
+        progress({ status: mounted ? `Mounted from ${sisters[0]?.path ?? ''}` : 'Pushed', progressDetail: {}, id });
+      }
     }),
   );
   const put = async (name: string, { digest, mediaType }: Descriptor): Promise<void> => {
