@@ -11,8 +11,8 @@ import { rmSync } from '#os/named-files.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { syncFilesystem } from '#os/special-files.ts';
 import { decompress } from './compression.ts';
-import { copyFiles } from './copy.ts';
-import type { CopyAction } from './copy.ts';
+import { copyFiles, placeStaged } from './copy.ts';
+import type { CopyAction, StagedCopy } from './copy.ts';
 import { gzipParallel } from './gzip.ts';
 import { layerExpandedBytesMax } from './limits.ts';
 import { packTar } from './pack.ts';
@@ -29,8 +29,10 @@ export type LayerJob =
       mtimeMs?: number;
       exclude?: string[];
       /** What has no place in an archive goes: the directory becomes what was packed. */ removesSkipped?: boolean;
+      /** Takes its place first. */
+      staged?: StagedCopy[];
     }
-  | { kind: 'copy'; root: string; actions: CopyAction[] }
+  | { kind: 'copy'; root: string; actions: CopyAction[]; stage?: string }
   | { kind: 'sync'; directory: string };
 
 export interface LayerJobResult {
@@ -40,6 +42,7 @@ export interface LayerJobResult {
   expandedBytes: number;
   entriesEmpty: boolean;
   implied?: string[];
+  staged?: StagedCopy[];
 }
 
 async function unpack(job: LayerJob & { kind: 'unpack' }): Promise<LayerJobResult> {
@@ -72,6 +75,7 @@ async function unpack(job: LayerJob & { kind: 'unpack' }): Promise<LayerJobResul
 }
 
 async function pack(job: LayerJob & { kind: 'pack' }): Promise<LayerJobResult> {
+  placeStaged(job.directory, job.staged ?? []);
   const plain = createHash('sha256');
   const packed = createHash('sha256');
   let expandedBytes = 0;
@@ -110,9 +114,10 @@ async function pack(job: LayerJob & { kind: 'pack' }): Promise<LayerJobResult> {
 async function run(job: LayerJob): Promise<LayerJobResult> {
   if (job.kind === 'unpack') return unpack(job);
   if (job.kind === 'pack') return pack(job);
-  if (job.kind === 'copy') copyFiles(job.root, job.actions);
-  else syncFilesystem(job.directory);
-  return { diffId: '', digest: '', blobBytes: 0, expandedBytes: 0, entriesEmpty: true };
+  const nothing = { diffId: '', digest: '', blobBytes: 0, expandedBytes: 0, entriesEmpty: true };
+  if (job.kind === 'copy') return { ...nothing, staged: copyFiles(job.root, job.actions, job.stage) };
+  syncFilesystem(job.directory);
+  return nothing;
 }
 
 // One job at a time: the pool hands out the next when this one was answered.

@@ -16,7 +16,7 @@ import { SingleFlight } from '#base/single-flight.ts';
 import type { Logger } from '#observe/log.ts';
 import { DigestError } from './blobs.ts';
 import type { Blobs } from './blobs.ts';
-import type { CopyAction } from './copy.ts';
+import type { CopyAction, StagedCopy } from './copy.ts';
 import { LayerPool } from './layer-pool.ts';
 import type { Clock } from '#os/clock.ts';
 import { contentYouthMs, unpackConcurrencyMax } from './limits.ts';
@@ -46,8 +46,11 @@ export interface Layers {
   implied(diffId: string): ReadonlySet<string>;
   /** Unpacks the blob unless that was done; the archive must have this diff id. */
   ensure(diffId: string, blobDigest: string, signal?: AbortSignal): Promise<void>;
-  /** Packs an overlayfs upper directory as a gzip blob, and takes the directory over as the unpacked layer. */
-  commitUpper(upper: string): Promise<PackedLayer>;
+  /**
+   * Packs an overlayfs upper directory as a gzip blob, and takes the directory over as the unpacked layer. `staged` is
+   * of the copy into it.
+   */
+  commitUpper(upper: string, staged?: StagedCopy[]): Promise<PackedLayer>;
   /** Packs an overlayfs upper directory as a gzip blob and leaves the directory alone. */
   packUpper(upper: string, exclude?: string[]): Promise<PackedLayer>;
   /** Packs a tree into a blob and leaves the tree alone. */
@@ -58,8 +61,12 @@ export interface Layers {
   unpackFile(path: string, directory: string, owner?: { uid: number; gid: number }): Promise<void>;
   /** True when it was published so lately that its maker may not have named it yet. */
   isYoung(diffId: string): boolean;
-  /** Runs copies into a mounted root, in a worker. */
-  copyInto(root: string, actions: CopyAction[], signal?: AbortSignal): Promise<void>;
+  /** Runs copies into a mounted root, in a worker. `stage`: an empty directory for what is to be placed afterwards. */
+  copyInto(
+    root: string,
+    actions: CopyAction[],
+    options?: { signal?: AbortSignal; stage?: string },
+  ): Promise<StagedCopy[]>;
   close(): Promise<void>;
 }
 
@@ -210,7 +217,7 @@ class OverlayLayers implements Layers {
   async #pack(
     directory: string,
     layer: boolean,
-    options: { mtimeMs?: number; exclude?: string[]; removesSkipped?: boolean } = {},
+    options: { mtimeMs?: number; exclude?: string[]; removesSkipped?: boolean; staged?: StagedCopy[] } = {},
   ): Promise<PackedLayer> {
     const target = this.#blobs.scratchPath();
     try {
@@ -230,8 +237,8 @@ class OverlayLayers implements Layers {
     }
   }
 
-  async commitUpper(upper: string): Promise<PackedLayer> {
-    const packed = await this.#pack(upper, true, { removesSkipped: true });
+  async commitUpper(upper: string, staged: StagedCopy[] = []): Promise<PackedLayer> {
+    const packed = await this.#pack(upper, true, { removesSkipped: true, staged });
     if (packed.isEmpty) return packed;
     if (this.has(packed.diffId)) {
       this.#young.set(packed.diffId, this.#clock.monotonic());
@@ -270,8 +277,13 @@ class OverlayLayers implements Layers {
     });
   }
 
-  async copyInto(root: string, actions: CopyAction[], signal?: AbortSignal): Promise<void> {
-    await this.#pool.run({ kind: 'copy', root, actions }, signal);
+  async copyInto(
+    root: string,
+    actions: CopyAction[],
+    { signal, stage }: { signal?: AbortSignal; stage?: string } = {},
+  ): Promise<StagedCopy[]> {
+    const job = { kind: 'copy', root, actions, ...(stage === undefined ? {} : { stage }) } as const;
+    return (await this.#pool.run(job, signal)).staged ?? [];
   }
 
   async close(): Promise<void> {
