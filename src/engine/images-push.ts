@@ -6,8 +6,9 @@
 import { ApiError } from '#base/errors.ts';
 import { canonicalName, canonicalRepository, familiarRepository, parseReference } from '#base/reference.ts';
 import type { Reference } from '#base/reference.ts';
-import type { ImageRecord } from '#content/image-records.ts';
+import type { ImageLayer, ImageRecord } from '#content/image-records.ts';
 import { writeManifest } from '#content/image-writer.ts';
+import { compressLayer, isPlainLayer } from '#content/layer-compression.ts';
 import { downloadConcurrencyMax, manifestBytesMax } from '#content/limits.ts';
 import { RemoteError, RemoteRepository, UnreachableError, endpointUrlOf } from '#content/remote.ts';
 import type { RegistryCredential } from './engine.ts';
@@ -39,6 +40,15 @@ function namesToPush(options: ImagesOptions, text: string): { reference: Referen
   if (out.length === 0)
     throw new ApiError('NotFound', `An image does not exist locally with the tag: ${familiarRepository(reference)}`);
   return out;
+}
+
+/** The image with its layers compressed: another registry keeps, and sends, what it is given. */
+async function compressLayers(options: ImagesOptions, record: ImageRecord): Promise<ImageRecord> {
+  if (record.layers.every((layer) => !isPlainLayer(layer))) return record;
+  const layers: ImageLayer[] = [];
+  for (const layer of record.layers)
+    layers.push(isPlainLayer(layer) ? await compressLayer(options.content, layer, { kind: 'gzip' }) : layer);
+  return { ...record, layers, manifestDigest: '' };
 }
 
 async function withManifest(options: ImagesOptions, record: ImageRecord): Promise<ImageRecord> {
@@ -151,19 +161,20 @@ export async function pushImage(options: ImagesOptions, text: string, push: Push
   const progress = push.onProgress ?? ((): void => {});
   for (const { reference, record: found } of namesToPush(options, text)) {
     using hold = options.content.hold();
-    const record = await withManifest(options, found);
-    for (const layer of record.layers) {
-      hold.addBlob(layer.digest);
-      hold.addLayer(layer.diffId);
+    for (const { digest, diffId } of found.layers) {
+      hold.addBlob(digest);
+      hold.addLayer(diffId);
     }
+    const isLocal = options.localRegistry?.owns(reference.domain) === true;
+    const record = await withManifest(options, isLocal ? found : await compressLayers(options, found));
+    for (const layer of record.layers) hold.addBlob(layer.digest);
     progress({ status: `The push refers to repository [${canonicalRepository(reference)}]` });
     for (const layer of [...record.layers].reverse())
       progress({ status: 'Preparing', progressDetail: {}, id: shortId(layer.diffId) });
     try {
-      const size =
-        options.localRegistry?.owns(reference.domain) === true
-          ? await pushLocal(options, reference, record, progress)
-          : await pushRemote(options, { reference, record }, push, progress);
+      const size = isLocal
+        ? await pushLocal(options, reference, record, progress)
+        : await pushRemote(options, { reference, record }, push, progress);
       await options.records.commit([
         options.records.repoDigestChange(`${canonicalRepository(reference)}@${record.manifestDigest}`, record.id),
       ]);

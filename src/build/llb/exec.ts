@@ -156,7 +156,7 @@ class Exec {
     }
   }
 
-  // walk image-build 5/6: RUN is a container of owner `build`; its upper directory becomes a layer blob.
+  // walk image-build 5/6: RUN is a container of owner `build`; its upper directory becomes a layer, without a blob.
   async #run(id: string, outputs: number): Promise<(ImageLayer | null)[]> {
     const { runner, snapshots, build, signal } = this.#context;
     const op = this.#op;
