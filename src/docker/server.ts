@@ -25,6 +25,8 @@ export interface DockerServerOptions {
   routes: Route[];
   log: Logger;
   serverVersion: string;
+  /** Takes over connections that speak HTTP/2 from the first byte: clients of BuildKit alone. */
+  serveHttp2?: (socket: Duplex) => void;
 }
 export interface DockerServer {
   readonly server: Server;
@@ -55,6 +57,7 @@ export async function createDockerServer(options: DockerServerOptions): Promise<
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
   });
+  if (options.serveHttp2 !== undefined) divertHttp2(server, options.serveHttp2);
   server.on('clientError', (_error, socket) => {
     if (!socket.destroyed) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n');
   });
@@ -67,6 +70,31 @@ export async function createDockerServer(options: DockerServerOptions): Promise<
         for (const socket of sockets) socket.destroy();
       }),
   };
+}
+
+/** Looks at the first bytes of each connection before the server does: its parser gives no connection back. */
+function divertHttp2(server: Server, serveHttp2: (socket: Duplex) => void): void {
+  const preface = Buffer.from('PRI * HTTP/2.0\r\n');
+  const serveHttp = server.listeners('connection');
+  server.removeAllListeners('connection');
+  server.on('connection', (socket) => {
+    let head = Buffer.alloc(0);
+    const onError = (): void => void socket.destroy();
+    const look = (data: Buffer): void => {
+      head = Buffer.concat([head, data]);
+      const isHttp2 = preface.subarray(0, head.length).equals(head.subarray(0, preface.length));
+      if (isHttp2 && head.length < preface.length) return;
+      socket.off('data', look);
+      socket.off('error', onError);
+      socket.pause();
+      socket.unshift(head);
+      if (isHttp2) serveHttp2(socket);
+      else for (const listener of serveHttp) listener.call(server, socket);
+      if (!isHttp2) socket.resume();
+    };
+    socket.on('error', onError);
+    socket.on('data', look);
+  });
 }
 
 interface Exchange {

@@ -7,7 +7,7 @@ import type { ImageRecords } from '#content/image-records.ts';
 import type { BuildSnapshots } from '#content/snapshots.ts';
 import { authRoutes } from '#docker/auth.ts';
 import { buildRoutes } from '#docker/build.ts';
-import { buildkitRoutes } from '#docker/buildkit.ts';
+import { openBuildkitDoors } from '#docker/buildkit.ts';
 import { commitRoutes } from '#docker/commit.ts';
 import type { DockerParts } from '#docker/context.ts';
 import { distributionRoutes } from '#docker/distribution.ts';
@@ -73,7 +73,9 @@ export async function startDockerApi(parts: DockerApiParts): Promise<AsyncDispos
     platform: { version: tiphysVersion(), dataDir: parts.dataDir, registries: parts.registryDomains },
     builderVersion: '2',
   };
+  const buildkit = openBuildkitDoors({ builder, clock: realClock, version: tiphysVersion() });
   const server = await createDockerServer({
+    serveHttp2: buildkit.serveHttp2,
     socketPath: parts.socketPath,
     log: parts.log,
     serverVersion: tiphysVersion(),
@@ -84,7 +86,7 @@ export async function startDockerApi(parts: DockerApiParts): Promise<AsyncDispos
       ...authRoutes({ images, registry: { access, domains: parts.registryDomains } }),
       ...systemDfRoutes(docker, images, builder),
       ...buildRoutes({ builder, images }),
-      ...buildkitRoutes({ builder, clock: realClock, version: tiphysVersion() }),
+      ...buildkit.routes,
       ...commitRoutes(docker, images),
       registryUserRoute(access),
     ],
