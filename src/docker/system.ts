@@ -16,7 +16,7 @@ import { programsOf } from './programs.ts';
 import { runtimeNames } from './create-checks.ts';
 import { reply } from './route.ts';
 import type { Filters, Route, RouteContext } from './route.ts';
-import { apiVersion, apiVersionMin } from './server.ts';
+import { apiVersion, apiVersionMin, engineVersionOf } from './server.ts';
 import { eventClientBufferBytesMax } from './server-limits.ts';
 import type { DaemonSettings } from './settings.ts';
 
@@ -50,10 +50,10 @@ function buildTime(): string {
 }
 
 async function showVersion(parts: DockerParts): Promise<unknown> {
-  const { version } = parts.platform;
+  const version = engineVersionOf(parts.platform.version);
   // What runs the engine stands where docker names its language.
   const common = {
-    GitCommit: `v${version}`,
+    GitCommit: `v${parts.platform.version}`,
     GoVersion: `node ${process.version}`,
     KernelVersion: release(),
     BuildTime: buildTime(),
@@ -237,7 +237,7 @@ async function showInfo(parts: DockerParts): Promise<unknown> {
     GenericResources: null,
     DockerRootDir: parts.platform.dataDir,
     Name: hostname(),
-    ServerVersion: parts.platform.version,
+    ServerVersion: engineVersionOf(parts.platform.version),
     Runtimes: Object.fromEntries(
       runtimeNames.map((name) => [
         name,

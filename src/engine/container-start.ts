@@ -23,6 +23,7 @@ import { eventAttributes } from './container.ts';
 import type { Container } from './container.ts';
 import type { ContainerSpec, Mount } from './engine.ts';
 import { hostsFile, readHostResolver, resolverFile, writeEtcFiles } from './etc-files.ts';
+import { mountImages, unmountImages } from './image-mounts.ts';
 import { linkHosts } from './links.ts';
 import { logBoundOf, monitorBytes } from './log-rotation.ts';
 import { bridgeOptionsOf } from './network-options.ts';
@@ -52,6 +53,7 @@ export async function startContainer(table: ContainerTable, container: Container
     mkdirSync(bundle, { recursive: true, mode: 0o700 });
     undo.defer(() => removeTree(bundle));
     const net = planNetwork(table, container, undo);
+    undo.defer(() => unmountImages(context, record));
     const rooted = context.snapshots.mountContainerRoot(record.id, record.spec.imageId);
     undo.defer(async () => {
       await rooted.then(
@@ -351,8 +353,11 @@ async function connectEndpoints(table: ContainerTable, container: Container, net
 async function resolveMounts(table: ContainerTable, container: Container, net: Net): Promise<Mount[]> {
   const { spec } = container.record;
   const out: Mount[] = [];
+  const images = await mountImages(table.context, container.record);
   for (const mount of spec.mounts) {
-    if (mount.type === 'volume')
+    const image = images.get(mount.target);
+    if (image !== undefined) out.push({ ...mount, type: 'bind', source: subDirectory(image, mount) });
+    else if (mount.type === 'volume')
       out.push({ ...mount, source: subDirectory(await table.volumes.use(mount.source), mount) });
     else {
       if (mount.type === 'bind' && mount.makeSource === true) makeSource(mount.source);
@@ -412,7 +417,7 @@ function lowerReason(error: unknown): string {
   return reason ?? messageOf(error);
 }
 
-function subDirectory(volume: string, mount: Mount): string {
+export function subDirectory(volume: string, mount: Mount): string {
   if (mount.subPath === undefined) return volume;
   const path = resolveInRoot(volume, mount.subPath);
   if (statSync(path, { throwIfNoEntry: false }) === undefined)
