@@ -165,6 +165,15 @@ const noSwarm = {
   RemoteManagers: null,
 };
 
+function driverStatus(dataDirectory: string): [string, string][] {
+  return [
+    ['Backing Filesystem', fileSystemOf(dataDirectory)],
+    ['Supports d_type', 'true'],
+    // By this one clients know that archives of several platforms may be loaded.
+    ['driver-type', 'io.containerd.snapshotter.v1'],
+  ];
+}
+
 async function showInfo(parts: DockerParts): Promise<unknown> {
   const programs = await programsOf(parts);
   const program = (...names: string[]): { ID: string } => {
@@ -179,10 +188,7 @@ async function showInfo(parts: DockerParts): Promise<unknown> {
     ...countContainers(engine.table.list()),
     Images: engine.images.list().length,
     Driver: 'overlay2',
-    DriverStatus: [
-      ['Backing Filesystem', fileSystemOf(parts.platform.dataDir)],
-      ['Supports d_type', 'true'],
-    ],
+    DriverStatus: driverStatus(parts.platform.dataDir),
     Plugins: {
       Volume: ['local'],
       Network: ['bridge', 'host', 'null'],

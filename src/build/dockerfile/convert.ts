@@ -243,7 +243,8 @@ export class Conversion {
         settings: { ...this.#request, noCache },
         escape: this.file.escape,
         globalArgs: this.#globalArgs,
-        platformArgs: platformArgs(hostPlatform(), platform),
+        // What the build is for, whatever the stage itself runs on.
+        platformArgs: platformArgs(hostPlatform(), this.#request.platform ?? hostPlatform()),
         platform,
         usedArgs: this.usedArgs,
         nameOf,
