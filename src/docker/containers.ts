@@ -29,6 +29,7 @@ import { streamLogs } from './logs.ts';
 import { splitTarget } from './ports.ts';
 import { queryFlag, queryNumber, reply } from './route.ts';
 import type { Filters, Route, RouteContext } from './route.ts';
+import { fillRequest, fillSpec } from './settings.ts';
 import { checkShape, createShape } from './shapes.ts';
 import { showTop } from './top.ts';
 
@@ -112,7 +113,10 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
   const health = mergeHealthCheck(body.Healthcheck, image.config.healthcheck);
   checkHealthTimes(health);
   if (health !== undefined) body.Healthcheck = health;
+  body.ExposedPorts = { ...portKeys(image.config.exposedPorts), ...portKeys(Object.keys(body.ExposedPorts ?? {})) };
   const warnings: string[] = [];
+  const { containers: defaults } = parts.settings();
+  fillRequest(body, defaults);
   const spec = specFromRequest(
     body,
     name === '' ? pickName(parts) : name,
@@ -120,12 +124,18 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
     hostFacts(parts, cpus().length, warnings),
   );
   spec.labels = { ...image.config.labels, ...spec.labels };
+  fillSpec(spec, body, defaults);
   resolveReferences(parts, spec);
   const id = await engine.containers.create(spec);
   return reply(201, {
     Id: id,
     Warnings: [...platformWarnings(context.query.get('platform'), image.platform), ...warnings],
   });
+}
+
+/** `5000` is `5000/tcp`. */
+function portKeys(ports: string[]): Record<string, object> {
+  return Object.fromEntries(ports.map((port) => [port.includes('/') ? port : `${port}/tcp`, {}]));
 }
 
 function withTag(image: string): string {

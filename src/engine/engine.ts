@@ -23,6 +23,8 @@ export interface Mount {
   source: string;
   target: string;
   readOnly: boolean;
+  /** Its options as docker shows them (`Mode`); undefined: not made by a request of docker's. */
+  mode?: string;
   propagation?: 'private' | 'rslave' | 'rshared' | 'rprivate' | 'slave' | 'shared';
   tmpfsSizeBytes?: number;
   tmpfsMode?: number;
@@ -288,7 +290,7 @@ export interface ContainerStats {
 }
 
 export interface EngineEvent {
-  type: 'container' | 'image' | 'network' | 'volume';
+  type: 'container' | 'image' | 'network' | 'volume' | 'daemon';
   action: string;
   id: string;
   attributes: Record<string, string>;

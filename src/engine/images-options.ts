@@ -40,7 +40,10 @@ export interface ImagesOptions {
   emit: (event: Omit<EngineEvent, 'timeNs'>) => void;
   /** URLs of mirrors of docker.io, tried before it. */
   mirrors?: string[];
+  /** Hosts with ports, or CIDRs: without TLS, or with certificates that nobody verifies. */
   insecureRegistries?: string[];
+  /** Layers at once of one pull and one push, and tries of a download; absent: the program's own. */
+  transfers?: { downloads: number; uploads: number; attempts: number };
   localRegistry?: LocalRegistry;
   /**
    * The registry of the platform on another node, asked for any name before mirrors are. `domains`: names it owns

@@ -159,7 +159,7 @@ async function fetchBlob(
           error instanceof UnreachableError ||
           ['ECONNRESET', 'ERR_STREAM_PREMATURE_CLOSE', 'EPIPE', 'ETIMEDOUT'].includes(codeOf(error) ?? '') ||
           messageOf(error) === 'aborted';
-        if (!isTransient || attempt >= downloadAttemptsMax) throw error;
+        if (!isTransient || attempt >= (options.transfers?.attempts ?? downloadAttemptsMax)) throw error;
         await options.clock.sleep(200 * 2 ** attempt, signal);
       }
     }
@@ -216,7 +216,7 @@ async function fetchLayers(
       id: job.id,
     });
   }
-  await mapBounded(jobs, downloadConcurrencyMax, async ({ layer, diffId, id }) => {
+  await mapBounded(jobs, options.transfers?.downloads ?? downloadConcurrencyMax, async ({ layer, diffId, id }) => {
     if (content.layers.has(diffId) && content.blobs.has(layer.digest)) return;
     if (!content.blobs.has(layer.digest)) {
       let shownAtMs = 0;

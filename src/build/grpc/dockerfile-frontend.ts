@@ -133,6 +133,7 @@ class DockerfileFrontend implements ConvertEnvironment {
       {
         ...build,
         platform,
+        isMultiPlatform: this.#asked.isMultiPlatform,
         source,
         network,
         extraHosts: run.extraHosts,

@@ -45,7 +45,9 @@ const descriptorOf = (answer: Message): Descriptor => {
 
 test('a build for several platforms is an index, of which each image is made for its own', async (t) => {
   const bench = await makeBench(t, { files: cross });
-  const { answer } = await bench.build({ platform: both }, { Exporters: [{ Type: 'moby', Attrs: { name: 'x' } }] });
+  const exporters = [{ Type: 'moby', Attrs: { name: 'x' } }];
+  const { answer, shown } = await bench.build({ platform: both }, { Exporters: exporters });
+  assert.ok(shown.includes(`[${foreign} stage-1 2/2] COPY --from=build /out /out`), shown.join('\n'));
   const told = answer['ExporterResponse'] as Record<string, string>;
   assert.equal(told['containerimage.config.digest'], undefined);
   const { image, index } = bench.records.findTarget('x')!;
