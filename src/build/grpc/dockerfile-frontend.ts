@@ -139,7 +139,6 @@ class DockerfileFrontend implements ConvertEnvironment {
         extraHosts: run.extraHosts,
         ulimits: run.resources?.ulimits ?? [],
         isClassic: false,
-        createdAtMs: this.#job.builder.parts.clock.now(),
       },
       this,
     );
