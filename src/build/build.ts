@@ -9,7 +9,7 @@ import type { Platform } from '#base/platform.ts';
 import { canonicalName, familiarName, parseReference, withDefaultTag } from '#base/reference.ts';
 import type { JsonObject } from '#base/unknown.ts';
 import type { Hold } from '#content/content.ts';
-import type { ImageRecord } from '#content/image-records.ts';
+import type { ImageRecord, ImageTarget } from '#content/image-records.ts';
 import { imageIdOf, writeImage, writeManifest } from '#content/image-writer.ts';
 import type { HttpTransport } from '#content/remote.ts';
 import type { Processes } from '#os/processes.ts';
@@ -70,7 +70,7 @@ export interface BuilderParts extends SolverParts {
   transport: HttpTransport;
   pullImage: PullImage;
   /** An archive that `docker load` and readers of OCI layouts take. */
-  saveImage(record: ImageRecord, names: readonly string[]): Promise<AsyncIterable<Uint8Array>>;
+  saveImage(target: ImageTarget, names: readonly string[]): Promise<AsyncIterable<Uint8Array>>;
   pushImage(
     name: string,
     options: {
@@ -134,7 +134,6 @@ class Build implements Disposable {
         hostname: '',
         isClassic: true,
         cacheNamespace: '',
-        createdAtMs: parts.clock.now(),
       },
       this.#environment(),
     );

@@ -4,7 +4,7 @@
  * Source: BuildKit, docs/reference/buildctl and the front end's `dockerui` options.
  */
 import { ApiError } from '#base/errors.ts';
-import { parsePlatform } from '#base/platform.ts';
+import { formatPlatform, hostPlatform, parsePlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
 import { isObject, textOf } from '#base/unknown.ts';
 import { isImageFile } from '#content/image-file.ts';
@@ -13,6 +13,7 @@ import { isGitUrl } from '../git-url.ts';
 import type { ConvertRequest } from '../dockerfile/convert.ts';
 import type { StageBase } from '../dockerfile/stage.ts';
 import type { Edge } from '../llb/vertex.ts';
+import { platformsMax } from './limits.ts';
 
 export interface FrontendRequest {
   /** Path of the Dockerfile in the client's directory `dockerfileDirectory`. */
@@ -39,30 +40,33 @@ export interface FrontendRequest {
   warnings: readonly string[];
   /** Images are looked for at their registry although they are here. */
   pull: boolean;
+  /** What is built for; none: this machine. */
+  platforms: readonly Platform[];
+  /** The result says which platforms it is for, also where it is one. */
+  isMultiPlatform: boolean;
   run: BuildRequest['run'];
   build: Pick<
     ConvertRequest,
-    'buildArgs' | 'labels' | 'noCache' | 'target' | 'platform' | 'noCacheStages' | 'hostname' | 'cacheNamespace'
+    'buildArgs' | 'labels' | 'noCache' | 'target' | 'noCacheStages' | 'hostname' | 'cacheNamespace'
   >;
 }
 
 /** They steer displays, capabilities and records that do not change the result. */
 const harmless =
-  /^(?:frontend\.caps|cmdline|source|vcs:.*|sharedkey:.*|local-sessionid:.*|contextkey|dockerfilekey|filename|context|multi-platform|image-resolve-mode|build-arg:BUILDKIT_(?:SYNTAX|GIT_ADVICE|CONTEXT_KEEP_GIT_DIR)|compatibility-version)$/;
+  /^(?:frontend\.caps|cmdline|source|vcs:.*|sharedkey:.*|local-sessionid:.*|contextkey|dockerfilekey|filename|context|image-resolve-mode|attest:.*|build-arg:BUILDKIT_(?:SYNTAX|MULTI_PLATFORM|GIT_ADVICE|CONTEXT_KEEP_GIT_DIR)|compatibility-version)$/;
 
 const withoutEffect: ReadonlyMap<string, string> = new Map([
   ['cache-imports', "--cache-from has no effect here: steps are looked up in this engine's own build cache"],
   ['cache-from', "--cache-from has no effect here: steps are looked up in this engine's own build cache"],
   ['build-arg:BUILDKIT_INLINE_CACHE', 'BUILDKIT_INLINE_CACHE has no effect here: images carry no cache'],
-  ['attest:provenance', 'provenance attestations are not made yet'],
 ]);
 
-/** Clients ask for the least provenance unasked, and say `false` or `disabled` where there is to be none. */
 function warningOf(key: string, value: string): string[] {
-  const isUnasked = key === 'attest:provenance' && /^(?:mode=min,inline-only=true|disabled=true|false)$/.test(value);
   const isOff = value === '' || value === '[]' || value === 'null' || value === '0' || value === 'false';
-  return isUnasked || (isOff && key !== 'attest:provenance') ? [] : [withoutEffect.get(key) ?? key];
+  return isOff ? [] : [withoutEffect.get(key) ?? key];
 }
+
+const isTrue = (text: string): boolean => text === 'true' || text === '1';
 
 function refuse(message: string): never {
   throw new ApiError('BadRequest', message);
@@ -110,6 +114,8 @@ class AttributeReader {
   readonly contexts = new Map<string, string>();
   readonly sessions = new Map<string, string>();
   readonly warnings: string[] = [];
+  platforms: Platform[] = [];
+  isMultiPlatform = false;
   requestId: string | undefined;
   checks: string | undefined;
   readonly buildArgs: Record<string, string> = {};
@@ -133,7 +139,6 @@ class AttributeReader {
     else if (prefix === 'local-sessionid') this.sessions.set(name, value);
     // A name is written as a reference of an image; that of a stage has no tag.
     else if (prefix === 'context') this.contexts.set(name.toLowerCase(), value);
-    else if (prefix === 'attest' && name !== 'provenance') refuse(`attestations are not made yet: ${name}`);
     else return prefix === 'input-metadata';
     return true;
   }
@@ -146,7 +151,8 @@ class AttributeReader {
       // Without a value all stages; else those that it names.
       if (value === '') build.noCache = true;
       else build.noCacheStages = value.split(',');
-    } else if (key === 'platform') build.platform = onePlatform(value);
+    } else if (key === 'platform') this.platforms = value.split(',').map(parsePlatform);
+    else if (key === 'multi-platform') this.isMultiPlatform = isTrue(value);
     else if (key === 'hostname') build.hostname = value;
     else if (key === 'force-network-mode') run.network = networkOf(value);
     else if (key === 'add-hosts') run.extraHosts = parseHosts(value);
@@ -173,7 +179,11 @@ export function parseAttributes(
 ): FrontendRequest {
   const reader = new AttributeReader();
   for (const [key, value] of Object.entries(attributes)) reader.read(key, value);
-  const { contexts, sessions, warnings, run, build, requestId, checks } = reader;
+  const { contexts, sessions, warnings, run, build, requestId, checks, isMultiPlatform } = reader;
+  if (isMultiPlatform && reader.platforms.length === 0) reader.platforms.push(hostPlatform());
+  // One that is named twice is built once.
+  const platforms = [...new Map(reader.platforms.map((each) => [formatPlatform(each), each])).values()];
+  if (platforms.length > platformsMax) refuse(`a build has at most ${platformsMax} platforms`);
   const context = attributes['context'];
   const frontend = attributes['build-arg:BUILDKIT_SYNTAX'] ?? '';
   return {
@@ -186,6 +196,8 @@ export function parseAttributes(
     contexts,
     inputs: inputBases(attributes, inputs),
     warnings,
+    platforms,
+    isMultiPlatform: isMultiPlatform || platforms.length > 1,
     ...(frontend === '' ? {} : { frontend }),
     ...(requestId === undefined ? {} : { requestId }),
     ...(checks === undefined ? {} : { checks }),
@@ -193,11 +205,6 @@ export function parseAttributes(
     run,
     build,
   };
-}
-
-function onePlatform(text: string): Platform {
-  if (text.includes(',')) refuse('images of several platforms are not made yet: build one platform at a time');
-  return parsePlatform(text);
 }
 
 function networkOf(mode: string): string {

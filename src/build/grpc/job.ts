@@ -25,6 +25,7 @@ import type { Message } from './messages.ts';
 import type { Line, Progress } from './progress.ts';
 import { receiveLocal } from './local-source.ts';
 import { sessionSecrets } from './session-secrets.ts';
+import type { Result } from './result.ts';
 import type { Session, Sessions } from './session.ts';
 
 export interface JobParts {
@@ -39,13 +40,6 @@ export interface JobRequest {
   sessionId: string;
   /** Definitions that the client gives to its front end, by name. */
   inputs: Message;
-}
-
-/** What a front end made: an edge for each platform, one without a name where there is one alone. */
-export interface Result {
-  refs: ReadonlyMap<string, Edge | undefined>;
-  /** `containerimage.config` and the like. */
-  metadata: ReadonlyMap<string, Buffer>;
 }
 
 /** How a front end gives its result. */
@@ -168,8 +162,17 @@ export class Job {
   }
 
   /** Carries out what the edge stands on. */
-  steps(edge: Edge | undefined): Promise<readonly StepLayer[]> {
-    return this.#parts.builder.admit(() => this.#solver.solveSteps(edge));
+  async steps(edge: Edge | undefined): Promise<readonly StepLayer[]> {
+    const [steps = []] = await this.stepsOfAll([edge]);
+    return steps;
+  }
+
+  /** Side by side, and once what several stand on. */
+  stepsOfAll(edges: readonly (Edge | undefined)[]): Promise<(readonly StepLayer[])[]> {
+    return this.#parts.builder.admit(() => {
+      const solver = this.#solver;
+      return Promise.all(edges.map((edge) => solver.solveSteps(edge)));
+    });
   }
 
   /** Runs a program of the build's own, a front end; what it says of errors is shown. */
