@@ -12,6 +12,7 @@ import type { ImageRecord, ImageRecords } from '#content/image-records.ts';
 import type { BuildSnapshots } from '#content/snapshots.ts';
 import type { ImageStore } from '#engine/images.ts';
 import { isForPlatform } from '#engine/images-pull.ts';
+import { openRepositoryPlace } from '#engine/images-repository.ts';
 import { exportArchive } from '#engine/images-save.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import type { Mounts } from '#os/mount.ts';
@@ -111,6 +112,7 @@ class EngineBuilder implements Builder {
           options.images.options,
           names.length === 0 ? [{ reference: record.id, record }] : names.map((reference) => ({ reference, record })),
         ),
+      openPlace: (reference, credential) => openRepositoryPlace(options.images.options, reference, credential),
       pushImage: (name, { credential, onEvent, signal }) =>
         options.images.push(name, {
           onProgress: onEvent,

@@ -100,4 +100,6 @@ export interface ImageFile {
   config?: RunConfig;
   rootfs: { type: string; diff_ids: string[] };
   history?: HistoryEntry[];
+  /** Which steps the layers are the results of, as BuildKit's inline cache has it: JSON in base64. */
+  'moby.buildkit.cache.v0'?: string;
 }

@@ -81,13 +81,12 @@ interface PushedImage {
   record: ImageRecord;
 }
 
-async function pushRemote(
+/** The repository of a registry that is not this process's own. */
+export function pushRepository(
   options: ImagesOptions,
-  { reference, record }: PushedImage,
-  push: PushOptions,
-  progress: Progress,
-): Promise<number> {
-  const { content } = options;
+  reference: Reference,
+  { credential }: Pick<PushOptions, 'credential'>,
+): RemoteRepository {
   const platform = options.platformRegistry;
   const isPlatform = platform?.domains.includes(reference.domain) === true;
   const isInsecure = options.insecureRegistries?.includes(reference.domain) === true;
@@ -95,9 +94,19 @@ async function pushRemote(
     ? { url: platform.url, tls: () => platform.tls() }
     : {
         url: isInsecure ? `http://${reference.domain}` : endpointUrlOf(reference.domain),
-        ...(push.credential === undefined ? {} : { credential: push.credential }),
+        ...(credential === undefined ? {} : { credential }),
       };
-  const repository = new RemoteRepository(options.transport, endpoint, reference.path, 'pull,push');
+  return new RemoteRepository(options.transport, endpoint, reference.path, 'pull,push');
+}
+
+async function pushRemote(
+  options: ImagesOptions,
+  { reference, record }: PushedImage,
+  push: PushOptions,
+  progress: Progress,
+): Promise<number> {
+  const { content } = options;
+  const repository = pushRepository(options, reference, push);
   const sisters = options.records
     .repoDigestsOf(record.id)
     .map((each) => parseReference(each))

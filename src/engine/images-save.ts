@@ -9,16 +9,10 @@ import type { Content, Hold } from '#content/content.ts';
 import { mediaTypes, parseManifest } from '#content/image-records.ts';
 import type { Descriptor, ImageRecord, Index } from '#content/image-records.ts';
 import { writeManifest } from '#content/image-writer.ts';
+import { ociLayerType } from '#content/layer-compression.ts';
 import { manifestBytesMax } from '#content/limits.ts';
 import type { ImagesOptions } from './images-options.ts';
 import { blobPath, originalAnnotation, type DockerManifestItem } from './images-archive.ts';
-
-const ociLayerTypes: Record<string, string> = {
-  [mediaTypes.dockerLayer]: `${mediaTypes.ociLayer}+gzip`,
-  'application/vnd.docker.image.rootfs.diff.tar': mediaTypes.ociLayer,
-  'application/vnd.docker.image.rootfs.diff.tar.zstd': `${mediaTypes.ociLayer}+zstd`,
-  [mediaTypes.dockerForeignLayer]: 'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip',
-};
 
 /** The manifest that an OCI layout has for an image: readers of layouts (skopeo, umoci) pass over docker's types. */
 async function ociForm(
@@ -36,7 +30,7 @@ async function ociForm(
       mediaType: mediaTypes.ociManifest,
       config: { mediaType: mediaTypes.ociConfig, digest: config.digest, size: config.size },
       layers: layers.map((layer) => ({
-        mediaType: ociLayerTypes[layer.mediaType] ?? layer.mediaType,
+        mediaType: ociLayerType(layer.mediaType),
         digest: layer.digest,
         size: layer.size,
       })),

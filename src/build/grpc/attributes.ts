@@ -6,13 +6,14 @@
 import { ApiError } from '#base/errors.ts';
 import { parsePlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
-import { isObject, textOf } from '#base/unknown.ts';
+import { isObject, itemsOf, textOf } from '#base/unknown.ts';
 import { isImageFile } from '#content/image-file.ts';
 import type { BuildRequest } from '../build.ts';
 import { isGitUrl } from '../git-url.ts';
 import type { ConvertRequest } from '../dockerfile/convert.ts';
 import type { StageBase } from '../dockerfile/stage.ts';
 import type { Edge } from '../llb/vertex.ts';
+import type { CacheEntry } from './travelling-cache.ts';
 
 export interface FrontendRequest {
   /** Path of the Dockerfile in the client's directory `dockerfileDirectory`. */
@@ -39,6 +40,7 @@ export interface FrontendRequest {
   warnings: readonly string[];
   /** Images are looked for at their registry although they are here. */
   pull: boolean;
+  cacheImports: readonly CacheEntry[];
   run: BuildRequest['run'];
   build: Pick<
     ConvertRequest,
@@ -48,12 +50,9 @@ export interface FrontendRequest {
 
 /** They steer displays, capabilities and records that do not change the result. */
 const harmless =
-  /^(?:frontend\.caps|cmdline|source|vcs:.*|sharedkey:.*|local-sessionid:.*|contextkey|dockerfilekey|filename|context|multi-platform|image-resolve-mode|build-arg:BUILDKIT_(?:SYNTAX|GIT_ADVICE|CONTEXT_KEEP_GIT_DIR)|compatibility-version)$/;
+  /^(?:frontend\.caps|cmdline|source|vcs:.*|sharedkey:.*|local-sessionid:.*|contextkey|dockerfilekey|filename|context|multi-platform|image-resolve-mode|build-arg:BUILDKIT_(?:SYNTAX|INLINE_CACHE|GIT_ADVICE|CONTEXT_KEEP_GIT_DIR)|compatibility-version)$/;
 
 const withoutEffect: ReadonlyMap<string, string> = new Map([
-  ['cache-imports', "--cache-from has no effect here: steps are looked up in this engine's own build cache"],
-  ['cache-from', "--cache-from has no effect here: steps are looked up in this engine's own build cache"],
-  ['build-arg:BUILDKIT_INLINE_CACHE', 'BUILDKIT_INLINE_CACHE has no effect here: images carry no cache'],
   ['attest:provenance', 'provenance attestations are not made yet'],
 ]);
 
@@ -76,6 +75,16 @@ function parseUlimits(text: string): { name: string; soft: number; hard: number 
       const [, name, soft, hard] = /^(\w+)=(-?\d+)(?::(-?\d+))?$/.exec(each) ?? refuse(`invalid ulimit: ${each}`);
       return { name: name!, soft: Number(soft), hard: Number(hard ?? soft) };
     });
+}
+
+/** A list in JSON: `[{"Type":"registry","Attrs":{"ref":"…"}}]`. */
+function cacheImportsOf(text: string): CacheEntry[] {
+  const entries: unknown = text === '' ? [] : JSON.parse(text);
+  return itemsOf(entries).map((entry) => {
+    const given = Object.entries(isObject(entry) && isObject(entry['Attrs']) ? entry['Attrs'] : {});
+    const attributes = Object.fromEntries(given.map(([name, value]) => [name, String(value)]));
+    return { type: textOf(entry, 'Type') ?? '', attributes };
+  });
 }
 
 function parseHosts(text: string): string[] {
@@ -110,6 +119,7 @@ class AttributeReader {
   readonly contexts = new Map<string, string>();
   readonly sessions = new Map<string, string>();
   readonly warnings: string[] = [];
+  readonly cacheImports: CacheEntry[] = [];
   requestId: string | undefined;
   checks: string | undefined;
   readonly buildArgs: Record<string, string> = {};
@@ -154,6 +164,10 @@ class AttributeReader {
     else if (key === 'ulimit') run.resources = { ulimits: parseUlimits(value) };
     else if (key === 'cgroup-parent') run.cgroupParent = value;
     else if (key === 'requestid') this.requestId = value;
+    else if (key === 'cache-imports') this.cacheImports.push(...cacheImportsOf(value));
+    else if (key === 'cache-from')
+      for (const ref of value.split(',').filter((each) => each !== ''))
+        this.cacheImports.push({ type: 'registry', attributes: { ref } });
     else if (withoutEffect.has(key)) this.warnings.push(...warningOf(key, value));
     else if (!harmless.test(key) && value !== '')
       refuse(`unsupported front end attribute ${key}=${value.slice(0, 100)}`);
@@ -173,7 +187,7 @@ export function parseAttributes(
 ): FrontendRequest {
   const reader = new AttributeReader();
   for (const [key, value] of Object.entries(attributes)) reader.read(key, value);
-  const { contexts, sessions, warnings, run, build, requestId, checks } = reader;
+  const { contexts, sessions, warnings, cacheImports, run, build, requestId, checks } = reader;
   const context = attributes['context'];
   const frontend = attributes['build-arg:BUILDKIT_SYNTAX'] ?? '';
   return {
@@ -190,6 +204,7 @@ export function parseAttributes(
     ...(requestId === undefined ? {} : { requestId }),
     ...(checks === undefined ? {} : { checks }),
     pull: attributes['image-resolve-mode'] === 'pull',
+    cacheImports,
     run,
     build,
   };

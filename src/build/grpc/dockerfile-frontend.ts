@@ -269,6 +269,7 @@ export async function buildDockerfile(
 ): Promise<Result | { image: string }> {
   const asked = parseAttributes(attributes, inputs);
   job.pull = asked.pull;
+  job.cache.addImports(asked.cacheImports);
   job.exec = asked.run;
   const made = await new DockerfileFrontend(job, asked).run();
   if (made.kind === 'image') return { image: made.image };

@@ -11,7 +11,6 @@ import type { ImageRecord } from '#content/image-records.ts';
 import { writeImage } from '#content/image-writer.ts';
 import { packTar } from '#content/pack.ts';
 import { parseTags, publish } from '../build.ts';
-import type { Builder } from '../builder.ts';
 import { finishConfig } from '../image-config.ts';
 import { layersOf } from '../llb/output.ts';
 import type { StepLayer } from '../llb/output.ts';
@@ -104,9 +103,12 @@ function configOf({ metadata }: Result): ImageFile {
   return whole;
 }
 
-async function makeImage(builder: Builder, result: Result, steps: readonly StepLayer[]): Promise<ImageRecord> {
-  const { content, images } = builder.parts;
-  const file = finishConfig(configOf(result), steps);
+async function makeImage(job: Job, result: Result, steps: readonly StepLayer[]): Promise<ImageRecord> {
+  const { content, images } = job.builder.parts;
+  const plain = finishConfig(configOf(result), steps);
+  const file: ImageFile = job.cache.isInline
+    ? { ...plain, 'moby.buildkit.cache.v0': job.cache.inlineRecords(layersOf(steps)) }
+    : plain;
   return writeImage(content, images, {
     file,
     layers: layersOf(steps),
@@ -144,7 +146,7 @@ class Export {
   async #image({ tags, push }: Exporter): Promise<Record<string, string>> {
     const { builder } = this.#job;
     const response = await this.#job.shown('exporting to image', async (line) => {
-      const made = await makeImage(builder, this.#result, this.#steps);
+      const made = await makeImage(this.#job, this.#result, this.#steps);
       using _pin = builder.parts.images.pin(made.id);
       const record = await publish(builder.parts, made, tags);
       line.count(`writing image ${record.id}`, 0, true);
@@ -159,7 +161,7 @@ class Export {
   #archive({ type, tags, index }: Exporter): Promise<Record<string, string>> {
     const { builder, signal } = this.#job;
     return this.#job.shown(`exporting to ${type} image format`, async (line) => {
-      const made = await makeImage(builder, this.#result, this.#steps);
+      const made = await makeImage(this.#job, this.#result, this.#steps);
       using _pin = builder.parts.images.pin(made.id);
       const session = await this.#job.session(signal);
       line.count('sending tarball', 0);
@@ -217,8 +219,9 @@ export async function exportResult(
   // A request that is no build has words for an answer, and no files.
   if (result.refs.size === 0) return {};
   const [edge] = result.refs.values();
-  const whole = new Export(job, result, await job.steps(edge));
+  const steps = await job.steps(edge);
+  const whole = new Export(job, result, steps);
   const response: Record<string, string> = {};
   for (const exporter of exporters) Object.assign(response, await whole.run(exporter));
-  return response;
+  return Object.assign(response, await job.cache.export(steps));
 }
