@@ -5,6 +5,8 @@
  *
  * Specification: OCI image 1.1 (config), with docker's own fields.
  */
+import type { Platform } from '#base/platform.ts';
+
 type Check = (value: unknown) => boolean;
 
 const isText: Check = (value) => typeof value === 'string';
@@ -102,4 +104,8 @@ export interface ImageFile {
   history?: HistoryEntry[];
   /** Which steps the layers are the results of, as BuildKit's inline cache has it: JSON in base64. */
   'moby.buildkit.cache.v0'?: string;
+}
+
+export function platformOf({ os, architecture, variant }: ImageFile): Platform {
+  return { os, architecture, ...(variant === undefined ? {} : { variant }) };
 }

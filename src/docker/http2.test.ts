@@ -12,7 +12,7 @@ const preface = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n';
 test('what begins as HTTP/2 is given away with all its bytes, however they come; the rest is HTTP/1', async (t) => {
   const home = mkdtempSync('/tmp/tiphys-docker-');
   const server = await createDockerServer({
-    socketPath: `${home}/s`,
+    listen: [{ type: 'unix', path: `${home}/s` }],
     routes: [{ method: 'GET', path: '/x', handle: async () => ({ ok: true }) }],
     log: silentLogger,
     serverVersion: '0',

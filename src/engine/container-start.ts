@@ -430,7 +430,8 @@ export function etcTexts(
   const domain = spec.domainname === undefined || spec.domainname === '' ? [] : [`${hostname}.${spec.domainname}`];
   const entries = endpoints.map((endpoint) => ({ ip: endpoint.ip, names: [...domain, hostname] }));
   if (spec.network.type === 'none') entries.push({ ip: '127.0.1.1', names: [hostname] });
-  const gateway = table.networks.findExact('bridge')?.gateway ?? '127.0.0.1';
+  const gateway =
+    table.context.networkSettings.hostGateway ?? table.networks.findExact('bridge')?.gateway ?? '127.0.0.1';
   const extra = (spec.extraHosts ?? []).map((entry) => {
     const at = entry.search(/[:=]/);
     const ip = entry.slice(at + 1);

@@ -5,8 +5,9 @@
 import { createHash } from 'node:crypto';
 import type { Reference } from '#base/reference.ts';
 import type { RegistryCredential } from './engine.ts';
+import type { RemoteRepository } from '#content/remote.ts';
 import type { ImagesOptions } from './images-options.ts';
-import { pushRepository } from './images-push.ts';
+import { remoteOf } from './images-push.ts';
 import { findSource } from './images-sources.ts';
 
 export interface PlacedManifest {
@@ -34,7 +35,9 @@ export function openRepositoryPlace(
   const login = credential === undefined ? {} : { credential };
   const tag = reference.tag ?? 'latest';
   const isLocal = localRegistry?.owns(reference.domain) === true;
-  const repository = isLocal ? undefined : pushRepository(options, reference, login);
+  let opened: Promise<RemoteRepository> | undefined;
+  const remote = (signal: AbortSignal): Promise<RemoteRepository> =>
+    (opened ??= remoteOf(options, reference, { ...login, signal }));
   return {
     async find(signal) {
       const { repository: found, manifest } = await findSource(options, reference, { ...login, signal });
@@ -48,17 +51,20 @@ export function openRepositoryPlace(
       };
     },
     async put(digest, sizeBytes, signal) {
-      if (repository === undefined || (await repository.hasBlob(digest, signal))) return;
-      await repository.putBlob(digest, sizeBytes, () => blobs.read(digest).iterator(), { signal });
+      if (isLocal) return;
+      const repository = await remote(signal);
+      if (!(await repository.hasBlob(digest, signal)))
+        await repository.putBlob(digest, sizeBytes, () => blobs.read(digest).iterator(), { signal });
     },
     async putManifest(bytes, mediaType, signal) {
-      if (repository !== undefined) {
-        await repository.putManifest(tag, bytes, mediaType, signal);
+      if (!isLocal) {
+        await (await remote(signal)).putManifest(tag, bytes, mediaType, signal);
         return;
       }
       using hold = content.hold();
       hold.addBlob(`sha256:${createHash('sha256').update(bytes).digest('hex')}`);
-      await localRegistry?.publish(reference.path, tag, await blobs.writeBytes(bytes));
+      const descriptor = { mediaType, digest: await blobs.writeBytes(bytes), size: bytes.length };
+      await localRegistry?.publish(reference.path, tag, descriptor);
     },
   };
 }

@@ -17,6 +17,7 @@ import type { NetProgram } from '#os/netlink.ts';
 import type { EndpointRecord } from './container-record.ts';
 import type { EngineContext } from './context.ts';
 import { bridgeOptionsOf, checkBridgeOptions } from './network-options.ts';
+import { planDefaultBridge } from './network-settings.ts';
 
 export interface NetworkRecord {
   format: number;
@@ -70,8 +71,11 @@ export class Networks {
     this.#directory = `${context.directories.data}/networks`;
   }
 
-  /** Reads the records and makes sure that what they say is in the kernel. */
-  async start(): Promise<void> {
+  /**
+   * Reads the records and makes sure that what they say is in the kernel. `inUse`: whether containers run on a network,
+   * which then stays as it is.
+   */
+  async start(inUse: (networkId: string) => boolean = () => false): Promise<void> {
     mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
     for (const file of listDirectory(this.#directory)) {
       if (!file.endsWith('.json')) continue;
@@ -79,6 +83,7 @@ export class Networks {
       this.#records.set(record.id, record);
     }
     for (const name of builtInNetworks) if (this.findExact(name) === undefined) await this.#addBuiltIn(name);
+    await this.#settleDefaultBridge(inUse);
     const bridges = this.list().filter((network) => network.link !== undefined);
     for (const network of bridges) this.#openPool(network);
     await this.#context.os.netlink.run(bridges.map((network) => planBridge(this.#bridgePlan(network))));
@@ -145,7 +150,10 @@ export class Networks {
     if (this.list().some((network) => network.name === wanted.name))
       throw new ApiError('Conflict', `network with name ${wanted.name} already exists`);
     const used = await this.#usedSubnets();
-    const subnet = wanted.subnet === undefined ? findFreeSubnet(used.all) : formatSubnet(subnetOf(wanted.subnet));
+    const subnet =
+      wanted.subnet === undefined
+        ? findFreeSubnet(used.all, this.#context.networkSettings.pools)
+        : formatSubnet(subnetOf(wanted.subnet));
     if (used.networks.some((other) => overlaps(other, subnetOf(subnet))))
       throw new ApiError('Forbidden', 'invalid pool request: Pool overlaps with other one on this address space');
     const record = this.#makeRecord(wanted, subnet);
@@ -308,7 +316,7 @@ export class Networks {
       ingress: false,
       enableIpv6: false,
       labels: wanted.labels ?? {},
-      options: wanted.options ?? {},
+      options: { ...this.#context.networkSettings.networkOptions, ...wanted.options },
       subnet: subnetText,
       gateway: wanted.gateway ?? addressAt(range, 1),
       ...(wanted.ipRange === undefined ? {} : { ipRange: wanted.ipRange }),
@@ -337,7 +345,7 @@ export class Networks {
       this.#save(record);
       return;
     }
-    const subnet = findFreeSubnet((await this.#usedSubnets()).all);
+    const subnet = findFreeSubnet((await this.#usedSubnets()).all, this.#context.networkSettings.pools);
     const link = linkName(this.#context.instanceId, 'b', '0');
     const record: NetworkRecord = {
       ...common,
@@ -349,6 +357,22 @@ export class Networks {
     };
     this.#records.set(id, record);
     this.#save(record);
+  }
+
+  async #settleDefaultBridge(inUse: (networkId: string) => boolean): Promise<void> {
+    const record = this.find('bridge');
+    const wanted = planDefaultBridge(record, this.#context.networkSettings.bridge);
+    if (wanted === record) return;
+    if (inUse(record.id)) {
+      this.#context.log.warn('containers run on the default bridge: it keeps its settings until they have ended', {
+        subnet: record.subnet,
+      });
+      return;
+    }
+    // Its addresses and its MTU are those of the link, which is made anew.
+    await this.#removeLink(record);
+    this.#records.set(wanted.id, wanted);
+    this.#save(wanted);
   }
 
   #openPool(network: NetworkRecord): void {
