@@ -10,7 +10,7 @@ import { canonicalName, familiarName, parseReference, withDefaultTag } from '#ba
 import type { Reference } from '#base/reference.ts';
 import type { JsonObject } from '#base/unknown.ts';
 import type { Hold } from '#content/content.ts';
-import type { ImageRecord } from '#content/image-records.ts';
+import type { ImageRecord, ImageTarget } from '#content/image-records.ts';
 import { imageIdOf, writeImage, writeManifest } from '#content/image-writer.ts';
 import type { HttpTransport } from '#content/remote.ts';
 import type { Processes } from '#os/processes.ts';
@@ -72,7 +72,7 @@ export interface BuilderParts extends SolverParts {
   transport: HttpTransport;
   pullImage: PullImage;
   /** An archive that `docker load` and readers of OCI layouts take. */
-  saveImage(record: ImageRecord, names: readonly string[]): Promise<AsyncIterable<Uint8Array>>;
+  saveImage(target: ImageTarget, names: readonly string[]): Promise<AsyncIterable<Uint8Array>>;
   /** A name in a registry as a place of blobs. */
   openPlace(reference: Reference, credential: RegistryCredential | undefined): BlobPlace;
   pushImage(

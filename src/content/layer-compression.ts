@@ -22,18 +22,6 @@ interface Compressed {
   sizeBytes: number;
 }
 
-const ociTypes: Readonly<Record<string, string>> = {
-  [mediaTypes.dockerPlainLayer]: mediaTypes.ociLayer,
-  [mediaTypes.dockerLayer]: `${mediaTypes.ociLayer}+gzip`,
-  [mediaTypes.dockerZstdLayer]: `${mediaTypes.ociLayer}+zstd`,
-  [mediaTypes.dockerForeignLayer]: 'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip',
-};
-
-/** OCI's name for docker's type of a layer. */
-export function ociLayerType(mediaType: string): string {
-  return ociTypes[mediaType] ?? mediaType;
-}
-
 export function isPlainLayer(layer: ImageLayer): boolean {
   return layer.digest === layer.diffId;
 }

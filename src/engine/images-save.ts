@@ -8,8 +8,7 @@ import { encodeTarFile, encodeTarHeader, encodeTarPadding, tarEnd } from '#base/
 import type { Content, Hold } from '#content/content.ts';
 import { mediaTypes, parseManifest } from '#content/image-records.ts';
 import type { ImageTarget } from '#content/image-records.ts';
-import { writeManifest } from '#content/image-writer.ts';
-import { ociLayerType } from '#content/layer-compression.ts';
+import { ociLayerType, writeManifest } from '#content/image-writer.ts';
 import { manifestBytesMax } from '#content/limits.ts';
 import type { ImagesOptions } from './images-options.ts';
 import { blobPath, originalAnnotation, type DockerManifestItem } from './images-archive.ts';

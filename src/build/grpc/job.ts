@@ -27,6 +27,7 @@ import { receiveLocal } from './local-source.ts';
 import { sessionSecrets } from './session-secrets.ts';
 import { JobCache } from './travelling-cache.ts';
 import type { CacheEntry } from './travelling-cache.ts';
+import type { Result } from './result.ts';
 import type { Session, Sessions } from './session.ts';
 
 export interface JobParts {
@@ -43,13 +44,6 @@ export interface JobRequest {
   inputs: Message;
   cacheExports: readonly CacheEntry[];
   cacheImports: readonly CacheEntry[];
-}
-
-/** What a front end made: an edge for each platform, one without a name where there is one alone. */
-export interface Result {
-  refs: ReadonlyMap<string, Edge | undefined>;
-  /** `containerimage.config` and the like. */
-  metadata: ReadonlyMap<string, Buffer>;
 }
 
 /** How a front end gives its result. */
@@ -176,8 +170,17 @@ export class Job {
   }
 
   /** Carries out what the edge stands on. */
-  steps(edge: Edge | undefined): Promise<readonly StepLayer[]> {
-    return this.#parts.builder.admit(() => this.#solver.solveSteps(edge));
+  async steps(edge: Edge | undefined): Promise<readonly StepLayer[]> {
+    const [steps = []] = await this.stepsOfAll([edge]);
+    return steps;
+  }
+
+  /** Side by side, and once what several stand on. */
+  stepsOfAll(edges: readonly (Edge | undefined)[]): Promise<(readonly StepLayer[])[]> {
+    return this.#parts.builder.admit(() => {
+      const solver = this.#solver;
+      return Promise.all(edges.map((edge) => solver.solveSteps(edge)));
+    });
   }
 
   /** Runs a program of the build's own, a front end; what it says of errors is shown. */

@@ -87,7 +87,12 @@ function workerOf({ version }: ServiceParts): Message {
   const { os, architecture, variant = '' } = hostPlatform();
   return {
     ID: 'tiphys',
-    Labels: { 'org.mobyproject.buildkit.worker.executor': 'oci', 'tiphys.io/platform': formatPlatform(hostPlatform()) },
+    Labels: {
+      'org.mobyproject.buildkit.worker.executor': 'oci',
+      // By this one clients know that indexes are kept: several platforms, attestations, archives of them.
+      'org.mobyproject.buildkit.worker.snapshotter': 'overlayfs',
+      'tiphys.io/platform': formatPlatform(hostPlatform()),
+    },
     platforms: [{ OS: os, Architecture: architecture, Variant: variant }],
     BuildkitVersion: { package: 'tiphys', version, revision: '', dockerfileVersion: '1' },
   };
@@ -128,7 +133,7 @@ async function solve(parts: ServiceParts, jobs: Jobs, { request, signal }: Reque
           inputs,
         })
       : await job.returned;
-    const response = result === undefined ? {} : await exportResult(job, result, exporters);
+    const response = result === undefined ? {} : await exportResult(job, result, exporters, attributes);
     outcome = { response };
     return { ExporterResponse: response };
   } catch (error) {

@@ -7,11 +7,12 @@ import { ApiError } from '#base/errors.ts';
 import { parseReference, withDefaultTag } from '#base/reference.ts';
 import { messageOf } from '#base/thrown.ts';
 import { isObject, itemsOf, textOf } from '#base/unknown.ts';
+import { ociLayerType } from '#content/image-writer.ts';
 import { mediaTypes, parseManifest } from '#content/image-records.ts';
 import type { ImageLayer } from '#content/image-records.ts';
 import type { Descriptor, Manifest } from '#content/manifest.ts';
 import { configBytesMax } from '#content/limits.ts';
-import { compressLayer, isPlainLayer, ociLayerType } from '#content/layer-compression.ts';
+import { compressLayer, isPlainLayer } from '#content/layer-compression.ts';
 import type { BlobPlace, PlacedManifest } from '#engine/images-repository.ts';
 import type { Hold } from '#content/content.ts';
 import type { RegistryCredential } from '#engine/engine.ts';
@@ -246,14 +247,14 @@ export class JobCache implements TravellingCache {
   }
 
   /** What the build gave goes to every place that was asked for. Answers what the client is told. */
-  async export(steps: readonly StepLayer[]): Promise<Record<string, string>> {
+  async export(results: readonly (readonly StepLayer[])[]): Promise<Record<string, string>> {
     const response: Record<string, string> = {};
     for (const entry of this.#exports) {
       if (entry.type === 'inline') continue;
       const where = entry.type === 'registry' ? 'registry' : 'client directory';
       try {
         await this.#job.shown(`exporting cache to ${where}`, async (line) =>
-          Object.assign(response, await this.#exportTo(entry, steps, line)),
+          Object.assign(response, await this.#exportTo(entry, results.map(layersOf), line)),
         );
       } catch (error) {
         if (!isTrue(entry.attributes['ignore-error'])) throw error;
@@ -263,15 +264,14 @@ export class JobCache implements TravellingCache {
   }
 
   /** `mode=min`: what the result itself stands on; else all that the build made. */
-  #wanted({ attributes }: CacheEntry, steps: readonly StepLayer[]): Map<string, TravellingResult> {
+  #wanted({ attributes }: CacheEntry, images: readonly ImageLayer[][]): Map<string, TravellingResult> {
     if (attributes['mode'] === 'max') return this.#results;
-    const result = layersOf(steps);
-    return new Map([...this.#results].filter(([, { layers }]) => standsOn(result, layers)));
+    return new Map([...this.#results].filter(([, { layers }]) => images.some((image) => standsOn(image, layers))));
   }
 
-  async #exportTo(entry: CacheEntry, steps: readonly StepLayer[], line: Line): Promise<Record<string, string>> {
+  async #exportTo(entry: CacheEntry, images: readonly ImageLayer[][], line: Line): Promise<Record<string, string>> {
     const { attributes } = entry;
-    const results = this.#wanted(entry, steps);
+    const results = this.#wanted(entry, images);
     const compression = parseCompression(attributes);
     const isOci = !isFalse(attributes['oci-mediatypes']);
     const isManifest = attributes['image-manifest'] === undefined ? isOci : isTrue(attributes['image-manifest']);
