@@ -12,6 +12,7 @@ import { attachContainer } from './attach.ts';
 import { lifeRoutes } from './container-life.ts';
 import type { DockerParts } from './context.ts';
 import { checkHealthTimes, checkPlatform, mergeHealthCheck, platformWarnings } from './create-checks.ts';
+import { adaptNetworking } from './create-network.ts';
 import { specFromRequest } from './create-request.ts';
 import {
   checkFilterValues,
@@ -108,7 +109,7 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
   const health = mergeHealthCheck(body.Healthcheck, image.config.healthcheck);
   checkHealthTimes(health);
   if (health !== undefined) body.Healthcheck = health;
-  const warnings: string[] = [];
+  const warnings = adaptNetworking(body, context.version);
   const spec = specFromRequest(
     body,
     name === '' ? pickName(parts) : name,

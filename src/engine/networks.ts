@@ -2,65 +2,54 @@
  * Docker's networks: records on disk, bridges in the kernel, addresses of endpoints. `bridge`, `host` and `none` always
  * exist. An address is taken as long as a container's record names it (net/pools.ts).
  */
+import { createHash } from 'node:crypto';
 import { mkdirSync, rmSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
-import { planBridge, planEndpoint } from '#net/bridges.ts';
+import { planBridge, planEndpoint, planGateways } from '#net/bridges.ts';
 import { Lock } from '#base/gate.ts';
-import { addressAt, contains, formatSubnet, isIpv4, overlaps, parseCidr, subnetOf, type Subnet } from '#base/ip.ts';
+import {
+  addressAt,
+  contains,
+  formatIp,
+  formatSubnet,
+  ipOf,
+  overlaps,
+  subnetOf,
+  type IpFamily,
+  type Subnet,
+  ipFamilies,
+} from '#base/ip.ts';
 import { coverForward, uncoverForward } from '#net/firewall.ts';
+import { planIpv6Forwarding } from '#net/ipv6-forwarding.ts';
 import { linkMark, linkName, linkPrefix, macOfIp } from '#net/kernel-names.ts';
-import { checkAddresses } from './network-addresses.ts';
-import { AddressPool, findFreeSubnet } from '#net/pools.ts';
+import type { NetworkAddresses } from './network-addresses.ts';
+import { AddressPool, defaultSubnetPools, findFreeSubnet, type SubnetPool } from '#net/pools.ts';
 import type { NetworkRules } from '#net/rules.ts';
 import { listDirectory, readIfExists, writeFileAtomic } from '#os/files.ts';
 import type { NetProgram } from '#os/netlink.ts';
-import type { EndpointRecord } from './container-record.ts';
+import type { AttachedNetwork, EndpointRecord } from './container-record.ts';
 import type { EngineContext } from './context.ts';
-import { bridgeOptionsOf, checkBridgeOptions } from './network-options.ts';
-
-export interface NetworkRecord {
-  format: number;
-  id: string;
-  name: string;
-  driver: 'bridge' | 'host' | 'null';
-  createdAtMs: number;
-  internal: boolean;
-  attachable: boolean;
-  ingress: boolean;
-  enableIpv6: boolean;
-  labels: Record<string, string>;
-  options: Record<string, string>;
-  /** Absent for `host` and `none`. */
-  subnet?: string;
-  gateway?: string;
-  ipRange?: string;
-  auxiliaryAddresses?: Record<string, string>;
-  link?: string;
-  /** The bridge was there before the network and stays after it. */
-  borrowed?: boolean;
-}
-
-export interface NetworkCreate {
-  name: string;
-  driver?: string;
-  internal?: boolean;
-  attachable?: boolean;
-  labels?: Record<string, string>;
-  options?: Record<string, string>;
-  subnet?: string;
-  gateway?: string;
-  ipRange?: string;
-  auxiliaryAddresses?: Record<string, string>;
-  scope?: string;
-  enableIpv6?: boolean;
-}
-
-export const builtInNetworks = new Set(['bridge', 'host', 'none']);
+import { checkNetworkCreate, type NetworkCreate } from './network-create.ts';
+import { chooseLinkIndex, chooseLinkName, linkIndexOf, sysctlsOf, type Gateways } from './network-endpoint.ts';
+import { bridgeOptionsOf } from './network-options.ts';
+import {
+  addressesOf,
+  bridgeAddresses,
+  builtInNetworks,
+  familyOfSubnet,
+  gatewayFor,
+  networkFormat,
+  parseNetwork,
+  rulesOf,
+  withPrefix,
+} from './network-record.ts';
+import type { AddressBlock, NetworkRecord } from './network-record.ts';
 
 export class Networks {
   readonly #context: EngineContext;
   readonly #records = new Map<string, NetworkRecord>();
-  readonly #pools = new Map<string, AddressPool>();
+  /** Of each network, beside its blocks. */
+  readonly #pools = new Map<string, AddressPool[]>();
   readonly #directory: string;
   /** One change at a time: what is looked at (names, subnets, bridges) still holds when the record is made. */
   readonly #changes = new Lock();
@@ -75,12 +64,13 @@ export class Networks {
     mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
     for (const file of listDirectory(this.#directory)) {
       if (!file.endsWith('.json')) continue;
-      const record = JSON.parse(readIfExists(`${this.#directory}/${file}`)!) as NetworkRecord;
+      const record = parseNetwork(readIfExists(`${this.#directory}/${file}`)!);
       this.#records.set(record.id, record);
     }
     for (const name of builtInNetworks) if (this.findExact(name) === undefined) await this.#addBuiltIn(name);
     const bridges = this.list().filter((network) => network.link !== undefined);
-    for (const network of bridges) this.#openPool(network);
+    for (const network of bridges) this.#openPools(network);
+    if (bridges.some((network) => network.enableIpv6)) await this.#forwardIpv6();
     await this.#context.os.netlink.run(bridges.map((network) => planBridge(this.#bridgePlan(network))));
   }
 
@@ -127,7 +117,7 @@ export class Networks {
   }
 
   async create(wanted: NetworkCreate): Promise<NetworkRecord> {
-    validateCreate(wanted);
+    checkNetworkCreate(wanted);
     // `default` stands for the bridge wherever a network is asked for.
     if (builtInNetworks.has(wanted.name) || wanted.name === 'default')
       throw new ApiError('Forbidden', `operation is not permitted on predefined ${wanted.name} network`);
@@ -144,20 +134,17 @@ export class Networks {
   async #create(wanted: NetworkCreate): Promise<NetworkRecord> {
     if (this.list().some((network) => network.name === wanted.name))
       throw new ApiError('Conflict', `network with name ${wanted.name} already exists`);
-    const used = await this.#usedSubnets();
-    const subnet = wanted.subnet === undefined ? findFreeSubnet(used.all) : formatSubnet(subnetOf(wanted.subnet));
-    if (used.networks.some((other) => overlaps(other, subnetOf(subnet))))
-      throw new ApiError('Forbidden', 'invalid pool request: Pool overlaps with other one on this address space');
-    const record = this.#makeRecord(wanted, subnet);
+    const record = this.#makeRecord(wanted, await this.#planBlocks(wanted));
     if (await this.#isBorrowed(record)) record.borrowed = true;
     this.#records.set(record.id, record);
     try {
       // The guard first: with the bridge comes a way to the host's loopback addresses.
       await this.#context.rules.addNetwork(rulesOf(record));
+      if (record.enableIpv6) await this.#forwardIpv6();
       await this.#context.os.netlink.run([planBridge(this.#bridgePlan(record))]);
       if (this.namedLinks().includes(record.link!))
         await coverForward({ ...this.#forward([record.link!]), onlyLinks: true });
-      this.#openPool(record);
+      this.#openPools(record);
       this.#save(record);
     } catch (error) {
       this.#records.delete(record.id);
@@ -205,8 +192,13 @@ export class Networks {
       const record = this.find(reference);
       assertRemovable(record);
       // A container that is just starting holds an address before anybody can see it run.
-      const own = new Set([record.gateway!, ...Object.values(record.auxiliaryAddresses ?? {})]).size;
-      if ((this.#pools.get(record.id)?.usedCount ?? own) > own)
+      if (
+        this.#pools
+          .get(record.id)
+          ?.some(
+            (pool, at) => pool.usedCount > (record.blocks[at] === undefined ? 0 : ownAddresses(record.blocks[at]).size),
+          )
+      )
         throw new ApiError('Forbidden', `error while removing network: network ${record.name} has active endpoints`);
       this.#records.delete(record.id);
       this.#pools.delete(record.id);
@@ -227,46 +219,77 @@ export class Networks {
     });
   }
 
-  /** An address and names for a new endpoint; nothing is in the kernel yet. */
-  reserve(networkId: string, index: number, wanted: { aliases: string[]; ip?: string; mac?: string }): EndpointRecord {
-    const network = this.find(networkId);
-    const pool = this.#pools.get(network.id);
-    if (pool === undefined) throw new ApiError('BadRequest', `network ${network.name} has no addresses`);
-    if (wanted.ip !== undefined) {
-      const refuse = (fault: string): never => {
-        throw new ApiError(
-          'BadRequest',
-          `invalid config for network ${network.name}: invalid endpoint settings:\n${fault}`,
-        );
-      };
-      if (!isIpv4(wanted.ip)) refuse(`invalid IPv4 address: ${wanted.ip}`);
-      if (!contains(subnetOf(network.subnet!), wanted.ip))
-        refuse(`no configured subnet or ip-range contain the IP address ${wanted.ip}`);
-      if (!pool.take(wanted.ip))
-        throw new ApiError('Forbidden', 'failed to set up container networking: Address already in use');
-    }
-    const ip = wanted.ip ?? pool.allocate();
+  /** Addresses and names for a new endpoint beside others of the container; nothing is in the kernel yet. */
+  reserve(attached: AttachedNetwork, others: readonly EndpointRecord[]): EndpointRecord {
+    const network = this.find(attached.networkId);
     const endpointId = Buffer.from(this.#context.random.bytes(32)).toString('hex');
+    const containerLink = chooseLinkName(
+      attached,
+      bridgeOptionsOf(network.options).linkPrefix,
+      others.map((other) => other.containerLink),
+    );
+    const addresses: Pick<EndpointRecord, 'ip' | 'ip6'> = {};
+    try {
+      if (network.enableIpv4) addresses.ip = this.#takeAddress(network, 'IPv4', attached.ip);
+      if (network.enableIpv6) addresses.ip6 = this.#takeAddress(network, 'IPv6', attached.ip6);
+    } catch (error) {
+      this.#releaseAddresses(network.id, addressesOf(addresses));
+      throw error;
+    }
     return {
       networkId: network.id,
       endpointId,
-      ip,
-      mac: wanted.mac ?? macOfIp(ip),
+      ...addresses,
+      mac: attached.mac ?? macOfIp(addressesOf(addresses)[0]!),
       hostLink: linkName(this.#context.instanceId, 'v', endpointId),
-      containerLink: `${bridgeOptionsOf(network.options).linkPrefix}${index}`,
-      aliases: wanted.aliases,
+      containerLink,
+      linkIndex: chooseLinkIndex(others),
+      aliases: attached.aliases,
     };
   }
 
-  /** Takes the address of an endpoint that a record names. */
-  adopt(endpoint: EndpointRecord): void {
-    this.#pools.get(endpoint.networkId)?.take(endpoint.ip);
-  }
-  release(endpoint: EndpointRecord): void {
-    this.#pools.get(endpoint.networkId)?.release(endpoint.ip);
+  #takeAddress(network: NetworkRecord, family: IpFamily, asked: string | undefined): string {
+    const pools = this.#poolsOf(network, family);
+    if (asked !== undefined) {
+      const pool = pools.find((one) => contains(one.subnet, asked));
+      if (pool === undefined)
+        throw new ApiError('BadRequest', `no configured subnet or ip-range contain the IP address ${asked}`);
+      if (!pool.take(asked))
+        throw new ApiError('Forbidden', 'failed to set up container networking: Address already in use');
+      return formatIp(ipOf(asked));
+    }
+    for (const pool of pools) if (!pool.isFull) return pool.allocate();
+    throw new ApiError(
+      'InternalError',
+      `no available ${family} addresses on this network's address pools: ${network.name} (${network.id})`,
+    );
   }
 
-  plan(endpoint: EndpointRecord, namespace: string, defaultRoute: boolean): NetProgram[] {
+  #poolsOf(network: NetworkRecord, family: IpFamily): AddressPool[] {
+    return (this.#pools.get(network.id) ?? []).filter((pool) => pool.subnet.family === family);
+  }
+
+  /** Takes the addresses of an endpoint that a record names. */
+  adopt(endpoint: EndpointRecord): void {
+    for (const ip of addressesOf(endpoint))
+      this.#pools
+        .get(endpoint.networkId)
+        ?.find((pool) => contains(pool.subnet, ip))
+        ?.take(ip);
+  }
+  release(endpoint: EndpointRecord): void {
+    this.#releaseAddresses(endpoint.networkId, addressesOf(endpoint));
+  }
+
+  #releaseAddresses(networkId: string, addresses: string[]): void {
+    for (const ip of addresses)
+      this.#pools
+        .get(networkId)
+        ?.find((pool) => contains(pool.subnet, ip))
+        ?.release(ip);
+  }
+
+  plan(endpoint: EndpointRecord, attached: AttachedNetwork | undefined, namespace: string): NetProgram[] {
     const network = this.find(endpoint.networkId);
     const { mtu, together } = bridgeOptionsOf(network.options);
     return planEndpoint({
@@ -274,31 +297,78 @@ export class Networks {
       bridge: network.link!,
       namespace,
       containerLink: endpoint.containerLink,
-      index: Number(/\d+$/.exec(endpoint.containerLink)![0]) + 2,
-      ip: endpoint.ip,
-      subnet: network.subnet!,
+      index: linkIndexOf(endpoint),
+      addresses: addressesOf(endpoint).map((ip) => withPrefix(network, ip)),
+      linkLocalIps: attached?.linkLocalIps ?? [],
+      sysctls: attached === undefined ? [] : sysctlsOf(attached, endpoint.containerLink),
       mac: endpoint.mac,
-      ...(defaultRoute && !network.internal ? { gateway: network.gateway! } : {}),
       ...(mtu === undefined ? {} : { mtu }),
       ...(together ? {} : { apart: true }),
     });
   }
 
-  async #usedSubnets(): Promise<{ all: Subnet[]; networks: Subnet[] }> {
-    const networks = this.list().flatMap((network) => (network.subnet === undefined ? [] : [subnetOf(network.subnet)]));
+  /** The default routes of a container. `fresh`: it had none before. */
+  planRoutes(gateways: Gateways, namespace: string, fresh: boolean): NetProgram {
+    return planGateways({
+      namespace,
+      fresh,
+      gateways: ipFamilies.flatMap((family) => {
+        const way = gateways[family];
+        const via = way === undefined ? undefined : gatewayFor(way.network, way.endpoint, family);
+        return way === undefined || via === undefined ? [] : [{ link: way.endpoint.containerLink, via }];
+      }),
+    });
+  }
+
+  async #forwardIpv6(): Promise<void> {
+    const program = planIpv6Forwarding();
+    if (program !== undefined) await this.#context.os.netlink.run([program]);
+  }
+
+  /** The subnets of a new network: those asked for, else the first of the pools that are free. */
+  async #planBlocks(wanted: NetworkCreate): Promise<AddressBlock[]> {
     const routes = await this.#context.os.netlink.listRoutes();
+    const networks = this.list().flatMap((network) => network.blocks.map(({ subnet }) => subnetOf(subnet)));
     const host = routes
       .filter((route) => route.destination !== 'default' && route.table !== 255)
       .map((route) => subnetOf(route.destination));
-    return { all: [...networks, ...host], networks };
+    if (wanted.enableIpv6 === true && !this.#context.rules.hasIpv6)
+      throw new ApiError('InternalError', 'IPv6 networks need ip6 tables, which this kernel does not have');
+    const blocks: AddressBlock[] = [];
+    const add = (asked: NetworkAddresses, pools: readonly SubnetPool[]): void => {
+      const own = blocks.map(({ subnet }) => subnetOf(subnet));
+      const subnet =
+        asked.subnet === undefined
+          ? subnetOf(findFreeSubnet([...networks, ...host, ...own], pools))
+          : subnetOf(asked.subnet);
+      if ([...networks, ...own].some((other) => overlaps(other, subnet)))
+        throw new ApiError('Forbidden', 'invalid pool request: Pool overlaps with other one on this address space');
+      blocks.push(makeBlock(asked, subnet));
+    };
+    for (const [family, enabled, pools] of [
+      ['IPv4', wanted.enableIpv4 !== false, defaultSubnetPools],
+      ['IPv6', wanted.enableIpv6 === true, [this.#uniqueLocalPool()]],
+    ] as const) {
+      const asked = (wanted.addresses ?? []).filter(
+        ({ subnet }) => subnet !== undefined && familyOfSubnet(subnet) === family,
+      );
+      if (enabled) for (const one of asked.length === 0 ? [{}] : asked) add(one, pools);
+    }
+    return blocks;
   }
 
-  #makeRecord(wanted: NetworkCreate, subnetText: string): NetworkRecord {
+  /** A /48 of unique local addresses (RFC 4193), the same at each start: as dockerd, from a hash of who this is. */
+  #uniqueLocalPool(): SubnetPool {
+    const host = `${readIfExists('/etc/machine-id') ?? ''}${this.#context.instanceId}`;
+    const hash = createHash('sha256').update(host).digest();
+    const global = hash.readUIntBE(3, 5);
+    return { base: `${formatIp({ family: 'IPv6', value: (0xfdn << 120n) | (BigInt(global) << 80n) })}/48`, length: 64 };
+  }
+
+  #makeRecord(wanted: NetworkCreate, blocks: AddressBlock[]): NetworkRecord {
     const id = Buffer.from(this.#context.random.bytes(32)).toString('hex');
-    const subnet = subnetOf(subnetText);
-    const range = wanted.ipRange === undefined ? subnet : subnetOf(wanted.ipRange);
     return {
-      format: 1,
+      format: networkFormat,
       id,
       name: wanted.name,
       driver: 'bridge',
@@ -306,13 +376,12 @@ export class Networks {
       internal: wanted.internal === true,
       attachable: wanted.attachable === true,
       ingress: false,
-      enableIpv6: false,
+      enableIpv4: wanted.enableIpv4 !== false,
+      enableIpv6: wanted.enableIpv6 === true,
       labels: wanted.labels ?? {},
       options: wanted.options ?? {},
-      subnet: subnetText,
-      gateway: wanted.gateway ?? addressAt(range, 1),
-      ...(wanted.ipRange === undefined ? {} : { ipRange: wanted.ipRange }),
-      ...(wanted.auxiliaryAddresses === undefined ? {} : { auxiliaryAddresses: wanted.auxiliaryAddresses }),
+      blocks,
+      ...(wanted.ipamOptions === undefined ? {} : { ipamOptions: wanted.ipamOptions }),
       link: bridgeOptionsOf(wanted.options ?? {}).bridgeName ?? linkName(this.#context.instanceId, 'b', id),
     };
   }
@@ -320,16 +389,18 @@ export class Networks {
   async #addBuiltIn(name: string): Promise<void> {
     const id = Buffer.from(this.#context.random.bytes(32)).toString('hex');
     const common = {
-      format: 1,
+      format: networkFormat,
       id,
       name,
       createdAtMs: this.#context.clock.now(),
       internal: false,
       attachable: false,
       ingress: false,
+      enableIpv4: true,
       enableIpv6: false,
       labels: {},
       options: {},
+      blocks: [],
     };
     if (name !== 'bridge') {
       const record: NetworkRecord = { ...common, driver: name === 'host' ? 'host' : 'null' };
@@ -337,25 +408,20 @@ export class Networks {
       this.#save(record);
       return;
     }
-    const subnet = findFreeSubnet((await this.#usedSubnets()).all);
     const link = linkName(this.#context.instanceId, 'b', '0');
-    const record: NetworkRecord = {
-      ...common,
-      driver: 'bridge',
-      subnet,
-      gateway: addressAt(subnetOf(subnet), 1),
-      link,
-      options: defaultBridgeOptions(link),
-    };
+    const blocks = (await this.#planBlocks({ name })).map((block) => ({ ...block, isAsked: true }));
+    const record: NetworkRecord = { ...common, driver: 'bridge', blocks, link, options: defaultBridgeOptions(link) };
     this.#records.set(id, record);
     this.#save(record);
   }
 
-  #openPool(network: NetworkRecord): void {
-    const pool = new AddressPool(network.subnet!, network.ipRange === undefined ? {} : { range: network.ipRange });
-    pool.take(network.gateway!);
-    for (const address of Object.values(network.auxiliaryAddresses ?? {})) pool.take(address);
-    this.#pools.set(network.id, pool);
+  #openPools(network: NetworkRecord): void {
+    const pools = network.blocks.map((block) => {
+      const pool = new AddressPool(block.subnet, block.ipRange === undefined ? {} : { range: block.ipRange });
+      for (const address of ownAddresses(block)) pool.take(address);
+      return pool;
+    });
+    this.#pools.set(network.id, pools);
   }
 
   #save(record: NetworkRecord): void {
@@ -363,12 +429,11 @@ export class Networks {
   }
 
   #bridgePlan(network: NetworkRecord): Parameters<typeof planBridge>[0] {
-    const { mtu, withoutAddress } = bridgeOptionsOf(network.options);
+    const { mtu } = bridgeOptionsOf(network.options);
     return {
       link: network.link!,
-      gateway: network.gateway!,
-      subnet: network.subnet!,
-      withoutAddress,
+      addresses: bridgeAddresses(network),
+      ipv6: network.enableIpv6 && bridgeOptionsOf(network.options).modes.IPv6 !== 'isolated',
       ...(mtu === undefined ? {} : { mtu }),
       ...(network.borrowed === true ? {} : { mark: linkMark(this.#context.instanceId) }),
     };
@@ -391,41 +456,24 @@ function defaultBridgeOptions(link: string): Record<string, string> {
   };
 }
 
-function rulesOf(network: NetworkRecord): NetworkRules {
-  const { masquerade, together, guarded } = bridgeOptionsOf(network.options);
-  return { subnet: network.subnet!, link: network.link!, masquerade, internal: network.internal, together, guarded };
+function makeBlock(asked: NetworkAddresses, subnet: Subnet): AddressBlock {
+  const range = asked.ipRange === undefined ? subnet : subnetOf(asked.ipRange);
+  return {
+    subnet: formatSubnet(subnet),
+    gateway: asked.gateway === undefined ? addressAt(range, 1) : formatIp(ipOf(asked.gateway)),
+    ...(asked.ipRange === undefined ? {} : { ipRange: asked.ipRange }),
+    ...(asked.auxiliaryAddresses === undefined ? {} : { auxiliaryAddresses: asked.auxiliaryAddresses }),
+    isAsked: asked.subnet !== undefined,
+  };
+}
+
+/** Those that no container gets. */
+function ownAddresses({ gateway, auxiliaryAddresses }: AddressBlock): Set<string> {
+  const all = [...(gateway === undefined ? [] : [gateway]), ...Object.values(auxiliaryAddresses ?? {})];
+  return new Set(all.map((ip) => formatIp(ipOf(ip))));
 }
 
 export function assertRemovable(record: NetworkRecord): void {
   if (builtInNetworks.has(record.name))
     throw new ApiError('Forbidden', `${record.name} is a pre-defined network and cannot be removed`);
-}
-
-function validateCreate(wanted: NetworkCreate): void {
-  if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(wanted.name))
-    throw new ApiError(
-      'BadRequest',
-      wanted.name.trim() === ''
-        ? 'invalid network name: name is empty'
-        : `invalid network name: "${wanted.name}": only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`,
-    );
-  const driver = wanted.driver ?? 'bridge';
-  checkBridgeOptions(wanted.options ?? {}, wanted.internal === true);
-  if (wanted.enableIpv6 === true || parseCidr(wanted.subnet)?.address.family === 'IPv6')
-    throw new ApiError(
-      'InternalError',
-      'IPv6 is not supported on networks of this engine: leave --ipv6 and subnets of version 6 away',
-      undefined,
-      501,
-    );
-  if (driver !== 'bridge' && driver !== 'default')
-    throw new ApiError(
-      'NotFound',
-      driver === 'host' || driver === 'null'
-        ? `only one instance of "${driver}" network is allowed`
-        : `could not find plugin ${driver} in v1 plugin registry: plugin "${driver}" not found`,
-      undefined,
-      driver === 'host' || driver === 'null' ? 403 : 404,
-    );
-  checkAddresses(wanted);
 }
