@@ -93,7 +93,7 @@ export const deps: Readonly<Record<string, FolderRule>> = {
   docker: {
     folders: ['base', 'os', 'observe', 'content', 'engine', 'build', 'registry'],
     packages: [],
-    builtins: ['node:http', 'node:stream', 'node:stream/promises', 'node:url', 'node:crypto', 'node:os'],
+    builtins: ['node:http', 'node:https', 'node:stream', 'node:stream/promises', 'node:url', 'node:crypto', 'node:os'],
   },
   kubelet: {
     folders: ['api', 'base', 'os', 'observe', 'engine', 'client'],

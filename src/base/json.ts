@@ -4,6 +4,7 @@
  * Copying and freezing of parsed values live here too.
  */
 import { ApiError } from './errors.ts';
+import { messageOf } from './thrown.ts';
 import { isObject, type JsonObject } from './unknown.ts';
 import {
   integerDigitsMax,
@@ -267,4 +268,14 @@ export function equalButFor(a: object, b: object, except: readonly string[]): bo
   for (const key in a) if (!equalJson(a[key], b[key]) && !except.includes(key)) return false;
   for (const key in b) if (b[key] !== undefined && a[key] === undefined && !except.includes(key)) return false;
   return true;
+}
+
+/** What JSON.parse found wrong with a text, in the words of Go's decoder. */
+export function describeSyntaxError(text: string, error: unknown): string {
+  const message = messageOf(error);
+  const at = Number(/position (\d+)/.exec(message)?.[1] ?? text.length);
+  if (at >= text.length) return 'unexpected EOF';
+  if (/after JSON/.test(message)) return 'unexpected content after JSON';
+  const expected = /property name|double-quoted/.test(message) ? 'object key string' : 'value';
+  return `invalid character '${text[at]}' looking for beginning of ${expected}`;
 }

@@ -29,3 +29,20 @@ export function textOf(value: unknown, ...path: string[]): string | undefined {
   const text = fieldOf(value, ...path);
   return typeof text === 'string' ? text : undefined;
 }
+
+/** The texts of a list; what is none is left out. */
+export function textsOf(value: unknown): string[] {
+  return itemsOf(value).filter((item) => typeof item === 'string');
+}
+
+/** The texts of an object, by name; what is none is left out. */
+export function namedTextsOf(value: unknown): Record<string, string> {
+  const out: Record<string, string> = {};
+  for (const [name, text] of entriesOf(value)) if (typeof text === 'string') out[name] = text;
+  return out;
+}
+
+/** The fields of an object; none where it is not one. */
+export function entriesOf(value: unknown): [string, unknown][] {
+  return isObject(value) ? Object.entries(value) : [];
+}

@@ -298,7 +298,7 @@ export async function publish(parts: SolverParts, found: ImageRecord, tags: read
   }
   await images.put(
     record,
-    tags.map((tag) => images.nameChange(tag, record.id)),
+    tags.map((tag) => images.nameChange(tag, { imageId: record.id })),
   );
   return record;
 }

@@ -129,12 +129,37 @@ program
     await doctor(options);
   });
 program
+  .command('engine')
+  .description("run the engine alone, with dockerd's options and daemon.json (tiphys engine --help)")
+  .helpOption(false)
+  .allowUnknownOption()
+  .allowExcessArguments()
+  .argument('[options...]')
+  .action(async () => {
+    const { engine } = await import('./commands/engine.ts');
+    await engine(process.argv.slice(3));
+  });
+program
+  .command('registry')
+  .description('run the registry alone')
+  .option('--listen <address>', 'HOST:PORT; may be repeated (default: 127.0.0.1:5000)', collect, [])
+  .option('--data <dir>', 'data directory (default: /var/lib/tiphys-registry)')
+  .option('--tls-cert <file>', 'certificate; SIGHUP reads it again')
+  .option('--tls-key <file>', 'its key')
+  .option('--anonymous-pull <who>', 'who may pull without a password: none, loopback or all', 'loopback')
+  .option('-D, --debug', 'log what only developers want to know')
+  .action(async (options) => {
+    const { registry } = await import('./commands/registry.ts');
+    await registry(options);
+  });
+program
   .command('registry-user')
   .description('make a user of the registry, or change a password (read from standard input)')
   .argument('<user>')
   .option('--administrator', 'may push to every repository, as the first user may; others push below their own name')
   .option('--no-administrator', 'pushes below the own name only')
-  .action(async (user: string, options: { administrator?: boolean }) => {
+  .option('--registry <dir>', "of a 'tiphys registry' with this data directory; absent: of the platform")
+  .action(async (user: string, options: { administrator?: boolean; registry?: string }) => {
     const { addRegistryUser } = await import('./commands/registry-user.ts');
     await addRegistryUser(user, options);
   });

@@ -6,11 +6,12 @@ import { createHash } from 'node:crypto';
 import { ApiError } from '#base/errors.ts';
 import type { Content, Hold } from './content.ts';
 import { mediaTypes } from './image-records.ts';
-import type { ImageLayer, ImageRecord, ImageRecords, Manifest } from './image-records.ts';
+import type { ImageLayer, ImageRecord, ImageRecords } from './image-records.ts';
 import type { ImageFile } from './image-file.ts';
 import type { PackedLayer } from './layers.ts';
 import { configBytesMax } from './limits.ts';
 import type { Change } from './records.ts';
+import type { Manifest } from './manifest.ts';
 
 export interface NewImage {
   file: ImageFile;
@@ -93,6 +94,9 @@ export async function writeImage(content: Content, images: ImageRecords, image: 
   }
   const names = image.names ?? [];
   if (names.length > 0) record.tagTimeMs = image.createdAtMs;
-  await images.put(record, [...names.map((name) => images.nameChange(name, id)), ...(image.changes ?? [])]);
+  await images.put(record, [
+    ...names.map((name) => images.nameChange(name, { imageId: id })),
+    ...(image.changes ?? []),
+  ]);
   return record;
 }

@@ -12,7 +12,10 @@ export async function checkCredential(
   signal?: AbortSignal,
 ): Promise<void> {
   const url = new URL(`${endpoint.url.replace(/\/$/, '')}/v2/`);
-  const common = signal === undefined ? {} : { signal };
+  const common = {
+    ...(signal === undefined ? {} : { signal }),
+    ...(endpoint.isInsecure === true ? { isInsecure: true } : {}),
+  };
   const first = await transport.call({ method: 'GET', url, ...common });
   first.resume();
   if (first.statusCode === 200) {

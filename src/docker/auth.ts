@@ -2,6 +2,7 @@
 import { ApiError } from '#base/errors.ts';
 import { RemoteError, UnreachableError, endpointUrlOf } from '#content/remote.ts';
 import { checkCredential } from '#content/registry-login.ts';
+import { endpointsOf } from '#engine/images-sources.ts';
 import type { ImageStore } from '#engine/images.ts';
 import type { Access } from '#registry/access.ts';
 import type { Route } from './route.ts';
@@ -38,19 +39,23 @@ export function authRoutes(parts: AuthParts): Route[] {
           if (identity === undefined || identity === 'anonymous') denied();
           return { Status: 'Login Succeeded', IdentityToken: '' };
         }
-        try {
-          await checkCredential(
-            parts.images.options.transport,
-            { url: endpointUrlOf(address), credential: { username, password } },
-            context.signal,
-          );
-        } catch (error) {
-          if (error instanceof RemoteError && (error.status === 401 || error.status === 403)) denied();
-          if (error instanceof RemoteError || error instanceof UnreachableError)
-            throw new ApiError('InternalError', error.message);
-          throw error;
-        }
-        return { Status: 'Login Succeeded', IdentityToken: '' };
+        const { options } = parts.images;
+        let unreachable: UnreachableError | undefined;
+        for (const endpoint of endpointsOf(options, address))
+          try {
+            await checkCredential(
+              options.transport,
+              { ...endpoint, credential: { username, password } },
+              context.signal,
+            );
+            return { Status: 'Login Succeeded', IdentityToken: '' };
+          } catch (error) {
+            if (error instanceof RemoteError && (error.status === 401 || error.status === 403)) denied();
+            if (error instanceof RemoteError) throw new ApiError('InternalError', error.message);
+            if (!(error instanceof UnreachableError)) throw error;
+            unreachable = error;
+          }
+        throw new ApiError('InternalError', unreachable?.message ?? `no way leads to ${address}`);
       },
     },
   ];

@@ -4,6 +4,7 @@
  */
 import { cpus } from 'node:os';
 import { ApiError } from '#base/errors.ts';
+import { parsePlatform } from '#base/platform.ts';
 import { compilePattern } from '#base/pattern.ts';
 import { awaitedLater } from '#base/promises.ts';
 import type { Container } from '#engine/container.ts';
@@ -29,6 +30,7 @@ import { streamLogs } from './logs.ts';
 import { splitTarget } from './ports.ts';
 import { queryFlag, queryNumber, reply } from './route.ts';
 import type { Filters, Route, RouteContext } from './route.ts';
+import { fillRequest, fillSpec } from './settings.ts';
 import { checkShape, createShape } from './shapes.ts';
 import { showTop } from './top.ts';
 
@@ -103,13 +105,19 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
   const name = context.query.get('name')?.replace(/^\//, '') ?? '';
   const reference = body.Image ?? '';
   if (reference === '') throw new ApiError('BadRequest', 'config cannot be empty in order to create a container');
-  const image = engine.images.find(reference);
+  const platform = context.query.get('platform') ?? '';
+  const image =
+    (platform === '' ? undefined : engine.images.find(reference, { platform: parsePlatform(platform) })) ??
+    engine.images.find(reference);
   if (image === undefined) throw new ApiError('NotFound', `No such image: ${withTag(reference)}`);
   checkPlatform(context.query.get('platform'), reference, image.platform);
   const health = mergeHealthCheck(body.Healthcheck, image.config.healthcheck);
   checkHealthTimes(health);
   if (health !== undefined) body.Healthcheck = health;
+  body.ExposedPorts = { ...portKeys(image.config.exposedPorts), ...portKeys(Object.keys(body.ExposedPorts ?? {})) };
   const warnings = adaptNetworking(body, context.version);
+  const { containers: defaults } = parts.settings();
+  fillRequest(body, defaults);
   const spec = specFromRequest(
     body,
     name === '' ? pickName(parts) : name,
@@ -117,12 +125,18 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
     hostFacts(parts, cpus().length, warnings),
   );
   spec.labels = { ...image.config.labels, ...spec.labels };
+  fillSpec(spec, body, defaults);
   resolveReferences(parts, spec);
   const id = await engine.containers.create(spec);
   return reply(201, {
     Id: id,
     Warnings: [...platformWarnings(context.query.get('platform'), image.platform), ...warnings],
   });
+}
+
+/** `5000` is `5000/tcp`. */
+function portKeys(ports: string[]): Record<string, object> {
+  return Object.fromEntries(ports.map((port) => [port.includes('/') ? port : `${port}/tcp`, {}]));
 }
 
 function withTag(image: string): string {

@@ -3,15 +3,16 @@ import type { DockerEngine } from '#engine/create-engine.ts';
 import type { Container } from '#engine/container.ts';
 import { ApiError } from '#base/errors.ts';
 import type { Clock, Random } from '#os/clock.ts';
+import type { DaemonSettings } from './settings.ts';
 
 export interface DockerParts {
   engine: DockerEngine;
   clock: Clock;
   random: Random;
   /** Shown by `version` and `info`. */
-  platform: { version: string; dataDir: string; registries: string[] };
-  /** What `/_ping` tells of the builder: `1` classic (default), `2` BuildKit. */
-  builderVersion?: '1' | '2';
+  platform: { version: string; dataDir: string };
+  /** As they are now: a reload changes them. */
+  settings(): DaemonSettings;
 }
 
 /** Containers of Pods are guests here: shown, never changed. */

@@ -124,6 +124,14 @@ function checkKeys(keys: string): string {
   return keys;
 }
 
+/** As in docker, who attaches has the connection first and reads the refusal from it: compose relies on it. */
+async function refuseSecondStart(message: string, isDetached: boolean, context: RouteContext): Promise<undefined> {
+  if (isDetached) throw new ApiError('Conflict', message);
+  const socket = await context.hijack('application/vnd.docker.raw-stream');
+  socket.end(`${message}\r\n`);
+  return undefined;
+}
+
 async function startExec(
   parts: DockerParts,
   notes: Map<string, ExecNote>,
@@ -132,11 +140,11 @@ async function startExec(
 ): Promise<unknown> {
   const body = await context.json();
   checkShape(body, execShape, 'ExecStartOptions');
-  if (note.running) throw new ApiError('Conflict', `exec ${note.id} is already running`);
-  if (note.exitCode !== null) throw new ApiError('Conflict', `exec command has already run`);
-  note.size = sizeOf(body.ConsoleSize) ?? note.size;
   const container = parts.engine.table.get(note.containerId);
   if (!container.isRunning) throw new ApiError('Conflict', `container ${container.id} is not running`);
+  const again = note.running ? 'is already running' : note.exitCode !== null ? 'has already run' : undefined;
+  if (again !== undefined) return refuseSecondStart(`exec command ${note.id} ${again}`, body.Detach === true, context);
+  note.size = sizeOf(body.ConsoleSize) ?? note.size;
   const track = (running: RunningExec): void => {
     note.live = running;
     if (note.size !== undefined) running.resize(note.size);

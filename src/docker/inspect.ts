@@ -83,7 +83,7 @@ function showMounts(parts: DockerParts, container: Container): Shown[] {
     .map((mount) => {
       const common = {
         Destination: mount.target,
-        Mode: mount.readOnly ? 'ro' : mount.type === 'volume' ? 'z' : '',
+        Mode: mount.mode ?? (mount.type === 'volume' ? 'z' : ''),
         RW: !mount.readOnly,
       };
       if (mount.type === 'volume')
@@ -376,6 +376,9 @@ function showHostConfig(container: Container): Shown {
     UTSMode: '',
     UsernsMode: '',
     ...Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== null && value !== '')),
+    // Who is joined is shown by its id, which outlives a rename.
+    ...(spec.ipcMode?.type === 'container' ? { IpcMode: `container:${spec.ipcMode.containerId}` } : {}),
+    ...(spec.pidMode?.type === 'container' ? { PidMode: `container:${spec.pidMode.containerId}` } : {}),
     ShmSize: spec.shmSizeBytes ?? 67_108_864,
     Runtime: 'runc',
     Isolation: '',

@@ -1,4 +1,6 @@
 /** Bounds of the server itself. */
+/** On each address at once. */
+export const apiConnectionsMax = 16_384;
 export const jsonBodyBytesMax = 4 * 1024 * 1024;
 export const statsIntervalMs = 1_000;
 export const filtersBytesMax = 64 * 1024;

@@ -9,7 +9,12 @@ import { createDockerServer } from './server.ts';
 
 async function open(t: TestContext, routes: Route[]): Promise<string> {
   const home = mkdtempSync('/tmp/tiphys-docker-');
-  const server = await createDockerServer({ socketPath: `${home}/s`, routes, log: silentLogger, serverVersion: '0' });
+  const server = await createDockerServer({
+    listen: [{ type: 'unix', path: `${home}/s` }],
+    routes,
+    log: silentLogger,
+    serverVersion: '0',
+  });
   t.after(async () => {
     await server.close();
     rmSync(home, { recursive: true, force: true });

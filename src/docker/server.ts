@@ -1,18 +1,20 @@
 /**
- * Docker's Engine API on a unix socket: finds the route, negotiates the version, renders errors, hands over raw
- * connections. No resource's logic is here; each has a file of its own with a table of routes (route.ts).
+ * Docker's Engine API on unix sockets, TCP (with TLS, where the engine has a certificate) and sockets that systemd
+ * opened: finds the route, negotiates the version, renders errors, hands over raw connections. No resource's logic is
+ * here; each has a file of its own with a table of routes (route.ts).
  *
- * Versions 1.24 to 1.50, as dockerd 28.2 speaks them. The socket is for root's group.
+ * Versions 1.24 to 1.50, as dockerd 28.2 speaks them.
  */
 import { createServer } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { ApiError, toApiError } from '#base/errors.ts';
+import { describeSyntaxError } from '#base/json.ts';
 import { onceClosed } from '#base/streams.ts';
-import { messageOf } from '#base/thrown.ts';
 import type { Logger } from '#observe/log.ts';
 import { openSocketPath } from '#os/unix-socket.ts';
-import { jsonBodyBytesMax } from './server-limits.ts';
+import { apiConnectionsMax, jsonBodyBytesMax } from './server-limits.ts';
 import { compileRoutes, matchRoute } from './match.ts';
 import { Reply } from './route.ts';
 import type { Route, RouteContext } from './route.ts';
@@ -20,31 +22,79 @@ import type { Route, RouteContext } from './route.ts';
 export const apiVersion = '1.50';
 export const apiVersionMin = '1.24';
 
+/** Where it listens. */
+export type Listen =
+  /** For the group, root's where none is given. */
+  | { type: 'unix'; path: string; groupId?: number }
+  | { type: 'tcp'; address: string; port: number; tls?: ServerTls }
+  /** Open already, as systemd hands it over. */
+  | { type: 'fd'; descriptor: number; tls?: ServerTls };
+
+/** In PEM. With an authority only those come in who have a certificate of it. */
+export interface ServerTls {
+  certificate: string;
+  key: string;
+  clientAuthority?: string;
+}
+
 export interface DockerServerOptions {
-  socketPath: string;
+  listen: readonly Listen[];
   routes: Route[];
   log: Logger;
   serverVersion: string;
+  /** As the answers' header tells it; absent: never. */
+  isExperimental?: () => boolean;
 }
 export interface DockerServer {
-  readonly server: Server;
+  readonly servers: readonly Server[];
   close(): Promise<void>;
 }
 
 export async function createDockerServer(options: DockerServerOptions): Promise<DockerServer> {
   const routes = compileRoutes(options.routes);
   const log = options.log.child('docker');
-  const handle = (
-    request: IncomingMessage,
-    response: ServerResponse | undefined,
-    raw: { socket: Duplex; head: Buffer } | undefined,
-  ): void => {
-    void serve({ request, response, raw, routes, log, serverVersion: options.serverVersion });
-  };
-  const server = createServer(
-    { keepAliveTimeout: 60_000, requestTimeout: 0, headersTimeout: 60_000, highWaterMark: 64 * 1024 },
-    (request, response) => handle(request, response, undefined),
-  );
+  const common = { routes, log, serverVersion: options.serverVersion, isExperimental: options.isExperimental };
+  const handle: Handle = (request, response, raw) => void serve({ request, response, raw, ...common });
+  await using opened = new AsyncDisposableStack();
+  const servers: Server[] = [];
+  for (const listen of options.listen) {
+    const { server, close } = makeServer(handle, listen.type === 'unix' ? undefined : listen.tls);
+    opened.defer(close);
+    await startListening(server, listen);
+    servers.push(server);
+  }
+  const owned = opened.move();
+  return { servers, close: () => owned.disposeAsync() };
+}
+
+type Handle = (
+  request: IncomingMessage,
+  response: ServerResponse | undefined,
+  raw: { socket: Duplex; head: Buffer } | undefined,
+) => void;
+
+const timeouts = { keepAliveTimeout: 60_000, requestTimeout: 0, headersTimeout: 60_000, highWaterMark: 64 * 1024 };
+
+function makeServer(handle: Handle, tls: ServerTls | undefined): { server: Server; close(): Promise<void> } {
+  const answer = (request: IncomingMessage, response: ServerResponse): void => handle(request, response, undefined);
+  const server: Server =
+    tls === undefined
+      ? createServer(timeouts, answer)
+      : createSecureServer(
+          {
+            ...timeouts,
+            cert: tls.certificate,
+            key: tls.key,
+            minVersion: 'TLSv1.2',
+            // A client that has said all its input still reads.
+            allowHalfOpen: true,
+            ...(tls.clientAuthority === undefined
+              ? {}
+              : { ca: tls.clientAuthority, requestCert: true, rejectUnauthorized: true }),
+          },
+          answer,
+        );
+  server.maxConnections = apiConnectionsMax;
   server.on('upgrade', (request, socket, head) => {
     // What asks for HTTP/2 over the plain connection only offers it: it is answered as HTTP/1.
     handle(request, undefined, { socket, head });
@@ -58,7 +108,6 @@ export async function createDockerServer(options: DockerServerOptions): Promise<
   server.on('clientError', (_error, socket) => {
     if (!socket.destroyed) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n');
   });
-  await openSocketPath(server, options.socketPath, { mode: 0o660 });
   return {
     server,
     close: () =>
@@ -69,6 +118,22 @@ export async function createDockerServer(options: DockerServerOptions): Promise<
   };
 }
 
+async function startListening(server: Server, listen: Listen): Promise<void> {
+  if (listen.type === 'unix') {
+    const group = listen.groupId === undefined ? {} : { groupId: listen.groupId };
+    return openSocketPath(server, listen.path, { mode: 0o660, ...group });
+  }
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    const done = (): void => {
+      server.off('error', reject);
+      resolve();
+    };
+    if (listen.type === 'fd') server.listen({ fd: listen.descriptor }, done);
+    else server.listen(listen.port, listen.address, done);
+  });
+}
+
 interface Exchange {
   request: IncomingMessage;
   response: ServerResponse | undefined;
@@ -76,6 +141,7 @@ interface Exchange {
   routes: ReturnType<typeof compileRoutes>;
   log: Logger;
   serverVersion: string;
+  isExperimental: (() => boolean) | undefined;
 }
 
 // walk docker-run 1/7: the request is matched to a route, and whatever is thrown becomes docker's `{message}`.
@@ -140,10 +206,10 @@ function splitVersion(path: string): { path: string; version: [number, number] }
   return { path: match[3]!, version };
 }
 
-function headersOf(serverVersion: string): Record<string, string> {
+function headersOf({ serverVersion, isExperimental }: Exchange): Record<string, string> {
   return {
     'Api-Version': apiVersion,
-    'Docker-Experimental': 'false',
+    'Docker-Experimental': String(isExperimental?.() ?? false),
     Ostype: 'linux',
     Server: `Docker/${serverVersion} (linux)`,
   };
@@ -262,16 +328,8 @@ function parseJson(bytes: Buffer, type: string | undefined): unknown {
   try {
     return JSON.parse(text, readValue);
   } catch (error) {
-    throw new ApiError('BadRequest', `invalid JSON: ${wordSyntaxError(text, messageOf(error))}`);
+    throw new ApiError('BadRequest', `invalid JSON: ${describeSyntaxError(text, error)}`);
   }
-}
-
-/** What the parser found wrong, in the words of docker's decoder. */
-function wordSyntaxError(text: string, message: string): string {
-  const at = Number(/position (\d+)/.exec(message)?.[1] ?? text.length);
-  if (at >= text.length) return 'unexpected EOF';
-  if (/after JSON/.test(message)) return 'unexpected content after JSON';
-  return `invalid character '${text[at]}' looking for beginning of ${/property name|double-quoted/.test(message) ? 'object key string' : 'value'}`;
 }
 
 function hijackConnection(exchange: Exchange, contentType: string): Duplex {
@@ -324,7 +382,7 @@ function sendJson(exchange: Exchange, status: number, body: unknown, headers: Re
 }
 
 function sendText(exchange: Exchange, status: number, text: string, headers: Record<string, string>): void {
-  const all: Record<string, string> = { ...headersOf(exchange.serverVersion), ...headers };
+  const all: Record<string, string> = { ...headersOf(exchange), ...headers };
   if (exchange.response !== undefined) {
     if (exchange.response.destroyed) return;
     const bytes = Buffer.from(text);

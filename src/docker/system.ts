@@ -4,10 +4,11 @@
  */
 import { arch, cpus, hostname, release, totalmem } from 'node:os';
 import { fileURLToPath } from 'node:url';
+import { parseCidr } from '#base/ip.ts';
 import { onceAborted, whenFinished } from '#base/streams.ts';
 import type { Container } from '#engine/container.ts';
 import type { EngineEvent } from '#engine/engine.ts';
-import { fileSystemAt, readIfExists, statIfExists } from '#os/files.ts';
+import { fileSystemAt, listDirectory, readIfExists, statIfExists } from '#os/files.ts';
 import type { Cgroups } from '#os/cgroups.ts';
 import type { DockerParts } from './context.ts';
 import { matchesAny, matchesLabels, parseFilters, parseTimeNs } from './filters.ts';
@@ -17,6 +18,7 @@ import { reply } from './route.ts';
 import type { Filters, Route, RouteContext } from './route.ts';
 import { apiVersion, apiVersionMin } from './server.ts';
 import { eventClientBufferBytesMax } from './server-limits.ts';
+import type { DaemonSettings } from './settings.ts';
 
 export function systemRoutes(parts: DockerParts): Route[] {
   return [
@@ -25,7 +27,7 @@ export function systemRoutes(parts: DockerParts): Route[] {
       path: '/_ping',
       handle: async () =>
         reply(200, 'OK', {
-          'Builder-Version': parts.builderVersion ?? '1',
+          'Builder-Version': parts.settings().builderVersion,
           Swarm: 'inactive',
           'Cache-Control': 'no-cache, no-store, must-revalidate',
           Pragma: 'no-cache',
@@ -59,7 +61,7 @@ async function showVersion(parts: DockerParts): Promise<unknown> {
   const details = {
     ApiVersion: apiVersion,
     Arch: architecture(),
-    Experimental: 'false',
+    Experimental: String(parts.settings().isExperimental),
     MinAPIVersion: apiVersionMin,
     Os: 'linux',
     ...common,
@@ -146,13 +148,18 @@ function countContainers(all: readonly Container[]): Record<string, number> {
   };
 }
 
-function registryConfig(mirrors: readonly string[]): object {
+/** Mirrors end with a slash, and ranges of addresses are apart from names, as docker has it. */
+function registryConfig({ mirrors, insecureRegistries }: DaemonSettings): object {
+  const ranges = insecureRegistries.filter((entry) => parseCidr(entry) !== undefined);
+  const names = insecureRegistries.filter((entry) => parseCidr(entry) === undefined);
+  const shown = mirrors.map((url) => (url.endsWith('/') ? url : `${url}/`));
   return {
-    AllowNondistributableArtifactsCIDRs: null,
-    AllowNondistributableArtifactsHostnames: null,
-    InsecureRegistryCIDRs: ['127.0.0.0/8'],
-    IndexConfigs: {},
-    Mirrors: mirrors,
+    InsecureRegistryCIDRs: [...ranges, '::1/128', '127.0.0.0/8'],
+    IndexConfigs: {
+      ...Object.fromEntries(names.map((name) => [name, { Name: name, Mirrors: [], Secure: false, Official: false }])),
+      'docker.io': { Name: 'docker.io', Mirrors: shown, Secure: true, Official: true },
+    },
+    Mirrors: shown,
   };
 }
 
@@ -165,6 +172,25 @@ const noSwarm = {
   RemoteManagers: null,
 };
 
+function seccompName(profile: string | undefined): string {
+  return profile === undefined ? 'builtin' : profile === 'unconfined' ? 'unconfined' : 'custom';
+}
+
+function showSettings(settings: DaemonSettings): object {
+  return {
+    Debug: settings.isDebug,
+    NFd: settings.isDebug ? listDirectory('/proc/self/fd').length : 0,
+    LoggingDriver: settings.containers.log.driver,
+    RegistryConfig: registryConfig(settings),
+    HttpProxy: settings.proxies.http,
+    HttpsProxy: settings.proxies.https,
+    NoProxy: settings.proxies.no,
+    Labels: settings.labels,
+    ExperimentalBuild: settings.isExperimental,
+    LiveRestoreEnabled: settings.isLiveRestore,
+  };
+}
+
 async function showInfo(parts: DockerParts): Promise<unknown> {
   const programs = await programsOf(parts);
   const program = (...names: string[]): { ID: string } => {
@@ -174,6 +200,8 @@ async function showInfo(parts: DockerParts): Promise<unknown> {
   const { engine } = parts;
   const { cgroups } = engine.context.os;
   const limits = limitSupport(cgroups);
+  const settings = parts.settings();
+  const warnings = [...limits.warnings, ...settings.warnings];
   return {
     ID: engine.context.instanceId,
     ...countContainers(engine.table.list()),
@@ -190,33 +218,25 @@ async function showInfo(parts: DockerParts): Promise<unknown> {
       Log: ['json-file', 'none'],
     },
     ...limits.fields,
+    ...showSettings(settings),
     IPv4Forwarding: readIfExists('/proc/sys/net/ipv4/ip_forward')?.trim() === '1',
-    Debug: false,
-    NFd: 0,
     OomKillDisable: false,
     NGoroutines: 0,
     SystemTime: new Date(parts.clock.now()).toISOString(),
-    LoggingDriver: 'json-file',
     CgroupDriver: 'cgroupfs',
     CgroupVersion: cgroups.mode === 'v2' ? '2' : '1',
-    NEventsListener: 0,
+    NEventsListener: engine.events.listenerCount,
     KernelVersion: release(),
     OperatingSystem: operatingSystem(),
     OSVersion: '',
     OSType: 'linux',
     Architecture: arch() === 'x64' ? 'x86_64' : 'aarch64',
     IndexServerAddress: 'https://index.docker.io/v1/',
-    RegistryConfig: registryConfig(parts.platform.registries),
     NCPU: cpus().length,
     MemTotal: totalmem(),
     GenericResources: null,
     DockerRootDir: parts.platform.dataDir,
-    HttpProxy: '',
-    HttpsProxy: '',
-    NoProxy: '',
     Name: hostname(),
-    Labels: [],
-    ExperimentalBuild: false,
     ServerVersion: parts.platform.version,
     Runtimes: Object.fromEntries(
       runtimeNames.map((name) => [
@@ -226,7 +246,6 @@ async function showInfo(parts: DockerParts): Promise<unknown> {
     ),
     DefaultRuntime: 'runc',
     Swarm: noSwarm,
-    LiveRestoreEnabled: true,
     Isolation: '',
     InitBinary: 'docker-init',
     ContainerdCommit: program('conmon'),
@@ -234,10 +253,11 @@ async function showInfo(parts: DockerParts): Promise<unknown> {
     InitCommit: program('tini', 'catatonit'),
     SecurityOptions: [
       ...(parts.engine.context.apparmorDefault === undefined ? [] : ['name=apparmor']),
-      'name=seccomp,profile=builtin',
+      `name=seccomp,profile=${seccompName(settings.containers.seccomp)}`,
+      ...(settings.containers.isNoNewPrivileges ? ['name=no-new-privileges'] : []),
       ...(cgroups.mode === 'v2' ? ['name=cgroupns'] : []),
     ],
-    Warnings: limits.warnings.length === 0 ? null : limits.warnings,
+    Warnings: warnings.length === 0 ? null : warnings,
   };
 }
 

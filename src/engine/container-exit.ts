@@ -60,7 +60,8 @@ export async function finishRun(table: ContainerTable, container: Container): Pr
     isExitUnknown: exit.isUnknown,
     error: exit.error,
     oomKilled: exit.oomKilled,
-    finishedAtMs: context.clock.now(),
+    // Rounded up: clients ask for the logs since the last run's end, and no line of that run may be later than it.
+    finishedAtMs: Math.floor(context.clock.now()) + 1,
     stoppedByUser: record.stoppedByUser || (manual && !table.shuttingDown),
   });
   delete record.run;
@@ -75,17 +76,20 @@ export async function finishRun(table: ContainerTable, container: Container): Pr
       attributes: eventAttributes(container),
       owner: record.spec.owner,
     });
-  context.events.emit({
-    type: 'container',
-    action: 'die',
-    id: record.id,
-    attributes: {
-      ...eventAttributes(container),
-      exitCode: String(exit.code),
-      execDuration: String(Math.floor((record.finishedAtMs - record.startedAtMs) / 1000)),
+  context.events.emit(
+    {
+      type: 'container',
+      action: 'die',
+      id: record.id,
+      attributes: {
+        ...eventAttributes(container),
+        exitCode: String(exit.code),
+        execDuration: String(Math.floor((record.finishedAtMs - record.startedAtMs) / 1000)),
+      },
+      owner: record.spec.owner,
     },
-    owner: record.spec.owner,
-  });
+    record.finishedAtMs,
+  );
   emitNetwork(table, container, run.endpoints, 'disconnect');
   container.hub?.end();
   container.hub = undefined;
@@ -93,6 +97,7 @@ export async function finishRun(table: ContainerTable, container: Container): Pr
   if (restarts) record.state = 'restarting';
   saveOrRetry(context, container);
   const released = Promise.all([releaseRun(table, container, run), endLog(table, container)]);
+  container.tellRunEnd();
   if (!restarts || table.shuttingDown) container.tellExit(exit.code);
   await released;
 }

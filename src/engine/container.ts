@@ -36,6 +36,7 @@ export class Container {
   /** While it runs. */
   keptLog: KeptLog | undefined;
   readonly execIds = new Set<string>();
+  readonly #runEndWaiters = new Set<() => void>();
   readonly #exitWaiters = new Set<(code: number) => void>();
   readonly #removeWaiters = new Set<(code: number) => void>();
 
@@ -80,7 +81,13 @@ export class Container {
     };
   }
 
-  /** Calls back once, at the end of this life. Returns what takes the call back. */
+  /** Calls back once, at the end of this run, also when a restart follows. Returns what takes the call back. */
+  onRunEnd(listener: () => void): () => void {
+    this.#runEndWaiters.add(listener);
+    return () => this.#runEndWaiters.delete(listener);
+  }
+
+  /** Calls back once, at the end of this life: no restart follows. Returns what takes the call back. */
   onExit(listener: (code: number) => void): () => void {
     this.#exitWaiters.add(listener);
     return () => this.#exitWaiters.delete(listener);
@@ -89,6 +96,13 @@ export class Container {
   onRemove(listener: (code: number) => void): () => void {
     this.#removeWaiters.add(listener);
     return () => this.#removeWaiters.delete(listener);
+  }
+
+  tellRunEnd(): void {
+    for (const listener of [...this.#runEndWaiters]) {
+      this.#runEndWaiters.delete(listener);
+      listener();
+    }
   }
 
   tellExit(code: number): void {

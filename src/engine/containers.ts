@@ -243,13 +243,15 @@ export class Containers implements ContainersContract {
   async *logs(id: string, options: LogOptions): AsyncGenerator<LogLine> {
     const container = this.table.get(id);
     const path = logPathOf(this.table, container);
+    const { run } = container.record;
     if (path === undefined)
       throw new ApiError('InternalError', 'configured logging driver does not support reading', undefined, 501);
     yield* readLogs(
       {
         path,
-        isRunning: () => !container.removed && (container.isRunning || container.record.state === 'restarting'),
-        onExit: (listener) => container.onExit(listener),
+        // As in docker a restart ends what follows: who wants the next run's lines asks again when it starts.
+        isRunning: () => !container.removed && container.isRunning && container.record.run === run,
+        onExit: (listener) => container.onRunEnd(listener),
       },
       options,
     );

@@ -13,6 +13,7 @@ import type { Poll } from '#os/poll.ts';
 import type { Processes } from '#os/processes.ts';
 import type { Images } from './engine.ts';
 import type { Events } from './events.ts';
+import type { NetworkSettings } from './network-settings.ts';
 import type { HostLimits } from './runtime/host-limits.ts';
 import type { Runtime } from './runtime/runtime.ts';
 
@@ -50,6 +51,7 @@ export interface EngineContext {
   runtime: Runtime;
   cgroupParents: CgroupParents;
   hostLimits: HostLimits;
+  networkSettings: NetworkSettings;
   /** The AppArmor profile of containers that ask for none; undefined where the host has no AppArmor. */
   apparmorDefault: string | undefined;
 }

@@ -29,6 +29,7 @@ import type { EngineContext } from './context.ts';
 import type { Engine, Images } from './engine.ts';
 import { Events } from './events.ts';
 import { NameServer } from './dns.ts';
+import type { NetworkSettings } from './network-settings.ts';
 import { Networks } from './networks.ts';
 import { adoptAddresses, loadContainers, recoverContainers } from './recovery.ts';
 import { lockRetryMs, lockWaitMsMax } from './limits.ts';
@@ -59,6 +60,8 @@ export interface EngineOptions {
   clusterCidrs?: string[];
   /** Shared with others in the process; absent: the engine's own. */
   mounts?: Mounts;
+  /** Absent: docker's defaults. */
+  networkSettings?: NetworkSettings;
 }
 
 /** What docker's façade uses beyond `Engine`. */
@@ -95,7 +98,7 @@ export async function createEngine(options: EngineOptions): Promise<DockerEngine
   undo.defer(() => containers.close());
   loadContainers(table);
   await context.os.netlink.run([{ steps: [{ op: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' }] }]);
-  await networks.start();
+  await networks.start((networkId) => hasRun(table, networkId));
   await coverForward({ processes: context.os.processes, instanceId, log, links: networks.namedLinks() });
   await table.sandboxes.start();
   adoptAddresses(table);
@@ -157,6 +160,7 @@ async function openContext(
     events: new Events(clock),
     runtime: createRuntime({ processes: linuxProcesses, cgroups, runDirectory: options.runDir }),
     hostLimits: readHostLimits(log),
+    networkSettings: options.networkSettings ?? {},
     cgroupParents: new CgroupParents(cgroups, options.runDir),
     apparmorDefault: await loadDefaultProfile(linuxProcesses, options.runDir, log),
   };
@@ -166,6 +170,16 @@ async function openContext(
 function makeDirectories({ dataDir, runDir }: EngineOptions): void {
   const below = ['c', 'netns', 'sandboxes', 'runtime'].map((name) => `${runDir}/${name}`);
   for (const directory of [`${dataDir}/containers`, ...below]) mkdirSync(directory, { recursive: true, mode: 0o700 });
+}
+
+/** Whether a container of this boot was running on the network when the last engine ended. */
+function hasRun(table: ContainerTable, networkId: string): boolean {
+  return table
+    .list()
+    .some(
+      ({ record: { run } }) =>
+        run?.bootId === table.context.bootId && run.endpoints.some((endpoint) => endpoint.networkId === networkId),
+    );
 }
 
 /** The rules of what runs already, and of the networks that are there. */

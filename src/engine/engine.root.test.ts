@@ -91,6 +91,36 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
     assert.equal(await logsOf(id, 'stderr'), 'err\n');
   });
 
+  test('a restart ends what follows the log, and no line of the run before it is later than its end', async () => {
+    // The first run ends when it is told to, the second by itself.
+    const told = `trap 'echo last; : > /told; exit 1' USR1`;
+    const script = `[ -e /told ] && exit 0; ${told}; echo first; while :; do sleep 0.05; done`;
+    const id = await engine.containers.create(
+      specOf('restarts', ['sh', '-c', script], { restartPolicy: { name: 'on-failure', maximumRetryCount: 1 } }),
+    );
+    await engine.containers.start(id);
+    const over = engine.containers.wait(id);
+    const die = new Promise<bigint>((resolve) => {
+      const stop = engine.events.listen((event) => {
+        if (event.id !== id || event.action !== 'die') return;
+        stop();
+        resolve(event.timeNs);
+      });
+    });
+    let followed = '';
+    for await (const line of engine.containers.logs(id, { stdout: true, stderr: false, follow: true })) {
+      followed += Buffer.from(line.data).toString();
+      if (followed === 'first\n') await engine.containers.kill(id, 'SIGUSR1');
+    }
+    assert.equal(followed, 'first\nlast\n');
+    const sinceNs = await die;
+    assert.equal(await over, 0);
+    const later: string[] = [];
+    for await (const line of engine.containers.logs(id, { stdout: true, stderr: true, follow: false, sinceNs }))
+      later.push(Buffer.from(line.data).toString());
+    assert.deepEqual(later, []);
+  });
+
   test('who attaches before the start misses no byte', async () => {
     const id = await engine.containers.create(
       specOf('attached', ['sh', '-c', 'echo first; cat'], { openStdin: true, stdinOnce: true }),

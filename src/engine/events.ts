@@ -17,15 +17,19 @@ export class Events {
 
   /**
    * The clock tells milliseconds. Events of one follow each other by a nanosecond, so that a client can go on after the
-   * last that it saw.
+   * last that it saw. `timeMs`: when it happened, where the caller knows better.
    */
-  emit(event: NewEvent): void {
-    const now = BigInt(Math.floor(this.#clock.now())) * 1_000_000n;
+  emit(event: NewEvent, timeMs = this.#clock.now()): void {
+    const now = BigInt(Math.floor(timeMs)) * 1_000_000n;
     this.#lastNs = now > this.#lastNs ? now : this.#lastNs + 1n;
     const complete: EngineEvent = { ...event, timeNs: this.#lastNs };
     this.#history.push(complete);
     if (this.#history.length > eventHistoryMax) this.#history.shift();
     for (const listener of this.#listeners) listener(complete);
+  }
+
+  get listenerCount(): number {
+    return this.#listeners.size;
   }
 
   /** Returns what ends the listening. */

@@ -76,7 +76,7 @@ export async function runHealthChecks(
   const state: HealthState = { status: 'starting', failingStreak: 0, log: [] };
   container.health = state;
   const over = new AbortController();
-  container.onExit(() => over.abort());
+  container.onRunEnd(() => over.abort());
   while (container.record.run === run && !over.signal.aborted) {
     const starting =
       state.status === 'starting' && context.clock.now() - container.record.startedAtMs < check.startPeriodMs;

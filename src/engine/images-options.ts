@@ -25,14 +25,10 @@ export interface LocalRegistry {
   /** True while a repository holds this manifest. */
   holds(manifestDigest: string): boolean;
   /**
-   * Puts a manifest, whose blobs are in the shared store, into a repository. Returns whether each blob was new to the
-   * repository.
+   * Puts a manifest, whose blobs are in the shared store, into a repository; those that an index names come first.
+   * Returns the blobs that were new to the repository.
    */
-  publish(
-    path: string,
-    tag: string | undefined,
-    manifestDigest: string,
-  ): Promise<{ newBlobs: Set<string>; sizeBytes: number }>;
+  publish(path: string, tag: string | undefined, manifest: { digest: string; mediaType: string }): Promise<Set<string>>;
 }
 
 export interface ImagesOptions {
@@ -44,7 +40,10 @@ export interface ImagesOptions {
   emit: (event: Omit<EngineEvent, 'timeNs'>) => void;
   /** URLs of mirrors of docker.io, tried before it. */
   mirrors?: string[];
+  /** Hosts with ports, or CIDRs: without TLS, or with certificates that nobody verifies. */
   insecureRegistries?: string[];
+  /** Layers at once of one pull and one push, and tries of a download; absent: the program's own. */
+  transfers?: { downloads: number; uploads: number; attempts: number };
   localRegistry?: LocalRegistry;
   /**
    * The registry of the platform on another node, asked for any name before mirrors are. `domains`: names it owns

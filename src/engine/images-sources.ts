@@ -3,6 +3,7 @@
  * the platform on another node; mirrors; the registry that the name says. The first one that has it is the source.
  */
 import { ApiError } from '#base/errors.ts';
+import { contains, formatIp, parseCidr, parseIp, subnetOf } from '#base/ip.ts';
 import { familiarName, familiarRepository } from '#base/reference.ts';
 import type { Reference } from '#base/reference.ts';
 import { DigestError } from '#content/blobs.ts';
@@ -20,6 +21,48 @@ export interface Source {
   repository: RemoteRepository | undefined;
   manifest: RemoteManifest;
 }
+
+/** Where a registry may answer: one that is insecure with any certificate, and then without TLS, as in docker. */
+export function endpointsOf(
+  { insecureRegistries = [] }: Pick<ImagesOptions, 'insecureRegistries'>,
+  domain: string,
+): Endpoint[] {
+  const plain = endpointUrlOf(domain);
+  if (plain.startsWith('http:') || !isInsecureRegistry(insecureRegistries, domain)) return [{ url: plain }];
+  return [{ url: plain, isInsecure: true }, { url: `http://${domain}` }];
+}
+
+/** A list names hosts with their ports, and ranges of addresses; names are not resolved. */
+function isInsecureRegistry(list: readonly string[], domain: string): boolean {
+  const host = parseIp(domain.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1'));
+  return list.some((entry) => {
+    const name = entry.replace(/^https?:\/\//i, '');
+    const range = parseCidr(name);
+    if (range === undefined || host === undefined) return name === domain;
+    return range.address.family === host.family && contains(subnetOf(name), formatIp(host));
+  });
+}
+
+/** The way on which a registry answers; the last one where none does, whose error is then the push's. */
+export async function reachableEndpoint(
+  options: ImagesOptions,
+  reference: Reference,
+  signal?: AbortSignal,
+): Promise<Endpoint> {
+  const endpoints = endpointsOf(options, reference.domain);
+  for (const endpoint of endpoints.slice(0, -1))
+    try {
+      await new RemoteRepository(options.transport, endpoint, reference.path, 'pull').hasBlob(emptyDigest, signal);
+      return endpoint;
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (!(error instanceof UnreachableError)) return endpoint;
+    }
+  return endpoints.at(-1) ?? { url: endpointUrlOf(reference.domain) };
+}
+
+/** Of no bytes: a question that every registry answers. */
+const emptyDigest = 'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
 
 /** Everybody who may have the name, in the order of asking. */
 function sourcesOf(
@@ -45,15 +88,12 @@ function sourcesOf(
   if (reference.domain === 'docker.io')
     for (const url of options.mirrors ?? [])
       out.push({ endpoint: { url, mirrorOf: 'docker.io' }, path: reference.path, isPlatform: false });
-  const isInsecure = options.insecureRegistries?.includes(reference.domain) === true;
-  out.push({
-    endpoint: {
-      url: isInsecure ? `http://${reference.domain}` : endpointUrlOf(reference.domain),
-      ...(credential === undefined ? {} : { credential }),
-    },
-    path: reference.path,
-    isPlatform: false,
-  });
+  for (const endpoint of endpointsOf(options, reference.domain))
+    out.push({
+      endpoint: { ...endpoint, ...(credential === undefined ? {} : { credential }) },
+      path: reference.path,
+      isPlatform: false,
+    });
   return out;
 }
 

@@ -32,6 +32,7 @@ import type { EngineContext } from './context.ts';
 import { checkNetworkCreate, type NetworkCreate } from './network-create.ts';
 import { chooseLinkIndex, chooseLinkName, linkIndexOf, sysctlsOf, type Gateways } from './network-endpoint.ts';
 import { bridgeOptionsOf } from './network-options.ts';
+import { planDefaultBridge } from './network-settings.ts';
 import {
   addressesOf,
   bridgeAddresses,
@@ -59,8 +60,11 @@ export class Networks {
     this.#directory = `${context.directories.data}/networks`;
   }
 
-  /** Reads the records and makes sure that what they say is in the kernel. */
-  async start(): Promise<void> {
+  /**
+   * Reads the records and makes sure that what they say is in the kernel. `inUse`: whether containers run on a network,
+   * which then stays as it is.
+   */
+  async start(inUse: (networkId: string) => boolean = () => false): Promise<void> {
     mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
     for (const file of listDirectory(this.#directory)) {
       if (!file.endsWith('.json')) continue;
@@ -68,6 +72,7 @@ export class Networks {
       this.#records.set(record.id, record);
     }
     for (const name of builtInNetworks) if (this.findExact(name) === undefined) await this.#addBuiltIn(name);
+    await this.#settleDefaultBridge(inUse);
     const bridges = this.list().filter((network) => network.link !== undefined);
     for (const network of bridges) this.#openPools(network);
     if (bridges.some((network) => network.enableIpv6)) await this.#forwardIpv6();
@@ -349,10 +354,11 @@ export class Networks {
       ['IPv4', wanted.enableIpv4 !== false, defaultSubnetPools],
       ['IPv6', wanted.enableIpv6 === true, [this.#uniqueLocalPool()]],
     ] as const) {
+      const set = (this.#context.networkSettings.pools ?? []).filter(({ base }) => familyOfSubnet(base) === family);
       const asked = (wanted.addresses ?? []).filter(
         ({ subnet }) => subnet !== undefined && familyOfSubnet(subnet) === family,
       );
-      if (enabled) for (const one of asked.length === 0 ? [{}] : asked) add(one, pools);
+      if (enabled) for (const one of asked.length === 0 ? [{}] : asked) add(one, set.length === 0 ? pools : set);
     }
     return blocks;
   }
@@ -379,7 +385,7 @@ export class Networks {
       enableIpv4: wanted.enableIpv4 !== false,
       enableIpv6: wanted.enableIpv6 === true,
       labels: wanted.labels ?? {},
-      options: wanted.options ?? {},
+      options: { ...this.#context.networkSettings.networkOptions, ...wanted.options },
       blocks,
       ...(wanted.ipamOptions === undefined ? {} : { ipamOptions: wanted.ipamOptions }),
       link: bridgeOptionsOf(wanted.options ?? {}).bridgeName ?? linkName(this.#context.instanceId, 'b', id),
@@ -413,6 +419,22 @@ export class Networks {
     const record: NetworkRecord = { ...common, driver: 'bridge', blocks, link, options: defaultBridgeOptions(link) };
     this.#records.set(id, record);
     this.#save(record);
+  }
+
+  async #settleDefaultBridge(inUse: (networkId: string) => boolean): Promise<void> {
+    const record = this.find('bridge');
+    const wanted = planDefaultBridge(record, this.#context.networkSettings.bridge);
+    if (wanted === record) return;
+    if (inUse(record.id)) {
+      this.#context.log.warn('containers run on the default bridge: it keeps its settings until they have ended', {
+        subnets: record.blocks.map(({ subnet }) => subnet),
+      });
+      return;
+    }
+    // Its addresses and its MTU are those of the link, which is made anew.
+    await this.#removeLink(record);
+    this.#records.set(wanted.id, wanted);
+    this.#save(wanted);
   }
 
   #openPools(network: NetworkRecord): void {

@@ -25,11 +25,11 @@ function plain(fields: Record<string, unknown> | undefined): Record<string, unkn
 export function createLogger(
   now: () => number,
   write: (line: string) => void,
-  level: LogLevel = 'info',
+  level: LogLevel | (() => LogLevel) = 'info',
   part = 'tiphys',
 ): Logger {
   const emit = (at: LogLevel, msg: string, fields?: Record<string, unknown>): void => {
-    if (rank[at] < rank[level]) return;
+    if (rank[at] < rank[typeof level === 'function' ? level() : level]) return;
     write(`${JSON.stringify({ ts: now(), level: at, part, msg, ...plain(fields) })}\n`);
   };
   return {

@@ -1,6 +1,6 @@
 /**
- * Listening on a unix socket path: takes over a stale one, never a live one; owner root, group root, the mode given
- * before anyone can connect.
+ * Listening on a unix socket path: takes over a stale one, never a live one; owner root, the group that is given or
+ * root's, the mode given before anyone can connect.
  */
 import { chmodSync, chownSync, mkdirSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
@@ -18,7 +18,11 @@ function isLive(path: string): Promise<boolean> {
   });
 }
 
-export async function openSocketPath(server: Server, path: string, options: { mode: number }): Promise<void> {
+export async function openSocketPath(
+  server: Server,
+  path: string,
+  options: { mode: number; groupId?: number },
+): Promise<void> {
   mkdirSync(dirname(path), { recursive: true });
   if (await isLive(path)) throw Object.assign(new Error(`another process listens on ${path}`), { code: 'EADDRINUSE' });
   rmSync(path, { force: true });
@@ -36,7 +40,7 @@ export async function openSocketPath(server: Server, path: string, options: { mo
   }
   chmodSync(path, options.mode);
   try {
-    chownSync(path, 0, 0);
+    chownSync(path, 0, options.groupId ?? 0);
   } catch {
     /* not root: the owner alone uses it */
   }

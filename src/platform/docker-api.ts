@@ -1,5 +1,4 @@
 /** The Docker API of a node, put together from the engine's resources, images, builds and the registry's sides. */
-import { ApiError } from '#base/errors.ts';
 import { createBuilder } from '#build/builder.ts';
 import { createContainerRunner } from '#build/runner-containers.ts';
 import type { Content } from '#content/content.ts';
@@ -13,8 +12,8 @@ import type { DockerParts } from '#docker/context.ts';
 import { distributionRoutes } from '#docker/distribution.ts';
 import { imageRoutes } from '#docker/images.ts';
 import { engineRoutes } from '#docker/routes.ts';
-import type { Route } from '#docker/route.ts';
-import { createDockerServer } from '#docker/server.ts';
+import { createDockerServer, type Listen } from '#docker/server.ts';
+import type { DaemonSettings } from '#docker/settings.ts';
 import { systemDfRoutes } from '#docker/system-df.ts';
 import type { DockerEngine } from '#engine/create-engine.ts';
 import type { ImageStore } from '#engine/images.ts';
@@ -23,6 +22,7 @@ import { realClock, realRandom } from '#os/clock.real.ts';
 import { createMounts } from '#os/mount.linux.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import type { Access } from '#registry/access.ts';
+import { registryUserRoute } from './registry-users.ts';
 import { tiphysVersion } from './version.ts';
 
 export interface DockerApiParts {
@@ -31,11 +31,12 @@ export interface DockerApiParts {
   content: Content;
   records: ImageRecords;
   snapshots: BuildSnapshots;
-  access: Access;
-  socketPath: string;
+  listen: readonly Listen[];
   dataDir: string;
   log: Logger;
-  registryDomains: string[];
+  settings(): DaemonSettings;
+  /** Of this process, where there is one. */
+  registry?: { access: Access; domains: string[] };
 }
 
 /** Proxies that the host uses and builds are to use too; they do not stay in the image. */
@@ -46,7 +47,7 @@ function hostProxies(): string[] {
 }
 
 export async function startDockerApi(parts: DockerApiParts): Promise<AsyncDisposable> {
-  const { engine, images, content, records, snapshots, access } = parts;
+  const { engine, images, content, records, snapshots, registry } = parts;
   const runner = createContainerRunner({
     containers: engine.containers,
     onNetwork: (name) => ({ networks: [{ network: name, aliases: [] }] }),
@@ -64,59 +65,29 @@ export async function startDockerApi(parts: DockerApiParts): Promise<AsyncDispos
     hostEnvironment: { proxies: hostProxies() },
   });
   await builder.recover();
-  const counts = (imageId: string): number =>
-    engine.containers.list().filter((container) => container.imageId === imageId).length;
   const docker: DockerParts = {
     engine,
     clock: realClock,
     random: realRandom,
-    platform: { version: tiphysVersion(), dataDir: parts.dataDir, registries: parts.registryDomains },
-    builderVersion: '2',
+    platform: { version: tiphysVersion(), dataDir: parts.dataDir },
+    settings: parts.settings,
   };
   const server = await createDockerServer({
-    socketPath: parts.socketPath,
+    listen: parts.listen,
+    isExperimental: () => parts.settings().isExperimental,
     log: parts.log,
     serverVersion: tiphysVersion(),
     routes: [
       ...engineRoutes(docker),
-      ...imageRoutes({ images, countContainers: counts }),
+      ...imageRoutes({ images }),
       ...distributionRoutes(images),
-      ...authRoutes({ images, registry: { access, domains: parts.registryDomains } }),
+      ...authRoutes({ images, ...(registry === undefined ? {} : { registry }) }),
       ...systemDfRoutes(docker, images, builder),
       ...buildRoutes({ builder, images }),
       ...buildkitRoutes({ builder, clock: realClock, version: tiphysVersion() }),
       ...commitRoutes(docker, images),
-      registryUserRoute(access),
+      ...(registry === undefined ? [] : [registryUserRoute(registry.access)]),
     ],
   });
   return { [Symbol.asyncDispose]: () => server.close() };
-}
-
-/**
- * Users of the registry are made by root, through the engine's socket; only a salted hash of the password is kept. The
- * first is an administrator.
- */
-function registryUserRoute(access: Access): Route {
-  return {
-    method: 'POST',
-    path: '/tiphys/registry-users',
-    async handle(context) {
-      const { name, password, administrator } = (await context.json()) as {
-        name?: unknown;
-        password?: unknown;
-        administrator?: unknown;
-      };
-      if (typeof name !== 'string' || !/^[a-z0-9][a-z0-9._-]{0,63}$/.test(name))
-        throw new ApiError(
-          'BadRequest',
-          "a user's name has 1 to 64 of a-z, 0-9, dot, dash and underscore, and begins with a letter or digit",
-        );
-      if (typeof password !== 'string' || password.length < 8)
-        throw new ApiError('BadRequest', 'a password has at least 8 characters');
-      if (administrator !== undefined && typeof administrator !== 'boolean')
-        throw new ApiError('BadRequest', 'administrator is true or false');
-      const { isAdministrator } = await access.setUser(name, password, true, administrator);
-      return { name, administrator: isAdministrator };
-    },
-  };
 }

@@ -1,9 +1,7 @@
 /** Content, images, registry, engine and Docker API of a node process. */
 import { join } from 'node:path';
-import { canMakeBaseImage, makeBaseImage } from '#build/bootstrap/bootstrap.ts';
-import { SingleFlight } from '#base/single-flight.ts';
 import { openContent, type Content } from '#content/content.ts';
-import { createImageRecords, type ImageRecord, type ImageRecords } from '#content/image-records.ts';
+import { createImageRecords, type ImageRecords } from '#content/image-records.ts';
 import { HttpTransport } from '#content/remote.ts';
 import { createSnapshots } from '#content/snapshots.ts';
 import { createEngine, type DockerEngine } from '#engine/create-engine.ts';
@@ -15,6 +13,8 @@ import { linuxProcesses } from '#os/processes.linux.ts';
 import { createAccess, type Access } from '#registry/access.ts';
 import { createRegistry, type Registry } from '#registry/registry.ts';
 import { createRegistryServer, createSecureRegistryServer } from '#registry/server.ts';
+import { defaultSettings } from '#docker/settings.ts';
+import { baseImageMaker } from './base-images.ts';
 import { startDockerApi } from './docker-api.ts';
 import { hostName } from './host.ts';
 import { nodePlan } from './instance.ts';
@@ -60,6 +60,7 @@ export async function startEngine(parts: NodeParts): Promise<DockerEngine> {
     clusterCidrs: [instance.podRange, instance.serviceRange],
   });
   stack.use(engine);
+  const settings = { ...defaultSettings, mirrors: instance.registryMirrors };
   const socketPath = node.number === 1 ? files.dockerSocket(paths) : join(run, 'docker.sock');
   stack.use(
     await startDockerApi({
@@ -68,11 +69,11 @@ export async function startEngine(parts: NodeParts): Promise<DockerEngine> {
       content,
       records,
       snapshots,
-      access,
-      socketPath,
+      listen: [{ type: 'unix', path: socketPath }],
       dataDir: data,
       log: log.child('docker'),
-      registryDomains: registryDomains(parts),
+      settings: () => settings,
+      registry: { access, domains: registryDomains(parts) },
     }),
   );
   return engine;
@@ -158,22 +159,5 @@ function platformRegistry(parts: NodeParts): NonNullable<ImagesOptions['platform
     url: `https://${firstAddress(parts)}:${instance.registryPort}`,
     tls: () => ({ ca: identity.ca(), ...identity.kubeletClient.pair }),
     domains: registryDomains(parts),
-  };
-}
-
-/** Pods that start together ask for the same base image together; it is made in one place on disk. */
-function baseImageMaker(content: Content, images: ImageRecords): NonNullable<ImagesOptions['makeBaseImage']> {
-  const making = new SingleFlight<ImageRecord>();
-  return async (name, progress) => {
-    if (!canMakeBaseImage(name)) return undefined;
-    const parts = {
-      content,
-      images,
-      processes: linuxProcesses,
-      clock: realClock,
-      environment: process.env as Record<string, string>,
-      onProgress: (line: string) => progress({ status: line }),
-    };
-    return making.run(name, () => makeBaseImage(parts, name));
   };
 }

@@ -48,6 +48,11 @@ export const files = {
   ready: (paths: Paths, part: string) => join(paths.run, 'ready', part),
 };
 
+/** Where users of a registry that runs alone in this data directory are made. */
+export function registrySocket(data: string): string {
+  return join(data, 'registry.sock');
+}
+
 /**
  * Who enters what. Containers write below the data directory and below a node's run directory (volumes, layers,
  * /dev/shm), setuid files too: nobody but root may come near them by their path on the host. The run directory is

@@ -23,6 +23,15 @@ export function writeLogLine(line: string): void {
   }
 }
 
+/** Where a process that others supervise writes: whoever holds its standard error bounds it. */
+export function writeStderrLine(line: string): void {
+  try {
+    writeSync(2, line);
+  } catch {
+    /* no space, or nobody reads any more */
+  }
+}
+
 /** Of a descriptor that is open to append; a pipe or terminal is left alone. Exported for tests. */
 export function boundLog(descriptor: number, bytesMax: number): void {
   const stat = fstatSync(descriptor);

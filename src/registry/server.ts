@@ -14,9 +14,15 @@ export function createRegistryServer(registry: Registry): Server {
   return bound(createServer(timeouts, (request, response) => registry.handle(request, response)));
 }
 
-/** Answers nobody until it is given a certificate, and the authority of its clients (`setSecureContext`). */
-export function createSecureRegistryServer(registry: Registry): SecureServer {
-  const options = { ...timeouts, requestCert: true, rejectUnauthorized: false };
+/**
+ * Answers nobody until it is given a certificate, and the authority of its clients (`setSecureContext`). `strangers`
+ * have passwords alone: no certificate makes one of them a node.
+ */
+export function createSecureRegistryServer(
+  registry: Registry,
+  { clients = 'nodes' }: { clients?: 'nodes' | 'strangers' } = {},
+): SecureServer {
+  const options = { ...timeouts, requestCert: clients === 'nodes', rejectUnauthorized: false };
   const server = createSecureServer(options, (request, response) => registry.handle(request, response));
   server.on('tlsClientError', () => undefined);
   return bound(server);

@@ -54,6 +54,10 @@ test('the first hour with docker', { timeout: 300_000 }, async (t) => {
     async () => {
       const file = machine.file('bound/file', 'hello');
       assert.equal(await good('run', '--rm', '-v', `${file}:/f`, 'busybox', 'cat', '/f'), 'hello');
+      const only = 'cat /f; echo no > /f';
+      const locked = await docker('run', '--rm', '-v', `${file}:/f:ro`, 'busybox', 'sh', '-c', only);
+      assert.match(`${locked.stdout} ${locked.stderr}`, /^hello .*Read-only file system/s);
+      await good('run', '--rm', '-v', `${socket}:/s:ro`, '-v', '/dev/null:/n:ro', 'busybox', 'true');
       assert.match(await good('run', '--rm', '-v', `${socket}:/s`, 'busybox', 'ls', '-l', '/s'), /^s/);
       assert.match(await good('run', '--rm', '-v', '/dev/null:/n', 'busybox', 'ls', '-l', '/n'), /^c/);
       await good('run', '--rm', '-v', `${machine.home}/bound/made/here:/m`, 'busybox', 'touch', '/m/x');
@@ -69,6 +73,20 @@ test('the first hour with docker', { timeout: 300_000 }, async (t) => {
       );
     },
   );
+  await t.test('who attached to an exec and starts it again reads the refusal from the connection', async () => {
+    await good('run', '-d', '--name', 'worked-in', '--ipc', 'shareable', 'busybox', 'sleep', '1000');
+    const body = JSON.stringify({ Cmd: ['sleep', '1000'], AttachStdout: true });
+    const made = await call('POST', '/v1.44/containers/worked-in/exec', body);
+    const { Id } = JSON.parse(made.slice(0, made.lastIndexOf(' '))) as { Id: string };
+    assert.match(await call('POST', `/v1.44/exec/${Id}/start`, '{"Detach":true}'), / 200$/);
+    assert.match(await call('POST', `/v1.44/exec/${Id}/start`, '{}'), /exec command .* is already running\r\n 200$/);
+    assert.match(await call('POST', `/v1.44/exec/${Id}/start`, '{"Detach":true}'), /is already running.* 409$/s);
+    const id = await good('inspect', '-f', '{{.Id}}', 'worked-in');
+    await good('create', '--name', 'beside', '--ipc', 'container:worked-in', '--pid', 'container:worked-in', 'busybox');
+    const shown = await good('inspect', '-f', '{{.HostConfig.IpcMode}} {{.HostConfig.PidMode}}', 'beside');
+    assert.equal(shown, `container:${id} container:${id}`);
+    await good('rm', '-f', 'worked-in', 'beside');
+  });
   await t.test('input that has already ended ends: run -i, exec -i', async () => {
     for (let times = 0; times < 3; times++)
       assert.equal((await typed('', 'run', '--rm', '-i', 'busybox', 'cat')).code, 0);
@@ -110,40 +128,46 @@ test('the first hour with docker', { timeout: 300_000 }, async (t) => {
     await good('unpause', 'target');
     assert.equal(await good('inspect', '-f', '{{.State.Status}}', 'target'), 'running');
   });
-  await t.test('commit keeps the configuration of the base, and the comment', async () => {
-    const context = dirname(
-      machine.file(
-        'base/Dockerfile',
-        'FROM busybox\nENV A=b\nEXPOSE 81\nVOLUME /v\nLABEL l=1\nWORKDIR /w\nSTOPSIGNAL SIGUSR1\n',
-      ),
-    );
-    await good('build', '-q', '-t', 'base', context);
-    await good('create', '--name', 'of-base', '-e', 'C=d', 'base', 'echo', 'hi');
-    await good('commit', '-m', 'the comment', '--change', 'ENV E=f', 'of-base', 'of-base-image');
-    const image = JSON.parse(await good('inspect', 'of-base-image')) as [
-      {
-        Comment: string;
-        Config: {
-          Env: string[];
-          ExposedPorts: object;
-          Volumes: object;
-          Labels: object;
-          WorkingDir: string;
-          StopSignal: string;
-          Cmd: string[];
-        };
-      },
-    ];
-    const { Env: env, ...config } = image[0].Config;
-    assert.ok(
-      ['A=b', 'C=d', 'E=f'].every((entry) => env.includes(entry)) && env.some((entry) => entry.startsWith('PATH=')),
-      env.join(' '),
-    );
-    assert.deepEqual(
-      [config.ExposedPorts, config.Volumes, config.WorkingDir, config.StopSignal, config.Cmd, image[0].Comment],
-      [{ '81/tcp': {} }, { '/v': {} }, '/w', 'SIGUSR1', ['echo', 'hi'], 'the comment'],
-    );
-  });
+  await t.test(
+    'commit keeps the configuration of the base, and the comment; -P publishes what it exposes',
+    async () => {
+      const context = dirname(
+        machine.file(
+          'base/Dockerfile',
+          'FROM busybox\nENV A=b\nEXPOSE 81\nVOLUME /v\nLABEL l=1\nWORKDIR /w\nSTOPSIGNAL SIGUSR1\n',
+        ),
+      );
+      await good('build', '-q', '-t', 'base', context);
+      await good('run', '-d', '-P', '--name', 'published', 'base', 'sleep', '1000');
+      assert.match(await good('port', 'published'), /^81\/tcp -> 0\.0\.0\.0:\d+/);
+      await good('rm', '-f', 'published');
+      await good('create', '--name', 'of-base', '-e', 'C=d', 'base', 'echo', 'hi');
+      await good('commit', '-m', 'the comment', '--change', 'ENV E=f', 'of-base', 'of-base-image');
+      const image = JSON.parse(await good('inspect', 'of-base-image')) as [
+        {
+          Comment: string;
+          Config: {
+            Env: string[];
+            ExposedPorts: object;
+            Volumes: object;
+            Labels: object;
+            WorkingDir: string;
+            StopSignal: string;
+            Cmd: string[];
+          };
+        },
+      ];
+      const { Env: env, ...config } = image[0].Config;
+      assert.ok(
+        ['A=b', 'C=d', 'E=f'].every((entry) => env.includes(entry)) && env.some((entry) => entry.startsWith('PATH=')),
+        env.join(' '),
+      );
+      assert.deepEqual(
+        [config.ExposedPorts, config.Volumes, config.WorkingDir, config.StopSignal, config.Cmd, image[0].Comment],
+        [{ '81/tcp': {} }, { '/v': {} }, '/w', 'SIGUSR1', ['echo', 'hi'], 'the comment'],
+      );
+    },
+  );
   await t.test('pause and commit while the process ends leave nothing stuck', async () => {
     for (let times = 0; times < 8; times++) {
       await good('run', '-d', '--name', 'brief', 'busybox', 'true');

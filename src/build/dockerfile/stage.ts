@@ -355,12 +355,19 @@ export class StageConverter {
     this.#commit(`WORKDIR ${workingDir}`, { ...this.#config, WorkingDir: workingDir }, { vertex, output: 0 });
   }
 
-  /** Labels of the request, as a last step. */
+  /**
+   * Labels of the request, which clients send in any order. The classic builder has them as a last step; BuildKit puts
+   * them into the configuration alone.
+   */
   label(labels: Readonly<Record<string, string>>): void {
-    const text = `LABEL ${Object.entries(labels)
-      .map(([name, value]) => `${name}=${value}`)
-      .join(' ')}`;
-    this.#commit(text, { ...this.#config, Labels: { ...this.#config.Labels, ...labels } }, undefined);
+    const sorted = Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1));
+    const config = { ...this.#config, Labels: { ...this.#config.Labels, ...Object.fromEntries(sorted) } };
+    if (!this.#parts.settings.isClassic) {
+      this.#file = { ...this.#file, config };
+      return;
+    }
+    const text = `LABEL ${sorted.map(([name, value]) => `${name}=${value}`).join(' ')}`;
+    this.#commit(text, config, undefined);
     this.steps.push({ keyword: 'LABEL', text, isTrigger: false, edge: this.#edge, file: this.#file });
   }
 }

@@ -44,6 +44,22 @@ test('secrets are files and variables of a step, and in no layer', async (t) => 
   );
 });
 
+test('labels of the request are in the image in one order, whatever order they came in, and no step', async (t) => {
+  const bench = await makeBench(t, { files: dockerfile('FROM base\nLABEL z=1\n') });
+  const ids = [];
+  for (const labels of [
+    { 'label:a': '1', 'label:b': '2' },
+    { 'label:b': '2', 'label:a': '1' },
+  ]) {
+    await bench.build(labels, { Exporters: [{ Type: 'moby', Attrs: { name: 'x' } }] });
+    ids.push(bench.records.find('x')!.id);
+  }
+  assert.equal(ids[0], ids[1]);
+  const { file } = bench.records.find('x')!;
+  assert.deepEqual(file.config?.Labels, { z: '1', a: '1', b: '2' });
+  assert.deepEqual(file.history?.map((entry) => entry.created_by).slice(-1), ['LABEL z=1']);
+});
+
 test('a secret that a step requires and the client has not fails the step', async (t) => {
   const bench = await makeBench(t, {
     files: dockerfile('FROM base\nRUN --mount=type=secret,id=none,required ["write","/f","1"]\n'),

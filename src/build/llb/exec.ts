@@ -326,9 +326,10 @@ class Exec {
   /** A socket on which the client's agent answers. */
   async #agent({ id, isOptional, owner, mode }: ExecMount, index: number): Promise<string | undefined> {
     const { build, signal } = this.#context;
-    if (!(await build.secrets.hasAgent(id, signal))) {
+    const why = await build.secrets.whyNoAgent(id, signal);
+    if (why !== undefined) {
       if (isOptional) return undefined;
-      throw new ApiError('BadRequest', `no SSH key ${JSON.stringify(id.slice(0, 200))} forwarded from the client`);
+      throw new ApiError('BadRequest', why);
     }
     const path = join(await this.#memory(), `agent-${index}`);
     this.#undo.push(await listenForAgent(path, (socket) => build.secrets.forwardAgent(id, socket, signal)));

@@ -166,7 +166,8 @@ async function withAgent<T>(
   work: (env: Record<string, string>) => Promise<T>,
 ): Promise<T> {
   const { secrets } = context.build;
-  if (/^(?:https?|git):/.test(remote) || !(await secrets.hasAgent('default', context.signal))) return work({});
+  if (/^(?:https?|git):/.test(remote) || (await secrets.whyNoAgent('default', context.signal)) !== undefined)
+    return work({});
   const path = join(scratch, 'agent');
   const close = await listenForAgent(path, (socket) => secrets.forwardAgent('default', socket, context.signal));
   try {

@@ -5,11 +5,18 @@
 import { request } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { fieldOf, textOf } from '#base/unknown.ts';
-import { files, pathsOf } from '#platform/paths.ts';
+import { files, pathsOf, registrySocket } from '#platform/paths.ts';
 import { print, UsageError } from '../output.ts';
 
-export async function addRegistryUser(name: string, options: { administrator?: boolean }): Promise<void> {
-  const socketPath = files.dockerSocket(pathsOf(process.env));
+interface RegistryUserOptions {
+  administrator?: boolean;
+  /** The data directory of a registry that runs alone. */
+  registry?: string;
+}
+
+export async function addRegistryUser(name: string, options: RegistryUserOptions): Promise<void> {
+  const socketPath =
+    options.registry === undefined ? files.dockerSocket(pathsOf(process.env)) : registrySocket(options.registry);
   if (process.stdin.isTTY) process.stderr.write(`Password for ${name} (ends with Ctrl-D): `);
   const password = (await text(process.stdin)).replace(/\r?\n$/, '');
   const body = JSON.stringify({
@@ -32,7 +39,9 @@ export async function addRegistryUser(name: string, options: { administrator?: b
     call.on('error', (error: NodeJS.ErrnoException) =>
       reject(
         error.code === 'ENOENT' || error.code === 'ECONNREFUSED'
-          ? new UsageError(`nothing listens on ${socketPath}: run 'tiphys up' first`)
+          ? new UsageError(
+              `nothing listens on ${socketPath}: run ${options.registry === undefined ? "'tiphys up'" : "'tiphys registry'"} first`,
+            )
           : error,
       ),
     );

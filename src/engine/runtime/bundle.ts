@@ -74,7 +74,7 @@ export function buildBundle(table: ContainerTable, container: Container, parts: 
     cgroupMode: context.os.cgroups.mode,
     capabilities,
     seccomp: isWithoutSeccomp(spec) ? undefined : planSeccomp(spec.security.seccomp, capabilities),
-    mounts: parts.mounts,
+    mounts: parts.mounts.map(planBelow),
     namespaces: {
       ...shared,
       ...(parts.network === undefined ? {} : { network: parts.network }),
@@ -148,6 +148,13 @@ function prepareTarget(root: string, mount: Mount): void {
     );
   mkdirSync(source === undefined || source.isDirectory() ? target : dirname(target), { recursive: true, mode: 0o755 });
   if (source !== undefined && !source.isDirectory()) writeFileSync(target, '', { flag: 'a', mode: 0o755 });
+}
+
+/** Nothing is below a file, and crun locks what is below (`rro`) of directories alone. */
+function planBelow(mount: Mount): Mount {
+  if (mount.readOnlyBelow === undefined || mount.type === 'tmpfs' || statSync(mount.source).isDirectory()) return mount;
+  const { readOnlyBelow: _, ...flat } = mount;
+  return flat;
 }
 
 /** By this file programs know that they run in a container of docker's. */

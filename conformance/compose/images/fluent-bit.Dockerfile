@@ -1,0 +1,2 @@
+FROM busybox
+CMD ["nc", "-lk", "-p", "24224", "-e", "cat"]

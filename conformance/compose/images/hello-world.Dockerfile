@@ -1,0 +1,3 @@
+FROM busybox
+RUN echo "Hello from Docker!" > /hello
+CMD ["cat", "/hello"]

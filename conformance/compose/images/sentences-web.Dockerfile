@@ -1,0 +1,4 @@
+FROM nginx:latest
+COPY sentences /dispatcher
+STOPSIGNAL SIGTERM
+CMD ["/dispatcher"]

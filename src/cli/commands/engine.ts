@@ -1,0 +1,33 @@
+/** `tiphys engine`: the words are dockerd's, and read as dockerd reads them. */
+import { loadConfig } from '#platform/daemon/config.ts';
+import { flagsHelp, parseFlags } from '#platform/daemon/flags.ts';
+import { tiphysVersion } from '#platform/version.ts';
+import { print } from '../output.ts';
+
+export async function engine(words: readonly string[]): Promise<void> {
+  if (words[0] === 'units') {
+    const { engineUnits } = await import('#platform/daemon/units.ts');
+    print(engineUnits(words.slice(1)));
+    return;
+  }
+  const flags = parseFlags(words);
+  if (flags.get('help') === true) return print(help());
+  if (flags.get('version') === true) return print(`Tiphys version ${tiphysVersion()}`);
+  if (flags.get('validate') === true) {
+    loadConfig(flags);
+    process.stderr.write('configuration OK\n');
+    return;
+  }
+  const { runEngine } = await import('#platform/daemon/engine.ts');
+  await runEngine(flags);
+}
+
+function help(): string {
+  return `Usage: tiphys engine [OPTIONS]
+       tiphys engine units [OPTIONS]   print docker.service and docker.socket that start it so
+
+The engine without a cluster. Its options are dockerd's, also in /etc/docker/daemon.json; one that it
+cannot honour is refused with the reason.
+
+${flagsHelp()}`;
+}
