@@ -30,7 +30,7 @@ export function toImageLayer(packed: PackedLayer): ImageLayer {
     digest: packed.digest,
     diffId: packed.diffId,
     sizeBytes: packed.blobBytes,
-    mediaType: mediaTypes.dockerLayer,
+    mediaType: packed.digest === packed.diffId ? mediaTypes.dockerPlainLayer : mediaTypes.dockerLayer,
   };
 }
 
@@ -85,6 +85,7 @@ export async function writeImage(content: Content, images: ImageRecords, image: 
       ? { isIntermediate: true }
       : {}),
   };
+  if (image.isIntermediate !== true) await content.layers.settle();
   if (image.isIntermediate !== true || known?.manifestDigest) {
     const manifest = known?.manifestDigest
       ? { digest: known.manifestDigest, mediaType: known.manifestMediaType }

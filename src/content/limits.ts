@@ -68,5 +68,7 @@ export const remoteTagsMax = 10_000;
 export const connectTimeoutMs = 10_000;
 export const answerTimeoutMs = 120_000;
 
+/** Compressed forms of layers that are remembered. */
+export const compressedLayersMax = 10_000;
 /** A worker that unpacked or packed waits this long for more. */
 export const layerWorkerIdleMs = 5000;

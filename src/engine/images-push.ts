@@ -11,16 +11,17 @@ import { canonicalName, canonicalRepository, familiarRepository, parseReference 
 import type { Reference } from '#base/reference.ts';
 import { platformOf } from '#content/image-file.ts';
 import { mediaTypes, parseJson, parseManifest } from '#content/image-records.ts';
-import type { ImageRecord, ImageTarget } from '#content/image-records.ts';
+import type { ImageLayer, ImageRecord, ImageTarget } from '#content/image-records.ts';
 import { writeManifest } from '#content/image-writer.ts';
+import { compressLayer, isPlainLayer } from '#content/layer-compression.ts';
 import { downloadConcurrencyMax, manifestBytesMax } from '#content/limits.ts';
 import { RemoteError, RemoteRepository, UnreachableError } from '#content/remote.ts';
 import type { RegistryCredential } from './engine.ts';
 import { shortId } from './images-options.ts';
 import type { ImagesOptions, Progress } from './images-options.ts';
 import { isForPlatform } from './images-pull.ts';
-import type { Descriptor, Index } from '#content/manifest.ts';
 import { reachableEndpoint } from './images-sources.ts';
+import type { Descriptor, Index } from '#content/manifest.ts';
 
 export interface PushOptions {
   credential?: RegistryCredential;
@@ -53,6 +54,15 @@ function namesToPush(options: ImagesOptions, text: string): PushedName[] {
   if (out.length === 0)
     throw new ApiError('NotFound', `An image does not exist locally with the tag: ${familiarRepository(reference)}`);
   return out;
+}
+
+/** The image with its layers compressed: another registry keeps, and sends, what it is given. */
+async function compressLayers(options: ImagesOptions, record: ImageRecord): Promise<ImageRecord> {
+  if (record.layers.every((layer) => !isPlainLayer(layer))) return record;
+  const layers: ImageLayer[] = [];
+  for (const layer of record.layers)
+    layers.push(isPlainLayer(layer) ? await compressLayer(options.content, layer, { kind: 'gzip' }) : layer);
+  return { ...record, layers, manifestDigest: '' };
 }
 
 async function withManifest(options: ImagesOptions, record: ImageRecord): Promise<ImageRecord> {
@@ -93,7 +103,11 @@ function chooseTop({ image, index }: ImageTarget, here: ImageRecord[], platform:
   throw new ApiError('Conflict', 'multiple matching manifests found but no specific platform requested');
 }
 
-async function planPush(options: ImagesOptions, target: ImageTarget, platform?: Platform): Promise<PushPlan> {
+async function planPush(
+  options: ImagesOptions,
+  { reference, target }: PushedName,
+  platform: Platform | undefined,
+): Promise<PushPlan> {
   const { content, records } = options;
   const { index } = target;
   const blobs = new Map<string, PushedBlob>();
@@ -129,7 +143,10 @@ async function planPush(options: ImagesOptions, target: ImageTarget, platform?: 
     return { blobs: [...blobs.values()], manifests: [...manifests, ...inner], top: indexTop };
   }
   const here = index === undefined ? [target.image] : records.imagesOf(index);
-  const record = await withManifest(options, chooseTop(target, here, platform));
+  const chosen = chooseTop(target, here, platform);
+  // What an index names stays as it is.
+  const goesAsItIs = index !== undefined || isLocal(options, reference);
+  const record = await withManifest(options, goesAsItIs ? chosen : await compressLayers(options, chosen));
   const { manifestDigest: digest, manifestMediaType: mediaType } = record;
   await addManifest(digest);
   return {
@@ -158,21 +175,23 @@ async function pushLocal(
       progress({ status: fresh.has(digest) ? 'Pushed' : 'Layer already exists', progressDetail: {}, id: shownAs });
 }
 
-function remoteOf(
+function isLocal({ localRegistry }: ImagesOptions, reference: Reference): boolean {
+  return localRegistry?.owns(reference.domain) === true;
+}
+
+async function remoteOf(
   options: ImagesOptions,
   reference: Reference,
-  credential: RegistryCredential | undefined,
-): RemoteRepository {
+  { credential, signal }: PushOptions,
+): Promise<RemoteRepository> {
   const platform = options.platformRegistry;
-  const isPlatform = platform?.domains.includes(reference.domain) === true;
-  const endpoint = isPlatform
-    ? { url: platform.url, tls: () => platform.tls() }
-    : {
-        url: isInsecure ? `http://${reference.domain}` : endpointUrlOf(reference.domain),
-        ...(credential === undefined ? {} : { credential }),
-        ...(await reachableEndpoint(options, reference, push.signal)),
-        ...(push.credential === undefined ? {} : { credential: push.credential }),
-      };
+  const endpoint =
+    platform?.domains.includes(reference.domain) === true
+      ? { url: platform.url, tls: () => platform.tls() }
+      : {
+          ...(await reachableEndpoint(options, reference, signal)),
+          ...(credential === undefined ? {} : { credential }),
+        };
   return new RemoteRepository(options.transport, endpoint, reference.path, 'pull,push');
 }
 
@@ -184,7 +203,7 @@ async function pushRemote(
 ): Promise<void> {
   const { content } = options;
   const { signal, onProgress: progress = () => {} } = push;
-  const repository = remoteOf(options, reference, push.credential);
+  const repository = await remoteOf(options, reference, push);
   const sister = options.records
     .repoDigestsOf(target.image.id)
     .map((each) => parseReference(each))
@@ -216,32 +235,8 @@ async function pushRemote(
     tell(mounted ? `Mounted from ${sister ?? ''}` : 'Pushed');
   };
   await Promise.all(
-    Array.from({ length: downloadConcurrencyMax }, async () => {
-      for (const blob of queue) await send(blob);
     Array.from({ length: options.transfers?.uploads ?? downloadConcurrencyMax }, async () => {
-      for (const layer of queue) {
-        const id = shortId(layer.diffId);
-        if (await repository.hasBlob(layer.digest, push.signal)) {
-          progress({ status: 'Layer already exists', progressDetail: {}, id });
-          continue;
-        }
-        const body = async function* (): AsyncGenerator<Uint8Array> {
-          let current = 0;
-          let shownAtMs = 0;
-          for await (const chunk of content.blobs.read(layer.digest) as AsyncIterable<Buffer>) {
-            yield chunk;
-            current += chunk.length;
-            if (options.clock.monotonic() - shownAtMs < 100) continue;
-            shownAtMs = options.clock.monotonic();
-            progress({ status: 'Pushing', progressDetail: { current, total: layer.sizeBytes }, id });
-          }
-        };
-        const mounted = await repository.putBlob(layer.digest, layer.sizeBytes, body, {
-          ...signal,
-          ...(sisters[0] === undefined ? {} : { mountFrom: sisters[0].path }),
-        });
-        progress({ status: mounted ? `Mounted from ${sisters[0]?.path ?? ''}` : 'Pushed', progressDetail: {}, id });
-      }
+      for (const blob of queue) await send(blob);
     }),
   );
   const put = async (name: string, { digest, mediaType }: Descriptor): Promise<void> => {
@@ -268,17 +263,22 @@ function dockerError(error: unknown): unknown {
 export async function pushImage(options: ImagesOptions, text: string, push: PushOptions): Promise<void> {
   const progress = push.onProgress ?? ((): void => {});
   const { records, content } = options;
-  for (const { reference, target } of namesToPush(options, text)) {
+  for (const name of namesToPush(options, text)) {
+    const { reference, target } = name;
     using hold = content.hold();
-    const plan = await planPush(options, target, push.platform);
+    for (const { digest, diffId } of target.image.layers) {
+      hold.addBlob(digest);
+      hold.addLayer(diffId);
+    }
+    const plan = await planPush(options, name, push.platform);
     const { top, insteadOf } = plan;
     for (const { digest } of [...plan.blobs, ...plan.manifests, top]) hold.addBlob(digest);
     progress({ status: `The push refers to repository [${canonicalRepository(reference)}]` });
     for (const { shownAs } of plan.blobs.toReversed())
       if (shownAs !== undefined) progress({ status: 'Preparing', progressDetail: {}, id: shownAs });
     try {
-      if (options.localRegistry?.owns(reference.domain) === true) await pushLocal(options, reference, plan, progress);
-      else await pushRemote(options, { reference, target }, plan, push);
+      if (isLocal(options, reference)) await pushLocal(options, reference, plan, progress);
+      else await pushRemote(options, name, plan, push);
       const isIndex = top.digest === target.index?.digest;
       const named = records.findTarget(top.digest)?.image ?? target.image;
       await records.commit([

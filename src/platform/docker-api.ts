@@ -6,7 +6,7 @@ import type { ImageRecords } from '#content/image-records.ts';
 import type { BuildSnapshots } from '#content/snapshots.ts';
 import { authRoutes } from '#docker/auth.ts';
 import { buildRoutes } from '#docker/build.ts';
-import { buildkitRoutes } from '#docker/buildkit.ts';
+import { openBuildkitDoors } from '#docker/buildkit.ts';
 import { commitRoutes } from '#docker/commit.ts';
 import type { DockerParts } from '#docker/context.ts';
 import { distributionRoutes } from '#docker/distribution.ts';
@@ -72,9 +72,11 @@ export async function startDockerApi(parts: DockerApiParts): Promise<AsyncDispos
     platform: { version: tiphysVersion(), dataDir: parts.dataDir },
     settings: parts.settings,
   };
+  const buildkit = openBuildkitDoors({ builder, clock: realClock, version: tiphysVersion() });
   const server = await createDockerServer({
     listen: parts.listen,
     isExperimental: () => parts.settings().isExperimental,
+    serveHttp2: buildkit.serveHttp2,
     log: parts.log,
     serverVersion: tiphysVersion(),
     routes: [
@@ -84,7 +86,7 @@ export async function startDockerApi(parts: DockerApiParts): Promise<AsyncDispos
       ...authRoutes({ images, ...(registry === undefined ? {} : { registry }) }),
       ...systemDfRoutes(docker, images, builder),
       ...buildRoutes({ builder, images }),
-      ...buildkitRoutes({ builder, clock: realClock, version: tiphysVersion() }),
+      ...buildkit.routes,
       ...commitRoutes(docker, images),
       ...(registry === undefined ? [] : [registryUserRoute(registry.access)]),
     ],
