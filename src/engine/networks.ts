@@ -2,28 +2,14 @@
  * Docker's networks: records on disk, bridges in the kernel, addresses of endpoints. `bridge`, `host` and `none` always
  * exist. An address is taken as long as a container's record names it (net/pools.ts).
  */
-import { createHash } from 'node:crypto';
 import { mkdirSync, rmSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { planBridge, planEndpoint, planGateways } from '#net/bridges.ts';
 import { Lock } from '#base/gate.ts';
-import {
-  addressAt,
-  contains,
-  formatIp,
-  formatSubnet,
-  ipOf,
-  overlaps,
-  subnetOf,
-  type IpFamily,
-  type Subnet,
-  ipFamilies,
-} from '#base/ip.ts';
+import { ipFamilies, subnetOf } from '#base/ip.ts';
 import { coverForward, uncoverForward } from '#net/firewall.ts';
 import { planIpv6Forwarding } from '#net/ipv6-forwarding.ts';
 import { linkMark, linkName, linkPrefix, macOfIp } from '#net/kernel-names.ts';
-import type { NetworkAddresses } from './network-addresses.ts';
-import { AddressPool, defaultSubnetPools, findFreeSubnet, type SubnetPool } from '#net/pools.ts';
 import type { NetworkRules } from '#net/rules.ts';
 import { listDirectory, readIfExists, writeFileAtomic } from '#os/files.ts';
 import type { NetProgram } from '#os/netlink.ts';
@@ -32,12 +18,12 @@ import type { EngineContext } from './context.ts';
 import { checkNetworkCreate, type NetworkCreate } from './network-create.ts';
 import { chooseLinkIndex, chooseLinkName, linkIndexOf, sysctlsOf, type Gateways } from './network-endpoint.ts';
 import { bridgeOptionsOf } from './network-options.ts';
+import { NetworkPools, planBlocks } from './network-pools.ts';
 import { planDefaultBridge } from './network-settings.ts';
 import {
   addressesOf,
   bridgeAddresses,
   builtInNetworks,
-  familyOfSubnet,
   gatewayFor,
   networkFormat,
   parseNetwork,
@@ -49,8 +35,7 @@ import type { AddressBlock, NetworkRecord } from './network-record.ts';
 export class Networks {
   readonly #context: EngineContext;
   readonly #records = new Map<string, NetworkRecord>();
-  /** Of each network, beside its blocks. */
-  readonly #pools = new Map<string, AddressPool[]>();
+  readonly #pools = new NetworkPools();
   readonly #directory: string;
   /** One change at a time: what is looked at (names, subnets, bridges) still holds when the record is made. */
   readonly #changes = new Lock();
@@ -74,7 +59,7 @@ export class Networks {
     for (const name of builtInNetworks) if (this.findExact(name) === undefined) await this.#addBuiltIn(name);
     await this.#settleDefaultBridge(inUse);
     const bridges = this.list().filter((network) => network.link !== undefined);
-    for (const network of bridges) this.#openPools(network);
+    for (const network of bridges) this.#pools.open(network);
     if (bridges.some((network) => network.enableIpv6)) await this.#forwardIpv6();
     await this.#context.os.netlink.run(bridges.map((network) => planBridge(this.#bridgePlan(network))));
   }
@@ -149,11 +134,11 @@ export class Networks {
       await this.#context.os.netlink.run([planBridge(this.#bridgePlan(record))]);
       if (this.namedLinks().includes(record.link!))
         await coverForward({ ...this.#forward([record.link!]), onlyLinks: true });
-      this.#openPools(record);
+      this.#pools.open(record);
       this.#save(record);
     } catch (error) {
       this.#records.delete(record.id);
-      this.#pools.delete(record.id);
+      this.#pools.close(record);
       await this.#removeLink(record);
       await this.#context.rules
         .removeNetwork(rulesOf(record))
@@ -197,16 +182,10 @@ export class Networks {
       const record = this.find(reference);
       assertRemovable(record);
       // A container that is just starting holds an address before anybody can see it run.
-      if (
-        this.#pools
-          .get(record.id)
-          ?.some(
-            (pool, at) => pool.usedCount > (record.blocks[at] === undefined ? 0 : ownAddresses(record.blocks[at]).size),
-          )
-      )
+      if (this.#pools.hasEndpoints(record))
         throw new ApiError('Forbidden', `error while removing network: network ${record.name} has active endpoints`);
       this.#records.delete(record.id);
-      this.#pools.delete(record.id);
+      this.#pools.close(record);
       rmSync(`${this.#directory}/${record.id}.json`, { force: true });
       await this.#removeLink(record);
       await this.#context.rules
@@ -233,14 +212,7 @@ export class Networks {
       bridgeOptionsOf(network.options).linkPrefix,
       others.map((other) => other.containerLink),
     );
-    const addresses: Pick<EndpointRecord, 'ip' | 'ip6'> = {};
-    try {
-      if (network.enableIpv4) addresses.ip = this.#takeAddress(network, 'IPv4', attached.ip);
-      if (network.enableIpv6) addresses.ip6 = this.#takeAddress(network, 'IPv6', attached.ip6);
-    } catch (error) {
-      this.#releaseAddresses(network.id, addressesOf(addresses));
-      throw error;
-    }
+    const addresses = this.#pools.take(network, attached);
     return {
       networkId: network.id,
       endpointId,
@@ -253,45 +225,12 @@ export class Networks {
     };
   }
 
-  #takeAddress(network: NetworkRecord, family: IpFamily, asked: string | undefined): string {
-    const pools = this.#poolsOf(network, family);
-    if (asked !== undefined) {
-      const pool = pools.find((one) => contains(one.subnet, asked));
-      if (pool === undefined)
-        throw new ApiError('BadRequest', `no configured subnet or ip-range contain the IP address ${asked}`);
-      if (!pool.take(asked))
-        throw new ApiError('Forbidden', 'failed to set up container networking: Address already in use');
-      return formatIp(ipOf(asked));
-    }
-    for (const pool of pools) if (!pool.isFull) return pool.allocate();
-    throw new ApiError(
-      'InternalError',
-      `no available ${family} addresses on this network's address pools: ${network.name} (${network.id})`,
-    );
-  }
-
-  #poolsOf(network: NetworkRecord, family: IpFamily): AddressPool[] {
-    return (this.#pools.get(network.id) ?? []).filter((pool) => pool.subnet.family === family);
-  }
-
   /** Takes the addresses of an endpoint that a record names. */
   adopt(endpoint: EndpointRecord): void {
-    for (const ip of addressesOf(endpoint))
-      this.#pools
-        .get(endpoint.networkId)
-        ?.find((pool) => contains(pool.subnet, ip))
-        ?.take(ip);
+    this.#pools.adopt(endpoint);
   }
   release(endpoint: EndpointRecord): void {
-    this.#releaseAddresses(endpoint.networkId, addressesOf(endpoint));
-  }
-
-  #releaseAddresses(networkId: string, addresses: string[]): void {
-    for (const ip of addresses)
-      this.#pools
-        .get(networkId)
-        ?.find((pool) => contains(pool.subnet, ip))
-        ?.release(ip);
+    this.#pools.release(endpoint);
   }
 
   plan(endpoint: EndpointRecord, attached: AttachedNetwork | undefined, namespace: string): NetProgram[] {
@@ -330,45 +269,19 @@ export class Networks {
     if (program !== undefined) await this.#context.os.netlink.run([program]);
   }
 
-  /** The subnets of a new network: those asked for, else the first of the pools that are free. */
   async #planBlocks(wanted: NetworkCreate): Promise<AddressBlock[]> {
-    const routes = await this.#context.os.netlink.listRoutes();
-    const networks = this.list().flatMap((network) => network.blocks.map(({ subnet }) => subnetOf(subnet)));
-    const host = routes
-      .filter((route) => route.destination !== 'default' && route.table !== 255)
-      .map((route) => subnetOf(route.destination));
     if (wanted.enableIpv6 === true && !this.#context.rules.hasIpv6)
       throw new ApiError('InternalError', 'IPv6 networks need ip6 tables, which this kernel does not have');
-    const blocks: AddressBlock[] = [];
-    const add = (asked: NetworkAddresses, pools: readonly SubnetPool[]): void => {
-      const own = blocks.map(({ subnet }) => subnetOf(subnet));
-      const subnet =
-        asked.subnet === undefined
-          ? subnetOf(findFreeSubnet([...networks, ...host, ...own], pools))
-          : subnetOf(asked.subnet);
-      if ([...networks, ...own].some((other) => overlaps(other, subnet)))
-        throw new ApiError('Forbidden', 'invalid pool request: Pool overlaps with other one on this address space');
-      blocks.push(makeBlock(asked, subnet));
-    };
-    for (const [family, enabled, pools] of [
-      ['IPv4', wanted.enableIpv4 !== false, defaultSubnetPools],
-      ['IPv6', wanted.enableIpv6 === true, [this.#uniqueLocalPool()]],
-    ] as const) {
-      const set = (this.#context.networkSettings.pools ?? []).filter(({ base }) => familyOfSubnet(base) === family);
-      const asked = (wanted.addresses ?? []).filter(
-        ({ subnet }) => subnet !== undefined && familyOfSubnet(subnet) === family,
-      );
-      if (enabled) for (const one of asked.length === 0 ? [{}] : asked) add(one, set.length === 0 ? pools : set);
-    }
-    return blocks;
-  }
-
-  /** A /48 of unique local addresses (RFC 4193), the same at each start: as dockerd, from a hash of who this is. */
-  #uniqueLocalPool(): SubnetPool {
-    const host = `${readIfExists('/etc/machine-id') ?? ''}${this.#context.instanceId}`;
-    const hash = createHash('sha256').update(host).digest();
-    const global = hash.readUIntBE(3, 5);
-    return { base: `${formatIp({ family: 'IPv6', value: (0xfdn << 120n) | (BigInt(global) << 80n) })}/48`, length: 64 };
+    const routes = await this.#context.os.netlink.listRoutes();
+    return planBlocks(wanted, {
+      networks: this.list().flatMap((network) => network.blocks.map(({ subnet }) => subnetOf(subnet))),
+      host: routes
+        .filter((route) => route.destination !== 'default' && route.table !== 255)
+        .map((route) => subnetOf(route.destination)),
+      pools: this.#context.networkSettings.pools ?? [],
+      // A host without an identity has at least the instance's.
+      identity: `${readIfExists('/etc/machine-id') ?? ''}${this.#context.instanceId}`,
+    });
   }
 
   #makeRecord(wanted: NetworkCreate, blocks: AddressBlock[]): NetworkRecord {
@@ -437,15 +350,6 @@ export class Networks {
     this.#save(wanted);
   }
 
-  #openPools(network: NetworkRecord): void {
-    const pools = network.blocks.map((block) => {
-      const pool = new AddressPool(block.subnet, block.ipRange === undefined ? {} : { range: block.ipRange });
-      for (const address of ownAddresses(block)) pool.take(address);
-      return pool;
-    });
-    this.#pools.set(network.id, pools);
-  }
-
   #save(record: NetworkRecord): void {
     writeFileAtomic(`${this.#directory}/${record.id}.json`, JSON.stringify(record), { sync: true });
   }
@@ -476,23 +380,6 @@ function defaultBridgeOptions(link: string): Record<string, string> {
     'com.docker.network.bridge.name': link,
     'com.docker.network.driver.mtu': '1500',
   };
-}
-
-function makeBlock(asked: NetworkAddresses, subnet: Subnet): AddressBlock {
-  const range = asked.ipRange === undefined ? subnet : subnetOf(asked.ipRange);
-  return {
-    subnet: formatSubnet(subnet),
-    gateway: asked.gateway === undefined ? addressAt(range, 1) : formatIp(ipOf(asked.gateway)),
-    ...(asked.ipRange === undefined ? {} : { ipRange: asked.ipRange }),
-    ...(asked.auxiliaryAddresses === undefined ? {} : { auxiliaryAddresses: asked.auxiliaryAddresses }),
-    isAsked: asked.subnet !== undefined,
-  };
-}
-
-/** Those that no container gets. */
-function ownAddresses({ gateway, auxiliaryAddresses }: AddressBlock): Set<string> {
-  const all = [...(gateway === undefined ? [] : [gateway]), ...Object.values(auxiliaryAddresses ?? {})];
-  return new Set(all.map((ip) => formatIp(ipOf(ip))));
 }
 
 export function assertRemovable(record: NetworkRecord): void {
