@@ -13,6 +13,7 @@ import { attachContainer } from './attach.ts';
 import { lifeRoutes } from './container-life.ts';
 import type { DockerParts } from './context.ts';
 import { checkHealthTimes, checkPlatform, mergeHealthCheck, platformWarnings } from './create-checks.ts';
+import { adaptNetworking } from './create-network.ts';
 import { specFromRequest } from './create-request.ts';
 import {
   checkFilterValues,
@@ -115,7 +116,7 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
   checkHealthTimes(health);
   if (health !== undefined) body.Healthcheck = health;
   body.ExposedPorts = { ...portKeys(image.config.exposedPorts), ...portKeys(Object.keys(body.ExposedPorts ?? {})) };
-  const warnings: string[] = [];
+  const warnings = adaptNetworking(body, context.version);
   const { containers: defaults } = parts.settings();
   fillRequest(body, defaults);
   const spec = specFromRequest(

@@ -12,6 +12,7 @@ import type { EngineContext } from './context.ts';
 import type { ContainerSpec, Mount } from './engine.ts';
 import { leaseImages, resolveImages } from './image-mounts.ts';
 import type { Networks } from './networks.ts';
+import { attachedNetwork } from './network-endpoint.ts';
 import { planCapabilities } from './runtime/capabilities.ts';
 import { resolveInRoot } from './runtime/root-path.ts';
 import { checkResources, checkSpecTexts } from './spec-checks.ts';
@@ -180,12 +181,6 @@ function planNetworks(networks: Networks, spec: ContainerSpec): ContainerRecord[
   return wanted.map((attachment) => {
     // As in docker a network may be missing until the start.
     const network = networks.findIfAny(attachment.network);
-    return {
-      networkId: network?.id ?? attachment.network,
-      aliases: attachment.aliases,
-      ...(attachment.links === undefined ? {} : { links: attachment.links }),
-      ...(attachment.ip === undefined ? {} : { ip: attachment.ip }),
-      ...(attachment.mac === undefined ? {} : { mac: attachment.mac }),
-    };
+    return attachedNetwork(network?.id ?? attachment.network, attachment);
   });
 }

@@ -181,9 +181,14 @@ export interface ContainerSpec {
 export interface NetworkAttachment {
   network: string;
   aliases: string[];
+  /** Addresses that were asked for, of version 4 and 6, and further ones that are good on the link alone. */
   ip?: string;
+  ip6?: string;
+  linkLocalIps?: string[];
   mac?: string;
   /** `container:alias`, known to this container alone. */ links?: string[];
+  options?: Record<string, string>;
+  /** The network with the highest one is the way out. */ gatewayPriority?: number;
 }
 /** Host port 0: any free one; `hostPortEnd` makes it a choice from a range. */
 export interface PortBinding {

@@ -67,3 +67,5 @@ export const rootTextBytesMax = 4 * 1024 * 1024;
 
 /** Bytes of a volume's name: it is a directory's (limits.h: NAME_MAX). */
 export const volumeNameBytesMax = 255;
+/** What a link of a container that has ended gets to go by itself. */
+export const linkRemovalDelayMs = 2_000;

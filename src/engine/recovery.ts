@@ -151,7 +151,9 @@ async function resumeNames(table: ContainerTable, container: Container): Promise
   const told = readIfExists(`${containerDirectory(table.context.directories.data, container.id)}/resolv.conf`) ?? '';
   if (
     run.endpoints.some((endpoint) =>
-      told.includes(`nameserver ${table.networks.findExact(endpoint.networkId)?.gateway ?? ''}\n`),
+      (table.networks.findExact(endpoint.networkId)?.blocks ?? []).some(({ gateway }) =>
+        told.includes(`nameserver ${gateway}\n`),
+      ),
     )
   )
     refreshHosts(table, container);
