@@ -24,6 +24,7 @@ import type { Container } from './container.ts';
 import type { ContainerSpec, Mount } from './engine.ts';
 import { hostsFile, readHostResolver, resolverFile, writeEtcFiles } from './etc-files.ts';
 import { linkHosts } from './links.ts';
+import { forwardLog, openStartSink } from './log-drivers/open.ts';
 import { logBoundOf, monitorBytes } from './log-rotation.ts';
 import { bridgeOptionsOf } from './network-options.ts';
 import { checkPropagation } from './propagation.ts';
@@ -77,6 +78,8 @@ export async function startContainer(table: ContainerTable, container: Container
     });
     const connected = awaitedLater(connectEndpoints(table, container, net));
     undo.defer(() => whenSettled(connected).then(() => table.names.detach(record.id)));
+    const sink = await openStartSink(table, container);
+    if (sink !== undefined) undo.defer(() => sink.close());
     const process = await createProcess(table, container, { bundle, configuration: spec, cgroup }, undo);
     await connected;
     applyWeight(table, container, cgroup);
@@ -94,6 +97,7 @@ export async function startContainer(table: ContainerTable, container: Container
     await context.rules.publish(net.ports);
     await forgetUdpFlows(context, net.ports);
     noteRun(context, container, run);
+    forwardLog(table, container, sink);
     undo.move();
   } catch (error) {
     noteFailure(context, container, error);
