@@ -132,3 +132,14 @@ export function platformFit(wanted: Platform, have: Platform): number {
   if (Number.isNaN(level) || Number.isNaN(own)) return 0;
   return a.architecture === 'arm' ? (own <= level ? 10 + own : 0) : b.variant === undefined ? 50 : 0;
 }
+
+/** Of several things the one that fits best; undefined where none does. */
+export function bestFor<T>(wanted: Platform, things: readonly T[], platformOf: (thing: T) => Platform): T | undefined {
+  let best: T | undefined;
+  let bestFit = 0;
+  for (const thing of things) {
+    const fit = platformFit(wanted, platformOf(thing));
+    if (fit > bestFit) [best, bestFit] = [thing, fit];
+  }
+  return best;
+}

@@ -288,6 +288,7 @@ export function parseTags(tags: string[]): string[] {
 export async function publish(parts: SolverParts, found: ImageRecord, tags: readonly string[]): Promise<ImageRecord> {
   const { images, content } = parts;
   using hold = content.hold();
+  await content.layers.settle();
   const record: ImageRecord = { ...found, tagTimeMs: parts.clock.now() };
   delete record.isIntermediate;
   delete record.isHidden;
@@ -298,7 +299,7 @@ export async function publish(parts: SolverParts, found: ImageRecord, tags: read
   }
   await images.put(
     record,
-    tags.map((tag) => images.nameChange(tag, record.id)),
+    tags.map((tag) => images.nameChange(tag, { imageId: record.id })),
   );
   return record;
 }

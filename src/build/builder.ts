@@ -109,7 +109,7 @@ class EngineBuilder implements Builder {
       saveImage: (record, names) =>
         exportArchive(
           options.images.options,
-          names.length === 0 ? [{ reference: record.id, record }] : names.map((reference) => ({ reference, record })),
+          (names.length === 0 ? [record.id] : names).map((reference) => ({ reference, image: record })),
         ),
       pushImage: (name, { credential, onEvent, signal }) =>
         options.images.push(name, {

@@ -3,6 +3,8 @@
  * blob that can be seen is whole and was verified. Uploads survive the process: their offset is the file's size, their
  * hash is recomputed when needed.
  *
+ * Some blobs are made only when somebody reads them (`DerivedBlobs`); then they lie here like all others.
+ *
  * Does not: decide what may be removed (`content.ts`), know media types.
  */
 import { createHash } from 'node:crypto';
@@ -11,7 +13,7 @@ import { createReadStream, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { open, readFile, rename, rm, truncate } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import { ApiError } from '#base/errors.ts';
 import { isDigest } from '#base/reference.ts';
 import { whenSettled } from '#base/promises.ts';
@@ -58,8 +60,19 @@ export interface Upload {
   cancel(): Promise<void>;
 }
 
+/** Blobs that are not there, but can be made. */
+export interface DerivedBlobs {
+  /** Bytes; undefined: it cannot be made. */
+  packableBytes(digest: string): number | undefined;
+  makeBlob(digest: string): Promise<void>;
+}
+
 export interface Blobs {
+  /** Also where it is made only when it is read. */
   has(digest: string): boolean;
+  /** It lies at its path. */
+  isStored(digest: string): boolean;
+  deriveFrom(source: DerivedBlobs): void;
   /** undefined when it is not here. */
   size(digest: string): number | undefined;
   path(digest: string): string;
@@ -109,6 +122,7 @@ class DirectoryBlobs implements Blobs {
   readonly #random: Random;
   readonly #sizes = new Map<string, number>();
   readonly #young = new Map<string, number>();
+  #derived: DerivedBlobs | undefined;
   #expiry: Timer | undefined;
   /** Scratch files of an earlier process. Those of this one belong to operations that remove them themselves. */
   readonly #leftScratch: Set<string>;
@@ -152,11 +166,17 @@ class DirectoryBlobs implements Blobs {
     }
   }
 
-  has(digest: string): boolean {
+  deriveFrom(source: DerivedBlobs): void {
+    this.#derived = source;
+  }
+  isStored(digest: string): boolean {
     return this.#sizes.has(digest);
   }
+  has(digest: string): boolean {
+    return this.size(digest) !== undefined;
+  }
   size(digest: string): number | undefined {
-    return this.#sizes.get(digest);
+    return this.#sizes.get(digest) ?? this.#derived?.packableBytes(digest);
   }
   path(digest: string): string {
     if (!isDigest(digest)) throw new ApiError('BadRequest', `invalid digest: ${digest}`);
@@ -164,16 +184,23 @@ class DirectoryBlobs implements Blobs {
     return join(this.#root, 'blobs', algorithm!, hex!);
   }
   read(digest: string, range?: { start?: number; end?: number }): Readable {
+    if (!this.isStored(digest) && this.has(digest))
+      return Readable.from(this.#readDerived(digest, range), { objectMode: false });
     return createReadStream(this.path(digest), { ...range, highWaterMark: 256 << 10 });
   }
+  async *#readDerived(digest: string, range?: { start?: number; end?: number }): AsyncGenerator<Buffer> {
+    await this.#derived?.makeBlob(digest);
+    yield* createReadStream(this.path(digest), { ...range, highWaterMark: 256 << 10 }).iterator();
+  }
   async readBytes(digest: string, bytesMax: number): Promise<Buffer> {
-    const size = this.#sizes.get(digest);
+    const size = this.size(digest);
     if (size === undefined) throw new ApiError('NotFound', `content ${digest}: not found`);
     if (size > bytesMax)
       throw new ApiError(
         'RequestEntityTooLarge',
         `content ${digest} of ${size} bytes is over the bound of ${bytesMax}`,
       );
+    if (!this.isStored(digest)) await this.#derived?.makeBlob(digest);
     return readFile(this.path(digest));
   }
 
@@ -194,7 +221,7 @@ class DirectoryBlobs implements Blobs {
 
   async writeBytes(bytes: Uint8Array): Promise<string> {
     const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
-    if (this.has(digest)) {
+    if (this.isStored(digest)) {
       this.#young.set(digest, this.#clock.monotonic());
       return digest;
     }

@@ -6,13 +6,20 @@
  * as streams: they are everywhere, kept by others, fast, take many members in one file, and what goes wrong in them is
  * a process of their own; `xz` is told how much memory a stream may ask for.
  */
-import { createGunzip, createZstdDecompress } from 'node:zlib';
+import { constants, createGunzip, createZstdCompress, createZstdDecompress } from 'node:zlib';
 import { Readable, pipeline } from 'node:stream';
 import { ApiError } from '#base/errors.ts';
 import type { Processes } from '#os/processes.ts';
+import { gzipParallel } from './gzip.ts';
 import { programErrorBytesMax, xzMemoryMibMax } from './limits.ts';
 
 export type Compression = 'none' | 'gzip' | 'zstd' | 'bzip2' | 'xz';
+
+/** How a layer is written. `level`: as the format counts them; undefined: fast. */
+export interface LayerCompression {
+  kind: 'none' | 'gzip' | 'zstd';
+  level?: number;
+}
 
 export function detectCompression(head: Uint8Array): Compression {
   const starts = (...bytes: number[]): boolean => bytes.every((byte, index) => head[index] === byte);
@@ -137,4 +144,32 @@ export async function decompress(
   // Errors of the source reach the reader through the destroyed stream.
   pipeline(Readable.from(whole, { objectMode: false }), stream, () => {});
   return bounded(stream as AsyncIterable<Uint8Array>, options.bytesMax);
+}
+
+/** The stream in a compression. The result depends on the bytes alone. `onPlain` hears what goes in. */
+export async function* compress(
+  source: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+  { kind, level }: LayerCompression,
+  onPlain: (piece: Uint8Array) => void,
+): AsyncGenerator<Uint8Array> {
+  if (kind === 'gzip') {
+    yield* gzipParallel(source, onPlain, level);
+    return;
+  }
+  async function* heard(): AsyncGenerator<Uint8Array> {
+    for await (const piece of source) {
+      onPlain(piece);
+      yield piece;
+    }
+  }
+  if (kind === 'none') {
+    yield* heard();
+    return;
+  }
+  const stream = createZstdCompress({
+    chunkSize: 256 << 10,
+    params: { [constants.ZSTD_c_compressionLevel]: level ?? 1 },
+  });
+  pipeline(Readable.from(heard(), { objectMode: false }), stream, () => {});
+  yield* stream.iterator();
 }

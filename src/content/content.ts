@@ -146,12 +146,14 @@ class DirectoryContent implements Content {
       freed += size;
       return this.blobs.remove(digest);
     });
+    // A blob that was not made yet is its layer.
+    const isMarked = (diffId: string, { layers, blobs } = marked): boolean => layers.has(diffId) || blobs.has(diffId);
     const layers = [...this.layers.list()].filter(
-      ([diffId]) => !marked.layers.has(diffId) && (evenYoung || !this.layers.isYoung(diffId)),
+      ([diffId]) => !isMarked(diffId) && (evenYoung || !this.layers.isYoung(diffId)),
     );
     await Promise.all(removals);
     for (const [diffId, record] of layers) {
-      if (this.#marked().layers.has(diffId)) continue;
+      if (isMarked(diffId, this.#marked())) continue;
       freed += record.sizeBytes;
       await this.layers.remove(diffId);
     }
@@ -174,5 +176,6 @@ export async function openContent(options: ContentOptions): Promise<Content> {
   const { root, clock, processes } = options;
   const log = options.log.child('content');
   const layers = await openLayers({ root, blobs, records, log, clock });
+  blobs.deriveFrom(layers);
   return new DirectoryContent({ root, blobs, layers, records, log, processes });
 }

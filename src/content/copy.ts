@@ -3,6 +3,10 @@
  * roots, those found below are copied as they are; directories merge; owners, modes, times, extended attributes,
  * devices and hard links are kept unless told otherwise. Synchronous: runs in a worker (`layer-worker.ts`).
  *
+ * Files cannot be linked into an overlay. What may be linked is built beside it, on the same file system; an empty file
+ * or directory stands for it in the overlay. Once that is unmounted, what was built takes its place in the upper
+ * directory (`placeStaged`): no byte is copied.
+ *
  * Invariant: neither root is left, whatever symlinks either tree holds. Specification: the Dockerfile reference,
  * "COPY".
  */
@@ -21,6 +25,7 @@ import {
   mkdirSync,
   readdirSync,
   readlinkSync,
+  renameSync,
   rmSync,
   setTimes,
   symlinkSync,
@@ -76,12 +81,55 @@ interface Way {
   relative: string;
 }
 
+/** What was built beside the target. */
+export interface StagedCopy {
+  /** Where its place is, relative to the target's root: a real path, no symlink leads there. */
+  path: string;
+  from: string;
+}
+
 class Copier {
   readonly #target: RootedDirectory;
   readonly #inodes = new Map<string, string>();
   readonly #linked = new Set<string>();
-  constructor(root: string) {
+  /** undefined: everything goes into the target at once. */
+  #stage: string | undefined;
+  /** By the real path in the target. */
+  readonly #staged = new Map<string, string>();
+
+  constructor(root: string, stage?: string) {
     this.#target = new RootedDirectory(root);
+    this.#stage = stage;
+  }
+
+  get staged(): StagedCopy[] {
+    return [...this.#staged].map(([path, from]) => ({ path: path.slice(this.#target.root.length + 1), from }));
+  }
+
+  /** True where a path of the target may be built beside it: there may be nothing yet. */
+  #isStageable(path: string): boolean {
+    return this.#stage !== undefined && !path.startsWith(this.#stage);
+  }
+
+  #nextStaged(): string {
+    return `${this.#stage}/${this.#staged.size}`;
+  }
+
+  /** Copies what was built to where it belongs: another source has to do with it, or a symlink leads into it. */
+  #unstage(): void {
+    const staged = [...this.#staged];
+    this.#stage = undefined;
+    this.#staged.clear();
+    const plain: CopyAction & { kind: 'copy' } = {
+      kind: 'copy',
+      sourceRoot: '',
+      sources: [],
+      target: '',
+      isDirectory: false,
+    };
+    for (const [to, from] of staged) this.#one({ from, to, relative: '' }, lstatSync(from), plain, new Set());
+    // What comes from the stage is no further name of what comes later.
+    this.#inodes.clear();
   }
 
   #makeParents(owner: Owner | undefined): (path: string) => void {
@@ -220,9 +268,21 @@ class Copier {
     }
   }
 
-  #one({ from, to, relative }: Way, info: Stats, action: CopyAction & { kind: 'copy' }, excluded: Set<string>): void {
+  #one(way: Way, info: Stats, action: CopyAction & { kind: 'copy' }, excluded: Set<string>): void {
+    const { from, to } = way;
+    const existing = lstatOrUndefined(to);
+    const leadsElsewhere = info.isDirectory() && existing?.isSymbolicLink() === true;
+    if (this.#staged.has(to) || (leadsElsewhere && this.#staged.size > 0)) this.#unstage();
     if (info.isDirectory()) {
-      const existing = lstatOrUndefined(to);
+      if (existing === undefined && this.#isStageable(to)) {
+        const built = this.#nextStaged();
+        mkdirSync(to, { mode: 0o700 });
+        this.#staged.set(to, built);
+        mkdirSync(built, { mode: 0o700 });
+        this.#children({ ...way, to: built }, action, excluded);
+        this.#attributes(from, built, info, action);
+        return;
+      }
       // A symlink to a directory in the target is kept, as docker does.
       const real =
         existing?.isSymbolicLink() === true ? this.#target.resolve(pathParts(to.slice(this.#target.root.length))) : to;
@@ -232,11 +292,10 @@ class Copier {
       }
       const directory = real !== undefined && lstatOrUndefined(real)?.isDirectory() === true ? real : to;
       if (lstatOrUndefined(directory) === undefined) mkdirSync(directory, { mode: 0o700 });
-      this.#children({ from, to: directory, relative }, action, excluded);
+      this.#children({ ...way, to: directory }, action, excluded);
       this.#attributes(from, directory, info, action);
       return;
     }
-    const existing = lstatOrUndefined(to);
     if (existing !== undefined) {
       rmSync(to, { recursive: existing.isDirectory(), force: true });
       this.#target.forget(to);
@@ -268,13 +327,17 @@ class Copier {
     // Two copies of one file are two files.
     const inode = `${info.dev}:${info.ino}`;
     if (this.#linked.has(inode)) return false;
+    const built = this.#isStageable(to) ? this.#nextStaged() : undefined;
     try {
-      linkSync(from, to);
+      linkSync(from, built ?? to);
     } catch {
       // Another file system, or as many names as a file may have.
       return false;
     }
     this.#linked.add(inode);
+    if (built === undefined) return true;
+    writeFileSync(to, '', { mode: 0o600 });
+    this.#staged.set(to, built);
     return true;
   }
 
@@ -299,7 +362,31 @@ function modeOf(info: Stats, { mode, modeText }: CopyAction & { kind: 'copy' }):
   return mode ?? info.mode & 0o7777;
 }
 
-export function copyFiles(targetRoot: string, actions: CopyAction[]): void {
-  const copier = new Copier(targetRoot);
+/**
+ * `stage`: an empty directory of the file system that the target's upper directory lies on. What is staged has to be
+ * placed before anything else looks at the target.
+ */
+export function copyFiles(targetRoot: string, actions: CopyAction[], stage?: string): StagedCopy[] {
+  const [first] = actions;
+  const isStaged =
+    actions.length === 1 && first?.kind === 'copy' && first.canLink === true && first.keepsParents !== true;
+  const copier = new Copier(targetRoot, isStaged ? stage : undefined);
   for (const action of actions) copier.run(action);
+  return copier.staged;
+}
+
+/** In an upper directory that is mounted no more. The times of the directories around stay. */
+export function placeStaged(upper: string, staged: readonly StagedCopy[]): void {
+  const opaque = 'trusted.overlay.opaque';
+  const parents = new Map<string, number>();
+  for (const { path, from } of staged) {
+    const target = `${upper}/${path}`;
+    const parent = target.slice(0, target.lastIndexOf('/'));
+    if (!parents.has(parent)) parents.set(parent, lstatSync(parent).mtimeMs);
+    const info = lstatSync(target);
+    const mark = info.isDirectory() ? getXattr(target, opaque) : undefined;
+    if (mark !== undefined) setXattr(from, opaque, mark);
+    renameSync(from, target);
+  }
+  for (const [parent, mtimeMs] of parents) setTimes(parent, mtimeMs, mtimeMs);
 }

@@ -21,7 +21,8 @@ const lettersOnly: ZlibOptions = { level: 1, strategy: constants.Z_HUFFMAN_ONLY 
  * How to deflate a piece, by samples of its beginning, middle and end: searching for repetitions takes most of the
  * time, and is done where it gives something.
  */
-function chooseOptions(piece: Uint8Array): ZlibOptions {
+function chooseOptions(piece: Uint8Array, level: number | undefined): ZlibOptions {
+  if (level !== undefined) return { ...deflateOptions, level };
   if (piece.length < 4 * sampleBytes) return deflateOptions;
   const samples = [0, (piece.length - sampleBytes) >> 1, piece.length - sampleBytes].map((at) =>
     piece.subarray(at, at + sampleBytes),
@@ -34,8 +35,8 @@ function chooseOptions(piece: Uint8Array): ZlibOptions {
   return sizeWith(lettersOnly) <= searched * 1.02 ? { ...deflateOptions, ...lettersOnly } : deflateOptions;
 }
 
-function deflatePiece(piece: Uint8Array, dictionary: Uint8Array): Promise<Buffer> {
-  const options = chooseOptions(piece);
+function deflatePiece(piece: Uint8Array, dictionary: Uint8Array, level: number | undefined): Promise<Buffer> {
+  const options = chooseOptions(piece, level);
   if (options.level === 0) return Promise.resolve(deflateRawSync(piece, options));
   return new Promise((resolve, reject) => {
     deflateRaw(piece, { ...options, ...(dictionary.length === 0 ? {} : { dictionary }) }, (error, out) => {
@@ -45,29 +46,42 @@ function deflatePiece(piece: Uint8Array, dictionary: Uint8Array): Promise<Buffer
   });
 }
 
-/** Pieces of one size, so that what comes out does not depend on how it came in. */
-function* inPieces(source: Iterable<Uint8Array>): Generator<Buffer> {
-  let piece = Buffer.allocUnsafe(gzipPieceBytes);
-  let length = 0;
-  for (const part of source) {
+/** Cuts pieces of one size, so that what comes out does not depend on how it came in. */
+class PieceCutter {
+  #piece = Buffer.allocUnsafe(gzipPieceBytes);
+  #length = 0;
+
+  *add(part: Uint8Array): Generator<Buffer> {
     for (let at = 0; at < part.length;) {
-      const count = Math.min(part.length - at, gzipPieceBytes - length);
-      piece.set(part.subarray(at, at + count), length);
-      length += count;
+      const count = Math.min(part.length - at, gzipPieceBytes - this.#length);
+      this.#piece.set(part.subarray(at, at + count), this.#length);
+      this.#length += count;
       at += count;
-      if (length < gzipPieceBytes) continue;
-      yield piece;
-      piece = Buffer.allocUnsafe(gzipPieceBytes);
-      length = 0;
+      if (this.#length < gzipPieceBytes) continue;
+      yield this.#piece;
+      this.#piece = Buffer.allocUnsafe(gzipPieceBytes);
+      this.#length = 0;
     }
   }
-  if (length > 0) yield piece.subarray(0, length);
+
+  *end(): Generator<Buffer> {
+    if (this.#length > 0) yield this.#piece.subarray(0, this.#length);
+  }
 }
 
-/** `onPlain` hears the bytes that go in, in large pieces. */
+async function* inPieces(source: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
+  const cutter = new PieceCutter();
+  // A turn of the event loop for each small part would cost more than the part.
+  if (Symbol.iterator in source) for (const part of source) yield* cutter.add(part);
+  else for await (const part of source) yield* cutter.add(part);
+  yield* cutter.end();
+}
+
+/** `onPlain` hears the bytes that go in, in large pieces. `level`: zlib's, for every piece; undefined: what fits it. */
 export async function* gzipParallel(
-  source: Iterable<Uint8Array>,
+  source: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
   onPlain: (piece: Uint8Array) => void,
+  level?: number,
 ): AsyncGenerator<Uint8Array> {
   // Method deflate, no name and no time, unknown system.
   yield Buffer.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff]);
@@ -76,11 +90,11 @@ export async function* gzipParallel(
   let dictionary: Uint8Array = Buffer.alloc(0);
   const running: Promise<Buffer>[] = [];
   try {
-    for (const piece of inPieces(source)) {
+    for await (const piece of inPieces(source)) {
       onPlain(piece);
       checksum = crc32(piece, checksum);
       length += piece.length;
-      const deflated = deflatePiece(piece, dictionary);
+      const deflated = deflatePiece(piece, dictionary, level);
       running.push(awaitedLater(deflated));
       dictionary = piece.subarray(Math.max(0, piece.length - windowBytes));
       if (running.length >= gzipPiecesInParallelMax) yield await running.shift()!;

@@ -5,6 +5,8 @@
  *
  * Specification: OCI image 1.1 (config), with docker's own fields.
  */
+import type { Platform } from '#base/platform.ts';
+
 type Check = (value: unknown) => boolean;
 
 const isText: Check = (value) => typeof value === 'string';
@@ -100,4 +102,8 @@ export interface ImageFile {
   config?: RunConfig;
   rootfs: { type: string; diff_ids: string[] };
   history?: HistoryEntry[];
+}
+
+export function platformOf({ os, architecture, variant }: ImageFile): Platform {
+  return { os, architecture, ...(variant === undefined ? {} : { variant }) };
 }

@@ -7,14 +7,21 @@
  * image. An image without a name stays until it is removed; an *intermediate* one (a build step) until no build cache
  * record and no image needs it.
  *
+ * A name or repo digest may stand for an *index*: its bytes are kept as they came, and each of its manifests whose
+ * content is here is linked to the image that it makes. The name's own image is the one that runs here best (its
+ * *default*), so ids stay those of configurations. The other images of an index have records and no names; they go
+ * with it, when its last name or its default image is removed.
+ *
  * Specification: OCI image 1.1 (manifest, config); docker's schema 2 media types say the same with other names.
  */
 import { ApiError } from '#base/errors.ts';
+import { bestFor, hostPlatform } from '#base/platform.ts';
 import { canonicalName, canonicalRepository, isDigest, parseReference, withDefaultTag } from '#base/reference.ts';
 import type { Reference } from '#base/reference.ts';
 import type { Content, Roots } from './content.ts';
-import { isImageFile } from './image-file.ts';
+import { isImageFile, platformOf } from './image-file.ts';
 import type { ImageFile } from './image-file.ts';
+import type { Descriptor, IndexRecord, Manifest, Platform } from './manifest.ts';
 import { configBytesMax, layersPerImageMax, manifestBytesMax, remoteBlobBytesMax } from './limits.ts';
 import type { Change } from './records.ts';
 
@@ -23,6 +30,8 @@ export const mediaTypes = {
   dockerList: 'application/vnd.docker.distribution.manifest.list.v2+json',
   dockerConfig: 'application/vnd.docker.container.image.v1+json',
   dockerLayer: 'application/vnd.docker.image.rootfs.diff.tar.gzip',
+  dockerPlainLayer: 'application/vnd.docker.image.rootfs.diff.tar',
+  dockerZstdLayer: 'application/vnd.docker.image.rootfs.diff.tar.zstd',
   dockerForeignLayer: 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip',
   ociManifest: 'application/vnd.oci.image.manifest.v1+json',
   ociIndex: 'application/vnd.oci.image.index.v1+json',
@@ -30,40 +39,6 @@ export const mediaTypes = {
   ociLayer: 'application/vnd.oci.image.layer.v1.tar',
   ociEmpty: 'application/vnd.oci.empty.v1+json',
 } as const;
-
-export interface Descriptor {
-  mediaType: string;
-  digest: string;
-  size: number;
-  platform?: Platform;
-  annotations?: Record<string, string>;
-  artifactType?: string;
-  data?: string;
-  urls?: string[];
-}
-export interface Platform {
-  os: string;
-  architecture: string;
-  variant?: string;
-  'os.version'?: string;
-}
-export interface Manifest {
-  schemaVersion: number;
-  mediaType?: string;
-  artifactType?: string;
-  config: Descriptor;
-  layers: Descriptor[];
-  subject?: Descriptor;
-  annotations?: Record<string, string>;
-}
-export interface Index {
-  schemaVersion: number;
-  mediaType?: string;
-  artifactType?: string;
-  manifests: Descriptor[];
-  subject?: Descriptor;
-  annotations?: Record<string, string>;
-}
 
 export interface ImageLayer {
   digest: string;
@@ -95,7 +70,24 @@ export interface ImageRecord {
 
 export interface NameRecord {
   imageId: string;
+  /** Digest of the index that the name stands for. */
+  index?: string;
 }
+
+/** What a reference stands for: an image, the default one of an index if there is one. */
+export interface ImageTarget {
+  image: ImageRecord;
+  index?: IndexRecord;
+}
+
+export interface FindOptions {
+  /** Letters that a prefix of an id has at least. */
+  idPrefixMin?: number;
+  /** Of an index, the image for it; an image for another one is not found. */
+  platform?: Platform;
+}
+
+export type DigestResolver = (reference: Reference) => string | undefined;
 
 const digestPrefix = /^(?:sha256:)?([0-9a-f]{1,64})$/;
 
@@ -105,21 +97,35 @@ export interface ImageRecords {
   /** Canonical names of an image, sorted. */
   namesOf(id: string): string[];
   repoDigestsOf(id: string): string[];
-  byName(canonical: string): string | undefined;
+  /** Whether a name or repo digest stands for the image alone, not for an index. */
+  hasOwnName(id: string): boolean;
+  byName(canonical: string): NameRecord | undefined;
   /**
-   * Name, repo digest, id or a unique id prefix, as docker resolves. An ApiError where a prefix is ambiguous.
-   * `idPrefixMin`: letters that a
-   * prefix has at least; where a name is meant, a short one is a name.
+   * Name, repo digest, id or a unique id prefix, as docker resolves. An ApiError where a prefix is ambiguous. Where a
+   * name is meant, a short prefix is a name (`idPrefixMin`).
    */
-  find(text: string, options?: { idPrefixMin?: number }): ImageRecord | undefined;
+  find(text: string, options?: FindOptions): ImageRecord | undefined;
+  /** As `find`, with the index. */
+  findTarget(text: string, options?: Pick<FindOptions, 'idPrefixMin'>): ImageTarget | undefined;
+  /** What people see: no build steps, nothing that only the registry has, of an index one image. */
+  listShown(): ImageRecord[];
+  index(digest: string): IndexRecord | undefined;
+  /** Indexes that have the image, whether names stand for them or not. */
+  indexesOf(id: string): IndexRecord[];
+  /** Canonical names, and repo digests, that stand for the index. */
+  namesOfIndex(digest: string): string[];
+  /** Images of the index that are here, the default one first. `more`: records that are about to be made. */
+  imagesOf(index: IndexRecord, more?: readonly ImageRecord[]): ImageRecord[];
+  /** Keeps the index, and what names stand for it then stand for its default image. None: names go with it. */
+  indexChanges(index: IndexRecord, more?: readonly ImageRecord[]): Change[];
   put(record: ImageRecord, more?: Change[]): Promise<void>;
   /** Reads a manifest and its configuration out of the blob store and makes a record; blobs must be here. */
   recordFromManifest(manifestDigest: string): Promise<ImageRecord>;
-  nameChange(canonical: string, imageId: string | undefined): Change;
-  repoDigestChange(repositoryAtDigest: string, imageId: string | undefined): Change;
+  nameChange(canonical: string, target: NameRecord | undefined): Change;
+  repoDigestChange(repositoryAtDigest: string, target: NameRecord | undefined): Change;
   commit(changes: Change[]): Promise<void>;
-  /** Images are found by name too where this hook knows more names (the registry's tags). */
-  addResolver(resolve: (reference: Reference) => string | undefined): void;
+  /** Images are found by name too where this hook knows more names (the registry's tags): the manifest's digest. */
+  addResolver(resolve: DigestResolver): void;
   lease(owner: string, holder: string, imageId: string): Promise<void>;
   /** Also gives up what `holder/…` holds. */
   releaseLease(owner: string, holder: string): Promise<void>;
@@ -175,7 +181,7 @@ export function parseManifest(bytes: Uint8Array, digest: string): Manifest {
 class StoredImages implements ImageRecords {
   readonly #content: Content;
   readonly #pins = new Map<string, number>();
-  readonly #resolvers: ((reference: Reference) => string | undefined)[] = [];
+  readonly #resolvers: DigestResolver[] = [];
   constructor(content: Content) {
     this.#content = content;
   }
@@ -198,60 +204,150 @@ class StoredImages implements ImageRecords {
       .map(([name]) => name)
       .sort();
   }
-  byName(canonical: string): string | undefined {
-    return this.#content.records.get<NameRecord>('names', canonical)?.imageId;
+  hasOwnName(id: string): boolean {
+    return ['names', 'repo-digests'].some((table) =>
+      [...this.#content.records.entries<NameRecord>(table)].some(
+        ([, name]) => name.imageId === id && name.index === undefined,
+      ),
+    );
+  }
+  byName(canonical: string): NameRecord | undefined {
+    return this.#content.records.get<NameRecord>('names', canonical);
   }
 
-  find(text: string, options: { idPrefixMin?: number } = {}): ImageRecord | undefined {
-    if (text.startsWith('sha256:') && text.length === 71) return this.get(text) ?? this.#byManifest(text);
-    if (/^[0-9a-f]{64}$/.test(text)) return this.get(`sha256:${text}`);
+  find(text: string, { idPrefixMin, platform }: FindOptions = {}): ImageRecord | undefined {
+    const target = this.findTarget(text, idPrefixMin === undefined ? {} : { idPrefixMin });
+    if (target === undefined || platform === undefined) return target?.image;
+    const images = target.index === undefined ? [target.image] : this.imagesOf(target.index);
+    return bestFor(platform, images, ({ file }) => platformOf(file));
+  }
+
+  findTarget(text: string, { idPrefixMin = 1 }: FindOptions = {}): ImageTarget | undefined {
+    if (text.startsWith('sha256:') && text.length === 71) return this.#byDigest(text);
+    if (/^[0-9a-f]{64}$/.test(text)) return this.#byDigest(`sha256:${text}`);
     let reference: Reference | undefined;
     try {
       reference = withDefaultTag(parseReference(text));
     } catch (error) {
       if (!digestPrefix.test(text)) throw error;
     }
-    if (reference !== undefined) {
-      const id = this.#byReference(reference);
-      if (id !== undefined) return this.get(id);
-    }
-    return this.#byPrefix(text, options.idPrefixMin ?? 1);
+    const found = reference === undefined ? undefined : this.#byReference(reference);
+    return found ?? this.#byPrefix(text, idPrefixMin);
   }
 
-  #byReference(reference: Reference): string | undefined {
+  #targetOf(name: NameRecord | undefined): ImageTarget | undefined {
+    const image = name === undefined ? undefined : this.get(name.imageId);
+    if (name === undefined || image === undefined) return undefined;
+    const index = name.index === undefined ? undefined : this.index(name.index);
+    return index === undefined ? { image } : { image, index };
+  }
+
+  #byReference(reference: Reference): ImageTarget | undefined {
     const { records } = this.#content;
+    const repository = canonicalRepository(reference);
     if (reference.digest !== undefined) {
-      const repository = `${canonicalRepository(reference)}@${reference.digest}`;
-      const id = records.get<NameRecord>('repo-digests', repository)?.imageId;
-      if (id !== undefined) return id;
+      const known = this.#targetOf(records.get<NameRecord>('repo-digests', `${repository}@${reference.digest}`));
+      if (known !== undefined) return known;
       // `name@sha256:CONFIG` and `name@sha256:MANIFEST` of an image that has a name in this repository.
-      const record = this.get(reference.digest) ?? this.#byManifest(reference.digest);
-      if (
-        record !== undefined &&
-        this.namesOf(record.id).some((name) => name.startsWith(`${canonicalRepository(reference)}:`))
-      )
-        return record.id;
+      const target = this.#byDigest(reference.digest);
+      if (target !== undefined && this.#isIn(target, repository)) return target;
     } else {
-      const id = this.byName(canonicalName(reference));
-      if (id !== undefined) return id;
+      const known = this.#targetOf(this.byName(canonicalName(reference)));
+      if (known !== undefined) return known;
     }
     for (const resolve of this.#resolvers) {
-      const id = resolve(reference);
-      if (id !== undefined && this.get(id) !== undefined) return id;
+      const digest = resolve(reference);
+      const target = digest === undefined ? undefined : this.#byDigest(digest);
+      if (target !== undefined) return target;
     }
     return undefined;
   }
 
-  #byManifest(digest: string): ImageRecord | undefined {
-    return this.list().find((record) => record.manifestDigest === digest);
+  /** Whether the image, or an index that has it, has a name in the repository. */
+  #isIn({ image }: ImageTarget, repository: string): boolean {
+    const names = [
+      ...this.namesOf(image.id),
+      ...this.indexesOf(image.id).flatMap((index) => this.namesOfIndex(index.digest)),
+    ];
+    return names.some((name) => name.startsWith(`${repository}:`));
   }
 
-  #byPrefix(text: string, lengthMin: number): ImageRecord | undefined {
+  /** Of a configuration, a manifest or an index. */
+  #byDigest(digest: string): ImageTarget | undefined {
+    const own = this.get(digest) ?? this.list().find((record) => record.manifestDigest === digest);
+    if (own !== undefined) return { image: own };
+    const index = this.index(digest);
+    const [image] = index === undefined ? [] : this.imagesOf(index);
+    if (index !== undefined && image !== undefined) return { image, index };
+    for (const each of this.#indexes())
+      for (const { descriptor, kind, content } of each.manifests)
+        if (descriptor.digest === digest && kind === 'image' && content !== undefined)
+          return this.#targetOf({ imageId: content.configDigest });
+    return undefined;
+  }
+
+  #byPrefix(text: string, lengthMin: number): ImageTarget | undefined {
     const hex = digestPrefix.exec(text)?.[1];
     if (hex === undefined || hex.length < lengthMin) return undefined;
     const matches = this.list().filter((record) => record.id.startsWith(`sha256:${hex}`) && record.isHidden !== true);
     if (matches.length > 1) throw new ApiError('BadRequest', `Multiple IDs found with provided prefix: ${text}`);
-    return matches[0];
+    return matches[0] === undefined ? undefined : { image: matches[0] };
+  }
+
+  listShown(): ImageRecord[] {
+    const defaults = new Set<string>();
+    const members = new Set<string>();
+    for (const table of ['names', 'repo-digests'])
+      for (const [, { imageId }] of this.#content.records.entries<NameRecord>(table)) defaults.add(imageId);
+    for (const index of this.#indexes()) {
+      const [first, ...others] = this.imagesOf(index);
+      if (first !== undefined) defaults.add(first.id);
+      for (const { id } of others) members.add(id);
+    }
+    return this.list().filter(
+      ({ id, isIntermediate, isHidden }) =>
+        isIntermediate !== true && isHidden !== true && (defaults.has(id) || !members.has(id)),
+    );
+  }
+
+  index(digest: string): IndexRecord | undefined {
+    return this.#content.records.get<IndexRecord>('indexes', digest);
+  }
+  #indexes(): IndexRecord[] {
+    return [...this.#content.records.entries<IndexRecord>('indexes')].map(([, index]) => index);
+  }
+  indexesOf(id: string): IndexRecord[] {
+    return this.#indexes().filter((index) => index.manifests.some(({ content }) => content?.configDigest === id));
+  }
+  namesOfIndex(digest: string): string[] {
+    return ['names', 'repo-digests'].flatMap((table) =>
+      [...this.#content.records.entries<NameRecord>(table)]
+        .filter(([, name]) => name.index === digest)
+        .map(([name]) => name),
+    );
+  }
+  imagesOf(index: IndexRecord, more: readonly ImageRecord[] = []): ImageRecord[] {
+    const images = new Map<string, ImageRecord>();
+    for (const { kind, content } of index.manifests) {
+      if (kind !== 'image' || content === undefined) continue;
+      const record = more.find(({ id }) => id === content.configDigest) ?? this.get(content.configDigest);
+      if (record !== undefined) images.set(record.id, record);
+    }
+    const first = bestFor(hostPlatform(), [...images.values()], ({ file }) => platformOf(file));
+    return first === undefined ? [...images.values()] : [first, ...[...images.values()].filter((one) => one !== first)];
+  }
+
+  indexChanges(index: IndexRecord, more: readonly ImageRecord[] = []): Change[] {
+    const [image] = this.imagesOf(index, more);
+    const target = image === undefined ? undefined : { imageId: image.id, index: index.digest };
+    return [
+      { table: 'indexes', key: index.digest, value: target === undefined ? undefined : index },
+      ...['names', 'repo-digests'].flatMap((table) =>
+        [...this.#content.records.entries<NameRecord>(table)]
+          .filter(([, name]) => name.index === index.digest && name.imageId !== image?.id)
+          .map(([key]) => ({ table, key, value: target })),
+      ),
+    ];
   }
 
   put(record: ImageRecord, more: Change[] = []): Promise<void> {
@@ -282,24 +378,16 @@ class StoredImages implements ImageRecords {
     };
   }
 
-  nameChange(canonical: string, imageId: string | undefined): Change {
-    return {
-      table: 'names',
-      key: canonical,
-      value: imageId === undefined ? undefined : ({ imageId } satisfies NameRecord),
-    };
+  nameChange(canonical: string, target: NameRecord | undefined): Change {
+    return { table: 'names', key: canonical, value: target };
   }
-  repoDigestChange(key: string, imageId: string | undefined): Change {
-    return {
-      table: 'repo-digests',
-      key,
-      value: imageId === undefined ? undefined : ({ imageId } satisfies NameRecord),
-    };
+  repoDigestChange(key: string, target: NameRecord | undefined): Change {
+    return { table: 'repo-digests', key, value: target };
   }
   commit(changes: Change[]): Promise<void> {
     return this.#content.records.commit(changes);
   }
-  addResolver(resolve: (reference: Reference) => string | undefined): void {
+  addResolver(resolve: DigestResolver): void {
     this.#resolvers.push(resolve);
   }
 
@@ -360,6 +448,9 @@ class StoredImages implements ImageRecords {
         layers.add(layer.diffId);
       }
     }
+    for (const { digest, inner, manifests } of this.#indexes())
+      for (const each of [digest, ...inner, ...manifests.flatMap(({ content }) => content?.blobs ?? [])])
+        blobs.add(each);
     return { blobs, layers };
   }
 }

@@ -6,11 +6,12 @@ import { createHash } from 'node:crypto';
 import { ApiError } from '#base/errors.ts';
 import type { Content, Hold } from './content.ts';
 import { mediaTypes } from './image-records.ts';
-import type { ImageLayer, ImageRecord, ImageRecords, Manifest } from './image-records.ts';
+import type { ImageLayer, ImageRecord, ImageRecords } from './image-records.ts';
 import type { ImageFile } from './image-file.ts';
 import type { PackedLayer } from './layers.ts';
 import { configBytesMax } from './limits.ts';
 import type { Change } from './records.ts';
+import type { Manifest } from './manifest.ts';
 
 export interface NewImage {
   file: ImageFile;
@@ -29,7 +30,7 @@ export function toImageLayer(packed: PackedLayer): ImageLayer {
     digest: packed.digest,
     diffId: packed.diffId,
     sizeBytes: packed.blobBytes,
-    mediaType: mediaTypes.dockerLayer,
+    mediaType: packed.digest === packed.diffId ? mediaTypes.dockerPlainLayer : mediaTypes.dockerLayer,
   };
 }
 
@@ -84,6 +85,7 @@ export async function writeImage(content: Content, images: ImageRecords, image: 
       ? { isIntermediate: true }
       : {}),
   };
+  if (image.isIntermediate !== true) await content.layers.settle();
   if (image.isIntermediate !== true || known?.manifestDigest) {
     const manifest = known?.manifestDigest
       ? { digest: known.manifestDigest, mediaType: known.manifestMediaType }
@@ -93,6 +95,9 @@ export async function writeImage(content: Content, images: ImageRecords, image: 
   }
   const names = image.names ?? [];
   if (names.length > 0) record.tagTimeMs = image.createdAtMs;
-  await images.put(record, [...names.map((name) => images.nameChange(name, id)), ...(image.changes ?? [])]);
+  await images.put(record, [
+    ...names.map((name) => images.nameChange(name, { imageId: id })),
+    ...(image.changes ?? []),
+  ]);
   return record;
 }

@@ -10,10 +10,10 @@ import { parentPort } from 'node:worker_threads';
 import { rmSync } from '#os/named-files.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { syncFilesystem } from '#os/special-files.ts';
-import { decompress } from './compression.ts';
-import { copyFiles } from './copy.ts';
-import type { CopyAction } from './copy.ts';
-import { gzipParallel } from './gzip.ts';
+import { compress, decompress } from './compression.ts';
+import type { LayerCompression } from './compression.ts';
+import { copyFiles, placeStaged } from './copy.ts';
+import type { CopyAction, StagedCopy } from './copy.ts';
 import { layerExpandedBytesMax } from './limits.ts';
 import { packTar } from './pack.ts';
 import { unpackTar } from './unpack.ts';
@@ -23,14 +23,19 @@ export type LayerJob =
   | {
       kind: 'pack';
       directory: string;
-      target: string;
+      /** Where the archive is written; undefined: only its digest is wanted. */
+      target?: string;
+      compression?: LayerCompression;
       layer: boolean;
       skipRoot?: boolean;
       mtimeMs?: number;
       exclude?: string[];
       /** What has no place in an archive goes: the directory becomes what was packed. */ removesSkipped?: boolean;
+      /** Takes its place first. */
+      staged?: StagedCopy[];
     }
-  | { kind: 'copy'; root: string; actions: CopyAction[] }
+  | { kind: 'compress'; source: string; target: string; compression: LayerCompression }
+  | { kind: 'copy'; root: string; actions: CopyAction[]; stage?: string }
   | { kind: 'sync'; directory: string };
 
 export interface LayerJobResult {
@@ -40,6 +45,7 @@ export interface LayerJobResult {
   expandedBytes: number;
   entriesEmpty: boolean;
   implied?: string[];
+  staged?: StagedCopy[];
 }
 
 async function unpack(job: LayerJob & { kind: 'unpack' }): Promise<LayerJobResult> {
@@ -71,25 +77,36 @@ async function unpack(job: LayerJob & { kind: 'unpack' }): Promise<LayerJobResul
   };
 }
 
-async function pack(job: LayerJob & { kind: 'pack' }): Promise<LayerJobResult> {
+interface Written {
+  diffId: string;
+  digest: string;
+  blobBytes: number;
+  expandedBytes: number;
+}
+
+/** Digests of the archive, and of what it becomes at `target`; there as it is without a compression. */
+async function writeArchive(
+  source: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+  target: string | undefined,
+  compression: LayerCompression,
+): Promise<Written> {
   const plain = createHash('sha256');
-  const packed = createHash('sha256');
   let expandedBytes = 0;
+  const onPlain = (piece: Uint8Array): void => {
+    plain.update(piece);
+    expandedBytes += piece.length;
+  };
+  if (target === undefined) {
+    if (Symbol.iterator in source) for (const piece of source) onPlain(piece);
+    else for await (const piece of source) onPlain(piece);
+    const diffId = `sha256:${plain.digest('hex')}`;
+    return { diffId, digest: diffId, blobBytes: expandedBytes, expandedBytes };
+  }
+  const packed = createHash('sha256');
   let blobBytes = 0;
-  const excluded = new Set(job.exclude ?? []);
-  const source = packTar(job.directory, {
-    layer: job.layer,
-    filter: (path) => !excluded.has(path),
-    ...(job.removesSkipped === true ? { onSkipped: (path: string) => rmSync(path) } : {}),
-    ...(job.skipRoot === undefined ? {} : { skipRoot: job.skipRoot }),
-    ...(job.mtimeMs === undefined ? {} : { mtimeMs: job.mtimeMs }),
-  });
-  const file = await open(job.target, 'wx', 0o600);
+  const file = await open(target, 'wx', 0o600);
   try {
-    for await (const chunk of gzipParallel(source, (piece) => {
-      plain.update(piece);
-      expandedBytes += piece.length;
-    })) {
+    for await (const chunk of compress(source, compression, onPlain)) {
       packed.update(chunk);
       blobBytes += chunk.length;
       for (let at = 0; at < chunk.length;) at += (await file.write(chunk, at)).bytesWritten;
@@ -103,16 +120,40 @@ async function pack(job: LayerJob & { kind: 'pack' }): Promise<LayerJobResult> {
     digest: `sha256:${packed.digest('hex')}`,
     blobBytes,
     expandedBytes,
-    entriesEmpty: expandedBytes <= 1024,
   };
+}
+
+async function pack(job: LayerJob & { kind: 'pack' }): Promise<LayerJobResult> {
+  placeStaged(job.directory, job.staged ?? []);
+  const excluded = new Set(job.exclude ?? []);
+  const source = packTar(job.directory, {
+    layer: job.layer,
+    filter: (path) => !excluded.has(path),
+    ...(job.removesSkipped === true ? { onSkipped: (path: string) => rmSync(path) } : {}),
+    ...(job.skipRoot === undefined ? {} : { skipRoot: job.skipRoot }),
+    ...(job.mtimeMs === undefined ? {} : { mtimeMs: job.mtimeMs }),
+  });
+  const written = await writeArchive(source, job.target, job.compression ?? { kind: 'gzip' });
+  return { ...written, entriesEmpty: written.expandedBytes <= 1024 };
+}
+
+/** Another compression of a blob. */
+async function recompress({ source, target, compression }: LayerJob & { kind: 'compress' }): Promise<LayerJobResult> {
+  const expanded = await decompress(createReadStream(source, { highWaterMark: 1 << 20 }), {
+    bytesMax: layerExpandedBytesMax,
+    processes: linuxProcesses,
+  });
+  return { ...(await writeArchive(expanded, target, compression)), entriesEmpty: false };
 }
 
 async function run(job: LayerJob): Promise<LayerJobResult> {
   if (job.kind === 'unpack') return unpack(job);
   if (job.kind === 'pack') return pack(job);
-  if (job.kind === 'copy') copyFiles(job.root, job.actions);
-  else syncFilesystem(job.directory);
-  return { diffId: '', digest: '', blobBytes: 0, expandedBytes: 0, entriesEmpty: true };
+  if (job.kind === 'compress') return recompress(job);
+  const nothing = { diffId: '', digest: '', blobBytes: 0, expandedBytes: 0, entriesEmpty: true };
+  if (job.kind === 'copy') return { ...nothing, staged: copyFiles(job.root, job.actions, job.stage) };
+  syncFilesystem(job.directory);
+  return nothing;
 }
 
 // One job at a time: the pool hands out the next when this one was answered.

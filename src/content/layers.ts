@@ -6,6 +6,10 @@
  * and is removed at start. What was unpacked but perhaps not yet on disk carries the boot id; a record of another boot
  * is dropped at start, and the layer is unpacked again from its blob, so unpacking never waits for the disk and a power
  * loss never leaves a truncated file in use.
+ *
+ * A layer that was made here has no blob at first: its archive can be made from the directory at any time, byte for
+ * byte (`isPackable`), so a build neither compresses nor writes what nobody pushes. As there is nothing to unpack it
+ * from again, whoever acknowledges such a layer waits for the disk first (`settle`).
  */
 import { mkdirSync, readFileSync, readdirSync } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
@@ -16,8 +20,10 @@ import { SingleFlight } from '#base/single-flight.ts';
 import type { Logger } from '#observe/log.ts';
 import { DigestError } from './blobs.ts';
 import type { Blobs } from './blobs.ts';
-import type { CopyAction } from './copy.ts';
+import type { LayerCompression } from './compression.ts';
+import type { CopyAction, StagedCopy } from './copy.ts';
 import { LayerPool } from './layer-pool.ts';
+import type { LayerJob, LayerJobResult } from './layer-worker.ts';
 import type { Clock } from '#os/clock.ts';
 import { contentYouthMs, unpackConcurrencyMax } from './limits.ts';
 import type { Records } from './records.ts';
@@ -27,6 +33,7 @@ export interface LayerRecord {
   sizeBytes: number;
   /** Directories that the layer does not name (`implied-directories.ts`). */ implied?: string[];
   /** Boot during which it was written, while it is not known to be on disk. */ boot?: string;
+  /** Packing the directory gives the archive that the diff id is of. */ isPackable?: true;
 }
 
 export interface PackedLayer {
@@ -46,20 +53,35 @@ export interface Layers {
   implied(diffId: string): ReadonlySet<string>;
   /** Unpacks the blob unless that was done; the archive must have this diff id. */
   ensure(diffId: string, blobDigest: string, signal?: AbortSignal): Promise<void>;
-  /** Packs an overlayfs upper directory as a gzip blob, and takes the directory over as the unpacked layer. */
-  commitUpper(upper: string): Promise<PackedLayer>;
+  /**
+   * Takes an overlayfs upper directory over as an unpacked layer. Its blob, which is not compressed, is made when
+   * somebody reads it. `staged` is of the copy into it.
+   */
+  commitUpper(upper: string, staged?: StagedCopy[]): Promise<PackedLayer>;
   /** Packs an overlayfs upper directory as a gzip blob and leaves the directory alone. */
   packUpper(upper: string, exclude?: string[]): Promise<PackedLayer>;
   /** Packs a tree into a blob and leaves the tree alone. */
   packTree(directory: string, options?: { mtimeMs?: number; exclude?: string[] }): Promise<PackedLayer>;
+  /** Returns when all layers that are here now are on disk. */
+  settle(): Promise<void>;
+  /** Bytes of the archive of a layer that is its own blob, made or not; undefined for all others. */
+  packableBytes(diffId: string): number | undefined;
+  /** Makes that blob. */
+  makeBlob(diffId: string): Promise<void>;
+  /** The same layer in another compression. */
+  compress(blobDigest: string, compression: LayerCompression): Promise<PackedLayer>;
   list(): IterableIterator<[string, LayerRecord]>;
   remove(diffId: string): Promise<void>;
   /** Unpacks any archive blob or file into a directory, in a worker. */
   unpackFile(path: string, directory: string, owner?: { uid: number; gid: number }): Promise<void>;
   /** True when it was published so lately that its maker may not have named it yet. */
   isYoung(diffId: string): boolean;
-  /** Runs copies into a mounted root, in a worker. */
-  copyInto(root: string, actions: CopyAction[], signal?: AbortSignal): Promise<void>;
+  /** Runs copies into a mounted root, in a worker. `stage`: an empty directory for what is to be placed afterwards. */
+  copyInto(
+    root: string,
+    actions: CopyAction[],
+    options?: { signal?: AbortSignal; stage?: string },
+  ): Promise<StagedCopy[]>;
   close(): Promise<void>;
 }
 
@@ -83,6 +105,7 @@ class OverlayLayers implements Layers {
   readonly #pool: LayerPool;
   readonly #slots = new Gate(unpackConcurrencyMax);
   readonly #unpacking = new SingleFlight<void>();
+  readonly #packing = new SingleFlight<void>();
   #next = 1;
   #syncing: Promise<void> | undefined;
   #syncAgain = false;
@@ -143,6 +166,8 @@ class OverlayLayers implements Layers {
   async #unpack(diffId: string, blobDigest: string, signal: AbortSignal): Promise<void> {
     const n = this.#next++;
     const directory = join(this.#root, 'l', n.toString(36));
+    if (!this.#blobs.has(blobDigest))
+      throw new ApiError('NotFound', `layer ${diffId} is gone, and there is nothing to unpack it from`);
     try {
       const result = await this.#pool.run(
         { kind: 'unpack', blobPath: this.#blobs.path(blobDigest), directory, layer: true },
@@ -150,7 +175,8 @@ class OverlayLayers implements Layers {
       );
       if (result.diffId !== diffId)
         throw new DigestError(`layer ${blobDigest} has diff id ${result.diffId}, its image says ${diffId}`);
-      await this.#publish(diffId, n, result.expandedBytes, result.implied);
+      const { expandedBytes: sizeBytes, implied = [] } = result;
+      await this.#publish(diffId, { n, sizeBytes, ...(implied.length === 0 ? {} : { implied }) });
     } catch (error) {
       await rm(directory, { recursive: true, force: true });
       throw error;
@@ -165,15 +191,9 @@ class OverlayLayers implements Layers {
     return false;
   }
 
-  async #publish(diffId: string, n: number, sizeBytes: number, implied: string[] = []): Promise<void> {
+  async #publish(diffId: string, record: LayerRecord): Promise<void> {
     this.#young.set(diffId, this.#clock.monotonic());
-    await this.#records.commit([
-      {
-        table: 'layers',
-        key: diffId,
-        value: { n, sizeBytes, boot: this.#boot, ...(implied.length === 0 ? {} : { implied }) } satisfies LayerRecord,
-      },
-    ]);
+    await this.#records.commit([{ table: 'layers', key: diffId, value: { ...record, boot: this.#boot } }]);
     this.#sync();
   }
 
@@ -183,7 +203,7 @@ class OverlayLayers implements Layers {
       this.#syncAgain = true;
       return;
     }
-    const pending = [...this.#records.entries<LayerRecord>('layers')].filter(([, record]) => record.boot !== undefined);
+    const pending = this.#unsettled();
     if (pending.length === 0) return;
     this.#syncing = this.#pool
       .run({ kind: 'sync', directory: this.#root })
@@ -210,36 +230,89 @@ class OverlayLayers implements Layers {
   async #pack(
     directory: string,
     layer: boolean,
-    options: { mtimeMs?: number; exclude?: string[]; removesSkipped?: boolean } = {},
+    options: { mtimeMs?: number; exclude?: string[]; compression?: LayerCompression } = {},
   ): Promise<PackedLayer> {
+    return this.#toBlob((target) => ({ kind: 'pack', directory, target, layer, skipRoot: true, ...options }));
+  }
+
+  async #toBlob(jobTo: (target: string) => LayerJob): Promise<PackedLayer> {
     const target = this.#blobs.scratchPath();
     try {
-      const packed = await this.#pool.run({ kind: 'pack', directory, target, layer, skipRoot: true, ...options });
-      if (packed.entriesEmpty) await rm(target, { force: true });
+      const packed = packedLayerOf(await this.#pool.run(jobTo(target)));
+      if (packed.isEmpty) await rm(target, { force: true });
       else await this.#blobs.adopt(target, packed.digest, packed.blobBytes);
-      return {
-        diffId: packed.diffId,
-        digest: packed.digest,
-        blobBytes: packed.blobBytes,
-        expandedBytes: packed.expandedBytes,
-        isEmpty: packed.entriesEmpty,
-      };
+      return packed;
     } catch (error) {
       await rm(target, { force: true });
       throw error;
     }
   }
 
-  async commitUpper(upper: string): Promise<PackedLayer> {
-    const packed = await this.#pack(upper, true, { removesSkipped: true });
-    if (packed.isEmpty) return packed;
-    if (this.has(packed.diffId)) {
-      this.#young.set(packed.diffId, this.#clock.monotonic());
+  packableBytes(diffId: string): number | undefined {
+    const record = this.#records.get<LayerRecord>('layers', diffId);
+    return record?.isPackable === true ? record.sizeBytes : undefined;
+  }
+
+  makeBlob(diffId: string): Promise<void> {
+    return this.#packing.run(diffId, async () => {
+      const made = await this.#pack(join(this.#root, this.directory(diffId)), true, { compression: { kind: 'none' } });
+      if (made.diffId !== diffId)
+        throw new DigestError(`the files of layer ${diffId} have changed: their archive is ${made.diffId} now`);
+    });
+  }
+
+  async compress(blobDigest: string, compression: LayerCompression): Promise<PackedLayer> {
+    if (this.packableBytes(blobDigest) === undefined || this.#blobs.isStored(blobDigest))
+      return this.#toBlob((target) => ({
+        kind: 'compress',
+        source: this.#blobs.path(blobDigest),
+        target,
+        compression,
+      }));
+    const made = await this.#pack(join(this.#root, this.directory(blobDigest)), true, { compression });
+    if (made.diffId !== blobDigest)
+      throw new DigestError(`the files of layer ${blobDigest} have changed: their archive is ${made.diffId} now`);
+    return made;
+  }
+
+  async settle(): Promise<void> {
+    const pending = this.#unsettled();
+    if (pending.length === 0) return;
+    this.#sync();
+    await this.#syncing;
+    // What came while that sync was running goes with the next.
+    await this.#syncing;
+    const still = new Map(this.#unsettled());
+    if (pending.some(([diffId, { n }]) => still.get(diffId)?.n === n))
+      throw new Error('layers could not be written to the disk');
+  }
+
+  #unsettled(): [string, LayerRecord][] {
+    return [...this.#records.entries<LayerRecord>('layers')].filter(([, { boot }]) => boot !== undefined);
+  }
+
+  async commitUpper(upper: string, staged: StagedCopy[] = []): Promise<PackedLayer> {
+    const packed = packedLayerOf(
+      await this.#pool.run({
+        kind: 'pack',
+        directory: upper,
+        layer: true,
+        skipRoot: true,
+        removesSkipped: true,
+        staged,
+      }),
+    );
+    const { diffId, isEmpty } = packed;
+    if (isEmpty) return packed;
+    if (this.has(diffId)) {
+      this.#young.set(diffId, this.#clock.monotonic());
+      // The same layer came from elsewhere: its directory was not packed here.
+      if (!this.#blobs.has(diffId)) await this.#pack(upper, true, { compression: { kind: 'none' } });
       return packed;
     }
     const n = this.#next++;
     await rename(upper, join(this.#root, 'l', n.toString(36)));
-    await this.#publish(packed.diffId, n, packed.expandedBytes);
+    await this.#publish(diffId, { n, sizeBytes: packed.expandedBytes, isPackable: true });
     return packed;
   }
 
@@ -270,15 +343,25 @@ class OverlayLayers implements Layers {
     });
   }
 
-  async copyInto(root: string, actions: CopyAction[], signal?: AbortSignal): Promise<void> {
-    await this.#pool.run({ kind: 'copy', root, actions }, signal);
+  async copyInto(
+    root: string,
+    actions: CopyAction[],
+    { signal, stage }: { signal?: AbortSignal; stage?: string } = {},
+  ): Promise<StagedCopy[]> {
+    const job = { kind: 'copy', root, actions, ...(stage === undefined ? {} : { stage }) } as const;
+    return (await this.#pool.run(job, signal)).staged ?? [];
   }
 
   async close(): Promise<void> {
     await this.#unpacking.settle();
+    await this.#packing.settle();
     await this.#syncing;
     await this.#pool.close();
   }
+}
+
+function packedLayerOf({ diffId, digest, blobBytes, expandedBytes, entriesEmpty }: LayerJobResult): PackedLayer {
+  return { diffId, digest, blobBytes, expandedBytes, isEmpty: entriesEmpty };
 }
 
 export async function openLayers(options: LayersOptions): Promise<Layers> {

@@ -8,6 +8,8 @@ export const manifestBytesMax = 4 << 20;
 export const configBytesMax = 8 << 20;
 /** Indexes within indexes. */
 export const indexDepthMax = 3;
+/** Manifests of one index, those of indexes within it counted. */
+export const indexManifestsMax = 10_000;
 /** Manifests that an archive's indexes name. */
 export const archiveManifestsMax = 10_000;
 /** Files of an image archive, and bytes of all of them, expanded. */
@@ -66,5 +68,7 @@ export const remoteTagsMax = 10_000;
 export const connectTimeoutMs = 10_000;
 export const answerTimeoutMs = 120_000;
 
+/** Compressed forms of layers that are remembered. */
+export const compressedLayersMax = 10_000;
 /** A worker that unpacked or packed waits this long for more. */
 export const layerWorkerIdleMs = 5000;

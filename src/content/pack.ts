@@ -3,7 +3,7 @@
  * tree (`docker cp`,
  * `docker export`, a root made by debootstrap). Order is by name, so that equal trees give equal archives.
  */
-import { closeSync, fstatSync, readSync } from 'node:fs';
+import { closeSync, readSync } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { encodeTarHeader, encodeTarPadding, tarEnd } from '#base/tar-write.ts';
 import type { TarHeader } from '#base/tar.ts';
@@ -68,13 +68,13 @@ export function tarHeaderOf(path: string, name: string, info: Stats): TarHeader 
 function* fileBytes(path: string, sizeBytes: number): Generator<Uint8Array> {
   const fd = openSync(path, 'r');
   try {
-    let left = Math.min(sizeBytes, fstatSync(fd).size);
-    let short = sizeBytes - left;
+    let left = sizeBytes;
+    let short = 0;
     while (left > 0) {
       const buffer = Buffer.allocUnsafe(Math.min(chunkBytes, left));
       const count = readSync(fd, buffer);
       if (count === 0) {
-        short += left;
+        short = left;
         break;
       }
       left -= count;

@@ -1,7 +1,9 @@
 /**
  * The doors of BuildKit's clients (buildx, bake, compose): `POST /grpc`, on which we serve, and `POST /session`, on
- * which the client serves its files and secrets. Both connections are taken over as HTTP/2 without TLS.
+ * which the client serves its files and secrets. Both connections are taken over as HTTP/2 without TLS. A client of
+ * BuildKit's own (`buildctl`, buildx's driver `remote`) speaks HTTP/2 from the first byte.
  */
+import type { Duplex } from 'node:stream';
 import { ApiError } from '#base/errors.ts';
 import type { Builder } from '#build/builder.ts';
 import { serveGrpc } from '#build/grpc/grpc.ts';
@@ -33,10 +35,15 @@ function header({ request }: RouteContext, name: string): string {
   }
 }
 
-export function buildkitRoutes(parts: BuildkitParts): Route[] {
+export interface BuildkitDoors {
+  routes: Route[];
+  serveHttp2: (socket: Duplex) => void;
+}
+
+export function openBuildkitDoors(parts: BuildkitParts): BuildkitDoors {
   const sessions = new Sessions(parts.clock);
   const services = buildServices({ ...parts, sessions });
-  return [
+  const routes: Route[] = [
     {
       method: 'POST',
       path: '/grpc',
@@ -58,4 +65,5 @@ export function buildkitRoutes(parts: BuildkitParts): Route[] {
       },
     },
   ];
+  return { routes, serveHttp2: (socket) => serveGrpc(socket, services) };
 }

@@ -4,6 +4,7 @@
  */
 import { cpus } from 'node:os';
 import { ApiError } from '#base/errors.ts';
+import { parsePlatform } from '#base/platform.ts';
 import { compilePattern } from '#base/pattern.ts';
 import { awaitedLater } from '#base/promises.ts';
 import type { Container } from '#engine/container.ts';
@@ -103,7 +104,10 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
   const name = context.query.get('name')?.replace(/^\//, '') ?? '';
   const reference = body.Image ?? '';
   if (reference === '') throw new ApiError('BadRequest', 'config cannot be empty in order to create a container');
-  const image = engine.images.find(reference);
+  const platform = context.query.get('platform') ?? '';
+  const image =
+    (platform === '' ? undefined : engine.images.find(reference, { platform: parsePlatform(platform) })) ??
+    engine.images.find(reference);
   if (image === undefined) throw new ApiError('NotFound', `No such image: ${withTag(reference)}`);
   checkPlatform(context.query.get('platform'), reference, image.platform);
   const health = mergeHealthCheck(body.Healthcheck, image.config.healthcheck);

@@ -22,6 +22,7 @@ export function planMounts(host: HostConfigBody, declared: Record<string, unknow
         source: '',
         target,
         readOnly: false,
+        mode: '',
         populate: true,
         ...(driver === '' ? {} : { volume: { driver } }),
       });
@@ -32,7 +33,14 @@ export function planMounts(host: HostConfigBody, declared: Record<string, unknow
 function parseBind(text: string): Mount {
   const parts = text.split(':');
   if (parts.length === 1)
-    return { type: 'volume', source: '', target: checkTarget(text, parts[0]!), readOnly: false, populate: true };
+    return {
+      type: 'volume',
+      source: '',
+      target: checkTarget(text, parts[0]!),
+      readOnly: false,
+      mode: 'z',
+      populate: true,
+    };
   if (parts.length > 3 || parts[0] === '' || parts[1] === '')
     throw new ApiError('BadRequest', `invalid volume specification: '${text}'`);
   const [source = '', target = '', options = ''] = parts;
@@ -64,13 +72,21 @@ function parseBind(text: string): Mount {
     throw new ApiError('BadRequest', `invalid volume specification: '${text}': invalid mode: ${options}`);
   const readOnly = flags.includes('ro');
   if (!source.startsWith('/'))
-    return { type: 'volume', source, target: checkTarget(text, target), readOnly, populate: !flags.includes('nocopy') };
+    return {
+      type: 'volume',
+      source,
+      target: checkTarget(text, target),
+      readOnly,
+      mode: options || 'z',
+      populate: !flags.includes('nocopy'),
+    };
   const propagation = flags.find((flag) => /^r?(shared|slave|private)$/.test(flag));
   return {
     type: 'bind',
     source,
     target: checkTarget(text, target),
     readOnly,
+    mode: options,
     makeSource: true,
     ...(readOnly && (propagation === undefined || propagation.endsWith('private'))
       ? { readOnlyBelow: 'may' as const }
@@ -121,6 +137,7 @@ function planBind(mount: MountBody, target: string, fail: Fail): Mount {
     source,
     target,
     readOnly: mount.ReadOnly === true,
+    mode: '',
     ...(make ? { makeSource: true } : {}),
     ...(propagation ? { propagation } : {}),
     ...(nonRecursive === true ? { nonRecursive } : {}),
@@ -171,6 +188,7 @@ function planMount(mount: MountBody): Mount {
       source: mount.Source ?? '',
       target,
       readOnly: mount.ReadOnly === true,
+      mode: 'z',
       populate: mount.VolumeOptions?.NoCopy !== true,
       ...planVolume(mount.VolumeOptions ?? {}),
       ...(mount.VolumeOptions?.Subpath ? { subPath: checkSubPath(String(mount.VolumeOptions.Subpath), fail) } : {}),

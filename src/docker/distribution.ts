@@ -4,7 +4,6 @@ import { ApiError } from '#base/errors.ts';
 import { familiarRepository, isDigest, parseReference, withDefaultTag } from '#base/reference.ts';
 import { isImageFile } from '#content/image-file.ts';
 import { parseJson } from '#content/image-records.ts';
-import type { Descriptor, Index, Manifest, Platform } from '#content/image-records.ts';
 import { configBytesMax } from '#content/limits.ts';
 import { RemoteError, UnreachableError, readAll } from '#content/remote.ts';
 import { findSource } from '#engine/images-sources.ts';
@@ -12,6 +11,7 @@ import type { Source } from '#engine/images-sources.ts';
 import type { ImageStore } from '#engine/images.ts';
 import { credentialOf } from './images.ts';
 import type { Route, RouteContext } from './route.ts';
+import type { Descriptor, Index, Manifest, Platform } from '#content/manifest.ts';
 
 async function inspect(images: ImageStore, context: RouteContext): Promise<unknown> {
   const reference = withDefaultTag(parseReference(context.params['name']!));

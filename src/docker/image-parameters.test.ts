@@ -3,7 +3,6 @@
  * endpoint. What is not is listed here, with the reason; the list may only shrink.
  */
 import assert from 'node:assert/strict';
-import { Readable, Writable } from 'node:stream';
 import { test } from 'node:test';
 import { createBuilder } from '#build/builder.ts';
 import { createImageRecords } from '#content/image-records.ts';
@@ -19,7 +18,7 @@ import { linuxProcesses } from '#os/processes.linux.ts';
 import { buildParameters, parseBuildRequest } from './build-request.ts';
 import { buildRoutes } from './build.ts';
 import { imageRoutes } from './images.ts';
-import type { RouteContext } from './route.ts';
+import { contextOf } from './testing.ts';
 
 /** `METHOD path` → parameters of the query with a value that each takes. */
 const parameters: Record<string, Record<string, string>> = {
@@ -88,9 +87,6 @@ const parameters: Record<string, Record<string, string>> = {
 
 const unread: Record<string, string> = {
   'GET /images/json digests': 'digests are always in the answer',
-  'GET /images/json manifests':
-    "an image here is one manifest, which the rest of the answer tells; docker's own stores of this kind leave it out too",
-  'GET /images/{name*}/json manifests': 'as in the list',
   'POST /build forcerm': 'containers of steps are always removed',
 };
 
@@ -104,30 +100,6 @@ class ReadQuery extends URLSearchParams {
     this.names.add(name);
     return super.getAll(name);
   }
-}
-
-function contextOf(query: URLSearchParams, body: Iterable<Uint8Array> = []): RouteContext {
-  const request = Object.assign(Readable.from(body, { objectMode: false }), { headers: {}, url: '/' });
-  const response = Object.assign(
-    new Writable({
-      write: (_chunk, _encoding, done) => {
-        done();
-      },
-    }),
-    { writeHead: () => {}, flushHeaders: () => {}, headersSent: false },
-  );
-  return {
-    request,
-    response,
-    params: { name: 'base' },
-    query,
-    version: [1, 50],
-    signal: new AbortController().signal,
-    json: async () => ({}),
-    hijack: async () => {
-      throw new Error('none');
-    },
-  } as unknown as RouteContext;
 }
 
 test('every parameter of builds and images is read, or is on the list', async (t) => {

@@ -9,9 +9,9 @@ import type { Platform } from '#base/platform.ts';
 import { readTar } from '#base/tar-read.ts';
 import { encodeTarFile, tarEnd } from '#base/tar-write.ts';
 import { mediaTypes } from '#content/image-records.ts';
-import type { Index } from '#content/image-records.ts';
 import { bytesOf } from '#content/testing.ts';
 import { makeStore, root, textOf } from './testing.ts';
+import type { Index } from '#content/manifest.ts';
 
 test('what was saved is loaded with the same id and names', async (t) => {
   const source = await makeStore(t);

@@ -1,19 +1,14 @@
 /** Images between stores and registries: two data directories, one registry, real connections. */
 import assert from 'node:assert/strict';
-import { createHash } from 'node:crypto';
 import { readFileSync, readdirSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { test } from 'node:test';
-import { hostPlatform } from '#base/platform.ts';
-import type { Platform } from '#base/platform.ts';
-import { encodeTarFile, tarEnd } from '#base/tar-write.ts';
-import { mediaTypes } from '#content/image-records.ts';
 import { HttpTransport, RemoteError, RemoteRepository } from '#content/remote.ts';
 import { bytesOf } from '#content/testing.ts';
 import type { TestScope } from '#content/testing.ts';
 import { realClock } from '#os/clock.real.ts';
 import { internalUser } from '#registry/access.ts';
-import { type Site, type Store, makeSite, makeStore, root, ann, listen, textOf } from './testing.ts';
+import { type Store, makeSite, makeStore, root, ann, listen, pushIndex, textOf } from './testing.ts';
 
 test('nobody writes without a credential, and a reader does not write either', async (t) => {
   const site = await makeSite(t);
@@ -196,53 +191,6 @@ test('a transfer that breaks goes on where it stopped', async (t) => {
   assert.equal((await store.images.pull(`${domain}/x:1`)).id, record.id);
   assert.deepEqual(starts, [0, 50]);
 });
-
-/** An index of two platforms and an attestation, and an artifact, pushed by a client. */
-async function pushIndex(site: Site, path: string): Promise<{ host: string; arm: string }> {
-  const layer = Buffer.concat([encodeTarFile({ path: 'f' }, 'x'), tarEnd]);
-  const transport = new HttpTransport({});
-  const repository = new RemoteRepository(transport, { url: site.url, credential: ann }, path, 'pull,push');
-  const digestOf = (bytes: Buffer): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
-  const put = async (bytes: Buffer): Promise<{ digest: string; size: number }> => {
-    await repository.putBlob(digestOf(bytes), bytes.length, () => bytesOf(bytes));
-    return { digest: digestOf(bytes), size: bytes.length };
-  };
-  const ids: string[] = [];
-  const image = async (
-    platform: Platform,
-    configType: string = mediaTypes.ociConfig,
-  ): Promise<{ mediaType: string; digest: string; size: number; platform: Platform }> => {
-    const config = await put(
-      Buffer.from(JSON.stringify({ ...platform, rootfs: { type: 'layers', diff_ids: [digestOf(layer)] }, config: {} })),
-    );
-    ids.push(config.digest);
-    const bytes = Buffer.from(
-      JSON.stringify({
-        schemaVersion: 2,
-        mediaType: mediaTypes.ociManifest,
-        config: { mediaType: configType, ...config },
-        layers: [{ mediaType: mediaTypes.ociLayer, ...(await put(layer)) }],
-      }),
-    );
-    await repository.putManifest(digestOf(bytes), bytes, mediaTypes.ociManifest);
-    return { mediaType: mediaTypes.ociManifest, digest: digestOf(bytes), size: bytes.length, platform };
-  };
-  const manifests = [
-    await image({ os: 'linux', architecture: 'arm64' }),
-    await image({ os: 'unknown', architecture: 'unknown' }),
-    await image(hostPlatform()),
-  ];
-  const artifact = await image({ os: 'linux', architecture: 'chart' }, 'application/vnd.cncf.helm.config.v1+json');
-  const index = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests }));
-  await repository.putManifest('1', index, mediaTypes.ociIndex);
-  await repository.putManifest(
-    'artifact',
-    await site.content.blobs.readBytes(artifact.digest, 1 << 20),
-    mediaTypes.ociManifest,
-  );
-  transport.close();
-  return { arm: ids[0]!, host: ids[2]! };
-}
 
 test('an index with an attestation is pulled for this machine or another, from the registry of the process and over the wire', async (t) => {
   const site = await makeSite(t);

@@ -2,18 +2,20 @@
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { ApiError } from '#base/errors.ts';
-import { formatPlatform, normalizePlatform, parsePlatform } from '#base/platform.ts';
+import { parsePlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
 import { familiarName, parseReference } from '#base/reference.ts';
+import { textOf } from '#base/unknown.ts';
 import { applyChanges } from '#build/dockerfile/changes.ts';
-import type { ImageLayer, ImageRecord } from '#content/image-records.ts';
+import type { ImageLayer, ImageRecord, ImageTarget } from '#content/image-records.ts';
 import { redirectsMax } from '#content/limits.ts';
 import type { RegistryCredential } from '#engine/engine.ts';
 import type { ImageStore } from '#engine/images.ts';
-import { isForPlatform } from '#engine/images-pull.ts';
 import { listTags } from '#engine/images-sources.ts';
 import { lacksLabels, matchesLabels, parseFilters, parseTime } from './filters.ts';
 import { compileGlob } from './image-filters.ts';
+import { descriptorOf, platformOfQuery, platformsOf, showManifests } from './image-manifests.ts';
+import type { ManifestSummary } from './image-manifests.ts';
 import { searchImages } from './search.ts';
 import { streamJson } from './json-stream.ts';
 import type { JsonStream } from './json-stream.ts';
@@ -22,8 +24,6 @@ import type { Route, RouteContext } from './route.ts';
 
 export interface ImageParts {
   images: ImageStore;
-  /** Containers of any owner that were made from the image. */
-  countContainers?: (imageId: string) => number;
 }
 
 /** `X-Registry-Auth`: base64url of JSON. A malformed one counts as none, as in docker. */
@@ -31,17 +31,15 @@ export function credentialOf(context: RouteContext): RegistryCredential | undefi
   const header = context.request.headers['x-registry-auth'];
   if (typeof header !== 'string' || header === '') return undefined;
   try {
-    const value = JSON.parse(Buffer.from(header, 'base64url').toString('utf8')) as {
-      username?: string;
-      password?: string;
-      identitytoken?: string;
-      auth?: string;
-    };
-    if (!value.username && !value.identitytoken) return undefined;
+    const value: unknown = JSON.parse(Buffer.from(header, 'base64url').toString('utf8'));
+    const [username, password, identityToken] = ['username', 'password', 'identitytoken'].map((key) =>
+      textOf(value, key),
+    );
+    if (!username && !identityToken) return undefined;
     return {
-      ...(value.username === undefined ? {} : { username: value.username }),
-      ...(value.password === undefined ? {} : { password: value.password }),
-      ...(value.identitytoken ? { identityToken: value.identitytoken } : {}),
+      ...(username === undefined ? {} : { username }),
+      ...(password === undefined ? {} : { password }),
+      ...(identityToken ? { identityToken } : {}),
     };
   } catch {
     return undefined;
@@ -52,44 +50,6 @@ export function credentialOf(context: RouteContext): RegistryCredential | undefi
 function platformOf(query: URLSearchParams): Platform | undefined {
   const text = query.get('platform') ?? '';
   return text === '' ? undefined : parsePlatform(text);
-}
-
-/**
- * `platform={"os":"linux","architecture":"arm64"}`, once or several times, as push, save, load, history, inspect and
- * remove take it.
- */
-function platformsOf(query: URLSearchParams, name = 'platform'): Platform[] {
-  return query
-    .getAll(name)
-    .filter((text) => text !== '')
-    .map((text) => {
-      let value: { os?: unknown; architecture?: unknown; variant?: unknown } | null;
-      try {
-        value = JSON.parse(text) as typeof value;
-      } catch {
-        throw new ApiError('BadRequest', 'failed to parse platform: invalid JSON');
-      }
-      const { os, architecture, variant } = value ?? {};
-      if (
-        typeof os !== 'string' ||
-        os === '' ||
-        typeof architecture !== 'string' ||
-        architecture === '' ||
-        (variant !== undefined && typeof variant !== 'string')
-      )
-        throw new ApiError('BadRequest', 'both OS and Architecture must be provided');
-      return normalizePlatform({ os, architecture, ...(variant === undefined ? {} : { variant }) });
-    });
-}
-
-/** Each image here is for one platform: that one may be named. */
-function checkPlatforms(record: ImageRecord, reference: string, wanted: Platform[]): void {
-  const missing = wanted.find((platform) => !isForPlatform(record, platform));
-  if (missing !== undefined)
-    throw new ApiError(
-      'NotFound',
-      `image with reference ${reference} was found but does not provide the specified platform (${formatPlatform(missing)})`,
-    );
 }
 
 export function isoNano(ms: number): string {
@@ -114,14 +74,24 @@ function flagFilter(filters: ReadonlyMap<string, string[]>, name: string): boole
 function sharedSizes(images: ImageStore): (record: ImageRecord) => number {
   const { records, content } = images.options;
   const uses = new Map<string, number>();
-  for (const record of records.list())
-    if (record.isHidden !== true && record.isIntermediate !== true)
-      for (const diffId of new Set(record.layers.map((layer) => layer.diffId)))
-        uses.set(diffId, (uses.get(diffId) ?? 0) + 1);
+  for (const record of records.listShown())
+    for (const diffId of new Set(record.layers.map((layer) => layer.diffId)))
+      uses.set(diffId, (uses.get(diffId) ?? 0) + 1);
   const sizeOf = (layer: ImageLayer): number =>
     content.layers.has(layer.diffId) ? content.layers.sizeBytes(layer.diffId) : layer.sizeBytes;
   return (record) =>
     record.layers.reduce((sum, layer) => sum + ((uses.get(layer.diffId) ?? 0) > 1 ? sizeOf(layer) : 0), 0);
+}
+
+/** The indexes of which the image is the default, and itself where it stands for none. */
+function targetsOf({ options: { records } }: ImageStore, image: ImageRecord): ImageTarget[] {
+  const indexes = records.indexesOf(image.id).filter((index) => records.imagesOf(index)[0]?.id === image.id);
+  return indexes.length === 0 ? [{ image }] : indexes.map((index) => ({ image, index }));
+}
+
+function manifestsOf(images: ImageStore, targets: readonly ImageTarget[]): ManifestSummary[] {
+  const all = targets.flatMap((target) => showManifests(images, target));
+  return [...new Map(all.map((each) => [each.ID, each])).values()];
 }
 
 function listImages(parts: ImageParts, context: RouteContext): unknown {
@@ -139,8 +109,9 @@ function listImages(parts: ImageParts, context: RouteContext): unknown {
   const dangling = flagFilter(filters, 'dangling');
   const patterns = filters.get('reference')?.map(compileGlob);
   const sharedBytes = queryFlag(context.query, 'shared-size') ? sharedSizes(images) : undefined;
-  const out = records.list().flatMap((record) => {
-    if (record.isHidden === true || (record.isIntermediate === true && !showsAll)) return [];
+  const wantsManifests = context.version[1] >= 47 && queryFlag(context.query, 'manifests');
+  const steps = showsAll ? records.list().filter((one) => one.isIntermediate === true && one.isHidden !== true) : [];
+  const out = [...records.listShown(), ...steps].flatMap((record) => {
     const summary = images.summarize(record);
     const isDangling = summary.names.length === 0;
     if (dangling !== undefined && (dangling !== isDangling || (isDangling && record.isIntermediate === true)))
@@ -162,6 +133,9 @@ function listImages(parts: ImageParts, context: RouteContext): unknown {
         : summary.digests.filter((name) => patterns.some((matches) => matches(name)));
     if (patterns !== undefined && names.length === 0 && digests.length === 0) return [];
     const old = context.version[1] < 43;
+    const targets = targetsOf(images, record);
+    const manifests = wantsManifests ? manifestsOf(images, targets) : undefined;
+    const sizeBytes = manifests?.reduce((sum, each) => sum + each.Size.Total, 0) ?? summary.sizeBytes;
     return [
       {
         Containers: -1,
@@ -172,7 +146,9 @@ function listImages(parts: ImageParts, context: RouteContext): unknown {
         RepoDigests: digests.length === 0 && isDangling && old ? ['<none>@<none>'] : digests,
         RepoTags: names.length === 0 && old ? ['<none>:<none>'] : names,
         SharedSize: sharedBytes?.(record) ?? -1,
-        Size: summary.sizeBytes,
+        Size: sizeBytes,
+        ...(context.version[1] < 48 ? {} : { Descriptor: descriptorOf(images, targets[0] ?? { image: record }) }),
+        ...(manifests === undefined ? {} : { Manifests: manifests }),
         ...(context.version[1] < 44 ? { VirtualSize: summary.sizeBytes } : {}),
       },
     ];
@@ -189,14 +165,30 @@ function layerDirectories(images: ImageStore, record: ImageRecord): Record<strin
   return top === undefined ? null : { ...(below.length === 0 ? {} : { LowerDir: below.join(':') }), UpperDir: top };
 }
 
-function inspectImage(parts: ImageParts, record: ImageRecord, version: [number, number]): unknown {
-  const { images } = parts;
+/** An image that is asked for by its id is shown with the index that it is the default of, as in the list. */
+function targetOf(images: ImageStore, target: ImageTarget): ImageTarget {
+  return target.index === undefined ? (targetsOf(images, target.image)[0] ?? target) : target;
+}
+
+function inspectImage({ images }: ImageParts, context: RouteContext): unknown {
+  const { version, query } = context;
+  const name = context.params['name']!;
+  const wantsManifests = version[1] >= 48 && queryFlag(query, 'manifests');
+  const platform = platformOfQuery(context, 49);
+  if (wantsManifests && platform !== undefined)
+    throw new ApiError('BadRequest', 'conflicting options: manifests and platform options cannot both be set');
+  const found = images.target(name);
+  const record = images.record(name, platform);
+  // Names of the index are those of all its images.
+  const target = platform === undefined ? targetOf(images, found) : { image: record };
+  const named = found.index === undefined ? record : found.image;
+  const { names, digests } = images.summarize(named);
   const summary = images.summarize(record);
   const config = record.file.config ?? {};
   return {
     Id: record.id,
-    RepoTags: summary.names,
-    RepoDigests: summary.digests,
+    RepoTags: names,
+    RepoDigests: digests,
     Parent: record.parent ?? '',
     Comment: record.file.comment ?? '',
     Created: record.file.created ?? isoNano(record.createdAtMs),
@@ -232,6 +224,8 @@ function inspectImage(parts: ImageParts, record: ImageRecord, version: [number, 
     ...(version[1] < 44 ? { VirtualSize: summary.sizeBytes } : {}),
     GraphDriver: { Data: layerDirectories(images, record), Name: 'overlay2' },
     RootFS: { Type: 'layers', Layers: record.layers.map((layer) => layer.diffId) },
+    ...(version[1] < 48 ? {} : { Descriptor: descriptorOf(images, target) }),
+    ...(wantsManifests ? { Manifests: showManifests(images, target) } : {}),
     Metadata: {
       LastTagTime: isoNano(record.tagTimeMs ?? 0)
         .replace(/^1970-01-01T00:00:00\.000/, '0001-01-01T00:00:00')
@@ -330,37 +324,30 @@ export async function download(
 }
 
 async function loadImages(images: ImageStore, context: RouteContext, stream: JsonStream): Promise<void> {
-  const platforms = platformsOf(context.query);
-  if (platforms.length > 1) throw new ApiError('BadRequest', 'only one platform can be loaded at a time');
+  const platform = platformOfQuery(context, 48);
   const isQuiet = queryFlag(context.query, 'quiet');
   await images.load(
     context.request as AsyncIterable<Uint8Array>,
     (event) => {
       if ('stream' in event || !isQuiet) stream.write(event);
     },
-    platforms[0],
+    platform,
   );
 }
 
 async function sendArchive(parts: ImageParts, context: RouteContext, names: string[]): Promise<void> {
   if (names.length === 0) throw new ApiError('BadRequest', 'no images named');
-  const platforms = platformsOf(context.query);
-  for (const name of names) checkPlatforms(parts.images.record(name), name, platforms);
-  const archive = await parts.images.save(names);
+  const archive = await parts.images.save(names, platformOfQuery(context, 48));
   context.response.writeHead(200, { 'Content-Type': 'application/x-tar' });
   await pipeline(Readable.from(archive, { objectMode: false }), context.response);
 }
 
 async function removeImage(parts: ImageParts, context: RouteContext): Promise<unknown> {
-  checkPlatforms(
-    parts.images.record(context.params['name']!),
-    context.params['name']!,
-    platformsOf(context.query, 'platforms'),
-  );
   const { untagged, deleted } = await parts.images.remove(context.params['name']!, {
     force: queryFlag(context.query, 'force'),
     keepsParents: queryFlag(context.query, 'noprune'),
     owner: 'docker',
+    platforms: platformsOf(context, 50),
   });
   return [...untagged.map((name) => ({ Untagged: name })), ...deleted.map((id) => ({ Deleted: id }))];
 }
@@ -404,19 +391,12 @@ export function imageRoutes(parts: ImageParts): Route[] {
     {
       method: 'GET',
       path: '/images/{name*}/json',
-      handle: async (context) => {
-        const record = images.record(context.params['name']!);
-        checkPlatforms(record, context.params['name']!, platformsOf(context.query));
-        return inspectImage(parts, record, context.version);
-      },
+      handle: async (context) => inspectImage(parts, context),
     },
     {
       method: 'GET',
       path: '/images/{name*}/history',
-      handle: async (context) => {
-        checkPlatforms(images.record(context.params['name']!), context.params['name']!, platformsOf(context.query));
-        return images.history(context.params['name']!);
-      },
+      handle: async (context) => images.history(context.params['name']!, platformOfQuery(context, 48)),
     },
     { method: 'POST', path: '/images/create', handle: (context) => createImage(parts, context) },
     {
@@ -432,13 +412,12 @@ export function imageRoutes(parts: ImageParts): Route[] {
         const tag = context.query.get('tag') ?? '';
         const credential = credentialOf(context);
         const reference = parseReference(`${context.params['name']!}${tag === '' ? '' : `:${tag}`}`);
-        const platforms = platformsOf(context.query);
-        if (platforms.length > 0)
-          checkPlatforms(images.record(familiarName(reference)), familiarName(reference), platforms);
+        const platform = platformOfQuery(context, 46);
         return streamJson(context.response, (stream) =>
           images.push(familiarName(reference), {
             onProgress: (event) => stream.write(event),
             signal: context.signal,
+            ...(platform === undefined ? {} : { platform }),
             ...(credential === undefined ? {} : { credential }),
           }),
         );

@@ -73,7 +73,7 @@ function showMounts(parts: DockerParts, container: Container): Shown[] {
     .map((mount) => {
       const common = {
         Destination: mount.target,
-        Mode: mount.readOnly ? 'ro' : mount.type === 'volume' ? 'z' : '',
+        Mode: mount.mode ?? (mount.type === 'volume' ? 'z' : ''),
         RW: !mount.readOnly,
       };
       if (mount.type === 'volume')

@@ -147,6 +147,23 @@ test('a bind has one mode of each kind', () => {
   assert.equal(make({ Binds: ['/a:/b:ro,z,rslave'] }).mounts[0]?.readOnly, true);
 });
 
+test('a mount is shown with the options of its flag, and volumes with z', () => {
+  const { mounts } = make(
+    {
+      Binds: ['/a:/b', '/a:/c:ro,rslave', 'v:/d', 'v:/e:ro'],
+      Mounts: [
+        { Type: 'bind', Source: '/', Target: '/f', ReadOnly: true },
+        { Type: 'volume', Source: 'v', Target: '/g', ReadOnly: true },
+      ],
+    },
+    { Volumes: { '/h': {} } },
+  );
+  assert.deepEqual(
+    mounts.map((mount) => mount.mode),
+    ['', 'ro,rslave', 'z', 'ro', '', 'z', ''],
+  );
+});
+
 test('values of a filter are strings, and null is no filter', () => {
   for (const bad of ['{"name":1}', '{"name":"a"}', '{"name":null}', '{"name":[1]}', '[]', '1'])
     assert.throws(() => parseFilters(new URLSearchParams({ filters: bad }), ['name']), /invalid filter/, bad);

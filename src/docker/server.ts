@@ -44,6 +44,8 @@ export interface DockerServerOptions {
   serverVersion: string;
   /** As the answers' header tells it; absent: never. */
   isExperimental?: () => boolean;
+  /** Takes over connections that speak HTTP/2 from the first byte: clients of BuildKit alone. */
+  serveHttp2?: (socket: Duplex) => void;
 }
 export interface DockerServer {
   readonly servers: readonly Server[];
@@ -60,6 +62,9 @@ export async function createDockerServer(options: DockerServerOptions): Promise<
   for (const listen of options.listen) {
     const { server, close } = makeServer(handle, listen.type === 'unix' ? undefined : listen.tls);
     opened.defer(close);
+    // Over TLS a client of BuildKit would have to be told by ALPN; it upgrades, as docker does.
+    const isPlain = listen.type === 'unix' || listen.tls === undefined;
+    if (isPlain && options.serveHttp2 !== undefined) divertHttp2(server, options.serveHttp2);
     await startListening(server, listen);
     servers.push(server);
   }
@@ -131,6 +136,35 @@ async function startListening(server: Server, listen: Listen): Promise<void> {
     };
     if (listen.type === 'fd') server.listen({ fd: listen.descriptor }, done);
     else server.listen(listen.port, listen.address, done);
+  });
+}
+
+/** Looks at the first bytes of each connection before the server does: its parser gives no connection back. */
+function divertHttp2(server: Server, serveHttp2: (socket: Duplex) => void): void {
+  const preface = Buffer.from('PRI * HTTP/2.0\r\n');
+  const serveHttp = server.listeners('connection');
+  server.removeAllListeners('connection');
+  server.on('connection', (socket) => {
+    let head = Buffer.alloc(0);
+    const onError = (): void => void socket.destroy();
+    const look = (data: Buffer): void => {
+      head = Buffer.concat([head, data]);
+      const isHttp2 = preface.subarray(0, head.length).equals(head.subarray(0, preface.length));
+      if (isHttp2 && head.length < preface.length) return;
+      socket.off('data', look);
+      socket.off('error', onError);
+      socket.setTimeout(0);
+      socket.off('timeout', onError);
+      socket.pause();
+      socket.unshift(head);
+      if (isHttp2) serveHttp2(socket);
+      else for (const listener of serveHttp) listener.call(server, socket);
+      if (!isHttp2) socket.resume();
+    };
+    socket.on('error', onError);
+    socket.on('data', look);
+    socket.setTimeout(timeouts.headersTimeout);
+    socket.on('timeout', onError);
   });
 }
 

@@ -1,6 +1,7 @@
 /** `GET /system/df`: what images, containers, volumes and the build cache take on disk. */
 import { ApiError } from '#base/errors.ts';
 import type { Builder } from '#build/builder.ts';
+import type { ImageRecord } from '#content/image-records.ts';
 import { treeBytes } from '#engine/tree-size.ts';
 import type { ImageStore } from '#engine/images.ts';
 import type { DockerParts } from './context.ts';
@@ -11,20 +12,28 @@ import { showVolume, usersOf } from './volumes.ts';
 
 function imagesUsage(parts: DockerParts, images: ImageStore): { list: unknown[]; layersSize: number } {
   const { content, records } = images.options;
-  const shown = records.list().filter((record) => record.isHidden !== true && record.isIntermediate !== true);
+  const shown = records.listShown();
   const uses = new Map<string, number>();
   for (const record of shown)
     for (const diffId of new Set(record.layers.map((layer) => layer.diffId)))
       uses.set(diffId, (uses.get(diffId) ?? 0) + 1);
   const containers = parts.engine.table.list();
+  /** The image, and the others of indexes that it stands for. */
+  const imagesOf = (record: ImageRecord): ImageRecord[] => {
+    const indexes = records.indexesOf(record.id).map((index) => records.imagesOf(index));
+    const own = indexes.filter(([first]) => first?.id === record.id).flat();
+    return [...new Map([record, ...own].map((each) => [each.id, each])).values()];
+  };
+  const layers = new Set(shown.flatMap(imagesOf).flatMap((record) => record.layers.map((layer) => layer.diffId)));
   const list = shown.map((record) => {
     const summary = images.summarize(record);
+    const all = imagesOf(record);
     const shared = record.layers.reduce(
       (sum, layer) => sum + ((uses.get(layer.diffId) ?? 0) > 1 ? content.layers.sizeBytes(layer.diffId) : 0),
       0,
     );
     return {
-      Containers: containers.filter((container) => container.record.spec.imageId === record.id).length,
+      Containers: containers.filter(({ record: { spec } }) => all.some(({ id }) => id === spec.imageId)).length,
       Created: Math.floor(record.createdAtMs / 1000),
       Id: record.id,
       Labels: summary.config.labels,
@@ -32,10 +41,10 @@ function imagesUsage(parts: DockerParts, images: ImageStore): { list: unknown[];
       RepoDigests: summary.digests,
       RepoTags: summary.names,
       SharedSize: shared,
-      Size: summary.sizeBytes,
+      Size: all.reduce((sum, each) => sum + records.layerSizeBytes(each), 0),
     };
   });
-  return { list, layersSize: [...uses.keys()].reduce((sum, diffId) => sum + content.layers.sizeBytes(diffId), 0) };
+  return { list, layersSize: [...layers].reduce((sum, diffId) => sum + content.layers.sizeBytes(diffId), 0) };
 }
 
 async function containersUsage(parts: DockerParts): Promise<unknown[]> {

@@ -1,12 +1,17 @@
 /** For tests: stores of images, and sites that also have a registry, which listens plainly and over TLS. */
+import { createHash } from 'node:crypto';
 import { createServer, type Server } from 'node:http';
+import { Readable, Writable } from 'node:stream';
+import { hostPlatform } from '#base/platform.ts';
+import type { Platform } from '#base/platform.ts';
 import { createCertificateAuthority, issueCertificate, type KeyPair } from '#base/x509.ts';
 import { encodeTarFile, encodeTarHeader, tarEnd } from '#base/tar-write.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { Content } from '#content/content.ts';
-import { createImageRecords } from '#content/image-records.ts';
+import { attestationManifest, referenceDigest, referenceType } from '#content/image-indexes.ts';
+import { createImageRecords, mediaTypes } from '#content/image-records.ts';
 import type { ImageRecords } from '#content/image-records.ts';
-import { HttpTransport } from '#content/remote.ts';
+import { HttpTransport, RemoteRepository } from '#content/remote.ts';
 import { bytesOf, openTestContent } from '#content/testing.ts';
 import type { TestScope } from '#content/testing.ts';
 import { createImages } from '#engine/images.ts';
@@ -18,6 +23,8 @@ import { createAccess } from '#registry/access.ts';
 import { createRegistry } from '#registry/registry.ts';
 import type { Registry } from '#registry/registry.ts';
 import { createSecureRegistryServer } from '#registry/server.ts';
+import type { Descriptor } from '#content/manifest.ts';
+import type { RouteContext } from './route.ts';
 
 export interface Store {
   content: Content;
@@ -110,6 +117,79 @@ export const root = (text: string): AsyncGenerator<Uint8Array> =>
   bytesOf(encodeTarHeader({ path: 'd', type: 'directory', mode: 0o755 }), encodeTarFile({ path: 'd/f' }, text), tarEnd);
 export const ann = { username: 'ann', password: 'pass:word' };
 
+/** What `pushIndex` pushed: ids of images, digests of manifests. */
+export interface PushedIndex {
+  host: string;
+  arm: string;
+  index: string;
+  armManifest: string;
+  hostManifest: string;
+}
+
+/** An index of two platforms and an attestation, and an artifact, pushed by a client. */
+export async function pushIndex(site: Site, path: string): Promise<PushedIndex> {
+  const layer = Buffer.concat([encodeTarFile({ path: 'f' }, 'x'), tarEnd]);
+  const transport = new HttpTransport({});
+  const repository = new RemoteRepository(transport, { url: site.url, credential: ann }, path, 'pull,push');
+  const put = async (bytes: Buffer): Promise<{ digest: string; size: number }> => {
+    await repository.putBlob(digestOf(bytes), bytes.length, () => bytesOf(bytes));
+    return { digest: digestOf(bytes), size: bytes.length };
+  };
+  const ids: string[] = [];
+  const image = async (
+    platform: Platform,
+    { configType = mediaTypes.ociConfig, of = '' }: { configType?: string; of?: string } = {},
+  ): Promise<Descriptor> => {
+    const config = await put(
+      Buffer.from(JSON.stringify({ ...platform, rootfs: { type: 'layers', diff_ids: [digestOf(layer)] }, config: {} })),
+    );
+    ids.push(config.digest);
+    const bytes = Buffer.from(
+      JSON.stringify({
+        schemaVersion: 2,
+        mediaType: mediaTypes.ociManifest,
+        config: { mediaType: configType, ...config },
+        layers: [{ mediaType: mediaTypes.ociLayer, ...(await put(layer)) }],
+      }),
+    );
+    await repository.putManifest(digestOf(bytes), bytes, mediaTypes.ociManifest);
+    const about = { [referenceType]: attestationManifest, [referenceDigest]: of };
+    return {
+      mediaType: mediaTypes.ociManifest,
+      digest: digestOf(bytes),
+      size: bytes.length,
+      platform,
+      ...(of === '' ? {} : { annotations: about }),
+    };
+  };
+  const arm = await image({ os: 'linux', architecture: 'arm64' });
+  const host = await image(hostPlatform());
+  const attestation = await image({ os: 'unknown', architecture: 'unknown' }, { of: host.digest });
+  const manifests = [arm, attestation, host];
+  const artifact = await image(
+    { os: 'linux', architecture: 'chart' },
+    { configType: 'application/vnd.cncf.helm.config.v1+json' },
+  );
+  const index = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests }));
+  await repository.putManifest('1', index, mediaTypes.ociIndex);
+  await repository.putManifest(
+    'artifact',
+    await site.content.blobs.readBytes(artifact.digest, 1 << 20),
+    mediaTypes.ociManifest,
+  );
+  transport.close();
+  const [armId = '', hostId = ''] = ids;
+  return {
+    arm: armId,
+    host: hostId,
+    index: digestOf(index),
+    armManifest: arm.digest,
+    hostManifest: host.digest,
+  };
+}
+
+const digestOf = (bytes: Buffer): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+
 /** What an operation fails with. */
 export const textOf = async (run: () => Promise<unknown>): Promise<string> => {
   try {
@@ -119,3 +199,32 @@ export const textOf = async (run: () => Promise<unknown>): Promise<string> => {
     return messageOf(error);
   }
 };
+
+/** A request of a route as the server gives it, whose answer's body goes nowhere. Version 1.50 if none is given. */
+export function contextOf(
+  query: URLSearchParams,
+  body: Iterable<Uint8Array> = [],
+  { name = 'base', minor = 50 } = {},
+): RouteContext {
+  const request = Object.assign(Readable.from(body, { objectMode: false }), { headers: {}, url: '/' });
+  const response = Object.assign(
+    new Writable({
+      write: (_chunk, _encoding, done) => {
+        done();
+      },
+    }),
+    { writeHead: () => {}, flushHeaders: () => {}, headersSent: false },
+  );
+  return {
+    request,
+    response,
+    params: { name },
+    query,
+    version: [1, minor],
+    signal: new AbortController().signal,
+    json: async () => ({}),
+    hijack: async () => {
+      throw new Error('none');
+    },
+  } as unknown as RouteContext;
+}

@@ -23,6 +23,8 @@ export interface Mount {
   source: string;
   target: string;
   readOnly: boolean;
+  /** Its options as docker shows them (`Mode`); undefined: not made by a request of docker's. */
+  mode?: string;
   propagation?: 'private' | 'rslave' | 'rshared' | 'rprivate' | 'slave' | 'shared';
   tmpfsSizeBytes?: number;
   tmpfsMode?: number;
@@ -377,9 +379,9 @@ export interface RegistryCredential {
 export interface Images {
   /**
    * By name (normalised as docker does), id, id prefix or digest; undefined when it is not here. `isWhole`: no
-   * beginning of an id is meant.
+   * beginning of an id is meant. `platform`: the image for it, of what the name stands for.
    */
-  find(reference: string, options?: { isWhole?: boolean }): ImageSummary | undefined;
+  find(reference: string, options?: { isWhole?: boolean; platform?: Platform }): ImageSummary | undefined;
   list(): ImageSummary[];
   /** Local first, then the platform's registry, mirrors, upstream. Throws ApiError NotFound as docker words it. */
   pull(

@@ -11,8 +11,10 @@ import { readTar } from '#base/tar-read.ts';
 import { DigestError } from '#content/blobs.ts';
 import type { Content, Hold } from '#content/content.ts';
 import { isImageFile } from '#content/image-file.ts';
+import { kindOf, linkIndex, manifestsOf } from '#content/image-indexes.ts';
+import type { LinkedIndex } from '#content/image-indexes.ts';
 import { mediaTypes, parseJson, parseManifest } from '#content/image-records.ts';
-import type { Descriptor, ImageLayer, ImageRecord, Index, Manifest } from '#content/image-records.ts';
+import type { ImageLayer, ImageRecord } from '#content/image-records.ts';
 import {
   archiveBytesMax,
   archiveEntriesMax,
@@ -23,6 +25,7 @@ import {
 } from '#content/limits.ts';
 import type { ImagesOptions, Progress } from './images-options.ts';
 import { blobPath, originalAnnotation, type DockerManifestItem } from './images-archive.ts';
+import type { Descriptor, Index, Manifest } from '#content/manifest.ts';
 
 /** Files of an archive: where each one's bytes are in the blob store. */
 type Files = Map<string, string>;
@@ -97,6 +100,8 @@ interface FoundManifest {
   mediaType: string;
   name: string | undefined;
   platform: Platform;
+  /** The index that the archive names, and that has the manifest. */
+  index: string | undefined;
 }
 
 /**
@@ -106,34 +111,40 @@ interface FoundManifest {
 async function ociManifests(content: Content, index: Index): Promise<FoundManifest[]> {
   const out: FoundManifest[] = [];
   let seen = 0;
-  const visit = async (descriptor: Descriptor, name: string | undefined, depth: number): Promise<void> => {
+  const visited = new Set<string>();
+  const visit = async (
+    descriptor: Descriptor,
+    name: string | undefined,
+    above: { depth: number; index?: string },
+  ): Promise<void> => {
     if (++seen > archiveManifestsMax)
       throw new ApiError(
         'RequestEntityTooLarge',
         `invalid archive: its indexes name more than ${archiveManifestsMax} manifests`,
       );
-    if (typeof descriptor?.digest !== 'string' || !isDigest(descriptor.digest))
-      throw new ApiError('BadRequest', 'invalid archive: an index names no digest');
-    const isAttestation =
-      descriptor.platform?.architecture === 'unknown' ||
-      descriptor.annotations?.['vnd.docker.reference.type'] === 'attestation-manifest';
-    if (isAttestation) return;
+    if (kindOf(descriptor) !== 'image') return;
     if (!content.blobs.has(descriptor.digest)) {
       // Archives of one platform keep the index of all.
-      if (depth > 0) return;
+      if (above.depth > 0) return;
       throw new ApiError('BadRequest', `invalid archive: content ${descriptor.digest}: not found`);
     }
     const bytes = await content.blobs.readBytes(descriptor.digest, manifestBytesMax);
-    const parsed = parseJson(bytes, 'manifest') as Partial<Index & Manifest> | null;
+    const within = manifestsOf(parseJson(bytes, 'manifest'));
     const ownName =
       descriptor.annotations?.['io.containerd.image.name'] ??
       descriptor.annotations?.['org.opencontainers.image.ref.name'] ??
       name;
-    if (Array.isArray(parsed?.manifests)) {
-      if (depth < indexDepthMax) for (const child of parsed.manifests) await visit(child, ownName, depth + 1);
+    if (within !== undefined) {
+      const key = `${descriptor.digest} ${ownName ?? ''}`;
+      if (above.depth >= indexDepthMax || visited.has(key)) return;
+      visited.add(key);
+      const below = { depth: above.depth + 1, index: above.index ?? descriptor.digest };
+      for (const child of within) await visit(child, ownName, below);
       return;
     }
+    // Archives of one platform may keep the manifests of all.
     const manifest = parseManifest(bytes, descriptor.digest);
+    if (!content.blobs.has(manifest.config.digest) && above.depth > 0) return;
     if (!content.blobs.has(manifest.config.digest))
       throw new ApiError('BadRequest', `invalid archive: content ${manifest.config.digest}: not found`);
     const file = parseJson(
@@ -158,9 +169,13 @@ async function ociManifests(content: Content, index: Index): Promise<FoundManife
       mediaType: descriptor.mediaType,
       name: ownName,
       platform,
+      index: above.index,
     });
   };
-  for (const descriptor of index.manifests ?? []) await visit(descriptor, undefined, 0);
+  const descriptors = manifestsOf(index) ?? [];
+  if (descriptors.length < index.manifests.length)
+    throw new ApiError('BadRequest', 'invalid archive: an index names no digest');
+  for (const descriptor of descriptors) await visit(descriptor, undefined, { depth: 0 });
   return out;
 }
 
@@ -208,7 +223,7 @@ async function recordOf(
   { hold, files, manifests, platform }: LoadedArchive,
   item: DockerManifestItem,
   progress: Progress,
-): Promise<ImageRecord | undefined> {
+): Promise<{ record: ImageRecord; linked?: LinkedIndex } | undefined> {
   const { content, records } = options;
   const configDigest = files.get(cleanPath(item.Config));
   if (configDigest === undefined) throw new ApiError('BadRequest', `invalid archive: ${item.Config} is missing`);
@@ -239,7 +254,14 @@ async function recordOf(
     }),
   );
   const original = manifests.find((each) => each.configDigest === configDigest);
-  if (original !== undefined) return records.recordFromManifest(original.digest);
+  if (original !== undefined) {
+    const record = await records.recordFromManifest(original.digest);
+    if (original.index === undefined) return { record };
+    const only = platform === undefined ? {} : { only: platform };
+    const linked = await linkIndex(content, records, original.index, { hold, made: [record], ...only });
+    // Of several that are loaded, the name stands for the one that runs here best.
+    return { record: linked.images[0] ?? record, linked };
+  }
   const created = Date.parse(file.created ?? '');
   const record: ImageRecord = {
     id: configDigest,
@@ -250,7 +272,7 @@ async function recordOf(
     createdAtMs: Number.isFinite(created) ? created : 0,
   };
   const known = records.get(configDigest);
-  return known ?? record;
+  return { record: known ?? record };
 }
 
 async function loadLayer(
@@ -281,7 +303,11 @@ async function itemsOf(
   content: Content,
   { files, manifests, platform, hasIndex }: LoadedArchive,
 ): Promise<DockerManifestItem[]> {
-  const items = await readJsonFile(content, files, 'manifest.json', manifestBytesMax);
+  // The docker archive in it has one image of each index.
+  const items =
+    platform !== undefined && manifests.length > 0
+      ? undefined
+      : await readJsonFile(content, files, 'manifest.json', manifestBytesMax);
   if (items !== undefined) {
     if (!Array.isArray(items)) throw new ApiError('BadRequest', 'invalid archive: manifest.json is not a list');
     for (const item of items as (Partial<DockerManifestItem> | null)[]) {
@@ -315,7 +341,7 @@ export interface ArchiveImport {
   platform: Platform | undefined;
   progress: Progress;
   /** Gives a loaded image its names. */
-  name(record: ImageRecord, names: string[]): Promise<void>;
+  name(record: ImageRecord, names: string[], linked: LinkedIndex | undefined): Promise<void>;
 }
 
 /** Throws where nothing was loaded. */
@@ -337,10 +363,11 @@ export async function importArchive(
     const names = (item.RepoTags ?? []).map((tag) => withDefaultTag(parseReference(tag)));
     if (names.some((each) => each.digest !== undefined))
       throw new ApiError('BadRequest', 'invalid archive: a tag names a digest');
-    const record = await recordOf(options, archive, item, progress);
-    if (record === undefined) continue;
+    const made = await recordOf(options, archive, item, progress);
+    if (made === undefined) continue;
+    const { record, linked } = made;
     loaded++;
-    await name(record, names.map(canonicalName));
+    await name(record, names.map(canonicalName), linked);
     for (const each of names) progress({ stream: `Loaded image: ${familiarName(each)}\n` });
     if (names.length === 0) progress({ stream: `Loaded image ID: ${record.id}\n` });
   }

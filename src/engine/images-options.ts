@@ -25,14 +25,10 @@ export interface LocalRegistry {
   /** True while a repository holds this manifest. */
   holds(manifestDigest: string): boolean;
   /**
-   * Puts a manifest, whose blobs are in the shared store, into a repository. Returns whether each blob was new to the
-   * repository.
+   * Puts a manifest, whose blobs are in the shared store, into a repository; those that an index names come first.
+   * Returns the blobs that were new to the repository.
    */
-  publish(
-    path: string,
-    tag: string | undefined,
-    manifestDigest: string,
-  ): Promise<{ newBlobs: Set<string>; sizeBytes: number }>;
+  publish(path: string, tag: string | undefined, manifest: { digest: string; mediaType: string }): Promise<Set<string>>;
 }
 
 export interface ImagesOptions {

@@ -4,17 +4,18 @@
  * where it stopped. Progress lines are dockerd's.
  */
 import { ApiError } from '#base/errors.ts';
-import { formatPlatform, hostPlatform, platformFit } from '#base/platform.ts';
+import { bestFor, formatPlatform, hostPlatform, platformFit } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
-import { canonicalName, canonicalRepository, familiarName, familiarRepository, isDigest } from '#base/reference.ts';
+import { canonicalName, canonicalRepository, familiarName, familiarRepository } from '#base/reference.ts';
 import type { Reference } from '#base/reference.ts';
 import { codeOf, messageOf } from '#base/thrown.ts';
 import { DigestError } from '#content/blobs.ts';
 import type { Upload } from '#content/blobs.ts';
 import type { Hold } from '#content/content.ts';
-import { isImageFile } from '#content/image-file.ts';
+import { isImageFile, platformOf } from '#content/image-file.ts';
+import { kindOf, linkIndex, manifestsOf } from '#content/image-indexes.ts';
 import { mediaTypes, parseJson, parseManifest } from '#content/image-records.ts';
-import type { Descriptor, ImageRecord, Index, Manifest } from '#content/image-records.ts';
+import type { ImageRecord, NameRecord } from '#content/image-records.ts';
 import {
   configBytesMax,
   downloadAttemptsMax,
@@ -28,19 +29,19 @@ import { shortId } from './images-options.ts';
 import type { ImagesOptions, Progress, PullOptions } from './images-options.ts';
 import { dockerError, findSource, ownSource } from './images-sources.ts';
 import type { Source } from './images-sources.ts';
+import type { Descriptor, Manifest } from '#content/manifest.ts';
 
 /**
  * The manifest of an index for a platform. One without a platform is meant for any; attestations are `unknown/unknown`
  * and for none.
  */
 function chooseDescriptor(manifests: Descriptor[], wanted: Platform): Descriptor | undefined {
-  const fits = manifests.map((descriptor) => ({
-    descriptor,
-    fit: descriptor.platform === undefined ? 1 : platformFit(wanted, descriptor.platform),
-  }));
-  return fits.reduce<{ descriptor?: Descriptor; fit: number }>((best, each) => (each.fit > best.fit ? each : best), {
-    fit: 0,
-  }).descriptor;
+  const images = manifests.filter((descriptor) => kindOf(descriptor) === 'image');
+  const named = images.filter(({ platform }) => platform !== undefined);
+  return (
+    bestFor(wanted, named, ({ platform }) => platform ?? wanted) ??
+    images.find(({ platform }) => platform === undefined)
+  );
 }
 
 /** Types of a configuration that make an image: docker takes what registries of old said too. */
@@ -62,9 +63,6 @@ function checkIsImage(manifest: Manifest): void {
       `Encountered remote ${JSON.stringify(type)}(${type === 'application/vnd.docker.plugin.v1+json' ? 'plugin' : 'unknown'}) when fetching: it is not an image`,
     );
 }
-
-const isDescriptor = (value: unknown): value is Descriptor =>
-  typeof (value as Descriptor | null)?.digest === 'string' && isDigest((value as Descriptor).digest);
 
 /** Bytes whose digest is known are checked before they are believed. */
 async function storeManifest(
@@ -96,9 +94,9 @@ async function chooseManifest(
   let { bytes } = source.manifest;
   let digest = outer;
   for (let depth = 0; ; depth++) {
-    const parsed = parseJson(bytes, 'manifest') as Partial<Index> | null;
-    if (!Array.isArray(parsed?.manifests)) break;
-    const chosen = depth < indexDepthMax ? chooseDescriptor(parsed.manifests.filter(isDescriptor), wanted) : undefined;
+    const descriptors = manifestsOf(parseJson(bytes, 'manifest'));
+    if (descriptors === undefined) break;
+    const chosen = depth < indexDepthMax ? chooseDescriptor(descriptors, wanted) : undefined;
     if (chosen === undefined)
       throw new ApiError('NotFound', `no matching manifest for ${formatPlatform(wanted)} in the manifest list entries`);
     if (options.content.blobs.has(chosen.digest))
@@ -278,38 +276,36 @@ async function pullFrom(
     ...(source.repository === undefined ? {} : { isPulled: true }),
     ...(pull.owner === 'kubelet' && (known === undefined || known.isKubelets === true) ? { isKubelets: true } : {}),
   };
-  const changes = [records.repoDigestChange(`${canonicalRepository(reference)}@${outer}`, record.id)];
-  const wasSame =
-    known !== undefined &&
-    (reference.tag === undefined ||
-      records.byName(canonicalName({ domain: reference.domain, path: reference.path, tag: reference.tag })) ===
-        record.id);
-  if (reference.digest === undefined) changes.push(records.nameChange(canonicalName(reference), record.id));
-  await records.put(record, changes);
+  const linked = outer === digest ? undefined : await linkIndex(content, records, outer, { hold, made: [record] });
+  const target: NameRecord =
+    linked === undefined ? { imageId: record.id } : { imageId: (linked.images[0] ?? record).id, index: outer };
+  const before =
+    reference.tag === undefined
+      ? target
+      : records.byName(canonicalName({ domain: reference.domain, path: reference.path, tag: reference.tag }));
+  const wasSame = known !== undefined && before?.imageId === target.imageId && before.index === target.index;
+  await records.commit([
+    ...(linked?.changes ?? []),
+    { table: 'images', key: record.id, value: record },
+    records.repoDigestChange(`${canonicalRepository(reference)}@${outer}`, target),
+    ...(reference.digest === undefined ? [records.nameChange(canonicalName(reference), target)] : []),
+  ]);
   progress({ status: `Digest: ${outer}` });
   progress({
     status: wasSame
       ? `Status: Image is up to date for ${familiarName(reference)}`
       : `Status: Downloaded newer image for ${familiarName(reference)}`,
   });
-  const { os, architecture, variant } = record.file;
-  if (
-    pull.platform !== undefined &&
-    platformFit(pull.platform, { os, architecture, ...(variant === undefined ? {} : { variant }) }) === 0
-  ) {
+  if (pull.platform !== undefined && !isForPlatform(record, pull.platform)) {
     progress({
-      status: `WARNING: image with reference ${familiarName(reference)} was found but its platform (${formatPlatform({ os, architecture, ...(variant === undefined ? {} : { variant }) })}) does not match the specified platform (${formatPlatform(pull.platform)})`,
+      status: `WARNING: image with reference ${familiarName(reference)} was found but its platform (${formatPlatform(platformOf(record.file))}) does not match the specified platform (${formatPlatform(pull.platform)})`,
     });
   }
   return record;
 }
 
 export function isForPlatform(record: ImageRecord, platform: Platform | undefined): boolean {
-  const { os, architecture, variant } = record.file;
-  return (
-    platform === undefined ||
-    platformFit(platform, { os, architecture, ...(variant === undefined ? {} : { variant }) }) > 0
-  );
+  return platform === undefined || platformFit(platform, platformOf(record.file)) > 0;
 }
 
 /** Content that was built or loaded here is the newest there is of its name; what was pulled is asked for again. */
@@ -318,14 +314,8 @@ function localImage(
   reference: Reference,
   platform: Platform | undefined,
 ): ImageRecord | undefined {
-  const record = options.records.find(canonicalName(reference));
-  if (
-    record === undefined ||
-    (record.isPulled === true && reference.digest === undefined) ||
-    !isForPlatform(record, platform)
-  )
-    return undefined;
-  return record;
+  const record = options.records.find(canonicalName(reference), platform === undefined ? {} : { platform });
+  return record?.isPulled === true && reference.digest === undefined ? undefined : record;
 }
 
 async function useLocal(
@@ -335,7 +325,8 @@ async function useLocal(
   progress: Progress,
 ): Promise<ImageRecord> {
   progress({ status: `Pulling from ${reference.path}`, id: reference.tag ?? reference.digest });
-  if (local.manifestDigest !== '') progress({ status: `Digest: ${local.manifestDigest}` });
+  const digest = options.records.findTarget(canonicalName(reference))?.index?.digest ?? local.manifestDigest;
+  if (digest !== '') progress({ status: `Digest: ${digest}` });
   progress({ status: `Status: Image is up to date for ${familiarName(reference)}` });
   await ensureLayers(options, local);
   return local;
@@ -362,13 +353,12 @@ export async function pullImage(options: ImagesOptions, reference: Reference, pu
       (error instanceof RemoteError && error.status === 403)
     ) {
       // Kept from an earlier pull, or made here: better than nothing where no registry answers.
-      const kept = options.records.find(canonicalName(reference));
+      const { platform } = pull;
       const known =
-        kept !== undefined && isForPlatform(kept, pull.platform)
-          ? kept
-          : pull.platform !== undefined && platformFit(pull.platform, hostPlatform()) === 0
-            ? undefined
-            : await options.makeBaseImage?.(familiarName(reference), progress);
+        options.records.find(canonicalName(reference), platform === undefined ? {} : { platform }) ??
+        (platform !== undefined && platformFit(platform, hostPlatform()) === 0
+          ? undefined
+          : await options.makeBaseImage?.(familiarName(reference), progress));
       if (known !== undefined) {
         progress({ status: `No registry could be reached; using the image ${familiarName(reference)} that is here` });
         return known;

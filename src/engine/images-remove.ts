@@ -4,17 +4,23 @@
  */
 import { ApiError } from '#base/errors.ts';
 import { canonicalName, canonicalRepository, parseReference, withDefaultTag } from '#base/reference.ts';
-import type { ImageRecord } from '#content/image-records.ts';
+import { bestFor, formatPlatform } from '#base/platform.ts';
+import type { Platform } from '#base/platform.ts';
+import { platformOf } from '#content/image-file.ts';
+import type { ImageRecord, ImageTarget } from '#content/image-records.ts';
 import type { Change } from '#content/records.ts';
 import type { Owner } from './engine.ts';
 import { emitImage, familiar, shortId } from './images-options.ts';
 import type { ImagesOptions } from './images-options.ts';
+import type { IndexRecord } from '#content/manifest.ts';
 
 export interface RemoveOptions {
   force?: boolean;
   owner?: Owner;
   /** Nameless steps below it stay. */
   keepsParents?: boolean;
+  /** Of an index, only what is for these. */
+  platforms?: readonly Platform[];
 }
 
 export interface PruneOptions {
@@ -40,8 +46,11 @@ function checkUse(
 ): void {
   const { records, containersOf } = images;
   const subject = verb === 'delete' ? shortId(record.id) : `"${reference}"`;
-  const pods = records.leasesOf(record.id).filter((lease) => lease.owner === 'kubelet' && options.owner !== 'kubelet');
-  const users = containersOf?.(record.id) ?? [];
+  const ids = [record.id, ...membersOnlyOf(images, record).map(({ id }) => id)];
+  const pods = ids
+    .flatMap((id) => records.leasesOf(id))
+    .filter((lease) => lease.owner === 'kubelet' && options.owner !== 'kubelet');
+  const users = ids.flatMap((id) => containersOf?.(id) ?? []);
   const pod = pods[0]?.holder ?? users.find((user) => user.owner === 'kubelet')?.id;
   if (pod !== undefined)
     throw new ApiError(
@@ -74,6 +83,73 @@ function checkUse(
   }
 }
 
+/** Images that are here for the sake of indexes of which the image is the default. */
+function membersOnlyOf({ records }: ImagesOptions, { id }: ImageRecord): ImageRecord[] {
+  return records.indexesOf(id).flatMap((index) => {
+    const [first, ...others] = records.imagesOf(index);
+    return first?.id === id ? others.filter((one) => isMemberOnly(records, one, [index.digest])) : [];
+  });
+}
+
+/** Whether nothing but these indexes keeps the image among those that are here. */
+function isMemberOnly(records: ImagesOptions['records'], { id }: ImageRecord, indexes: readonly string[]): boolean {
+  return (
+    records.namesOf(id).length === 0 &&
+    records.repoDigestsOf(id).length === 0 &&
+    records.indexesOf(id).every(({ digest }) => indexes.includes(digest))
+  );
+}
+
+/** What makes an image go: its record, and its place in indexes that stay. The registry may serve it still. */
+function goneChanges(images: ImagesOptions, record: ImageRecord, goneIndexes: readonly string[]): Change[] {
+  // The engine forgets its names, not the image.
+  if (record.manifestDigest !== '' && images.localRegistry?.holds(record.manifestDigest) === true)
+    return [{ table: 'images', key: record.id, value: { ...record, isHidden: true } satisfies ImageRecord }];
+  return [{ table: 'images', key: record.id, value: undefined }, ...unlinkChanges(images, record, goneIndexes)];
+}
+
+/** Takes the image out of all indexes but these. */
+function unlinkChanges({ records }: ImagesOptions, { id }: ImageRecord, goneIndexes: readonly string[]): Change[] {
+  return records
+    .indexesOf(id)
+    .filter(({ digest }) => !goneIndexes.includes(digest))
+    .flatMap((index) => records.indexChanges(withoutImage(index, id)));
+}
+
+function withoutImage(index: IndexRecord, id: string): IndexRecord {
+  return {
+    ...index,
+    manifests: index.manifests.map((entry) => {
+      const { content, ...bare } = entry;
+      return content?.configDigest === id ? bare : entry;
+    }),
+  };
+}
+
+/** Takes indexes away, with the images that are here for their sake. Returns the ids of those. */
+function dropIndexes(images: ImagesOptions, indexes: readonly IndexRecord[], changes: Change[]): string[] {
+  const { records, containersOf, localRegistry } = images;
+  const isServed = ({ digest }: IndexRecord): boolean => localRegistry?.holds(digest) === true;
+  for (const index of indexes.filter(isServed))
+    for (const record of records.imagesOf(index))
+      if (isMemberOnly(records, record, [index.digest]))
+        changes.push({ table: 'images', key: record.id, value: { ...record, isHidden: true } satisfies ImageRecord });
+  const gone = indexes.filter((index) => !isServed(index));
+  const digests = gone.map(({ digest }) => digest);
+  const deleted: string[] = [];
+  for (const index of gone) {
+    changes.push({ table: 'indexes', key: index.digest, value: undefined });
+    for (const record of records.imagesOf(index)) {
+      const isUsed = (containersOf?.(record.id) ?? []).length > 0 || records.leasesOf(record.id).length > 0;
+      if (isUsed || deleted.includes(record.id) || !isMemberOnly(records, record, digests)) continue;
+      const made = goneChanges(images, record, digests);
+      changes.push(...made);
+      if (made[0]?.value === undefined) deleted.push(record.id);
+    }
+  }
+  return deleted;
+}
+
 async function untag(images: ImagesOptions, changes: Change[], untagged: string[], record: ImageRecord): Promise<void> {
   await images.records.commit(changes);
   for (const name of untagged) emitImage(images, 'untag', record.id, { name });
@@ -94,12 +170,19 @@ async function deleteImage(
     await untag(images, changes, untagged, record);
     return [];
   }
-  // The registry serves it still: the engine forgets its names, not the image.
-  if (record.manifestDigest !== '' && images.localRegistry?.holds(record.manifestDigest) === true) {
-    changes.push({ table: 'images', key: record.id, value: { ...record, isHidden: true } satisfies ImageRecord });
+  const nameless = records.indexesOf(record.id).filter((index) => isNameless(records, index, changes));
+  const members = dropIndexes(images, nameless, changes);
+  const gone = goneChanges(
+    images,
+    record,
+    nameless.map(({ digest }) => digest),
+  );
+  if (gone[0]?.value !== undefined) {
+    changes.push(...gone);
     await untag(images, changes, untagged, record);
-    return [];
+    return members;
   }
+  changes.push(...gone.slice(1));
   for (let at: ImageRecord | undefined = record; at !== undefined;) {
     changes.push({ table: 'images', key: at.id, value: undefined });
     deleted.push(at.id);
@@ -111,18 +194,69 @@ async function deleteImage(
       records.list().some((each) => each.parent === parent.id && !deleted.includes(each.id));
     at = isNeeded || keepsParents ? undefined : parent;
   }
+  deleted.push(...members.filter((id) => !deleted.includes(id)));
   await untag(images, changes, untagged, record);
   for (const id of deleted) emitImage(images, 'delete', id, { name: id });
   return deleted;
 }
 
+/** Whether no name stands for it once the changes are made. */
+function isNameless(records: ImagesOptions['records'], { digest }: IndexRecord, changes: readonly Change[]): boolean {
+  const going = new Set(changes.filter(({ value }) => value === undefined).map(({ key }) => key));
+  return records.namesOfIndex(digest).every((name) => going.has(name));
+}
+
+/** Takes what is for these platforms out of every index that has it. What a container uses stays until that is gone. */
+async function removePlatforms(
+  images: ImagesOptions,
+  target: ImageTarget,
+  reference: string,
+  options: RemoveOptions,
+): Promise<{ untagged: string[]; deleted: string[] }> {
+  const { records } = images;
+  if (options.force !== true)
+    throw new ApiError(
+      'BadRequest',
+      'Content will be removed from all images referencing this variant. Use --force to force delete.',
+    );
+  const here = target.index === undefined ? [target.image] : records.imagesOf(target.index);
+  const chosen = (options.platforms ?? []).map((platform) => {
+    const found = bestFor(platform, here, ({ file }) => platformOf(file));
+    if (found !== undefined) return found;
+    throw new ApiError(
+      'NotFound',
+      `failed to delete platform ${formatPlatform(platform)} for image ${target.image.id}: image with reference ${reference} was found but does not provide the specified platform (${formatPlatform(platform)})`,
+    );
+  });
+  const left = here.filter((record) => !chosen.includes(record));
+  if (left.length === 0) return removeImage(images, target, target.image.id, { force: true, owner: 'docker' });
+  const deleted: string[] = [];
+  for (const record of chosen) {
+    checkUse(images, { record, reference, verb: 'delete' }, options);
+    const isUsed = (images.containersOf?.(record.id) ?? []).length > 0 || records.leasesOf(record.id).length > 0;
+    const isKept = isUsed || records.hasOwnName(record.id);
+    await records.commit([
+      ...(isKept ? [] : goneChanges(images, record, []).slice(0, 1)),
+      ...unlinkChanges(images, record, []),
+    ]);
+    deleted.push(record.manifestDigest);
+  }
+  return { untagged: [], deleted };
+}
+
 export async function removeImage(
   images: ImagesOptions,
-  record: ImageRecord,
+  target: ImageTarget,
   reference: string,
   options: RemoveOptions,
 ): Promise<{ untagged: string[]; deleted: string[] }> {
   const { records, content } = images;
+  const record = target.image;
+  if (options.platforms !== undefined && options.platforms.length > 0) {
+    const removed = await removePlatforms(images, target, reference, { ...options });
+    void content.collect().catch((error: unknown) => images.log.warn('collection failed', { error }));
+    return removed;
+  }
   const names = records.namesOf(record.id);
   const digests = records.repoDigestsOf(record.id);
   const byId = isIdReference(reference, record);
@@ -154,8 +288,10 @@ export async function removeImage(
       for (const digest of digests) if (digest.startsWith(`${repository}@`)) dropDigest(digest);
     const stays = left.length > 0 || (wanted.digest !== undefined && (names.length > 0 || digests.length > 1));
     if (stays) {
+      const nameless = records.indexesOf(record.id).filter((index) => isNameless(records, index, changes));
+      const deleted = dropIndexes(images, nameless, changes);
       await untag(images, changes, untagged, record);
-      return { untagged, deleted: [] };
+      return { untagged, deleted };
     }
   } else {
     const repositories = new Set(names.map((name) => canonicalRepository(parseReference(name))));
@@ -179,8 +315,7 @@ export async function pruneImages(
 ): Promise<{ deleted: { untagged?: string; deleted?: string }[]; freedBytes: number }> {
   const { records, containersOf, content } = images;
   const out: { untagged?: string; deleted?: string }[] = [];
-  for (const record of records.list()) {
-    if (record.isIntermediate === true || record.isHidden === true) continue;
+  for (const record of records.listShown()) {
     const names = records.namesOf(record.id);
     if (names.length > 0 && !options.all) continue;
     if (
@@ -188,7 +323,8 @@ export async function pruneImages(
       (options.untilMs !== undefined && record.createdAtMs > options.untilMs)
     )
       continue;
-    if ((containersOf?.(record.id) ?? []).length > 0 || records.leasesOf(record.id).length > 0) continue;
+    const ids = [record.id, ...membersOnlyOf(images, record).map(({ id }) => id)];
+    if (ids.some((id) => (containersOf?.(id) ?? []).length > 0 || records.leasesOf(id).length > 0)) continue;
     if (records.list().some((each) => each.parent === record.id && each.isIntermediate !== true)) continue;
     const changes = [
       ...names.map((name) => records.nameChange(name, undefined)),

@@ -7,11 +7,12 @@ import { canonicalName, familiarName, familiarRepository, parseReference } from 
 import { encodeTarFile, encodeTarHeader, encodeTarPadding, tarEnd } from '#base/tar-write.ts';
 import type { Content, Hold } from '#content/content.ts';
 import { mediaTypes, parseManifest } from '#content/image-records.ts';
-import type { Descriptor, ImageRecord, Index } from '#content/image-records.ts';
+import type { ImageTarget } from '#content/image-records.ts';
 import { writeManifest } from '#content/image-writer.ts';
 import { manifestBytesMax } from '#content/limits.ts';
 import type { ImagesOptions } from './images-options.ts';
 import { blobPath, originalAnnotation, type DockerManifestItem } from './images-archive.ts';
+import type { Descriptor, Index } from '#content/manifest.ts';
 
 const ociLayerTypes: Record<string, string> = {
   [mediaTypes.dockerLayer]: `${mediaTypes.ociLayer}+gzip`,
@@ -47,42 +48,52 @@ async function ociForm(
   return { mediaType: mediaTypes.ociManifest, digest, size: made.length };
 }
 
-export async function exportArchive(
-  options: ImagesOptions,
-  wanted: { reference: string; record: ImageRecord }[],
-): Promise<AsyncIterable<Uint8Array>> {
-  const { content, records } = options;
-  const hold = content.hold();
-  const items: DockerManifestItem[] = [];
-  const descriptors: Descriptor[] = [];
-  const repositories: Record<string, Record<string, string>> = {};
-  const digests = new Set<string>();
-  const byId = new Map<string, { record: ImageRecord; tags: Set<string> }>();
-  for (const { reference, record } of wanted) {
-    const entry = byId.get(record.id) ?? { record, tags: new Set<string>() };
-    byId.set(record.id, entry);
+type SavedTarget = ImageTarget & { tags: Set<string> };
+
+/** What is saved, each once with the names that it was asked for by; an image apart from indexes that have it. */
+function groupByTarget(options: ImagesOptions, wanted: ({ reference: string } & ImageTarget)[]): SavedTarget[] {
+  const byTarget = new Map<string, SavedTarget>();
+  for (const { reference, image: record, index } of wanted) {
+    const key = index?.digest ?? record.id;
+    const entry = byTarget.get(key) ?? { image: record, ...(index === undefined ? {} : { index }), tags: new Set() };
+    byTarget.set(key, entry);
     const isName = !record.id.startsWith(reference.startsWith('sha256:') ? reference : `sha256:${reference}`);
     if (!isName) continue;
     const parsed = parseReference(reference);
     const names =
       parsed.tag === undefined && parsed.digest === undefined
-        ? records
+        ? options.records
             .namesOf(record.id)
             .map((name) => parseReference(name))
             .filter((name) => name.path === parsed.path && name.domain === parsed.domain)
         : [parsed];
-    for (const name of names)
-      if (name.tag !== undefined) {
-        entry.tags.add(familiarName(name));
-        (repositories[familiarRepository(name)] ??= {})[name.tag] = record.id.slice(7);
-      }
+    for (const name of names) if (name.tag !== undefined) entry.tags.add(familiarName(name));
   }
-  for (const { record, tags } of byId.values()) {
+  return [...byTarget.values()];
+}
+
+export async function exportArchive(
+  options: ImagesOptions,
+  wanted: ({ reference: string } & ImageTarget)[],
+): Promise<AsyncIterable<Uint8Array>> {
+  const { content } = options;
+  const hold = content.hold();
+  const items: DockerManifestItem[] = [];
+  const descriptors: Descriptor[] = [];
+  const repositories: Record<string, Record<string, string>> = {};
+  const digests = new Set<string>();
+  for (const { image: record, index, tags } of groupByTarget(options, wanted)) {
+    for (const name of [...tags].map(parseReference))
+      (repositories[familiarRepository(name)] ??= {})[name.tag ?? ''] = record.id.slice(7);
     const manifest =
       record.manifestDigest === ''
         ? await writeManifest(content, record, hold)
         : { digest: record.manifestDigest, mediaType: record.manifestMediaType };
-    for (const digest of [manifest.digest, record.id, ...record.layers.map((layer) => layer.digest)]) {
+    const ofIndex =
+      index === undefined
+        ? []
+        : [index.digest, ...index.inner, ...index.manifests.flatMap((entry) => entry.content?.blobs ?? [])];
+    for (const digest of [manifest.digest, record.id, ...record.layers.map((layer) => layer.digest), ...ofIndex]) {
       digests.add(digest);
       hold.addBlob(digest);
     }
@@ -91,12 +102,14 @@ export async function exportArchive(
       RepoTags: tags.size === 0 ? null : [...tags],
       Layers: record.layers.map((layer) => blobPath(layer.digest)),
     });
-    const layout = await ociForm(content, manifest, hold);
+    const layout =
+      index === undefined
+        ? await ociForm(content, manifest, hold)
+        : { mediaType: index.mediaType, digest: index.digest, size: index.sizeBytes };
     digests.add(layout.digest);
-    const kept: Record<string, string> =
-      layout.digest === manifest.digest ? {} : { [originalAnnotation]: manifest.digest };
-    if (tags.size === 0)
-      descriptors.push({ ...layout, ...(layout.digest === manifest.digest ? {} : { annotations: kept }) });
+    const isOriginal = index !== undefined || layout.digest === manifest.digest;
+    const kept: Record<string, string> = isOriginal ? {} : { [originalAnnotation]: manifest.digest };
+    if (tags.size === 0) descriptors.push({ ...layout, ...(isOriginal ? {} : { annotations: kept }) });
     for (const tag of tags)
       descriptors.push({
         ...layout,

@@ -6,15 +6,17 @@
  * errors are docker's: they are read by people and by scripts.
  */
 import { ApiError } from '#base/errors.ts';
+import { formatPlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
 import { canonicalName, familiarName, familiarRepository, parseReference, withDefaultTag } from '#base/reference.ts';
 import type { Reference } from '#base/reference.ts';
 import { SingleFlight } from '#base/single-flight.ts';
+import { platformOf } from '#content/image-file.ts';
 import type { RunConfig } from '#content/image-file.ts';
-import type { ImageRecord } from '#content/image-records.ts';
+import type { ImageRecord, ImageTarget, NameRecord } from '#content/image-records.ts';
 import { writeManifest } from '#content/image-writer.ts';
 import type { Change } from '#content/records.ts';
-import type { ImageConfig, ImageSummary, Images, Owner, RegistryCredential } from './engine.ts';
+import type { ImageConfig, ImageSummary, Images, Owner } from './engine.ts';
 import { importArchive } from './images-load.ts';
 import { exportArchive } from './images-save.ts';
 import { commitImage, importImage } from './images-commit.ts';
@@ -25,24 +27,25 @@ import { emitImage, familiar } from './images-options.ts';
 import type { ImagesOptions, Progress, PullOptions } from './images-options.ts';
 import { pullImage } from './images-pull.ts';
 import { pushImage } from './images-push.ts';
+import type { PushOptions } from './images-push.ts';
 import { pruneImages, removeImage } from './images-remove.ts';
 import type { PruneOptions, RemoveOptions } from './images-remove.ts';
 
 /** What the façade needs beyond `Images`. */
 export interface ImageStore extends Images {
   readonly options: ImagesOptions;
-  record(reference: string): ImageRecord;
+  /** `platform`: of an index, the image for it. Throws NotFound. */
+  record(reference: string, platform?: Platform): ImageRecord;
+  /** With the index that the reference stands for. Throws NotFound. */
+  target(reference: string): ImageTarget;
   summarize(record: ImageRecord): ImageSummary;
   tag(source: string, target: string): Promise<void>;
-  history(reference: string): HistoryItem[];
+  history(reference: string, platform?: Platform): HistoryItem[];
   pull(reference: string, options?: PullOptions): Promise<ImageSummary>;
-  push(
-    reference: string,
-    options: { credential?: RegistryCredential; onProgress?: Progress; signal?: AbortSignal },
-  ): Promise<void>;
+  push(reference: string, options: PushOptions): Promise<void>;
   remove(reference: string, options?: RemoveOptions): Promise<{ untagged: string[]; deleted: string[] }>;
-  /** A docker archive that is an OCI layout too; resolves to a stream. */
-  save(references: string[]): Promise<AsyncIterable<Uint8Array>>;
+  /** A docker archive that is an OCI layout too; resolves to a stream. Of indexes, only the image for `platform`. */
+  save(references: string[], platform?: Platform): Promise<AsyncIterable<Uint8Array>>;
   /** `platform`: of archives for several, this one. */
   load(source: AsyncIterable<Uint8Array>, onProgress: Progress, platform?: Platform): Promise<void>;
   import(source: AsyncIterable<Uint8Array>, options: ImportOptions): Promise<ImageRecord>;
@@ -75,37 +78,45 @@ class EngineImages implements ImageStore {
     if (registry !== undefined) {
       options.records.addResolver((reference) => {
         if (!registry.owns(reference.domain)) return undefined;
-        const digest = registry.resolve(reference.path, reference.digest ?? reference.tag ?? 'latest');
-        return digest === undefined
-          ? undefined
-          : options.records.list().find((record) => record.manifestDigest === digest)?.id;
+        return registry.resolve(reference.path, reference.digest ?? reference.tag ?? 'latest');
       });
     }
   }
 
-  find(reference: string, options: { isWhole?: boolean } = {}): ImageSummary | undefined {
-    const record = this.options.records.find(reference, options.isWhole === true ? { idPrefixMin: 64 } : {});
+  find(reference: string, options: { isWhole?: boolean; platform?: Platform } = {}): ImageSummary | undefined {
+    const { isWhole, platform } = options;
+    const record = this.options.records.find(reference, {
+      ...(isWhole === true ? { idPrefixMin: 64 } : {}),
+      ...(platform === undefined ? {} : { platform }),
+    });
     return record === undefined ? undefined : this.summarize(record);
   }
 
-  record(reference: string): ImageRecord {
-    const record = this.options.records.find(reference);
-    if (record === undefined) throw new ApiError('NotFound', `No such image: ${notFoundName(reference)}`);
-    return record;
+  target(reference: string): ImageTarget {
+    const target = this.options.records.findTarget(reference);
+    if (target === undefined) throw new ApiError('NotFound', `No such image: ${notFoundName(reference)}`);
+    return target;
+  }
+
+  record(reference: string, platform?: Platform): ImageRecord {
+    const { image } = this.target(reference);
+    if (platform === undefined) return image;
+    const record = this.options.records.find(reference, { platform });
+    if (record !== undefined) return record;
+    throw new ApiError(
+      'NotFound',
+      `image with reference ${reference} was found but does not provide the specified platform (${formatPlatform(platform)})`,
+    );
   }
 
   list(): ImageSummary[] {
-    return this.options.records
-      .list()
-      .filter((record) => record.isIntermediate !== true && record.isHidden !== true)
-      .map((record) => this.summarize(record));
+    return this.options.records.listShown().map((record) => this.summarize(record));
   }
 
   summarize(record: ImageRecord): ImageSummary {
     const { records } = this.options;
-    const { os, architecture, variant } = record.file;
     return {
-      platform: { os, architecture, ...(variant === undefined ? {} : { variant }) },
+      platform: platformOf(record.file),
       id: record.id,
       names: records.namesOf(record.id).map(familiar),
       digests: records.repoDigestsOf(record.id).map(familiar),
@@ -148,27 +159,24 @@ class EngineImages implements ImageStore {
     return this.summarize(record);
   }
 
-  push(
-    reference: string,
-    options: { credential?: RegistryCredential; onProgress?: Progress; signal?: AbortSignal },
-  ): Promise<void> {
+  push(reference: string, options: PushOptions): Promise<void> {
     return pushImage(this.options, reference, options).then(() =>
       emitImage(this.options, 'push', reference, { name: reference }),
     );
   }
 
   async tag(source: string, target: string): Promise<void> {
-    const record = this.record(source);
+    const { image, index } = this.target(source);
     let reference = parseReference(target);
     if (reference.digest !== undefined)
       throw new ApiError('BadRequest', 'refusing to create a tag with a digest reference');
     reference = withDefaultTag(reference);
-    await this.#name(record, [canonicalName(reference)]);
-    emitImage(this.options, 'tag', record.id, { name: familiarName(reference) });
+    await this.#name(image, [canonicalName(reference)], index?.digest);
+    emitImage(this.options, 'tag', image.id, { name: familiarName(reference) });
   }
 
   /** Gives names; a build step becomes an image of its own by that. */
-  async #name(record: ImageRecord, names: string[], changes: Change[] = []): Promise<ImageRecord> {
+  async #name(record: ImageRecord, names: string[], index?: string, changes: Change[] = []): Promise<ImageRecord> {
     const { content, records } = this.options;
     using hold = content.hold();
     const named: ImageRecord = { ...record, tagTimeMs: this.options.clock.now() };
@@ -180,16 +188,17 @@ class EngineImages implements ImageStore {
       named.manifestDigest = manifest.digest;
       named.manifestMediaType = manifest.mediaType;
     }
-    await records.put(named, [...names.map((name) => records.nameChange(name, named.id)), ...changes]);
+    const target: NameRecord = { imageId: named.id, ...(index === undefined ? {} : { index }) };
+    await records.put(named, [...changes, ...names.map((name) => records.nameChange(name, target))]);
     return named;
   }
 
-  history(reference: string): HistoryItem[] {
-    return historyOf(this.options, this.record(reference));
+  history(reference: string, platform?: Platform): HistoryItem[] {
+    return historyOf(this.options, this.record(reference, platform));
   }
 
   remove(reference: string, options: RemoveOptions = {}): Promise<{ untagged: string[]; deleted: string[] }> {
-    return removeImage(this.options, this.record(reference), reference, options);
+    return removeImage(this.options, this.target(reference), reference, options);
   }
 
   prune(options: PruneOptions): ReturnType<ImageStore['prune']> {
@@ -211,10 +220,13 @@ class EngineImages implements ImageStore {
     return this.options.records.releaseLease(owner, holder);
   }
 
-  save(references: string[]): Promise<AsyncIterable<Uint8Array>> {
+  save(references: string[], platform?: Platform): Promise<AsyncIterable<Uint8Array>> {
     return exportArchive(
       this.options,
-      references.map((reference) => ({ reference, record: this.record(reference) })),
+      references.map((reference) => ({
+        reference,
+        ...(platform === undefined ? this.target(reference) : { image: this.record(reference, platform) }),
+      })),
     );
   }
   load(source: AsyncIterable<Uint8Array>, onProgress: Progress, platform?: Platform): Promise<void> {
@@ -222,8 +234,8 @@ class EngineImages implements ImageStore {
       source,
       platform,
       progress: onProgress,
-      name: async (record, names) => {
-        await this.#name(record, names);
+      name: async (record, names, linked) => {
+        await this.#name(record, names, linked?.index.digest, linked?.changes);
         emitImage(this.options, 'load', record.id, { name: names[0] ?? record.id });
       },
     });

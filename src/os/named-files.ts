@@ -50,6 +50,9 @@ export function chownSync(path: string, uid: number, gid: number): void {
 export function lchownSync(path: string, uid: number, gid: number): void {
   fs.lchownSync(fsPath(path), uid, gid);
 }
+export function renameSync(from: string, to: string): void {
+  fs.renameSync(fsPath(from), fsPath(to));
+}
 export function linkSync(existing: string, path: string): void {
   fs.linkSync(fsPath(existing), fsPath(path));
 }

@@ -6,7 +6,7 @@ import type { ImageRecords } from '#content/image-records.ts';
 import type { BuildSnapshots } from '#content/snapshots.ts';
 import { authRoutes } from '#docker/auth.ts';
 import { buildRoutes } from '#docker/build.ts';
-import { buildkitRoutes } from '#docker/buildkit.ts';
+import { openBuildkitDoors } from '#docker/buildkit.ts';
 import { commitRoutes } from '#docker/commit.ts';
 import type { DockerParts } from '#docker/context.ts';
 import { distributionRoutes } from '#docker/distribution.ts';
@@ -65,8 +65,6 @@ export async function startDockerApi(parts: DockerApiParts): Promise<AsyncDispos
     hostEnvironment: { proxies: hostProxies() },
   });
   await builder.recover();
-  const counts = (imageId: string): number =>
-    engine.containers.list().filter((container) => container.imageId === imageId).length;
   const docker: DockerParts = {
     engine,
     clock: realClock,
@@ -74,19 +72,21 @@ export async function startDockerApi(parts: DockerApiParts): Promise<AsyncDispos
     platform: { version: tiphysVersion(), dataDir: parts.dataDir },
     settings: parts.settings,
   };
+  const buildkit = openBuildkitDoors({ builder, clock: realClock, version: tiphysVersion() });
   const server = await createDockerServer({
     listen: parts.listen,
     isExperimental: () => parts.settings().isExperimental,
+    serveHttp2: buildkit.serveHttp2,
     log: parts.log,
     serverVersion: tiphysVersion(),
     routes: [
       ...engineRoutes(docker),
-      ...imageRoutes({ images, countContainers: counts }),
+      ...imageRoutes({ images }),
       ...distributionRoutes(images),
       ...authRoutes({ images, ...(registry === undefined ? {} : { registry }) }),
       ...systemDfRoutes(docker, images, builder),
       ...buildRoutes({ builder, images }),
-      ...buildkitRoutes({ builder, clock: realClock, version: tiphysVersion() }),
+      ...buildkit.routes,
       ...commitRoutes(docker, images),
       ...(registry === undefined ? [] : [registryUserRoute(registry.access)]),
     ],

@@ -6,9 +6,9 @@
  */
 import { isDigest } from '#base/reference.ts';
 import { mediaTypes, parseJson } from '#content/image-records.ts';
-import type { Descriptor, Index, Manifest } from '#content/image-records.ts';
 import { RegistryError } from './errors.ts';
 import { manifestEntriesMax } from './limits.ts';
+import type { Descriptor, Index, Manifest } from '#content/manifest.ts';
 
 export interface ManifestRecord {
   mediaType: string;

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { canonicalName, isDigest, isTag } from '#base/reference.ts';
 import { mediaTypes } from '#content/image-records.ts';
-import type { ImageRecord } from '#content/image-records.ts';
+import type { ImageTarget } from '#content/image-records.ts';
 import { writeManifest } from '#content/image-writer.ts';
 import { manifestBytesMax } from '#content/limits.ts';
 import { decodeDigest } from './blobs.ts';
@@ -35,13 +35,26 @@ async function resolveMirror(
     path: call.path,
     ...(isDigest(reference) ? { digest: reference } : { tag: reference }),
   });
-  const look = (): ImageRecord | undefined =>
-    images.find(name) ??
-    (isDigest(reference) ? images.list().find((each) => each.manifestDigest === reference) : undefined);
+  const look = (): ImageTarget | undefined => {
+    const target = images.findTarget(name);
+    const found = isDigest(reference) ? images.findTarget(reference) : undefined;
+    return target ?? found;
+  };
   // What could not be brought is not here: the answer below says so.
   if (look() === undefined) await call.bring?.(name).catch(() => {});
-  const record = look();
-  if (record === undefined) return undefined;
+  const target = look();
+  if (target === undefined) return undefined;
+  const { image: record, index } = target;
+  // A manifest of an index by its own digest; by the name all of it, of which the asker takes what it needs.
+  if (isDigest(reference) && reference !== record.id && content.blobs.has(reference)) {
+    const entry = images
+      .indexesOf(record.id)
+      .flatMap(({ manifests }) => manifests)
+      .find(({ descriptor }) => descriptor.digest === reference);
+    const own = index?.digest === reference ? index.mediaType : record.manifestMediaType;
+    return { digest: reference, mediaType: entry?.descriptor.mediaType ?? own };
+  }
+  if (index !== undefined) return { digest: index.digest, mediaType: index.mediaType };
   if (record.manifestDigest !== '') return { digest: record.manifestDigest, mediaType: record.manifestMediaType };
   const made = await writeManifest(content, record);
   await images.put({ ...record, manifestDigest: made.digest, manifestMediaType: made.mediaType });

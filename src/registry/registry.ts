@@ -61,8 +61,8 @@ export interface Registry {
     publish(
       path: string,
       tag: string | undefined,
-      manifestDigest: string,
-    ): Promise<{ newBlobs: Set<string>; sizeBytes: number }>;
+      manifest: { digest: string; mediaType: string },
+    ): Promise<Set<string>>;
   };
 }
 
@@ -124,15 +124,12 @@ class HttpRegistry implements Registry {
     publish: async (
       path: string,
       tag: string | undefined,
-      manifestDigest: string,
-    ): Promise<{ newBlobs: Set<string>; sizeBytes: number }> => {
-      const bytes = await this.#options.content.blobs.readBytes(manifestDigest, manifestBytesMax);
-      const { newBlobs, record } = await this.repositories.putManifest(
-        path,
-        { tags: tag === undefined ? [] : [tag], digest: manifestDigest, bytes, mediaType: undefined },
-        { linkBlobs: true },
-      );
-      return { newBlobs, sizeBytes: record.sizeBytes };
+      { digest, mediaType }: { digest: string; mediaType: string },
+    ): Promise<Set<string>> => {
+      const bytes = await this.#options.content.blobs.readBytes(digest, manifestBytesMax);
+      const tags = tag === undefined ? [] : [tag];
+      const options = { linkBlobs: true };
+      return (await this.repositories.putManifest(path, { tags, digest, bytes, mediaType }, options)).newBlobs;
     },
   };
 

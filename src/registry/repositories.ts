@@ -8,6 +8,7 @@
  */
 import { ApiError } from '#base/errors.ts';
 import type { Content, Roots } from '#content/content.ts';
+import { linkIndex } from '#content/image-indexes.ts';
 import type { ImageRecords } from '#content/image-records.ts';
 import type { Change } from '#content/records.ts';
 import type { Logger } from '#observe/log.ts';
@@ -150,15 +151,19 @@ class StoredRepositories implements Repositories {
     return { record, newBlobs };
   }
 
-  /** Lets the engine find what was pushed. Anything that is not an image for this machine is none of its business. */
+  /** Lets the engine find what was pushed. Anything that is not an image for Linux is none of its business. */
   async #recordImage(digest: string, manifest: ManifestRecord): Promise<void> {
-    if (
-      manifest.manifests.length > 0 ||
-      manifest.blobs.length === 0 ||
-      this.#images.list().some((image) => image.manifestDigest === digest)
-    )
+    const isIndex = manifest.manifests.length > 0;
+    if (!isIndex && (manifest.blobs.length === 0 || this.#images.list().some((one) => one.manifestDigest === digest)))
       return;
     try {
+      if (isIndex) {
+        using hold = this.#content.hold();
+        await this.#images.commit(
+          (await linkIndex(this.#content, this.#images, digest, { hold, isHidden: true })).changes,
+        );
+        return;
+      }
       const record = await this.#images.recordFromManifest(digest);
       if (record.file.os !== 'linux' || this.#images.get(record.id) !== undefined) return;
       await this.#images.put({ ...record, isHidden: true });
@@ -180,19 +185,44 @@ class StoredRepositories implements Repositories {
     for (const [key, tag] of this.#content.records.entries<TagRecord>('registry-tags'))
       if (tag.digest === digest && key.startsWith(`${path}:`))
         changes.push({ table: 'registry-tags', key, value: undefined });
+    changes.push(...this.#forgetIndex(path, digest));
     const hidden = this.#images.list().find((image) => image.manifestDigest === digest && image.isHidden === true);
-    const isElsewhere = [...this.#content.records.entries('registry-manifests')].some(
-      ([key]) => key.endsWith(`@${digest}`) && key !== `${path}@${digest}`,
-    );
     if (
       hidden !== undefined &&
-      !isElsewhere &&
+      !this.#isElsewhere(path, digest) &&
       this.#images.namesOf(hidden.id).length === 0 &&
+      this.#images.indexesOf(hidden.id).length === 0 &&
       this.#images.leasesOf(hidden.id).length === 0
     )
       changes.push({ table: 'images', key: hidden.id, value: undefined });
     await this.#content.records.commit(changes);
     return true;
+  }
+
+  /** An index that nobody else has, and the images that were known for its sake. */
+  #forgetIndex(path: string, digest: string): Change[] {
+    const index = this.#images.index(digest);
+    if (index === undefined || this.#isElsewhere(path, digest) || this.#images.namesOfIndex(digest).length > 0)
+      return [];
+    const alone = this.#images
+      .imagesOf(index)
+      .filter(
+        ({ id, isHidden, manifestDigest }) =>
+          isHidden === true &&
+          !this.holds(manifestDigest) &&
+          this.#images.indexesOf(id).length === 1 &&
+          this.#images.leasesOf(id).length === 0,
+      );
+    return [
+      { table: 'indexes', key: digest, value: undefined },
+      ...alone.map(({ id }): Change => ({ table: 'images', key: id, value: undefined })),
+    ];
+  }
+
+  #isElsewhere(path: string, digest: string): boolean {
+    return [...this.#content.records.entries('registry-manifests')].some(
+      ([key]) => key.endsWith(`@${digest}`) && key !== `${path}@${digest}`,
+    );
   }
 
   referrers(path: string, digest: string): { digest: string; record: ManifestRecord }[] {

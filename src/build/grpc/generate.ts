@@ -2,7 +2,8 @@
  * Makes `protocol.json`, the messages and services of BuildKit's gRPC, from the definitions that its Go modules hold:
  * names, numbers and types, no descriptions.
  *
- * Run: node src/build/grpc/generate.ts BUILDKIT FSUTIL   (directories of the modules moby/buildkit, tonistiigi/fsutil)
+ * Run: node src/build/grpc/generate.ts BUILDKIT FSUTIL CONTAINERD
+ * (directories of the modules moby/buildkit, tonistiigi/fsutil, containerd/containerd/api)
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -24,8 +25,9 @@ const ofBuildkit = [
   'util/stack/stack.proto',
 ];
 const ofFsutil = ['types/stat.proto', 'types/wire.proto'];
+const ofContainerd = ['services/content/v1/content.proto'];
 
-/** What the others import from elsewhere: google/rpc/status.proto and google/protobuf's timestamp and any. */
+/** What the others import from elsewhere: google/rpc/status.proto and google/protobuf's own. */
 const common = {
   google: {
     nested: {
@@ -42,6 +44,8 @@ const common = {
       },
       protobuf: {
         nested: {
+          Empty: { fields: {} },
+          FieldMask: { fields: { paths: { rule: 'repeated', type: 'string', id: 1 } } },
           Any: { fields: { type_url: { type: 'string', id: 1 }, value: { type: 'bytes', id: 2 } } },
           Timestamp: { fields: { seconds: { type: 'int64', id: 1 }, nanos: { type: 'int32', id: 2 } } },
         },
@@ -50,12 +54,17 @@ const common = {
   },
 };
 
-const [buildkit, fsutil] = process.argv.slice(2);
-if (buildkit === undefined || fsutil === undefined) throw new Error('usage: generate.ts BUILDKIT FSUTIL');
+const [buildkit, fsutil, containerd] = process.argv.slice(2);
+if (buildkit === undefined || fsutil === undefined || containerd === undefined)
+  throw new Error('usage: generate.ts BUILDKIT FSUTIL CONTAINERD');
 const root = new protobuf.Root();
 root.addJSON(common);
-for (const path of [...ofBuildkit.map((name) => join(buildkit, name)), ...ofFsutil.map((name) => join(fsutil, name))])
-  protobuf.parse(readFileSync(path, 'utf8'), root, { keepCase: true });
+const paths = [
+  ...ofBuildkit.map((name) => join(buildkit, name)),
+  ...ofFsutil.map((name) => join(fsutil, name)),
+  ...ofContainerd.map((name) => join(containerd, name)),
+];
+for (const path of paths) protobuf.parse(readFileSync(path, 'utf8'), root, { keepCase: true });
 
 /** Options steer code generators. */
 function withoutOptions(value: unknown): unknown {

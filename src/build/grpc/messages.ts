@@ -14,8 +14,12 @@ export type Message = JsonObject;
 const load = createRequire(import.meta.url);
 let root: protobuf.Root | undefined;
 
+const types = new Map<string, protobuf.Type>();
+
 function typeOf(name: string): protobuf.Type {
-  return protocol().lookupType(name);
+  let found = types.get(name);
+  if (found === undefined) types.set(name, (found = protocol().lookupType(name)));
+  return found;
 }
 
 function library(): typeof protobuf {

@@ -1,6 +1,7 @@
 /** Secrets and SSH agents of a build's client, over its session. */
 import type { Socket } from 'node:net';
 import { whenDrained } from '#base/streams.ts';
+import { notForwarded } from '../llb/secrets.ts';
 import type { SecretSource } from '../llb/secrets.ts';
 import { GrpcError, code } from './grpc.ts';
 import { bytesIn } from './messages.ts';
@@ -23,15 +24,15 @@ export function sessionSecrets(session: (signal: AbortSignal) => Promise<Session
         throw error;
       }
     },
-    async hasAgent(id, signal) {
+    async whyNoAgent(id, signal) {
       const { client, serves } = await session(signal);
-      if (!serves(checkAgent)) return false;
+      if (!serves(checkAgent)) return notForwarded(id);
       try {
         await client.call(checkAgent, { ID: id }, signal);
-        return true;
+        return undefined;
       } catch (error) {
-        // The client has an agent, and no key of this id.
-        if (error instanceof GrpcError) return false;
+        // The client forwards something, and no agent of this id.
+        if (error instanceof GrpcError) return error.message.slice(0, 500);
         throw error;
       }
     },

@@ -8,6 +8,7 @@ import { rm } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import type { Content } from '#content/content.ts';
+import type { StagedCopy } from '#content/copy.ts';
 import type { ImageLayer } from '#content/image-records.ts';
 import { toImageLayer, writeImage } from '#content/image-writer.ts';
 import { findMountPoints } from '#content/mount-points.ts';
@@ -155,7 +156,7 @@ class Exec {
     }
   }
 
-  // walk image-build 5/6: RUN is a container of owner `build`; its upper directory becomes a layer blob.
+  // walk image-build 5/6: RUN is a container of owner `build`; its upper directory becomes a layer, without a blob.
   async #run(id: string, outputs: number): Promise<(ImageLayer | null)[]> {
     const { runner, snapshots, build, signal } = this.#context;
     const op = this.#op;
@@ -326,9 +327,10 @@ class Exec {
   /** A socket on which the client's agent answers. */
   async #agent({ id, isOptional, owner, mode }: ExecMount, index: number): Promise<string | undefined> {
     const { build, signal } = this.#context;
-    if (!(await build.secrets.hasAgent(id, signal))) {
+    const why = await build.secrets.whyNoAgent(id, signal);
+    if (why !== undefined) {
       if (isOptional) return undefined;
-      throw new ApiError('BadRequest', `no SSH key ${JSON.stringify(id.slice(0, 200))} forwarded from the client`);
+      throw new ApiError('BadRequest', why);
     }
     const path = join(await this.#memory(), `agent-${index}`);
     this.#undo.push(await listenForAgent(path, (socket) => build.secrets.forwardAgent(id, socket, signal)));
@@ -367,11 +369,11 @@ function select(root: string, selector: string): string {
 /** What was written in a view as a layer; null when it is nothing. `targets`: what was mounted below it. */
 export async function takeLayer(
   { content, snapshots }: SolverContext,
-  { id, layers }: { id: string; layers: readonly ImageLayer[] },
+  { id, layers, staged }: { id: string; layers: readonly ImageLayer[]; staged?: StagedCopy[] },
   targets: readonly string[],
 ): Promise<ImageLayer | null> {
   const upper = await snapshots.detachUpper(id);
   for (const path of findMountPoints(content, upper, layers, targets)) rmSync(join(upper, path), { recursive: true });
-  const packed = await content.layers.commitUpper(upper);
+  const packed = await content.layers.commitUpper(upper, staged);
   return packed.isEmpty ? null : toImageLayer(packed);
 }

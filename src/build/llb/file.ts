@@ -2,10 +2,11 @@
  * File operations: copies, new files and directories, removals, one after the other in a mounted root. Actions that
  * follow each other make one layer; one that copies from what an earlier action made reads that as files of its own.
  */
+import { mkdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { posix } from 'node:path';
 import { ApiError } from '#base/errors.ts';
-import type { CopyAction, Owner } from '#content/copy.ts';
+import type { CopyAction, Owner, StagedCopy } from '#content/copy.ts';
 import type { ImageLayer } from '#content/image-records.ts';
 import { digestOf, fileActionKey, layersKey } from '../cache-keys.ts';
 import { takeLayer } from './exec.ts';
@@ -26,18 +27,37 @@ interface Prepared {
   release: () => Promise<void>;
 }
 
+/** `apply` may be called while the work goes on; `finish` comes last, and ends it. */
+export interface LayerWork {
+  root: string;
+  apply(actions: CopyAction[]): Promise<void>;
+  finish(actions: CopyAction[]): Promise<void>;
+}
+
 /** What work writes into a mounted root of the layers, as a layer; null when it writes nothing. */
 export async function copyToLayer(
   context: SolverContext,
   below: readonly ImageLayer[],
-  work: (root: string, apply: (actions: CopyAction[]) => Promise<void>) => Promise<void>,
+  work: (into: LayerWork) => Promise<void>,
 ): Promise<ImageLayer | null> {
   const { content, signal } = context;
   const { id, root, release } = await openView(context, below);
+  const stage = content.blobs.scratchPath();
   try {
-    await work(root, (actions) => content.layers.copyInto(root, actions, signal));
-    return await takeLayer(context, { id, layers: below }, []);
+    mkdirSync(stage, { mode: 0o700 });
+    let staged: StagedCopy[] = [];
+    await work({
+      root,
+      async apply(actions) {
+        await content.layers.copyInto(root, actions, { signal });
+      },
+      async finish(actions) {
+        staged = await content.layers.copyInto(root, actions, { signal, stage });
+      },
+    });
+    return await takeLayer(context, { id, layers: below, staged }, []);
   } finally {
+    await rm(stage, { recursive: true, force: true });
     await release();
   }
 }
@@ -126,7 +146,7 @@ class FileVertex {
   }
 
   async run(chain: Chain, below: readonly StepLayer[]): Promise<ImageLayer | null> {
-    return copyToLayer(this.#context, layersOf(below), async (root, apply) => {
+    return copyToLayer(this.#context, layersOf(below), async ({ root, apply, finish }) => {
       const releases: (() => Promise<void>)[] = [];
       let actions: CopyAction[] = [];
       try {
@@ -142,7 +162,7 @@ class FileVertex {
           actions.push(...prepared.actions);
           releases.push(prepared.release);
         }
-        await apply(actions);
+        await finish(actions);
       } finally {
         for (const release of releases.reverse()) await release();
       }

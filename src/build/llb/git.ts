@@ -166,7 +166,8 @@ async function withAgent<T>(
   work: (env: Record<string, string>) => Promise<T>,
 ): Promise<T> {
   const { secrets } = context.build;
-  if (/^(?:https?|git):/.test(remote) || !(await secrets.hasAgent('default', context.signal))) return work({});
+  if (/^(?:https?|git):/.test(remote) || (await secrets.whyNoAgent('default', context.signal)) !== undefined)
+    return work({});
   const path = join(scratch, 'agent');
   const close = await listenForAgent(path, (socket) => secrets.forwardAgent('default', socket, context.signal));
   try {
@@ -180,9 +181,17 @@ async function makeLayer(context: SolverContext, repository: Repository, files: 
   const root = new RootedDirectory(files).directory(pathParts(repository.directory));
   if (root === undefined)
     throw new ApiError('BadRequest', `the repository has no directory ${repository.directory.slice(0, 200)}`);
-  return copyToLayer(context, [], (_root, apply) =>
-    apply([
-      { kind: 'copy', sourceRoot: root, sources: ['.'], target: '/', isDirectory: true, owner: { uid: 0, gid: 0 } },
+  return copyToLayer(context, [], ({ finish }) =>
+    finish([
+      {
+        kind: 'copy',
+        sourceRoot: root,
+        sources: ['.'],
+        target: '/',
+        isDirectory: true,
+        owner: { uid: 0, gid: 0 },
+        canLink: true,
+      },
     ]),
   );
 }

@@ -10,15 +10,20 @@ import { agentConnectionsMax } from '../limits.ts';
 export interface SecretSource {
   /** undefined: the client has none of this id. */
   get(id: string, signal: AbortSignal): Promise<Uint8Array | undefined>;
-  hasAgent(id: string, signal: AbortSignal): Promise<boolean>;
+  /** Why there is no agent of this id; undefined: there is one. */
+  whyNoAgent(id: string, signal: AbortSignal): Promise<string | undefined>;
   /** Joins the connection with the client's agent until one of them ends. */
   forwardAgent(id: string, socket: Socket, signal: AbortSignal): Promise<void>;
+}
+
+export function notForwarded(id: string): string {
+  return `no SSH key ${JSON.stringify(id.slice(0, 200))} forwarded from the client`;
 }
 
 /** A client without a session, as of the classic API. */
 export const noSecrets: SecretSource = {
   get: async () => undefined,
-  hasAgent: async () => false,
+  whyNoAgent: async (id) => notForwarded(id),
   forwardAgent: async () => {
     throw new ApiError('BadRequest', 'no SSH agent forwarded from the client');
   },

@@ -193,8 +193,9 @@ export class Solver {
       isDirectory: true,
       exclude: output.tree.ignored,
       owner: { uid: 0, gid: 0 },
+      canLink: true,
     };
-    const layer = await copyToLayer(this.#context, [], (_root, apply) => apply([copy]));
+    const layer = await copyToLayer(this.#context, [], ({ finish }) => finish([copy]));
     if (layer !== null) this.#hold([layer]);
     const about = 'local directory';
     const atMs = clock.now();

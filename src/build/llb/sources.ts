@@ -145,8 +145,8 @@ export class Sources {
     let layers = known?.layers;
     if (layers === undefined) {
       const path = content.blobs.path(found.digest);
-      const layer = await copyToLayer(context, [], (_root, apply) =>
-        apply([
+      const layer = await copyToLayer(context, [], ({ finish }) =>
+        finish([
           {
             kind: 'copy',
             sourceRoot: posix.dirname(path),
