@@ -1,7 +1,7 @@
 /** `docker logs`: lines of a container's log, as a stream of frames or, of a terminal, of bytes. */
 import { ApiError } from '#base/errors.ts';
 import { whenDrained } from '#base/streams.ts';
-import { logPathOf } from '#engine/container-paths.ts';
+import { readableLogPath } from '#engine/container-paths.ts';
 import type { DockerParts } from './context.ts';
 import { parseTimeNs } from './filters.ts';
 import { logAttributes } from './log-attributes.ts';
@@ -17,7 +17,7 @@ export async function streamLogs(parts: DockerParts, context: RouteContext): Pro
   const wanted = { stdout: queryFlag(query, 'stdout'), stderr: queryFlag(query, 'stderr') };
   if (!wanted.stdout && !wanted.stderr)
     throw new ApiError('BadRequest', 'Bad parameters: you must choose at least one stream');
-  if (logPathOf(engine.table, container) === undefined)
+  if (readableLogPath(engine.table, container) === undefined)
     throw new ApiError('InternalError', 'configured logging driver does not support reading', undefined, 501);
   const now = parts.clock.now();
   const time = (name: string): bigint | undefined => {

@@ -8,6 +8,7 @@ import { parseCidr } from '#base/ip.ts';
 import { onceAborted, whenFinished } from '#base/streams.ts';
 import type { Container } from '#engine/container.ts';
 import type { EngineEvent } from '#engine/engine.ts';
+import { logDriverNames } from '#engine/log-drivers/options.ts';
 import { fileSystemAt, listDirectory, readIfExists, statIfExists } from '#os/files.ts';
 import type { Cgroups } from '#os/cgroups.ts';
 import type { DockerParts } from './context.ts';
@@ -221,7 +222,7 @@ async function showInfo(parts: DockerParts): Promise<unknown> {
       Volume: ['local'],
       Network: ['bridge', 'host', 'null'],
       Authorization: null,
-      Log: ['json-file', 'none'],
+      Log: logDriverNames,
     },
     ...limits.fields,
     ...showSettings(settings),

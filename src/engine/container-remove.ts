@@ -31,6 +31,8 @@ export async function removeContainer(
     cancelRestart(container, context);
     if (container.isRunning) await killContainer(table, container, 'SIGKILL');
   }
+  // What it said last is sent before its file goes.
+  await container.forwarder?.flush();
   await container.lock.run(async () => {
     if (container.removed) return;
     const gone = removedPath(context.directories.data, record.id);

@@ -28,6 +28,7 @@ import type { ContainerSpec, Mount } from './engine.ts';
 import { hostsFile, readHostResolver, resolverFile, writeEtcFiles } from './etc-files.ts';
 import { mountImages, unmountImages } from './image-mounts.ts';
 import { linkHosts } from './links.ts';
+import { forwardLog, openStartSink } from './log-drivers/open.ts';
 import { logBoundOf, monitorBytes } from './log-rotation.ts';
 import { addressesOf, blocksOf } from './network-record.ts';
 import { checkPropagation } from './propagation.ts';
@@ -74,6 +75,8 @@ export async function startContainer(table: ContainerTable, container: Container
     });
     const connected = awaitedLater(connectEndpoints(table, container, net));
     undo.defer(() => whenSettled(connected).then(() => table.names.detach(record.id)));
+    const sink = await openStartSink(table, container);
+    if (sink !== undefined) undo.defer(() => sink.close());
     const process = await createProcess(table, container, { bundle, configuration: spec, cgroup }, undo);
     await connected;
     applyWeight(table, container, cgroup);
@@ -91,6 +94,7 @@ export async function startContainer(table: ContainerTable, container: Container
     await context.rules.publish(net.ports);
     await forgetUdpFlows(context, net.ports);
     noteRun(context, container, run);
+    forwardLog(table, container, sink);
     undo.move();
   } catch (error) {
     noteFailure(context, container, error);

@@ -22,6 +22,7 @@ import { removeImageRoots, unmountImages } from './image-mounts.ts';
 import { refreshHosts } from './network-connect.ts';
 import type { Containers } from './containers.ts';
 import { thaw } from './freeze.ts';
+import { forwardLog } from './log-drivers/open.ts';
 import type { ContainerTable } from './container-table.ts';
 
 export function loadContainers(table: ContainerTable): void {
@@ -128,6 +129,8 @@ async function recoverOne(table: ContainerTable, containers: Containers, contain
     if (gate !== undefined) await context.runtime.start(record.id).catch(() => {});
     return;
   }
+  // What it said before it ended may not have been sent.
+  if (record.startedAtMs > 0) forwardLog(table, container);
   if (record.run !== undefined) await finishRun(table, container);
   else await clearHalfStart(table, container);
   if (record.state === 'running' || record.state === 'paused' || record.state === 'removing') record.state = 'exited';
