@@ -3,6 +3,7 @@
  * engine itself checks (limits, names, capabilities) is not repeated.
  */
 import { ApiError } from '#base/errors.ts';
+import { cleanPath } from '#base/clean-path.ts';
 import { parseSize } from '#base/sizes.ts';
 import { cacheOf, isRemoteLog } from '#engine/log-drivers/options.ts';
 import type { ContainerSpec } from '#engine/engine.ts';
@@ -33,7 +34,7 @@ export function specFromRequest(
     ...(listOf(body.Entrypoint) === undefined ? {} : { entrypoint: emptyEntrypoint(listOf(body.Entrypoint)!) }),
     ...(listOf(body.Cmd) === undefined ? {} : { command: listOf(body.Cmd)! }),
     env: checkEnvironment(body.Env ?? []),
-    ...text('workingDir', body.WorkingDir),
+    ...text('workingDir', body.WorkingDir ? cleanPath(body.WorkingDir) : ''),
     ...text('user', body.User),
     groupAdd: host['GroupAdd'] ?? [],
     ...text('hostname', body.Hostname),

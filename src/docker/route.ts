@@ -75,6 +75,20 @@ export function queryNumber(query: URLSearchParams, name: string): number {
   return Number(text);
 }
 
+/** `h` and `w` of a terminal, in characters. Throws BadRequest, as docker words it. */
+export function terminalSize(query: URLSearchParams): { width: number; height: number } {
+  const side = (name: 'height' | 'width'): number => {
+    const text = query.get(name.slice(0, 1)) ?? '';
+    const fail = (reason: string): never => {
+      throw new ApiError('BadRequest', `invalid resize ${name} ${JSON.stringify(text)}: ${reason}`);
+    };
+    if (!/^-?\d+$/.test(text)) return fail('invalid syntax');
+    const value = Number(text);
+    return value >= 0 && value < 2 ** 32 ? value : fail('value out of range');
+  };
+  return { height: side('height'), width: side('width') };
+}
+
 /**
  * `filters=`: JSON of `{name: [values]}` or, from old clients, `{name: {value: true}}`.
  * Throws ApiError BadRequest on anything else.

@@ -351,6 +351,8 @@ export interface ImageSummary {
   config: ImageConfig;
   /** What it is made for, where that is known. */
   platform?: Platform;
+  /** None of an image that was never written down as one: a build's, before it is pushed. */
+  manifest?: { mediaType: string; digest: string; size: number };
   /**
    * Only the kubelet brought it here, no user tagged it, and neither a lease nor a container needs it: the kubelet may
    * remove it.

@@ -123,7 +123,7 @@ function planCreate(body: Body): unknown {
 function planUpdate(body: Body): unknown {
   const record = { id: 'c', spec: { resources: {}, restartPolicy: { name: 'no' }, request: {} } };
   const container = { record, name: 'c', isRunning: false, save: () => undefined } as unknown as Container;
-  const answer = updateContainer(parts, container, body);
+  const answer = updateContainer(parts, container, body, [1, 50]);
   return { answer, resources: record.spec.resources, restartPolicy: record.spec.restartPolicy };
 }
 
