@@ -3,7 +3,7 @@
  * archives that go to the client.
  */
 import { ApiError } from '#base/errors.ts';
-import type { Platform } from '#base/platform.ts';
+import { formatPlatform } from '#base/platform.ts';
 import { tarEnd } from '#base/tar-write.ts';
 import type { Hold } from '#content/content.ts';
 import type { ImageFile } from '#content/image-file.ts';
@@ -26,6 +26,7 @@ import { splitResult } from './result.ts';
 import type { Result } from './result.ts';
 import { sendDirectory, sendStream } from './send-files.ts';
 import type { SentRoot } from './send-files.ts';
+import type { Subject } from './statement.ts';
 import { messagesIn, textIn, textMapIn } from './messages.ts';
 import type { Message } from './messages.ts';
 
@@ -104,10 +105,8 @@ export function exportersOf(request: Message): Exporter[] {
 }
 
 /** One platform of the result, carried out. */
-interface Part {
-  name: string;
+interface Part extends Subject {
   file: ImageFile;
-  platform: Platform;
   steps: readonly StepLayer[];
 }
 
@@ -152,8 +151,9 @@ class Export {
     const { builder } = this.#job;
     const isNeeded = this.#isMap;
     const images: PlatformImage[] = [];
-    for (const { platform, file, steps } of this.#parts) {
-      const statements = await this.#attestations.of(platform, steps, isNeeded || isPushed);
+    for (const part of this.#parts) {
+      const { platform, file, steps } = part;
+      const statements = await this.#attestations.of(part, isNeeded || isPushed);
       images.push({ platform, file: finishConfig(file, steps), layers: layersOf(steps), statements });
     }
     if (!isNeeded && images.every(({ statements }) => statements.length === 0)) {
@@ -265,7 +265,7 @@ class Export {
       const [part, ...rest] = parts;
       if (part === undefined) return read(roots);
       return this.#job.withRoot(part.steps, (directory) =>
-        open(rest, [...roots, { name: isSplit ? part.name : '', directory }]),
+        open(rest, [...roots, { name: isSplit ? part.name.replaceAll('/', '_') : '', directory }]),
       );
     };
     return open(isSplit ? this.#parts : first === undefined ? [] : [first], []);
@@ -313,15 +313,17 @@ export async function exportResult(
 ): Promise<Record<string, string>> {
   // A request that is no build has words for an answer, and no files.
   if (result.refs.size === 0) return {};
+  const attestations = new Attestations(job, attributes);
   const split = splitResult(result);
   const steps = await job.stepsOfAll(split.map(({ edge }) => edge));
-  const parts = split.map(({ id, file, platform }, at): Part => ({
-    name: id.replaceAll('/', '_'),
+  const parts = split.map(({ id, file, platform, edge }, at): Part => ({
+    name: id === '' ? formatPlatform(platform) : id,
     file,
     platform,
+    edge,
     steps: steps[at] ?? [],
   }));
-  const whole = new Export(job, parts, !result.refs.has(''), new Attestations(job, attributes));
+  const whole = new Export(job, parts, !result.refs.has(''), attestations);
   const response: Record<string, string> = {};
   for (const exporter of exporters) Object.assign(response, await whole.run(exporter));
   return response;

@@ -58,6 +58,9 @@ export class Job {
   readonly #returned = Promise.withResolvers<Result | undefined>();
   readonly #hold: Hold;
   readonly #sources: Sources;
+  readonly startedAtMs: number;
+  /** The front end that made the result, and what it was asked. */
+  frontend: { name: string; options: Readonly<Record<string, string>> } | undefined;
   /** Images are looked for at their registry although they are here. */
   pull = false;
   /** What the front end's attributes say of all commands. */
@@ -67,6 +70,7 @@ export class Job {
     this.#parts = parts;
     this.request = request;
     this.progress = progress;
+    this.startedAtMs = parts.builder.parts.clock.now();
     this.#hold = parts.builder.parts.content.hold();
     this.#sources = new Sources({
       ...parts.builder.parts,
