@@ -1,15 +1,18 @@
 /** What is attested of images: provenance of two versions and modes, and what a scanner finds. */
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { existsSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { formatPlatform, hostPlatform } from '#base/platform.ts';
+import { readTar } from '#base/tar-read.ts';
 import { fieldOf } from '#base/unknown.ts';
 import type { Index, Manifest } from '#content/manifest.ts';
+import { bytesOf } from '#content/testing.ts';
 import { parseFields } from './attestations.ts';
 import { GrpcError, code, unary } from './grpc.ts';
 
-import { dockerfile, makeBench } from './testing.ts';
+import { dockerfile, makeBench, send } from './testing.ts';
 import type { Bench } from './testing.ts';
 
 const host = formatPlatform(hostPlatform());
@@ -202,6 +205,48 @@ test('a scanner sees the files of each platform, and what it finds is attested',
     await assert.rejects(scan(`,N=${String(expected)}`), expected);
   }
   await assert.rejects(build(bench, { 'attest:sbom': 'generator=lazy' }), /scanner lazy does not have cmd/);
+});
+
+test('files that are exported as such have documents beside them, about each of them', async (t) => {
+  const archives: Buffer[] = [];
+  const taken: Record<string, string> = {};
+  const bench = await makeBench(t, {
+    files: dockerfile('FROM scratch\nCOPY empty d/large /d/\n'),
+    serves: {
+      [send]: async ({ messages }) => {
+        const parts: Buffer[] = [];
+        for await (const message of messages) parts.push(message['data'] as Buffer);
+        archives.push(Buffer.concat(parts));
+        return undefined;
+      },
+    },
+  });
+  const exporters = [{ Type: 'tar', Attrs: { 'attestation-prefix': 'at.' } }];
+  const attest = (value: string): Promise<unknown> =>
+    bench.build({}, { Exporters: exporters, FrontendAttrs: { 'attest:provenance': value } });
+  await attest('mode=min,filename=p.json');
+  await attest('mode=min,inline-only=true');
+  for (const [at, archive] of archives.entries())
+    for await (const { header, content } of readTar(bytesOf(archive))) {
+      const parts: Uint8Array[] = [];
+      for await (const part of content) parts.push(Uint8Array.from(part));
+      taken[`${at} ${header.path}`] = Buffer.concat(parts).toString();
+    }
+  assert.deepEqual(Object.keys(taken), [
+    '0 d/',
+    '0 d/empty',
+    '0 d/large',
+    '0 at.p.json',
+    '1 d/',
+    '1 d/empty',
+    '1 d/large',
+  ]);
+  const { subject, predicateType } = JSON.parse(taken['0 at.p.json']!) as Found;
+  assert.equal(predicateType, 'https://slsa.dev/provenance/v1');
+  assert.deepEqual(
+    subject.map(({ name, digest }) => [name, digest['sha256']]),
+    ['empty', 'large'].map((name) => [`d/${name}`, createHash('sha256').update(taken[`0 d/${name}`]!).digest('hex')]),
+  );
 });
 
 test('fields are read as one line of CSV, and what is not known is refused', async (t) => {

@@ -4,7 +4,7 @@
  */
 import { ApiError } from '#base/errors.ts';
 import { formatPlatform } from '#base/platform.ts';
-import { tarEnd } from '#base/tar-write.ts';
+import { encodeTarFile, tarEnd } from '#base/tar-write.ts';
 import type { Hold } from '#content/content.ts';
 import type { ImageFile } from '#content/image-file.ts';
 import { mediaTypes } from '#content/image-records.ts';
@@ -24,6 +24,7 @@ import type { Job } from './job.ts';
 import type { Line } from './progress.ts';
 import { splitResult } from './result.ts';
 import type { Result } from './result.ts';
+import { statementFiles } from './export-files.ts';
 import { sendDirectory, sendStream } from './send-files.ts';
 import type { SentRoot } from './send-files.ts';
 import type { Subject } from './statement.ts';
@@ -40,6 +41,8 @@ export interface Exporter {
   annotations: Annotations;
   /** Files of each platform lie in a directory of its own; undefined: where the result has several. */
   isSplit: boolean | undefined;
+  /** Stands before the names of attestations that lie beside exported files. */
+  attestationPrefix: string;
 }
 
 type ExporterType = 'image' | 'docker' | 'oci' | 'tar' | 'local';
@@ -62,6 +65,7 @@ const knownAttributes: Readonly<Record<string, RegExp>> = {
   unpack: /^/,
   store: /^/,
   tar: /^(?:true|1|)$/,
+  'attestation-prefix': /^[^/]*$/,
   'platform-split': /^(?:true|false|1|0|)$/,
   'prefer-image-digest': /^/,
   'danging-name-empty-only': /^/,
@@ -99,8 +103,9 @@ export function exportersOf(request: Message): Exporter[] {
     const tags = parseTags(names);
     if (push && tags.length === 0) throw new ApiError('BadRequest', 'tag is needed when pushing to registry');
     const split = attributes['platform-split'];
+    const attestationPrefix = attributes['attestation-prefix'] ?? '';
     const isSplit = split === undefined || split === '' ? undefined : isTrue(split);
-    return { type: known, index, tags, push, annotations: new Annotations(attributes), isSplit };
+    return { type: known, index, tags, push, annotations: new Annotations(attributes), isSplit, attestationPrefix };
   });
 }
 
@@ -261,12 +266,15 @@ class Export {
         'BadRequest',
         'files of several platforms are exported apart: platform-split=false is for one',
       );
-    const open = (parts: readonly Part[], roots: SentRoot[]): Promise<T> => {
+    const open = async (parts: readonly Part[], roots: SentRoot[]): Promise<T> => {
       const [part, ...rest] = parts;
       if (part === undefined) return read(roots);
-      return this.#job.withRoot(part.steps, (directory) =>
-        open(rest, [...roots, { name: isSplit ? part.name.replaceAll('/', '_') : '', directory }]),
-      );
+      const statements = await this.#attestations.of(part, false);
+      return this.#job.withRoot(part.steps, (directory) => {
+        const name = isSplit ? part.name.replaceAll('/', '_') : '';
+        const files = statementFiles(directory, statements, exporter.attestationPrefix);
+        return open(rest, [...roots, { name, directory, files }]);
+      });
     };
     return open(isSplit ? this.#parts : first === undefined ? [] : [first], []);
   }
@@ -297,10 +305,15 @@ class Export {
 }
 
 function* packRoots(roots: readonly SentRoot[]): Generator<Uint8Array> {
-  for (const { name, directory } of roots)
-    yield* name === ''
-      ? packTree(directory, { layer: false, skipRoot: true })
-      : packTree(directory, { layer: false, prefix: `${name}/` });
+  for (const { name, directory, files } of roots) {
+    const prefix = name === '' ? '' : `${name}/`;
+    const filter = (path: string): boolean => !files.has(path);
+    yield* packTree(
+      directory,
+      name === '' ? { layer: false, skipRoot: true, filter } : { layer: false, prefix, filter },
+    );
+    for (const [path, bytes] of files) yield encodeTarFile({ path: `${prefix}${path}`, mode: 0o600 }, bytes);
+  }
   yield tarEnd;
 }
 
