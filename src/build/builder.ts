@@ -11,6 +11,7 @@ import type { Content } from '#content/content.ts';
 import type { ImageRecord, ImageRecords } from '#content/image-records.ts';
 import type { BuildSnapshots } from '#content/snapshots.ts';
 import type { ImageStore } from '#engine/images.ts';
+import { openRepositoryPlace } from '#engine/images-repository.ts';
 import { exportArchive } from '#engine/images-save.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import type { Mounts } from '#os/mount.ts';
@@ -110,6 +111,7 @@ class EngineBuilder implements Builder {
           options.images.options,
           (names.length === 0 ? [target.image.id] : names).map((reference) => ({ reference, ...target })),
         ),
+      openPlace: (reference, credential) => openRepositoryPlace(options.images.options, reference, credential),
       pushImage: (name, { credential, onEvent, signal }) =>
         options.images.push(name, {
           onProgress: onEvent,

@@ -25,6 +25,8 @@ test('what a client asks for becomes a request of the builder', () => {
     'vcs:revision': 'x',
     'context:base': 'docker-image://x',
     'attest:provenance': 'mode=min,inline-only=true',
+    'cache-imports': '[{"Type":"registry","Attrs":{"ref":"r/c:1"}}]',
+    'cache-from': 'old',
   });
   assert.deepEqual(build, {
     buildArgs: { A: '1' },
@@ -58,7 +60,10 @@ test('what a client asks for becomes a request of the builder', () => {
     pull: true,
     platforms: [{ os: 'linux', architecture: 'arm64' }],
     isMultiPlatform: false,
-    warnings: ['BUILDKIT_INLINE_CACHE has no effect here: images carry no cache'],
+    cacheImports: [
+      { type: 'registry', attributes: { ref: 'r/c:1' } },
+      { type: 'registry', attributes: { ref: 'old' } },
+    ],
   });
 });
 
@@ -89,11 +94,4 @@ test('the front end that is built in has several names', () => {
     assert.ok(isBuiltInFrontend(image), image);
   for (const image of ['docker/dockerfiles', 'example/docker/dockerfile:1'])
     assert.ok(!isBuiltInFrontend(image), image);
-});
-
-test('what has no effect is told, and what clients send unasked is not', () => {
-  const warnings = (attributes: Record<string, string>): number => parse(attributes).warnings.length;
-  assert.equal(warnings({ 'cache-imports': '[{"Type":"registry"}]' }), 1);
-  assert.equal(warnings({ 'cache-imports': '[]', 'attest:provenance': 'mode=min,inline-only=true' }), 0);
-  assert.equal(warnings({ 'build-arg:BUILDKIT_INLINE_CACHE': '0' }), 0);
 });

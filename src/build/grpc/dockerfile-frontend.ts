@@ -151,7 +151,7 @@ class DockerfileFrontend implements ConvertEnvironment {
 
   /** The Dockerfile, and the ignore file beside it. */
   async #definition(): Promise<Definition> {
-    const { filename, dockerfileDirectory: name, contextUrl, hasOwnDockerfile, warnings } = this.#asked;
+    const { filename, dockerfileDirectory: name, contextUrl, hasOwnDockerfile } = this.#asked;
     const files = [filename, `${filename}.dockerignore`];
     // What is fetched holds its Dockerfile, unless the client shares one apart.
     if (contextUrl !== undefined && !hasOwnDockerfile) {
@@ -162,7 +162,6 @@ class DockerfileFrontend implements ConvertEnvironment {
     }
     return this.#job.shown(`[internal] load build definition from ${posix.basename(filename)}`, async (line) => {
       this.#definitionLine = line.digest;
-      for (const warning of warnings) this.#job.progress.warn(line.digest, warning);
       const found = await this.#small(name, files, line);
       return this.#read((path) => found.text(path));
     });
@@ -287,6 +286,7 @@ export async function buildDockerfile(
 ): Promise<Result | { image: string }> {
   const asked = parseAttributes(attributes, inputs);
   job.pull = asked.pull;
+  job.cache.addImports(asked.cacheImports);
   job.exec = asked.run;
   const made = await new DockerfileFrontend(job, asked).run();
   if (made.kind === 'image') return { image: made.image };

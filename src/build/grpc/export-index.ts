@@ -15,6 +15,7 @@ import type { LinkedIndex } from '#content/image-indexes.ts';
 import { mediaTypes } from '#content/image-records.ts';
 import type { ImageLayer, ImageRecord } from '#content/image-records.ts';
 import { ociLayerType } from '#content/image-writer.ts';
+import { compressLayer, isPlainLayer } from '#content/layer-compression.ts';
 import type { Descriptor, Index, Manifest } from '#content/manifest.ts';
 import type { BuilderParts } from '../build.ts';
 import type { Annotations } from './annotations.ts';
@@ -144,11 +145,16 @@ export async function writeIndex(
   const manifests: Descriptor[] = [];
   const attestations: Descriptor[] = [];
   for (const image of images) {
+    const layers: ImageLayer[] = [];
     for (const layer of image.layers) {
       hold.addBlob(layer.digest);
       hold.addLayer(layer.diffId);
+      // Whoever is sent the index gets what it names, as it is.
+      const sent = isPlainLayer(layer) ? await compressLayer(content, layer, { kind: 'gzip' }) : layer;
+      hold.addBlob(sent.digest);
+      layers.push(sent);
     }
-    const descriptor = await writer.image(image, annotations);
+    const descriptor = await writer.image({ ...image, layers }, annotations);
     manifests.push(descriptor);
     if (image.statements.length > 0) attestations.push(await writer.attestation(descriptor, image.statements, names));
   }

@@ -151,6 +151,12 @@ class Export {
     return part;
   }
 
+  #fileOf(file: ImageFile, steps: readonly StepLayer[]): ImageFile {
+    const finished = finishConfig(file, steps);
+    const { cache } = this.#job;
+    return cache.isInline ? { ...finished, 'moby.buildkit.cache.v0': cache.inlineRecords(layersOf(steps)) } : finished;
+  }
+
   /** Nothing of an image without an index says for which platform it is, who made it, or has annotations. */
   async #index({ annotations, tags }: Exporter, hold: Hold, isPushed: boolean): Promise<WrittenIndex | undefined> {
     const { builder } = this.#job;
@@ -159,7 +165,7 @@ class Export {
     for (const part of this.#parts) {
       const { platform, file, steps } = part;
       const statements = await this.#attestations.of(part, isNeeded || isPushed);
-      images.push({ platform, file: finishConfig(file, steps), layers: layersOf(steps), statements });
+      images.push({ platform, file: this.#fileOf(file, steps), layers: layersOf(steps), statements });
     }
     if (!isNeeded && images.every(({ statements }) => statements.length === 0)) {
       if (annotations.has('index') || annotations.has('index-descriptor'))
@@ -172,7 +178,7 @@ class Export {
   async #single({ annotations }: Exporter, hold: Hold, line: Line): Promise<ImageRecord> {
     const { content, images } = this.#job.builder.parts;
     const { file, steps, platform } = this.#only;
-    const finished = finishConfig(file, steps);
+    const finished = this.#fileOf(file, steps);
     const createdAtMs = Date.parse(finished.created ?? '') || 0;
     const layers = layersOf(steps);
     const made = await writeImage(content, images, { file: finished, layers, createdAtMs, isIntermediate: true });
@@ -339,5 +345,5 @@ export async function exportResult(
   const whole = new Export(job, parts, !result.refs.has(''), attestations);
   const response: Record<string, string> = {};
   for (const exporter of exporters) Object.assign(response, await whole.run(exporter));
-  return response;
+  return Object.assign(response, await job.cache.export(parts.map((part) => part.steps)));
 }

@@ -25,6 +25,8 @@ import type { Message } from './messages.ts';
 import type { Line, Progress } from './progress.ts';
 import { receiveLocal } from './local-source.ts';
 import { sessionSecrets } from './session-secrets.ts';
+import { JobCache } from './travelling-cache.ts';
+import type { CacheEntry } from './travelling-cache.ts';
 import type { Result } from './result.ts';
 import type { Session, Sessions } from './session.ts';
 
@@ -40,6 +42,8 @@ export interface JobRequest {
   sessionId: string;
   /** Definitions that the client gives to its front end, by name. */
   inputs: Message;
+  cacheExports: readonly CacheEntry[];
+  cacheImports: readonly CacheEntry[];
 }
 
 /** How a front end gives its result. */
@@ -61,6 +65,8 @@ export class Job {
   readonly startedAtMs: number;
   /** The front end that made the result, and what it was asked. */
   frontend: { name: string; options: Readonly<Record<string, string>> } | undefined;
+  /** Of other builders. */
+  readonly cache: JobCache;
   /** Images are looked for at their registry although they are here. */
   pull = false;
   /** What the front end's attributes say of all commands. */
@@ -71,13 +77,14 @@ export class Job {
     this.request = request;
     this.progress = progress;
     this.startedAtMs = parts.builder.parts.clock.now();
+    this.cache = new JobCache(this, request.cacheExports, request.cacheImports);
     this.#hold = parts.builder.parts.content.hold();
     this.#sources = new Sources({
       ...parts.builder.parts,
       pullImage: (reference, options) =>
         parts.builder.parts.pullImage(reference, { ...options, always: options.always || this.pull }),
       pull: false,
-      credential: (domain) => this.#credential(domain),
+      credential: (domain) => this.credential(domain),
       local: (name, op, output, signal) => this.#local(name, op, output, signal),
       begin: (vertex) => progress.beginVertex(vertex),
       signal: this.signal,
@@ -161,6 +168,7 @@ export class Job {
       },
       hold: this.#hold,
       begin: (vertex: Vertex): VertexOutput => this.progress.beginVertex(vertex),
+      travelling: this.cache,
       signal: this.signal,
     });
   }
@@ -205,7 +213,7 @@ export class Job {
 
   /** Pushes a name of this engine's store, as who the client is to its registry. */
   async push(name: string, onEvent: (event: JsonObject) => void): Promise<void> {
-    const credential = await this.#credential(parseReference(name).domain);
+    const credential = await this.credential(parseReference(name).domain);
     await this.#parts.builder.parts.pushImage(name, { credential, onEvent, signal: this.signal });
   }
 
@@ -238,7 +246,8 @@ export class Job {
     return this.adopt(await receiveLocal({ builder, session, name, attributes: op.attributes, output, signal }));
   }
 
-  async #credential(domain: string): Promise<RegistryCredential | undefined> {
+  /** Who the client is to a registry. */
+  async credential(domain: string): Promise<RegistryCredential | undefined> {
     const session = await this.session(this.signal);
     const path = '/moby.filesync.v1.Auth/Credentials';
     if (!session.serves(path)) return undefined;

@@ -20,6 +20,7 @@ import { jobWaitMs, jobsMax } from './limits.ts';
 import { messageIn, messagesIn, numberIn, textIn, textMapIn, textsIn, timestampOf } from './messages.ts';
 import type { Message } from './messages.ts';
 import { Progress } from './progress.ts';
+import type { CacheEntry } from './travelling-cache.ts';
 import type { Sessions } from './session.ts';
 
 export interface ServiceParts {
@@ -68,14 +69,18 @@ class Jobs {
 }
 
 function refuseUnsupported(request: Message): void {
-  for (const type of messagesIn(messageIn(request, 'Cache'), 'Exports').map((entry) => textIn(entry, 'Type')))
-    if (type !== 'inline')
-      throw new ApiError('BadRequest', `cache export of type ${type.slice(0, 50)} is not supported yet`);
   for (const entitlement of textsIn(request, 'Entitlements'))
     if (entitlement !== 'network.host')
       throw new ApiError('BadRequest', `entitlement ${entitlement.slice(0, 100)} is not allowed`);
   if (messagesIn(messageIn(request, 'SourcePolicy'), 'rules').length > 0)
     throw new ApiError('BadRequest', 'source policies are not applied yet');
+}
+
+function cacheEntriesOf(request: Message, field: 'Exports' | 'Imports'): CacheEntry[] {
+  return messagesIn(messageIn(request, 'Cache'), field).map((entry) => ({
+    type: textIn(entry, 'Type'),
+    attributes: textMapIn(entry, 'Attrs'),
+  }));
 }
 
 function workerOf({ version }: ServiceParts): Message {
@@ -97,7 +102,13 @@ async function solve(parts: ServiceParts, jobs: Jobs, { request, signal }: Reque
   refuseUnsupported(request);
   const exporters = exportersOf(request);
   const inputs = messageIn(request, 'FrontendInputs');
-  const job = jobs.open({ ref: textIn(request, 'Ref'), sessionId: textIn(request, 'Session'), inputs });
+  const job = jobs.open({
+    ref: textIn(request, 'Ref'),
+    sessionId: textIn(request, 'Session'),
+    inputs,
+    cacheExports: cacheEntriesOf(request, 'Exports'),
+    cacheImports: cacheEntriesOf(request, 'Imports'),
+  });
   const forget = onceAborted(signal, () => void job.close());
   const [frontend, attributes] = [textIn(request, 'Frontend'), textMapIn(request, 'FrontendAttrs')];
   const { history } = parts.builder;
