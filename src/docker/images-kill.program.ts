@@ -2,11 +2,11 @@
  * For images-kill.root.test.ts: a program that pulls, loads, names, pushes and removes images of several platforms at
  * random, until it is killed. Arguments: directory of the content, domain of a registry, archive, seed.
  */
-import { createReadStream, writeSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { hostPlatform } from '#base/platform.ts';
-import { openTestContent } from '#content/testing.ts';
+import { bytesOf, openTestContent } from '#content/testing.ts';
 import { SimRandom } from '#os/clock.sim.ts';
+import { readBytes } from '#os/named-files.ts';
 import { ann, makeStore } from './testing.ts';
 
 const [directory = '', domain = '', archive = '', seed = '0'] = process.argv.slice(2);
@@ -25,8 +25,8 @@ const platforms = [hostPlatform(), { os: 'linux', architecture: 'arm64' }];
 
 const steps: (() => Promise<unknown>)[] = [
   () => images.pull(pick(remote), { platform: pick(platforms) }),
-  () => images.load(createReadStream(archive), () => {}),
-  () => images.load(createReadStream(archive), () => {}, pick(platforms)),
+  () => images.load(bytesOf(readBytes(archive, 0, 1 << 20)), () => {}),
+  () => images.load(bytesOf(readBytes(archive, 0, 1 << 20)), () => {}, pick(platforms)),
   () => images.tag(pick(names), pick(['a:1', 'b:1', `${domain}/pushed:1`])),
   () => images.push(`${domain}/pushed:1`, { credential: ann }),
   () => images.remove(pick(names)),
@@ -42,9 +42,9 @@ async function live(): Promise<void> {
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
     }
-    writeSync(1, '.');
+    process.stdout.write('.');
   }
 }
 
-writeSync(1, '!');
+process.stdout.write('!');
 await Promise.all([live(), live()]);

@@ -279,7 +279,7 @@ class Export {
       return this.#job.withRoot(part.steps, (directory) => {
         const name = isSplit ? part.name.replaceAll('/', '_') : '';
         const files = statementFiles(directory, statements, exporter.attestationPrefix);
-        return open(rest, [...roots, { name, directory, files }]);
+        return open(rest, [...roots, { name, directory, files, filesAtMs: this.#job.startedAtMs }]);
       });
     };
     return open(isSplit ? this.#parts : first === undefined ? [] : [first], []);
@@ -311,14 +311,14 @@ class Export {
 }
 
 function* packRoots(roots: readonly SentRoot[]): Generator<Uint8Array> {
-  for (const { name, directory, files } of roots) {
+  for (const { name, directory, files, filesAtMs: mtimeMs } of roots) {
     const prefix = name === '' ? '' : `${name}/`;
     const filter = (path: string): boolean => !files.has(path);
     yield* packTree(
       directory,
       name === '' ? { layer: false, skipRoot: true, filter } : { layer: false, prefix, filter },
     );
-    for (const [path, bytes] of files) yield encodeTarFile({ path: `${prefix}${path}`, mode: 0o600 }, bytes);
+    for (const [path, bytes] of files) yield encodeTarFile({ path: `${prefix}${path}`, mode: 0o600, mtimeMs }, bytes);
   }
   yield tarEnd;
 }

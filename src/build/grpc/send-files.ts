@@ -46,8 +46,9 @@ export interface SentRoot {
   /** '' where it is all that is sent. */
   name: string;
   directory: string;
-  /** Files that lie beside those of the directory, in place of what has their names. */
+  /** Files that lie beside those of the directory, in place of what has their names; made at `filesAtMs`. */
   files: ReadonlyMap<string, Buffer>;
+  filesAtMs: number;
 }
 
 /** Where a path that is sent lies. */
@@ -82,9 +83,10 @@ class Sender {
   }
 
   /** A file of ours, not of the directory. */
-  #ownFile(path: string): Buffer | undefined {
-    const place = this.#locate(path);
-    return place.root.files.get(place.path);
+  #ownFile(path: string): { bytes: Buffer; atMs: number } | undefined {
+    const { root, path: below } = this.#locate(path);
+    const bytes = root.files.get(below);
+    return bytes === undefined ? undefined : { bytes, atMs: root.filesAtMs };
   }
 
   #realPath(path: string): string {
@@ -100,7 +102,7 @@ class Sender {
 
   #stat(path: string): Message {
     const own = this.#ownFile(path);
-    if (own !== undefined) return { path, mode: 0o600, size: own.length };
+    if (own !== undefined) return { path, mode: 0o600, size: own.bytes.length, modTime: own.atMs * 1e6 };
     const real = this.#realPath(path);
     const info = lstatSync(real);
     const inode = `${info.dev}:${info.ino}`;
