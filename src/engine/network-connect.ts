@@ -4,7 +4,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
-import type { NetProgram } from '#os/netlink.ts';
+import type { NetProgram, NetStep } from '#os/netlink.ts';
 import { settleNetworks } from './container-network.ts';
 import { publishNames } from './dns-names.ts';
 import type { Container } from './container.ts';
@@ -12,6 +12,8 @@ import { containerDirectory } from './container-record.ts';
 import type { AttachedNetwork, EndpointRecord, RunRecord } from './container-record.ts';
 import { etcTexts } from './container-start.ts';
 import type { NetworkAttachment } from './engine.ts';
+import { explainUpperLink } from './network-parents.ts';
+import { hasEndpoints } from './network-record.ts';
 import { attachedNetwork, checkEndpointSettings } from './network-endpoint.ts';
 import type { ContainerTable } from './container-table.ts';
 
@@ -23,7 +25,7 @@ export async function connectNetwork(
   const { context, networks } = table;
   const { record } = container;
   const network = networks.find(attachment.network);
-  if (network.driver !== 'bridge')
+  if (!hasEndpoints(network))
     throw new ApiError('Forbidden', `container cannot be connected to network '${network.name}'`);
   if (record.spec.network.type !== 'networks')
     throw new ApiError(
@@ -97,10 +99,10 @@ async function joinNetwork(
   try {
     run.endpoints.push(endpoint);
     container.save(context);
-    await context.os.netlink.run(networks.plan(endpoint, attached, run.networkNamespace!));
+    await context.os.netlink.run(networks.plan(endpoint, attached, run.networkNamespace!)).catch(explainUpperLink);
     await settleNetworks(table, container, [...before, attached]);
   } catch (error) {
-    await context.os.netlink.run([planLinkRemoval([endpoint])]);
+    await context.os.netlink.run(planLinkRemoval([endpoint], run.networkNamespace));
     run.endpoints = run.endpoints.filter((other) => other !== endpoint);
     networks.release(endpoint);
     container.save(context);
@@ -114,15 +116,23 @@ async function joinNetwork(
 async function leaveNetwork(table: ContainerTable, container: Container, endpoint: EndpointRecord): Promise<void> {
   const { context, networks } = table;
   const run = container.record.run!;
-  await context.os.netlink.run([planLinkRemoval([endpoint])]);
+  await context.os.netlink.run(planLinkRemoval([endpoint], run.networkNamespace));
   run.endpoints = run.endpoints.filter((other) => other !== endpoint);
   networks.release(endpoint);
   table.names.forget(container.id, endpoint.networkId);
   if (run.networkNamespace !== undefined) await settleNetworks(table, container, container.record.networks);
 }
 
-export function planLinkRemoval(endpoints: readonly EndpointRecord[]): NetProgram {
-  return { steps: endpoints.map(({ hostLink }) => ({ op: 'deleteLink', name: hostLink, ignore: ['ENODEV'] })) };
+/** Half of a pair goes with the other; a link on top of one of the host's goes where it is: in the namespace. */
+export function planLinkRemoval(endpoints: readonly EndpointRecord[], namespace?: string): NetProgram[] {
+  const remove = (name: string): NetStep => ({ op: 'deleteLink', name, ignore: ['ENODEV'] });
+  const inside = endpoints.filter(({ hostLink }) => hostLink === '');
+  return [
+    { steps: endpoints.flatMap(({ hostLink }) => (hostLink === '' ? [] : [remove(hostLink)])) },
+    ...(namespace === undefined || inside.length === 0
+      ? []
+      : [{ namespace, steps: inside.map(({ containerLink }) => remove(containerLink)) }]),
+  ];
 }
 
 /** The running container sees the files through its binds, so they are written in place. */

@@ -28,7 +28,8 @@ function planHosts(binding: PortBinding, gateways: Gateways, hasIpv6: boolean): 
   return ipFamilies.flatMap((family) => {
     // The proxy's way, where the container has no address of version 6.
     const place = gateways[family] ?? (hasIpv6 ? gateways.IPv4 : undefined);
-    if (place === undefined) return [];
+    // Containers of the others are reached by their own addresses.
+    if (place?.network.driver !== 'bridge') return [];
     const ip = ipOf(place, family) ?? ipOf(place, 'IPv4');
     if (ip === undefined || (family === 'IPv6' && !hasIpv6)) return [];
     const { bindingIp = anyAddress.IPv4, modes } = bridgeOptionsOf(place.network.options);

@@ -231,7 +231,7 @@ async function sweepLinks(table: ContainerTable): Promise<void> {
     ...table
       .list()
       .flatMap((container) => (container.record.run?.endpoints ?? []).map((endpoint) => endpoint.hostLink)),
-    ...table.networks.list().map((network) => network.link ?? ''),
+    ...table.networks.list().map((network) => network.link ?? network.parent?.link ?? ''),
   ]);
   const links = (await context.os.netlink.listLinks()).filter(
     (link) =>
