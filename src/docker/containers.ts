@@ -33,6 +33,7 @@ import type { Filters, Route, RouteContext } from './route.ts';
 import { fillRequest, fillSpec } from './settings.ts';
 import { checkShape, createShape } from './shapes.ts';
 import { showTop } from './top.ts';
+import { apiVersion } from './server.ts';
 
 const listFilters = [
   'ancestor',
@@ -349,7 +350,7 @@ async function waitContainer(parts: DockerParts, context: RouteContext): Promise
   );
   void awaitedLater(waiting);
   // Clients start the container only once they have seen that the wait is in place.
-  context.response.writeHead(200, { 'Content-Type': 'application/json', 'Api-Version': '1.50', Ostype: 'linux' });
+  context.response.writeHead(200, { 'Content-Type': 'application/json', 'Api-Version': apiVersion, Ostype: 'linux' });
   context.response.flushHeaders();
   try {
     const code = await waiting;

@@ -3,6 +3,8 @@
  * engine itself checks (limits, names, capabilities) is not repeated.
  */
 import { ApiError } from '#base/errors.ts';
+import { parseSize } from '#base/sizes.ts';
+import { cacheOf, isRemoteLog } from '#engine/log-drivers/options.ts';
 import type { ContainerSpec } from '#engine/engine.ts';
 import type { CreateBody, Given, HostConfigBody } from './create-body.ts';
 import { checkHostConfig, checkStopSignal } from './create-checks.ts';
@@ -52,7 +54,6 @@ export function specFromRequest(
     ...text('stopSignal', body.StopSignal),
     ...(timeout === undefined || timeout === null ? {} : { stopTimeoutSeconds: timeout }),
     ...(host.CgroupParent ? { cgroupParent: planCgroupParent(host.CgroupParent) } : {}),
-    ...(host['LogConfig']?.Type === 'none' ? { logPath: 'none' } : {}),
     ...planLog(host['LogConfig']?.Type ?? '', host['LogConfig']?.Config ?? {}),
     restartPolicy: planRestart(host['RestartPolicy'] ?? {}, host['AutoRemove'] === true),
     autoRemove: host['AutoRemove'] === true,
@@ -107,21 +108,26 @@ function checkEnvironment(env: string[]): string[] {
   return env;
 }
 
-/** Sizes as docker reads them: a number, a fraction too, with a unit of 1024s; `-1` is no bound. */
-function planLog(type: string, config: Record<string, string>): { logMaxBytes?: number; logMaxFiles?: number } {
-  const match = /^(\d+(?:\.\d+)?)\s?([kmgt]?)i?b?$/i.exec(config['max-size'] ?? '');
-  const bytes =
-    config['max-size'] === '-1'
-      ? Number.MAX_SAFE_INTEGER
-      : match === null
-        ? undefined
-        : Math.max(1, Math.floor(Number(match[1]) * 1024 ** ' kmgt'.indexOf(match[2]!.toLowerCase() || ' ')));
-  // The local driver's own bounds, where nothing is said.
-  const local = type === 'local' ? { logMaxBytes: 20 * 1024 ** 2, logMaxFiles: 5 } : {};
+/** Where the log goes, and how much of it stays here; the options have been checked. */
+function planLog(type: string, config: Record<string, string>): Partial<ContainerSpec> {
+  if (type === 'none') return { logPath: 'none' };
+  const isRemote = isRemoteLog(type);
+  const { 'max-size': size, 'max-file': count } = isRemote ? cacheOf(config) : config;
+  const bytes = size === undefined ? undefined : size === '-1' ? Number.MAX_SAFE_INTEGER : parseSize(size);
   return {
-    ...local,
-    ...(bytes === undefined ? {} : { logMaxBytes: bytes }),
-    ...(config['max-file'] === undefined ? {} : { logMaxFiles: Number(config['max-file']) }),
+    // The bounds of the local driver and of a cache, where nothing is said.
+    ...(isRemote || type === 'local' ? { logMaxBytes: 20 * 1024 ** 2, logMaxFiles: 5 } : {}),
+    ...(bytes === undefined ? {} : { logMaxBytes: Math.max(1, bytes) }),
+    ...(count === undefined ? {} : { logMaxFiles: Number(count) }),
+    ...(isRemote
+      ? {
+          logDriver: {
+            name: type,
+            options: config,
+            ...(/^(1|t|true)$/i.test(config['cache-disabled'] ?? '') ? { isUnreadable: true } : {}),
+          },
+        }
+      : {}),
   };
 }
 

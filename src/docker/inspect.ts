@@ -95,6 +95,8 @@ function showMounts(parts: DockerParts, container: Container): Shown[] {
           Driver: 'local',
           Propagation: '',
         };
+      if (mount.type === 'image')
+        return { Type: 'image', Name: mount.source, Source: mount.imageId ?? '', ...common, Propagation: '' };
       if (mount.type === 'tmpfs') return { Type: 'tmpfs', Source: '', ...common, Propagation: '' };
       return { Type: 'bind', Source: mount.source, ...common, Propagation: mount.propagation ?? 'rprivate' };
     });

@@ -10,6 +10,7 @@ import { containerDirectory, recordFormat } from './container-record.ts';
 import type { ContainerRecord } from './container-record.ts';
 import type { EngineContext } from './context.ts';
 import type { ContainerSpec, Mount } from './engine.ts';
+import { leaseImages, resolveImages } from './image-mounts.ts';
 import type { Networks } from './networks.ts';
 import { attachedNetwork } from './network-endpoint.ts';
 import { planCapabilities } from './runtime/capabilities.ts';
@@ -52,7 +53,7 @@ export async function createContainer(
     anonymousVolumes,
     pins,
   );
-  const spec: ContainerSpec = { ...wanted, id, imageId: image.id, mounts };
+  const spec: ContainerSpec = { ...wanted, id, imageId: image.id, mounts: resolveImages(context, mounts) };
   if (mounts.some((mount) => mount.type === 'volume' && mount.populate === true))
     await populateVolumes(context, volumes, id, spec);
   const record: ContainerRecord = {
@@ -75,6 +76,7 @@ export async function createContainer(
   };
   if (image.id !== '') await context.images.lease(spec.owner, image.id, `container/${id}`);
   undo.defer(() => context.images.releaseLease(spec.owner, `container/${id}`));
+  await leaseImages(context, id, spec);
   const container = new Container(record);
   container.save(context);
   undo.move();

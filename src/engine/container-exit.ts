@@ -11,6 +11,7 @@ import { emitNetwork } from './container-start.ts';
 import { bundleDirectory, logPathOf, shmPath } from './container-paths.ts';
 import { logBoundOf, settleLog } from './log-rotation.ts';
 import type { RunRecord } from './container-record.ts';
+import { unmountImages } from './image-mounts.ts';
 import type { ContainerTable } from './container-table.ts';
 import type { EngineContext } from './context.ts';
 import { planLinkRemoval } from './network-connect.ts';
@@ -175,6 +176,7 @@ export async function releaseRun(table: ContainerTable, container: Container, ru
     context.rules.unpublish(run.ports).then(() => forgetUdpFlows(context, run.ports)),
     run.networkNamespace === undefined ? Promise.resolve() : removeNetwork(table, container, run.networkNamespace, run),
     context.snapshots.unmountContainerRoot(container.id),
+    unmountImages(context, container.record),
     container.record.spec.ipcMode?.type === 'shareable'
       ? context.os.mounts.unmount(shmPath(context.directories.run, container.id))
       : Promise.resolve(),

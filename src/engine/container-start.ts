@@ -26,7 +26,9 @@ import { eventAttributes } from './container.ts';
 import type { Container } from './container.ts';
 import type { ContainerSpec, Mount } from './engine.ts';
 import { hostsFile, readHostResolver, resolverFile, writeEtcFiles } from './etc-files.ts';
+import { mountImages, unmountImages } from './image-mounts.ts';
 import { linkHosts } from './links.ts';
+import { forwardLog, openStartSink } from './log-drivers/open.ts';
 import { logBoundOf, monitorBytes } from './log-rotation.ts';
 import { addressesOf, blocksOf } from './network-record.ts';
 import { checkPropagation } from './propagation.ts';
@@ -47,6 +49,7 @@ export async function startContainer(table: ContainerTable, container: Container
     mkdirSync(bundle, { recursive: true, mode: 0o700 });
     undo.defer(() => removeTree(bundle));
     const net = planContainerNetwork(table, container, undo);
+    undo.defer(() => unmountImages(context, record));
     const rooted = context.snapshots.mountContainerRoot(record.id, record.spec.imageId);
     undo.defer(async () => {
       await rooted.then(
@@ -72,6 +75,8 @@ export async function startContainer(table: ContainerTable, container: Container
     });
     const connected = awaitedLater(connectEndpoints(table, container, net));
     undo.defer(() => whenSettled(connected).then(() => table.names.detach(record.id)));
+    const sink = await openStartSink(table, container);
+    if (sink !== undefined) undo.defer(() => sink.close());
     const process = await createProcess(table, container, { bundle, configuration: spec, cgroup }, undo);
     await connected;
     applyWeight(table, container, cgroup);
@@ -89,6 +94,7 @@ export async function startContainer(table: ContainerTable, container: Container
     await context.rules.publish(net.ports);
     await forgetUdpFlows(context, net.ports);
     noteRun(context, container, run);
+    forwardLog(table, container, sink);
     undo.move();
   } catch (error) {
     noteFailure(context, container, error);
@@ -257,8 +263,11 @@ async function createProcess(
 async function resolveMounts(table: ContainerTable, container: Container, net: ContainerNetwork): Promise<Mount[]> {
   const { spec } = container.record;
   const out: Mount[] = [];
+  const images = await mountImages(table.context, container.record);
   for (const mount of spec.mounts) {
-    if (mount.type === 'volume')
+    const image = images.get(mount.target);
+    if (image !== undefined) out.push({ ...mount, type: 'bind', source: subDirectory(image, mount) });
+    else if (mount.type === 'volume')
       out.push({ ...mount, source: subDirectory(await table.volumes.use(mount.source), mount) });
     else {
       if (mount.type === 'bind' && mount.makeSource === true) makeSource(mount.source);
@@ -318,7 +327,7 @@ function lowerReason(error: unknown): string {
   return reason ?? messageOf(error);
 }
 
-function subDirectory(volume: string, mount: Mount): string {
+export function subDirectory(volume: string, mount: Mount): string {
   if (mount.subPath === undefined) return volume;
   const path = resolveInRoot(volume, mount.subPath);
   if (statSync(path, { throwIfNoEntry: false }) === undefined)

@@ -86,7 +86,11 @@ const donor = {
 const cgroups = { controllers: ['cpu', 'memory', 'pids', 'cpuset', 'blkio'], mode: 'v1', offers: () => true };
 const parts = {
   engine: {
-    table: { get: () => donor, find: () => donor },
+    table: {
+      get: () => donor,
+      find: () => donor,
+      context: { images: { find: () => undefined }, nodeName: 'host' },
+    },
     images: { find: () => undefined },
     context: { os: { cgroups } },
     events: { emit: () => undefined },
@@ -103,7 +107,10 @@ function planCreate(body: Body): unknown {
     warn: (text) => warnings.push(text),
   });
   resolveReferences(parts, spec);
-  const container = { record: { spec } } as unknown as Container;
+  const container = {
+    name: 'name',
+    record: { id: 'c', path: '', args: [], createdAtMs: 0, spec },
+  } as unknown as Container;
   const later = [
     parseHealthCheck(body['Healthcheck'] as never),
     exposedPorts(parts, container),
