@@ -68,6 +68,7 @@ export function containerRoutes(parts: DockerParts): Route[] {
           parts,
           container,
           queryFlag(context.query, 'size') ? await sizesOf(parts, container) : undefined,
+          context.version,
         );
       },
     },

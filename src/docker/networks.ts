@@ -91,11 +91,10 @@ export function networkRoutes(parts: DockerParts): Route[] {
       handle: async (context) => {
         const body = await context.json();
         checkShape(body, connectShape, 'DisconnectOptions');
-        const network = engine.networks.find(context.params['id']!);
         await disconnectNetwork(
           engine.table,
           ownContainer(parts, String(body.Container ?? ''), 'disconnect'),
-          network.id,
+          context.params['id']!,
           body.Force === true,
         );
         return reply(200);

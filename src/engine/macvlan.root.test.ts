@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { mkdtempSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
+import { messageOf } from '#base/thrown.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import type { DockerEngine } from './create-engine.ts';
 import type { ContainerSpec } from './engine.ts';
@@ -133,7 +134,7 @@ describe('networks on a link of the host', { skip: !isRoot && 'needs root' }, ()
     await connectNetwork(engine.table, container, { network: 'late', aliases: [], gatewayPriority: 1 });
     const { ip: address } = container.record.run?.endpoints[1] ?? {};
     assert.match(await sh(id, 'ip route'), new RegExp(`default via ${gateway} dev eth1`));
-    await disconnectNetwork(engine.table, container, 'late', false);
+    await disconnectNetwork(engine.table, container, 'late');
     assert.match(await sh(id, 'ip route; ip link'), /default via .* dev eth0/);
     assert.doesNotMatch(await sh(id, 'ip link'), /eth1/);
     assert.equal(engine.table.get(await start('late-b', 'late')).record.run?.endpoints[0]?.ip, address);
@@ -166,7 +167,7 @@ describe('networks on a link of the host', { skip: !isRoot && 'needs root' }, ()
     try {
       await engine.networks.create({ name: 'vlan', driver: 'macvlan', options: { parent: name } });
     } catch (error) {
-      assert.match((error as Error).message, /vlan link: operation not supported/);
+      assert.match(messageOf(error), /vlan link: operation not supported/);
       return;
     }
     assert.ok((await links()).includes(name));
@@ -192,7 +193,7 @@ describe('networks on a link of the host', { skip: !isRoot && 'needs root' }, ()
           ),
         );
       } catch (error) {
-        assert.match((error as Error).message, /failed to create the ipvlan port: operation not supported/);
+        assert.match(messageOf(error), /failed to create the ipvlan port: operation not supported/);
       }
     }
   });

@@ -13,7 +13,7 @@ import type { AttachedNetwork, EndpointRecord, RunRecord } from './container-rec
 import { etcTexts } from './container-start.ts';
 import type { NetworkAttachment } from './engine.ts';
 import { explainUpperLink } from './network-parents.ts';
-import { hasEndpoints } from './network-record.ts';
+import type { NetworkRecord } from './network-record.ts';
 import { attachedNetwork, checkEndpointSettings } from './network-endpoint.ts';
 import type { ContainerTable } from './container-table.ts';
 
@@ -25,15 +25,7 @@ export async function connectNetwork(
   const { context, networks } = table;
   const { record } = container;
   const network = networks.find(attachment.network);
-  if (!hasEndpoints(network))
-    throw new ApiError('Forbidden', `container cannot be connected to network '${network.name}'`);
-  if (record.spec.network.type !== 'networks')
-    throw new ApiError(
-      'Forbidden',
-      record.spec.network.type === 'none'
-        ? 'container cannot be connected to multiple networks with one of the networks in private (none) mode'
-        : 'container sharing network namespace with another container or host cannot be connected to any other network',
-    );
+  checkMayConnect(container, network);
   await container.lock.run(async () => {
     if (record.networks.some((other) => other.networkId === network.id))
       throw new ApiError('Forbidden', `endpoint with name ${container.name} already exists in network ${network.name}`);
@@ -54,20 +46,49 @@ export async function connectNetwork(
   });
 }
 
+/** Who has another's network, the host's or none takes no further one. */
+function checkMayConnect({ record }: Container, network: NetworkRecord): void {
+  const refuse = (message: string): never => {
+    throw new ApiError('BadRequest', message);
+  };
+  const { type } = record.spec.network;
+  if (network.driver === 'host' && type !== 'host')
+    refuse('cannot connect container to host network - container must be created in host network mode');
+  if (type === 'none' || (network.driver === 'null' && type === 'networks'))
+    refuse('container cannot be connected to multiple networks with one of the networks in private (none) mode');
+  if (type !== 'networks')
+    refuse(
+      'container sharing network namespace with another container or host cannot be connected to any other network',
+    );
+}
+
+/** A container that does not run, or `force`, also leaves a network that is there no more. */
 export async function disconnectNetwork(
   table: ContainerTable,
   container: Container,
   networkId: string,
-  force: boolean,
+  force = false,
 ): Promise<void> {
   const { context, networks } = table;
   const { record } = container;
+  const left = record.networks.filter((attached) => attached.networkId !== networkId);
+  if (
+    networks.findIfAny(networkId) === undefined &&
+    (force || !container.isRunning) &&
+    left.length < record.networks.length
+  ) {
+    record.networks = left;
+    container.save(context);
+    return;
+  }
   const network = networks.find(networkId);
   if (record.spec.network.type === 'host' && network.name === 'host')
-    throw new ApiError('Forbidden', 'container cannot be disconnected from host network or connected to host network');
+    throw new ApiError(
+      'BadRequest',
+      'cannot disconnect container from host network - container was created in host network mode',
+    );
   await container.lock.run(async () => {
     if (!record.networks.some((attached) => attached.networkId === network.id)) {
-      if (force) return;
       throw new ApiError('Forbidden', `container ${record.id} is not connected to network ${network.name}`);
     }
     const endpoint = record.run?.endpoints.find((found) => found.networkId === network.id);
