@@ -3,10 +3,9 @@
  * the instance's own. Source: moby 28, `libnetwork/drivers/macvlan`, `libnetwork/drivers/ipvlan`.
  */
 import { ApiError } from '#base/errors.ts';
-import { messageOf } from '#base/thrown.ts';
+import { codeOf, messageOf } from '#base/thrown.ts';
 import { linkMark, linkName } from '#net/kernel-names.ts';
 import { planParent, type UpperKind } from '#net/parent-links.ts';
-import { ipvlanFlag, ipvlanMode, macvlanMode } from '#os/netlink.ts';
 import type { EngineContext } from './context.ts';
 import { isLinkName } from './network-options.ts';
 import type { NetworkRecord } from './network-record.ts';
@@ -23,24 +22,24 @@ function refuse(message: string): never {
   throw new ApiError('InternalError', message);
 }
 
-function pick<T extends string>(table: Readonly<Record<T, number>>, text: string): T | undefined {
-  return (Object.keys(table) as T[]).find((name) => name === text);
-}
+const macvlanModes = ['bridge', 'private', 'vepa', 'passthru'] as const;
+const ipvlanModes = ['l2', 'l3', 'l3s'] as const;
+const ipvlanFlags = ['bridge', 'private', 'vepa'] as const;
 
 /** Throws where a mode is none. */
 export function upperKindOf(driver: 'macvlan' | 'ipvlan', options: Options): UpperKind {
   if (driver === 'macvlan') {
     const text = options['macvlan_mode'] || 'bridge';
-    const mode = pick(macvlanMode, text);
+    const mode = macvlanModes.find((name) => name === text);
     if (mode === undefined)
       refuse(`requested macvlan mode '${text}' is not valid, 'bridge' mode is the macvlan driver default`);
     return { driver, mode };
   }
   const [modeText, flagText] = [options['ipvlan_mode'] || 'l2', options['ipvlan_flag'] || 'bridge'];
-  const mode = pick(ipvlanMode, modeText);
+  const mode = ipvlanModes.find((name) => name === modeText);
   if (mode === undefined)
     refuse(`requested ipvlan mode '${modeText}' is not valid, 'l2' mode is the ipvlan driver default`);
-  const flag = pick(ipvlanFlag, flagText);
+  const flag = ipvlanFlags.find((name) => name === flagText);
   if (flag === undefined)
     refuse(`requested ipvlan flag '${flagText}' is not valid, 'bridge' is the ipvlan driver default`);
   return { driver, mode, flag };
@@ -124,6 +123,6 @@ const reasons: Readonly<Record<string, string>> = {
 
 /** The kernel's reason in Go's words. */
 function reasonOf(error: unknown): string {
-  const code = String((error as { code?: string }).code);
+  const code = codeOf(error) ?? messageOf(error);
   return reasons[code] ?? code;
 }
