@@ -134,6 +134,35 @@ async function joinNetwork(
   }
 }
 
+/**
+ * A connect or disconnect that a death cut off. Of one that no record tells of, what was made is taken away; one that
+ * was just going is made again: nobody was told that it had gone.
+ */
+export async function repairNetworks(
+  table: ContainerTable,
+  container: Container,
+  links: ReadonlySet<string>,
+): Promise<void> {
+  const { context, networks } = table;
+  const { record } = container;
+  const { run } = record;
+  const path = run?.networkNamespace;
+  if (run === undefined || path === undefined) return;
+  const attachedOf = (endpoint: EndpointRecord): AttachedNetwork | undefined =>
+    record.networks.find((attached) => attached.networkId === endpoint.networkId);
+  const strays = run.endpoints.filter((endpoint) => attachedOf(endpoint) === undefined);
+  const lost = run.endpoints.filter(
+    (endpoint) => attachedOf(endpoint) !== undefined && endpoint.hostLink !== '' && !links.has(endpoint.hostLink),
+  );
+  if (strays.length === 0 && lost.length === 0) return;
+  await context.os.netlink.run(planLinkRemoval(strays, path));
+  run.endpoints = run.endpoints.filter((endpoint) => !strays.includes(endpoint));
+  for (const endpoint of strays) networks.release(endpoint);
+  await context.os.netlink.run(lost.flatMap((endpoint) => networks.plan(endpoint, attachedOf(endpoint), path)));
+  container.save(context);
+  await settleNetworks(table, container, record.networks);
+}
+
 async function leaveNetwork(table: ContainerTable, container: Container, endpoint: EndpointRecord): Promise<void> {
   const { context, networks } = table;
   const run = container.record.run!;
