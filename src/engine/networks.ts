@@ -6,7 +6,7 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { planBridge, planEndpoint, planGateways } from '#net/bridges.ts';
 import { Lock } from '#base/gate.ts';
-import { ipFamilies, subnetOf } from '#base/ip.ts';
+import { ipFamilies, subnetOf, type Subnet } from '#base/ip.ts';
 import { coverForward, uncoverForward } from '#net/firewall.ts';
 import { planUpperEndpoint } from '#net/parent-links.ts';
 import { planIpv6Forwarding } from '#net/ipv6-forwarding.ts';
@@ -39,11 +39,14 @@ export class Networks {
   readonly #records = new Map<string, NetworkRecord>();
   readonly #pools = new NetworkPools();
   readonly #directory: string;
+  readonly #reserved: readonly Subnet[];
   /** One change at a time: what is looked at (names, subnets, bridges) still holds when the record is made. */
   readonly #changes = new Lock();
 
-  constructor(context: EngineContext) {
+  /** `podCidr`: addresses of the same table that are no network's. */
+  constructor(context: EngineContext, podCidr?: string) {
     this.#context = context;
+    this.#reserved = podCidr === undefined ? [] : [subnetOf(podCidr)];
     this.#directory = `${context.directories.data}/networks`;
   }
 
@@ -303,7 +306,10 @@ export class Networks {
       throw new ApiError('InternalError', 'IPv6 networks need ip6 tables, which this kernel does not have');
     const routes = await this.#context.os.netlink.listRoutes();
     return planBlocks(wanted, {
-      networks: this.list().flatMap((network) => network.blocks.map(({ subnet }) => subnetOf(subnet))),
+      networks: [
+        ...this.#reserved,
+        ...this.list().flatMap((network) => network.blocks.map(({ subnet }) => subnetOf(subnet))),
+      ],
       host: routes
         .filter((route) => route.destination !== 'default' && route.table !== 255)
         .map((route) => subnetOf(route.destination)),
