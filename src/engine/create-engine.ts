@@ -135,7 +135,10 @@ async function openContext(
   undo.defer(() => network.close());
   const poll = createPoll();
   undo.defer(() => poll.close());
-  const ports = new Ports(linuxPortHolder, (fd, target) => startRelay(fd, target, clock));
+  const ports =
+    options.networkSettings?.relay === false
+      ? new Ports(linuxPortHolder)
+      : new Ports(linuxPortHolder, (fd, target) => startRelay(fd, target, clock));
   undo.defer(() => ports.close());
   const context: EngineContext = {
     instanceId,

@@ -374,7 +374,12 @@ export class Networks {
 
   async #settleDefaultBridge(inUse: (networkId: string) => boolean): Promise<void> {
     const record = this.find('bridge');
-    const wanted = planDefaultBridge(record, this.#context.networkSettings.bridge);
+    const { bridge } = this.#context.networkSettings;
+    const free =
+      bridge?.ipv6 === undefined || record.enableIpv6
+        ? []
+        : await this.#planBlocks({ name: record.name, enableIpv4: false, enableIpv6: true });
+    const wanted = planDefaultBridge(record, bridge, free);
     if (wanted === record) return;
     if (inUse(record.id)) {
       this.#context.log.warn('containers run on the default bridge: it keeps its settings until they have ended', {
