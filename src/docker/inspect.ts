@@ -75,6 +75,13 @@ function showEndpoint(parts: DockerParts, { network, endpoint, attached }: Shown
   };
 }
 
+/** Before version 1.45 the short id and the host's name were among the aliases of a network of the user's own. */
+function addOldAliases(networks: Record<string, Shown>, container: Container, hostname: string): void {
+  for (const endpoint of Object.values(networks))
+    if (Array.isArray(endpoint['Aliases']))
+      endpoint['Aliases'] = [...new Set([...endpoint['Aliases'], container.id.slice(0, 12), hostname])];
+}
+
 function showMounts(parts: DockerParts, container: Container): Shown[] {
   // Those of `--tmpfs` are shown with the host's configuration alone.
   const ofFlag =
@@ -249,6 +256,7 @@ export function showContainer(parts: DockerParts, container: Container, version:
   const { engine } = parts;
   const directory = containerDirectory(engine.context.directories.data, record.id);
   const networks = showEndpoints(parts, container);
+  if (version[1] < 45) addOldAliases(networks, container, hostnameOf(engine.table, container));
   const bridge = networks['bridge'] ?? {};
   return {
     Id: record.id,

@@ -152,15 +152,14 @@ async function removeNetwork(
       ({ isRunning, record: { spec } }) =>
         isRunning && spec.network.type === 'container' && spec.network.containerId === container.id,
     );
-  const removal = planLinkRemoval(run.endpoints);
-  if (isShared) await context.os.netlink.run([removal]);
+  if (isShared) await context.os.netlink.run(planLinkRemoval(run.endpoints, namespace));
   await context.os.namespaces.remove(namespace);
   if (isShared || run.endpoints.length === 0) return;
   context.clock.setTimer(
     linkRemovalDelayMs,
     () =>
       void context.os.netlink
-        .run([removal])
+        .run(planLinkRemoval(run.endpoints))
         .catch((error: unknown) => context.log.debug('links of a container', { id: container.id, error })),
     { background: true },
   );

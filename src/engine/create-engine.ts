@@ -86,7 +86,7 @@ export async function createEngine(options: EngineOptions): Promise<DockerEngine
   await using undo = new AsyncDisposableStack();
   undo.defer(() => lock.release());
   const { context, network } = await openContext(options, log, undo);
-  const networks = new Networks(context);
+  const networks = new Networks(context, options.podCidr);
   const table = new ContainerTable(context, networks, new Volumes(context));
   table.sandboxes = new Sandboxes(context, {
     ...(options.podCidr === undefined ? {} : { podCidr: options.podCidr }),
@@ -135,7 +135,10 @@ async function openContext(
   undo.defer(() => network.close());
   const poll = createPoll();
   undo.defer(() => poll.close());
-  const ports = new Ports(linuxPortHolder, (fd, target) => startRelay(fd, target, clock));
+  const ports =
+    options.networkSettings?.relay === false
+      ? new Ports(linuxPortHolder)
+      : new Ports(linuxPortHolder, (fd, target) => startRelay(fd, target, clock));
   undo.defer(() => ports.close());
   const context: EngineContext = {
     instanceId,

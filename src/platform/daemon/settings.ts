@@ -70,6 +70,7 @@ const driver = 'com.docker.network.bridge.';
 
 export function networkSettingsOf(config: DaemonConfig): NetworkSettings {
   const [bip, range] = [config.text('bip'), config.text('fixed-cidr')];
+  const [bip6, range6] = [config.text('bip6'), config.text('fixed-cidr-v6')];
   const [hostGateway] = config.list('host-gateway-ips').filter((address) => !address.includes(':'));
   const pools = config.pools.map(({ base, size }) => ({ base, length: size }));
   const networkOptions = config.maps('default-network-opts')['bridge'];
@@ -77,9 +78,13 @@ export function networkSettingsOf(config: DaemonConfig): NetworkSettings {
     ...(pools.length === 0 ? {} : { pools }),
     ...(networkOptions === undefined ? {} : { networkOptions }),
     ...(hostGateway === undefined ? {} : { hostGateway }),
+    ...(config.bool('userland-proxy') ? {} : { relay: false }),
     bridge: {
       ...(bip === '' ? {} : { address: bip }),
       ...(range === '' ? {} : { range }),
+      ...(config.bool('ipv6')
+        ? { ipv6: { ...(bip6 === '' ? {} : { address: bip6 }), ...(range6 === '' ? {} : { range: range6 }) } }
+        : {}),
       options: {
         [`${driver}enable_icc`]: String(config.bool('icc')),
         [`${driver}enable_ip_masquerade`]: String(config.bool('ip-masq')),
