@@ -61,6 +61,7 @@ export const deps: Readonly<Record<string, FolderRule>> = {
     packages: [],
     builtins: [
       'node:stream',
+      'node:stream/promises',
       'node:path',
       'node:fs',
       'node:fs/promises',
