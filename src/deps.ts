@@ -104,7 +104,7 @@ export const deps: Readonly<Record<string, FolderRule>> = {
   },
   docker: {
     folders: ['base', 'os', 'observe', 'content', 'engine', 'build', 'registry'],
-    packages: [],
+    packages: ['ws'],
     builtins: ['node:http', 'node:https', 'node:stream', 'node:stream/promises', 'node:url', 'node:crypto', 'node:os'],
   },
   kubelet: {

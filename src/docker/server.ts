@@ -282,7 +282,7 @@ function makeContext(
     version,
     signal: aborted.signal,
     async json() {
-      const body = parseJson(await readOnce(), request.headers['content-type']);
+      const body = parseJson(await readOnce(), request.headers);
       if (typeof body !== 'object' || body === null || Array.isArray(body))
         throw new ApiError(
           'BadRequest',
@@ -296,6 +296,11 @@ function makeContext(
       if (raw !== undefined) await readOnce();
       hijacked = true;
       return hijackConnection(exchange, contentType ?? 'application/vnd.docker.raw-stream');
+    },
+    upgrade() {
+      if (raw === undefined) throw new ApiError('BadRequest', 'the client did not ask for another protocol');
+      hijacked = true;
+      return raw;
     },
     answered: () => hijacked || exchange.response?.headersSent === true,
   };
@@ -354,15 +359,27 @@ function isInt64(text: string): boolean {
   return /^-?\d{1,20}$/.test(text) && BigInt.asIntN(64, BigInt(text)) === BigInt(text);
 }
 
-function parseJson(bytes: Buffer, type: string | undefined): unknown {
-  const text = bytes.toString('utf8').trim();
-  if (text === '') return {};
-  if (type !== undefined && !/^application\/json\b/i.test(type))
+/** As dockerd reads a body (httputils.ReadJSON): one that is not there is an empty request. */
+function parseJson(bytes: Buffer, headers: IncomingMessage['headers']): unknown {
+  const type = headers['content-type'] ?? '';
+  const isThere = bytes.length > 0 || headers['transfer-encoding'] !== undefined;
+  if (!isThere && type === '') return {};
+  const media = /^\s*([\w.+-]+\/[\w.+-]+)\s*(?:;|$)/.exec(type)?.[1];
+  if (media === undefined)
+    throw new ApiError(
+      'BadRequest',
+      `malformed Content-Type header (${type}): mime: ${type === '' ? 'no media type' : 'expected slash after first token'}`,
+    );
+  if (media.toLowerCase() !== 'application/json')
     throw new ApiError('BadRequest', `unsupported Content-Type header (${type}): must be 'application/json'`);
+  if (!isThere) return {};
+  const text = bytes.toString('utf8').trim();
+  if (text === '') throw new ApiError('BadRequest', 'invalid JSON: got EOF while reading request body');
   try {
     return JSON.parse(text, readValue);
   } catch (error) {
-    throw new ApiError('BadRequest', `invalid JSON: ${describeSyntaxError(text, error)}`);
+    const wrong = describeSyntaxError(text, error);
+    throw new ApiError('BadRequest', wrong.startsWith('unexpected content') ? wrong : `invalid JSON: ${wrong}`);
   }
 }
 
