@@ -56,8 +56,14 @@ export const deps: Readonly<Record<string, FolderRule>> = {
     packages: ['dns-packet'],
     builtins: ['node:net', 'node:dgram'],
   },
+  /** Other people's programs that the engine asks: the plugin protocol. */
+  plugins: {
+    folders: ['base', 'os', 'observe'],
+    packages: [],
+    builtins: ['node:http', 'node:https', 'node:fs', 'node:path'],
+  },
   engine: {
-    folders: ['base', 'os', 'observe', 'content', 'net'],
+    folders: ['base', 'os', 'observe', 'content', 'net', 'plugins'],
     packages: [],
     builtins: [
       'node:stream',
@@ -103,9 +109,18 @@ export const deps: Readonly<Record<string, FolderRule>> = {
     ],
   },
   docker: {
-    folders: ['base', 'os', 'observe', 'content', 'engine', 'build', 'registry'],
+    folders: ['base', 'os', 'observe', 'content', 'engine', 'build', 'registry', 'plugins'],
     packages: ['ws'],
-    builtins: ['node:http', 'node:https', 'node:stream', 'node:stream/promises', 'node:url', 'node:crypto', 'node:os'],
+    builtins: [
+      'node:http',
+      'node:https',
+      'node:stream',
+      'node:tls',
+      'node:stream/promises',
+      'node:url',
+      'node:crypto',
+      'node:os',
+    ],
   },
   kubelet: {
     folders: ['api', 'base', 'os', 'observe', 'engine', 'client'],

@@ -213,9 +213,9 @@ async function showInfo(parts: DockerParts): Promise<unknown> {
       ['Supports d_type', 'true'],
     ],
     Plugins: {
-      Volume: ['local'],
+      Volume: ['local', ...(await engine.plugins.list('VolumeDriver'))],
       Network: ['bridge', 'host', 'null'],
-      Authorization: null,
+      Authorization: settings.authorizationPlugins.length === 0 ? null : settings.authorizationPlugins,
       Log: logDriverNames,
     },
     ...limits.fields,

@@ -56,9 +56,13 @@ async function withStoppedTree<T>(
   return container.lock.run(async () => {
     const mount = mountOf(container, path);
     if (mount !== undefined && mount.type !== 'tmpfs') {
-      const source = mount.type === 'volume' ? await table.volumes.use(mount.source) : mount.source;
-      if (statSync(source, { throwIfNoEntry: false })?.isDirectory() === true)
-        return run(source, path.slice(mount.target.length) || '/', mount.readOnly);
+      const source = mount.type === 'volume' ? await table.volumes.use(mount.source, record.id) : mount.source;
+      try {
+        if (statSync(source, { throwIfNoEntry: false })?.isDirectory() === true)
+          return await run(source, path.slice(mount.target.length) || '/', mount.readOnly);
+      } finally {
+        if (mount.type === 'volume') await table.volumes.release(mount.source, record.id);
+      }
     }
     const { root } = await context.snapshots.mountContainerRoot(record.id, record.spec.imageId);
     try {

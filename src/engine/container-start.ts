@@ -63,7 +63,7 @@ export async function startContainer(table: ContainerTable, container: Container
     });
     const [{ root }, mounts] = await Promise.all([
       rooted,
-      resolveMounts(table, container, net),
+      resolveMounts(table, container, net, undo),
       net.ready.then(() => undefined),
     ]);
     container.root = root;
@@ -352,13 +352,20 @@ async function connectEndpoints(table: ContainerTable, container: Container, net
 }
 
 /** Volumes as directories, binds checked, and the engine's own /etc files. */
-async function resolveMounts(table: ContainerTable, container: Container, net: Net): Promise<Mount[]> {
+async function resolveMounts(
+  table: ContainerTable,
+  container: Container,
+  net: Net,
+  undo: AsyncDisposableStack,
+): Promise<Mount[]> {
   const { spec } = container.record;
   const out: Mount[] = [];
   for (const mount of spec.mounts) {
-    if (mount.type === 'volume')
-      out.push({ ...mount, source: subDirectory(await table.volumes.use(mount.source), mount) });
-    else {
+    if (mount.type === 'volume') {
+      const path = await table.volumes.use(mount.source, container.id);
+      undo.defer(() => table.volumes.release(mount.source, container.id));
+      out.push({ ...mount, source: subDirectory(path, mount) });
+    } else {
       if (mount.type === 'bind' && mount.makeSource === true) makeSource(mount.source);
       // A Pod's volumes are where the kubelet put them; what the host does not share it cannot.
       if (spec.owner === 'docker' && statSync(mount.source, { throwIfNoEntry: false }) !== undefined)
