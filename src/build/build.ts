@@ -7,13 +7,15 @@
 import { ApiError } from '#base/errors.ts';
 import type { Platform } from '#base/platform.ts';
 import { canonicalName, familiarName, parseReference, withDefaultTag } from '#base/reference.ts';
+import type { Reference } from '#base/reference.ts';
 import type { JsonObject } from '#base/unknown.ts';
 import type { Hold } from '#content/content.ts';
-import type { ImageRecord } from '#content/image-records.ts';
+import type { ImageRecord, ImageTarget } from '#content/image-records.ts';
 import { imageIdOf, writeImage, writeManifest } from '#content/image-writer.ts';
 import type { HttpTransport } from '#content/remote.ts';
 import type { Processes } from '#os/processes.ts';
 import type { RegistryCredential } from '#engine/engine.ts';
+import type { BlobPlace } from '#engine/images-repository.ts';
 import { ClassicOutput } from './classic-output.ts';
 import type { StageOutput } from './classic-output.ts';
 import type { BuildContext } from './context.ts';
@@ -70,7 +72,9 @@ export interface BuilderParts extends SolverParts {
   transport: HttpTransport;
   pullImage: PullImage;
   /** An archive that `docker load` and readers of OCI layouts take. */
-  saveImage(record: ImageRecord, names: readonly string[]): Promise<AsyncIterable<Uint8Array>>;
+  saveImage(target: ImageTarget, names: readonly string[]): Promise<AsyncIterable<Uint8Array>>;
+  /** A name in a registry as a place of blobs. */
+  openPlace(reference: Reference, credential: RegistryCredential | undefined): BlobPlace;
   pushImage(
     name: string,
     options: {
@@ -134,7 +138,6 @@ class Build implements Disposable {
         hostname: '',
         isClassic: true,
         cacheNamespace: '',
-        createdAtMs: parts.clock.now(),
       },
       this.#environment(),
     );

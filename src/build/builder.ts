@@ -11,7 +11,7 @@ import type { Content } from '#content/content.ts';
 import type { ImageRecord, ImageRecords } from '#content/image-records.ts';
 import type { BuildSnapshots } from '#content/snapshots.ts';
 import type { ImageStore } from '#engine/images.ts';
-import { isForPlatform } from '#engine/images-pull.ts';
+import { openRepositoryPlace } from '#engine/images-repository.ts';
 import { exportArchive } from '#engine/images-save.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import type { Mounts } from '#os/mount.ts';
@@ -106,11 +106,12 @@ class EngineBuilder implements Builder {
       clock,
       random,
       transport: options.images.options.transport,
-      saveImage: (record, names) =>
+      saveImage: (target, names) =>
         exportArchive(
           options.images.options,
-          (names.length === 0 ? [record.id] : names).map((reference) => ({ reference, image: record })),
+          (names.length === 0 ? [target.image.id] : names).map((reference) => ({ reference, ...target })),
         ),
+      openPlace: (reference, credential) => openRepositoryPlace(options.images.options, reference, credential),
       pushImage: (name, { credential, onEvent, signal }) =>
         options.images.push(name, {
           onProgress: onEvent,
@@ -119,9 +120,9 @@ class EngineBuilder implements Builder {
         }),
       pullImage: async (reference, { always, platform, credential, onEvent, signal }) => {
         // By name or by an id as docker prints it: one letter of an id is not what a Dockerfile means.
-        const find = (): ImageRecord | undefined => options.records.find(reference, { idPrefixMin: 12 });
-        const known = always ? undefined : find();
-        if (known !== undefined && (platform === undefined || isForPlatform(known, platform))) return known;
+        const find = { idPrefixMin: 12, ...(platform === undefined ? {} : { platform }) };
+        const known = always ? undefined : options.records.find(reference, find);
+        if (known !== undefined) return known;
         const login = await credential?.(parseReference(reference).domain);
         const pulled = await options.images.pull(reference, {
           onProgress: onEvent,

@@ -15,6 +15,8 @@ export interface CacheRecord {
   layers: (ImageLayer | null)[];
   atMs: number;
   about: string;
+  /** Under which the same is known too. */
+  contentKey?: string;
 }
 
 export interface CacheItem {

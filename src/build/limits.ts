@@ -41,3 +41,8 @@ export const gitErrorBytesMax = 16 << 10;
 export const definitionVerticesMax = 20_000;
 /** Connections of one command to its client's SSH agent. */
 export const agentConnectionsMax = 64;
+/** Records, and layers, of a cache that comes from elsewhere; what a client sends and a registry holds. */
+export const cacheConfigRecordsMax = 20_000;
+export const cacheConfigBytesMax = 16 * 2 ** 20;
+/** Images of an index whose caches are looked at. */
+export const cacheImagesMax = 16;

@@ -50,6 +50,8 @@ export async function openTestBuilder(
       encodeTarFile({ path: 'etc/passwd' }, 'web:x:33:44::/:\n'),
       encodeTarFile({ path: 'etc/group' }, 'staff:x:50:\n'),
       encodeTarHeader({ path: 'bin', type: 'symlink', linkTarget: 'usr/bin' }),
+      // All directories are named, so that the image is the same at any time.
+      encodeTarHeader({ path: 'usr', type: 'directory', mode: 0o755 }),
       encodeTarHeader({ path: 'usr/bin', type: 'directory', mode: 0o755 }),
       tarEnd,
     ),

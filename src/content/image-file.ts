@@ -102,6 +102,8 @@ export interface ImageFile {
   config?: RunConfig;
   rootfs: { type: string; diff_ids: string[] };
   history?: HistoryEntry[];
+  /** Which steps the layers are the results of, as BuildKit's inline cache has it: JSON in base64. */
+  'moby.buildkit.cache.v0'?: string;
 }
 
 export function platformOf({ os, architecture, variant }: ImageFile): Platform {

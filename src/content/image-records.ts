@@ -289,7 +289,11 @@ class StoredImages implements ImageRecords {
   #byPrefix(text: string, lengthMin: number): ImageTarget | undefined {
     const hex = digestPrefix.exec(text)?.[1];
     if (hex === undefined || hex.length < lengthMin) return undefined;
-    const matches = this.list().filter((record) => record.id.startsWith(`sha256:${hex}`) && record.isHidden !== true);
+    const begin = `sha256:${hex}`;
+    const shown = this.list().filter((record) => record.isHidden !== true);
+    const ofIds = shown.filter(({ id }) => id.startsWith(begin));
+    // `docker image ls --tree` shows manifests by their digests.
+    const matches = ofIds.length > 0 ? ofIds : shown.filter(({ manifestDigest }) => manifestDigest.startsWith(begin));
     if (matches.length > 1) throw new ApiError('BadRequest', `Multiple IDs found with provided prefix: ${text}`);
     return matches[0] === undefined ? undefined : { image: matches[0] };
   }

@@ -34,6 +34,18 @@ export function toImageLayer(packed: PackedLayer): ImageLayer {
   };
 }
 
+const ociLayerTypes: Record<string, string> = {
+  [mediaTypes.dockerLayer]: `${mediaTypes.ociLayer}+gzip`,
+  'application/vnd.docker.image.rootfs.diff.tar': mediaTypes.ociLayer,
+  'application/vnd.docker.image.rootfs.diff.tar.zstd': `${mediaTypes.ociLayer}+zstd`,
+  [mediaTypes.dockerForeignLayer]: 'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip',
+};
+
+/** OCI's name for a layer's type. */
+export function ociLayerType(mediaType: string): string {
+  return ociLayerTypes[mediaType] ?? mediaType;
+}
+
 /** A build step needs no manifest; it gets one when it is tagged or pushed. */
 export async function writeManifest(
   content: Content,

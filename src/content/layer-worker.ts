@@ -16,6 +16,7 @@ import { copyFiles, placeStaged } from './copy.ts';
 import type { CopyAction, StagedCopy } from './copy.ts';
 import { layerExpandedBytesMax } from './limits.ts';
 import { packTar } from './pack.ts';
+import { RootedDirectory, pathParts } from './safe-path.ts';
 import { unpackTar } from './unpack.ts';
 
 export type LayerJob =
@@ -35,6 +36,7 @@ export type LayerJob =
       staged?: StagedCopy[];
     }
   | { kind: 'compress'; source: string; target: string; compression: LayerCompression }
+  | { kind: 'digest'; root: string; paths: string[]; exclude: string[] }
   | { kind: 'copy'; root: string; actions: CopyAction[]; stage?: string }
   | { kind: 'sync'; directory: string };
 
@@ -146,11 +148,27 @@ async function recompress({ source, target, compression }: LayerJob & { kind: 'c
   return { ...(await writeArchive(expanded, target, compression)), entriesEmpty: false };
 }
 
+/** What a copy of these paths takes with it: names, kinds, owners, modes, contents; not times. */
+function digestFiles({ root, paths, exclude }: LayerJob & { kind: 'digest' }): string {
+  const hash = createHash('sha256');
+  const rooted = new RootedDirectory(root);
+  const excluded = new Set(exclude);
+  for (const path of paths) {
+    hash.update(`${JSON.stringify(path)}\n`);
+    const real = rooted.resolve(pathParts(path));
+    const prefix = pathParts(path).join('/');
+    const filter = (child: string): boolean => !excluded.has(prefix === '' ? child : `${prefix}/${child}`);
+    if (real !== undefined) for (const chunk of packTar(real, { layer: false, mtimeMs: 0, filter })) hash.update(chunk);
+  }
+  return hash.digest('hex');
+}
+
 async function run(job: LayerJob): Promise<LayerJobResult> {
   if (job.kind === 'unpack') return unpack(job);
   if (job.kind === 'pack') return pack(job);
   if (job.kind === 'compress') return recompress(job);
   const nothing = { diffId: '', digest: '', blobBytes: 0, expandedBytes: 0, entriesEmpty: true };
+  if (job.kind === 'digest') return { ...nothing, digest: digestFiles(job) };
   if (job.kind === 'copy') return { ...nothing, staged: copyFiles(job.root, job.actions, job.stage) };
   syncFilesystem(job.directory);
   return nothing;

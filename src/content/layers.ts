@@ -82,6 +82,8 @@ export interface Layers {
     actions: CopyAction[],
     options?: { signal?: AbortSignal; stage?: string },
   ): Promise<StagedCopy[]>;
+  /** Content of files below a mounted root, in a worker; times do not count. */
+  digestFiles(root: string, paths: string[], exclude: string[], signal?: AbortSignal): Promise<string>;
   close(): Promise<void>;
 }
 
@@ -341,6 +343,10 @@ class OverlayLayers implements Layers {
       layer: false,
       ...(owner === undefined ? {} : { owner }),
     });
+  }
+
+  async digestFiles(root: string, paths: string[], exclude: string[], signal?: AbortSignal): Promise<string> {
+    return (await this.#pool.run({ kind: 'digest', root, paths, exclude }, signal)).digest;
   }
 
   async copyInto(

@@ -150,8 +150,13 @@ class Packer {
   }
 }
 
+/** A tree's part of an archive of several. */
+export function packTree(directory: string, options: PackOptions): Generator<Uint8Array> {
+  return new Packer(directory, options).tree('');
+}
+
 /** The archive as chunks, with its end mark. */
 export function* packTar(directory: string, options: PackOptions): Generator<Uint8Array> {
-  yield* new Packer(directory, options).tree('');
+  yield* packTree(directory, options);
   yield tarEnd;
 }

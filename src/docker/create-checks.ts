@@ -9,7 +9,7 @@ import type { Platform } from '#base/platform.ts';
 import type { ImageConfig } from '#engine/engine.ts';
 import { checkLogOptions } from '#engine/log-drivers/options.ts';
 import { parseSignal } from '#engine/signals.ts';
-import type { EndpointBody, Given, HostConfigBody } from './create-body.ts';
+import type { Given, HostConfigBody } from './create-body.ts';
 import { anyHost } from './host-facts.ts';
 import type { HostFacts } from './host-facts.ts';
 
@@ -83,24 +83,6 @@ function checkProcessors(host: HostConfigBody, facts: HostFacts): void {
       'BadRequest',
       `range of CPUs is from 0.01 to ${most}.00, as there are only ${most} CPUs available`,
     );
-}
-
-/** Settings of endpoints that this engine's networks do not have. */
-export function warnEndpoints(endpoints: Record<string, EndpointBody | null>, facts: HostFacts): void {
-  for (const [network, endpoint] of Object.entries(endpoints)) {
-    const { IPAMConfig: addresses, DriverOpts: options, GwPriority: priority } = endpoint ?? {};
-    const bad = (reason: string): never => {
-      throw new ApiError('BadRequest', `invalid config for network ${network}: invalid endpoint settings:\n${reason}`);
-    };
-    if (addresses?.IPv6Address) bad('IPv6 addresses are not supported by this engine');
-    if ((addresses?.LinkLocalIPs ?? []).length > 0) bad('link-local addresses are not supported by this engine');
-    const unknown = Object.keys(options ?? {})[0];
-    if (unknown !== undefined) bad(`unknown driver option: ${unknown}`);
-    if ((priority ?? 0) !== 0)
-      facts.warn(
-        `network ${network}: gateway priorities are not supported. The first network with a way out is the gateway.`,
-      );
-  }
 }
 
 /** As docker has it, an unknown driver is told by another code than its options. */

@@ -29,6 +29,8 @@ test('a name that is an index keeps it, its digest is the name’s, and platform
   assert.equal(images.record(name).id, pushed.host);
   assert.equal(images.record(name, arm64).id, pushed.arm);
   assert.equal(images.record(name, hostPlatform()).id, pushed.host);
+  // As a list of manifests shows it.
+  assert.equal(images.record(pushed.armManifest.slice(7, 19)).id, pushed.arm);
   assert.match(
     await textOf(async () => images.record(name, { os: 'linux', architecture: 's390x' })),
     /was found but does not provide the specified platform \(linux\/s390x\)/,
@@ -105,6 +107,12 @@ test('what a container uses of an index stays; its last platform goes with the n
   assert.equal(await keptBlobs(store), 0);
   await images.pull(name, { platform: arm64 });
   await images.remove(name, { platforms: [arm64], force: true });
+  assert.deepEqual([images.list(), await keptBlobs(store)], [[], 0]);
+  // By the digest that a build or a pull told.
+  await images.pull(name);
+  await images.remove(pushed.index);
+  const { manifestDigest } = await images.import(root('x'), { name: 'plain' });
+  await images.remove(manifestDigest);
   assert.deepEqual([images.list(), await keptBlobs(store)], [[], 0]);
 });
 

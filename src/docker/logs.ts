@@ -8,6 +8,7 @@ import { logAttributes } from './log-attributes.ts';
 import { frame } from './multiplex.ts';
 import { queryFlag } from './route.ts';
 import type { RouteContext } from './route.ts';
+import { apiVersion } from './server.ts';
 
 export async function streamLogs(parts: DockerParts, context: RouteContext): Promise<unknown> {
   const { query, response } = context;
@@ -31,7 +32,7 @@ export async function streamLogs(parts: DockerParts, context: RouteContext): Pro
   const tty = container.record.spec.tty;
   response.writeHead(200, {
     'Content-Type': tty ? 'application/vnd.docker.raw-stream' : 'application/vnd.docker.multiplexed-stream',
-    'Api-Version': '1.50',
+    'Api-Version': apiVersion,
     Ostype: 'linux',
   });
   response.flushHeaders();

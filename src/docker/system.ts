@@ -17,7 +17,7 @@ import { programsOf } from './programs.ts';
 import { runtimeNames } from './create-checks.ts';
 import { reply } from './route.ts';
 import type { Filters, Route, RouteContext } from './route.ts';
-import { apiVersion, apiVersionMin } from './server.ts';
+import { apiVersion, apiVersionMin, engineVersionOf } from './server.ts';
 import { eventClientBufferBytesMax } from './server-limits.ts';
 import type { DaemonSettings } from './settings.ts';
 
@@ -51,10 +51,10 @@ function buildTime(): string {
 }
 
 async function showVersion(parts: DockerParts): Promise<unknown> {
-  const { version } = parts.platform;
+  const version = engineVersionOf(parts.platform.version);
   // What runs the engine stands where docker names its language.
   const common = {
-    GitCommit: `v${version}`,
+    GitCommit: `v${parts.platform.version}`,
     GoVersion: `node ${process.version}`,
     KernelVersion: release(),
     BuildTime: buildTime(),
@@ -173,6 +173,15 @@ const noSwarm = {
   RemoteManagers: null,
 };
 
+function driverStatus(dataDirectory: string): [string, string][] {
+  return [
+    ['Backing Filesystem', fileSystemOf(dataDirectory)],
+    ['Supports d_type', 'true'],
+    // By this one clients know that archives of several platforms may be loaded.
+    ['driver-type', 'io.containerd.snapshotter.v1'],
+  ];
+}
+
 function seccompName(profile: string | undefined): string {
   return profile === undefined ? 'builtin' : profile === 'unconfined' ? 'unconfined' : 'custom';
 }
@@ -208,10 +217,7 @@ async function showInfo(parts: DockerParts): Promise<unknown> {
     ...countContainers(engine.table.list()),
     Images: engine.images.list().length,
     Driver: 'overlay2',
-    DriverStatus: [
-      ['Backing Filesystem', fileSystemOf(parts.platform.dataDir)],
-      ['Supports d_type', 'true'],
-    ],
+    DriverStatus: driverStatus(parts.platform.dataDir),
     Plugins: {
       Volume: ['local', ...(await engine.plugins.list('VolumeDriver'))],
       Network: ['bridge', 'host', 'null'],
@@ -238,7 +244,7 @@ async function showInfo(parts: DockerParts): Promise<unknown> {
     GenericResources: null,
     DockerRootDir: parts.platform.dataDir,
     Name: hostname(),
-    ServerVersion: parts.platform.version,
+    ServerVersion: engineVersionOf(parts.platform.version),
     Runtimes: Object.fromEntries(
       runtimeNames.map((name) => [
         name,

@@ -8,6 +8,7 @@ import type { Container } from './container.ts';
 import { eventAttributes } from './container.ts';
 import { containerDirectory, removedPath } from './container-record.ts';
 import { cancelRestart, killContainer } from './container-stop.ts';
+import { removeImageRoots } from './image-mounts.ts';
 import { removeLog } from './log-file.ts';
 import type { ContainerTable } from './container-table.ts';
 
@@ -40,6 +41,7 @@ export async function removeContainer(
     table.delete(container);
     const results = await Promise.allSettled([
       context.snapshots.removeContainerRoot(record.id),
+      removeImageRoots(context, record),
       context.images.releaseLease(record.spec.owner, `container/${record.id}`),
     ]);
     for (const result of results)

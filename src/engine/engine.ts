@@ -19,7 +19,7 @@ export type Owner = 'docker' | 'kubelet' | 'build';
 export type ContainerState = 'created' | 'running' | 'paused' | 'restarting' | 'removing' | 'exited' | 'dead';
 
 export interface Mount {
-  type: 'bind' | 'tmpfs' | 'volume';
+  type: 'bind' | 'tmpfs' | 'volume' | 'image';
   source: string;
   target: string;
   readOnly: boolean;
@@ -34,7 +34,9 @@ export interface Mount {
   populate?: boolean;
   /** Make a missing source directory, as `docker -v` does. */
   makeSource?: boolean;
-  /** Of a volume: this directory in it. */
+  /** Of an image: the one that its source named when the container was made. */
+  imageId?: string;
+  /** Of a volume or an image: this directory or file in it. */
   subPath?: string;
   /** What is mounted below a read-only source is read-only too: where the kernel can, or not at all. */
   readOnlyBelow?: 'may' | 'must';
@@ -183,9 +185,14 @@ export interface ContainerSpec {
 export interface NetworkAttachment {
   network: string;
   aliases: string[];
+  /** Addresses that were asked for, of version 4 and 6, and further ones that are good on the link alone. */
   ip?: string;
+  ip6?: string;
+  linkLocalIps?: string[];
   mac?: string;
   /** `container:alias`, known to this container alone. */ links?: string[];
+  options?: Record<string, string>;
+  /** The network with the highest one is the way out. */ gatewayPriority?: number;
 }
 /** Host port 0: any free one; `hostPortEnd` makes it a choice from a range. */
 export interface PortBinding {

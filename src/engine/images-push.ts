@@ -179,7 +179,8 @@ function isLocal({ localRegistry }: ImagesOptions, reference: Reference): boolea
   return localRegistry?.owns(reference.domain) === true;
 }
 
-async function remoteOf(
+/** The repository of a registry that is not this process's own. */
+export async function remoteOf(
   options: ImagesOptions,
   reference: Reference,
   { credential, signal }: PushOptions,

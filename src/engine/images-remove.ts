@@ -30,13 +30,11 @@ export interface PruneOptions {
   untilMs?: number;
 }
 
-function isIdReference(reference: string, record: ImageRecord): boolean {
-  const hex = record.id.slice('sha256:'.length);
-  return (
-    reference === record.id ||
-    (/^[0-9a-f]+$/.test(reference) && hex.startsWith(reference)) ||
-    (reference.startsWith('sha256:') && record.id.startsWith(reference))
-  );
+/** Whether it is meant by its id, or by the digest of its manifest or index, whole or by its beginning. */
+function isIdReference(reference: string, { image, index }: ImageTarget): boolean {
+  if (!/^(?:sha256:)?[0-9a-f]+$/.test(reference)) return false;
+  const begin = reference.startsWith('sha256:') ? reference : `sha256:${reference}`;
+  return [image.id, image.manifestDigest, index?.digest].some((digest) => digest?.startsWith(begin) === true);
 }
 
 function checkUse(
@@ -259,7 +257,7 @@ export async function removeImage(
   }
   const names = records.namesOf(record.id);
   const digests = records.repoDigestsOf(record.id);
-  const byId = isIdReference(reference, record);
+  const byId = isIdReference(reference, target);
   const untagged: string[] = [];
   const changes: Change[] = [];
   const dropName = (name: string): void => {

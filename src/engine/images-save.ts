@@ -8,18 +8,11 @@ import { encodeTarFile, encodeTarHeader, encodeTarPadding, tarEnd } from '#base/
 import type { Content, Hold } from '#content/content.ts';
 import { mediaTypes, parseManifest } from '#content/image-records.ts';
 import type { ImageTarget } from '#content/image-records.ts';
-import { writeManifest } from '#content/image-writer.ts';
+import { ociLayerType, writeManifest } from '#content/image-writer.ts';
 import { manifestBytesMax } from '#content/limits.ts';
 import type { ImagesOptions } from './images-options.ts';
 import { blobPath, originalAnnotation, type DockerManifestItem } from './images-archive.ts';
 import type { Descriptor, Index } from '#content/manifest.ts';
-
-const ociLayerTypes: Record<string, string> = {
-  [mediaTypes.dockerLayer]: `${mediaTypes.ociLayer}+gzip`,
-  'application/vnd.docker.image.rootfs.diff.tar': mediaTypes.ociLayer,
-  'application/vnd.docker.image.rootfs.diff.tar.zstd': `${mediaTypes.ociLayer}+zstd`,
-  [mediaTypes.dockerForeignLayer]: 'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip',
-};
 
 /** The manifest that an OCI layout has for an image: readers of layouts (skopeo, umoci) pass over docker's types. */
 async function ociForm(
@@ -37,7 +30,7 @@ async function ociForm(
       mediaType: mediaTypes.ociManifest,
       config: { mediaType: mediaTypes.ociConfig, digest: config.digest, size: config.size },
       layers: layers.map((layer) => ({
-        mediaType: ociLayerTypes[layer.mediaType] ?? layer.mediaType,
+        mediaType: ociLayerType(layer.mediaType),
         digest: layer.digest,
         size: layer.size,
       })),

@@ -67,6 +67,8 @@ export const rootTextBytesMax = 4 * 1024 * 1024;
 
 /** Bytes of a volume's name: it is a directory's (limits.h: NAME_MAX). */
 export const volumeNameBytesMax = 255;
+/** What a link of a container that has ended gets to go by itself. */
+export const linkRemovalDelayMs = 2_000;
 /** One message of a log driver: longer lines are sent in pieces, as docker cuts them. */
 export const logMessageBytesMax = 16 * 1024;
 /** How long a receiver of logs may take to be connected to, and to acknowledge; and what an answer may hold. */

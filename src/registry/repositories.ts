@@ -129,7 +129,9 @@ class StoredRepositories implements Repositories {
     const record = inspectManifest(bytes, mediaType);
     const changes: Change[] = [];
     const newBlobs = new Set<string>();
-    for (const blob of record.blobs) {
+    // The index of a build's cache lists layers: what is no manifest here may be a blob.
+    const children = record.manifests.filter((child) => this.manifest(path, child) === undefined);
+    for (const blob of [...record.blobs, ...children.filter((child) => this.#content.blobs.has(child))]) {
       if (this.hasBlob(path, blob)) continue;
       if (options.linkBlobs !== true || !this.#content.blobs.has(blob))
         throw new RegistryError('MANIFEST_BLOB_UNKNOWN', `blob unknown to registry: ${blob}`);
@@ -140,8 +142,8 @@ class StoredRepositories implements Repositories {
         value: { atMs: this.#clock.now() } satisfies BlobRecord,
       });
     }
-    for (const child of record.manifests)
-      if (this.manifest(path, child) === undefined)
+    for (const child of children)
+      if (!this.#content.blobs.has(child))
         throw new RegistryError('MANIFEST_BLOB_UNKNOWN', `manifest unknown to registry: ${child}`);
     changes.push({ table: 'registry-manifests', key: `${path}@${digest}`, value: record });
     for (const tag of tags)

@@ -11,6 +11,7 @@ import type { Container } from '#engine/container.ts';
 import { parseHealthCheck } from '#engine/health.ts';
 import { mergeConfig } from '#docker/commit.ts';
 import type { DockerParts } from '#docker/context.ts';
+import { adaptNetworking } from '#docker/create-network.ts';
 import { specFromRequest } from '#docker/create-request.ts';
 import { execFromRequest } from '#docker/exec.ts';
 import { anyHost } from '#docker/host-facts.ts';
@@ -99,7 +100,7 @@ const parts = {
 
 /** The request itself is kept to be shown; whoever acts by it later is asked here. */
 function planCreate(body: Body): unknown {
-  const warnings: string[] = [];
+  const warnings = adaptNetworking(body, [1, 50]);
   const spec = specFromRequest(body, 'name', 'sha256:i', {
     ...anyHost,
     processors: 64,

@@ -23,6 +23,8 @@ export interface ConvertRequest extends StageSettings {
   /** '' or undefined: the last stage. */
   target?: string;
   platform?: Platform;
+  /** It is built for several, which its steps' names tell. */
+  isMultiPlatform?: boolean;
   /** The Dockerfile's text, where clients are to be shown places in it. */
   source?: SourceText;
   /** Stages that are built anew, by name; undefined: as `noCache` says. */
@@ -165,13 +167,15 @@ export class Conversion {
     return built;
   }
 
-  /** `[builder 2/5] `, as the client's display shows the step's place. */
+  /** `[linux/arm64 builder 2/5] `, as the client's display shows the step's place. */
   #names(stage: Stage): (text: string) => string {
     const isShown = ({ keyword }: Instruction): boolean => ['RUN', 'COPY', 'ADD', 'WORKDIR'].includes(keyword);
     const total = 1 + stage.instructions.filter(isShown).length;
     const label = stage.name ?? (this.file.stages.length > 1 ? `stage-${stage.index}` : '');
+    const { isMultiPlatform, platform } = this.#request;
+    const start = [isMultiPlatform === true && platform !== undefined ? formatPlatform(platform) : '', label];
     let number = 0;
-    return (text) => `[${label === '' ? '' : `${label} `}${Math.min(++number, total)}/${total}] ${text}`;
+    return (text) => `[${[...start, `${Math.min(++number, total)}/${total}`].filter(Boolean).join(' ')}] ${text}`;
   }
 
   /** `stage`: the one that asks for it first. */
@@ -243,7 +247,8 @@ export class Conversion {
         settings: { ...this.#request, noCache },
         escape: this.file.escape,
         globalArgs: this.#globalArgs,
-        platformArgs: platformArgs(hostPlatform(), platform),
+        // What the build is for, whatever the stage itself runs on.
+        platformArgs: platformArgs(hostPlatform(), this.#request.platform ?? hostPlatform()),
         platform,
         usedArgs: this.usedArgs,
         nameOf,

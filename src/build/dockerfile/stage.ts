@@ -33,7 +33,6 @@ export interface StageSettings {
   /** The classic builder's rules: no secrets, a pattern that matches nothing is an error. */
   isClassic: boolean;
   cacheNamespace: string;
-  createdAtMs: number;
 }
 
 export interface StageParts {
@@ -324,7 +323,6 @@ export class StageConverter {
         scope: this.#scope,
         vertex: this.#about(instruction),
         isStrict: settings.isClassic,
-        createdAtMs: settings.createdAtMs,
       },
       instruction,
     );

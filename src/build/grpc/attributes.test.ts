@@ -25,13 +25,14 @@ test('what a client asks for becomes a request of the builder', () => {
     'vcs:revision': 'x',
     'context:base': 'docker-image://x',
     'attest:provenance': 'mode=min,inline-only=true',
+    'cache-imports': '[{"Type":"registry","Attrs":{"ref":"r/c:1"}}]',
+    'cache-from': 'old',
   });
   assert.deepEqual(build, {
     buildArgs: { A: '1' },
     labels: { l: 'v' },
     noCache: true,
     target: 't',
-    platform: { os: 'linux', architecture: 'arm64' },
     hostname: '',
     cacheNamespace: '',
   });
@@ -57,14 +58,19 @@ test('what a client asks for becomes a request of the builder', () => {
     contexts: new Map([['base', 'docker-image://x']]),
     inputs: new Map(),
     pull: true,
-    warnings: ['BUILDKIT_INLINE_CACHE has no effect here: images carry no cache'],
+    platforms: [{ os: 'linux', architecture: 'arm64' }],
+    isMultiPlatform: false,
+    cacheImports: [
+      { type: 'registry', attributes: { ref: 'r/c:1' } },
+      { type: 'registry', attributes: { ref: 'old' } },
+    ],
   });
 });
 
 test('what is not carried out is refused by its name', () => {
   for (const [key, value, expected] of [
-    ['platform', 'linux/amd64,linux/arm64', /several platforms/],
-    ['attest:sbom', '', /attestations are not made yet: sbom/],
+    ['platform', 'linux/amd64,linux/a/b/c', /cannot parse platform specifier/],
+    ['platform', Array.from({ length: 65 }, (_, at) => `linux/a${at}`).join(), /at most 64 platforms/],
     ['force-network-mode', 'other', /unsupported network mode "other"/],
     ['ulimit', 'nofile', /invalid ulimit: nofile/],
     ['new-thing', 'x', /unsupported front end attribute new-thing=x/],
@@ -72,16 +78,20 @@ test('what is not carried out is refused by its name', () => {
     assert.throws(() => parse({ [key]: value }), expected, key);
 });
 
+test('platforms are several where they are, or where the client says so', () => {
+  const asked = (attributes: Record<string, string>): [string[], boolean] => {
+    const { platforms, isMultiPlatform } = parse(attributes);
+    return [platforms.map((each) => each.architecture), isMultiPlatform];
+  };
+  assert.deepEqual(asked({}), [[], false]);
+  assert.deepEqual(asked({ platform: 'linux/arm64,linux/s390x,arm64' }), [['arm64', 's390x'], true]);
+  assert.deepEqual(asked({ platform: 'linux/arm64', 'multi-platform': 'true' }), [['arm64'], true]);
+  assert.deepEqual(asked({ 'multi-platform': 'true' })[0].length, 1);
+});
+
 test('the front end that is built in has several names', () => {
   for (const image of ['docker/dockerfile', 'docker/dockerfile:1.7', 'docker.io/docker/dockerfile-upstream:master'])
     assert.ok(isBuiltInFrontend(image), image);
   for (const image of ['docker/dockerfiles', 'example/docker/dockerfile:1'])
     assert.ok(!isBuiltInFrontend(image), image);
-});
-
-test('what has no effect is told, and what clients send unasked is not', () => {
-  const warnings = (attributes: Record<string, string>): number => parse(attributes).warnings.length;
-  assert.equal(warnings({ 'cache-imports': '[{"Type":"registry"}]', 'attest:provenance': 'mode=max' }), 2);
-  assert.equal(warnings({ 'cache-imports': '[]', 'attest:provenance': 'mode=min,inline-only=true' }), 0);
-  assert.equal(warnings({ 'build-arg:BUILDKIT_INLINE_CACHE': '0' }), 0);
 });

@@ -4,15 +4,17 @@
  * Source: BuildKit, docs/reference/buildctl and the front end's `dockerui` options.
  */
 import { ApiError } from '#base/errors.ts';
-import { parsePlatform } from '#base/platform.ts';
+import { formatPlatform, hostPlatform, parsePlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
-import { isObject, textOf } from '#base/unknown.ts';
+import { isObject, itemsOf, textOf } from '#base/unknown.ts';
 import { isImageFile } from '#content/image-file.ts';
 import type { BuildRequest } from '../build.ts';
 import { isGitUrl } from '../git-url.ts';
 import type { ConvertRequest } from '../dockerfile/convert.ts';
 import type { StageBase } from '../dockerfile/stage.ts';
 import type { Edge } from '../llb/vertex.ts';
+import type { CacheEntry } from './travelling-cache.ts';
+import { platformsMax } from './limits.ts';
 
 export interface FrontendRequest {
   /** Path of the Dockerfile in the client's directory `dockerfileDirectory`. */
@@ -35,34 +37,25 @@ export interface FrontendRequest {
   contexts: ReadonlyMap<string, string>;
   /** What the client built before and gives to this build, by name. */
   inputs: ReadonlyMap<string, StageBase>;
-  /** What has no effect, told to the user before the first step. */
-  warnings: readonly string[];
   /** Images are looked for at their registry although they are here. */
   pull: boolean;
+  cacheImports: readonly CacheEntry[];
+  /** What is built for; none: this machine. */
+  platforms: readonly Platform[];
+  /** The result says which platforms it is for, also where it is one. */
+  isMultiPlatform: boolean;
   run: BuildRequest['run'];
   build: Pick<
     ConvertRequest,
-    'buildArgs' | 'labels' | 'noCache' | 'target' | 'platform' | 'noCacheStages' | 'hostname' | 'cacheNamespace'
+    'buildArgs' | 'labels' | 'noCache' | 'target' | 'noCacheStages' | 'hostname' | 'cacheNamespace'
   >;
 }
 
 /** They steer displays, capabilities and records that do not change the result. */
 const harmless =
-  /^(?:frontend\.caps|cmdline|source|vcs:.*|sharedkey:.*|local-sessionid:.*|contextkey|dockerfilekey|filename|context|multi-platform|image-resolve-mode|build-arg:BUILDKIT_(?:SYNTAX|GIT_ADVICE|CONTEXT_KEEP_GIT_DIR)|compatibility-version)$/;
+  /^(?:frontend\.caps|cmdline|source|vcs:.*|sharedkey:.*|local-sessionid:.*|contextkey|dockerfilekey|filename|context|image-resolve-mode|attest:.*|build-arg:BUILDKIT_(?:SYNTAX|MULTI_PLATFORM|INLINE_CACHE|GIT_ADVICE|CONTEXT_KEEP_GIT_DIR)|compatibility-version)$/;
 
-const withoutEffect: ReadonlyMap<string, string> = new Map([
-  ['cache-imports', "--cache-from has no effect here: steps are looked up in this engine's own build cache"],
-  ['cache-from', "--cache-from has no effect here: steps are looked up in this engine's own build cache"],
-  ['build-arg:BUILDKIT_INLINE_CACHE', 'BUILDKIT_INLINE_CACHE has no effect here: images carry no cache'],
-  ['attest:provenance', 'provenance attestations are not made yet'],
-]);
-
-/** Clients ask for the least provenance unasked, and say `false` or `disabled` where there is to be none. */
-function warningOf(key: string, value: string): string[] {
-  const isUnasked = key === 'attest:provenance' && /^(?:mode=min,inline-only=true|disabled=true|false)$/.test(value);
-  const isOff = value === '' || value === '[]' || value === 'null' || value === '0' || value === 'false';
-  return isUnasked || (isOff && key !== 'attest:provenance') ? [] : [withoutEffect.get(key) ?? key];
-}
+const isTrue = (text: string): boolean => text === 'true' || text === '1';
 
 function refuse(message: string): never {
   throw new ApiError('BadRequest', message);
@@ -76,6 +69,16 @@ function parseUlimits(text: string): { name: string; soft: number; hard: number 
       const [, name, soft, hard] = /^(\w+)=(-?\d+)(?::(-?\d+))?$/.exec(each) ?? refuse(`invalid ulimit: ${each}`);
       return { name: name!, soft: Number(soft), hard: Number(hard ?? soft) };
     });
+}
+
+/** A list in JSON: `[{"Type":"registry","Attrs":{"ref":"…"}}]`. */
+function cacheImportsOf(text: string): CacheEntry[] {
+  const entries: unknown = text === '' ? [] : JSON.parse(text);
+  return itemsOf(entries).map((entry) => {
+    const given = Object.entries(isObject(entry) && isObject(entry['Attrs']) ? entry['Attrs'] : {});
+    const attributes = Object.fromEntries(given.map(([name, value]) => [name, String(value)]));
+    return { type: textOf(entry, 'Type') ?? '', attributes };
+  });
 }
 
 function parseHosts(text: string): string[] {
@@ -109,7 +112,9 @@ function inputBases(
 class AttributeReader {
   readonly contexts = new Map<string, string>();
   readonly sessions = new Map<string, string>();
-  readonly warnings: string[] = [];
+  readonly cacheImports: CacheEntry[] = [];
+  platforms: Platform[] = [];
+  isMultiPlatform = false;
   requestId: string | undefined;
   checks: string | undefined;
   readonly buildArgs: Record<string, string> = {};
@@ -133,7 +138,6 @@ class AttributeReader {
     else if (prefix === 'local-sessionid') this.sessions.set(name, value);
     // A name is written as a reference of an image; that of a stage has no tag.
     else if (prefix === 'context') this.contexts.set(name.toLowerCase(), value);
-    else if (prefix === 'attest' && name !== 'provenance') refuse(`attestations are not made yet: ${name}`);
     else return prefix === 'input-metadata';
     return true;
   }
@@ -146,7 +150,8 @@ class AttributeReader {
       // Without a value all stages; else those that it names.
       if (value === '') build.noCache = true;
       else build.noCacheStages = value.split(',');
-    } else if (key === 'platform') build.platform = onePlatform(value);
+    } else if (key === 'platform') this.platforms = value.split(',').map(parsePlatform);
+    else if (key === 'multi-platform') this.isMultiPlatform = isTrue(value);
     else if (key === 'hostname') build.hostname = value;
     else if (key === 'force-network-mode') run.network = networkOf(value);
     else if (key === 'add-hosts') run.extraHosts = parseHosts(value);
@@ -154,7 +159,10 @@ class AttributeReader {
     else if (key === 'ulimit') run.resources = { ulimits: parseUlimits(value) };
     else if (key === 'cgroup-parent') run.cgroupParent = value;
     else if (key === 'requestid') this.requestId = value;
-    else if (withoutEffect.has(key)) this.warnings.push(...warningOf(key, value));
+    else if (key === 'cache-imports') this.cacheImports.push(...cacheImportsOf(value));
+    else if (key === 'cache-from')
+      for (const ref of value.split(',').filter((each) => each !== ''))
+        this.cacheImports.push({ type: 'registry', attributes: { ref } });
     else if (!harmless.test(key) && value !== '')
       refuse(`unsupported front end attribute ${key}=${value.slice(0, 100)}`);
   }
@@ -173,7 +181,11 @@ export function parseAttributes(
 ): FrontendRequest {
   const reader = new AttributeReader();
   for (const [key, value] of Object.entries(attributes)) reader.read(key, value);
-  const { contexts, sessions, warnings, run, build, requestId, checks } = reader;
+  const { contexts, sessions, cacheImports, run, build, requestId, checks, isMultiPlatform } = reader;
+  if (isMultiPlatform && reader.platforms.length === 0) reader.platforms.push(hostPlatform());
+  // One that is named twice is built once.
+  const platforms = [...new Map(reader.platforms.map((each) => [formatPlatform(each), each])).values()];
+  if (platforms.length > platformsMax) refuse(`a build has at most ${platformsMax} platforms`);
   const context = attributes['context'];
   const frontend = attributes['build-arg:BUILDKIT_SYNTAX'] ?? '';
   return {
@@ -185,19 +197,16 @@ export function parseAttributes(
     sessions,
     contexts,
     inputs: inputBases(attributes, inputs),
-    warnings,
+    platforms,
+    isMultiPlatform: isMultiPlatform || platforms.length > 1,
     ...(frontend === '' ? {} : { frontend }),
     ...(requestId === undefined ? {} : { requestId }),
     ...(checks === undefined ? {} : { checks }),
     pull: attributes['image-resolve-mode'] === 'pull',
+    cacheImports,
     run,
     build,
   };
-}
-
-function onePlatform(text: string): Platform {
-  if (text.includes(',')) refuse('images of several platforms are not made yet: build one platform at a time');
-  return parsePlatform(text);
 }
 
 function networkOf(mode: string): string {

@@ -13,7 +13,8 @@ import { buildDockerfile } from './dockerfile-frontend.ts';
 import { GrpcError, code } from './grpc.ts';
 import type { Request } from './grpc.ts';
 import { runImageFrontend } from './image-frontend.ts';
-import type { Job, Result, Returned } from './job.ts';
+import type { Job, Returned } from './job.ts';
+import type { Result } from './result.ts';
 import { readFileRange, readStat, readStats } from './look.ts';
 import { bytesIn, bytesOf, messageIn, messagesIn, numberIn, textIn, textMapIn } from './messages.ts';
 import type { Message } from './messages.ts';
@@ -89,6 +90,7 @@ const llbCapabilities = [
   'meta.description',
   'meta.exportcache',
   'exporter.multiple',
+  'exporter.image.annotations',
   'mergeop',
   'diffop',
 ];

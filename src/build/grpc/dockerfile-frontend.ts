@@ -6,7 +6,9 @@ import { posix } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { familiarName, parseReference } from '#base/reference.ts';
 import { messageOf } from '#base/thrown.ts';
+import { formatPlatform, hostPlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
+import { platformOf } from '#content/image-file.ts';
 import type { ImageFile } from '#content/image-file.ts';
 import { cleanContextPath } from '../context.ts';
 import type { BuildContext } from '../context.ts';
@@ -28,7 +30,9 @@ import type { Edge } from '../llb/vertex.ts';
 import { splitNetwork } from '../build.ts';
 import { isBuiltInFrontend, parseAttributes } from './attributes.ts';
 import type { FrontendRequest } from './attributes.ts';
-import type { Job, Result } from './job.ts';
+import { configKey, platformsKey } from './result.ts';
+import type { Job } from './job.ts';
+import type { Result } from './result.ts';
 import { answerRequest } from './requests.ts';
 import { archiveAttribute, dockerfileAttribute, readTexts, receiveTexts } from './local-source.ts';
 
@@ -49,8 +53,14 @@ function ignorePatterns(text: string): string[] {
     .map((line) => line.replace(/^(!?)\s*\/?(.*?)\/?$/, '$1$2'));
 }
 
+interface BuiltPlatform {
+  platform: Platform;
+  edge: Edge | undefined;
+  file: ImageFile;
+}
+
 type FrontendResult =
-  | { kind: 'build'; edge: Edge | undefined; file: ImageFile }
+  | { kind: 'build'; built: BuiltPlatform[] }
   /** The Dockerfile names another front end. */
   | { kind: 'image'; image: string }
   /** Of a request that is no build. */
@@ -83,7 +93,11 @@ class DockerfileFrontend implements ConvertEnvironment {
       const warnings = this.#lint(file, source);
       if (requestId !== undefined)
         return { kind: 'answer', metadata: answerRequest(requestId, { text: source, file, warnings }) };
-      return await this.#convert(file, source);
+      const { platforms } = this.#asked;
+      const built: BuiltPlatform[] = [];
+      for (const platform of platforms.length === 0 ? [hostPlatform()] : platforms)
+        built.push(await this.#convert(file, source, platform));
+      return { kind: 'build', built };
     } catch (error) {
       // A place that the words name, of what is written wrongly.
       const line = Number(/^dockerfile parse error on line (\d+)/.exec(messageOf(error))?.[1]);
@@ -111,29 +125,33 @@ class DockerfileFrontend implements ConvertEnvironment {
     return warnings;
   }
 
-  async #convert(file: Dockerfile, source: SourceText): Promise<FrontendResult> {
+  async #convert(file: Dockerfile, source: SourceText, platform: Platform): Promise<BuiltPlatform> {
     const { build, run } = this.#asked;
     const { network } = splitNetwork(run.network);
     const conversion = new Conversion(
       file,
       {
         ...build,
+        platform,
+        isMultiPlatform: this.#asked.isMultiPlatform,
         source,
         network,
         extraHosts: run.extraHosts,
         ulimits: run.resources?.ulimits ?? [],
         isClassic: false,
-        createdAtMs: this.#job.builder.parts.clock.now(),
       },
       this,
     );
     const { converter } = await conversion.build(conversion.target);
-    return { kind: 'build', edge: converter.edge, file: converter.file };
+    // Of a platform that is asked for, whatever the last stage ran on.
+    const { variant: _variant, ...made } = converter.file;
+    const isAsked = this.#asked.platforms.length > 0;
+    return { platform, edge: converter.edge, file: isAsked ? { ...made, ...platform } : converter.file };
   }
 
   /** The Dockerfile, and the ignore file beside it. */
   async #definition(): Promise<Definition> {
-    const { filename, dockerfileDirectory: name, contextUrl, hasOwnDockerfile, warnings } = this.#asked;
+    const { filename, dockerfileDirectory: name, contextUrl, hasOwnDockerfile } = this.#asked;
     const files = [filename, `${filename}.dockerignore`];
     // What is fetched holds its Dockerfile, unless the client shares one apart.
     if (contextUrl !== undefined && !hasOwnDockerfile) {
@@ -144,7 +162,6 @@ class DockerfileFrontend implements ConvertEnvironment {
     }
     return this.#job.shown(`[internal] load build definition from ${posix.basename(filename)}`, async (line) => {
       this.#definitionLine = line.digest;
-      for (const warning of warnings) this.#job.progress.warn(line.digest, warning);
       const found = await this.#small(name, files, line);
       return this.#read((path) => found.text(path));
     });
@@ -269,11 +286,22 @@ export async function buildDockerfile(
 ): Promise<Result | { image: string }> {
   const asked = parseAttributes(attributes, inputs);
   job.pull = asked.pull;
+  job.cache.addImports(asked.cacheImports);
   job.exec = asked.run;
   const made = await new DockerfileFrontend(job, asked).run();
   if (made.kind === 'image') return { image: made.image };
   if (made.kind === 'answer') return { refs: new Map<string, Edge>(), metadata: made.metadata };
-  const { edge, file } = made;
-  const config = Buffer.from(JSON.stringify({ ...file, rootfs: undefined }));
-  return { refs: new Map([['', edge]]), metadata: new Map([['containerimage.config', config]]) };
+  const configOf = ({ file }: BuiltPlatform): Buffer => Buffer.from(JSON.stringify({ ...file, rootfs: undefined }));
+  const platforms = made.built.map(({ platform, file }) => ({
+    ID: formatPlatform(platform),
+    Platform: asked.isMultiPlatform ? platform : platformOf(file),
+  }));
+  const metadata = new Map<string, Buffer>([[platformsKey, Buffer.from(JSON.stringify({ Platforms: platforms }))]]);
+  const refs = new Map<string, Edge | undefined>();
+  for (const built of made.built) {
+    const id = asked.isMultiPlatform ? formatPlatform(built.platform) : '';
+    refs.set(id, built.edge);
+    metadata.set(id === '' ? configKey : `${configKey}/${id}`, configOf(built));
+  }
+  return { refs, metadata };
 }

@@ -3,20 +3,29 @@
  * archives that go to the client.
  */
 import { ApiError } from '#base/errors.ts';
-import { hostPlatform } from '#base/platform.ts';
-import { isObject } from '#base/unknown.ts';
-import { isImageFile } from '#content/image-file.ts';
+import type { Platform } from '#base/platform.ts';
+import { tarEnd } from '#base/tar-write.ts';
+import type { Hold } from '#content/content.ts';
 import type { ImageFile } from '#content/image-file.ts';
+import { mediaTypes } from '#content/image-records.ts';
 import type { ImageRecord } from '#content/image-records.ts';
 import { writeImage } from '#content/image-writer.ts';
-import { packTar } from '#content/pack.ts';
+import type { Descriptor } from '#content/manifest.ts';
+import { packTree } from '#content/pack.ts';
 import { parseTags, publish } from '../build.ts';
-import type { Builder } from '../builder.ts';
 import { finishConfig } from '../image-config.ts';
 import { layersOf } from '../llb/output.ts';
 import type { StepLayer } from '../llb/output.ts';
-import type { Job, Result } from './job.ts';
+import { Annotations } from './annotations.ts';
+import { Attestations } from './attestations.ts';
+import { commitIndex, writeIndex, writeOciImage } from './export-index.ts';
+import type { PlatformImage, WrittenIndex } from './export-index.ts';
+import type { Job } from './job.ts';
+import type { Line } from './progress.ts';
+import { splitResult } from './result.ts';
+import type { Result } from './result.ts';
 import { sendDirectory, sendStream } from './send-files.ts';
+import type { SentRoot } from './send-files.ts';
 import { messagesIn, textIn, textMapIn } from './messages.ts';
 import type { Message } from './messages.ts';
 
@@ -27,6 +36,9 @@ export interface Exporter {
   /** Names of the image. */
   tags: string[];
   push: boolean;
+  annotations: Annotations;
+  /** Files of each platform lie in a directory of its own; undefined: where the result has several. */
+  isSplit: boolean | undefined;
 }
 
 type ExporterType = 'image' | 'docker' | 'oci' | 'tar' | 'local';
@@ -49,11 +61,13 @@ const knownAttributes: Readonly<Record<string, RegExp>> = {
   unpack: /^/,
   store: /^/,
   tar: /^(?:true|1|)$/,
-  'platform-split': /^/,
+  'platform-split': /^(?:true|false|1|0|)$/,
+  'prefer-image-digest': /^/,
+  'danging-name-empty-only': /^/,
   mode: /^(?:copy|)$/,
   compression: /^(?:gzip|)$/,
   'force-compression': /^(?:false|0|)$/,
-  'oci-mediatypes': /^(?:false|0|)$/,
+  'oci-mediatypes': /^(?:true|1|false|0|)$/,
   'oci-artifact': /^(?:false|0|)$/,
   'prefer-nondist-layers': /^(?:false|0|)$/,
 };
@@ -74,7 +88,7 @@ export function exportersOf(request: Message): Exporter[] {
     if (known === undefined)
       throw new ApiError('BadRequest', `exporter ${JSON.stringify(type.slice(0, 50))} could not be found`);
     for (const [name, value] of Object.entries(attributes))
-      if (knownAttributes[name]?.test(value) !== true)
+      if (!Annotations.isOne(name) && knownAttributes[name]?.test(value) !== true)
         throw new ApiError(
           'BadRequest',
           `exporter option ${name.slice(0, 100)}=${value.slice(0, 100)} is not carried out here`,
@@ -83,48 +97,33 @@ export function exportersOf(request: Message): Exporter[] {
     const push = isTrue(attributes['push']);
     const tags = parseTags(names);
     if (push && tags.length === 0) throw new ApiError('BadRequest', 'tag is needed when pushing to registry');
-    return { type: known, index, tags, push };
+    const split = attributes['platform-split'];
+    const isSplit = split === undefined || split === '' ? undefined : isTrue(split);
+    return { type: known, index, tags, push, annotations: new Annotations(attributes), isSplit };
   });
 }
 
-/** The configuration that the front end gave; a bare one for a result without. */
-function configOf({ metadata }: Result): ImageFile {
-  const bytes = metadata.get('containerimage.config');
-  const { os, architecture } = hostPlatform();
-  const bare: ImageFile = { os, architecture, config: {}, rootfs: { type: 'layers', diff_ids: [] } };
-  if (bytes === undefined || bytes.length === 0) return bare;
-  let value: unknown;
-  try {
-    value = JSON.parse(bytes.toString('utf8'));
-  } catch {
-    throw new ApiError('BadRequest', 'failed to parse image config for export');
-  }
-  const whole = isObject(value) ? { ...bare, ...value, rootfs: bare.rootfs } : undefined;
-  if (!isImageFile(whole)) throw new ApiError('BadRequest', 'failed to parse image config for export');
-  return whole;
-}
-
-async function makeImage(builder: Builder, result: Result, steps: readonly StepLayer[]): Promise<ImageRecord> {
-  const { content, images } = builder.parts;
-  const file = finishConfig(configOf(result), steps);
-  return writeImage(content, images, {
-    file,
-    layers: layersOf(steps),
-    createdAtMs: Date.parse(file.created ?? '') || 0,
-    isIntermediate: true,
-  });
+/** One platform of the result, carried out. */
+interface Part {
+  name: string;
+  file: ImageFile;
+  platform: Platform;
+  steps: readonly StepLayer[];
 }
 
 /** What every exporter of one result works with. */
 class Export {
   readonly #job: Job;
-  readonly #result: Result;
-  readonly #steps: readonly StepLayer[];
+  readonly #parts: readonly Part[];
+  /** The result is a map of platforms, also where it has one. */
+  readonly #isMap: boolean;
+  readonly #attestations: Attestations;
 
-  constructor(job: Job, result: Result, steps: readonly StepLayer[]) {
+  constructor(job: Job, parts: readonly Part[], isMap: boolean, attestations: Attestations) {
     this.#job = job;
-    this.#result = result;
-    this.#steps = steps;
+    this.#parts = parts;
+    this.#isMap = isMap;
+    this.#attestations = attestations;
   }
 
   run(exporter: Exporter): Promise<Record<string, string>> {
@@ -141,57 +140,161 @@ class Export {
     }
   }
 
-  async #image({ tags, push }: Exporter): Promise<Record<string, string>> {
+  get #only(): Part {
+    const [part, ...others] = this.#parts;
+    if (part === undefined || others.length > 0)
+      throw new ApiError('BadRequest', 'docker exporter does not currently support exporting manifest lists');
+    return part;
+  }
+
+  #fileOf(file: ImageFile, steps: readonly StepLayer[]): ImageFile {
+    const finished = finishConfig(file, steps);
+    const { cache } = this.#job;
+    return cache.isInline ? { ...finished, 'moby.buildkit.cache.v0': cache.inlineRecords(layersOf(steps)) } : finished;
+  }
+
+  /** Nothing of an image without an index says for which platform it is, who made it, or has annotations. */
+  async #index({ annotations, tags }: Exporter, hold: Hold, isPushed: boolean): Promise<WrittenIndex | undefined> {
     const { builder } = this.#job;
+    const isNeeded = this.#isMap;
+    const images: PlatformImage[] = [];
+    for (const { platform, file, steps } of this.#parts) {
+      const statements = await this.#attestations.of(platform, steps, isNeeded || isPushed);
+      images.push({ platform, file: this.#fileOf(file, steps), layers: layersOf(steps), statements });
+    }
+    if (!isNeeded && images.every(({ statements }) => statements.length === 0)) {
+      if (annotations.has('index') || annotations.has('index-descriptor'))
+        throw new ApiError('BadRequest', 'index annotations not supported for single platform export');
+      return undefined;
+    }
+    return writeIndex(builder.parts, hold, { images, annotations, names: tags });
+  }
+
+  async #single({ annotations }: Exporter, hold: Hold, line: Line): Promise<ImageRecord> {
+    const { content, images } = this.#job.builder.parts;
+    const { file, steps, platform } = this.#only;
+    const finished = this.#fileOf(file, steps);
+    const createdAtMs = Date.parse(finished.created ?? '') || 0;
+    const layers = layersOf(steps);
+    const made = await writeImage(content, images, { file: finished, layers, createdAtMs, isIntermediate: true });
+    line.count(`writing image ${made.id}`, 0, true);
+    if (annotations.isEmpty) return made;
+    const image = { platform, file: finished, layers, statements: [] };
+    const { digest, mediaType } = await writeOciImage(content, hold, image, annotations);
+    const annotated = { ...made, manifestDigest: digest, manifestMediaType: mediaType };
+    await images.put(annotated);
+    return annotated;
+  }
+
+  async #image(exporter: Exporter): Promise<Record<string, string>> {
+    const { builder } = this.#job;
+    const { tags, push } = exporter;
     const response = await this.#job.shown('exporting to image', async (line) => {
-      const made = await makeImage(builder, this.#result, this.#steps);
-      using _pin = builder.parts.images.pin(made.id);
-      const record = await publish(builder.parts, made, tags);
-      line.count(`writing image ${record.id}`, 0, true);
+      using hold = builder.parts.content.hold();
+      const index = await this.#index(exporter, hold, push);
+      let descriptor: Descriptor;
+      if (index === undefined) {
+        const made = await this.#single(exporter, hold, line);
+        using _pin = builder.parts.images.pin(made.id);
+        const record = await publish(builder.parts, made, tags);
+        descriptor = this.#descriptorOf(record);
+      } else {
+        ({ descriptor } = index);
+        for (const { digest } of index.linked.index.manifests.map((each) => each.descriptor))
+          line.count(`exporting manifest ${digest}`, 0, true);
+        line.count(`exporting manifest list ${descriptor.digest}`, 0, true);
+        await commitIndex(builder.parts, index, tags);
+      }
       for (const tag of tags) line.count(`naming to ${tag}`, 0, true);
-      return responseOf(record, tags);
+      return this.#responseOf(descriptor, index?.records[0]?.id, tags);
     });
     for (const tag of push ? tags : [])
       await this.#job.shown(`pushing ${tag}`, (line) => this.#job.push(tag, (event) => line.event(event)));
     return response;
   }
 
-  #archive({ type, tags, index }: Exporter): Promise<Record<string, string>> {
+  #archive(exporter: Exporter): Promise<Record<string, string>> {
     const { builder, signal } = this.#job;
+    const { type, tags, index: place } = exporter;
     return this.#job.shown(`exporting to ${type} image format`, async (line) => {
-      const made = await makeImage(builder, this.#result, this.#steps);
+      using hold = builder.parts.content.hold();
+      // Readers of docker archives know single images.
+      const index = type === 'docker' && !this.#isMap ? undefined : await this.#index(exporter, hold, false);
+      const made = index?.linked.images[0] ?? (await this.#single(exporter, hold, line));
       using _pin = builder.parts.images.pin(made.id);
       const session = await this.#job.session(signal);
       line.count('sending tarball', 0);
-      await sendStream(session, index, await builder.parts.saveImage(made, tags), signal);
+      const target = { image: made, ...(index === undefined ? {} : { index: index.linked.index }) };
+      await sendStream(session, place, await builder.parts.saveImage(target, tags), signal);
       line.count('sending tarball', 0, true);
-      return responseOf(made, tags);
+      return this.#responseOf(index?.descriptor ?? this.#descriptorOf(made), index?.records[0]?.id, tags);
     });
   }
 
-  #tar({ index }: Exporter): Promise<Record<string, string>> {
+  #descriptorOf({ id, manifestDigest, manifestMediaType }: ImageRecord): Descriptor {
+    const { blobs } = this.#job.builder.parts.content;
+    if (manifestDigest === '') return { mediaType: mediaTypes.dockerConfig, digest: id, size: blobs.size(id) ?? 0 };
+    const { platform } = this.#only;
+    return {
+      mediaType: manifestMediaType,
+      digest: manifestDigest,
+      size: blobs.size(manifestDigest) ?? 0,
+      annotations: { 'config.digest': id },
+      platform,
+    };
+  }
+
+  /** What the client is told, by BuildKit's names. */
+  #responseOf(descriptor: Descriptor, imageId: string | undefined, tags: readonly string[]): Record<string, string> {
+    const { annotations = {}, ...bare } = descriptor;
+    const { 'config.digest': configDigest, ...others } = annotations;
+    const told = { ...bare, ...(Object.keys(others).length === 0 ? {} : { annotations: others }) };
+    const id = this.#parts.length > 1 ? undefined : (configDigest ?? imageId ?? descriptor.digest);
+    return {
+      ...(id === undefined ? {} : { 'containerimage.config.digest': id }),
+      'containerimage.digest': descriptor.digest,
+      'containerimage.descriptor': Buffer.from(JSON.stringify(told)).toString('base64'),
+      ...(tags.length === 0 ? {} : { 'image.name': tags.join(',') }),
+    };
+  }
+
+  /** Opens the files of all parts, under the names of their platforms where they are to lie apart. */
+  async #withRoots<T>(exporter: Exporter, read: (roots: SentRoot[]) => Promise<T>): Promise<T> {
+    const isSplit = exporter.isSplit ?? this.#isMap;
+    const [first, ...others] = this.#parts;
+    if (!isSplit && others.length > 0)
+      throw new ApiError(
+        'BadRequest',
+        'files of several platforms are exported apart: platform-split=false is for one',
+      );
+    const open = (parts: readonly Part[], roots: SentRoot[]): Promise<T> => {
+      const [part, ...rest] = parts;
+      if (part === undefined) return read(roots);
+      return this.#job.withRoot(part.steps, (directory) =>
+        open(rest, [...roots, { name: isSplit ? part.name : '', directory }]),
+      );
+    };
+    return open(isSplit ? this.#parts : first === undefined ? [] : [first], []);
+  }
+
+  #tar(exporter: Exporter): Promise<Record<string, string>> {
     const { signal } = this.#job;
     return this.#job.shown('exporting to client tarball', (line) =>
-      this.#job.withRoot(this.#steps, async (root) => {
+      this.#withRoots(exporter, async (roots) => {
         line.count('sending tarball', 0);
-        await sendStream(
-          await this.#job.session(signal),
-          index,
-          packTar(root, { layer: false, skipRoot: true }),
-          signal,
-        );
+        await sendStream(await this.#job.session(signal), exporter.index, packRoots(roots), signal);
         line.count('sending tarball', 0, true);
         return {};
       }),
     );
   }
 
-  #directory({ index }: Exporter): Promise<Record<string, string>> {
+  #directory(exporter: Exporter): Promise<Record<string, string>> {
     const { signal } = this.#job;
     return this.#job.shown('exporting to client directory', (line) =>
-      this.#job.withRoot(this.#steps, async (root) => {
+      this.#withRoots(exporter, async (roots) => {
         line.count('copying files', 0);
-        await sendDirectory(await this.#job.session(signal), index, root, signal);
+        await sendDirectory(await this.#job.session(signal), exporter.index, roots, signal);
         line.count('copying files', 0, true);
         return {};
       }),
@@ -199,26 +302,33 @@ class Export {
   }
 }
 
-function responseOf(record: ImageRecord, tags: readonly string[]): Record<string, string> {
-  return {
-    'containerimage.config.digest': record.id,
-    'containerimage.digest': record.manifestDigest === '' ? record.id : record.manifestDigest,
-    ...(tags.length === 0 ? {} : { 'image.name': tags.join(',') }),
-  };
+function* packRoots(roots: readonly SentRoot[]): Generator<Uint8Array> {
+  for (const { name, directory } of roots)
+    yield* name === ''
+      ? packTree(directory, { layer: false, skipRoot: true })
+      : packTree(directory, { layer: false, prefix: `${name}/` });
+  yield tarEnd;
 }
 
-/** Carries the result out and exports it. What the client is told, by BuildKit's names. */
+/** Carries the result out and exports it. `attributes`: what the client asks to be attested. */
 export async function exportResult(
   job: Job,
   result: Result,
   exporters: readonly Exporter[],
+  attributes: Readonly<Record<string, string>>,
 ): Promise<Record<string, string>> {
-  if (result.refs.size > 1) throw new ApiError('BadRequest', 'images of several platforms are not made yet');
   // A request that is no build has words for an answer, and no files.
   if (result.refs.size === 0) return {};
-  const [edge] = result.refs.values();
-  const whole = new Export(job, result, await job.steps(edge));
+  const split = splitResult(result);
+  const steps = await job.stepsOfAll(split.map(({ edge }) => edge));
+  const parts = split.map(({ id, file, platform }, at): Part => ({
+    name: id.replaceAll('/', '_'),
+    file,
+    platform,
+    steps: steps[at] ?? [],
+  }));
+  const whole = new Export(job, parts, !result.refs.has(''), new Attestations(job, attributes));
   const response: Record<string, string> = {};
   for (const exporter of exporters) Object.assign(response, await whole.run(exporter));
-  return response;
+  return Object.assign(response, await job.cache.export(parts.map((part) => part.steps)));
 }

@@ -22,6 +22,7 @@ export const code = {
   canceled: 1,
   unknown: 2,
   notFound: 5,
+  alreadyExists: 6,
   permissionDenied: 7,
   resourceExhausted: 8,
   unimplemented: 12,

@@ -11,7 +11,8 @@ import { rootMount } from '../llb/vertex-parts.ts';
 import type { ExecOp } from '../llb/vertex.ts';
 import { serveGrpc, unary } from './grpc.ts';
 import type { Request } from './grpc.ts';
-import type { Job, Result, Returned } from './job.ts';
+import type { Job, Returned } from './job.ts';
+import type { Result } from './result.ts';
 import type { Message } from './messages.ts';
 
 export interface ImageFrontend {

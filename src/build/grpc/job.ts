@@ -25,6 +25,9 @@ import type { Message } from './messages.ts';
 import type { Line, Progress } from './progress.ts';
 import { receiveLocal } from './local-source.ts';
 import { sessionSecrets } from './session-secrets.ts';
+import { JobCache } from './travelling-cache.ts';
+import type { CacheEntry } from './travelling-cache.ts';
+import type { Result } from './result.ts';
 import type { Session, Sessions } from './session.ts';
 
 export interface JobParts {
@@ -39,13 +42,8 @@ export interface JobRequest {
   sessionId: string;
   /** Definitions that the client gives to its front end, by name. */
   inputs: Message;
-}
-
-/** What a front end made: an edge for each platform, one without a name where there is one alone. */
-export interface Result {
-  refs: ReadonlyMap<string, Edge | undefined>;
-  /** `containerimage.config` and the like. */
-  metadata: ReadonlyMap<string, Buffer>;
+  cacheExports: readonly CacheEntry[];
+  cacheImports: readonly CacheEntry[];
 }
 
 /** How a front end gives its result. */
@@ -64,6 +62,8 @@ export class Job {
   readonly #returned = Promise.withResolvers<Result | undefined>();
   readonly #hold: Hold;
   readonly #sources: Sources;
+  /** Of other builders. */
+  readonly cache: JobCache;
   /** Images are looked for at their registry although they are here. */
   pull = false;
   /** What the front end's attributes say of all commands. */
@@ -73,13 +73,14 @@ export class Job {
     this.#parts = parts;
     this.request = request;
     this.progress = progress;
+    this.cache = new JobCache(this, request.cacheExports, request.cacheImports);
     this.#hold = parts.builder.parts.content.hold();
     this.#sources = new Sources({
       ...parts.builder.parts,
       pullImage: (reference, options) =>
         parts.builder.parts.pullImage(reference, { ...options, always: options.always || this.pull }),
       pull: false,
-      credential: (domain) => this.#credential(domain),
+      credential: (domain) => this.credential(domain),
       local: (name, op, output, signal) => this.#local(name, op, output, signal),
       begin: (vertex) => progress.beginVertex(vertex),
       signal: this.signal,
@@ -163,13 +164,23 @@ export class Job {
       },
       hold: this.#hold,
       begin: (vertex: Vertex): VertexOutput => this.progress.beginVertex(vertex),
+      travelling: this.cache,
       signal: this.signal,
     });
   }
 
   /** Carries out what the edge stands on. */
-  steps(edge: Edge | undefined): Promise<readonly StepLayer[]> {
-    return this.#parts.builder.admit(() => this.#solver.solveSteps(edge));
+  async steps(edge: Edge | undefined): Promise<readonly StepLayer[]> {
+    const [steps = []] = await this.stepsOfAll([edge]);
+    return steps;
+  }
+
+  /** Side by side, and once what several stand on. */
+  stepsOfAll(edges: readonly (Edge | undefined)[]): Promise<(readonly StepLayer[])[]> {
+    return this.#parts.builder.admit(() => {
+      const solver = this.#solver;
+      return Promise.all(edges.map((edge) => solver.solveSteps(edge)));
+    });
   }
 
   /** Runs a program of the build's own, a front end; what it says of errors is shown. */
@@ -198,7 +209,7 @@ export class Job {
 
   /** Pushes a name of this engine's store, as who the client is to its registry. */
   async push(name: string, onEvent: (event: JsonObject) => void): Promise<void> {
-    const credential = await this.#credential(parseReference(name).domain);
+    const credential = await this.credential(parseReference(name).domain);
     await this.#parts.builder.parts.pushImage(name, { credential, onEvent, signal: this.signal });
   }
 
@@ -231,7 +242,8 @@ export class Job {
     return this.adopt(await receiveLocal({ builder, session, name, attributes: op.attributes, output, signal }));
   }
 
-  async #credential(domain: string): Promise<RegistryCredential | undefined> {
+  /** Who the client is to a registry. */
+  async credential(domain: string): Promise<RegistryCredential | undefined> {
     const session = await this.session(this.signal);
     const path = '/moby.filesync.v1.Auth/Credentials';
     if (!session.serves(path)) return undefined;

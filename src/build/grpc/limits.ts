@@ -32,3 +32,6 @@ export const historyLogBytesMax = 2 * 2 ** 20;
 export const resultsMax = 1000;
 /** Builds that a client asked for and whose answer it has not yet. */
 export const jobsMax = 64;
+
+/** Platforms of one build. */
+export const platformsMax = 64;

@@ -41,21 +41,44 @@ export async function sendStream(
   for await (const _answer of stream.messages);
 }
 
-/** A directory below a root that is sent. */
+/** A directory that is sent, under a name of its own where there are several. */
+export interface SentRoot {
+  /** '' where it is all that is sent. */
+  name: string;
+  directory: string;
+}
+
+/** Roots that are sent. */
 class Sender {
-  readonly #root: string;
+  readonly #roots: readonly SentRoot[];
   readonly #stream: ClientStream;
   /** Paths of files, by their number. */
   readonly #paths: string[] = [];
   readonly #inodes = new Map<string, string>();
 
-  constructor(root: string, stream: ClientStream) {
-    this.#root = root;
+  constructor(roots: readonly SentRoot[], stream: ClientStream) {
+    this.#roots = roots;
     this.#stream = stream;
   }
 
+  /** Where a path that is sent lies. */
+  #locate(path: string): SentRoot {
+    const slash = path.indexOf('/');
+    const first = slash === -1 ? path : path.slice(0, slash);
+    const [only] = this.#roots;
+    if (only?.name === '') return { name: path, directory: only.directory };
+    const root = this.#roots.find(({ name }) => name === first);
+    if (root === undefined) throw new ApiError('BadRequest', 'the client asked for a file that is not there');
+    return { name: slash === -1 ? '' : path.slice(slash + 1), directory: root.directory };
+  }
+
+  #realPath(path: string): string {
+    const { name, directory } = this.#locate(path);
+    return name === '' ? directory : `${directory}/${name}`;
+  }
+
   #stat(path: string): Message {
-    const real = `${this.#root}/${path}`;
+    const real = this.#realPath(path);
     const info = lstatSync(real);
     const inode = `${info.dev}:${info.ino}`;
     const first = info.isFile() && info.nlink > 1 ? this.#inodes.get(inode) : undefined;
@@ -73,14 +96,13 @@ class Sender {
 
   /** In the order that the client checks: names by their bytes, a directory before what is in it. */
   async #list(directory: string): Promise<void> {
-    const names = readdirSync(`${this.#root}/${directory}`).sort((a, b) =>
-      Buffer.compare(Buffer.from(a), Buffer.from(b)),
-    );
-    for (const name of names) {
+    const isTop = directory === '' && this.#roots[0]?.name !== '';
+    const names = isTop ? this.#roots.map(({ name }) => name) : readdirSync(this.#realPath(directory));
+    for (const name of names.sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)))) {
       const path = directory === '' ? name : `${directory}/${name}`;
       this.#paths.push(path);
       await this.#stream.send({ type: packet.stat, stat: this.#stat(path) });
-      if (lstatSync(`${this.#root}/${path}`).isDirectory()) await this.#list(path);
+      if (lstatSync(this.#realPath(path)).isDirectory()) await this.#list(path);
     }
   }
 
@@ -93,7 +115,8 @@ class Sender {
     const path = this.#paths[id];
     if (path === undefined) throw new ApiError('BadRequest', 'the client asked for a file that is not there');
     for (let at = 0; ; at += sentChunkBytes) {
-      const data = readFileRange(this.#root, path, at, sentChunkBytes);
+      const { name, directory } = this.#locate(path);
+      const data = readFileRange(directory, name, at, sentChunkBytes);
       await this.#stream.send({ type: packet.data, ID: id, data });
       if (data.length === 0) return;
     }
@@ -111,15 +134,15 @@ class Sender {
   }
 }
 
-/** The whole tree, for the exporter with this place in the request. */
+/** The whole of the roots, for the exporter with this place in the request. */
 export async function sendDirectory(
   session: Session,
   exporter: number,
-  root: string,
+  roots: readonly SentRoot[],
   signal: AbortSignal,
 ): Promise<void> {
   checkServed(session);
   using stream = session.client.open(method, metadataOf(exporter), signal, packets);
-  const sender = new Sender(root, stream);
+  const sender = new Sender(roots, stream);
   await Promise.all([sender.list(), sender.answer()]);
 }

@@ -3,6 +3,8 @@ import assert from 'node:assert/strict';
 import { readFileSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { hostPlatform } from '#base/platform.ts';
+import { mediaTypes } from '#content/image-records.ts';
 import { encodeDefinition, makeVertex } from '../llb/codec.ts';
 import { realClock } from '#os/clock.real.ts';
 import { GrpcError } from './grpc.ts';
@@ -18,7 +20,14 @@ test('files come from the session, the builder builds, and the client gets names
   const exporters = [{ Type: 'moby', Attrs: { name: 'one,two:2' } }];
   const { answer, shown } = await bench.build({ 'build-arg:A': 'x', target: '' }, { Exporters: exporters });
   const record = bench.records.find('one')!;
-  assert.deepEqual(answer['ExporterResponse'], {
+  const { 'containerimage.descriptor': descriptor, ...told } = answer['ExporterResponse'] as Record<string, string>;
+  assert.deepEqual(JSON.parse(Buffer.from(descriptor!, 'base64').toString()), {
+    mediaType: mediaTypes.dockerManifest,
+    digest: record.manifestDigest,
+    size: bench.content.blobs.size(record.manifestDigest),
+    platform: hostPlatform(),
+  });
+  assert.deepEqual(told, {
     'containerimage.config.digest': record.id,
     'containerimage.digest': record.manifestDigest,
     'image.name': 'docker.io/library/one:latest,docker.io/library/two:2',

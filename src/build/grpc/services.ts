@@ -20,6 +20,7 @@ import { jobWaitMs, jobsMax } from './limits.ts';
 import { messageIn, messagesIn, numberIn, textIn, textMapIn, textsIn, timestampOf } from './messages.ts';
 import type { Message } from './messages.ts';
 import { Progress } from './progress.ts';
+import type { CacheEntry } from './travelling-cache.ts';
 import type { Sessions } from './session.ts';
 
 export interface ServiceParts {
@@ -68,9 +69,6 @@ class Jobs {
 }
 
 function refuseUnsupported(request: Message): void {
-  for (const type of messagesIn(messageIn(request, 'Cache'), 'Exports').map((entry) => textIn(entry, 'Type')))
-    if (type !== 'inline')
-      throw new ApiError('BadRequest', `cache export of type ${type.slice(0, 50)} is not supported yet`);
   for (const entitlement of textsIn(request, 'Entitlements'))
     if (entitlement !== 'network.host')
       throw new ApiError('BadRequest', `entitlement ${entitlement.slice(0, 100)} is not allowed`);
@@ -78,11 +76,23 @@ function refuseUnsupported(request: Message): void {
     throw new ApiError('BadRequest', 'source policies are not applied yet');
 }
 
+function cacheEntriesOf(request: Message, field: 'Exports' | 'Imports'): CacheEntry[] {
+  return messagesIn(messageIn(request, 'Cache'), field).map((entry) => ({
+    type: textIn(entry, 'Type'),
+    attributes: textMapIn(entry, 'Attrs'),
+  }));
+}
+
 function workerOf({ version }: ServiceParts): Message {
   const { os, architecture, variant = '' } = hostPlatform();
   return {
     ID: 'tiphys',
-    Labels: { 'org.mobyproject.buildkit.worker.executor': 'oci', 'tiphys.io/platform': formatPlatform(hostPlatform()) },
+    Labels: {
+      'org.mobyproject.buildkit.worker.executor': 'oci',
+      // By this one clients know that indexes are kept: several platforms, attestations, archives of them.
+      'org.mobyproject.buildkit.worker.snapshotter': 'overlayfs',
+      'tiphys.io/platform': formatPlatform(hostPlatform()),
+    },
     platforms: [{ OS: os, Architecture: architecture, Variant: variant }],
     BuildkitVersion: { package: 'tiphys', version, revision: '', dockerfileVersion: '1' },
   };
@@ -92,7 +102,13 @@ async function solve(parts: ServiceParts, jobs: Jobs, { request, signal }: Reque
   refuseUnsupported(request);
   const exporters = exportersOf(request);
   const inputs = messageIn(request, 'FrontendInputs');
-  const job = jobs.open({ ref: textIn(request, 'Ref'), sessionId: textIn(request, 'Session'), inputs });
+  const job = jobs.open({
+    ref: textIn(request, 'Ref'),
+    sessionId: textIn(request, 'Session'),
+    inputs,
+    cacheExports: cacheEntriesOf(request, 'Exports'),
+    cacheImports: cacheEntriesOf(request, 'Imports'),
+  });
   const forget = onceAborted(signal, () => void job.close());
   const [frontend, attributes] = [textIn(request, 'Frontend'), textMapIn(request, 'FrontendAttrs')];
   const { history } = parts.builder;
@@ -117,7 +133,7 @@ async function solve(parts: ServiceParts, jobs: Jobs, { request, signal }: Reque
           inputs,
         })
       : await job.returned;
-    const response = result === undefined ? {} : await exportResult(job, result, exporters);
+    const response = result === undefined ? {} : await exportResult(job, result, exporters, attributes);
     outcome = { response };
     return { ExporterResponse: response };
   } catch (error) {

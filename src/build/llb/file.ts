@@ -129,6 +129,28 @@ class FileVertex {
     return [fileActionKey(action, this.#inputs.length), await this.#fromKey(action)];
   }
 
+  #copiesLayers(action: FileAction): action is CopyFileAction {
+    if (action.kind !== 'copy' || (action.from !== undefined && action.from >= this.#inputs.length)) return false;
+    return this.input(action.from).kind === 'layers';
+  }
+
+  get readsLayers(): boolean {
+    return this.#op.actions.some((action) => this.#copiesLayers(action));
+  }
+
+  /** As `actionKey`, by the files that are copied out of layers in place of the layers. */
+  async contentKey(action: FileAction): Promise<unknown> {
+    if (!this.#copiesLayers(action)) return this.actionKey(action);
+    const { content, signal } = this.#context;
+    const source = await openCopySource(this.#context, this.input(action.from), action);
+    try {
+      const files = await content.layers.digestFiles(source.root, source.paths, source.excluded, signal);
+      return [fileActionKey(action, this.#inputs.length), 'files', files];
+    } finally {
+      await source.release();
+    }
+  }
+
   /** The outputs that `from` stands for: an input, or what actions of this vertex made. */
   async #copied(from: number | undefined): Promise<Output> {
     const count = this.#inputs.length;
@@ -280,12 +302,21 @@ export async function fileWork(
   for (const chain of chains) below.push(chain === undefined ? [] : await file.below(chain));
   const keys: unknown[] = [];
   for (const action of op.actions) keys.push(await file.actionKey(action));
+  const belowKeys = below.map((steps) => layersKey(layersOf(steps)));
+  const contentKey = async (): Promise<string | undefined> => {
+    const ofContent: unknown[] = [];
+    try {
+      for (const action of op.actions) ofContent.push(await file.contentKey(action));
+    } catch {
+      // What is missing is told by the work itself.
+      context.signal.throwIfAborted();
+      return undefined;
+    }
+    return digestOf('file', ofContent, belowKeys);
+  };
   return {
-    key: digestOf(
-      'file',
-      keys,
-      below.map((steps) => layersKey(layersOf(steps))),
-    ),
+    key: digestOf('file', keys, belowKeys),
+    ...(file.readsLayers ? { contentKey } : {}),
     about: vertex.name,
     outputs: count,
     below,

@@ -22,6 +22,8 @@ import type { SolverBuild, SolverContext, SolverParts, Work } from './work.ts';
 interface Made {
   layers: (ImageLayer | null)[];
   atMs: number;
+  /** A further key of the work, by what it reads. */
+  contentKey?: string;
 }
 
 interface Running {
@@ -131,7 +133,6 @@ export class Solver {
 
   // walk image-build 4/6: a vertex on its inputs has a key of their content: the cache answers, or it is carried out.
   async #work(vertex: Vertex, work: Work, output: VertexOutput): Promise<Output[]> {
-    const { cache, clock } = this.#context;
     const steps = (layers: readonly (ImageLayer | null)[], createdAtMs: number): Output[] =>
       layers.map((layer, index) => ({
         kind: 'layers',
@@ -143,27 +144,56 @@ export class Solver {
       if (known === undefined && other !== undefined) known = await awaitMade(other);
       if (known !== undefined) {
         this.#hold(known.layers.filter((layer) => layer !== null));
+        this.#note(work, known);
         output.cached();
         return steps(known.layers, known.atMs);
       }
       // Whoever waited for a build that was given up looks again: one of them makes it, the others wait for that one.
       if (other?.signal.aborted !== true) break;
     }
-    const making = (async (): Promise<Made> => {
-      const layers = await work.run(output);
-      this.#hold(layers.filter((layer) => layer !== null));
-      const made = { layers, atMs: clock.now() };
-      await cache.put(work.key, { ...made, about: work.about });
-      return made;
-    })();
+    const making = this.#make(work, output, vertex.ignoresCache);
     const own = { making, signal: this.#context.signal };
     running.set(work.key, own);
     try {
-      const { layers, atMs } = await making;
-      return steps(layers, atMs);
+      const made = await making;
+      this.#note(work, made);
+      return steps(made.layers, made.atMs);
     } finally {
       if (running.get(work.key) === own) running.delete(work.key);
     }
+  }
+
+  /** Where looking it up takes a while, and then by carrying it out. */
+  async #make(work: Work, output: VertexOutput, ignoresCache: boolean): Promise<Made> {
+    const { build, cache, clock } = this.#context;
+    let found: Made | undefined;
+    let contentKey: string | undefined;
+    if (!ignoresCache) {
+      found = await build.travelling?.find(work);
+      contentKey = found === undefined ? await work.contentKey?.() : undefined;
+      if (contentKey !== undefined) {
+        // Equal files were copied before, out of other layers.
+        const same = { ...work, key: contentKey };
+        found = this.#known(same) ?? (await build.travelling?.find(same));
+      }
+      if (found !== undefined) output.cached();
+    }
+    const layers = found?.layers ?? (await work.run(output));
+    this.#hold(layers.filter((layer) => layer !== null));
+    const made: Made = {
+      layers,
+      atMs: found?.atMs ?? clock.now(),
+      ...(contentKey === undefined ? {} : { contentKey }),
+    };
+    for (const key of [work.key, contentKey])
+      if (key !== undefined) await cache.put(key, { ...made, about: work.about });
+    return made;
+  }
+
+  #note(work: Work, made: Made): void {
+    const { travelling } = this.#context.build;
+    travelling?.note(work, made);
+    if (made.contentKey !== undefined) travelling?.note({ ...work, key: made.contentKey }, made);
   }
 
   #known({ key, outputs }: Work): Made | undefined {

@@ -32,7 +32,17 @@ export interface SolverBuild {
   /** Keeps what was made until the build has ended. */
   hold: Hold;
   begin(vertex: Vertex): VertexOutput;
+  /** Caches beside this engine's own. */
+  travelling?: TravellingCache;
   signal: AbortSignal;
+}
+
+/** Caches that come from elsewhere, or go there. */
+export interface TravellingCache {
+  /** What the work gave elsewhere, brought here; undefined: not known there. */
+  find(work: Work): Promise<{ layers: (ImageLayer | null)[]; atMs: number } | undefined>;
+  /** What it gave here. */
+  note(work: Work, made: { layers: (ImageLayer | null)[]; atMs: number }): void;
 }
 
 export interface SolverContext extends SolverParts {
@@ -46,6 +56,11 @@ export interface SolverContext extends SolverParts {
 /** Work whose result the cache may know: the key says all that decides it. */
 export interface Work {
   key: string;
+  /**
+   * A key by what the work reads of its inputs, where it reads them in part and finding out takes a while; undefined
+   * where it cannot be found out.
+   */
+  contentKey?: () => Promise<string | undefined>;
   about: string;
   /** How many layers it gives: one for each output of the vertex. */
   outputs: number;
