@@ -368,8 +368,8 @@ export function etcTexts(
 
 /** The host as containers see it: the default bridge's addresses. */
 function hostGateways(table: ContainerTable): string[] {
-  const { hostGateway } = table.context.networkSettings;
-  if (hostGateway !== undefined) return [hostGateway];
+  const { hostGateways: told } = table.context.networkSettings;
+  if (told !== undefined) return [...told];
   const bridge = table.networks.findExact('bridge');
   const found = ipFamilies.flatMap((family) =>
     (bridge === undefined ? [] : blocksOf(bridge, family)).flatMap(({ gateway }) => gateway ?? []),

@@ -22,6 +22,7 @@ import { NetworkPools, planBlocks } from './network-pools.ts';
 import { planDefaultBridge } from './network-settings.ts';
 import {
   addressesOf,
+  blocksOf,
   bridgeAddresses,
   builtInNetworks,
   gatewayFor,
@@ -336,7 +337,11 @@ export class Networks {
 
   async #settleDefaultBridge(inUse: (networkId: string) => boolean): Promise<void> {
     const record = this.find('bridge');
-    const wanted = planDefaultBridge(record, this.#context.networkSettings.bridge);
+    const { bridge = {} } = this.#context.networkSettings;
+    const name = record.name;
+    const needsBlock = bridge.ipv6 !== undefined && blocksOf(record, 'IPv6').length === 0;
+    const free = needsBlock ? await this.#planBlocks({ name, enableIpv4: false, enableIpv6: true }) : [];
+    const wanted = planDefaultBridge(record, bridge, free);
     if (wanted === record) return;
     if (inUse(record.id)) {
       this.#context.log.warn('containers run on the default bridge: it keeps its settings until they have ended', {

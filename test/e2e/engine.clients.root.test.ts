@@ -177,8 +177,11 @@ test('defaults of the configuration reach containers, which may say otherwise', 
   assert.match(await daemon.ok('network', 'inspect', 'own'), /"Subnet": "10.213.0.0\/24"/);
   await daemon.ok('rm', '-f', 'two');
   await daemon.end('SIGKILL');
-  await daemon.start(['--bip=172.29.78.1/24']);
-  assert.match(await daemon.ok('network', 'inspect', 'bridge'), /"Subnet": "172.29.78.0\/24"/);
+  await daemon.start(['--bip=172.29.78.1/24', '--ipv6', '--fixed-cidr-v6=fd29:78::/64']);
+  const bridge = await daemon.ok('network', 'inspect', 'bridge');
+  assert.match(bridge, /"Subnet": "172.29.78.0\/24"/);
+  assert.match(bridge, /"Subnet": "fd29:78::\/64"/);
+  assert.match(await daemon.ok('run', '--rm', 'busybox', 'cat', '/etc/hosts'), /fd29:78::2/);
   assert.match(await daemon.ok('run', '--rm', 'busybox', 'cat', '/etc/hosts'), /172.29.78.2/);
 });
 

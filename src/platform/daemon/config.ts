@@ -298,6 +298,9 @@ function checkAddresses(config: DaemonConfig): void {
   for (const key of ['bip', 'fixed-cidr'])
     if (config.text(key) !== '' && !isCidr(config.text(key)))
       refuse(`invalid ${key}: invalid CIDR address: ${config.text(key)}`);
+  for (const key of ['bip6', 'fixed-cidr-v6'])
+    if (config.text(key) !== '' && parseCidr(config.text(key))?.address.family !== 'IPv6')
+      refuse(`invalid ${key}: invalid CIDR address: ${config.text(key)}`);
   if (parseIp(config.text('ip'))?.family !== 'IPv4') refuse(`invalid ip: ${config.text('ip')} is not an IPv4 address`);
   for (const { base, size } of config.pools)
     if (!isCidr(base) || !Number.isInteger(size) || size < (parseCidr(base)?.length ?? 0) || size > 29)

@@ -8,9 +8,9 @@
  *
  * Instance: four hexadecimal digits in `DATA/engine.json`, in the names of all that it puts into the kernel.
  */
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { messageOf } from '#base/thrown.ts';
 import { openContent } from '#content/content.ts';
@@ -252,6 +252,7 @@ function takePidfile(path: string): () => void {
       'Conflict',
       `failed to start daemon, ensure docker is not running or delete ${path}: process with PID ${pid} is still running`,
     );
+  mkdirSync(dirname(path), { recursive: true });
   writeFileAtomic(path, `${process.pid}\n`, { mode: 0o644 });
   return () => {
     if (Number(readIfExists(path)?.trim()) === process.pid) rmSync(path, { force: true });
