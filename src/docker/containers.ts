@@ -9,7 +9,7 @@ import { compilePattern } from '#base/pattern.ts';
 import { awaitedLater } from '#base/promises.ts';
 import type { Container } from '#engine/container.ts';
 import { treeBytes } from '#engine/tree-size.ts';
-import { attachContainer } from './attach.ts';
+import { attachContainer, attachWebSocket } from './attach.ts';
 import { lifeRoutes } from './container-life.ts';
 import type { DockerParts } from './context.ts';
 import { checkHealthTimes, checkPlatform, mergeHealthCheck, platformWarnings } from './create-checks.ts';
@@ -86,6 +86,7 @@ export function containerRoutes(parts: DockerParts): Route[] {
       },
     },
     { method: 'POST', path: '/containers/{id}/attach', handle: (context) => attachContainer(parts, context) },
+    { method: 'GET', path: '/containers/{id}/attach/ws', handle: (context) => attachWebSocket(parts, context) },
     { method: 'GET', path: '/containers/{id}/logs', handle: (context) => streamLogs(parts, context) },
     {
       method: 'GET',

@@ -113,13 +113,16 @@ function checkEnvironment(env: string[]): string[] {
 function planLog(type: string, config: Record<string, string>): Partial<ContainerSpec> {
   if (type === 'none') return { logPath: 'none' };
   const isRemote = isRemoteLog(type);
-  const { 'max-size': size, 'max-file': count } = isRemote ? cacheOf(config) : config;
+  const { 'max-size': size, 'max-file': count, compress } = isRemote ? cacheOf(config) : config;
+  // json-file keeps its files as they are where nothing is said; the others compress.
+  const isCompressed = compress === undefined ? isRemote || type === 'local' : /^(1|t|true)$/i.test(compress);
   const bytes = size === undefined ? undefined : size === '-1' ? Number.MAX_SAFE_INTEGER : parseSize(size);
   return {
     // The bounds of the local driver and of a cache, where nothing is said.
     ...(isRemote || type === 'local' ? { logMaxBytes: 20 * 1024 ** 2, logMaxFiles: 5 } : {}),
     ...(bytes === undefined ? {} : { logMaxBytes: Math.max(1, bytes) }),
     ...(count === undefined ? {} : { logMaxFiles: Number(count) }),
+    ...(isCompressed ? { logCompress: true } : {}),
     ...(isRemote
       ? {
           logDriver: {

@@ -100,7 +100,7 @@ function showMounts(parts: DockerParts, container: Container): Shown[] {
           Name: mount.source,
           Source: parts.engine.volumes.mountpoint(mount.source),
           ...common,
-          Driver: 'local',
+          Driver: parts.engine.volumes.find(mount.source)?.driver ?? 'local',
           Propagation: '',
         };
       if (mount.type === 'image')

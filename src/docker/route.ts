@@ -31,6 +31,11 @@ export interface RouteContext {
    * is read from it.
    */
   hijack(contentType?: string): Promise<Duplex>;
+  /**
+   * The connection as it is, of a client that asked for another protocol, with what it sent already; who takes it also
+   * answers. Throws ApiError BadRequest where the client did not ask.
+   */
+  upgrade(): { socket: Duplex; head: Buffer };
 }
 
 export interface Route {

@@ -61,7 +61,8 @@ async function volumesUsage(parts: DockerParts): Promise<unknown[]> {
       ...showVolume(parts, volume),
       UsageData: {
         RefCount: usersOf(parts, volume.name).length,
-        Size: await treeBytes(volumes.mountpoint(volume.name)),
+        // What a plugin keeps is not this machine's.
+        Size: volume.driver === 'local' ? await treeBytes(volumes.mountpoint(volume.name)) : -1,
       },
     })),
   );

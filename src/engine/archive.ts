@@ -61,8 +61,10 @@ async function withStoppedTree<T>(
     if (mount !== undefined && mount.type !== 'tmpfs') {
       if (mount.type === 'image') undo.defer(() => unmountImages(context, record));
       const images = mount.type === 'image' ? await mountImages(context, record) : undefined;
+      if (mount.type === 'volume') undo.defer(() => table.volumes.release(mount.source, record.id));
       const source = subDirectory(
-        images?.get(mount.target) ?? (mount.type === 'volume' ? await table.volumes.use(mount.source) : mount.source),
+        images?.get(mount.target) ??
+          (mount.type === 'volume' ? await table.volumes.use(mount.source, record.id) : mount.source),
         mount,
       );
       if (statSync(source, { throwIfNoEntry: false })?.isDirectory() === true)

@@ -152,6 +152,8 @@ export interface ContainerSpec {
   logPath?: string;
   logMaxBytes?: number;
   logMaxFiles?: number;
+  /** Rotated files of the log but the newest are compressed. */
+  logCompress?: boolean;
   /** Where the log goes besides its file, which may then be kept from being read. */
   logDriver?: { name: string; options: Record<string, string>; isUnreadable?: boolean };
   stopSignal?: string;

@@ -133,9 +133,9 @@ async function planVolume(body: Body): Promise<unknown> {
     wanted = given;
     return { name: 'n', labels: {}, options: {}, createdAtMs: 0 };
   };
-  const route = volumeRoutes({ engine: { volumes: { create, mountpoint: () => '' } } } as unknown as DockerParts).find(
-    (one) => one.path === '/volumes/create',
-  )!;
+  const route = volumeRoutes({
+    engine: { volumes: { createPinned: async (given: unknown) => create(given), mountpoint: () => '' } },
+  } as unknown as DockerParts).find((one) => one.path === '/volumes/create')!;
   await route.handle({ json: async () => body } as never);
   return wanted;
 }
