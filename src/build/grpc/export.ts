@@ -205,7 +205,7 @@ class Export {
         descriptor = this.#descriptorOf(record);
       } else {
         ({ descriptor } = index);
-        for (const { digest } of index.linked.index.manifests.map((each) => each.descriptor))
+        for (const { digest } of index.link().index.manifests.map((each) => each.descriptor))
           line.count(`exporting manifest ${digest}`, 0, true);
         line.count(`exporting manifest list ${descriptor.digest}`, 0, true);
         await commitIndex(builder.parts, index, tags);
@@ -225,11 +225,12 @@ class Export {
       using hold = builder.parts.content.hold();
       // Readers of docker archives know single images.
       const index = type === 'docker' && !this.#isMap ? undefined : await this.#index(exporter, hold, false);
-      const made = index?.linked.images[0] ?? (await this.#single(exporter, hold, line));
+      const linked = index?.link();
+      const made = linked?.images[0] ?? (await this.#single(exporter, hold, line));
       using _pin = builder.parts.images.pin(made.id);
       const session = await this.#job.session(signal);
       line.count('sending tarball', 0);
-      const target = { image: made, ...(index === undefined ? {} : { index: index.linked.index }) };
+      const target = { image: made, ...(linked === undefined ? {} : { index: linked.index }) };
       await sendStream(session, place, await builder.parts.saveImage(target, tags), signal);
       line.count('sending tarball', 0, true);
       return this.#responseOf(index?.descriptor ?? this.#descriptorOf(made), index?.records[0]?.id, tags);
