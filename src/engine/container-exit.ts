@@ -176,6 +176,9 @@ export async function releaseRun(table: ContainerTable, container: Container, ru
     context.rules.unpublish(run.ports).then(() => forgetUdpFlows(context, run.ports)),
     run.networkNamespace === undefined ? Promise.resolve() : removeNetwork(table, container, run.networkNamespace, run),
     context.snapshots.unmountContainerRoot(container.id),
+    ...container.record.spec.mounts
+      .filter((mount) => mount.type === 'volume')
+      .map((mount) => table.volumes.release(mount.source, container.id)),
     unmountImages(context, container.record),
     container.record.spec.ipcMode?.type === 'shareable'
       ? context.os.mounts.unmount(shmPath(context.directories.run, container.id))

@@ -36,8 +36,8 @@ test('address and range of either family make the blocks, and without them IPv6 
   assert.deepEqual(blocks({ address: '10.9.0.5/24', range: '10.9.0.64/26' }), ['10.9.0.0/24 10.9.0.5 10.9.0.64/26']);
   const v4 = '172.17.0.0/16 172.17.0.1 ';
   assert.deepEqual(blocks({ ipv6: {} }), [v4, 'fd01::/64 fd01::1 ']);
-  assert.deepEqual(blocks({ ipv6: { range: 'fd02::/64' } }), [v4, 'fd02::/64 fd02::1 ']);
-  assert.deepEqual(blocks({ ipv6: { address: 'fd03::9/64', range: 'fd03::ff00/120' } }), [
+  assert.deepEqual(blocks({ ipv6: { subnet: 'fd02::/64' } }), [v4, 'fd02::/64 fd02::1 ']);
+  assert.deepEqual(blocks({ ipv6: { subnet: 'fd03::/64', gateway: 'fd03::9', range: 'fd03::ff00/120' } }), [
     v4,
     'fd03::/64 fd03::9 fd03::ff00/120',
   ]);

@@ -24,6 +24,7 @@ import { closeParent, openParent, upperKindOf } from './network-parents.ts';
 import { planDefaultBridge } from './network-settings.ts';
 import {
   addressesOf,
+  blocksOf,
   bridgeAddresses,
   builtInNetworks,
   gatewayFor,
@@ -374,11 +375,10 @@ export class Networks {
 
   async #settleDefaultBridge(inUse: (networkId: string) => boolean): Promise<void> {
     const record = this.find('bridge');
-    const { bridge } = this.#context.networkSettings;
-    const free =
-      bridge?.ipv6 === undefined || record.enableIpv6
-        ? []
-        : await this.#planBlocks({ name: record.name, enableIpv4: false, enableIpv6: true });
+    const { bridge = {} } = this.#context.networkSettings;
+    const name = record.name;
+    const needsBlock = bridge.ipv6 !== undefined && blocksOf(record, 'IPv6').length === 0;
+    const free = needsBlock ? await this.#planBlocks({ name, enableIpv4: false, enableIpv6: true }) : [];
     const wanted = planDefaultBridge(record, bridge, free);
     if (wanted === record) return;
     if (inUse(record.id)) {

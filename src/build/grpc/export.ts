@@ -3,8 +3,8 @@
  * archives that go to the client.
  */
 import { ApiError } from '#base/errors.ts';
-import type { Platform } from '#base/platform.ts';
-import { tarEnd } from '#base/tar-write.ts';
+import { formatPlatform } from '#base/platform.ts';
+import { encodeTarFile, tarEnd } from '#base/tar-write.ts';
 import type { Hold } from '#content/content.ts';
 import type { ImageFile } from '#content/image-file.ts';
 import { mediaTypes } from '#content/image-records.ts';
@@ -24,8 +24,10 @@ import type { Job } from './job.ts';
 import type { Line } from './progress.ts';
 import { splitResult } from './result.ts';
 import type { Result } from './result.ts';
+import { statementFiles } from './export-files.ts';
 import { sendDirectory, sendStream } from './send-files.ts';
 import type { SentRoot } from './send-files.ts';
+import type { Subject } from './statement.ts';
 import { messagesIn, textIn, textMapIn } from './messages.ts';
 import type { Message } from './messages.ts';
 
@@ -39,6 +41,8 @@ export interface Exporter {
   annotations: Annotations;
   /** Files of each platform lie in a directory of its own; undefined: where the result has several. */
   isSplit: boolean | undefined;
+  /** Stands before the names of attestations that lie beside exported files. */
+  attestationPrefix: string;
 }
 
 type ExporterType = 'image' | 'docker' | 'oci' | 'tar' | 'local';
@@ -61,6 +65,7 @@ const knownAttributes: Readonly<Record<string, RegExp>> = {
   unpack: /^/,
   store: /^/,
   tar: /^(?:true|1|)$/,
+  'attestation-prefix': /^[^/]*$/,
   'platform-split': /^(?:true|false|1|0|)$/,
   'prefer-image-digest': /^/,
   'danging-name-empty-only': /^/,
@@ -98,16 +103,15 @@ export function exportersOf(request: Message): Exporter[] {
     const tags = parseTags(names);
     if (push && tags.length === 0) throw new ApiError('BadRequest', 'tag is needed when pushing to registry');
     const split = attributes['platform-split'];
+    const attestationPrefix = attributes['attestation-prefix'] ?? '';
     const isSplit = split === undefined || split === '' ? undefined : isTrue(split);
-    return { type: known, index, tags, push, annotations: new Annotations(attributes), isSplit };
+    return { type: known, index, tags, push, annotations: new Annotations(attributes), isSplit, attestationPrefix };
   });
 }
 
 /** One platform of the result, carried out. */
-interface Part {
-  name: string;
+interface Part extends Subject {
   file: ImageFile;
-  platform: Platform;
   steps: readonly StepLayer[];
 }
 
@@ -158,8 +162,9 @@ class Export {
     const { builder } = this.#job;
     const isNeeded = this.#isMap;
     const images: PlatformImage[] = [];
-    for (const { platform, file, steps } of this.#parts) {
-      const statements = await this.#attestations.of(platform, steps, isNeeded || isPushed);
+    for (const part of this.#parts) {
+      const { platform, file, steps } = part;
+      const statements = await this.#attestations.of(part, isNeeded || isPushed);
       images.push({ platform, file: this.#fileOf(file, steps), layers: layersOf(steps), statements });
     }
     if (!isNeeded && images.every(({ statements }) => statements.length === 0)) {
@@ -267,12 +272,15 @@ class Export {
         'BadRequest',
         'files of several platforms are exported apart: platform-split=false is for one',
       );
-    const open = (parts: readonly Part[], roots: SentRoot[]): Promise<T> => {
+    const open = async (parts: readonly Part[], roots: SentRoot[]): Promise<T> => {
       const [part, ...rest] = parts;
       if (part === undefined) return read(roots);
-      return this.#job.withRoot(part.steps, (directory) =>
-        open(rest, [...roots, { name: isSplit ? part.name : '', directory }]),
-      );
+      const statements = await this.#attestations.of(part, false);
+      return this.#job.withRoot(part.steps, (directory) => {
+        const name = isSplit ? part.name.replaceAll('/', '_') : '';
+        const files = statementFiles(directory, statements, exporter.attestationPrefix);
+        return open(rest, [...roots, { name, directory, files, filesAtMs: this.#job.startedAtMs }]);
+      });
     };
     return open(isSplit ? this.#parts : first === undefined ? [] : [first], []);
   }
@@ -303,10 +311,15 @@ class Export {
 }
 
 function* packRoots(roots: readonly SentRoot[]): Generator<Uint8Array> {
-  for (const { name, directory } of roots)
-    yield* name === ''
-      ? packTree(directory, { layer: false, skipRoot: true })
-      : packTree(directory, { layer: false, prefix: `${name}/` });
+  for (const { name, directory, files, filesAtMs: mtimeMs } of roots) {
+    const prefix = name === '' ? '' : `${name}/`;
+    const filter = (path: string): boolean => !files.has(path);
+    yield* packTree(
+      directory,
+      name === '' ? { layer: false, skipRoot: true, filter } : { layer: false, prefix, filter },
+    );
+    for (const [path, bytes] of files) yield encodeTarFile({ path: `${prefix}${path}`, mode: 0o600, mtimeMs }, bytes);
+  }
   yield tarEnd;
 }
 
@@ -319,15 +332,17 @@ export async function exportResult(
 ): Promise<Record<string, string>> {
   // A request that is no build has words for an answer, and no files.
   if (result.refs.size === 0) return {};
+  const attestations = new Attestations(job, attributes);
   const split = splitResult(result);
   const steps = await job.stepsOfAll(split.map(({ edge }) => edge));
-  const parts = split.map(({ id, file, platform }, at): Part => ({
-    name: id.replaceAll('/', '_'),
+  const parts = split.map(({ id, file, platform, edge }, at): Part => ({
+    name: id === '' ? formatPlatform(platform) : id,
     file,
     platform,
+    edge,
     steps: steps[at] ?? [],
   }));
-  const whole = new Export(job, parts, !result.refs.has(''), new Attestations(job, attributes));
+  const whole = new Export(job, parts, !result.refs.has(''), attestations);
   const response: Record<string, string> = {};
   for (const exporter of exporters) Object.assign(response, await whole.run(exporter));
   return Object.assign(response, await job.cache.export(parts.map((part) => part.steps)));

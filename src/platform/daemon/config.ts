@@ -303,6 +303,9 @@ function checkAddresses(config: DaemonConfig): void {
   ] as const)
     if (config.text(key) !== '' && familyOfCidr(config.text(key)) !== family)
       refuse(`invalid ${key}: invalid CIDR address: ${config.text(key)}`);
+  for (const key of ['bip6', 'fixed-cidr-v6'])
+    if (config.text(key) !== '' && parseCidr(config.text(key))?.address.family !== 'IPv6')
+      refuse(`invalid ${key}: invalid CIDR address: ${config.text(key)}`);
   if (parseIp(config.text('ip'))?.family !== 'IPv4') refuse(`invalid ip: ${config.text('ip')} is not an IPv4 address`);
   for (const { base, size } of config.pools) {
     // Room for a gateway and a few containers.

@@ -194,8 +194,7 @@ const containers: DaemonOption[] = [
     flag: 'authorization-plugin',
     key: 'authorization-plugins',
     kind: 'list',
-    help: 'who is asked about each request',
-    refuse: (value) => (textsOf(value).length === 0 ? undefined : notBuilt),
+    help: 'who is asked about each request, in order',
   },
 ];
 
@@ -252,8 +251,8 @@ const networks: DaemonOption[] = [
   },
   { flag: 'userland-proxy-path', kind: 'string', help: 'there is none' },
   { flag: 'ipv6', kind: 'bool', help: 'IPv6 on the default bridge' },
-  { flag: 'bip6', kind: 'string', help: 'the default bridge own IPv6 address and prefix' },
-  { flag: 'fixed-cidr-v6', kind: 'string', help: 'IPv6 subnet of the default bridge, or the part given out' },
+  { flag: 'bip6', kind: 'string', help: 'IPv6 address and prefix of the default bridge' },
+  { flag: 'fixed-cidr-v6', kind: 'string', help: 'range of IPv6 addresses on the default bridge' },
   { flag: 'default-gateway', kind: 'string', help: 'another gateway', refuse: unless(notBuilt, '') },
   { flag: 'default-gateway-v6', kind: 'string', help: 'another gateway', refuse: unless(notBuilt, '') },
   { flag: 'bridge', short: 'b', kind: 'string', help: 'another bridge', refuse: unless(notBuilt, '') },
