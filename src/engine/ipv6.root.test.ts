@@ -144,9 +144,9 @@ describe('networks with IPv6', { skip: !isRoot && 'needs root' }, () => {
     const hosts = await sh(b, 'cat /etc/hosts');
     assert.ok(hosts.includes(`${v4}\tdual-b`) && hosts.includes(`${v6}\tdual-b`), hosts);
     const six = await start('six-a', ['six']);
-    assert.deepEqual(addressesOf(six), { v4: '', v6: `fd00:${instanceId}:6::ff00` });
+    assert.deepEqual(addressesOf(six), { v4: '', v6: `fd00:${instanceId}:6::ff01` });
     assert.doesNotMatch(await sh(six, 'ip -4 addr show eth0'), /inet /);
-    assert.match(await sh(six, 'ip -6 route'), new RegExp(`default via fd00:${instanceId}:6::ff01 dev eth0`));
+    assert.match(await sh(six, 'ip -6 route'), new RegExp(`default via fd00:${instanceId}:6::ff00 dev eth0`));
   });
 
   test('where the network has no IPv6, neither has the link of the container', async () => {

@@ -133,7 +133,8 @@ function makeBlock(wanted: NetworkCreate, asked: NetworkAddresses, subnet: Subne
   const { internal = false, options = {} } = wanted;
   const isWithout = isWithoutGateway({ internal, options, driver: driverOf(wanted) }, subnet.family);
   const range = asked.ipRange === undefined ? subnet : subnetOf(asked.ipRange);
-  const first = isWithout ? undefined : addressAt(range, 1);
+  // The first of the range that is free: of the subnet itself that is the second.
+  const first = isWithout ? undefined : addressAt(range, range.base === subnet.base ? 1 : 0);
   const gateway = asked.gateway === undefined ? first : formatIp(ipOf(asked.gateway));
   return {
     subnet: formatSubnet(subnet),

@@ -30,6 +30,14 @@ test('a range limits what is given, not what can be taken', () => {
   assert.equal(pool.take('10.0.9.9'), false);
 });
 
+test('a range at the beginning or end of its subnet gives neither network nor broadcast address', () => {
+  assert.equal(new AddressPool('10.0.0.0/16', { range: '10.0.0.0/24' }).allocate(), '10.0.0.1');
+  const end = new AddressPool('10.0.0.0/16', { range: '10.0.255.254/31' });
+  assert.equal(end.allocate(), '10.0.255.254');
+  assert.throws(() => end.allocate(), /no available IPv4 addresses/);
+  assert.equal(new AddressPool('10.0.0.0/31').allocate(), '10.0.0.0');
+});
+
 test('a free subnet overlaps nothing in use, not even a wider one', () => {
   const free = findFreeSubnet([subnetOf('172.16.0.0/12')]);
   assert.equal(free, '192.168.0.0/20');

@@ -18,11 +18,12 @@ export class AddressPool {
   constructor(subnet: string, options: { range?: string; rotate?: boolean } = {}) {
     this.subnet = subnetOf(subnet);
     const range = options.range === undefined ? this.subnet : subnetOf(options.range);
-    const size = sizeOf(range);
+    const [first, last] = [this.subnet.base, this.subnet.base + sizeOf(this.subnet) - 1n];
+    const [from, to] = [range.base, range.base + sizeOf(range) - 1n];
     // The first address names the subnet; the last one is the broadcast address, which IPv6 does not have.
-    const isWhole = range.length === this.subnet.length && size > 2n;
-    this.#from = range.base + (isWhole ? 1n : 0n);
-    this.#to = range.base + size - (isWhole && range.family === 'IPv4' ? 2n : 1n);
+    const hasRoom = last - first > 1n;
+    this.#from = hasRoom && from === first ? from + 1n : from;
+    this.#to = hasRoom && to === last && range.family === 'IPv4' ? to - 1n : to;
     this.#rotate = options.rotate === true;
     this.#next = this.#from;
   }
