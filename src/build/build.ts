@@ -138,7 +138,6 @@ class Build implements Disposable {
         hostname: '',
         isClassic: true,
         cacheNamespace: '',
-        createdAtMs: parts.clock.now(),
       },
       this.#environment(),
     );

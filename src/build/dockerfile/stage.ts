@@ -33,7 +33,7 @@ export interface StageSettings {
   /** The classic builder's rules: no secrets, a pattern that matches nothing is an error. */
   isClassic: boolean;
   cacheNamespace: string;
-  createdAtMs: number;
+  createdAtMs?: number | undefined;
 }
 
 export interface StageParts {

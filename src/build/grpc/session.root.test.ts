@@ -189,7 +189,9 @@ test('a result goes to the client as an archive, of files or of an image', async
   assert.ok(['index.json', 'oci-layout'].every((name) => names[1]!.includes(name)));
   assert.equal(bench.records.find('away:1'), undefined);
   for (const [attributes, expected] of [
-    [{ compression: 'zstd' }, /compression=zstd is not carried out here/],
+    [{ compression: 'lzma' }, /unsupported compression type lzma/],
+    [{ 'compression-level': 'best' }, /non-integer value best/],
+    [{ mode: 'link' }, /mode=link is not carried out here/],
     [{ push: 'true' }, /tag is needed when pushing/],
   ] as const)
     await assert.rejects(bench.solve({ Ref: 'x', Exporters: [{ Type: 'image', Attrs: attributes }] }), expected);
