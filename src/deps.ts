@@ -59,7 +59,18 @@ export const deps: Readonly<Record<string, FolderRule>> = {
   engine: {
     folders: ['base', 'os', 'observe', 'content', 'net'],
     packages: [],
-    builtins: ['node:stream', 'node:path', 'node:fs', 'node:fs/promises', 'node:crypto', 'node:os'],
+    builtins: [
+      'node:stream',
+      'node:path',
+      'node:fs',
+      'node:fs/promises',
+      'node:crypto',
+      'node:os',
+      'node:net',
+      'node:dgram',
+      'node:tls',
+      'node:zlib',
+    ],
   },
   registry: {
     folders: ['base', 'os', 'observe', 'content'],

@@ -15,6 +15,8 @@ import { ipCharsMax } from './limits.ts';
 
 export type IpFamily = 'IPv4' | 'IPv6';
 
+export const ipFamilies: readonly IpFamily[] = ['IPv4', 'IPv6'];
+
 export interface IpAddress {
   readonly family: IpFamily;
   readonly value: bigint;

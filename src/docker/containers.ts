@@ -13,6 +13,7 @@ import { attachContainer } from './attach.ts';
 import { lifeRoutes } from './container-life.ts';
 import type { DockerParts } from './context.ts';
 import { checkHealthTimes, checkPlatform, mergeHealthCheck, platformWarnings } from './create-checks.ts';
+import { adaptNetworking } from './create-network.ts';
 import { specFromRequest } from './create-request.ts';
 import {
   checkFilterValues,
@@ -32,6 +33,7 @@ import type { Filters, Route, RouteContext } from './route.ts';
 import { fillRequest, fillSpec } from './settings.ts';
 import { checkShape, createShape } from './shapes.ts';
 import { showTop } from './top.ts';
+import { apiVersion } from './server.ts';
 
 const listFilters = [
   'ancestor',
@@ -114,7 +116,7 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
   checkHealthTimes(health);
   if (health !== undefined) body.Healthcheck = health;
   body.ExposedPorts = { ...portKeys(image.config.exposedPorts), ...portKeys(Object.keys(body.ExposedPorts ?? {})) };
-  const warnings: string[] = [];
+  const warnings = adaptNetworking(body, context.version);
   const { containers: defaults } = parts.settings();
   fillRequest(body, defaults);
   const spec = specFromRequest(
@@ -348,7 +350,7 @@ async function waitContainer(parts: DockerParts, context: RouteContext): Promise
   );
   void awaitedLater(waiting);
   // Clients start the container only once they have seen that the wait is in place.
-  context.response.writeHead(200, { 'Content-Type': 'application/json', 'Api-Version': '1.50', Ostype: 'linux' });
+  context.response.writeHead(200, { 'Content-Type': 'application/json', 'Api-Version': apiVersion, Ostype: 'linux' });
   context.response.flushHeaders();
   try {
     const code = await waiting;

@@ -134,6 +134,7 @@ export type NetworkBody = Given<{
   Labels: Record<string, string>;
   IPAM: Given<{
     Driver: string;
+    Options: Record<string, string>;
     Config: Given<{ Subnet: string; IPRange: string; Gateway: string; AuxiliaryAddresses: Record<string, string> }>[];
   }>;
 }>;

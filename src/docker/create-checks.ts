@@ -6,32 +6,18 @@ import { isIp } from '#base/ip.ts';
 import { ApiError } from '#base/errors.ts';
 import { formatPlatform, hostPlatform, parsePlatform, platformFit } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
-import { compilePattern } from '#base/pattern.ts';
-import { messageOf } from '#base/thrown.ts';
 import type { ImageConfig } from '#engine/engine.ts';
+import { checkLogOptions } from '#engine/log-drivers/options.ts';
 import { parseSignal } from '#engine/signals.ts';
-import type { EndpointBody, Given, HostConfigBody } from './create-body.ts';
+import type { Given, HostConfigBody } from './create-body.ts';
 import { anyHost } from './host-facts.ts';
 import type { HostFacts } from './host-facts.ts';
 
-const logDrivers = new Set(['', 'json-file', 'local', 'none']);
-const logOptions = new Set([
-  'max-file',
-  'max-size',
-  'labels',
-  'labels-regex',
-  'env',
-  'env-regex',
-  'tag',
-  'compress',
-  'mode',
-  'max-buffer-size',
-]);
 /** Every name under which the runtime that is here is asked for. */
 export const runtimeNames = ['runc', 'crun', 'io.containerd.runc.v2'];
 
 export function checkHostConfig(host: HostConfigBody, facts: HostFacts = anyHost): void {
-  checkLog(host['LogConfig'] ?? {}, facts);
+  checkLog(host['LogConfig'] ?? {});
   checkNames(host);
   const runtime = String(host['Runtime'] ?? '');
   if (runtime !== '' && !runtimeNames.includes(runtime))
@@ -99,54 +85,13 @@ function checkProcessors(host: HostConfigBody, facts: HostFacts): void {
     );
 }
 
-/** Settings of endpoints that this engine's networks do not have. */
-export function warnEndpoints(endpoints: Record<string, EndpointBody | null>, facts: HostFacts): void {
-  for (const [network, endpoint] of Object.entries(endpoints)) {
-    const { IPAMConfig: addresses, DriverOpts: options, GwPriority: priority } = endpoint ?? {};
-    const bad = (reason: string): never => {
-      throw new ApiError('BadRequest', `invalid config for network ${network}: invalid endpoint settings:\n${reason}`);
-    };
-    if (addresses?.IPv6Address) bad('IPv6 addresses are not supported by this engine');
-    if ((addresses?.LinkLocalIPs ?? []).length > 0) bad('link-local addresses are not supported by this engine');
-    const unknown = Object.keys(options ?? {})[0];
-    if (unknown !== undefined) bad(`unknown driver option: ${unknown}`);
-    if ((priority ?? 0) !== 0)
-      facts.warn(
-        `network ${network}: gateway priorities are not supported. The first network with a way out is the gateway.`,
-      );
-  }
-}
-
-function checkLog(log: Given<{ Type: string; Config: Record<string, string> }>, facts: HostFacts): void {
-  const type = log.Type ?? '';
-  if (!logDrivers.has(type))
-    throw new ApiError(
-      'InternalError',
-      `failed to initialize logging driver: logger: no log driver named '${type}' is registered`,
-    );
-  for (const [key, value] of Object.entries(log.Config ?? {})) {
-    if (!logOptions.has(key))
-      throw new ApiError('BadRequest', `unknown log opt '${key}' for ${type === '' ? 'json-file' : type} log driver`);
-    if (key === 'max-size' && value !== '-1' && !/^\d+(\.\d+)?\s?([kmgt]i?)?b?$/i.test(value))
-      throw new ApiError('BadRequest', `invalid size: '${value}'`);
-    if (key === 'max-size' && Number.parseFloat(value) === 0)
-      throw new ApiError('BadRequest', 'max-size must be a positive number');
-    if (key === 'max-file' && !/^[+-]?\d{1,9}$/.test(value))
-      throw new ApiError('BadRequest', `strconv.Atoi: parsing ${JSON.stringify(value)}: invalid syntax`);
-    if (key === 'max-file' && Number(value) < 1) throw new ApiError('BadRequest', 'max-file cannot be less than 1');
-    if (key === 'mode' && value !== 'blocking' && value !== 'non-blocking')
-      throw new ApiError('BadRequest', `logger: logging mode not supported: ${value}`);
-    if (key === 'mode' && value === 'non-blocking')
-      facts.warn('Log option mode=non-blocking is discarded: a log that is not written keeps its writer waiting.');
-    if (key === 'max-buffer-size') facts.warn('Log option max-buffer-size is discarded: there is no buffer of lines.');
-    if (key === 'compress' && /^(1|t|true)$/i.test(value))
-      facts.warn('Log option compress is discarded: rotated logs stay as they are.');
-    if (key.endsWith('-regex'))
-      try {
-        compilePattern(value);
-      } catch (error) {
-        throw new ApiError('BadRequest', `invalid log opt '${key}': ${messageOf(error)}`);
-      }
+/** As docker has it, an unknown driver is told by another code than its options. */
+function checkLog({ Type: type, Config: options }: Given<{ Type: string; Config: Record<string, string> }>): void {
+  try {
+    checkLogOptions(type || 'json-file', options ?? {});
+  } catch (error) {
+    if (!(error instanceof ApiError) || !/no log driver named/.test(error.message)) throw error;
+    throw new ApiError('InternalError', `failed to initialize logging driver: ${error.message}`);
   }
 }
 

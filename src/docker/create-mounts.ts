@@ -193,6 +193,18 @@ function planMount(mount: MountBody): Mount {
       ...planVolume(mount.VolumeOptions ?? {}),
       ...(mount.VolumeOptions?.Subpath ? { subPath: checkSubPath(String(mount.VolumeOptions.Subpath), fail) } : {}),
     };
+  if (type === 'image') {
+    if ((mount.Source ?? '') === '') fail('field Source must not be empty');
+    const subPath = mount.ImageOptions?.Subpath ?? '';
+    return {
+      type: 'image',
+      source: mount.Source ?? '',
+      target,
+      readOnly: true,
+      mode: '',
+      ...(subPath === '' ? {} : { subPath: checkSubPath(subPath, fail) }),
+    };
+  }
   return fail('mount type unknown');
 }
 

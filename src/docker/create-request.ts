@@ -3,11 +3,13 @@
  * engine itself checks (limits, names, capabilities) is not repeated.
  */
 import { ApiError } from '#base/errors.ts';
-import { formatIp, parseIp, unmapIp, type IpAddress } from '#base/ip.ts';
-import type { ContainerSpec, NetworkAttachment, NetworkMode, PortBinding } from '#engine/engine.ts';
-import type { CreateBody, EndpointBody, Given, HostConfigBody } from './create-body.ts';
-import { checkHostConfig, checkStopSignal, warnEndpoints } from './create-checks.ts';
+import { parseSize } from '#base/sizes.ts';
+import { cacheOf, isRemoteLog } from '#engine/log-drivers/options.ts';
+import type { ContainerSpec } from '#engine/engine.ts';
+import type { CreateBody, Given, HostConfigBody } from './create-body.ts';
+import { checkHostConfig, checkStopSignal } from './create-checks.ts';
 import { planMounts } from './create-mounts.ts';
+import { planNetwork, planPorts } from './create-network.ts';
 import { planResources, planSecurity } from './create-resources.ts';
 import { anyHost } from './host-facts.ts';
 import type { HostFacts } from './host-facts.ts';
@@ -20,7 +22,6 @@ export function specFromRequest(
 ): ContainerSpec {
   const host: HostConfigBody = body.HostConfig ?? {};
   checkHostConfig(host, facts);
-  warnEndpoints(body.NetworkingConfig?.EndpointsConfig ?? {}, facts);
   checkStopSignal(body.StopSignal);
   const network = planNetwork(host, body);
   const timeout = body.StopTimeout;
@@ -53,7 +54,6 @@ export function specFromRequest(
     ...text('stopSignal', body.StopSignal),
     ...(timeout === undefined || timeout === null ? {} : { stopTimeoutSeconds: timeout }),
     ...(host.CgroupParent ? { cgroupParent: planCgroupParent(host.CgroupParent) } : {}),
-    ...(host['LogConfig']?.Type === 'none' ? { logPath: 'none' } : {}),
     ...planLog(host['LogConfig']?.Type ?? '', host['LogConfig']?.Config ?? {}),
     restartPolicy: planRestart(host['RestartPolicy'] ?? {}, host['AutoRemove'] === true),
     autoRemove: host['AutoRemove'] === true,
@@ -108,21 +108,26 @@ function checkEnvironment(env: string[]): string[] {
   return env;
 }
 
-/** Sizes as docker reads them: a number, a fraction too, with a unit of 1024s; `-1` is no bound. */
-function planLog(type: string, config: Record<string, string>): { logMaxBytes?: number; logMaxFiles?: number } {
-  const match = /^(\d+(?:\.\d+)?)\s?([kmgt]?)i?b?$/i.exec(config['max-size'] ?? '');
-  const bytes =
-    config['max-size'] === '-1'
-      ? Number.MAX_SAFE_INTEGER
-      : match === null
-        ? undefined
-        : Math.max(1, Math.floor(Number(match[1]) * 1024 ** ' kmgt'.indexOf(match[2]!.toLowerCase() || ' ')));
-  // The local driver's own bounds, where nothing is said.
-  const local = type === 'local' ? { logMaxBytes: 20 * 1024 ** 2, logMaxFiles: 5 } : {};
+/** Where the log goes, and how much of it stays here; the options have been checked. */
+function planLog(type: string, config: Record<string, string>): Partial<ContainerSpec> {
+  if (type === 'none') return { logPath: 'none' };
+  const isRemote = isRemoteLog(type);
+  const { 'max-size': size, 'max-file': count } = isRemote ? cacheOf(config) : config;
+  const bytes = size === undefined ? undefined : size === '-1' ? Number.MAX_SAFE_INTEGER : parseSize(size);
   return {
-    ...local,
-    ...(bytes === undefined ? {} : { logMaxBytes: bytes }),
-    ...(config['max-file'] === undefined ? {} : { logMaxFiles: Number(config['max-file']) }),
+    // The bounds of the local driver and of a cache, where nothing is said.
+    ...(isRemote || type === 'local' ? { logMaxBytes: 20 * 1024 ** 2, logMaxFiles: 5 } : {}),
+    ...(bytes === undefined ? {} : { logMaxBytes: Math.max(1, bytes) }),
+    ...(count === undefined ? {} : { logMaxFiles: Number(count) }),
+    ...(isRemote
+      ? {
+          logDriver: {
+            name: type,
+            options: config,
+            ...(/^(1|t|true)$/i.test(config['cache-disabled'] ?? '') ? { isUnreadable: true } : {}),
+          },
+        }
+      : {}),
   };
 }
 
@@ -157,118 +162,4 @@ function ipcMode(mode: string): { ipcMode?: ContainerSpec['ipcMode'] & object } 
   if (mode.startsWith('container:')) return { ipcMode: { type: 'container', containerId: mode.slice(10) } };
   if (!['', 'private'].includes(mode)) throw new ApiError('BadRequest', `invalid IPC mode: ${mode}`);
   return {};
-}
-
-function planNetwork(host: HostConfigBody, body: CreateBody): { mode: NetworkMode; attachments: NetworkAttachment[] } {
-  const mode = String(host['NetworkMode'] ?? 'default');
-  const wanted: Record<string, EndpointBody | null> = body.NetworkingConfig?.EndpointsConfig ?? {};
-  if (body.NetworkDisabled === true) return { mode: { type: 'none' }, attachments: [] };
-  if (mode === 'host') return { mode: { type: 'host' }, attachments: [] };
-  if (mode === 'none') return { mode: { type: 'none' }, attachments: [] };
-  if (mode.startsWith('container:')) {
-    if (mode === 'container:') throw new ApiError('BadRequest', 'invalid container format container:<name|id>');
-    if (Object.keys(host['PortBindings'] ?? {}).length > 0)
-      throw new ApiError('BadRequest', 'conflicting options: port publishing and the container type network mode');
-    if (typeof body.Hostname === 'string' && body.Hostname !== '')
-      throw new ApiError('BadRequest', 'conflicting options: hostname and the network mode');
-    return { mode: { type: 'container', containerId: mode.slice(10) }, attachments: [] };
-  }
-  const first = mode === 'default' || mode === '' ? 'bridge' : mode;
-  const settings = wanted[first] ?? wanted['default'] ?? {};
-  const bad = (reason: string): never => {
-    throw new ApiError('BadRequest', `invalid config for network ${first}: invalid endpoint settings:\n${reason}`);
-  };
-  if (first === 'bridge' && settings.IPAMConfig?.IPv4Address)
-    bad('user specified IP address is supported on user defined networks only');
-  if (first === 'bridge' && (settings.Aliases ?? []).length > 0)
-    bad('network-scoped aliases are only supported for user-defined networks');
-  const names = [first, ...Object.keys(wanted).filter((name) => name !== first && name !== 'default')];
-  return {
-    mode: { type: 'networks' },
-    attachments: names.map((name) =>
-      attachmentFrom(name, wanted[name] ?? (name === 'bridge' ? wanted['default'] : undefined) ?? {}, body.MacAddress),
-    ),
-  };
-}
-
-export function attachmentFrom(network: string, endpoint: EndpointBody, mac?: string | null): NetworkAttachment {
-  const ip = endpoint.IPAMConfig?.IPv4Address ?? undefined;
-  const address = endpoint.MacAddress ?? mac ?? undefined;
-  if (address !== undefined && address !== '' && !/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(address))
-    throw new ApiError('BadRequest', `invalid MAC address: ${address}`);
-  return {
-    network,
-    aliases: endpoint.Aliases ?? [],
-    ...(ip === undefined || ip === '' ? {} : { ip }),
-    ...(address === undefined || address === '' ? {} : { mac: address.toLowerCase() }),
-    ...((endpoint.Links ?? []).length === 0 ? {} : { links: endpoint.Links ?? [] }),
-  };
-}
-
-export function parsePort(text: string): { port: number; end: number; protocol: 'tcp' | 'udp' | 'sctp' } {
-  const match = /^(\d+)(?:-(\d+))?(?:\/(\w+))?$/.exec(text);
-  const protocol = (match?.[3] ?? 'tcp').toLowerCase();
-  if (
-    match === null ||
-    !['tcp', 'udp', 'sctp'].includes(protocol) ||
-    Number(match[1]) > 65535 ||
-    Number(match[2] ?? 0) > 65535
-  )
-    throw new ApiError('BadRequest', `invalid port specification: "${text}"`);
-  const [port, end] = [Number(match[1]), Number(match[2] ?? match[1])];
-  if (end < port) throw new ApiError('BadRequest', `invalid port specification: "${text}"`);
-  return { port, end, protocol: protocol as 'tcp' };
-}
-
-/**
- * Where a port is published; undefined for every address. Addresses of version 6 have no way here: `::` stands for
- * any, which the rules for version 4 cover; others are refused unless they only repeat a binding. A mapped address is
- * what it maps, as Go's `net.IP` has it.
- */
-function hostAddressOf(text: string, key: string): IpAddress | undefined {
-  if (text === '') return undefined;
-  const address = parseIp(text);
-  if (address === undefined)
-    throw new ApiError(
-      'BadRequest',
-      `invalid host address ${JSON.stringify(text.slice(0, 64))} for port ${key}: it must be an IP address`,
-    );
-  return address.family === 'IPv6' && address.value === 0n ? undefined : unmapIp(address);
-}
-
-function planPorts(host: HostConfigBody, exposed: Record<string, unknown>): PortBinding[] {
-  const out: PortBinding[] = [];
-  const bindings = host.PortBindings ?? {};
-  for (const [key, list] of Object.entries(bindings)) {
-    const { port, end, protocol } = parsePort(key);
-    // Clients take ranges apart.
-    if (end !== port || port === 0) throw new ApiError('BadRequest', `invalid port specification: "${key}"`);
-    for (const binding of list === null || list.length === 0 ? [{}] : list) {
-      const range = parsePort(binding.HostPort || '0');
-      const hostIp = hostAddressOf(binding.HostIp ?? '', key);
-      if (hostIp?.family === 'IPv6') {
-        if ((list ?? []).every((other) => hostAddressOf(other.HostIp ?? '', key)?.family === 'IPv6'))
-          throw new ApiError(
-            'BadRequest',
-            `cannot publish ${key} on ${formatIp(hostIp)}: IPv6 addresses are not supported by this engine`,
-          );
-        continue;
-      }
-      out.push({
-        hostIp: hostIp === undefined ? '' : formatIp(hostIp),
-        hostPort: range.port,
-        ...(range.end === range.port ? {} : { hostPortEnd: range.end }),
-        protocol,
-        containerPort: port,
-      });
-    }
-  }
-  if (host['PublishAllPorts'] === true) {
-    for (const key of Object.keys(exposed))
-      if (bindings[key] === undefined) {
-        const { port, end, protocol } = parsePort(key);
-        for (let each = port; each <= end; each++) out.push({ hostIp: '', hostPort: 0, protocol, containerPort: each });
-      }
-  }
-  return out;
 }

@@ -1,4 +1,5 @@
 /** `filters=` of lists, events and prunes, and how a value matches. */
+import { parseDuration } from '#base/duration.ts';
 import { ApiError } from '#base/errors.ts';
 import { parseRfc3339 } from '#base/timestamp.ts';
 import { messageOf } from '#base/thrown.ts';
@@ -107,28 +108,6 @@ export function parseTimeNs(text: string, nowMs: number): bigint {
 /** The same in whole milliseconds, for what is recorded in them. */
 export function parseTime(text: string, nowMs: number): number {
   return Number(parseTimeNs(text, nowMs) / 1_000_000n);
-}
-
-const unitNs: Readonly<Record<string, bigint>> = {
-  ns: 1n,
-  us: 1000n,
-  µs: 1000n,
-  ms: 1_000_000n,
-  s: 1_000_000_000n,
-  m: 60_000_000_000n,
-  h: 3_600_000_000_000n,
-};
-
-/** Go's durations, `1h2m3.5s`, `-10m`. */
-function parseDuration(text: string): bigint | undefined {
-  if (!/^[+-]?(?:\d{1,12}(?:\.\d{1,18})?(?:ns|us|µs|ms|s|m|h))+$/.test(text)) return undefined;
-  let sum = 0n;
-  for (const [, whole = '', fraction = '', unit = ''] of text.matchAll(/(\d+)(?:\.(\d+))?(ns|us|µs|ms|s|m|h)/g)) {
-    sum +=
-      BigInt(whole) * unitNs[unit]! +
-      (fraction === '' ? 0n : (BigInt(fraction) * unitNs[unit]!) / 10n ** BigInt(fraction.length));
-  }
-  return text.startsWith('-') ? -sum : sum;
 }
 
 function localZone(wallTime: string): string {

@@ -1,12 +1,12 @@
 /** A container as `docker inspect` and `docker ps` show it. Pure functions of records. */
-import { subnetOf } from '#base/ip.ts';
 import { treeBytes } from '#engine/tree-size.ts';
 import type { Container } from '#engine/container.ts';
 import { logPathOf } from '#engine/container-paths.ts';
 import { planApparmor, unconfined } from '#engine/runtime/apparmor.ts';
 import { defaultMaskedPaths, defaultReadonlyPaths } from '#engine/runtime/oci-spec.ts';
-import type { NetworkRecord } from '#engine/networks.ts';
-import type { EndpointRecord, PublishedRecord } from '#engine/container-record.ts';
+import { gatewayFor, isUserDefined, prefixLengthOf } from '#engine/network-record.ts';
+import type { NetworkRecord } from '#engine/network-record.ts';
+import type { AttachedNetwork, EndpointRecord, PublishedRecord } from '#engine/container-record.ts';
 import { containerDirectory } from '#engine/container-record.ts';
 import { splitTarget } from './ports.ts';
 import type { ContainerSpec } from '#engine/engine.ts';
@@ -40,26 +40,36 @@ interface ShownEndpoint {
   /** Undefined while the container does not run. */
   endpoint: EndpointRecord | undefined;
   /** What the user asked for. */
-  attached: { aliases: string[]; ip?: string; links?: string[] };
+  attached: Omit<AttachedNetwork, 'networkId'>;
 }
 
 function showEndpoint(parts: DockerParts, { network, endpoint, attached }: ShownEndpoint, container: Container): Shown {
-  const userDefined = network !== undefined && !['bridge', 'host', 'none'].includes(network.name);
+  const userDefined = network !== undefined && isUserDefined(network);
+  const { ip, ip6 } = endpoint ?? {};
+  const gateway = (family: 'IPv4' | 'IPv6'): string =>
+    endpoint === undefined || network === undefined ? '' : (gatewayFor(network, endpoint, family) ?? '');
+  const length = (address: string | undefined): number =>
+    address === undefined || network === undefined ? 0 : prefixLengthOf(network, address);
+  const asked = {
+    ...(attached.ip === undefined ? {} : { IPv4Address: attached.ip }),
+    ...(attached.ip6 === undefined ? {} : { IPv6Address: attached.ip6 }),
+    ...(attached.linkLocalIps === undefined ? {} : { LinkLocalIPs: attached.linkLocalIps }),
+  };
   return {
-    IPAMConfig: attached.ip === undefined ? (userDefined ? {} : null) : { IPv4Address: attached.ip },
+    IPAMConfig: userDefined || Object.keys(asked).length > 0 ? asked : null,
     Links: attached.links ?? null,
     Aliases: userDefined ? attached.aliases : null,
     MacAddress: endpoint?.mac ?? '',
-    DriverOpts: null,
-    GwPriority: 0,
+    DriverOpts: attached.options ?? null,
+    GwPriority: attached.gatewayPriority ?? 0,
     NetworkID: network?.id ?? '',
     EndpointID: endpoint?.endpointId ?? '',
-    Gateway: endpoint === undefined ? '' : (network?.gateway ?? ''),
-    IPAddress: endpoint?.ip ?? '',
-    IPPrefixLen: endpoint === undefined || network?.subnet === undefined ? 0 : subnetOf(network.subnet).length,
-    IPv6Gateway: '',
-    GlobalIPv6Address: '',
-    GlobalIPv6PrefixLen: 0,
+    Gateway: gateway('IPv4'),
+    IPAddress: ip ?? '',
+    IPPrefixLen: length(ip),
+    IPv6Gateway: gateway('IPv6'),
+    GlobalIPv6Address: ip6 ?? '',
+    GlobalIPv6PrefixLen: length(ip6),
     DNSNames: userDefined ? endpointNames(parts.engine.table, container, network.id) : null,
   };
 }
@@ -85,6 +95,8 @@ function showMounts(parts: DockerParts, container: Container): Shown[] {
           Driver: 'local',
           Propagation: '',
         };
+      if (mount.type === 'image')
+        return { Type: 'image', Name: mount.source, Source: mount.imageId ?? '', ...common, Propagation: '' };
       if (mount.type === 'tmpfs') return { Type: 'tmpfs', Source: '', ...common, Propagation: '' };
       return { Type: 'bind', Source: mount.source, ...common, Propagation: mount.propagation ?? 'rprivate' };
     });
@@ -97,7 +109,10 @@ function showPorts(
   const out: Record<string, { HostIp: string; HostPort: string }[] | null> = {};
   for (const key of exposed) out[key] = null;
   for (const port of ports)
-    (out[`${port.port}/${port.protocol}`] ??= []).push({ HostIp: port.hostIp, HostPort: String(port.hostPort) });
+    (out[`${port.port}/${port.protocol}`] ??= []).push({
+      HostIp: port.hostIp,
+      HostPort: port.hostPort === 0 ? '' : String(port.hostPort),
+    });
   return out;
 }
 
@@ -149,7 +164,7 @@ export function humanDuration(ms: number): string {
 
 export function showSummary(parts: DockerParts, container: Container, sizes?: Sizes): Shown {
   const { record } = container;
-  const ports = record.run?.ports ?? [];
+  const ports = (record.run?.ports ?? []).filter((port) => port.hostPort !== 0);
   const shown = [
     ...ports.map((port) => ({
       IP: port.hostIp,
@@ -253,11 +268,11 @@ export function showContainer(parts: DockerParts, container: Container, sizes?: 
       SecondaryIPv6Addresses: null,
       EndpointID: bridge['EndpointID'] ?? '',
       Gateway: bridge['Gateway'] ?? '',
-      GlobalIPv6Address: '',
-      GlobalIPv6PrefixLen: 0,
+      GlobalIPv6Address: bridge['GlobalIPv6Address'] ?? '',
+      GlobalIPv6PrefixLen: bridge['GlobalIPv6PrefixLen'] ?? 0,
       IPAddress: bridge['IPAddress'] ?? '',
       IPPrefixLen: bridge['IPPrefixLen'] ?? 0,
-      IPv6Gateway: '',
+      IPv6Gateway: bridge['IPv6Gateway'] ?? '',
       MacAddress: bridge['MacAddress'] ?? '',
       Networks: networks,
     },

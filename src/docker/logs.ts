@@ -1,13 +1,14 @@
 /** `docker logs`: lines of a container's log, as a stream of frames or, of a terminal, of bytes. */
 import { ApiError } from '#base/errors.ts';
 import { whenDrained } from '#base/streams.ts';
-import { logPathOf } from '#engine/container-paths.ts';
+import { readableLogPath } from '#engine/container-paths.ts';
 import type { DockerParts } from './context.ts';
 import { parseTimeNs } from './filters.ts';
 import { logAttributes } from './log-attributes.ts';
 import { frame } from './multiplex.ts';
 import { queryFlag } from './route.ts';
 import type { RouteContext } from './route.ts';
+import { apiVersion } from './server.ts';
 
 export async function streamLogs(parts: DockerParts, context: RouteContext): Promise<unknown> {
   const { query, response } = context;
@@ -16,7 +17,7 @@ export async function streamLogs(parts: DockerParts, context: RouteContext): Pro
   const wanted = { stdout: queryFlag(query, 'stdout'), stderr: queryFlag(query, 'stderr') };
   if (!wanted.stdout && !wanted.stderr)
     throw new ApiError('BadRequest', 'Bad parameters: you must choose at least one stream');
-  if (logPathOf(engine.table, container) === undefined)
+  if (readableLogPath(engine.table, container) === undefined)
     throw new ApiError('InternalError', 'configured logging driver does not support reading', undefined, 501);
   const now = parts.clock.now();
   const time = (name: string): bigint | undefined => {
@@ -31,7 +32,7 @@ export async function streamLogs(parts: DockerParts, context: RouteContext): Pro
   const tty = container.record.spec.tty;
   response.writeHead(200, {
     'Content-Type': tty ? 'application/vnd.docker.raw-stream' : 'application/vnd.docker.multiplexed-stream',
-    'Api-Version': '1.50',
+    'Api-Version': apiVersion,
     Ostype: 'linux',
   });
   response.flushHeaders();

@@ -1,14 +1,15 @@
 /** `/networks/…`. */
 import { ApiError } from '#base/errors.ts';
-import { parseCidr, subnetOf } from '#base/ip.ts';
-import type { NetworkRecord } from '#engine/networks.ts';
-import { assertRemovable, builtInNetworks } from '#engine/networks.ts';
+import { parseBool } from '#engine/network-options.ts';
+import { builtInNetworks, withPrefix } from '#engine/network-record.ts';
+import type { NetworkRecord } from '#engine/network-record.ts';
+import { assertRemovable } from '#engine/networks.ts';
 import { connectNetwork, disconnectNetwork } from '#engine/network-connect.ts';
 import type { DockerParts } from './context.ts';
 import type { NetworkBody } from './create-body.ts';
 import type { Container } from '#engine/container.ts';
 import { isoTime, ownContainer } from './context.ts';
-import { attachmentFrom } from './create-request.ts';
+import { attachmentFrom } from './create-network.ts';
 import {
   checkFilterValues,
   isFlagWord,
@@ -20,7 +21,7 @@ import {
 } from './filters.ts';
 import { reply } from './route.ts';
 import { checkShape, connectShape, networkShape } from './shapes.ts';
-import type { Filters, Route } from './route.ts';
+import type { Filters, Route, RouteContext } from './route.ts';
 
 const listFilters = ['dangling', 'driver', 'id', 'label', 'name', 'scope', 'type'];
 
@@ -51,7 +52,7 @@ export function networkRoutes(parts: DockerParts): Route[] {
     {
       method: 'POST',
       path: '/networks/create',
-      handle: async (context) => reply(201, await createNetwork(parts, await context.json())),
+      handle: async (context) => reply(201, await createNetwork(parts, context)),
     },
     {
       method: 'DELETE',
@@ -162,31 +163,26 @@ function showNetwork(parts: DockerParts, network: NetworkRecord, withContainers:
           Name: container.name,
           EndpointID: endpoint.endpointId,
           MacAddress: endpoint.mac,
-          IPv4Address: `${endpoint.ip}/${subnetOf(network.subnet!).length}`,
-          IPv6Address: '',
+          IPv4Address: endpoint.ip === undefined ? '' : withPrefix(network, endpoint.ip),
+          IPv6Address: endpoint.ip6 === undefined ? '' : withPrefix(network, endpoint.ip6),
         };
     }
   }
-  const config =
-    network.subnet === undefined
-      ? []
-      : [
-          {
-            Subnet: network.subnet,
-            ...(network.ipRange === undefined ? {} : { IPRange: network.ipRange }),
-            Gateway: network.gateway,
-            ...(network.auxiliaryAddresses === undefined ? {} : { AuxiliaryAddresses: network.auxiliaryAddresses }),
-          },
-        ];
+  const config = network.blocks.map(({ subnet, ipRange, gateway, auxiliaryAddresses }) => ({
+    Subnet: subnet,
+    ...(ipRange === undefined ? {} : { IPRange: ipRange }),
+    ...(gateway === undefined ? {} : { Gateway: gateway }),
+    ...(auxiliaryAddresses === undefined ? {} : { AuxiliaryAddresses: auxiliaryAddresses }),
+  }));
   return {
     Name: network.name,
     Id: network.id,
     Created: isoTime(network.createdAtMs),
     Scope: 'local',
     Driver: network.driver,
-    EnableIPv4: true,
-    EnableIPv6: false,
-    IPAM: { Driver: 'default', Options: null, Config: config },
+    EnableIPv4: network.enableIpv4,
+    EnableIPv6: network.enableIpv6,
+    IPAM: { Driver: 'default', Options: network.ipamOptions ?? null, Config: config },
     Internal: network.internal,
     Attachable: network.attachable,
     Ingress: false,
@@ -198,16 +194,10 @@ function showNetwork(parts: DockerParts, network: NetworkRecord, withContainers:
   };
 }
 
-/**
- * What only a swarm or another driver could do is refused. Subnets of version 6 without EnableIPv6 are left alone, as
- * docker leaves them.
- */
+/** What only a swarm or another driver could do is refused. */
 function checkWhole(body: NetworkBody): void {
-  const unsupported = (what: string): never => {
-    throw new ApiError('InternalError', `${what} is not supported by this engine`, undefined, 501);
-  };
-  if (body.EnableIPv4 === false) unsupported('a network without IPv4');
-  if (body.ConfigOnly === true || (body.ConfigFrom?.Network ?? '') !== '') unsupported('a config-only network');
+  if (body.ConfigOnly === true || (body.ConfigFrom?.Network ?? '') !== '')
+    throw new ApiError('InternalError', 'a config-only network is not supported by this engine', undefined, 501);
   if (body.Ingress === true || (body.Scope ?? 'local') === 'swarm')
     throw new ApiError(
       'ServiceUnavailable',
@@ -219,35 +209,45 @@ function checkWhole(body: NetworkBody): void {
       'NotFound',
       `could not find plugin ${driver} in v1 plugin registry: plugin "${driver}" not found`,
     );
-  const subnets = (body.IPAM?.Config ?? []).filter(isOfVersion4);
-  if (subnets.length > 1) throw new ApiError('Forbidden', "bridge driver doesn't support multiple subnets");
 }
 
-/** Without a subnet, or with one that is none: that is refused further on. */
-function isOfVersion4(config: { Subnet?: string | null }): boolean {
-  return parseCidr(config.Subnet)?.address.family !== 'IPv6';
+/** `EnableIPv6` of the body, or the option of that name, which daemons' defaults are given by. */
+function isEnabled(asked: boolean | null | undefined, options: Record<string, string>, digit: '4' | '6'): boolean {
+  const name = `com.docker.network.enable_ipv${digit}`;
+  const text = options[name];
+  if (asked !== undefined && asked !== null) return asked;
+  if (text === undefined) return digit === '4';
+  const value = parseBool(text);
+  if (value === undefined) throw new ApiError('BadRequest', `driver-opt ${JSON.stringify(name)} is not a valid bool`);
+  return value;
 }
 
-async function createNetwork(parts: DockerParts, body: unknown): Promise<unknown> {
+async function createNetwork(parts: DockerParts, { version, ...context }: RouteContext): Promise<unknown> {
+  const body = await context.json();
   checkShape(body, networkShape, 'CreateRequest');
   checkWhole(body);
-  const ipam = (body.IPAM?.Config ?? []).find(isOfVersion4) ?? {};
   const optional = <K extends string>(key: K, value: unknown): { [P in K]?: string } =>
     typeof value === 'string' && value !== '' ? ({ [key]: value } as { [P in K]?: string }) : {};
+  const options = body.Options ?? {};
   const network = await parts.engine.networks.create({
     name: String(body.Name ?? ''),
     driver: body.Driver || 'bridge',
-    enableIpv6: body.EnableIPv6 === true,
+    // Before version 1.48 there was always IPv4.
+    enableIpv4: isEnabled(version[1] < 48 ? undefined : body.EnableIPv4, options, '4'),
+    enableIpv6: isEnabled(body.EnableIPv6, options, '6'),
     internal: body.Internal === true,
     attachable: body.Attachable === true,
     labels: body.Labels ?? {},
-    options: body.Options ?? {},
-    ...optional('subnet', ipam.Subnet),
-    ...optional('gateway', ipam.Gateway),
-    ...optional('ipRange', ipam.IPRange),
-    ...(ipam.AuxiliaryAddresses === undefined || ipam.AuxiliaryAddresses === null
-      ? {}
-      : { auxiliaryAddresses: ipam.AuxiliaryAddresses }),
+    options,
+    ...(body.IPAM?.Options === undefined || body.IPAM.Options === null ? {} : { ipamOptions: body.IPAM.Options }),
+    addresses: (body.IPAM?.Config ?? []).map((ipam) => ({
+      ...optional('subnet', ipam.Subnet),
+      ...optional('gateway', ipam.Gateway),
+      ...optional('ipRange', ipam.IPRange),
+      ...(ipam.AuxiliaryAddresses === undefined || ipam.AuxiliaryAddresses === null
+        ? {}
+        : { auxiliaryAddresses: ipam.AuxiliaryAddresses }),
+    })),
   });
   return { Id: network.id, Warning: '' };
 }

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parsePort, specFromRequest } from './create-request.ts';
+import type { CreateBody } from './create-body.ts';
+import { adaptNetworking, parsePort } from './create-network.ts';
+import { specFromRequest } from './create-request.ts';
 import { checkFilterValues, isFlagWord, matchesLabels, parseFilters, parseTime, parseTimeNs } from './filters.ts';
 import { humanDuration } from './inspect.ts';
 import { compileRoutes, matchRoute } from './match.ts';
@@ -117,16 +119,92 @@ test('a port, its address and its range are what they must be', () => {
     assert.throws(() => ports({ '80/tcp': [{ HostIp: bad, HostPort: '8080' }] }), /invalid host address/, bad);
 });
 
-test('a port is published on addresses of version 4; `::` in any form is every address', () => {
+test('a port is published on addresses of both versions; a mapped address is what it maps', () => {
   const hosts = (...ips: string[]): (string | undefined)[] | undefined =>
     make({ PortBindings: { '80/tcp': ips.map((HostIp) => ({ HostIp, HostPort: '8080' })) } }).ports?.map(
       (port) => port.hostIp,
     );
-  assert.deepEqual(hosts('127.0.0.1', '0.0.0.0', '', '::', '0:0::0'), ['127.0.0.1', '0.0.0.0', '', '', '']);
+  assert.deepEqual(hosts('127.0.0.1', '0.0.0.0', '', '0:0::0', 'FD00::1'), [
+    '127.0.0.1',
+    '0.0.0.0',
+    '',
+    '::',
+    'fd00::1',
+  ]);
   assert.deepEqual(hosts('::ffff:127.0.0.1'), ['127.0.0.1']);
-  assert.deepEqual(hosts('127.0.0.1', '::1'), ['127.0.0.1']);
-  assert.throws(() => hosts('::1', 'FD00::1'), /cannot publish 80\/tcp on ::1: IPv6 addresses are not supported/);
-  assert.throws(() => hosts('127.0.0.01'), /invalid host address/);
+  for (const bad of ['127.0.0.01', '[::1]', 'fe80::1%eth0']) assert.throws(() => hosts(bad), /invalid host address/);
+});
+
+test('what an older version said of networks is said as today', () => {
+  const adapt = (minor: number, body: CreateBody): { body: CreateBody; warnings: string[] } => ({
+    body,
+    warnings: adaptNetworking(body, [1, minor]),
+  });
+  const mac = '02:42:00:00:00:01';
+  const old = adapt(43, { MacAddress: mac, NetworkingConfig: { EndpointsConfig: { n: {} } } }).body;
+  assert.equal(old.NetworkingConfig?.EndpointsConfig?.['n']?.MacAddress, mac);
+  const unknown = adapt(43, { NetworkingConfig: { EndpointsConfig: { n: { MacAddress: mac, GwPriority: 2 } } } }).body;
+  assert.deepEqual(unknown.NetworkingConfig?.EndpointsConfig?.['n'], {});
+  const { body, warnings } = adapt(47, { MacAddress: mac, HostConfig: { Sysctls: { 'net.ipv4.conf.eth0.x': '1' } } });
+  assert.deepEqual(body.NetworkingConfig?.EndpointsConfig?.['bridge'], {
+    MacAddress: mac,
+    DriverOpts: { 'com.docker.network.endpoint.sysctls': 'net.ipv4.conf.IFNAME.x=1' },
+  });
+  assert.equal(warnings.length, 2);
+  const bad: [number, CreateBody, RegExp][] = [
+    [43, { NetworkingConfig: { EndpointsConfig: { a: {}, b: {} } } }, /multiple network endpoints: a, b/],
+    [43, { MacAddress: mac, HostConfig: { NetworkMode: 'host' } }, /mac-address and the network mode/],
+    [48, { HostConfig: { Sysctls: { 'net.ipv4.conf.eth0.x': '1' } } }, /must be supplied using driver option/],
+    [47, { HostConfig: { Sysctls: { 'net.ipv4.conf.eth1.x': '1' } } }, /unable to determine network endpoint/],
+    [
+      44,
+      { MacAddress: mac, NetworkingConfig: { EndpointsConfig: { default: { MacAddress: '02:42:00:00:00:02' } } } },
+      /must match the endpoint-specific MAC address/,
+    ],
+  ];
+  for (const [minor, wrong, message] of bad) assert.throws(() => adapt(minor, wrong), message);
+});
+
+test('settings of an endpoint are checked, each fault named', () => {
+  const asked = (endpoint: Record<string, unknown>, network = 'n'): unknown =>
+    make({ NetworkMode: network }, { NetworkingConfig: { EndpointsConfig: { [network]: endpoint } } }).networks;
+  const sysctls = (text: string): Record<string, unknown> => ({
+    DriverOpts: { 'com.docker.network.endpoint.sysctls': text },
+  });
+  const bad: [Record<string, unknown>, RegExp][] = [
+    [
+      { IPAMConfig: { IPv4Address: 'fd00::1' } },
+      /invalid config for network n: invalid endpoint settings:\ninvalid IPv4/,
+    ],
+    [{ IPAMConfig: { IPv6Address: '::' } }, /invalid IPv6 address: ::/],
+    [{ IPAMConfig: { LinkLocalIPs: ['x'] } }, /invalid link-local IP address: x/],
+    [{ MacAddress: '02:42' }, /invalid MAC address: 02:42/],
+    [sysctls('net.ipv4.conf.eth0.x=1'), /unrecognised network interface sysctl/],
+    [sysctls('net.ipv4.conf.IFNAME.x/../../y=1'), /unrecognised network interface sysctl/],
+    [{ DriverOpts: { 'com.docker.network.endpoint.ifname': 'a/b' } }, /invalid interface name/],
+  ];
+  for (const [endpoint, message] of bad) assert.throws(() => asked(endpoint), message, JSON.stringify(endpoint));
+  assert.throws(() => asked({ IPAMConfig: { IPv6Address: 'fd00::2' } }, 'bridge'), /on user defined networks only/);
+  assert.deepEqual(
+    asked({
+      IPAMConfig: { IPv4Address: '10.0.0.2', IPv6Address: 'fd00::2', LinkLocalIPs: ['169.254.1.1'] },
+      MacAddress: '0242.AC11.0002',
+      GwPriority: 3,
+      ...sysctls('net.ipv6.conf.IFNAME.accept_ra=2'),
+    }),
+    [
+      {
+        network: 'n',
+        aliases: [],
+        ip: '10.0.0.2',
+        ip6: 'fd00::2',
+        linkLocalIps: ['169.254.1.1'],
+        mac: '02:42:ac:11:00:02',
+        gatewayPriority: 3,
+        options: { 'com.docker.network.endpoint.sysctls': 'net.ipv6.conf.IFNAME.accept_ra=2' },
+      },
+    ],
+  );
 });
 
 test('an exposed range is published port by port', () => {

@@ -20,7 +20,14 @@ import { Reply } from './route.ts';
 import type { Route, RouteContext } from './route.ts';
 
 export const apiVersion = '1.50';
+/** The first Docker Engine that has this API: scripts and clients ask whether an engine is new enough. */
+const dockerVersion = '28.2.0';
 export const apiVersionMin = '1.24';
+
+/** As a distribution marks its own build of docker: `28.2.0+tiphys0.1.0`. */
+export function engineVersionOf(tiphysVersion: string): string {
+  return `${dockerVersion}+tiphys${tiphysVersion}`;
+}
 
 /** Where it listens. */
 export type Listen =

@@ -46,7 +46,7 @@ test("a request without a test of its own keeps the image's check and changes it
 
 test('what this engine does not have is refused, not passed over', () => {
   const cases: [HostConfigBody, RegExp][] = [
-    [{ LogConfig: { Type: 'syslog' } }, /no log driver named 'syslog'/],
+    [{ LogConfig: { Type: 'splunk' } }, /no log driver named 'splunk'/],
     [{ LogConfig: { Type: 'json-file', Config: { foo: '1' } } }, /unknown log opt 'foo' for json-file log driver/],
     [{ Runtime: 'foo' }, /unknown or invalid runtime name: foo/],
     [

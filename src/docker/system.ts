@@ -8,6 +8,7 @@ import { parseCidr } from '#base/ip.ts';
 import { onceAborted, whenFinished } from '#base/streams.ts';
 import type { Container } from '#engine/container.ts';
 import type { EngineEvent } from '#engine/engine.ts';
+import { logDriverNames } from '#engine/log-drivers/options.ts';
 import { fileSystemAt, listDirectory, readIfExists, statIfExists } from '#os/files.ts';
 import type { Cgroups } from '#os/cgroups.ts';
 import type { DockerParts } from './context.ts';
@@ -16,7 +17,7 @@ import { programsOf } from './programs.ts';
 import { runtimeNames } from './create-checks.ts';
 import { reply } from './route.ts';
 import type { Filters, Route, RouteContext } from './route.ts';
-import { apiVersion, apiVersionMin } from './server.ts';
+import { apiVersion, apiVersionMin, engineVersionOf } from './server.ts';
 import { eventClientBufferBytesMax } from './server-limits.ts';
 import type { DaemonSettings } from './settings.ts';
 
@@ -50,10 +51,10 @@ function buildTime(): string {
 }
 
 async function showVersion(parts: DockerParts): Promise<unknown> {
-  const { version } = parts.platform;
+  const version = engineVersionOf(parts.platform.version);
   // What runs the engine stands where docker names its language.
   const common = {
-    GitCommit: `v${version}`,
+    GitCommit: `v${parts.platform.version}`,
     GoVersion: `node ${process.version}`,
     KernelVersion: release(),
     BuildTime: buildTime(),
@@ -221,7 +222,7 @@ async function showInfo(parts: DockerParts): Promise<unknown> {
       Volume: ['local'],
       Network: ['bridge', 'host', 'null'],
       Authorization: null,
-      Log: ['json-file', 'none'],
+      Log: logDriverNames,
     },
     ...limits.fields,
     ...showSettings(settings),
@@ -243,7 +244,7 @@ async function showInfo(parts: DockerParts): Promise<unknown> {
     GenericResources: null,
     DockerRootDir: parts.platform.dataDir,
     Name: hostname(),
-    ServerVersion: parts.platform.version,
+    ServerVersion: engineVersionOf(parts.platform.version),
     Runtimes: Object.fromEntries(
       runtimeNames.map((name) => [
         name,

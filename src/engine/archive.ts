@@ -18,6 +18,8 @@ import { goModeOf } from '#os/go-mode.ts';
 import { packFile } from './pack-file.ts';
 import type { Container } from './container.ts';
 import type { ContainerTable } from './container-table.ts';
+import { subDirectory } from './container-start.ts';
+import { mountImages, unmountImages } from './image-mounts.ts';
 import { resolveInRoot } from './runtime/root-path.ts';
 import { resolveUser } from './runtime/user.ts';
 
@@ -55,10 +57,16 @@ async function withStoppedTree<T>(
   const { record } = container;
   return container.lock.run(async () => {
     const mount = mountOf(container, path);
+    await using undo = new AsyncDisposableStack();
     if (mount !== undefined && mount.type !== 'tmpfs') {
-      const source = mount.type === 'volume' ? await table.volumes.use(mount.source) : mount.source;
+      if (mount.type === 'image') undo.defer(() => unmountImages(context, record));
+      const images = mount.type === 'image' ? await mountImages(context, record) : undefined;
+      const source = subDirectory(
+        images?.get(mount.target) ?? (mount.type === 'volume' ? await table.volumes.use(mount.source) : mount.source),
+        mount,
+      );
       if (statSync(source, { throwIfNoEntry: false })?.isDirectory() === true)
-        return run(source, path.slice(mount.target.length) || '/', mount.readOnly);
+        return await run(source, path.slice(mount.target.length) || '/', mount.readOnly);
     }
     const { root } = await context.snapshots.mountContainerRoot(record.id, record.spec.imageId);
     try {

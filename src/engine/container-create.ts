@@ -10,7 +10,9 @@ import { containerDirectory, recordFormat } from './container-record.ts';
 import type { ContainerRecord } from './container-record.ts';
 import type { EngineContext } from './context.ts';
 import type { ContainerSpec, Mount } from './engine.ts';
+import { leaseImages, resolveImages } from './image-mounts.ts';
 import type { Networks } from './networks.ts';
+import { attachedNetwork } from './network-endpoint.ts';
 import { planCapabilities } from './runtime/capabilities.ts';
 import { resolveInRoot } from './runtime/root-path.ts';
 import { checkResources, checkSpecTexts } from './spec-checks.ts';
@@ -51,7 +53,7 @@ export async function createContainer(
     anonymousVolumes,
     pins,
   );
-  const spec: ContainerSpec = { ...wanted, id, imageId: image.id, mounts };
+  const spec: ContainerSpec = { ...wanted, id, imageId: image.id, mounts: resolveImages(context, mounts) };
   if (mounts.some((mount) => mount.type === 'volume' && mount.populate === true))
     await populateVolumes(context, volumes, id, spec);
   const record: ContainerRecord = {
@@ -74,6 +76,7 @@ export async function createContainer(
   };
   if (image.id !== '') await context.images.lease(spec.owner, image.id, `container/${id}`);
   undo.defer(() => context.images.releaseLease(spec.owner, `container/${id}`));
+  await leaseImages(context, id, spec);
   const container = new Container(record);
   container.save(context);
   undo.move();
@@ -178,12 +181,6 @@ function planNetworks(networks: Networks, spec: ContainerSpec): ContainerRecord[
   return wanted.map((attachment) => {
     // As in docker a network may be missing until the start.
     const network = networks.findIfAny(attachment.network);
-    return {
-      networkId: network?.id ?? attachment.network,
-      aliases: attachment.aliases,
-      ...(attachment.links === undefined ? {} : { links: attachment.links }),
-      ...(attachment.ip === undefined ? {} : { ip: attachment.ip }),
-      ...(attachment.mac === undefined ? {} : { mac: attachment.mac }),
-    };
+    return attachedNetwork(network?.id ?? attachment.network, attachment);
   });
 }

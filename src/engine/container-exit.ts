@@ -11,9 +11,17 @@ import { emitNetwork } from './container-start.ts';
 import { bundleDirectory, logPathOf, shmPath } from './container-paths.ts';
 import { logBoundOf, settleLog } from './log-rotation.ts';
 import type { RunRecord } from './container-record.ts';
+import { unmountImages } from './image-mounts.ts';
 import type { ContainerTable } from './container-table.ts';
 import type { EngineContext } from './context.ts';
-import { restartDelayFirstMs, restartDelayMsMax, restartResetAfterMs, saveRetryMs } from './limits.ts';
+import { planLinkRemoval } from './network-connect.ts';
+import {
+  linkRemovalDelayMs,
+  restartDelayFirstMs,
+  restartDelayMsMax,
+  restartResetAfterMs,
+  saveRetryMs,
+} from './limits.ts';
 
 /** As docker has it for a container whose end nobody saw. */
 const unknownExitCode = 255;
@@ -127,6 +135,37 @@ function saveOrRetry(context: EngineContext, container: Container): void {
   }
 }
 
+/**
+ * Links go with their namespace, which may have others in it: containers that share it, or whoever has entered it. The
+ * addresses will be somebody else's, so the links of those go now; of the others, when the kernel has had its time.
+ */
+async function removeNetwork(
+  table: ContainerTable,
+  container: Container,
+  namespace: string,
+  run: RunRecord,
+): Promise<void> {
+  const { context } = table;
+  const isShared = table
+    .list()
+    .some(
+      ({ isRunning, record: { spec } }) =>
+        isRunning && spec.network.type === 'container' && spec.network.containerId === container.id,
+    );
+  const removal = planLinkRemoval(run.endpoints);
+  if (isShared) await context.os.netlink.run([removal]);
+  await context.os.namespaces.remove(namespace);
+  if (isShared || run.endpoints.length === 0) return;
+  context.clock.setTimer(
+    linkRemovalDelayMs,
+    () =>
+      void context.os.netlink
+        .run([removal])
+        .catch((error: unknown) => context.log.debug('links of a container', { id: container.id, error })),
+    { background: true },
+  );
+}
+
 /** Gives back all that a run had in the kernel. Safe to repeat. */
 export async function releaseRun(table: ContainerTable, container: Container, run: RunRecord): Promise<void> {
   const { context } = table;
@@ -136,8 +175,9 @@ export async function releaseRun(table: ContainerTable, container: Container, ru
   for (const port of run.ports) context.ports.release(port);
   const results = await Promise.allSettled([
     context.rules.unpublish(run.ports).then(() => forgetUdpFlows(context, run.ports)),
-    run.networkNamespace === undefined ? Promise.resolve() : context.os.namespaces.remove(run.networkNamespace),
+    run.networkNamespace === undefined ? Promise.resolve() : removeNetwork(table, container, run.networkNamespace, run),
     context.snapshots.unmountContainerRoot(container.id),
+    unmountImages(context, container.record),
     container.record.spec.ipcMode?.type === 'shareable'
       ? context.os.mounts.unmount(shmPath(context.directories.run, container.id))
       : Promise.resolve(),

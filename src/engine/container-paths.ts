@@ -24,6 +24,11 @@ export function logPathOf(table: ContainerTable, container: Container): string |
   );
 }
 
+/** Undefined where the log's driver keeps nothing to be read. */
+export function readableLogPath(table: ContainerTable, container: Container): string | undefined {
+  return container.record.spec.logDriver?.isUnreadable === true ? undefined : logPathOf(table, container);
+}
+
 export function cgroupPath(context: EngineContext, container: Container): string {
   const { spec, id } = container.record;
   return `${spec.cgroupParent ?? `${cgroupRoot(context.instanceId, context.os.cgroups.top)}/${spec.owner}`}/${id}`;

@@ -6,17 +6,21 @@
 import { mkdirSync } from 'node:fs';
 import type { Logger } from '#observe/log.ts';
 import { listDirectory, readIfExists, writeFileAtomic } from '#os/files.ts';
-import type { ContainerSpec, ContainerState } from './engine.ts';
+import type { ContainerSpec, ContainerState, NetworkAttachment } from './engine.ts';
 
 export const recordFormat = 1;
 
 export interface EndpointRecord {
   networkId: string;
   endpointId: string;
-  ip: string;
+  /** Of version 4, and of version 6: at least one of them. */
+  ip?: string;
+  ip6?: string;
   mac: string;
   hostLink: string;
   containerLink: string;
+  /** Of the link inside; absent in records of before. */
+  linkIndex?: number;
   aliases: string[];
 }
 export interface PublishedRecord {
@@ -25,6 +29,11 @@ export interface PublishedRecord {
   protocol: 'tcp' | 'udp' | 'sctp';
   ip: string;
   port: number;
+}
+
+/** A network as a container is on it; `networkId` is a name as long as there is no network. */
+export interface AttachedNetwork extends Omit<NetworkAttachment, 'network'> {
+  networkId: string;
 }
 
 /** One life of a container, from start to exit; it is what must be taken apart afterwards. */
@@ -63,13 +72,7 @@ export interface ContainerRecord {
   /** Volumes made for this container alone; removed with it when asked. */
   anonymousVolumes: string[];
   /** Networks it belongs to, whether it runs or not. */
-  networks: {
-    networkId: string;
-    aliases: string[];
-    ip?: string;
-    mac?: string;
-    /** `container:alias`, known to this container alone. */ links?: string[];
-  }[];
+  networks: AttachedNetwork[];
   /** The process as the image and the request together give it; shown by inspect. */
   path: string;
   args: string[];

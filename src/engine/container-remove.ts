@@ -8,6 +8,7 @@ import type { Container } from './container.ts';
 import { eventAttributes } from './container.ts';
 import { containerDirectory, removedPath } from './container-record.ts';
 import { cancelRestart, killContainer } from './container-stop.ts';
+import { removeImageRoots } from './image-mounts.ts';
 import { removeLog } from './log-file.ts';
 import type { ContainerTable } from './container-table.ts';
 
@@ -30,6 +31,8 @@ export async function removeContainer(
     cancelRestart(container, context);
     if (container.isRunning) await killContainer(table, container, 'SIGKILL');
   }
+  // What it said last is sent before its file goes.
+  await container.forwarder?.flush();
   await container.lock.run(async () => {
     if (container.removed) return;
     const gone = removedPath(context.directories.data, record.id);
@@ -38,6 +41,7 @@ export async function removeContainer(
     table.delete(container);
     const results = await Promise.allSettled([
       context.snapshots.removeContainerRoot(record.id),
+      removeImageRoots(context, record),
       context.images.releaseLease(record.spec.owner, `container/${record.id}`),
     ]);
     for (const result of results)

@@ -7,38 +7,35 @@
  * Whatever fails takes back what was made (undo stack). Should the engine die in between, recovery finds the bundle
  * without a running record and takes it apart; after the record says `running`, the start is completed instead.
  */
+import { ipFamilies } from '#base/ip.ts';
 import { mkdirSync, statSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { messageOf } from '#base/thrown.ts';
 import { awaitedLater, whenSettled } from '#base/promises.ts';
 import { monitorsCgroup } from '#net/kernel-names.ts';
 import { readIfExists, removeTree } from '#os/files.ts';
-import { hostnameOf, resolverOf, serveNames } from './dns-names.ts';
-import { bundleDirectory, cgroupPath, logPathOf, networkNamespacePath, shmPath } from './container-paths.ts';
+import { connectEndpoints, planContainerNetwork } from './container-network.ts';
+import type { ContainerNetwork } from './container-network.ts';
+import { hostnameOf, resolverOf } from './dns-names.ts';
+import { bundleDirectory, cgroupPath, logPathOf, shmPath } from './container-paths.ts';
 import { containerDirectory } from './container-record.ts';
-import type { EndpointRecord, PublishedRecord, RunRecord } from './container-record.ts';
+import type { EndpointRecord, RunRecord } from './container-record.ts';
 import type { ContainerTable } from './container-table.ts';
 import type { EngineContext } from './context.ts';
 import { eventAttributes } from './container.ts';
 import type { Container } from './container.ts';
 import type { ContainerSpec, Mount } from './engine.ts';
 import { hostsFile, readHostResolver, resolverFile, writeEtcFiles } from './etc-files.ts';
+import { mountImages, unmountImages } from './image-mounts.ts';
 import { linkHosts } from './links.ts';
+import { forwardLog, openStartSink } from './log-drivers/open.ts';
 import { logBoundOf, monitorBytes } from './log-rotation.ts';
-import { bridgeOptionsOf } from './network-options.ts';
+import { addressesOf, blocksOf } from './network-record.ts';
 import { checkPropagation } from './propagation.ts';
 import { buildBundle } from './runtime/bundle.ts';
 import { shmSizeBytesDefault } from './runtime/oci-spec.ts';
 import { resolveInRoot } from './runtime/root-path.ts';
 import { forgetUdpFlows } from './udp-flows.ts';
-
-interface Net {
-  namespace: string | undefined;
-  path: string | undefined;
-  endpoints: EndpointRecord[];
-  ports: PublishedRecord[];
-  ready: Promise<void>;
-}
 
 // walk docker-run 4/7: `POST /start`: root, network and ports are made, each with its undo, and the record of the run
 // is written.
@@ -51,7 +48,8 @@ export async function startContainer(table: ContainerTable, container: Container
     removeTree(bundle);
     mkdirSync(bundle, { recursive: true, mode: 0o700 });
     undo.defer(() => removeTree(bundle));
-    const net = planNetwork(table, container, undo);
+    const net = planContainerNetwork(table, container, undo);
+    undo.defer(() => unmountImages(context, record));
     const rooted = context.snapshots.mountContainerRoot(record.id, record.spec.imageId);
     undo.defer(async () => {
       await rooted.then(
@@ -77,6 +75,8 @@ export async function startContainer(table: ContainerTable, container: Container
     });
     const connected = awaitedLater(connectEndpoints(table, container, net));
     undo.defer(() => whenSettled(connected).then(() => table.names.detach(record.id)));
+    const sink = await openStartSink(table, container);
+    if (sink !== undefined) undo.defer(() => sink.close());
     const process = await createProcess(table, container, { bundle, configuration: spec, cgroup }, undo);
     await connected;
     applyWeight(table, container, cgroup);
@@ -94,6 +94,7 @@ export async function startContainer(table: ContainerTable, container: Container
     await context.rules.publish(net.ports);
     await forgetUdpFlows(context, net.ports);
     noteRun(context, container, run);
+    forwardLog(table, container, sink);
     undo.move();
   } catch (error) {
     noteFailure(context, container, error);
@@ -258,101 +259,15 @@ async function createProcess(
   return process;
 }
 
-/** Chooses where the network comes from, and makes the namespace when it is the container's own. */
-function planNetwork(table: ContainerTable, container: Container, undo: AsyncDisposableStack): Net {
-  const { context } = table;
-  const { spec, id, networks } = container.record;
-  const joined = joinedNamespace(table, container);
-  if (joined !== undefined)
-    return { namespace: joined, path: undefined, endpoints: [], ports: [], ready: Promise.resolve() };
-  const path = networkNamespacePath(context.directories.run, id);
-  const endpoints: EndpointRecord[] = [];
-  const ports: PublishedRecord[] = [];
-  undo.defer(() => {
-    for (const endpoint of endpoints) table.networks.release(endpoint);
-    for (const port of ports) context.ports.release(port);
-  });
-  networks.forEach((network, index) => {
-    const found = table.networks.findExact(network.networkId);
-    if (found === undefined)
-      throw new ApiError('NotFound', `failed to set up container networking: network ${network.networkId} not found`);
-    network.networkId = found.id;
-    if (found.driver === 'bridge') endpoints.push(table.networks.reserve(network.networkId, index, network));
-  });
-  const first = endpoints[0];
-  if (first !== undefined)
-    for (const wanted of spec.ports ?? []) ports.push(reservePort(table, container, first, wanted));
-  undo.defer(() => context.os.namespaces.remove(path));
-  const ready = context.os.namespaces
-    .remove(path)
-    .then(() => context.os.namespaces.create({ pins: { network: path } }));
-  return { namespace: path, path, endpoints, ports, ready: awaitedLater(ready) };
-}
-
-function reservePort(
-  table: ContainerTable,
-  container: Container,
-  endpoint: EndpointRecord,
-  wanted: {
-    hostIp: string;
-    hostPort: number;
-    hostPortEnd?: number;
-    protocol: 'tcp' | 'udp' | 'sctp';
-    containerPort: number;
-  },
-): PublishedRecord {
-  try {
-    const binding = bridgeOptionsOf(table.networks.find(endpoint.networkId).options).bindingIp;
-    return table.context.ports.reserve(
-      {
-        ...wanted,
-        ...(wanted.hostIp === '' && binding !== undefined ? { hostIp: binding } : {}),
-        port: wanted.containerPort,
-      },
-      endpoint.ip,
-    );
-  } catch (error) {
-    throw new ApiError(
-      'InternalError',
-      `failed to set up container networking: driver failed programming external connectivity on endpoint ${container.name} (${endpoint.endpointId}): ${messageOf(error)}`,
-    );
-  }
-}
-
-/** A namespace that exists already: the host's, a sandbox's, another container's. Undefined: one of its own. */
-function joinedNamespace(table: ContainerTable, container: Container): string | undefined {
-  const { network } = container.record.spec;
-  if (network.type === 'host') return 'host';
-  if (network.type === 'sandbox') return table.sandboxNamespace(network.sandboxId, 'network');
-  if (network.type === 'container') {
-    const other = table.get(network.containerId);
-    if (!other.isRunning) throw new ApiError('Conflict', `cannot join network of a non running container: ${other.id}`);
-    return `/proc/${other.record.run!.pid}/ns/net`;
-  }
-  if (
-    network.type === 'networks' &&
-    container.record.networks.some((attached) => table.networks.findExact(attached.networkId)?.driver === 'host')
-  )
-    return 'host';
-  return undefined;
-}
-
-// walk docker-run 5/7: veths, addresses and the default route, by netlink messages, while crun creates.
-async function connectEndpoints(table: ContainerTable, container: Container, net: Net): Promise<void> {
-  if (net.path === undefined || net.endpoints.length === 0) return;
-  const routed = net.endpoints.findIndex((endpoint) => !table.networks.find(endpoint.networkId).internal);
-  await table.context.os.netlink.run(
-    net.endpoints.flatMap((endpoint, index) => table.networks.plan(endpoint, net.path!, index === routed)),
-  );
-  await serveNames(table, container, net.path, net.endpoints);
-}
-
 /** Volumes as directories, binds checked, and the engine's own /etc files. */
-async function resolveMounts(table: ContainerTable, container: Container, net: Net): Promise<Mount[]> {
+async function resolveMounts(table: ContainerTable, container: Container, net: ContainerNetwork): Promise<Mount[]> {
   const { spec } = container.record;
   const out: Mount[] = [];
+  const images = await mountImages(table.context, container.record);
   for (const mount of spec.mounts) {
-    if (mount.type === 'volume')
+    const image = images.get(mount.target);
+    if (image !== undefined) out.push({ ...mount, type: 'bind', source: subDirectory(image, mount) });
+    else if (mount.type === 'volume')
       out.push({ ...mount, source: subDirectory(await table.volumes.use(mount.source), mount) });
     else {
       if (mount.type === 'bind' && mount.makeSource === true) makeSource(mount.source);
@@ -412,7 +327,7 @@ function lowerReason(error: unknown): string {
   return reason ?? messageOf(error);
 }
 
-function subDirectory(volume: string, mount: Mount): string {
+export function subDirectory(volume: string, mount: Mount): string {
   if (mount.subPath === undefined) return volume;
   const path = resolveInRoot(volume, mount.subPath);
   if (statSync(path, { throwIfNoEntry: false }) === undefined)
@@ -428,18 +343,29 @@ export function etcTexts(
   const { spec } = container.record;
   const hostname = hostnameOf(table, container);
   const domain = spec.domainname === undefined || spec.domainname === '' ? [] : [`${hostname}.${spec.domainname}`];
-  const entries = endpoints.map((endpoint) => ({ ip: endpoint.ip, names: [...domain, hostname] }));
+  const entries = endpoints.flatMap((endpoint) =>
+    addressesOf(endpoint).map((ip) => ({ ip, names: [...domain, hostname] })),
+  );
   if (spec.network.type === 'none') entries.push({ ip: '127.0.1.1', names: [hostname] });
-  const gateway =
-    table.context.networkSettings.hostGateway ?? table.networks.findExact('bridge')?.gateway ?? '127.0.0.1';
-  const extra = (spec.extraHosts ?? []).map((entry) => {
+  const extra = (spec.extraHosts ?? []).flatMap((entry) => {
     const at = entry.search(/[:=]/);
-    const ip = entry.slice(at + 1);
-    return { name: entry.slice(0, at), ip: ip === 'host-gateway' ? gateway : ip };
+    const [name, ip] = [entry.slice(0, at), entry.slice(at + 1).replace(/^\[(.*)\]$/, '$1')];
+    return (ip === 'host-gateway' ? hostGateways(table) : [ip]).map((each) => ({ name, ip: each }));
   });
   return {
     hosts: hostsFile({ entries, extra: [...extra, ...linkHosts(table, container)] }),
     hostname: `${hostname}\n`,
     resolvConf: resolverFile(resolverOf(table, container, readHostResolver())),
   };
+}
+
+/** The host as containers see it: the default bridge's addresses. */
+function hostGateways(table: ContainerTable): string[] {
+  const { hostGateway } = table.context.networkSettings;
+  if (hostGateway !== undefined) return [hostGateway];
+  const bridge = table.networks.findExact('bridge');
+  const found = ipFamilies.flatMap((family) =>
+    (bridge === undefined ? [] : blocksOf(bridge, family)).flatMap(({ gateway }) => gateway ?? []),
+  );
+  return found.length === 0 ? ['127.0.0.1'] : found;
 }

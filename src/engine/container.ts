@@ -35,6 +35,8 @@ export class Container {
   stillFor = 0;
   /** While it runs. */
   keptLog: KeptLog | undefined;
+  /** While its log is sent somewhere. */
+  forwarder: SentLog | undefined;
   readonly execIds = new Set<string>();
   readonly #runEndWaiters = new Set<() => void>();
   readonly #exitWaiters = new Set<(code: number) => void>();
@@ -124,6 +126,12 @@ export class Container {
 /** Attributes of a container's events, as docker gives them. */
 export function eventAttributes(container: Container): Record<string, string> {
   return { ...container.record.spec.labels, image: container.record.spec.image, name: container.name };
+}
+
+/** The way of a log to its driver's receiver. */
+export interface SentLog {
+  /** Resolves when all is sent, or nobody takes it. */ flush(): Promise<void>;
+  /** The next engine goes on. */ stop(): void;
 }
 
 export interface KeptLog {

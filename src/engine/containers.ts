@@ -13,7 +13,7 @@ import { runHealthChecks } from './health.ts';
 import { finishRun, nextRestartDelayMs } from './container-exit.ts';
 import { removeContainer } from './container-remove.ts';
 import { startContainer } from './container-start.ts';
-import { bundleDirectory, logPathOf } from './container-paths.ts';
+import { bundleDirectory, logPathOf, readableLogPath } from './container-paths.ts';
 import { killContainer, stopContainer } from './container-stop.ts';
 import { setPaused } from './freeze.ts';
 import type {
@@ -32,6 +32,7 @@ import type { RunningExec } from './exec.ts';
 import { concurrentRemovalsMax, concurrentStartsMax } from './limits.ts';
 import { Gate } from '#base/gate.ts';
 import { onceAborted } from '#base/streams.ts';
+import { forwardLog } from './log-drivers/open.ts';
 import { keepLog } from './log-rotation.ts';
 import { readLogs } from './logs.ts';
 import type { ContainerTable } from './container-table.ts';
@@ -56,6 +57,7 @@ export class Containers implements ContainersContract {
     for (const container of this.table.list()) {
       container.restartTimer?.cancel();
       container.keptLog?.stop();
+      container.forwarder?.stop();
     }
   }
 
@@ -242,7 +244,7 @@ export class Containers implements ContainersContract {
 
   async *logs(id: string, options: LogOptions): AsyncGenerator<LogLine> {
     const container = this.table.get(id);
-    const path = logPathOf(this.table, container);
+    const path = readableLogPath(this.table, container);
     const { run } = container.record;
     if (path === undefined)
       throw new ApiError('InternalError', 'configured logging driver does not support reading', undefined, 501);
@@ -281,6 +283,7 @@ export class Containers implements ContainersContract {
     container.keptLog = keepLog(context, container, logPathOf(this.table, container), () =>
       context.runtime.reopenLog(bundleDirectory(context.directories.run, container.id)),
     );
+    forwardLog(this.table, container);
     void runHealthChecks(this.table.context, this, container).catch((error: unknown) =>
       context.log.warn('health checks', { id: container.id, error }),
     );

@@ -5,6 +5,7 @@
  */
 import { mkdirSync } from 'node:fs';
 import type { Snapshots } from '#content/snapshots.ts';
+import { startRelay } from '#net/port-relay.ts';
 import { Ports } from '#net/ports.ts';
 import { createRuleWriter } from '#net/rules.ts';
 import type { RuleWriter } from '#net/rules.ts';
@@ -134,7 +135,7 @@ async function openContext(
   undo.defer(() => network.close());
   const poll = createPoll();
   undo.defer(() => poll.close());
-  const ports = new Ports(linuxPortHolder);
+  const ports = new Ports(linuxPortHolder, (fd, target) => startRelay(fd, target, clock));
   undo.defer(() => ports.close());
   const context: EngineContext = {
     instanceId,
@@ -187,7 +188,17 @@ async function startRules(table: ContainerTable, options: EngineOptions): Promis
   const pods =
     options.podCidr === undefined
       ? []
-      : [{ subnet: options.podCidr, link: '', masquerade: true, internal: false, together: true, guarded: false }];
+      : [
+          {
+            link: '',
+            subnets: [{ subnet: options.podCidr, masquerade: true }],
+            internal: false,
+            together: true,
+            guarded: [],
+            routed: [],
+            trusted: [],
+          },
+        ];
   await table.context.rules.start(
     [...running, ...table.sandboxes.publishedPorts()],
     [...table.networks.rules(), ...pods],

@@ -14,17 +14,17 @@ const nameServer = (): NameServer =>
 
 test('a container on two networks is answered for both, by its own links too, and others only for theirs', () => {
   const names = nameServer();
-  names.add({ containerId: 'api', networkId: 'b1', networkName: 'back', ip: '10.0.0.2', names: ['api'] });
+  names.add({ containerId: 'api', networkId: 'b1', networkName: 'back', addresses: ['10.0.0.2'], names: ['api'] });
   names.add({
     containerId: 'api',
     networkId: 'f1',
     networkName: 'front',
-    ip: '10.1.0.2',
+    addresses: ['10.1.0.2'],
     names: ['api'],
     links: ['web:site'],
   });
-  names.add({ containerId: 'web', networkId: 'f1', networkName: 'front', ip: '10.1.0.3', names: ['web'] });
-  names.add({ containerId: 'db', networkId: 'b1', networkName: 'back', ip: '10.0.0.3', names: ['db'] });
+  names.add({ containerId: 'web', networkId: 'f1', networkName: 'front', addresses: ['10.1.0.3'], names: ['web'] });
+  names.add({ containerId: 'db', networkId: 'b1', networkName: 'back', addresses: ['10.0.0.3'], names: ['db'] });
   assert.deepEqual(names.lookupFor('api', 'web'), ['10.1.0.3']);
   assert.deepEqual(names.lookupFor('api', 'SITE.'), ['10.1.0.3']);
   assert.deepEqual(names.lookupFor('api', 'api'), ['10.0.0.2']);
@@ -37,12 +37,12 @@ test('a container on two networks is answered for both, by its own links too, an
 
 test('a name may say its network, and an address has the first name with its network', () => {
   const names = nameServer();
-  names.add({ containerId: 'a', networkId: '1', networkName: 'my.net', ip: '10.0.0.2', names: ['a'] });
+  names.add({ containerId: 'a', networkId: '1', networkName: 'my.net', addresses: ['10.0.0.2'], names: ['a'] });
   names.add({
     containerId: 'b',
     networkId: '1',
     networkName: 'my.net',
-    ip: '10.0.0.3',
+    addresses: ['10.0.0.3'],
     names: ['b.c', 'alias', 'webhost'],
   });
   assert.deepEqual(

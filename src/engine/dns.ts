@@ -8,7 +8,7 @@
  * Names of containers are answered here, everything else is sent on as it came - but for a container whose networks are
  * all internal: it reaches nothing outside, and a resolver must not be its way out.
  */
-import { ipOfReverseName } from '#base/ip.ts';
+import { familyOf, ipOfReverseName } from '#base/ip.ts';
 import type { DnsForwarder } from '#net/dns-forwarder.ts';
 import { createDnsForwarder } from '#net/dns-forwarder.ts';
 import { dnsFailure, dnsFlag, encodeDnsAnswer, parseDnsQuery } from '#net/dns-message.ts';
@@ -28,7 +28,7 @@ export interface NamedEndpoint {
   containerId: string;
   networkId: string;
   networkName: string;
-  ip: string;
+  addresses: string[];
   names: string[];
   /** Further names of other containers that this one alone knows, as `name:alias`. */
   links?: string[];
@@ -160,14 +160,14 @@ export class NameServer {
   #named(networkId: string, plain: string): string[] {
     return (this.#endpoints.get(networkId) ?? [])
       .filter((endpoint) => endpoint.names.some((known) => plainName(known) === plain))
-      .map((endpoint) => endpoint.ip);
+      .flatMap((endpoint) => endpoint.addresses);
   }
 
   /** `name.network` of an address on a network that the container is on. */
   reverseFor(containerId: string, ip: string): string | undefined {
     for (const endpoints of this.#endpoints.values()) {
       if (!endpoints.some((endpoint) => endpoint.containerId === containerId)) continue;
-      const found = endpoints.find((endpoint) => endpoint.ip === ip);
+      const found = endpoints.find((endpoint) => endpoint.addresses.includes(ip));
       if (found !== undefined) return `${found.names[0]}.${found.networkName}`;
     }
     return undefined;
@@ -188,10 +188,14 @@ export class NameServer {
     if (own.length > 0) {
       const shift = Math.floor(this.#random.float() * own.length);
       const ordered = [...own.slice(shift), ...own.slice(0, shift)];
+      const types = { IPv4: 'A', IPv6: 'AAAA' } as const;
       return reply(
-        question.type === 'A' || question.type === 'ANY'
-          ? ordered.map((data) => ({ type: 'A', name: question.name, ttl: recordTtlSeconds, data }))
-          : [],
+        ordered.flatMap((data) => {
+          const type = types[familyOf(data)!];
+          return question.type === type || question.type === 'ANY'
+            ? [{ type, name: question.name, ttl: recordTtlSeconds, data }]
+            : [];
+        }),
       );
     }
     const reversed = ipOfReverseName(question.name);

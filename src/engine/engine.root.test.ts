@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { after, before, describe, test } from 'node:test';
@@ -216,6 +216,32 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
     for (const id of [one, two]) await engine.containers.remove(id, { force: true });
     await engine.sandboxes.remove('pod1');
     assert.ok(!existsSync(`${home}/run/sandboxes/pod1`));
+  });
+
+  test('an image is mounted read-only, whole or in part, over restarts, and nothing of it stays', async () => {
+    const script = '/m/busybox cat /all/bin/busybox > /dev/null && ! (: > /m/x) 2> /dev/null && exit 5';
+    const id = await engine.containers.create(
+      specOf('of-images', ['sh', '-c', script], {
+        mounts: [
+          { type: 'image', source: 'busybox', target: '/all', readOnly: true },
+          { type: 'image', source: 'busybox', target: '/m', readOnly: true, subPath: 'bin' },
+        ],
+      }),
+    );
+    const roots = (): string[] => readdirSync(`${home}/content/containers`).filter((name) => name.startsWith(`${id}.`));
+    for (let times = 0; times < 2; times++) {
+      await engine.containers.start(id);
+      assert.equal(await engine.containers.wait(id), 5);
+    }
+    assert.equal(roots().length, 2);
+    await engine[Symbol.asyncDispose]();
+    engine = await open();
+    assert.equal(readFileSync('/proc/self/mountinfo', 'utf8').includes(`${id}.mount`), false);
+    await engine.containers.remove(id);
+    assert.deepEqual(roots(), []);
+    const missing = [{ type: 'image' as const, source: 'busybox', target: '/m', readOnly: true, subPath: 'none' }];
+    await assert.rejects(run('of-nothing', ['true'], { mounts: missing }), /no such file or directory/);
+    await engine.containers.remove('of-nothing');
   });
 
   test('containers outlive the engine: one goes on without a gap in its log, one that ended has its exact code, and restarts act', async () => {

@@ -31,7 +31,7 @@ describe('packets between containers, Pods and the host', { skip: !isRoot && 'ne
     const { code, text } = await execText(engine, id, ['sh', '-c', script], { privileged: true });
     return `${text.trim()} (${code})`;
   };
-  const ipOf = (id: string): string => engine.table.get(id).record.run!.endpoints[0]!.ip;
+  const ipOf = (id: string): string => engine.table.get(id).record.run!.endpoints[0]!.ip!;
   const startPod = async (name: string): Promise<{ id: string; ip: string }> => {
     const sandbox = await engine.sandboxes.create({
       id: name,
@@ -127,7 +127,7 @@ describe('packets between containers, Pods and the host', { skip: !isRoot && 'ne
       });
       const sent = await sh(
         id,
-        `echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet; ip route del local 127.0.0.1 table local; ip route del local 127.0.0.0/8 table local; ip route add 127.0.0.1/32 via ${network.gateway} src ${ipOf(id)}; timeout 2 tftp -g -r x 127.0.0.1 ${port}; cat /proc/net/route | wc -l`,
+        `echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet; ip route del local 127.0.0.1 table local; ip route del local 127.0.0.0/8 table local; ip route add 127.0.0.1/32 via ${network.blocks[0]!.gateway} src ${ipOf(id)}; timeout 2 tftp -g -r x 127.0.0.1 ${port}; cat /proc/net/route | wc -l`,
       );
       assert.match(sent, /4 \(0\)$/, 'the routes are made');
       assert.deepEqual(heard, []);

@@ -67,3 +67,20 @@ export const rootTextBytesMax = 4 * 1024 * 1024;
 
 /** Bytes of a volume's name: it is a directory's (limits.h: NAME_MAX). */
 export const volumeNameBytesMax = 255;
+/** What a link of a container that has ended gets to go by itself. */
+export const linkRemovalDelayMs = 2_000;
+/** One message of a log driver: longer lines are sent in pieces, as docker cuts them. */
+export const logMessageBytesMax = 16 * 1024;
+/** How long a receiver of logs may take to be connected to, and to acknowledge; and what an answer may hold. */
+export const logConnectMsMax = 10_000;
+export const logAckMsMax = 30_000;
+export const logAckBytesMax = 4096;
+/** How soon a receiver whose queue is full is tried again; one that is away: at first, and at most. */
+export const logFullRetryMs = 10;
+export const logRetryMs = 100;
+export const logRetryMsMax = 10_000;
+/** How long the removal of a container waits for the last of its log to be taken; where nobody takes it, less. */
+export const logFlushMsMax = 10_000;
+export const logFlushAwayMsMax = 2_000;
+/** How often it is written down how far a log was sent. */
+export const logPlaceMs = 1_000;

@@ -3,13 +3,16 @@
  * On networks of the user's own a link is a name in the resolver (dns.ts).
  */
 import { ApiError } from '#base/errors.ts';
+import { joinHostPort } from '#base/ip.ts';
 import type { Container } from './container.ts';
 import type { ContainerTable } from './container-table.ts';
+import { addressesOf } from './network-record.ts';
 
 interface Link {
   target: Container;
   alias: string;
-  ip: string;
+  /** Version 4 first. */
+  addresses: string[];
 }
 
 /** `name[:alias]` of each, running and with an address on a network that both are on. */
@@ -28,22 +31,21 @@ function resolveLinks(table: ContainerTable, container: Container): Link[] {
     const endpoint = target.record.run!.endpoints.find((found) => networks.has(found.networkId));
     if (endpoint === undefined)
       throw new ApiError('Conflict', `Cannot link to /${target.name}, as it does not belong to the default network`);
-    return { target, alias, ip: endpoint.ip };
+    return { target, alias, addresses: addressesOf(endpoint) };
   });
 }
 
 export function linkHosts(table: ContainerTable, container: Container): { ip: string; name: string }[] {
-  return resolveLinks(table, container).map(({ target, alias, ip }) => ({
-    ip,
-    name: [...new Set([alias, target.id.slice(0, 12), target.name])].join(' '),
-  }));
+  return resolveLinks(table, container).flatMap(({ target, alias, addresses }) =>
+    addresses.map((ip) => ({ ip, name: [...new Set([alias, target.id.slice(0, 12), target.name])].join(' ') })),
+  );
 }
 
 /**
  * `DB_NAME`, `DB_PORT` of the lowest exposed port, `DB_PORT_80_TCP…` of each, `DB_ENV_…` of the target's own variables.
  */
 export function linkEnvironment(table: ContainerTable, container: Container): string[] {
-  return resolveLinks(table, container).flatMap(({ target, alias, ip }) => {
+  return resolveLinks(table, container).flatMap(({ target, alias, addresses: [ip = ''] }) => {
     const prefix = alias.toUpperCase().replaceAll('-', '_');
     const image = table.context.images.find(target.record.spec.imageId)?.config.exposedPorts ?? [];
     const asked = Object.keys((target.record.spec.request?.['ExposedPorts'] as object | undefined) ?? {});
@@ -53,7 +55,8 @@ export function linkEnvironment(table: ContainerTable, container: Container): st
         return { port, protocol };
       })
       .sort((a, b) => Number(a.port) - Number(b.port));
-    const url = (port: { port: string; protocol: string }): string => `${port.protocol}://${ip}:${port.port}`;
+    const url = (port: { port: string; protocol: string }): string =>
+      `${port.protocol}://${joinHostPort(ip, port.port)}`;
     return [
       ...(ports[0] === undefined ? [] : [`${prefix}_PORT=${url(ports[0])}`]),
       ...ports.flatMap((port) => {

@@ -40,7 +40,7 @@ describe('the resolver inside containers', { skip: !isRoot && 'needs root' }, ()
       text
     );
   };
-  const ipOf = (id: string): string => engine.table.get(id).record.run!.endpoints[0]!.ip;
+  const ipOf = (id: string): string => engine.table.get(id).record.run!.endpoints[0]!.ip!;
 
   before(async () => {
     makeImage(home, ['sh', 'sleep', 'echo', 'true', 'nslookup', 'cat', 'nc', 'hostname', 'timeout']);
@@ -57,12 +57,14 @@ describe('the resolver inside containers', { skip: !isRoot && 'needs root' }, ()
   });
 
   test('an address that is asked for is one of IPv4, of the network, and free', async () => {
-    const subnet = subnetOf((await engine.networks.create({ name: 'asked' })).subnet!);
+    const subnet = subnetOf(
+      (await engine.networks.create({ name: 'asked', addresses: [{ subnet: '10.197.7.0/24' }] })).blocks[0]!.subnet,
+    );
     const id = await start('asked', []);
     const connect = (ip: string): Promise<void> =>
       connectNetwork(engine.table, engine.table.get(id), { network: 'asked', aliases: [], ip });
     for (const bad of ['x', '10.0.0.07', 'fd00::1', '10.0.0'])
-      await assert.rejects(connect(bad), new RegExp(`invalid endpoint settings:\ninvalid IPv4 address: ${bad}$`));
+      await assert.rejects(connect(bad), new RegExp(`invalid endpoint settings:\n\\* invalid IPv4 address: ${bad}\n`));
     await assert.rejects(connect('192.0.2.1'), /no configured subnet or ip-range contain the IP address 192\.0\.2\.1/);
     await assert.rejects(connect(addressAt(subnet, 1)), /Address already in use/);
     await connect(addressAt(subnet, 7));
@@ -116,6 +118,15 @@ describe('the resolver inside containers', { skip: !isRoot && 'needs root' }, ()
     assert.equal(await lookUp(sidecar, 'asker'), ipOf(asker));
     assert.equal(await sh(sidecar, 'cat /etc/hostname; hostname'), 'webhost\nwebhost\n');
     assert.equal(await sh(sidecar, 'cat /etc/hosts'), await sh(web, 'cat /etc/hosts'));
+  });
+
+  test("one that shares another's network loses it with the other, whose address is free again", async () => {
+    const owner = await start('owner', ['front']);
+    const ip = ipOf(owner);
+    const sidecar = await start('left-alone', [], { network: { type: 'container', containerId: owner } });
+    await engine.containers.remove(owner, { force: true });
+    assert.doesNotMatch(await sh(sidecar, 'cat /proc/net/dev'), /eth0/);
+    assert.equal(ipOf(await start('heir', ['front'])), ip);
   });
 
   test('a new engine answers again in the containers that went on', async () => {

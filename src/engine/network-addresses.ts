@@ -3,7 +3,18 @@
  * does (moby, "ValidateIPAM").
  */
 import { ApiError } from '#base/errors.ts';
-import { containsSubnet, formatSubnet, holds, maskIp, parseCidr, parseIp, type Subnet } from '#base/ip.ts';
+import {
+  containsSubnet,
+  formatSubnet,
+  holds,
+  maskIp,
+  overlaps,
+  parseCidr,
+  parseIp,
+  subnetOf,
+  type IpFamily,
+  type Subnet,
+} from '#base/ip.ts';
 
 export interface NetworkAddresses {
   subnet?: string;
@@ -13,29 +24,30 @@ export interface NetworkAddresses {
 }
 
 /** Longest prefix that leaves an address for the gateway and one for a container. */
-const prefixLengthMax = 31;
+const prefixLengthMax: Readonly<Record<IpFamily, number>> = { IPv4: 31, IPv6: 127 };
+const linkLocal = subnetOf('fe80::/64');
+const multicast = subnetOf('ff00::/8');
 
-/** Throws BadRequest with one line for each fault. */
-export function checkAddresses(wanted: NetworkAddresses): void {
-  const faults = wanted.subnet === undefined ? orphanFaults(wanted) : subnetFaults(wanted.subnet, wanted);
-  if (faults.length > 0) throw new ApiError('BadRequest', `invalid network config:\n${faults.join('\n')}`);
+/** Throws BadRequest with one line for each fault. Subnets of version 6 count only where the network has any. */
+export function checkAddresses(wanted: readonly NetworkAddresses[], enableIpv6: boolean): void {
+  const faults = wanted.flatMap((one) => subnetFaults(one.subnet ?? '', one, enableIpv6));
+  if (faults.length === 0) return;
+  const text = faults.length === 1 ? faults[0] : faults.map((fault) => `* ${fault}`).join('\n');
+  throw new ApiError('BadRequest', `invalid network config:\n${text}`);
 }
 
-/** Without a subnet there is nothing that the others could lie in. */
-function orphanFaults({ ipRange, gateway, auxiliaryAddresses }: NetworkAddresses): string[] {
-  return ipRange === undefined && gateway === undefined && Object.keys(auxiliaryAddresses ?? {}).length === 0
-    ? []
-    : ['every ip-range, gateway or auxiliary address must have a corresponding subnet'];
-}
-
-function subnetFaults(text: string, wanted: NetworkAddresses): string[] {
+function subnetFaults(text: string, wanted: NetworkAddresses, enableIpv6: boolean): string[] {
   const cidr = parseCidr(text);
   if (cidr === undefined) return [`invalid subnet ${text}: invalid CIDR block notation`];
   const subnet = maskIp(cidr.address, cidr.length);
+  if (subnet.family === 'IPv6' && !enableIpv6) return [];
   const faults: string[] = [];
   if (cidr.address.value !== subnet.base) faults.push(`invalid subnet ${text}: it should be ${formatSubnet(subnet)}`);
-  if (subnet.length > prefixLengthMax)
+  if (subnet.length > prefixLengthMax[subnet.family])
     faults.push(`invalid subnet ${text}: it has no room for a gateway and a container`);
+  if (containsSubnet(multicast, subnet)) faults.push(`multicast subnet '${text}' is not allowed`);
+  if (overlaps(linkLocal, subnet) && formatSubnet(subnet) !== formatSubnet(linkLocal))
+    faults.push(`'${text}' clashes with the Link-Local prefix 'fe80::/64'`);
   if (wanted.ipRange !== undefined) faults.push(...rangeFaults(wanted.ipRange, subnet));
   const check = (what: string, address: string): void => {
     const fault = addressFault(address, subnet);

@@ -4,12 +4,15 @@
  */
 import { writeFileSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
-import { publishNames, serveNames } from './dns-names.ts';
+import type { NetProgram } from '#os/netlink.ts';
+import { settleNetworks } from './container-network.ts';
+import { publishNames } from './dns-names.ts';
 import type { Container } from './container.ts';
 import { containerDirectory } from './container-record.ts';
+import type { AttachedNetwork, EndpointRecord, RunRecord } from './container-record.ts';
 import { etcTexts } from './container-start.ts';
 import type { NetworkAttachment } from './engine.ts';
-import { forgetUdpFlows } from './udp-flows.ts';
+import { attachedNetwork, checkEndpointSettings } from './network-endpoint.ts';
 import type { ContainerTable } from './container-table.ts';
 
 export async function connectNetwork(
@@ -30,32 +33,12 @@ export async function connectNetwork(
         : 'container sharing network namespace with another container or host cannot be connected to any other network',
     );
   await container.lock.run(async () => {
-    if (record.networks.some((attached) => attached.networkId === network.id))
+    if (record.networks.some((other) => other.networkId === network.id))
       throw new ApiError('Forbidden', `endpoint with name ${container.name} already exists in network ${network.name}`);
-    const attached = {
-      networkId: network.id,
-      aliases: attachment.aliases,
-      ...(attachment.ip === undefined ? {} : { ip: attachment.ip }),
-      ...(attachment.mac === undefined ? {} : { mac: attachment.mac }),
-      ...(attachment.links === undefined ? {} : { links: attachment.links }),
-    };
+    checkEndpointSettings(network.name, network, attachment);
+    const attached = attachedNetwork(network.id, attachment);
     const run = record.run;
-    if (run?.networkNamespace !== undefined && container.isRunning) {
-      const used = new Set(run.endpoints.map((endpoint) => Number(/\d+$/.exec(endpoint.containerLink)![0])));
-      let index = 0;
-      while (used.has(index)) index++;
-      const endpoint = networks.reserve(network.id, index, attached);
-      try {
-        run.endpoints.push(endpoint);
-        container.save(context);
-        await context.os.netlink.run(networks.plan(endpoint, run.networkNamespace, run.endpoints.length === 1));
-        await serveNames(table, container, run.networkNamespace, run.endpoints);
-      } catch (error) {
-        run.endpoints = run.endpoints.filter((other) => other !== endpoint);
-        networks.release(endpoint);
-        throw error;
-      }
-    }
+    if (run?.networkNamespace !== undefined && container.isRunning) await joinNetwork(table, container, run, attached);
     record.networks.push(attached);
     container.save(context);
     publishNames(table, container);
@@ -87,17 +70,7 @@ export async function disconnectNetwork(
     }
     const endpoint = record.run?.endpoints.find((found) => found.networkId === network.id);
     if (endpoint !== undefined) {
-      await context.os.netlink.run([{ steps: [{ op: 'deleteLink', name: endpoint.hostLink, ignore: ['ENODEV'] }] }]);
-      const ports = record.run!.ports.filter((port) => port.ip === endpoint.ip);
-      await context.rules.unpublish(ports);
-      await forgetUdpFlows(context, ports);
-      for (const port of ports) context.ports.release(port);
-      record.run!.ports = record.run!.ports.filter((port) => port.ip !== endpoint.ip);
-      record.run!.endpoints = record.run!.endpoints.filter((other) => other !== endpoint);
-      networks.release(endpoint);
-      table.names.forget(record.id, network.id);
-      if (record.run!.networkNamespace !== undefined)
-        await serveNames(table, container, record.run!.networkNamespace, record.run!.endpoints);
+      await leaveNetwork(table, container, endpoint);
     }
     record.networks = record.networks.filter((attached) => attached.networkId !== network.id);
     container.save(context);
@@ -109,6 +82,47 @@ export async function disconnectNetwork(
     id: network.id,
     attributes: { container: record.id, name: network.name, type: network.driver },
   });
+}
+
+/** An endpoint for a container that runs; what was made of it goes when the rest cannot be made. */
+async function joinNetwork(
+  table: ContainerTable,
+  container: Container,
+  run: RunRecord,
+  attached: AttachedNetwork,
+): Promise<void> {
+  const { context, networks } = table;
+  const endpoint = networks.reserve(attached, run.endpoints);
+  const before = container.record.networks;
+  try {
+    run.endpoints.push(endpoint);
+    container.save(context);
+    await context.os.netlink.run(networks.plan(endpoint, attached, run.networkNamespace!));
+    await settleNetworks(table, container, [...before, attached]);
+  } catch (error) {
+    await context.os.netlink.run([planLinkRemoval([endpoint])]);
+    run.endpoints = run.endpoints.filter((other) => other !== endpoint);
+    networks.release(endpoint);
+    container.save(context);
+    await settleNetworks(table, container, before).catch((second: unknown) =>
+      context.log.warn('the networks of a container', { id: container.id, error: second }),
+    );
+    throw error;
+  }
+}
+
+async function leaveNetwork(table: ContainerTable, container: Container, endpoint: EndpointRecord): Promise<void> {
+  const { context, networks } = table;
+  const run = container.record.run!;
+  await context.os.netlink.run([planLinkRemoval([endpoint])]);
+  run.endpoints = run.endpoints.filter((other) => other !== endpoint);
+  networks.release(endpoint);
+  table.names.forget(container.id, endpoint.networkId);
+  if (run.networkNamespace !== undefined) await settleNetworks(table, container, container.record.networks);
+}
+
+export function planLinkRemoval(endpoints: readonly EndpointRecord[]): NetProgram {
+  return { steps: endpoints.map(({ hostLink }) => ({ op: 'deleteLink', name: hostLink, ignore: ['ENODEV'] })) };
 }
 
 /** The running container sees the files through its binds, so they are written in place. */

@@ -1,18 +1,25 @@
 /**
  * The options of docker's bridge driver (`docker network create -o`): which there are, what they mean here, and what is
- * refused. An option of the driver that is not known is kept and shown, as docker does with labels of other drivers;
- * one that is known is followed or refused, never dropped.
+ * refused. An option that is not known is kept and shown, as docker does with labels of other drivers; one that is
+ * known is followed or refused, never dropped.
  * Source: Docker documentation, "Bridge network driver / Options"; libnetwork's errors for values that do not parse.
  */
 import { ApiError } from '#base/errors.ts';
-import { isIpv4 } from '#base/ip.ts';
+import { familyOf, formatIp, isIp, parseIp, type IpFamily } from '#base/ip.ts';
 import { linkNameLengthMax } from '#net/limits.ts';
 
 const driver = 'com.docker.network.bridge.';
 const boolOptions = ['enable_icc', 'enable_ip_masquerade', 'default_bridge', 'inhibit_ipv4'].map(
   (name) => `${driver}${name}`,
 );
-const gatewayModes = ['', 'nat', 'nat-unprotected', 'routed', 'isolated'];
+const prefixOption = 'com.docker.network.container_iface_prefix';
+const mtuOption = 'com.docker.network.driver.mtu';
+const gatewayModes = ['nat', 'nat-unprotected', 'routed', 'isolated'] as const;
+export type GatewayMode = (typeof gatewayModes)[number];
+const families = [
+  { family: 'IPv4', digit: '4' },
+  { family: 'IPv6', digit: '6' },
+] as const;
 const trueTexts = new Set(['1', 't', 'T', 'true', 'TRUE', 'True']);
 const falseTexts = new Set(['0', 'f', 'F', 'false', 'FALSE', 'False']);
 
@@ -21,10 +28,12 @@ export interface BridgeOptions {
   bridgeName?: string;
   together: boolean;
   masquerade: boolean;
-  /** The bridge has no address of its own. */
-  withoutAddress: boolean;
-  /** Only published ports lead in. */
-  guarded: boolean;
+  /** The bridge has no address of version 4. */
+  inhibitIpv4: boolean;
+  modes: Record<IpFamily, GatewayMode>;
+  /** Addresses of the host that packets leave with, instead of that of the link they leave by. */
+  sources: Partial<Record<IpFamily, string>>;
+  trusted: string[];
   /** Where ports are published that name no address. */
   bindingIp?: string;
   mtu?: number;
@@ -32,9 +41,17 @@ export interface BridgeOptions {
   linkPrefix: string;
 }
 
+function parseMode(text: string | undefined): GatewayMode | undefined {
+  return gatewayModes.find((mode) => mode === text);
+}
+
+/** As Go's `strconv.ParseBool`; undefined for anything else. */
+export function parseBool(text: string): boolean | undefined {
+  return trueTexts.has(text) ? true : falseTexts.has(text) ? false : undefined;
+}
+
 function bool(options: Readonly<Record<string, string>>, name: string, fallback: boolean): boolean {
-  const text = options[`${driver}${name}`];
-  return text === undefined ? fallback : trueTexts.has(text);
+  return parseBool(options[`${driver}${name}`] ?? '') ?? fallback;
 }
 
 /** A name that Linux takes for a link, and that means itself wherever it is written (a path, a rule). */
@@ -46,64 +63,78 @@ function refuse(message: string): never {
   throw new ApiError('BadRequest', message);
 }
 
+/** Go's words for a value that does not parse. */
+function refuseValue(name: string, value: string, reason: string): never {
+  refuse(`failed to parse ${name} value: ${value} (${reason})`);
+}
+
 /** Throws where a value is none; `internal` decides whether an isolated gateway may be asked for. */
 export function checkBridgeOptions(options: Readonly<Record<string, string>>, internal: boolean): void {
-  for (const [name, value] of Object.entries(options)) {
-    if (boolOptions.includes(name) && !trueTexts.has(value) && !falseTexts.has(value))
-      refuse(
-        `parsing error: invalid value for ${name}: strconv.ParseBool: parsing ${JSON.stringify(value)}: invalid syntax`,
-      );
+  for (const name of boolOptions) {
+    const value = options[name];
+    if (value !== undefined && parseBool(value) === undefined)
+      refuseValue(name, value, `strconv.ParseBool: parsing ${JSON.stringify(value)}: invalid syntax`);
   }
-  const name = options[`${driver}name`];
-  if (name !== undefined && name !== '' && !isLinkName(name))
-    refuse(`invalid bridge name ${JSON.stringify(name)}: at most ${linkNameLengthMax} characters of [a-zA-Z0-9_.-]`);
-  const prefix = options['com.docker.network.container_iface_prefix'];
-  if (prefix !== undefined && (!isLinkName(`${prefix}10`) || /\d$/.test(prefix)))
-    refuse(
-      `invalid com.docker.network.container_iface_prefix ${JSON.stringify(prefix)}: it must be the beginning of a link's name, without a digit at its end`,
-    );
-  const mtu = options['com.docker.network.driver.mtu'];
-  if (mtu !== undefined && mtu !== '' && !/^\d+$/.test(mtu))
-    refuse(`parsing error: strconv.Atoi: parsing ${JSON.stringify(mtu)}: invalid syntax`);
-  if (mtu !== undefined && Number(mtu) !== 0 && (Number(mtu) < 68 || Number(mtu) > 65_535))
+  checkLinkOptions(options);
+  const mtu = options[mtuOption];
+  if (mtu !== undefined && !/^[+-]?\d+$/.test(mtu))
+    refuseValue(mtuOption, mtu, `strconv.Atoi: parsing ${JSON.stringify(mtu)}: invalid syntax`);
+  if (Number(mtu ?? 0) < 0) refuse(`invalid MTU number: ${Number(mtu)}`);
+  if (Number(mtu ?? 0) !== 0 && (Number(mtu) < 68 || Number(mtu) > 65_535))
     refuse(`invalid MTU ${mtu}: a link takes 68 to 65535`);
   const binding = options[`${driver}host_binding_ipv4`];
-  if (binding !== undefined && binding !== '' && !isIpv4(binding))
-    refuse(`invalid com.docker.network.bridge.host_binding_ipv4: ${JSON.stringify(binding)} is not an IPv4 address`);
-  const mode = options[`${driver}gateway_mode_ipv4`] ?? '';
-  if (!gatewayModes.includes(mode)) refuse(`unknown gateway mode ${mode}`);
-  if (mode === 'isolated' && !internal) refuse("gateway mode 'isolated' can only be used for an internal network");
-  if (mode === 'routed')
-    throw new ApiError(
-      'InternalError',
-      "gateway mode 'routed' is not supported by this engine: use nat (ports are published on the host) or nat-unprotected (containers are reached by their own addresses)",
-      undefined,
-      501,
-    );
-  for (const option of ['trusted_host_interfaces']) {
-    if ((options[`${driver}${option}`] ?? '') !== '')
-      throw new ApiError(
-        'InternalError',
-        `option ${driver}${option} is not supported by this engine: publish the ports, or use gateway mode nat-unprotected`,
-        undefined,
-        501,
-      );
+  if (binding !== undefined && !isIp(binding)) refuseValue(`${driver}host_binding_ipv4`, binding, 'nil ip');
+  for (const { family, digit } of families) {
+    const source = options[`com.docker.network.host_ipv${digit}`];
+    if (source !== undefined && familyOf(source) !== family)
+      refuseValue(`com.docker.network.host_ipv${digit}`, source, 'nil ip');
+    const name = `${driver}gateway_mode_ipv${digit}`;
+    const mode = options[name];
+    if (mode !== undefined && parseMode(mode) === undefined) refuseValue(name, mode, `unknown gateway mode ${mode}`);
+    if (mode === 'isolated' && !internal) refuse(`gateway mode 'isolated' can only be used for an internal network`);
   }
 }
 
+function checkLinkOptions(options: Readonly<Record<string, string>>): void {
+  const name = options[`${driver}name`];
+  if (name !== undefined && name !== '' && !isLinkName(name))
+    refuse(`invalid bridge name ${JSON.stringify(name)}: at most ${linkNameLengthMax} characters of [a-zA-Z0-9_.-]`);
+  const prefix = options[prefixOption] ?? '';
+  if (prefix !== '' && (!isLinkName(`${prefix}10`) || /\d$/.test(prefix)))
+    refuse(
+      `invalid ${prefixOption} ${JSON.stringify(prefix)}: it must be the beginning of a link's name, without a digit at its end`,
+    );
+  for (const link of trustedOf(options))
+    if (!isLinkName(link)) refuse(`invalid ${driver}trusted_host_interfaces: ${JSON.stringify(link)} names no link`);
+}
+
+function trustedOf(options: Readonly<Record<string, string>>): string[] {
+  return (options[`${driver}trusted_host_interfaces`] ?? '').split(':').filter((link) => link !== '');
+}
+
 export function bridgeOptionsOf(options: Readonly<Record<string, string>>): BridgeOptions {
-  const mode = options[`${driver}gateway_mode_ipv4`] ?? '';
   const name = options[`${driver}name`] ?? '';
-  const mtu = Number(options['com.docker.network.driver.mtu'] ?? 0);
-  const binding = options[`${driver}host_binding_ipv4`] ?? '';
+  const mtu = Number(options[mtuOption] ?? 0);
+  const binding = parseIp(options[`${driver}host_binding_ipv4`] ?? '');
+  const mode = (digit: string): GatewayMode => parseMode(options[`${driver}gateway_mode_ipv${digit}`]) ?? 'nat';
+  const prefix = options[prefixOption] ?? '';
   return {
     ...(name === '' ? {} : { bridgeName: name }),
     together: bool(options, 'enable_icc', true),
     masquerade: bool(options, 'enable_ip_masquerade', true),
-    withoutAddress: bool(options, 'inhibit_ipv4', false) || mode === 'isolated',
-    guarded: mode !== 'nat-unprotected',
-    ...(binding === '' || binding === '0.0.0.0' ? {} : { bindingIp: binding }),
+    inhibitIpv4: bool(options, 'inhibit_ipv4', false),
+    modes: { IPv4: mode('4'), IPv6: mode('6') },
+    sources: Object.fromEntries(
+      families.flatMap(({ family, digit }) => {
+        const source = parseIp(options[`com.docker.network.host_ipv${digit}`] ?? '');
+        return source === undefined ? [] : [[family, formatIp(source)]];
+      }),
+    ),
+    trusted: trustedOf(options),
+    ...(binding === undefined || (binding.family === 'IPv4' && binding.value === 0n)
+      ? {}
+      : { bindingIp: formatIp(binding) }),
     ...(mtu > 0 ? { mtu } : {}),
-    linkPrefix: options['com.docker.network.container_iface_prefix'] ?? 'eth',
+    linkPrefix: prefix === '' ? 'eth' : prefix,
   };
 }

@@ -3,6 +3,7 @@
  * bridge outlives an engine; one with other settings finds it and changes it, unless containers run on it.
  */
 import { formatIp, formatSubnet, maskIp, parseCidr, subnetOf } from '#base/ip.ts';
+import { familyOfSubnet, type AddressBlock, type NetworkRecord } from './network-record.ts';
 
 export interface NetworkSettings {
   /** Where subnets of new networks come from, each of `length`; absent: docker's own pools. */
@@ -15,33 +16,24 @@ export interface NetworkSettings {
   hostGateway?: string;
 }
 
-/** What of a bridge's record the settings decide. */
-interface BridgeRecord {
-  options: Record<string, string>;
-  subnet?: string;
-  gateway?: string;
-  ipRange?: string;
-}
-
 /** The default bridge as these settings want it; the same object where nothing changes. */
-export function planDefaultBridge<T extends BridgeRecord>(record: T, settings: NetworkSettings['bridge'] = {}): T {
+export function planDefaultBridge(record: NetworkRecord, settings: NetworkSettings['bridge'] = {}): NetworkRecord {
   const options = { ...record.options, ...settings.options };
   const address = parseCidr(settings.address);
-  const subnet = address === undefined ? record.subnet : formatSubnet(maskIp(address.address, address.length));
-  const gateway = address === undefined ? record.gateway : formatIp(address.address);
-  const range = settings.range === undefined ? undefined : formatSubnet(subnetOf(settings.range));
-  const wanted: T = {
-    ...record,
-    options,
-    ...(subnet === undefined ? {} : { subnet }),
-    ...(gateway === undefined ? {} : { gateway }),
-  };
-  delete wanted.ipRange;
-  if (range !== undefined) wanted.ipRange = range;
+  const range = settings.range === undefined ? {} : { ipRange: formatSubnet(subnetOf(settings.range)) };
+  const blocks = record.blocks.map((block): AddressBlock => {
+    if (familyOfSubnet(block.subnet) !== 'IPv4') return block;
+    const { ipRange: _, ...rest } = block;
+    if (address === undefined) return { ...rest, ...range };
+    const subnet = formatSubnet(maskIp(address.address, address.length));
+    return { ...rest, subnet, gateway: formatIp(address.address), ...range };
+  });
   const isSame =
-    subnet === record.subnet &&
-    gateway === record.gateway &&
-    range === record.ipRange &&
+    blocks.every((block, at) => sameBlock(block, record.blocks[at])) &&
     Object.entries(options).every(([key, value]) => record.options[key] === value);
-  return isSame ? record : wanted;
+  return isSame ? record : { ...record, options, blocks };
+}
+
+function sameBlock(a: AddressBlock, b: AddressBlock | undefined): boolean {
+  return a.subnet === b?.subnet && a.gateway === b.gateway && a.ipRange === b.ipRange;
 }

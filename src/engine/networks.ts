@@ -4,64 +4,38 @@
  */
 import { mkdirSync, rmSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
-import { planBridge, planEndpoint } from '#net/bridges.ts';
+import { planBridge, planEndpoint, planGateways } from '#net/bridges.ts';
 import { Lock } from '#base/gate.ts';
-import { addressAt, contains, formatSubnet, isIpv4, overlaps, parseCidr, subnetOf, type Subnet } from '#base/ip.ts';
+import { ipFamilies, subnetOf } from '#base/ip.ts';
 import { coverForward, uncoverForward } from '#net/firewall.ts';
+import { planIpv6Forwarding } from '#net/ipv6-forwarding.ts';
 import { linkMark, linkName, linkPrefix, macOfIp } from '#net/kernel-names.ts';
-import { checkAddresses } from './network-addresses.ts';
-import { AddressPool, findFreeSubnet } from '#net/pools.ts';
 import type { NetworkRules } from '#net/rules.ts';
 import { listDirectory, readIfExists, writeFileAtomic } from '#os/files.ts';
 import type { NetProgram } from '#os/netlink.ts';
-import type { EndpointRecord } from './container-record.ts';
+import type { AttachedNetwork, EndpointRecord } from './container-record.ts';
 import type { EngineContext } from './context.ts';
-import { bridgeOptionsOf, checkBridgeOptions } from './network-options.ts';
+import { checkNetworkCreate, type NetworkCreate } from './network-create.ts';
+import { chooseLinkIndex, chooseLinkName, linkIndexOf, sysctlsOf, type Gateways } from './network-endpoint.ts';
+import { bridgeOptionsOf } from './network-options.ts';
+import { NetworkPools, planBlocks } from './network-pools.ts';
 import { planDefaultBridge } from './network-settings.ts';
-
-export interface NetworkRecord {
-  format: number;
-  id: string;
-  name: string;
-  driver: 'bridge' | 'host' | 'null';
-  createdAtMs: number;
-  internal: boolean;
-  attachable: boolean;
-  ingress: boolean;
-  enableIpv6: boolean;
-  labels: Record<string, string>;
-  options: Record<string, string>;
-  /** Absent for `host` and `none`. */
-  subnet?: string;
-  gateway?: string;
-  ipRange?: string;
-  auxiliaryAddresses?: Record<string, string>;
-  link?: string;
-  /** The bridge was there before the network and stays after it. */
-  borrowed?: boolean;
-}
-
-export interface NetworkCreate {
-  name: string;
-  driver?: string;
-  internal?: boolean;
-  attachable?: boolean;
-  labels?: Record<string, string>;
-  options?: Record<string, string>;
-  subnet?: string;
-  gateway?: string;
-  ipRange?: string;
-  auxiliaryAddresses?: Record<string, string>;
-  scope?: string;
-  enableIpv6?: boolean;
-}
-
-export const builtInNetworks = new Set(['bridge', 'host', 'none']);
+import {
+  addressesOf,
+  bridgeAddresses,
+  builtInNetworks,
+  gatewayFor,
+  networkFormat,
+  parseNetwork,
+  rulesOf,
+  withPrefix,
+} from './network-record.ts';
+import type { AddressBlock, NetworkRecord } from './network-record.ts';
 
 export class Networks {
   readonly #context: EngineContext;
   readonly #records = new Map<string, NetworkRecord>();
-  readonly #pools = new Map<string, AddressPool>();
+  readonly #pools = new NetworkPools();
   readonly #directory: string;
   /** One change at a time: what is looked at (names, subnets, bridges) still holds when the record is made. */
   readonly #changes = new Lock();
@@ -79,13 +53,14 @@ export class Networks {
     mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
     for (const file of listDirectory(this.#directory)) {
       if (!file.endsWith('.json')) continue;
-      const record = JSON.parse(readIfExists(`${this.#directory}/${file}`)!) as NetworkRecord;
+      const record = parseNetwork(readIfExists(`${this.#directory}/${file}`)!);
       this.#records.set(record.id, record);
     }
     for (const name of builtInNetworks) if (this.findExact(name) === undefined) await this.#addBuiltIn(name);
     await this.#settleDefaultBridge(inUse);
     const bridges = this.list().filter((network) => network.link !== undefined);
-    for (const network of bridges) this.#openPool(network);
+    for (const network of bridges) this.#pools.open(network);
+    if (bridges.some((network) => network.enableIpv6)) await this.#forwardIpv6();
     await this.#context.os.netlink.run(bridges.map((network) => planBridge(this.#bridgePlan(network))));
   }
 
@@ -132,7 +107,7 @@ export class Networks {
   }
 
   async create(wanted: NetworkCreate): Promise<NetworkRecord> {
-    validateCreate(wanted);
+    checkNetworkCreate(wanted);
     // `default` stands for the bridge wherever a network is asked for.
     if (builtInNetworks.has(wanted.name) || wanted.name === 'default')
       throw new ApiError('Forbidden', `operation is not permitted on predefined ${wanted.name} network`);
@@ -149,27 +124,21 @@ export class Networks {
   async #create(wanted: NetworkCreate): Promise<NetworkRecord> {
     if (this.list().some((network) => network.name === wanted.name))
       throw new ApiError('Conflict', `network with name ${wanted.name} already exists`);
-    const used = await this.#usedSubnets();
-    const subnet =
-      wanted.subnet === undefined
-        ? findFreeSubnet(used.all, this.#context.networkSettings.pools)
-        : formatSubnet(subnetOf(wanted.subnet));
-    if (used.networks.some((other) => overlaps(other, subnetOf(subnet))))
-      throw new ApiError('Forbidden', 'invalid pool request: Pool overlaps with other one on this address space');
-    const record = this.#makeRecord(wanted, subnet);
+    const record = this.#makeRecord(wanted, await this.#planBlocks(wanted));
     if (await this.#isBorrowed(record)) record.borrowed = true;
     this.#records.set(record.id, record);
     try {
       // The guard first: with the bridge comes a way to the host's loopback addresses.
       await this.#context.rules.addNetwork(rulesOf(record));
+      if (record.enableIpv6) await this.#forwardIpv6();
       await this.#context.os.netlink.run([planBridge(this.#bridgePlan(record))]);
       if (this.namedLinks().includes(record.link!))
         await coverForward({ ...this.#forward([record.link!]), onlyLinks: true });
-      this.#openPool(record);
+      this.#pools.open(record);
       this.#save(record);
     } catch (error) {
       this.#records.delete(record.id);
-      this.#pools.delete(record.id);
+      this.#pools.close(record);
       await this.#removeLink(record);
       await this.#context.rules
         .removeNetwork(rulesOf(record))
@@ -213,11 +182,10 @@ export class Networks {
       const record = this.find(reference);
       assertRemovable(record);
       // A container that is just starting holds an address before anybody can see it run.
-      const own = new Set([record.gateway!, ...Object.values(record.auxiliaryAddresses ?? {})]).size;
-      if ((this.#pools.get(record.id)?.usedCount ?? own) > own)
+      if (this.#pools.hasEndpoints(record))
         throw new ApiError('Forbidden', `error while removing network: network ${record.name} has active endpoints`);
       this.#records.delete(record.id);
-      this.#pools.delete(record.id);
+      this.#pools.close(record);
       rmSync(`${this.#directory}/${record.id}.json`, { force: true });
       await this.#removeLink(record);
       await this.#context.rules
@@ -235,46 +203,37 @@ export class Networks {
     });
   }
 
-  /** An address and names for a new endpoint; nothing is in the kernel yet. */
-  reserve(networkId: string, index: number, wanted: { aliases: string[]; ip?: string; mac?: string }): EndpointRecord {
-    const network = this.find(networkId);
-    const pool = this.#pools.get(network.id);
-    if (pool === undefined) throw new ApiError('BadRequest', `network ${network.name} has no addresses`);
-    if (wanted.ip !== undefined) {
-      const refuse = (fault: string): never => {
-        throw new ApiError(
-          'BadRequest',
-          `invalid config for network ${network.name}: invalid endpoint settings:\n${fault}`,
-        );
-      };
-      if (!isIpv4(wanted.ip)) refuse(`invalid IPv4 address: ${wanted.ip}`);
-      if (!contains(subnetOf(network.subnet!), wanted.ip))
-        refuse(`no configured subnet or ip-range contain the IP address ${wanted.ip}`);
-      if (!pool.take(wanted.ip))
-        throw new ApiError('Forbidden', 'failed to set up container networking: Address already in use');
-    }
-    const ip = wanted.ip ?? pool.allocate();
+  /** Addresses and names for a new endpoint beside others of the container; nothing is in the kernel yet. */
+  reserve(attached: AttachedNetwork, others: readonly EndpointRecord[]): EndpointRecord {
+    const network = this.find(attached.networkId);
     const endpointId = Buffer.from(this.#context.random.bytes(32)).toString('hex');
+    const containerLink = chooseLinkName(
+      attached,
+      bridgeOptionsOf(network.options).linkPrefix,
+      others.map((other) => other.containerLink),
+    );
+    const addresses = this.#pools.take(network, attached);
     return {
       networkId: network.id,
       endpointId,
-      ip,
-      mac: wanted.mac ?? macOfIp(ip),
+      ...addresses,
+      mac: attached.mac ?? macOfIp(addressesOf(addresses)[0]!),
       hostLink: linkName(this.#context.instanceId, 'v', endpointId),
-      containerLink: `${bridgeOptionsOf(network.options).linkPrefix}${index}`,
-      aliases: wanted.aliases,
+      containerLink,
+      linkIndex: chooseLinkIndex(others),
+      aliases: attached.aliases,
     };
   }
 
-  /** Takes the address of an endpoint that a record names. */
+  /** Takes the addresses of an endpoint that a record names. */
   adopt(endpoint: EndpointRecord): void {
-    this.#pools.get(endpoint.networkId)?.take(endpoint.ip);
+    this.#pools.adopt(endpoint);
   }
   release(endpoint: EndpointRecord): void {
-    this.#pools.get(endpoint.networkId)?.release(endpoint.ip);
+    this.#pools.release(endpoint);
   }
 
-  plan(endpoint: EndpointRecord, namespace: string, defaultRoute: boolean): NetProgram[] {
+  plan(endpoint: EndpointRecord, attached: AttachedNetwork | undefined, namespace: string): NetProgram[] {
     const network = this.find(endpoint.networkId);
     const { mtu, together } = bridgeOptionsOf(network.options);
     return planEndpoint({
@@ -282,31 +241,53 @@ export class Networks {
       bridge: network.link!,
       namespace,
       containerLink: endpoint.containerLink,
-      index: Number(/\d+$/.exec(endpoint.containerLink)![0]) + 2,
-      ip: endpoint.ip,
-      subnet: network.subnet!,
+      index: linkIndexOf(endpoint),
+      addresses: addressesOf(endpoint).map((ip) => withPrefix(network, ip)),
+      linkLocalIps: attached?.linkLocalIps ?? [],
+      sysctls: attached === undefined ? [] : sysctlsOf(attached, endpoint.containerLink),
       mac: endpoint.mac,
-      ...(defaultRoute && !network.internal ? { gateway: network.gateway! } : {}),
       ...(mtu === undefined ? {} : { mtu }),
       ...(together ? {} : { apart: true }),
     });
   }
 
-  async #usedSubnets(): Promise<{ all: Subnet[]; networks: Subnet[] }> {
-    const networks = this.list().flatMap((network) => (network.subnet === undefined ? [] : [subnetOf(network.subnet)]));
-    const routes = await this.#context.os.netlink.listRoutes();
-    const host = routes
-      .filter((route) => route.destination !== 'default' && route.table !== 255)
-      .map((route) => subnetOf(route.destination));
-    return { all: [...networks, ...host], networks };
+  /** The default routes of a container. `fresh`: it had none before. */
+  planRoutes(gateways: Gateways, namespace: string, fresh: boolean): NetProgram {
+    return planGateways({
+      namespace,
+      fresh,
+      gateways: ipFamilies.flatMap((family) => {
+        const way = gateways[family];
+        const via = way === undefined ? undefined : gatewayFor(way.network, way.endpoint, family);
+        return way === undefined || via === undefined ? [] : [{ link: way.endpoint.containerLink, via }];
+      }),
+    });
   }
 
-  #makeRecord(wanted: NetworkCreate, subnetText: string): NetworkRecord {
+  async #forwardIpv6(): Promise<void> {
+    const program = planIpv6Forwarding();
+    if (program !== undefined) await this.#context.os.netlink.run([program]);
+  }
+
+  async #planBlocks(wanted: NetworkCreate): Promise<AddressBlock[]> {
+    if (wanted.enableIpv6 === true && !this.#context.rules.hasIpv6)
+      throw new ApiError('InternalError', 'IPv6 networks need ip6 tables, which this kernel does not have');
+    const routes = await this.#context.os.netlink.listRoutes();
+    return planBlocks(wanted, {
+      networks: this.list().flatMap((network) => network.blocks.map(({ subnet }) => subnetOf(subnet))),
+      host: routes
+        .filter((route) => route.destination !== 'default' && route.table !== 255)
+        .map((route) => subnetOf(route.destination)),
+      pools: this.#context.networkSettings.pools ?? [],
+      // A host without an identity has at least the instance's.
+      identity: `${readIfExists('/etc/machine-id') ?? ''}${this.#context.instanceId}`,
+    });
+  }
+
+  #makeRecord(wanted: NetworkCreate, blocks: AddressBlock[]): NetworkRecord {
     const id = Buffer.from(this.#context.random.bytes(32)).toString('hex');
-    const subnet = subnetOf(subnetText);
-    const range = wanted.ipRange === undefined ? subnet : subnetOf(wanted.ipRange);
     return {
-      format: 1,
+      format: networkFormat,
       id,
       name: wanted.name,
       driver: 'bridge',
@@ -314,13 +295,12 @@ export class Networks {
       internal: wanted.internal === true,
       attachable: wanted.attachable === true,
       ingress: false,
-      enableIpv6: false,
+      enableIpv4: wanted.enableIpv4 !== false,
+      enableIpv6: wanted.enableIpv6 === true,
       labels: wanted.labels ?? {},
       options: { ...this.#context.networkSettings.networkOptions, ...wanted.options },
-      subnet: subnetText,
-      gateway: wanted.gateway ?? addressAt(range, 1),
-      ...(wanted.ipRange === undefined ? {} : { ipRange: wanted.ipRange }),
-      ...(wanted.auxiliaryAddresses === undefined ? {} : { auxiliaryAddresses: wanted.auxiliaryAddresses }),
+      blocks,
+      ...(wanted.ipamOptions === undefined ? {} : { ipamOptions: wanted.ipamOptions }),
       link: bridgeOptionsOf(wanted.options ?? {}).bridgeName ?? linkName(this.#context.instanceId, 'b', id),
     };
   }
@@ -328,16 +308,18 @@ export class Networks {
   async #addBuiltIn(name: string): Promise<void> {
     const id = Buffer.from(this.#context.random.bytes(32)).toString('hex');
     const common = {
-      format: 1,
+      format: networkFormat,
       id,
       name,
       createdAtMs: this.#context.clock.now(),
       internal: false,
       attachable: false,
       ingress: false,
+      enableIpv4: true,
       enableIpv6: false,
       labels: {},
       options: {},
+      blocks: [],
     };
     if (name !== 'bridge') {
       const record: NetworkRecord = { ...common, driver: name === 'host' ? 'host' : 'null' };
@@ -345,16 +327,9 @@ export class Networks {
       this.#save(record);
       return;
     }
-    const subnet = findFreeSubnet((await this.#usedSubnets()).all, this.#context.networkSettings.pools);
     const link = linkName(this.#context.instanceId, 'b', '0');
-    const record: NetworkRecord = {
-      ...common,
-      driver: 'bridge',
-      subnet,
-      gateway: addressAt(subnetOf(subnet), 1),
-      link,
-      options: defaultBridgeOptions(link),
-    };
+    const blocks = (await this.#planBlocks({ name })).map((block) => ({ ...block, isAsked: true }));
+    const record: NetworkRecord = { ...common, driver: 'bridge', blocks, link, options: defaultBridgeOptions(link) };
     this.#records.set(id, record);
     this.#save(record);
   }
@@ -365,7 +340,7 @@ export class Networks {
     if (wanted === record) return;
     if (inUse(record.id)) {
       this.#context.log.warn('containers run on the default bridge: it keeps its settings until they have ended', {
-        subnet: record.subnet,
+        subnets: record.blocks.map(({ subnet }) => subnet),
       });
       return;
     }
@@ -375,24 +350,16 @@ export class Networks {
     this.#save(wanted);
   }
 
-  #openPool(network: NetworkRecord): void {
-    const pool = new AddressPool(network.subnet!, network.ipRange === undefined ? {} : { range: network.ipRange });
-    pool.take(network.gateway!);
-    for (const address of Object.values(network.auxiliaryAddresses ?? {})) pool.take(address);
-    this.#pools.set(network.id, pool);
-  }
-
   #save(record: NetworkRecord): void {
     writeFileAtomic(`${this.#directory}/${record.id}.json`, JSON.stringify(record), { sync: true });
   }
 
   #bridgePlan(network: NetworkRecord): Parameters<typeof planBridge>[0] {
-    const { mtu, withoutAddress } = bridgeOptionsOf(network.options);
+    const { mtu } = bridgeOptionsOf(network.options);
     return {
       link: network.link!,
-      gateway: network.gateway!,
-      subnet: network.subnet!,
-      withoutAddress,
+      addresses: bridgeAddresses(network),
+      ipv6: network.enableIpv6 && bridgeOptionsOf(network.options).modes.IPv6 !== 'isolated',
       ...(mtu === undefined ? {} : { mtu }),
       ...(network.borrowed === true ? {} : { mark: linkMark(this.#context.instanceId) }),
     };
@@ -415,41 +382,7 @@ function defaultBridgeOptions(link: string): Record<string, string> {
   };
 }
 
-function rulesOf(network: NetworkRecord): NetworkRules {
-  const { masquerade, together, guarded } = bridgeOptionsOf(network.options);
-  return { subnet: network.subnet!, link: network.link!, masquerade, internal: network.internal, together, guarded };
-}
-
 export function assertRemovable(record: NetworkRecord): void {
   if (builtInNetworks.has(record.name))
     throw new ApiError('Forbidden', `${record.name} is a pre-defined network and cannot be removed`);
-}
-
-function validateCreate(wanted: NetworkCreate): void {
-  if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(wanted.name))
-    throw new ApiError(
-      'BadRequest',
-      wanted.name.trim() === ''
-        ? 'invalid network name: name is empty'
-        : `invalid network name: "${wanted.name}": only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`,
-    );
-  const driver = wanted.driver ?? 'bridge';
-  checkBridgeOptions(wanted.options ?? {}, wanted.internal === true);
-  if (wanted.enableIpv6 === true || parseCidr(wanted.subnet)?.address.family === 'IPv6')
-    throw new ApiError(
-      'InternalError',
-      'IPv6 is not supported on networks of this engine: leave --ipv6 and subnets of version 6 away',
-      undefined,
-      501,
-    );
-  if (driver !== 'bridge' && driver !== 'default')
-    throw new ApiError(
-      'NotFound',
-      driver === 'host' || driver === 'null'
-        ? `only one instance of "${driver}" network is allowed`
-        : `could not find plugin ${driver} in v1 plugin registry: plugin "${driver}" not found`,
-      undefined,
-      driver === 'host' || driver === 'null' ? 403 : 404,
-    );
-  checkAddresses(wanted);
 }

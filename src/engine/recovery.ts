@@ -18,9 +18,11 @@ import { finishRun, releaseRun, willRestart } from './container-exit.ts';
 import { containerDirectory, loadRecords, readRecord, removedId, removedPath } from './container-record.ts';
 import type { RunRecord } from './container-record.ts';
 import { bundleDirectory, cgroupPath, networkNamespacePath } from './container-paths.ts';
+import { removeImageRoots, unmountImages } from './image-mounts.ts';
 import { refreshHosts } from './network-connect.ts';
 import type { Containers } from './containers.ts';
 import { thaw } from './freeze.ts';
+import { forwardLog } from './log-drivers/open.ts';
 import type { ContainerTable } from './container-table.ts';
 
 export function loadContainers(table: ContainerTable): void {
@@ -45,6 +47,7 @@ async function finishRemovals(table: ContainerTable): Promise<void> {
     try {
       const record = readRecord(path);
       await context.snapshots.removeContainerRoot(id);
+      if (record !== undefined) await removeImageRoots(context, record);
       for (const owner of record === undefined ? (['docker', 'kubelet'] as const) : [record.spec.owner])
         await context.images.releaseLease(owner, `container/${id}`);
       // Whether the volumes were to go is not known; those of a container that was to vanish by itself were.
@@ -126,6 +129,8 @@ async function recoverOne(table: ContainerTable, containers: Containers, contain
     if (gate !== undefined) await context.runtime.start(record.id).catch(() => {});
     return;
   }
+  // What it said before it ended may not have been sent.
+  if (record.startedAtMs > 0) forwardLog(table, container);
   if (record.run !== undefined) await finishRun(table, container);
   else await clearHalfStart(table, container);
   if (record.state === 'running' || record.state === 'paused' || record.state === 'removing') record.state = 'exited';
@@ -149,7 +154,9 @@ async function resumeNames(table: ContainerTable, container: Container): Promise
   const told = readIfExists(`${containerDirectory(table.context.directories.data, container.id)}/resolv.conf`) ?? '';
   if (
     run.endpoints.some((endpoint) =>
-      told.includes(`nameserver ${table.networks.findExact(endpoint.networkId)?.gateway ?? ''}\n`),
+      (table.networks.findExact(endpoint.networkId)?.blocks ?? []).some(({ gateway }) =>
+        told.includes(`nameserver ${gateway}\n`),
+      ),
     )
   )
     refreshHosts(table, container);
@@ -160,6 +167,7 @@ async function clearHalfStart(table: ContainerTable, container: Container): Prom
   const bundle = bundleDirectory(context.directories.run, container.id);
   if (listDirectory(bundle).length === 0) {
     await context.snapshots.unmountContainerRoot(container.id);
+    await unmountImages(context, container.record);
     return;
   }
   for (const file of ['conmon.pid', 'pidfile']) {

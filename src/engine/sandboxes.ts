@@ -10,7 +10,7 @@ import { linkName, macOfIp } from '#net/kernel-names.ts';
 import { planNodeAddress, planPodLink } from '#net/pods.ts';
 import { addressAt, subnetOf } from '#base/ip.ts';
 import { AddressPool } from '#net/pools.ts';
-import type { PublishedPort } from '#net/rules.ts';
+import type { PublishedPort } from '#net/published-port.ts';
 import { listDirectory, readIfExists, removeTree, writeFileAtomic } from '#os/files.ts';
 import { connectInNamespace } from '#os/connect.linux.ts';
 import type { EngineContext } from './context.ts';
@@ -161,7 +161,10 @@ export class Sandboxes implements SandboxContract {
     if (wanted.length === 0) return;
     record.ports = [];
     // One by one, so that those that could be taken are given back when the next one cannot.
-    for (const port of wanted) record.ports.push(ports.reserve({ ...port, port: port.containerPort }, record.ip));
+    for (const { hostIp, containerPort, ...port } of wanted) {
+      const hosts = [{ hostIp: hostIp === '' ? '0.0.0.0' : hostIp, ip: record.ip }];
+      record.ports.push(...ports.reserve({ ...port, hosts, port: containerPort }));
+    }
     await rules.publish(record.ports);
     await forgetUdpFlows(this.#context, record.ports);
   }

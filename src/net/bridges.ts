@@ -3,50 +3,52 @@
  * is pure; the engine runs the programs. The far side's index is chosen, so that nothing has to be asked back.
  */
 import type { NetProgram, NetStep } from '#os/netlink.ts';
-import { lastAddress, subnetOf } from '#base/ip.ts';
+import { familyOf, lastAddress, subnetOf, ipFamilies } from '#base/ip.ts';
 
 export interface BridgePlan {
   link: string;
-  gateway: string;
-  subnet: string;
+  /** The bridge's own, with prefix lengths, e.g. `172.17.0.1/16`. */
+  addresses: string[];
+  /** The network has addresses of version 6. */
+  ipv6: boolean;
   mtu?: number;
   /**
    * The instance's mark, by which `down` finds a bridge that a user named. Absent on a bridge that was there before us:
    * it stays.
    */
   mark?: string;
-  /** The bridge gets no address (`inhibit_ipv4`, gateway mode `isolated`). */
-  withoutAddress?: boolean;
 }
 
 export function planBridge(plan: BridgePlan): NetProgram {
-  const subnet = subnetOf(plan.subnet);
-  const address = `${plan.gateway}/${subnet.length}`;
+  const { mark } = plan;
+  const own = mark !== undefined;
+  const sysctl = (family: 'ipv4' | 'ipv6', name: string, value: string, ignore: string[] = []): NetStep => ({
+    op: 'sysctl',
+    path: `net/${family}/conf/${plan.link}/${name}`,
+    value,
+    ignore,
+  });
   return {
     steps: [
       { op: 'addBridge', name: plan.link, ...(plan.mtu === undefined ? {} : { mtu: plan.mtu }), ignore: ['EEXIST'] },
-      ...(plan.mark === undefined ? [] : [{ op: 'setLink' as const, name: plan.link, alias: plan.mark }]),
-      ...(plan.withoutAddress === true
-        ? []
-        : [
-            {
-              op: 'addAddress' as const,
-              link: plan.link,
-              address,
-              broadcast: lastAddress(subnet),
-              ignore: ['EEXIST'],
-            },
-          ]),
-      // Neither on a bridge that is somebody else's: it would stay so when our guard is gone.
-      ...(plan.mark === undefined
-        ? []
-        : [{ op: 'sysctl' as const, path: `net/ipv4/conf/${plan.link}/route_localnet`, value: '1' }]),
-      ...(plan.mark === undefined
-        ? []
-        : [{ op: 'sysctl' as const, path: `net/ipv6/conf/${plan.link}/disable_ipv6`, value: '1', ignore: ['ENOENT'] }]),
+      ...(own ? [{ op: 'setLink' as const, name: plan.link, alias: mark }] : []),
+      // Not on a bridge that is somebody else's: it would stay so when our guard is gone.
+      ...(own ? [sysctl('ipv4', 'route_localnet', '1')] : []),
+      ...(plan.ipv6
+        ? [sysctl('ipv6', 'disable_ipv6', '0'), ...(own ? [sysctl('ipv6', 'accept_ra', '0')] : [])]
+        : own
+          ? [sysctl('ipv6', 'disable_ipv6', '1', ['ENOENT'])]
+          : []),
+      ...plan.addresses.map((address) => planAddress(plan.link, address, ['EEXIST'])),
       { op: 'setLink', name: plan.link, up: true },
     ],
   };
+}
+
+function planAddress(link: string, address: string, ignore: string[] = []): NetStep {
+  const subnet = subnetOf(address);
+  const broadcast = subnet.family === 'IPv4' ? { broadcast: lastAddress(subnet) } : {};
+  return { op: 'addAddress', link, address, ...broadcast, ignore };
 }
 
 export interface EndpointPlan {
@@ -56,29 +58,19 @@ export interface EndpointPlan {
   /** `eth0` is index 2, `eth1` 3. */
   containerLink: string;
   index: number;
-  ip: string;
-  subnet: string;
+  /** With prefix lengths. */
+  addresses: string[];
+  /** Further addresses that are good on this link alone. */
+  linkLocalIps: string[];
+  /** Of the link inside, as paths below /proc/sys. */
+  sysctls: { path: string; value: string }[];
   mac: string;
-  /** Makes this endpoint the default route. */
-  gateway?: string;
   mtu?: number;
   /** It reaches no other container on the bridge (`enable_icc` false). */
   apart?: boolean;
 }
 
 export function planEndpoint(plan: EndpointPlan): NetProgram[] {
-  const subnet = subnetOf(plan.subnet);
-  const inside: NetStep[] = [
-    {
-      op: 'addAddress',
-      link: plan.containerLink,
-      address: `${plan.ip}/${subnet.length}`,
-      broadcast: lastAddress(subnet),
-    },
-    { op: 'setLink', name: plan.containerLink, up: true },
-  ];
-  if (plan.gateway !== undefined)
-    inside.push({ op: 'addRoute', destination: 'default', via: plan.gateway, link: plan.containerLink, replace: true });
   return [
     {
       steps: [
@@ -94,6 +86,45 @@ export function planEndpoint(plan: EndpointPlan): NetProgram[] {
         ...(plan.apart === true ? [{ op: 'setLink' as const, name: plan.hostLink, isolated: true }] : []),
       ],
     },
-    { namespace: plan.namespace, steps: inside },
+    { namespace: plan.namespace, steps: planInside(plan) },
   ];
+}
+
+/** The container's side, whatever kind of link it is. */
+function planInside(plan: Pick<EndpointPlan, 'containerLink' | 'addresses' | 'linkLocalIps' | 'sysctls'>): NetStep[] {
+  const local = plan.linkLocalIps.map((ip) => (ip.includes(':') ? `${ip}/64` : `${ip}/16`));
+  const ipv6 = [...plan.addresses, ...local].some((address) => subnetOf(address).family === 'IPv6');
+  return [
+    {
+      op: 'sysctl',
+      path: `net/ipv6/conf/${plan.containerLink}/disable_ipv6`,
+      value: ipv6 ? '0' : '1',
+      ignore: ipv6 ? [] : ['ENOENT'],
+    },
+    ...[...plan.addresses, ...local].map((address) => planAddress(plan.containerLink, address)),
+    ...plan.sysctls.map((sysctl): NetStep => ({ op: 'sysctl', ...sysctl })),
+    { op: 'setLink', name: plan.containerLink, up: true },
+  ];
+}
+
+/** The container's ways out, one in each family; a family without a gateway has none. */
+export interface GatewayPlan {
+  namespace: string;
+  /** Nothing is there yet that would have to go. */
+  fresh: boolean;
+  gateways: { link: string; via: string }[];
+}
+
+/** Replaces the default routes. */
+export function planGateways({ namespace, fresh, gateways }: GatewayPlan): NetProgram {
+  return {
+    namespace,
+    steps: ipFamilies.flatMap((family): NetStep[] => {
+      const gateway = gateways.find(({ via }) => familyOf(via) === family);
+      if (gateway !== undefined)
+        return [{ op: 'addRoute', destination: 'default', via: gateway.via, link: gateway.link, replace: true }];
+      const destination = family === 'IPv4' ? '0.0.0.0/0' : '::/0';
+      return fresh ? [] : [{ op: 'deleteRoute', destination, ignore: ['ESRCH', 'ENOENT', 'ENODEV', 'ENETUNREACH'] }];
+    }),
+  };
 }

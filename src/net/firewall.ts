@@ -2,10 +2,10 @@
  * The host's own firewall, where it would drop what containers and Pods send or are sent. An accept in a table of our
  * own does not override a drop in another, so a way has to be made where the drop is:
  *
- *   iptables (dockerd's, ufw's, or by hand) accepts for our links in FORWARD, and in INPUT for what Pods ask of this
- *   node. They stand behind all rules of the user's
- *                                             and before what drops the rest, so that a DROP or REJECT of the user's,
- *                                             also in DOCKER-USER, holds.
+ *   iptables, ip6tables (dockerd's, ufw's, or by hand)
+ *             accepts for our links in FORWARD, and in INPUT for what Pods ask of this node. They stand behind all
+ *             rules of the user's and before what drops the rest, so that a DROP or REJECT of the user's, also in
+ *             DOCKER-USER, holds.
  *   firewalld our links are in its zone `trusted`; what users refuse by policies and rich rules holds before zones.
  *   nothing                                   nothing but the chain DOCKER-USER, which people's scripts write to.
  *
@@ -17,7 +17,17 @@ import { listDirectory, readIfExists } from '#os/files.ts';
 import type { Output, Processes } from '#os/processes.ts';
 import { linkPrefix } from './kernel-names.ts';
 
-const variants = ['iptables-nft', 'iptables-legacy'];
+interface Variant {
+  program: string;
+  family: 'ip' | 'ip6';
+  legacy: boolean;
+}
+const variants: readonly Variant[] = [
+  { program: 'iptables-nft', family: 'ip', legacy: false },
+  { program: 'ip6tables-nft', family: 'ip6', legacy: false },
+  { program: 'iptables-legacy', family: 'ip', legacy: true },
+  { program: 'ip6tables-legacy', family: 'ip6', legacy: true },
+];
 const userChain = 'DOCKER-USER';
 /** On the jump to DOCKER-USER, which instances share. */
 const sharedComment = 'tiphys';
@@ -148,18 +158,18 @@ function planUserChain(text: string): string[][] {
 /** The variants that are installed; asking the older kind loads its modules, so only where it is in use already. */
 async function eachVariant(
   options: { processes: Processes },
-  run: (execute: (args: string[]) => Promise<Output>, listing: string, program: string) => Promise<void>,
+  run: (execute: (args: string[]) => Promise<Output>, listing: string, variant: Variant) => Promise<void>,
 ): Promise<void> {
-  for (const program of variants) {
-    const path = options.processes.find(program);
+  for (const variant of variants) {
+    const path = options.processes.find(variant.program);
     if (
       path === undefined ||
-      (program === 'iptables-legacy' && !(readIfExists('/proc/net/ip_tables_names') ?? '').includes('filter'))
+      (variant.legacy && !(readIfExists(`/proc/net/${variant.family}_tables_names`) ?? '').includes('filter'))
     )
       continue;
     const execute = (args: string[]): Promise<Output> => options.processes.run(path, ['-w', ...args]);
     const listed = await execute(['-S']);
-    if (listed.code === 0) await run(execute, listed.stdout, program);
+    if (listed.code === 0) await run(execute, listed.stdout, variant);
   }
 }
 
@@ -196,13 +206,15 @@ export async function coverInput(
   options: Omit<FirewallOptions, 'links' | 'onlyLinks'>,
   services: NodeServices,
 ): Promise<void> {
-  await eachVariant(options, (execute, listing) =>
-    applyAll(
+  await eachVariant(options, async (execute, listing, { family }) => {
+    // Pods and what they ask of the node have addresses of version 4.
+    if (family === 'ip6') return;
+    await applyAll(
       options,
       execute,
       planCover(listing, 'INPUT', inputRules(options.instanceId, services), options.instanceId),
-    ),
-  );
+    );
+  });
 }
 
 /** Takes away all of the instance's, or only what was for `links`. */
@@ -213,7 +225,7 @@ export async function uncoverForward(options: FirewallOptions): Promise<void> {
   const concerns = (rule: string): boolean =>
     isOwn(rule) && (options.onlyLinks !== true || options.links.some((link) => ` ${rule} `.includes(` ${link} `)));
   await Promise.all([
-    eachVariant(options, async (execute, text, program) => {
+    eachVariant(options, async (execute, text, { family, legacy }) => {
       const { chains } = parseListing(text);
       const own = [...chains].flatMap(([chain, rules]) =>
         rules.filter(concerns).map((rule) => ['-D', chain, ...rule.replaceAll('"', '').split(' ')]),
@@ -237,8 +249,7 @@ export async function uncoverForward(options: FirewallOptions): Promise<void> {
         .trim()
         .split('\n')
         .every((line) => /^-P \S+ ACCEPT$/.test(line));
-      if (isEmpty && program === 'iptables-nft')
-        await options.processes.run('nft', ['delete', 'table', 'ip', 'filter']);
+      if (isEmpty && !legacy) await options.processes.run('nft', ['delete', 'table', family, 'filter']);
     }),
     trustLinks(options, false),
   ]);

@@ -36,9 +36,9 @@ export function monitorsCgroup(instanceId: string, top: string): string {
   return `${cgroupRoot(instanceId, top)}/monitors`;
 }
 
-/** A stable local MAC address for an IPv4 address, as docker derives it. */
+/** A stable local MAC address for an address, as docker derived it: from the last four bytes. */
 export function macOfIp(ip: string): string {
-  return Buffer.from([0x02, 0x42, ...ipBytes(ip)])
+  return Buffer.from([0x02, 0x42, ...ipBytes(ip).slice(-4)])
     .toString('hex')
     .replace(/..(?=.)/g, '$&:');
 }

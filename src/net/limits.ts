@@ -25,3 +25,6 @@ export const dnsForwardPendingPerClientMax = 64;
 export const dnsForwardTimeoutMs = 3_000;
 export const dnsTcpConnectionsMax = 256;
 export const dnsTcpIdleMs = 10_000;
+/** Connections, or senders of datagrams, that one relayed port serves at once; a sender's place without traffic. */
+export const relayClientsMax = 1_024;
+export const relayIdleMs = 90_000;

@@ -31,6 +31,13 @@ export class AddressPool {
     return this.#taken.size;
   }
 
+  /** Every address of the range is taken. */
+  get isFull(): boolean {
+    if (BigInt(this.#taken.size) <= this.#to - this.#from) return false;
+    for (let at = this.#from; at <= this.#to; at++) if (!this.#taken.has(at)) return false;
+    return true;
+  }
+
   /** Takes an address that a record names, or that the user asked for. False when it is taken. */
   take(ip: string): boolean {
     const { value } = ipOf(ip);
@@ -56,8 +63,14 @@ export class AddressPool {
   }
 }
 
+/** `base` is cut into subnets of this prefix length. */
+export interface SubnetPool {
+  base: string;
+  length: number;
+}
+
 /** Docker's default address pools: 172.17.0.0/16 … 172.31.0.0/16, then /20s of 192.168.0.0/16. */
-const defaultSubnetPools = [
+export const defaultSubnetPools: readonly SubnetPool[] = [
   { base: '172.17.0.0/16', length: 16 },
   { base: '172.18.0.0/16', length: 16 },
   { base: '172.19.0.0/16', length: 16 },
@@ -68,10 +81,7 @@ const defaultSubnetPools = [
 ];
 
 /** The first subnet of the pools that overlaps nothing in use. */
-export function findFreeSubnet(
-  used: readonly Subnet[],
-  pools: readonly { base: string; length: number }[] = defaultSubnetPools,
-): string {
+export function findFreeSubnet(used: readonly Subnet[], pools: readonly SubnetPool[] = defaultSubnetPools): string {
   for (const { base, length } of pools) {
     const whole = subnetOf(base);
     const size = sizeOf({ ...whole, length });

@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { silentLogger } from '#observe/log.ts';
-import { createRuleWriter, planPorts, planTable } from './rules.ts';
+import type { PublishedPort } from './published-port.ts';
+import { createRuleWriter, familyWords, planPorts, planTable, type NetworkRules } from './rules.ts';
+
+const { IPv4: v4, IPv6: v6 } = familyWords;
 
 test('ports for any address and for one go to different maps', () => {
-  const text = planPorts('t', 'add', [
+  const text = planPorts(v4, 't', 'add', [
     { hostIp: '0.0.0.0', hostPort: 8080, protocol: 'tcp', ip: '10.0.0.2', port: 80 },
     { hostIp: '127.0.0.1', hostPort: 53, protocol: 'udp', ip: '10.0.0.3', port: 53 },
   ]);
@@ -13,10 +16,10 @@ test('ports for any address and for one go to different maps', () => {
 });
 
 test('a table made anew empties its maps before it fills them, in one transaction', () => {
-  const text = planTable({
+  const text = planTable(v4, {
     table: 't',
     prefix: 'tph',
-    ports: [{ hostIp: '', hostPort: 1, protocol: 'tcp', ip: '10.0.0.2', port: 1 }],
+    ports: [{ hostIp: '0.0.0.0', hostPort: 1, protocol: 'tcp', ip: '10.0.0.2', port: 1 }],
     networks: [],
     unmasqueraded: [],
   });
@@ -44,4 +47,37 @@ test('changes that come while the kernel is busy go in one transaction, and a ba
     ['fulfilled', 'fulfilled', 'rejected', 'fulfilled'],
   );
   assert.equal(texts[1], 'two\nbad\nthree');
+});
+
+test('each family has its own table; a port of version 6 that leads to an address of version 4 is no rule', () => {
+  const ports: PublishedPort[] = [
+    { hostIp: '0.0.0.0', hostPort: 80, protocol: 'tcp', ip: '10.0.0.2', port: 80 },
+    { hostIp: '::', hostPort: 80, protocol: 'tcp', ip: 'fd00::2', port: 80 },
+    { hostIp: '::', hostPort: 81, protocol: 'tcp', ip: '10.0.0.2', port: 81 },
+    { hostIp: '::', hostPort: 0, protocol: 'udp', ip: 'fd00::3', port: 53 },
+  ];
+  assert.equal(
+    planPorts(v6, 't', 'add', ports),
+    'add element ip6 t published { tcp . 80 : fd00::2 . 80 }\nadd element ip6 t opened { fd00::2 . tcp . 80, fd00::3 . udp . 53 }\n',
+  );
+  assert.ok(!planPorts(v4, 't', 'add', ports).includes('81 :'));
+  const network: NetworkRules = {
+    link: 'br',
+    subnets: [
+      { subnet: '10.0.0.0/24', masquerade: true },
+      { subnet: 'fd00::/64', masquerade: false },
+    ],
+    internal: false,
+    together: true,
+    guarded: ['IPv6'],
+    routed: ['IPv6'],
+    trusted: ['eth9'],
+  };
+  const plan = { table: 't', prefix: 'tph', ports: [], networks: [network], unmasqueraded: ['10.0.0.0/8'] };
+  const [text4, text6] = [planTable(v4, plan), planTable(v6, plan)];
+  assert.match(text4, /element ip t masqueraded \{ 10\.0\.0\.0\/24 \}/);
+  assert.doesNotMatch(text4, /fd00|element ip t (guarded|routed)/);
+  assert.match(text6, /element ip6 t routed_bridges \{ br \}/);
+  assert.match(text6, /element ip6 t trusted \{ eth9 \. br \}/);
+  assert.doesNotMatch(text6, /10\.0|ip6 t masqueraded \{ fd/);
 });

@@ -1,28 +1,25 @@
 /**
- * The rule writer: one nftables table (`ip tiphys_ID`) per instance. Published ports and masquerading are kept here;
- * other layers add chains and maps of their own with `run`, in the same table, and everything goes with the table.
+ * The rule writer: one nftables table for each family (`ip tiphys_ID`, `ip6 tiphys_ID`) per instance, of the same
+ * chains. Published ports and masquerading are kept here; other layers add chains and maps of their own with `run`, in
+ * the table of version 4, and everything goes with the table.
  *
  * Changes that arrive while the kernel is busy are gathered into one transaction. A transaction that fails is run again
  * command by command, so that one bad change does not take the others with it. After a restart of the platform the
- * table still stands and works; `start` makes it anew in one transaction with the elements given, so that no packet
+ * tables still stand and work; `start` makes each anew in one transaction with the elements given, so that no packet
  * sees a gap.
  */
+import { familyOf, subnetOf, type IpFamily } from '#base/ip.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Nft } from '#os/nft.ts';
 import { ruleBatchCommandsMax } from './limits.ts';
 import { linkPrefix, tableName } from './kernel-names.ts';
-
-export interface PublishedPort {
-  hostIp: string;
-  hostPort: number;
-  protocol: 'tcp' | 'udp' | 'sctp';
-  ip: string;
-  port: number;
-}
+import { isAnyAddress, type PublishedPort } from './published-port.ts';
 
 export interface RuleWriter {
   readonly table: string;
-  /** Makes the table's own chains with these ports; chains of others are left alone. */
+  /** False where the kernel has no rules for version 6. Known after `start`. */
+  readonly hasIpv6: boolean;
+  /** Makes the tables' own chains with these ports; chains of others are left alone. */
   start(ports: PublishedPort[], networks: NetworkRules[], unmasqueraded: string[]): Promise<void>;
   publish(ports: PublishedPort[]): Promise<void>;
   unpublish(ports: PublishedPort[]): Promise<void>;
@@ -30,44 +27,91 @@ export interface RuleWriter {
   removeNetwork(rule: NetworkRules): Promise<void>;
   /** Commands in nft's language, e.g. `add element ip ${table} services { … }`. One transaction, or part of one. */
   run(commands: string): Promise<void>;
-  /** Takes the whole table away. */
+  /** Takes the tables away. */
   remove(): Promise<void>;
 }
 
-/**
- * What the table is told of a network. Packets from `subnet` that leave by another link than `link` get the host's
- * address where `masquerade` says so.
- */
+/** A subnet of a network, of either family. */
+export interface SubnetRules {
+  subnet: string;
+  /** Packets from it that leave by another link than the network's get the host's address … */
+  masquerade: boolean;
+  /** … or this one of the host's addresses. */
+  source?: string;
+}
+
+/** What the tables are told of a network. */
 export interface NetworkRules {
   /** The bridge, whatever its name; empty for Pods, which have a link each, known by the instance's prefix. */
   link: string;
-  subnet: string;
-  masquerade: boolean;
+  subnets: SubnetRules[];
   /** Nothing enters or leaves. */
   internal: boolean;
   /** Containers of one bridge may talk to each other (`enable_icc`). */
   together: boolean;
-  /** Only published ports lead in from outside; else every port does, but from other networks of the engine. */
-  guarded: boolean;
+  /** Families in which only published ports lead in from outside; else every port does, but from other networks. */
+  guarded: IpFamily[];
+  /** Families whose published ports are the containers' own, reached by their own addresses. */
+  routed: IpFamily[];
+  /** Links of the host from which published ports are reached by the containers' own addresses, too. */
+  trusted: string[];
 }
+
+/** What nft calls things in each family. */
+interface FamilyWords {
+  family: IpFamily;
+  table: 'ip' | 'ip6';
+  address: string;
+  loopback: string;
+  icmp: string;
+}
+
+export const familyWords: Readonly<Record<IpFamily, FamilyWords>> = {
+  IPv4: { family: 'IPv4', table: 'ip', address: 'ipv4_addr', loopback: '127.0.0.0/8', icmp: 'icmp' },
+  IPv6: { family: 'IPv6', table: 'ip6', address: 'ipv6_addr', loopback: '::1', icmp: 'ipv6-icmp' },
+};
+const families = Object.values(familyWords);
 
 export function createRuleWriter(options: { nft: Nft; instanceId: string; log: Logger }): RuleWriter {
   const table = tableName(options.instanceId);
   const apply = createBatcher(options.nft, options.log);
+  let present = families;
+  const plan = (one: (family: FamilyWords) => string): Promise<void> => {
+    const text = present.map(one).join('');
+    return text === '' ? Promise.resolve() : apply(text);
+  };
   return {
     table,
-    start: (ports, networks, unmasqueraded) =>
-      apply(planTable({ table, prefix: linkPrefix(options.instanceId), ports, networks, unmasqueraded })),
-    publish: (ports) => (ports.length === 0 ? Promise.resolve() : apply(planPorts(table, 'add', ports))),
+    get hasIpv6() {
+      return present.length === families.length;
+    },
+    async start(ports, networks, unmasqueraded) {
+      present = families;
+      for (const family of families) {
+        const whole = planTable(family, {
+          table,
+          prefix: linkPrefix(options.instanceId),
+          ports,
+          networks,
+          unmasqueraded,
+        });
+        if (family.family === 'IPv4') await apply(whole);
+        else
+          await apply(whole).catch((error: unknown) => {
+            options.log.warn('this kernel has no rules for IPv6, so networks have none', { error });
+            present = families.filter((other) => other !== family);
+          });
+      }
+    },
+    publish: (ports) => plan((family) => planPorts(family, table, 'add', ports)),
     // A port that was never there must not fail the others: `destroy` is newer than some hosts' nft, so add first.
     unpublish: (ports) =>
-      ports.length === 0
-        ? Promise.resolve()
-        : apply(planPorts(table, 'add', ports) + planPorts(table, 'delete', ports)),
-    addNetwork: (rule) => apply(planNetwork(table, 'add', rule)),
-    removeNetwork: (rule) => apply(planNetwork(table, 'add', rule) + planNetwork(table, 'delete', rule)),
+      plan((family) => planPorts(family, table, 'add', ports) + planPorts(family, table, 'delete', ports)),
+    addNetwork: (rule) => plan((family) => planNetwork(family, table, 'add', rule)),
+    removeNetwork: (rule) =>
+      plan((family) => planNetwork(family, table, 'add', rule) + planNetwork(family, table, 'delete', rule)),
     run: apply,
-    remove: () => apply(`add table ip ${table}\ndelete table ip ${table}\n`),
+    remove: () => plan((family) => `add table ${family.table} ${table}\ndelete table ${family.table} ${table}\n`),
   };
 }
 
@@ -100,35 +144,63 @@ function createBatcher(nft: Nft, log: Logger): (commands: string) => Promise<voi
     });
 }
 
-const anyAddress = new Set(['', '0.0.0.0']);
+type Verb = 'add' | 'delete';
 
-/** Elements of the maps. A mapping to the same key would fail, which the port allocator rules out. */
-export function planPorts(table: string, verb: 'add' | 'delete', ports: PublishedPort[]): string {
-  const any = ports
-    .filter((port) => anyAddress.has(port.hostIp))
-    .map((port) => `${port.protocol} . ${port.hostPort} : ${port.ip} . ${port.port}`);
-  const at = ports
-    .filter((port) => !anyAddress.has(port.hostIp))
-    .map((port) => `${port.hostIp} . ${port.protocol} . ${port.hostPort} : ${port.ip} . ${port.port}`);
-  return (
-    (any.length > 0 ? `${verb} element ip ${table} published { ${any.join(', ')} }\n` : '') +
-    (at.length > 0 ? `${verb} element ip ${table} published_at { ${at.join(', ')} }\n` : '')
-  );
+/** Writes elements of the sets of one table. */
+function elements(family: FamilyWords, table: string, verb: Verb): (set: string, values: string[]) => string {
+  return (set, values) =>
+    values.length === 0
+      ? ''
+      : `${verb} element ${family.table} ${table} ${set} { ${[...new Set(values)].join(', ')} }\n`;
 }
 
-function planNetwork(table: string, verb: 'add' | 'delete', rule: NetworkRules): string {
-  const out: string[] = [];
-  if (rule.masquerade && !rule.internal) out.push(`${verb} element ip ${table} masqueraded { ${rule.subnet} }`);
-  if (rule.link !== '') {
-    out.push(
-      `${verb} element ip ${table} bridges { ${rule.link} }`,
-      `${verb} element ip ${table} hairpinned_sources { ${rule.subnet} . ${rule.link} }`,
-    );
-    if (rule.together) out.push(`${verb} element ip ${table} hairpinned { ${rule.link} . ${rule.link} }`);
-    if (rule.guarded) out.push(`${verb} element ip ${table} guarded_bridges { ${rule.link} }`);
-  }
-  if (rule.internal) out.push(`${verb} element ip ${table} internal_links { ${rule.link} }`);
-  return `${out.join('\n')}\n`;
+/** Elements of the maps. A mapping to the same key would fail, which the port allocator rules out. */
+export function planPorts(family: FamilyWords, table: string, verb: Verb, ports: PublishedPort[]): string {
+  const own = ports.filter((port) => familyOf(port.ip) === family.family);
+  const translated = own.filter((port) => port.hostPort !== 0 && familyOf(port.hostIp) === family.family);
+  const any = translated
+    .filter((port) => isAnyAddress(port.hostIp))
+    .map((port) => `${port.protocol} . ${port.hostPort} : ${port.ip} . ${port.port}`);
+  const at = translated
+    .filter((port) => !isAnyAddress(port.hostIp))
+    .map((port) => `${port.hostIp} . ${port.protocol} . ${port.hostPort} : ${port.ip} . ${port.port}`);
+  const element = elements(family, table, verb);
+  const opened = own.map((port) => `${port.ip} . ${port.protocol} . ${port.port}`);
+  return element('published', any) + element('published_at', at) + element('opened', opened);
+}
+
+function planNetwork(family: FamilyWords, table: string, verb: Verb, rule: NetworkRules): string {
+  const subnets = rule.subnets.filter(({ subnet }) => subnetOf(subnet).family === family.family);
+  const { link } = rule;
+  const element = elements(family, table, verb);
+  const leaving = subnets.filter(({ masquerade }) => masquerade && !rule.internal);
+  const sources = leaving.flatMap(({ subnet, source }) => (source === undefined ? [] : [`${subnet} : ${source}`]));
+  const ofBridge =
+    link === ''
+      ? []
+      : [
+          element('bridges', [link]),
+          element(
+            'hairpinned_sources',
+            subnets.map(({ subnet }) => `${subnet} . ${link}`),
+          ),
+          element('hairpinned', rule.together ? [`${link} . ${link}`] : []),
+          element('guarded_bridges', rule.guarded.includes(family.family) ? [link] : []),
+          element('routed_bridges', rule.routed.includes(family.family) ? [link] : []),
+          element(
+            'trusted',
+            rule.trusted.map((host) => `${host} . ${link}`),
+          ),
+        ];
+  return [
+    element(
+      'masqueraded',
+      leaving.map(({ subnet }) => subnet),
+    ),
+    element('sources', sources),
+    ...ofBridge,
+    element('internal_links', rule.internal ? [link] : []),
+  ].join('');
 }
 
 const ownChains = [
@@ -150,74 +222,109 @@ interface TablePlan {
   unmasqueraded: string[];
 }
 
+/** Sets of links, of pairs of links, of subnets, and of a port at an address, by what nft calls their types. */
+function planSets(family: FamilyWords, table: string): string[] {
+  const { address } = family;
+  const sets: [string, string][] = [
+    ...['bridges', 'guarded_bridges', 'routed_bridges', 'internal_links'].map((name): [string, string] => [
+      name,
+      'type ifname;',
+    ]),
+    ...['hairpinned', 'trusted'].map((name): [string, string] => [name, 'type ifname . ifname;']),
+    ...['masqueraded', 'unmasqueraded'].map((name): [string, string] => [name, `type ${address}; flags interval;`]),
+    ['hairpinned_sources', `type ${address} . ifname; flags interval;`],
+    ['opened', `type ${address} . inet_proto . inet_service;`],
+  ];
+  const maps: [string, string][] = [
+    ['published', `type inet_proto . inet_service : ${address} . inet_service;`],
+    ['published_at', `type ${address} . inet_proto . inet_service : ${address} . inet_service;`],
+    ['sources', `type ${address} : ${address}; flags interval;`],
+  ];
+  const at = `${family.table} ${table}`;
+  return [
+    ...maps.map(([name, type]) => `add map ${at} ${name} { ${type} }`),
+    ...sets.map(([name, type]) => `add set ${at} ${name} { ${type} }`),
+    ...maps.map(([name]) => `flush map ${at} ${name}`),
+    ...sets.map(([name]) => `flush set ${at} ${name}`),
+  ];
+}
+
 /**
  * The table as one transaction. Our links are those with the instance's prefix (Pods, further nodes) and those in
  * `bridges`, which users may name.
  *
  * - Hairpinned: a container that reaches a port published by one on its own bridge must see the answer come from where
  *   it sent the question.
- * - Loopback: a connection of the host's own to 127.0.0.1 leaves with the address of the bridge.
+ * - Loopback: a connection of the host's own to 127.0.0.1 leaves with the address of the bridge. One to `::1` cannot
+ *   come back to there, so it is not translated (port-relay.ts).
  * - The guard drops what comes from a link of ours to loopback addresses (`route_localnet` is on for them), and what
  *   has a source that the host would
  *   not send back by the same link: another Pod's, another network's, the host's own, a Service's, anybody's on the
- *   internet.
+ *   internet. Neighbours of version 6 are found by packets, some without a source.
  * - Isolation: only published ports lead to a container from outside its bridge, be it another network, a Pod or
  *   another machine (as docker 28 has it).
  */
-export function planTable({ table, prefix, ports, networks, unmasqueraded }: TablePlan): string {
-  const links = ['bridges', 'guarded_bridges', 'internal_links'];
-  const maps = [
-    `add table ip ${table}`,
-    `add map ip ${table} published { type inet_proto . inet_service : ipv4_addr . inet_service; }`,
-    `add map ip ${table} published_at { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }`,
-    `add set ip ${table} masqueraded { type ipv4_addr; flags interval; }`,
-    `add set ip ${table} unmasqueraded { type ipv4_addr; flags interval; }`,
-    `add set ip ${table} hairpinned { type ifname . ifname; }`,
-    `add set ip ${table} hairpinned_sources { type ipv4_addr . ifname; flags interval; }`,
-    ...links.map((name) => `add set ip ${table} ${name} { type ifname; }`),
-    ...['published', 'published_at'].map((name) => `flush map ip ${table} ${name}`),
-    ...['masqueraded', 'unmasqueraded', 'hairpinned', 'hairpinned_sources', ...links].map(
-      (name) => `flush set ip ${table} ${name}`,
-    ),
-  ];
+export function planTable(family: FamilyWords, { table, prefix, ports, networks, unmasqueraded }: TablePlan): string {
+  const { table: ip, loopback } = family;
+  const isV6 = family.family === 'IPv6';
+  const at = `${ip} ${table}`;
   const chains = [
-    `add chain ip ${table} publish`,
-    `add chain ip ${table} from_link`,
-    `add chain ip ${table} published_prerouting { type nat hook prerouting priority dstnat; policy accept; }`,
-    `add chain ip ${table} published_output { type nat hook output priority -100; policy accept; }`,
-    `add chain ip ${table} masquerading { type nat hook postrouting priority srcnat; policy accept; }`,
-    `add chain ip ${table} guard { type filter hook prerouting priority raw; policy accept; }`,
-    `add chain ip ${table} isolation { type filter hook forward priority filter; policy accept; }`,
-    ...ownChains.map((name) => `flush chain ip ${table} ${name}`),
+    `add chain ${at} publish`,
+    `add chain ${at} from_link`,
+    `add chain ${at} published_prerouting { type nat hook prerouting priority dstnat; policy accept; }`,
+    `add chain ${at} published_output { type nat hook output priority -100; policy accept; }`,
+    `add chain ${at} masquerading { type nat hook postrouting priority srcnat; policy accept; }`,
+    `add chain ${at} guard { type filter hook prerouting priority raw; policy accept; }`,
+    `add chain ${at} isolation { type filter hook forward priority filter; policy accept; }`,
+    ...ownChains.map((name) => `flush chain ${at} ${name}`),
   ];
+  const local = `meta l4proto { tcp, udp, sctp } fib daddr type local`;
+  const elsewhere = `oifname != "${prefix}*" oifname != @bridges`;
+  const neighbours: [string, string][] = isV6
+    ? [['from_link', 'icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept']]
+    : [];
   const rules: [string, string][] = [
-    ['publish', 'dnat ip addr . port to ip daddr . meta l4proto . th dport map @published_at'],
-    ['publish', 'dnat ip addr . port to meta l4proto . th dport map @published'],
-    ['published_prerouting', 'meta l4proto { tcp, udp, sctp } fib daddr type local jump publish'],
-    ['published_output', 'meta l4proto { tcp, udp, sctp } fib daddr type local jump publish'],
-    ['masquerading', `ip saddr 127.0.0.0/8 oifname "${prefix}*" masquerade`],
-    ['masquerading', 'ip saddr 127.0.0.0/8 oifname @bridges masquerade'],
+    ['publish', `dnat ${ip} addr . port to ${ip} daddr . meta l4proto . th dport map @published_at`],
+    ['publish', `dnat ${ip} addr . port to meta l4proto . th dport map @published`],
+    ['published_prerouting', `${local} jump publish`],
+    ['published_output', `${isV6 ? `ip6 daddr != ${loopback} ` : ''}${local} jump publish`],
+    ['masquerading', `${ip} saddr ${loopback} oifname "${prefix}*" masquerade`],
+    ['masquerading', `${ip} saddr ${loopback} oifname @bridges masquerade`],
     // At this hook the way in is no longer known: the subnet of the source stands for it.
-    ['masquerading', 'ct status dnat ip saddr . oifname @hairpinned_sources masquerade'],
-    ['masquerading', 'ip daddr @unmasqueraded return'],
-    ['masquerading', `ip saddr @masqueraded oifname != "${prefix}*" oifname != @bridges masquerade`],
+    ['masquerading', `ct status dnat ${ip} saddr . oifname @hairpinned_sources masquerade`],
+    ['masquerading', `${ip} daddr @unmasqueraded return`],
+    ['masquerading', `${elsewhere} snat ${ip} to ${ip} saddr map @sources`],
+    ['masquerading', `${ip} saddr @masqueraded ${elsewhere} masquerade`],
     ['guard', `iifname "${prefix}*" jump from_link`],
     ['guard', 'iifname @bridges jump from_link'],
-    ['from_link', 'ip daddr 127.0.0.0/8 drop'],
+    ['from_link', `${ip} daddr ${loopback} drop`],
+    ...neighbours,
     ['from_link', 'fib saddr . iif oif missing drop'],
     ['isolation', 'ct state established,related accept'],
     ['isolation', 'iifname . oifname @hairpinned accept'],
     ['isolation', 'iifname @internal_links oifname != @internal_links drop'],
     ['isolation', 'iifname != @internal_links oifname @internal_links drop'],
     ['isolation', 'ct status dnat accept'],
+    ['isolation', `iifname . oifname @trusted ${ip} daddr . meta l4proto . th dport @opened accept`],
+    ['isolation', `oifname @routed_bridges ${ip} daddr . meta l4proto . th dport @opened accept`],
+    ['isolation', `oifname @routed_bridges meta l4proto ${family.icmp} accept`],
     ['isolation', 'oifname @guarded_bridges drop'],
     ['isolation', `oifname @bridges iifname "${prefix}*" drop`],
     ['isolation', 'oifname @bridges iifname @bridges drop'],
   ];
-  const text = [...maps, ...chains, ...rules.map(([chain, rule]) => `add rule ip ${table} ${chain} ${rule}`)].join(
-    '\n',
+  const text = [
+    `add table ${at}`,
+    ...planSets(family, table),
+    ...chains,
+    ...rules.map(([chain, rule]) => `add rule ${at} ${chain} ${rule}`),
+  ].join('\n');
+  const kept = elements(
+    family,
+    table,
+    'add',
+  )(
+    'unmasqueraded',
+    unmasqueraded.filter((subnet) => subnetOf(subnet).family === family.family),
   );
-  const kept =
-    unmasqueraded.length === 0 ? '' : `add element ip ${table} unmasqueraded { ${unmasqueraded.join(', ')} }\n`;
-  return `${text}\n${kept}${planPorts(table, 'add', ports)}${networks.map((rule) => planNetwork(table, 'add', rule)).join('')}`;
+  return `${text}\n${kept}${planPorts(family, table, 'add', ports)}${networks.map((rule) => planNetwork(family, table, 'add', rule)).join('')}`;
 }

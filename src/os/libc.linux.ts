@@ -157,10 +157,12 @@ function unixAddress(path: string): Buffer {
 
 /** `struct sockaddr_in`, of an IPv4 address. */
 export function inetAddress(address: string, port: number): Buffer {
-  const out = Buffer.alloc(16);
-  out.writeUInt16LE(2, 0);
+  const bytes = ipBytes(address);
+  const isV4 = bytes.length === 4;
+  const out = Buffer.alloc(isV4 ? 16 : 28);
+  out.writeUInt16LE(isV4 ? 2 : 10, 0);
   out.writeUInt16BE(port, 2);
-  out.set(ipBytes(address), 4);
+  out.set(bytes, isV4 ? 4 : 8);
   return out;
 }
 

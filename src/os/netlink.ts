@@ -86,6 +86,7 @@ export interface AddressInfo {
   prefix: number;
 }
 export interface RouteInfo {
+  family: 'IPv4' | 'IPv6';
   destination: string;
   via: string;
   linkIndex: number;

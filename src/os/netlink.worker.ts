@@ -370,25 +370,28 @@ const udp = 17;
 function forgetUdpFlows(ports: Set<number>): void {
   const socket = new Socket(protocolNumber.netfilter);
   try {
-    const header = Buffer.from([2, 0, 0, 0]);
-    for (const part of socket.exchange('flows', { type: flowMessage.get, flags: dump, header })) {
-      const tuple = parseAttributes(part.subarray(header.length)).get(1);
-      const protocol = parseAttributes(parseAttributes(tuple ?? Buffer.alloc(0)).get(2) ?? Buffer.alloc(0));
-      if (tuple === undefined || protocol.get(1)?.[0] !== udp || !ports.has(protocol.get(3)?.readUInt16BE(0) ?? 0))
-        continue;
-      try {
-        socket.exchange('a flow', {
-          type: flowMessage.delete,
-          flags: 0,
-          header,
-          attributes: [attribute(1 | 0x8000, tuple)],
-        });
-      } catch (error) {
-        if ((error as { code?: string }).code !== 'ENOENT') throw error;
-      }
-    }
+    for (const family of [2, 10]) forgetFlowsOf(socket, Buffer.from([family, 0, 0, 0]), ports);
   } finally {
     socket.close();
+  }
+}
+
+function forgetFlowsOf(socket: Socket, header: Buffer, ports: Set<number>): void {
+  for (const part of socket.exchange('flows', { type: flowMessage.get, flags: dump, header })) {
+    const tuple = parseAttributes(part.subarray(header.length)).get(1);
+    const protocol = parseAttributes(parseAttributes(tuple ?? Buffer.alloc(0)).get(2) ?? Buffer.alloc(0));
+    if (tuple === undefined || protocol.get(1)?.[0] !== udp || !ports.has(protocol.get(3)?.readUInt16BE(0) ?? 0))
+      continue;
+    try {
+      socket.exchange('a flow', {
+        type: flowMessage.delete,
+        flags: 0,
+        header,
+        attributes: [attribute(1 | 0x8000, tuple)],
+      });
+    } catch (error) {
+      if ((error as { code?: string }).code !== 'ENOENT') throw error;
+    }
   }
 }
 
@@ -431,12 +434,14 @@ function listRoutes(socket: Socket): RouteInfo[] {
   return socket
     .exchange('routes', { type: messageType.getRoute, flags: dump, header: Buffer.alloc(12) })
     .flatMap((part) => {
-      if (part.readUInt8(0) !== 2) return [];
+      const family = ({ 2: 'IPv4', 10: 'IPv6' } as const)[part.readUInt8(0)];
+      if (family === undefined) return [];
       const found = parseAttributes(part.subarray(12));
       const destination = found.get(1);
       const via = found.get(5);
       return [
         {
+          family,
           destination: destination === undefined ? 'default' : `${ipOfBytes(destination)}/${part.readUInt8(1)}`,
           via: via === undefined ? '' : ipOfBytes(via),
           linkIndex: found.get(4)?.readUInt32LE(0) ?? 0,

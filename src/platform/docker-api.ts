@@ -12,7 +12,7 @@ import type { DockerParts } from '#docker/context.ts';
 import { distributionRoutes } from '#docker/distribution.ts';
 import { imageRoutes } from '#docker/images.ts';
 import { engineRoutes } from '#docker/routes.ts';
-import { createDockerServer, type Listen } from '#docker/server.ts';
+import { createDockerServer, engineVersionOf, type Listen } from '#docker/server.ts';
 import type { DaemonSettings } from '#docker/settings.ts';
 import { systemDfRoutes } from '#docker/system-df.ts';
 import type { DockerEngine } from '#engine/create-engine.ts';
@@ -78,7 +78,7 @@ export async function startDockerApi(parts: DockerApiParts): Promise<AsyncDispos
     isExperimental: () => parts.settings().isExperimental,
     serveHttp2: buildkit.serveHttp2,
     log: parts.log,
-    serverVersion: tiphysVersion(),
+    serverVersion: engineVersionOf(tiphysVersion()),
     routes: [
       ...engineRoutes(docker),
       ...imageRoutes({ images }),

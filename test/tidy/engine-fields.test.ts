@@ -11,6 +11,7 @@ import type { Container } from '#engine/container.ts';
 import { parseHealthCheck } from '#engine/health.ts';
 import { mergeConfig } from '#docker/commit.ts';
 import type { DockerParts } from '#docker/context.ts';
+import { adaptNetworking } from '#docker/create-network.ts';
 import { specFromRequest } from '#docker/create-request.ts';
 import { execFromRequest } from '#docker/exec.ts';
 import { anyHost } from '#docker/host-facts.ts';
@@ -85,7 +86,11 @@ const donor = {
 const cgroups = { controllers: ['cpu', 'memory', 'pids', 'cpuset', 'blkio'], mode: 'v1', offers: () => true };
 const parts = {
   engine: {
-    table: { get: () => donor, find: () => donor },
+    table: {
+      get: () => donor,
+      find: () => donor,
+      context: { images: { find: () => undefined }, nodeName: 'host' },
+    },
     images: { find: () => undefined },
     context: { os: { cgroups } },
     events: { emit: () => undefined },
@@ -95,14 +100,17 @@ const parts = {
 
 /** The request itself is kept to be shown; whoever acts by it later is asked here. */
 function planCreate(body: Body): unknown {
-  const warnings: string[] = [];
+  const warnings = adaptNetworking(body, [1, 50]);
   const spec = specFromRequest(body, 'name', 'sha256:i', {
     ...anyHost,
     processors: 64,
     warn: (text) => warnings.push(text),
   });
   resolveReferences(parts, spec);
-  const container = { record: { spec } } as unknown as Container;
+  const container = {
+    name: 'name',
+    record: { id: 'c', path: '', args: [], createdAtMs: 0, spec },
+  } as unknown as Container;
   const later = [
     parseHealthCheck(body['Healthcheck'] as never),
     exposedPorts(parts, container),

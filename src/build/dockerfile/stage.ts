@@ -324,7 +324,6 @@ export class StageConverter {
         scope: this.#scope,
         vertex: this.#about(instruction),
         isStrict: settings.isClassic,
-        createdAtMs: settings.createdAtMs,
       },
       instruction,
     );

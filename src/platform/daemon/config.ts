@@ -10,6 +10,8 @@ import { parseCidr, parseIp } from '#base/ip.ts';
 import { describeSyntaxError } from '#base/json.ts';
 import { parseSize } from '#base/sizes.ts';
 import { entriesOf, fieldOf, isObject, itemsOf, namedTextsOf, textOf, textsOf } from '#base/unknown.ts';
+import { messageOf } from '#base/thrown.ts';
+import { checkLogOptions } from '#engine/log-drivers/options.ts';
 import { readIfExists } from '#os/files.ts';
 import type { FlagValues } from './flags.ts';
 import { daemonOptions, flagOnly, keyOf, mergedKeys, wholeObjects } from './options.ts';
@@ -276,6 +278,11 @@ function checkConfig(config: DaemonConfig): void {
     if (!known.includes(config.text(key))) refuse(`invalid ${key} (${config.text(key)}): ${hint}`);
   for (const option of config.list('exec-opts'))
     if (!/^[^=]+=.+$/.test(option)) refuse(`invalid exec-opt (${option}): must be formatted 'opt=value'`);
+  try {
+    checkLogOptions(config.text('log-driver'), config.map('log-opts'));
+  } catch (error) {
+    refuse(`failed to set log opts: ${messageOf(error)}`);
+  }
   const [refusal] = config.refusals();
   if (refusal !== undefined) refuse(refusal);
 }

@@ -1,0 +1,155 @@
+/**
+ * A container's networks in the kernel: its namespace, its endpoints there, the ways out, and the ports that are
+ * published by them. What is in the record of its run is what is there, or is just being made.
+ */
+import { ApiError } from '#base/errors.ts';
+import { awaitedLater } from '#base/promises.ts';
+import { networkNamespacePath } from './container-paths.ts';
+import type { AttachedNetwork, EndpointRecord, PublishedRecord, RunRecord } from './container-record.ts';
+import type { Container } from './container.ts';
+import type { ContainerTable } from './container-table.ts';
+import { serveNames } from './dns-names.ts';
+import { checkEndpointSettings, hasAddress, selectGateways, type Gateways } from './network-endpoint.ts';
+import { reservePorts } from './published-ports.ts';
+import { forgetUdpFlows } from './udp-flows.ts';
+
+export interface ContainerNetwork {
+  namespace: string | undefined;
+  path: string | undefined;
+  endpoints: EndpointRecord[];
+  ports: PublishedRecord[];
+  gateways: Gateways;
+  ready: Promise<void>;
+}
+
+/** Chooses where the network comes from, and makes the namespace when it is the container's own. */
+export function planContainerNetwork(
+  table: ContainerTable,
+  container: Container,
+  undo: AsyncDisposableStack,
+): ContainerNetwork {
+  const { context } = table;
+  const { id, networks } = container.record;
+  const joined = joinedNamespace(table, container);
+  if (joined !== undefined)
+    return { namespace: joined, path: undefined, endpoints: [], ports: [], gateways: {}, ready: Promise.resolve() };
+  const path = networkNamespacePath(context.directories.run, id);
+  const endpoints: EndpointRecord[] = [];
+  const ports: PublishedRecord[] = [];
+  undo.defer(() => {
+    for (const endpoint of endpoints) table.networks.release(endpoint);
+    for (const port of ports) context.ports.release(port);
+  });
+  for (const network of networks) {
+    const found = table.networks.findExact(network.networkId);
+    if (found === undefined)
+      throw new ApiError('NotFound', `failed to set up container networking: network ${network.networkId} not found`);
+    network.networkId = found.id;
+    checkEndpointSettings(found.name, found, network, 'failed to set up container networking: ');
+    if (found.link !== undefined) endpoints.push(table.networks.reserve(network, endpoints));
+  }
+  const gateways = gatewaysOf(table, networks, endpoints);
+  ports.push(...reservePorts(context.ports, container, gateways));
+  undo.defer(() => context.os.namespaces.remove(path));
+  const ready = context.os.namespaces
+    .remove(path)
+    .then(() => context.os.namespaces.create({ pins: { network: path } }));
+  return { namespace: path, path, endpoints, ports, gateways, ready: awaitedLater(ready) };
+}
+
+/** A namespace that exists already: the host's, a sandbox's, another container's. Undefined: one of its own. */
+function joinedNamespace(table: ContainerTable, container: Container): string | undefined {
+  const { network } = container.record.spec;
+  if (network.type === 'host') return 'host';
+  if (network.type === 'sandbox') return table.sandboxNamespace(network.sandboxId, 'network');
+  if (network.type === 'container') {
+    const other = table.get(network.containerId);
+    if (!other.isRunning) throw new ApiError('Conflict', `cannot join network of a non running container: ${other.id}`);
+    return `/proc/${other.record.run!.pid}/ns/net`;
+  }
+  if (
+    network.type === 'networks' &&
+    container.record.networks.some((attached) => table.networks.findExact(attached.networkId)?.driver === 'host')
+  )
+    return 'host';
+  return undefined;
+}
+
+/** The ways out of a container that has these endpoints. */
+function gatewaysOf(
+  table: ContainerTable,
+  networks: readonly AttachedNetwork[],
+  endpoints: readonly EndpointRecord[],
+): Gateways {
+  return selectGateways(
+    endpoints.map((endpoint) => ({
+      endpoint,
+      network: table.networks.find(endpoint.networkId),
+      priority: networks.find((attached) => attached.networkId === endpoint.networkId)?.gatewayPriority ?? 0,
+    })),
+  );
+}
+
+// walk docker-run 5/7: veths, addresses and the default route, by netlink messages, while crun creates.
+export async function connectEndpoints(
+  table: ContainerTable,
+  container: Container,
+  { path, endpoints, gateways }: ContainerNetwork,
+): Promise<void> {
+  if (path === undefined || endpoints.length === 0) return;
+  const { networks } = container.record;
+  await table.context.os.netlink.run([
+    ...endpoints.flatMap((endpoint) =>
+      table.networks.plan(
+        endpoint,
+        networks.find((attached) => attached.networkId === endpoint.networkId),
+        path,
+      ),
+    ),
+    table.networks.planRoutes(gateways, path, true),
+  ]);
+  await serveNames(table, container, path, endpoints);
+}
+
+/** After a network has come or gone: routes, published ports and the resolver of a container that runs. */
+export async function settleNetworks(
+  table: ContainerTable,
+  container: Container,
+  networks: readonly AttachedNetwork[],
+): Promise<void> {
+  const { context } = table;
+  const run = container.record.run!;
+  const path = run.networkNamespace!;
+  const gateways = gatewaysOf(table, networks, run.endpoints);
+  await context.os.netlink.run([table.networks.planRoutes(gateways, path, false)]);
+  await movePorts(table, container, run, gateways);
+  await serveNames(table, container, path, run.endpoints);
+}
+
+/** Published ports follow the way out. The record says first what the rules say then. */
+async function movePorts(
+  table: ContainerTable,
+  container: Container,
+  run: RunRecord,
+  gateways: Gateways,
+): Promise<void> {
+  const { context } = table;
+  const ways = Object.values(gateways).map(({ endpoint }) => endpoint);
+  const before = run.ports;
+  const isSame =
+    (before.length > 0 || ways.length === 0) &&
+    before.every((port) => ways.some((endpoint) => hasAddress(endpoint, port.ip))) &&
+    ways.every((endpoint) => before.some((port) => hasAddress(endpoint, port.ip)));
+  if (isSame || (container.record.spec.ports ?? []).length === 0) return;
+  await context.rules.unpublish(before);
+  for (const port of before) context.ports.release(port);
+  run.ports = [];
+  try {
+    run.ports = reservePorts(context.ports, container, gateways, before);
+  } finally {
+    container.save(context);
+    await forgetUdpFlows(context, before);
+  }
+  await context.rules.publish(run.ports);
+  await forgetUdpFlows(context, run.ports);
+}
