@@ -324,6 +324,7 @@ export class StageConverter {
         scope: this.#scope,
         vertex: this.#about(instruction),
         isStrict: settings.isClassic,
+        createdAtMs: settings.createdAtMs,
       },
       instruction,
     );
