@@ -1,6 +1,15 @@
 /** What a build asks of its client's session: files, secrets, agents; and what it gives to it. */
 import assert from 'node:assert/strict';
-import { closeSync, existsSync, openSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { connect } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import { test } from 'node:test';
@@ -58,6 +67,23 @@ test('labels of the request are in the image in one order, whatever order they c
   const { file } = bench.records.find('x')!;
   assert.deepEqual(file.config?.Labels, { z: '1', a: '1', b: '2' });
   assert.deepEqual(file.history?.map((entry) => entry.created_by).slice(-1), ['LABEL z=1']);
+});
+
+test('what was made to mount over is in no layer, also where a symlink of the image leads to it', async (t) => {
+  const bench = await makeBench(
+    t,
+    {
+      files: dockerfile('FROM base\nRUN --mount=type=tmpfs,target=/bin/a/b --mount=type=tmpfs,target=/c ["say","x"]\n'),
+    },
+    // As the runtime does.
+    (_request, root) => {
+      for (const made of ['usr/bin/a/b', 'c']) mkdirSync(join(root, made), { recursive: true });
+    },
+  );
+  await bench.build({}, { Exporters: [{ Type: 'moby', Attrs: { name: 'x' } }] });
+  await bench.read(bench.records.find('x')!.layers, (root) => {
+    assert.deepEqual([readdirSync(root).sort(), readdirSync(join(root, 'usr/bin'))], [['bin', 'etc', 'usr'], []]);
+  });
 });
 
 test('a secret that a step requires and the client has not fails the step', async (t) => {
