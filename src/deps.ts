@@ -56,11 +56,18 @@ export const deps: Readonly<Record<string, FolderRule>> = {
     packages: ['dns-packet'],
     builtins: ['node:net', 'node:dgram'],
   },
+  /** Other people's programs that the engine asks: the plugin protocol. */
+  plugins: {
+    folders: ['base', 'os', 'observe'],
+    packages: [],
+    builtins: ['node:http', 'node:https', 'node:fs', 'node:path'],
+  },
   engine: {
-    folders: ['base', 'os', 'observe', 'content', 'net'],
+    folders: ['base', 'os', 'observe', 'content', 'net', 'plugins'],
     packages: [],
     builtins: [
       'node:stream',
+      'node:stream/promises',
       'node:path',
       'node:fs',
       'node:fs/promises',
@@ -102,9 +109,18 @@ export const deps: Readonly<Record<string, FolderRule>> = {
     ],
   },
   docker: {
-    folders: ['base', 'os', 'observe', 'content', 'engine', 'build', 'registry'],
-    packages: [],
-    builtins: ['node:http', 'node:https', 'node:stream', 'node:stream/promises', 'node:url', 'node:crypto', 'node:os'],
+    folders: ['base', 'os', 'observe', 'content', 'engine', 'build', 'registry', 'plugins'],
+    packages: ['ws'],
+    builtins: [
+      'node:http',
+      'node:https',
+      'node:stream',
+      'node:tls',
+      'node:stream/promises',
+      'node:url',
+      'node:crypto',
+      'node:os',
+    ],
   },
   kubelet: {
     folders: ['api', 'base', 'os', 'observe', 'engine', 'client'],

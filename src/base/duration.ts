@@ -20,3 +20,13 @@ export function parseDuration(text: string): bigint | undefined {
   }
   return text.startsWith('-') ? -sum : sum;
 }
+
+/** Milliseconds as Go prints a duration: `50ms`, `1.5s`, `2m0s`, `1h0m30s`. */
+export function formatDuration(ms: number): string {
+  if (ms < 1000) return ms === 0 ? '0s' : `${ms}ms`;
+  const minutes = Math.floor(ms / 60_000);
+  const seconds = `${(ms % 60_000) / 1000}s`;
+  if (minutes === 0) return seconds;
+  const hours = Math.floor(minutes / 60);
+  return `${hours === 0 ? '' : `${hours}h`}${minutes % 60}m${seconds}`;
+}

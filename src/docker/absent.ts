@@ -42,6 +42,21 @@ export function absentRoutes(): Route[] {
       path,
       handle: notManager,
     })),
+    {
+      method: 'PUT',
+      path: '/volumes/{name}',
+      handle: async () => {
+        throw new ApiError(
+          'ServiceUnavailable',
+          'volume update only valid for cluster volumes, but swarm is unavailable',
+        );
+      },
+    },
+    ...(['GET', 'POST', 'DELETE'] as const).map((method): Route => ({
+      method,
+      path: `/containers/{id}/checkpoints${method === 'DELETE' ? '/{checkpoint}' : ''}`,
+      handle: () => refuse('checkpoints are'),
+    })),
     ...['/swarm/init', '/swarm/join'].map((path): Route => ({
       method: 'POST',
       path,
@@ -51,11 +66,11 @@ export function absentRoutes(): Route[] {
     { method: 'GET', path: '/plugins/privileges', handle: () => refuse('plugins are') },
     { method: 'POST', path: '/plugins/pull', handle: () => refuse('plugins are') },
     { method: 'POST', path: '/plugins/create', handle: () => refuse('plugins are') },
-    { method: 'GET', path: '/plugins/{name}/json', handle: (context) => noPlugin(context.params['name'] ?? '') },
-    { method: 'DELETE', path: '/plugins/{name}', handle: (context) => noPlugin(context.params['name'] ?? '') },
+    { method: 'GET', path: '/plugins/{name*}/json', handle: (context) => noPlugin(context.params['name'] ?? '') },
+    { method: 'DELETE', path: '/plugins/{name*}', handle: (context) => noPlugin(context.params['name'] ?? '') },
     ...['enable', 'disable', 'push', 'upgrade', 'set'].map((verb): Route => ({
       method: 'POST',
-      path: `/plugins/{name}/${verb}`,
+      path: `/plugins/{name*}/${verb}`,
       handle: (context) => noPlugin(context.params['name'] ?? ''),
     })),
   ];

@@ -1,14 +1,51 @@
-/** `POST /containers/ID/attach`: the raw connection, with what was logged before when asked for. */
+/**
+ * `POST /containers/ID/attach`: the raw connection, with what was logged before when asked for; `GET …/attach/ws`: the
+ * same in binary messages of a WebSocket, where both outputs are one.
+ */
 import { ApiError } from '#base/errors.ts';
 import { whenDrained, whenFinished } from '#base/streams.ts';
-import type { Readable } from 'node:stream';
+import type { Duplex, Readable } from 'node:stream';
 import type { DockerParts } from './context.ts';
 import { parseDetachKeys, watchDetachKeys } from './detach.ts';
 import { framedWriter, plainWriter } from './multiplex.ts';
 import { queryFlag } from './route.ts';
 import type { RouteContext } from './route.ts';
+import { webSocketMessageBytesMax } from './server-limits.ts';
 
 export async function attachContainer(parts: DockerParts, context: RouteContext): Promise<unknown> {
+  return attach(parts, context, async (tty) => {
+    const isMultiplexed = !tty && context.version[1] >= 42;
+    const type = isMultiplexed ? 'application/vnd.docker.multiplexed-stream' : 'application/vnd.docker.raw-stream';
+    const socket = await context.hijack(type);
+    return { socket, isPlain: tty };
+  });
+}
+
+export async function attachWebSocket(parts: DockerParts, context: RouteContext): Promise<unknown> {
+  return attach(parts, context, async () => {
+    const { createWebSocketStream, WebSocketServer } = await import('ws');
+    const { socket, head } = context.upgrade();
+    const server = new WebSocketServer({ noServer: true, maxPayload: webSocketMessageBytesMax });
+    const { promise, resolve, reject } = Promise.withResolvers<Duplex>();
+    socket.once('close', () => reject(new ApiError('BadRequest', 'the client went away')));
+    server.handleUpgrade(context.request, socket, head, (client) => resolve(createWebSocketStream(client)));
+    const stream = await promise;
+    stream.on('error', () => undefined);
+    return { socket: stream, isPlain: true };
+  });
+}
+
+interface Attached {
+  socket: Duplex;
+  /** Outputs are not told apart. */
+  isPlain: boolean;
+}
+
+async function attach(
+  parts: DockerParts,
+  context: RouteContext,
+  open: (tty: boolean) => Promise<Attached>,
+): Promise<unknown> {
   const { query } = context;
   const { engine } = parts;
   const container = engine.table.get(context.params['id']!);
@@ -19,12 +56,9 @@ export async function attachContainer(parts: DockerParts, context: RouteContext)
   const tty = container.record.spec.tty;
   const keys = parseDetachKeys(query.get('detachKeys') ?? '');
   const detached = new AbortController();
-  const multiplexed = !tty && context.version[1] >= 42;
-  const socket = await context.hijack(
-    multiplexed ? 'application/vnd.docker.multiplexed-stream' : 'application/vnd.docker.raw-stream',
-  );
-  const stdout = tty ? plainWriter(socket) : framedWriter(socket, 1);
-  const stderr = tty ? plainWriter(socket) : framedWriter(socket, 2);
+  const { socket, isPlain } = await open(tty);
+  const stdout = isPlain ? plainWriter(socket) : framedWriter(socket, 1);
+  const stderr = isPlain ? plainWriter(socket) : framedWriter(socket, 2);
   if (queryFlag(query, 'logs')) {
     for await (const line of engine.containers.logs(container.id, {
       stdout: queryFlag(query, 'stdout'),

@@ -80,10 +80,9 @@ export function lifeRoutes(parts: DockerParts): Route[] {
       method: 'POST',
       path: '/containers/{id}/update',
       handle: async (context) => {
-        const container = own(context, 'update');
         const body = await context.json();
         checkShape(body, updateShape, 'UpdateConfig');
-        return updateContainer(parts, container, body);
+        return updateContainer(parts, own(context, 'update'), body, context.version);
       },
     },
     {

@@ -9,7 +9,7 @@ import { compilePattern } from '#base/pattern.ts';
 import { awaitedLater } from '#base/promises.ts';
 import type { Container } from '#engine/container.ts';
 import { treeBytes } from '#engine/tree-size.ts';
-import { attachContainer } from './attach.ts';
+import { attachContainer, attachWebSocket } from './attach.ts';
 import { lifeRoutes } from './container-life.ts';
 import type { DockerParts } from './context.ts';
 import { checkHealthTimes, checkPlatform, mergeHealthCheck, platformWarnings } from './create-checks.ts';
@@ -28,7 +28,7 @@ import { hostFacts } from './host-facts.ts';
 import { exposedPorts, showContainer, showSummary, sizesOf } from './inspect.ts';
 import { streamLogs } from './logs.ts';
 import { splitTarget } from './ports.ts';
-import { queryFlag, queryNumber, reply } from './route.ts';
+import { queryFlag, queryNumber, reply, terminalSize } from './route.ts';
 import type { Filters, Route, RouteContext } from './route.ts';
 import { fillRequest, fillSpec } from './settings.ts';
 import { checkShape, createShape } from './shapes.ts';
@@ -67,6 +67,7 @@ export function containerRoutes(parts: DockerParts): Route[] {
         return showContainer(
           parts,
           container,
+          context.version,
           queryFlag(context.query, 'size') ? await sizesOf(parts, container) : undefined,
         );
       },
@@ -77,16 +78,15 @@ export function containerRoutes(parts: DockerParts): Route[] {
       method: 'POST',
       path: '/containers/{id}/resize',
       handle: async (context) => {
+        const size = terminalSize(context.query);
         const container = engine.table.get(context.params['id']!);
         if (!container.isRunning) throw new ApiError('Conflict', `Container ${container.id} is not running`);
-        engine.containers.resize(container.id, {
-          width: queryNumber(context.query, 'w'),
-          height: queryNumber(context.query, 'h'),
-        });
+        engine.containers.resize(container.id, size);
         return reply(200);
       },
     },
     { method: 'POST', path: '/containers/{id}/attach', handle: (context) => attachContainer(parts, context) },
+    { method: 'GET', path: '/containers/{id}/attach/ws', handle: (context) => attachWebSocket(parts, context) },
     { method: 'GET', path: '/containers/{id}/logs', handle: (context) => streamLogs(parts, context) },
     {
       method: 'GET',
@@ -117,6 +117,9 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
   if (health !== undefined) body.Healthcheck = health;
   body.ExposedPorts = { ...portKeys(image.config.exposedPorts), ...portKeys(Object.keys(body.ExposedPorts ?? {})) };
   const warnings = adaptNetworking(body, context.version);
+  // The default of clients that know no private one.
+  if (context.version[1] < 40 && !body.HostConfig?.IpcMode)
+    body.HostConfig = { ...body.HostConfig, IpcMode: 'shareable' };
   const { containers: defaults } = parts.settings();
   fillRequest(body, defaults);
   const spec = specFromRequest(
@@ -146,7 +149,17 @@ function withTag(image: string): string {
 
 /** Other containers are named by their ids in the record: a rename must not break what depends on them. */
 export function resolveReferences(parts: DockerParts, spec: ReturnType<typeof specFromRequest>): void {
-  const resolve = (reference: string): string => parts.engine.table.get(reference).id;
+  // Bad input, as in docker: a client that is told "not found" would go and pull the image.
+  const find = (reference: string, why = ''): Container => {
+    const found = parts.engine.table.find(reference);
+    if (found === undefined) throw new ApiError('BadRequest', `${why}No such container: ${reference}`);
+    return found;
+  };
+  const resolve = (reference: string): string => find(reference).id;
+  for (const link of spec.links ?? []) {
+    const name = link.replace(/:.*$/s, '');
+    find(name, `could not get container for ${name}: `);
+  }
   // As in docker, whose network is joined is asked at the start.
   if (spec.network.type === 'container')
     spec.network = {
@@ -167,7 +180,7 @@ export function resolveReferences(parts: DockerParts, spec: ReturnType<typeof sp
       !['ro', 'rw', 'z', 'Z', 'ro,z', 'rw,z', 'ro,Z', 'rw,Z', 'z,ro', 'z,rw', 'Z,ro', 'Z,rw'].includes(mode)
     )
       throw new ApiError('BadRequest', `invalid mode: ${mode}`);
-    for (const mount of parts.engine.table.get(reference).record.spec.mounts) {
+    for (const mount of find(reference).record.spec.mounts) {
       if (!spec.mounts.some((other) => other.target === mount.target))
         spec.mounts.push({
           ...mount,
@@ -261,7 +274,12 @@ async function listContainers(parts: DockerParts, context: RouteContext): Promis
   const shown = found.slice(0, limit > 0 ? limit : undefined);
   return Promise.all(
     shown.map(async (container) =>
-      showSummary(parts, container, queryFlag(context.query, 'size') ? await sizesOf(parts, container) : undefined),
+      showSummary(
+        parts,
+        container,
+        context.version,
+        queryFlag(context.query, 'size') ? await sizesOf(parts, container) : undefined,
+      ),
     ),
   );
 }

@@ -1,4 +1,5 @@
 /** Mounts of a create request: `Binds`, `Mounts` and `Tmpfs`, with docker's defaults and refusals. */
+import { cleanPath } from '#base/clean-path.ts';
 import { ApiError } from '#base/errors.ts';
 import type { Mount } from '#engine/engine.ts';
 import { mergeTmpfsOptions } from '#engine/tmpfs-options.ts';
@@ -101,7 +102,7 @@ function checkTarget(text: string, target: string): string {
       'BadRequest',
       `invalid volume specification: '${text}': invalid mount config for type "volume": invalid mount path: '${target}' mount path must be absolute`,
     );
-  const clean = target.replace(/\/+/g, '/').replace(/(.)\/$/, '$1');
+  const clean = cleanPath(target);
   if (clean === '/')
     throw new ApiError(
       'BadRequest',
@@ -172,7 +173,7 @@ function planTmpfs(mount: MountBody, target: string, fail: Fail): Mount {
 
 function planMount(mount: MountBody): Mount {
   const type = String(mount.Type ?? 'volume');
-  const target = String(mount.Target ?? '');
+  const target = mount.Target ? cleanPath(mount.Target) : '';
   const fail: Fail = (reason) => {
     throw new ApiError('BadRequest', `invalid mount config for type "${type}": ${reason}`);
   };

@@ -113,6 +113,10 @@ interface PlannedNetwork {
 export function planNetwork(host: HostConfigBody, body: CreateBody): PlannedNetwork {
   const mode = String(host.NetworkMode ?? 'default');
   const wanted = body.NetworkingConfig?.EndpointsConfig ?? {};
+  for (const [name, endpoint] of Object.entries(wanted)) {
+    const where = `invalid config for network ${name}: `;
+    checkEndpointSettings(name, undefined, attachmentFrom(name, endpoint ?? {}), where);
+  }
   if (body.NetworkDisabled === true) return { mode: { type: 'none' }, attachments: [] };
   if (mode === 'host') {
     if ((host.Links ?? []).length > 0)
@@ -131,13 +135,6 @@ export function planNetwork(host: HostConfigBody, body: CreateBody): PlannedNetw
   const attachments = names.map((name) =>
     attachmentFrom(name, wanted[name] ?? (name === 'bridge' ? wanted['default'] : undefined) ?? {}),
   );
-  for (const attachment of attachments)
-    checkEndpointSettings(
-      attachment.network,
-      undefined,
-      attachment,
-      `invalid config for network ${attachment.network}: `,
-    );
   return { mode: { type: 'networks' }, attachments };
 }
 

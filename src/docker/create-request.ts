@@ -3,6 +3,7 @@
  * engine itself checks (limits, names, capabilities) is not repeated.
  */
 import { ApiError } from '#base/errors.ts';
+import { cleanPath } from '#base/clean-path.ts';
 import { parseSize } from '#base/sizes.ts';
 import { cacheOf, isRemoteLog } from '#engine/log-drivers/options.ts';
 import type { ContainerSpec } from '#engine/engine.ts';
@@ -33,7 +34,7 @@ export function specFromRequest(
     ...(listOf(body.Entrypoint) === undefined ? {} : { entrypoint: emptyEntrypoint(listOf(body.Entrypoint)!) }),
     ...(listOf(body.Cmd) === undefined ? {} : { command: listOf(body.Cmd)! }),
     env: checkEnvironment(body.Env ?? []),
-    ...text('workingDir', body.WorkingDir),
+    ...text('workingDir', body.WorkingDir ? cleanPath(body.WorkingDir) : ''),
     ...text('user', body.User),
     groupAdd: host['GroupAdd'] ?? [],
     ...text('hostname', body.Hostname),
@@ -112,13 +113,16 @@ function checkEnvironment(env: string[]): string[] {
 function planLog(type: string, config: Record<string, string>): Partial<ContainerSpec> {
   if (type === 'none') return { logPath: 'none' };
   const isRemote = isRemoteLog(type);
-  const { 'max-size': size, 'max-file': count } = isRemote ? cacheOf(config) : config;
+  const { 'max-size': size, 'max-file': count, compress } = isRemote ? cacheOf(config) : config;
+  // json-file keeps its files as they are where nothing is said; the others compress.
+  const isCompressed = compress === undefined ? isRemote || type === 'local' : /^(1|t|true)$/i.test(compress);
   const bytes = size === undefined ? undefined : size === '-1' ? Number.MAX_SAFE_INTEGER : parseSize(size);
   return {
     // The bounds of the local driver and of a cache, where nothing is said.
     ...(isRemote || type === 'local' ? { logMaxBytes: 20 * 1024 ** 2, logMaxFiles: 5 } : {}),
     ...(bytes === undefined ? {} : { logMaxBytes: Math.max(1, bytes) }),
     ...(count === undefined ? {} : { logMaxFiles: Number(count) }),
+    ...(isCompressed ? { logCompress: true } : {}),
     ...(isRemote
       ? {
           logDriver: {

@@ -36,7 +36,7 @@ export function planResources(host: HostConfigBody, facts: HostFacts): Resources
     memorySwapBytes:
       number('MemorySwap') ??
       (number('Memory') === undefined ? undefined : Math.min(Number.MAX_SAFE_INTEGER, number('Memory')! * 2)),
-    pidsMax: number('PidsLimit'),
+    pidsMax: Math.max(0, number('PidsLimit') ?? 0) || undefined,
     oomScoreAdj: number('OomScoreAdj'),
     devices: (host.Devices ?? []).map((device) => ({
       hostPath: device.PathOnHost,

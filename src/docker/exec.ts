@@ -13,7 +13,7 @@ import { ownContainer } from './context.ts';
 import { parseDetachKeys, watchDetachKeys } from './detach.ts';
 import type { ExecBody } from './create-body.ts';
 import { framedWriter, plainWriter } from './multiplex.ts';
-import { queryNumber, reply } from './route.ts';
+import { reply, terminalSize } from './route.ts';
 import type { Route, RouteContext } from './route.ts';
 import { checkShape, execShape } from './shapes.ts';
 import { execKeepMs, execRecordsMax } from './server-limits.ts';
@@ -55,7 +55,7 @@ export function execRoutes(parts: DockerParts): Route[] {
       path: '/exec/{id}/resize',
       handle: async (context) => {
         const note = get(context.params['id']!);
-        note.size = { width: queryNumber(context.query, 'w'), height: queryNumber(context.query, 'h') };
+        note.size = terminalSize(context.query);
         note.live?.resize(note.size);
         return reply(200);
       },
@@ -170,12 +170,14 @@ async function startExec(
     }
     return reply(200);
   }
-  const multiplexed = !note.spec.tty && context.version[1] >= 42;
+  // Whoever starts it says whether the answer is a terminal's; it may differ from what the command has.
+  const isRaw = body.Tty === true;
+  const multiplexed = !isRaw && context.version[1] >= 42;
   const socket = await context.hijack(
     multiplexed ? 'application/vnd.docker.multiplexed-stream' : 'application/vnd.docker.raw-stream',
   );
-  const stdout = note.spec.tty ? plainWriter(socket) : framedWriter(socket, 1);
-  const stderr = note.spec.tty ? plainWriter(socket) : framedWriter(socket, 2);
+  const stdout = isRaw ? plainWriter(socket) : framedWriter(socket, 1);
+  const stderr = isRaw ? plainWriter(socket) : framedWriter(socket, 2);
   if (!note.attach.stdin) socket.resume();
   const detached = new AbortController();
   const stdin = note.spec.tty ? watchDetachKeys(socket, keys, () => detached.abort()) : socket;

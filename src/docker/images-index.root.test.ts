@@ -339,6 +339,26 @@ test('manifests are listed and inspected with their sizes and users, from the ve
     await textOf(() => inspect({ platform: '{"os":"linux"}' })),
     /both OS and Architecture must be provided/,
   );
+  // One that came by an archive, and that nobody has run, is not unpacked.
+  const other = await makeStore(t);
+  const distinct = await makeSite(t);
+  await pushIndex(distinct, 'x', 'another');
+  await distinct.images.pull(`${distinct.domain}/x:1`);
+  await other.images.load(await distinct.images.save([`${distinct.domain}/x:1`]), () => {});
+  const query = { name: `${distinct.domain}/x:1`, platform };
+  const loaded = (await ask(other, 'GET /images/{name*}/json', query)) as Answer;
+  assert.deepEqual(loaded['GraphDriver'], { Data: null, Name: 'overlay2' });
+  // What is named apart is shown apart.
+  const { manifestDigest } = store.records.get(pushed.host)!;
+  await store.images.pull(`${site.domain}/x@${manifestDigest}`);
+  await store.images.tag(`${site.domain}/x@${manifestDigest}`, 'alone:1');
+  assert.deepEqual(
+    ((await list(50)) as Answer[]).map((each) => [each['RepoTags'], (each['Manifests'] as Answer[]).length]),
+    [
+      [['alone:1'], 1],
+      [[name], 3],
+    ],
+  );
   // A plain image has one manifest.
   const made = await store.images.import(root('plain'), { name: 'plain' });
   const plain = (await ask(store, 'GET /images/{name*}/json', { name: 'plain', manifests: '1' })) as Answer;

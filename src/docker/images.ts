@@ -83,15 +83,32 @@ function sharedSizes(images: ImageStore): (record: ImageRecord) => number {
     record.layers.reduce((sum, layer) => sum + ((uses.get(layer.diffId) ?? 0) > 1 ? sizeOf(layer) : 0), 0);
 }
 
-/** The indexes of which the image is the default, and itself where it stands for none. */
+/** The indexes of which the image is the default, and itself where a name stands for it alone, or none does. */
 function targetsOf({ options: { records } }: ImageStore, image: ImageRecord): ImageTarget[] {
   const indexes = records.indexesOf(image.id).filter((index) => records.imagesOf(index)[0]?.id === image.id);
-  return indexes.length === 0 ? [{ image }] : indexes.map((index) => ({ image, index }));
+  const targets: ImageTarget[] = indexes.map((index) => ({ image, index }));
+  return targets.length === 0 || records.hasOwnName(image.id) ? [{ image }, ...targets] : targets;
 }
 
-function manifestsOf(images: ImageStore, targets: readonly ImageTarget[]): ManifestSummary[] {
-  const all = targets.flatMap((target) => showManifests(images, target));
-  return [...new Map(all.map((each) => [each.ID, each])).values()];
+interface Row {
+  target: ImageTarget;
+  names: string[];
+  digests: string[];
+  manifests?: ManifestSummary[];
+}
+
+/** A row for each image; with manifests one for each thing that its names stand for. */
+function rowsOf(images: ImageStore, record: ImageRecord, wantsManifests: boolean): Row[] {
+  const { records } = images.options;
+  const { names, digests } = images.summarize(record);
+  const targets = targetsOf(images, record);
+  const [first = { image: record }] = targets;
+  if (!wantsManifests) return [{ target: first, names, digests }];
+  return targets.map((target) => {
+    const isFor = (name: string): boolean => records.findTarget(name)?.index?.digest === target.index?.digest;
+    const manifests = showManifests(images, target);
+    return { target, names: names.filter(isFor), digests: digests.filter(isFor), manifests };
+  });
 }
 
 function listImages(parts: ImageParts, context: RouteContext): unknown {
@@ -111,7 +128,9 @@ function listImages(parts: ImageParts, context: RouteContext): unknown {
   const sharedBytes = queryFlag(context.query, 'shared-size') ? sharedSizes(images) : undefined;
   const wantsManifests = context.version[1] >= 47 && queryFlag(context.query, 'manifests');
   const steps = showsAll ? records.list().filter((one) => one.isIntermediate === true && one.isHidden !== true) : [];
-  const out = [...records.listShown(), ...steps].flatMap((record) => {
+  const rows = [...records.listShown(), ...steps].flatMap((record) => rowsOf(images, record, wantsManifests));
+  const out = rows.flatMap((row) => {
+    const { image: record } = row.target;
     const summary = images.summarize(record);
     const isDangling = summary.names.length === 0;
     if (dangling !== undefined && (dangling !== isDangling || (isDangling && record.isIntermediate === true)))
@@ -124,17 +143,12 @@ function listImages(parts: ImageParts, context: RouteContext): unknown {
     )
       return [];
     const names =
-      patterns === undefined
-        ? summary.names
-        : summary.names.filter((name) => patterns.some((matches) => matches(name)));
+      patterns === undefined ? row.names : row.names.filter((name) => patterns.some((matches) => matches(name)));
     const digests =
-      patterns === undefined
-        ? summary.digests
-        : summary.digests.filter((name) => patterns.some((matches) => matches(name)));
+      patterns === undefined ? row.digests : row.digests.filter((name) => patterns.some((matches) => matches(name)));
     if (patterns !== undefined && names.length === 0 && digests.length === 0) return [];
     const old = context.version[1] < 43;
-    const targets = targetsOf(images, record);
-    const manifests = wantsManifests ? manifestsOf(images, targets) : undefined;
+    const { manifests, target } = row;
     const sizeBytes = manifests?.reduce((sum, each) => sum + each.Size.Total, 0) ?? summary.sizeBytes;
     return [
       {
@@ -147,7 +161,7 @@ function listImages(parts: ImageParts, context: RouteContext): unknown {
         RepoTags: names.length === 0 && old ? ['<none>:<none>'] : names,
         SharedSize: sharedBytes?.(record) ?? -1,
         Size: sizeBytes,
-        ...(context.version[1] < 48 ? {} : { Descriptor: descriptorOf(images, targets[0] ?? { image: record }) }),
+        ...(context.version[1] < 48 ? {} : { Descriptor: descriptorOf(images, target) }),
         ...(manifests === undefined ? {} : { Manifests: manifests }),
         ...(context.version[1] < 44 ? { VirtualSize: summary.sizeBytes } : {}),
       },
@@ -156,16 +170,20 @@ function listImages(parts: ImageParts, context: RouteContext): unknown {
   return out.sort((a, b) => b.Created - a.Created);
 }
 
-/** Where an image's layers are unpacked: the topmost alone, those below it joined. Null of an image without layers. */
+/**
+ * Where an image's layers are unpacked: the topmost alone, those below it joined. Null of an image without layers, and
+ * of one that nobody has needed yet.
+ */
 function layerDirectories(images: ImageStore, record: ImageRecord): Record<string, string> | null {
   const { content } = images.options;
+  if (!record.layers.every((layer) => content.layers.has(layer.diffId))) return null;
   const [top, ...below] = record.layers
     .map((layer) => `${content.root}/${content.layers.directory(layer.diffId)}`)
     .reverse();
   return top === undefined ? null : { ...(below.length === 0 ? {} : { LowerDir: below.join(':') }), UpperDir: top };
 }
 
-/** An image that is asked for by its id is shown with the index that it is the default of, as in the list. */
+/** An image that has no name of its own is shown with an index that it is the default of, as in the list. */
 function targetOf(images: ImageStore, target: ImageTarget): ImageTarget {
   return target.index === undefined ? (targetsOf(images, target.image)[0] ?? target) : target;
 }

@@ -1,4 +1,5 @@
 /** A container as `docker inspect` and `docker ps` show it. Pure functions of records. */
+import { fieldOf } from '#base/unknown.ts';
 import { treeBytes } from '#engine/tree-size.ts';
 import type { Container } from '#engine/container.ts';
 import { logPathOf } from '#engine/container-paths.ts';
@@ -74,6 +75,13 @@ function showEndpoint(parts: DockerParts, { network, endpoint, attached }: Shown
   };
 }
 
+/** Before version 1.45 the short id and the host's name were among the aliases of a network of the user's own. */
+function addOldAliases(networks: Record<string, Shown>, container: Container, hostname: string): void {
+  for (const endpoint of Object.values(networks))
+    if (Array.isArray(endpoint['Aliases']))
+      endpoint['Aliases'] = [...new Set([...endpoint['Aliases'], container.id.slice(0, 12), hostname])];
+}
+
 function showMounts(parts: DockerParts, container: Container): Shown[] {
   // Those of `--tmpfs` are shown with the host's configuration alone.
   const ofFlag =
@@ -92,7 +100,7 @@ function showMounts(parts: DockerParts, container: Container): Shown[] {
           Name: mount.source,
           Source: parts.engine.volumes.mountpoint(mount.source),
           ...common,
-          Driver: 'local',
+          Driver: parts.engine.volumes.find(mount.source)?.driver ?? 'local',
           Propagation: '',
         };
       if (mount.type === 'image')
@@ -162,7 +170,20 @@ export function humanDuration(ms: number): string {
   return `${Math.floor(days / 365)} years`;
 }
 
-export function showSummary(parts: DockerParts, container: Container, sizes?: Sizes): Shown {
+/** Which manifest of an index it runs, since API 1.48. */
+function showManifest(parts: DockerParts, container: Container, version: ApiVersion): Shown {
+  const image = version[1] < 48 ? undefined : parts.engine.images.find(container.record.spec.imageId);
+  if (image?.manifest === undefined) return {};
+  return { ImageManifestDescriptor: { ...image.manifest, platform: image.platform } };
+}
+
+/** In lists since API 1.46. */
+function showAnnotations(container: Container, version: ApiVersion): Shown {
+  const asked = fieldOf(container.record.spec.request, 'HostConfig', 'Annotations');
+  return version[1] < 46 || asked === undefined || asked === null ? {} : { Annotations: asked };
+}
+
+export function showSummary(parts: DockerParts, container: Container, version: ApiVersion, sizes?: Sizes): Shown {
   const { record } = container;
   const ports = (record.run?.ports ?? []).filter((port) => port.hostPort !== 0);
   const shown = [
@@ -192,11 +213,15 @@ export function showSummary(parts: DockerParts, container: Container, sizes?: Si
     State: record.state,
     Status: describeState(parts, container),
     ...sizes,
-    HostConfig: { NetworkMode: networkMode(container) },
+    HostConfig: { NetworkMode: networkMode(container), ...showAnnotations(container, version) },
     NetworkSettings: { Networks: showEndpoints(parts, container) },
     Mounts: showMounts(parts, container),
+    ...showManifest(parts, container, version),
   };
 }
+
+/** Negotiated. */
+type ApiVersion = readonly [number, number];
 
 export interface Sizes {
   SizeRw: number;
@@ -226,14 +251,16 @@ function networkMode(container: Container): string {
   return spec.network.type;
 }
 
-export function showContainer(parts: DockerParts, container: Container, sizes?: Sizes): Shown {
+export function showContainer(parts: DockerParts, container: Container, version: ApiVersion, sizes?: Sizes): Shown {
   const { record } = container;
   const { engine } = parts;
   const directory = containerDirectory(engine.context.directories.data, record.id);
   const networks = showEndpoints(parts, container);
+  if (version[1] < 45) addOldAliases(networks, container, hostnameOf(engine.table, container));
   const bridge = networks['bridge'] ?? {};
   return {
     Id: record.id,
+    ...showManifest(parts, container, version),
     Created: isoTime(record.createdAtMs),
     Path: record.path,
     Args: record.args,
@@ -403,7 +430,7 @@ function showHostConfig(container: Container): Shown {
     MemorySwap: resources.memorySwapBytes ?? 0,
     MemorySwappiness: null,
     OomKillDisable: false,
-    PidsLimit: resources.pidsMax ?? null,
+    PidsLimit: resources.pidsMax === undefined ? null : Math.max(0, resources.pidsMax),
     Ulimits: asked['Ulimits'] ?? [],
     MaskedPaths: security.maskedPaths ?? (security.privileged === true ? null : defaultMaskedPaths),
     ReadonlyPaths: security.readonlyPaths ?? (security.privileged === true ? null : defaultReadonlyPaths),

@@ -91,11 +91,10 @@ export function networkRoutes(parts: DockerParts): Route[] {
       handle: async (context) => {
         const body = await context.json();
         checkShape(body, connectShape, 'DisconnectOptions');
-        const network = engine.networks.find(context.params['id']!);
         await disconnectNetwork(
           engine.table,
           ownContainer(parts, String(body.Container ?? ''), 'disconnect'),
-          network.id,
+          context.params['id']!,
           body.Force === true,
         );
         return reply(200);
@@ -182,7 +181,7 @@ function showNetwork(parts: DockerParts, network: NetworkRecord, withContainers:
     Driver: network.driver,
     EnableIPv4: network.enableIpv4,
     EnableIPv6: network.enableIpv6,
-    IPAM: { Driver: 'default', Options: network.ipamOptions ?? null, Config: config },
+    IPAM: { Driver: network.ipamDriver ?? 'default', Options: network.ipamOptions ?? null, Config: config },
     Internal: network.internal,
     Attachable: network.attachable,
     Ingress: false,
@@ -239,6 +238,7 @@ async function createNetwork(parts: DockerParts, { version, ...context }: RouteC
     attachable: body.Attachable === true,
     labels: body.Labels ?? {},
     options,
+    ...optional('ipamDriver', body.IPAM?.Driver),
     ...(body.IPAM?.Options === undefined || body.IPAM.Options === null ? {} : { ipamOptions: body.IPAM.Options }),
     addresses: (body.IPAM?.Config ?? []).map((ipam) => ({
       ...optional('subnet', ipam.Subnet),

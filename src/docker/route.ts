@@ -31,6 +31,11 @@ export interface RouteContext {
    * is read from it.
    */
   hijack(contentType?: string): Promise<Duplex>;
+  /**
+   * The connection as it is, of a client that asked for another protocol, with what it sent already; who takes it also
+   * answers. Throws ApiError BadRequest where the client did not ask.
+   */
+  upgrade(): { socket: Duplex; head: Buffer };
 }
 
 export interface Route {
@@ -73,6 +78,20 @@ export function queryNumber(query: URLSearchParams, name: string): number {
   if (!/^[+-]?\d+$/.test(text))
     throw new ApiError('BadRequest', `strconv.Atoi: parsing ${JSON.stringify(text)}: invalid syntax`);
   return Number(text);
+}
+
+/** `h` and `w` of a terminal, in characters. Throws BadRequest, as docker words it. */
+export function terminalSize(query: URLSearchParams): { width: number; height: number } {
+  const side = (name: 'height' | 'width'): number => {
+    const text = query.get(name.slice(0, 1)) ?? '';
+    const fail = (reason: string): never => {
+      throw new ApiError('BadRequest', `invalid resize ${name} ${JSON.stringify(text)}: ${reason}`);
+    };
+    if (!/^-?\d+$/.test(text)) return fail('invalid syntax');
+    const value = Number(text);
+    return value >= 0 && value < 2 ** 32 ? value : fail('value out of range');
+  };
+  return { height: side('height'), width: side('width') };
 }
 
 /**

@@ -2,6 +2,10 @@
 /** On each address at once. */
 export const apiConnectionsMax = 16_384;
 export const jsonBodyBytesMax = 4 * 1024 * 1024;
+/** A longer body is not shown to those who authorise. */
+export const authorizedBodyBytesMax = 1024 * 1024;
+/** Of a client that is attached by WebSocket. */
+export const webSocketMessageBytesMax = 1024 * 1024;
 export const statsIntervalMs = 1_000;
 export const filtersBytesMax = 64 * 1024;
 export const execRecordsMax = 4096;

@@ -64,3 +64,36 @@ test('whoever leaves before the answer ends what is done for it', async (t) => {
   asked.destroy();
   await ended.promise;
 });
+
+test('bodies are checked as dockerd checks them', async (t) => {
+  const socketPath = await open(t, [{ method: 'POST', path: '/x', handle: (context) => context.json() }]);
+  const post = (body: string | undefined, headers: Record<string, string>): Promise<string> =>
+    new Promise((resolve, reject) => {
+      const call = request({ socketPath, path: '/x', method: 'POST', headers }, (answer) => {
+        let text = '';
+        answer.on('data', (part: Buffer) => {
+          text += part.toString();
+        });
+        answer.on('end', () => resolve(`${answer.statusCode} ${text.trim()}`));
+      });
+      call.on('error', reject);
+      call.end(body);
+    });
+  const json = { 'content-type': 'application/json' };
+  const length = { 'content-length': '0' };
+  const cases: [string | undefined, Record<string, string>, RegExp][] = [
+    ['{"a":1}', { 'content-type': 'application/json; charset=utf-8' }, /^200 {"a":1}$/],
+    [undefined, length, /^200 {}$/],
+    [undefined, { ...json, ...length }, /^200 {}$/],
+    ['{}', {}, /^400 .*malformed Content-Type header \(\): mime: no media type/],
+    ['{}', { 'content-type': 'text/plain' }, /^400 .*unsupported Content-Type header \(text\/plain\): must be/],
+    [undefined, { 'content-type': 'text/plain', ...length }, /^400 .*unsupported Content-Type header/],
+    [' \n', json, /^400 .*invalid JSON: got EOF while reading request body/],
+    ['{"a":', json, /^400 .*invalid JSON: unexpected EOF/],
+    ['{} {}', json, /^400 {"message":"unexpected content after JSON"}/],
+    ['[]', json, /^400 .*cannot unmarshal array/],
+    ['null', json, /^400 /],
+  ];
+  for (const [body, headers, expected] of cases)
+    assert.match(await post(body, headers), expected, JSON.stringify(body));
+});

@@ -15,6 +15,7 @@ import { onceClosed } from '#base/streams.ts';
 import type { Logger } from '#observe/log.ts';
 import { openSocketPath } from '#os/unix-socket.ts';
 import { apiConnectionsMax, jsonBodyBytesMax } from './server-limits.ts';
+import type { Authorizer } from './authz.ts';
 import { compileRoutes, matchRoute } from './match.ts';
 import { Reply } from './route.ts';
 import type { Route, RouteContext } from './route.ts';
@@ -53,6 +54,8 @@ export interface DockerServerOptions {
   isExperimental?: () => boolean;
   /** Takes over connections that speak HTTP/2 from the first byte: clients of BuildKit alone. */
   serveHttp2?: (socket: Duplex) => void;
+  /** Absent: whoever reaches the socket may do everything. */
+  authorizer?: Authorizer;
 }
 export interface DockerServer {
   readonly servers: readonly Server[];
@@ -62,7 +65,8 @@ export interface DockerServer {
 export async function createDockerServer(options: DockerServerOptions): Promise<DockerServer> {
   const routes = compileRoutes(options.routes);
   const log = options.log.child('docker');
-  const common = { routes, log, serverVersion: options.serverVersion, isExperimental: options.isExperimental };
+  const { serverVersion, isExperimental, authorizer, serveHttp2 } = options;
+  const common = { routes, log, serverVersion, isExperimental, authorizer };
   const handle: Handle = (request, response, raw) => void serve({ request, response, raw, ...common });
   await using opened = new AsyncDisposableStack();
   const servers: Server[] = [];
@@ -71,7 +75,12 @@ export async function createDockerServer(options: DockerServerOptions): Promise<
     opened.defer(close);
     // Over TLS a client of BuildKit would have to be told by ALPN; it upgrades, as docker does.
     const isPlain = listen.type === 'unix' || listen.tls === undefined;
-    if (isPlain && options.serveHttp2 !== undefined) divertHttp2(server, options.serveHttp2);
+    if (isPlain && serveHttp2 !== undefined)
+      divertHttp2(server, (socket) => {
+        // Its calls pass nobody who authorises: such a client has to upgrade, which is a request like any other.
+        if (authorizer?.isNeeded() === true) socket.destroy();
+        else serveHttp2(socket);
+      });
     await startListening(server, listen);
     servers.push(server);
   }
@@ -183,13 +192,14 @@ interface Exchange {
   log: Logger;
   serverVersion: string;
   isExperimental: (() => boolean) | undefined;
+  authorizer: Authorizer | undefined;
 }
 
 // walk docker-run 1/7: the request is matched to a route, and whatever is thrown becomes docker's `{message}`.
 async function serve(exchange: Exchange): Promise<void> {
   const { request, log } = exchange;
   let url = new URL('http://docker/');
-  let context: (RouteContext & { answered(): boolean }) | undefined;
+  let context: ServedContext | undefined;
   try {
     url = parseTarget(request.url ?? '/');
     const { path, version } = splitVersion(decodePath(url.pathname));
@@ -199,8 +209,13 @@ async function serve(exchange: Exchange): Promise<void> {
     const found = matchRoute(exchange.routes, request.method ?? 'GET', path);
     if (found === undefined) throw new ApiError('NotFound', 'page not found');
     context = makeContext(exchange, found.params, url.searchParams, version);
+    const { authorizer } = exchange;
+    const authorized = authorizer?.isNeeded() === true ? await authorizer.check(request, context.body) : undefined;
     const result = await found.route.handle(context);
-    if (!context.answered()) sendResult(exchange, result);
+    if (context.answered()) return;
+    const { status, body } = result instanceof Reply ? result : { status: 200, body: result };
+    await authorized?.checkAnswer(status, body === undefined ? undefined : JSON.stringify(body));
+    sendResult(exchange, result);
   } catch (error) {
     const known = toApiError(error);
     if (known.code >= 500) log.warn('a request failed', { method: request.method, path: url.pathname, error });
@@ -256,12 +271,18 @@ function headersOf({ serverVersion, isExperimental }: Exchange): Record<string, 
   };
 }
 
+interface ServedContext extends RouteContext {
+  answered(): boolean;
+  /** Read once; the handler reads it too. */
+  body(): Promise<Buffer>;
+}
+
 function makeContext(
   exchange: Exchange,
   params: Record<string, string>,
   query: URLSearchParams,
   version: [number, number],
-): RouteContext & { answered(): boolean } {
+): ServedContext {
   const { request, raw } = exchange;
   const aborted = new AbortController();
   let hijacked = false;
@@ -288,8 +309,9 @@ function makeContext(
     query,
     version,
     signal: aborted.signal,
+    body: readOnce,
     async json() {
-      const body = parseJson(await readOnce(), request.headers['content-type']);
+      const body = parseJson(await readOnce(), request.headers);
       if (typeof body !== 'object' || body === null || Array.isArray(body))
         throw new ApiError(
           'BadRequest',
@@ -303,6 +325,11 @@ function makeContext(
       if (raw !== undefined) await readOnce();
       hijacked = true;
       return hijackConnection(exchange, contentType ?? 'application/vnd.docker.raw-stream');
+    },
+    upgrade() {
+      if (raw === undefined) throw new ApiError('BadRequest', 'the client did not ask for another protocol');
+      hijacked = true;
+      return raw;
     },
     answered: () => hijacked || exchange.response?.headersSent === true,
   };
@@ -361,15 +388,27 @@ function isInt64(text: string): boolean {
   return /^-?\d{1,20}$/.test(text) && BigInt.asIntN(64, BigInt(text)) === BigInt(text);
 }
 
-function parseJson(bytes: Buffer, type: string | undefined): unknown {
-  const text = bytes.toString('utf8').trim();
-  if (text === '') return {};
-  if (type !== undefined && !/^application\/json\b/i.test(type))
+/** As dockerd reads a body (httputils.ReadJSON): one that is not there is an empty request. */
+function parseJson(bytes: Buffer, headers: IncomingMessage['headers']): unknown {
+  const type = headers['content-type'] ?? '';
+  const isThere = bytes.length > 0 || headers['transfer-encoding'] !== undefined;
+  if (!isThere && type === '') return {};
+  const media = /^\s*([\w.+-]+\/[\w.+-]+)\s*(?:;|$)/.exec(type)?.[1];
+  if (media === undefined)
+    throw new ApiError(
+      'BadRequest',
+      `malformed Content-Type header (${type}): mime: ${type === '' ? 'no media type' : 'expected slash after first token'}`,
+    );
+  if (media.toLowerCase() !== 'application/json')
     throw new ApiError('BadRequest', `unsupported Content-Type header (${type}): must be 'application/json'`);
+  if (!isThere) return {};
+  const text = bytes.toString('utf8').trim();
+  if (text === '') throw new ApiError('BadRequest', 'invalid JSON: got EOF while reading request body');
   try {
     return JSON.parse(text, readValue);
   } catch (error) {
-    throw new ApiError('BadRequest', `invalid JSON: ${describeSyntaxError(text, error)}`);
+    const wrong = describeSyntaxError(text, error);
+    throw new ApiError('BadRequest', wrong.startsWith('unexpected content') ? wrong : `invalid JSON: ${wrong}`);
   }
 }
 

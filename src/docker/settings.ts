@@ -16,6 +16,8 @@ export interface DaemonSettings {
   insecureRegistries: string[];
   proxies: { http: string; https: string; no: string };
   builderVersion: '1' | '2';
+  /** Plugins that are asked about each request, in order. */
+  authorizationPlugins: string[];
   /** Of `info`: what is unsafe about this configuration. */
   warnings: string[];
   containers: ContainerDefaults;
@@ -45,6 +47,7 @@ export const defaultSettings: DaemonSettings = {
   insecureRegistries: [],
   proxies: { http: '', https: '', no: '' },
   builderVersion: '2',
+  authorizationPlugins: [],
   warnings: [],
   containers: {
     log: { driver: 'json-file', options: {} },

@@ -47,9 +47,11 @@ function imagesUsage(parts: DockerParts, images: ImageStore): { list: unknown[];
   return { list, layersSize: [...layers].reduce((sum, diffId) => sum + content.layers.sizeBytes(diffId), 0) };
 }
 
-async function containersUsage(parts: DockerParts): Promise<unknown[]> {
+async function containersUsage(parts: DockerParts, version: RouteContext['version']): Promise<unknown[]> {
   const shown = parts.engine.table.list().filter((container) => container.record.spec.owner !== 'build');
-  return Promise.all(shown.map(async (container) => showSummary(parts, container, await sizesOf(parts, container))));
+  return Promise.all(
+    shown.map(async (container) => showSummary(parts, container, version, await sizesOf(parts, container))),
+  );
 }
 
 async function volumesUsage(parts: DockerParts): Promise<unknown[]> {
@@ -59,7 +61,8 @@ async function volumesUsage(parts: DockerParts): Promise<unknown[]> {
       ...showVolume(parts, volume),
       UsageData: {
         RefCount: usersOf(parts, volume.name).length,
-        Size: await treeBytes(volumes.mountpoint(volume.name)),
+        // What a plugin keeps is not this machine's.
+        Size: volume.driver === 'local' ? await treeBytes(volumes.mountpoint(volume.name)) : -1,
       },
     })),
   );
@@ -79,7 +82,7 @@ async function usage(
   return {
     LayersSize: wants('image') ? layersSize : 0,
     Images: wants('image') ? list : null,
-    Containers: wants('container') ? await containersUsage(parts) : null,
+    Containers: wants('container') ? await containersUsage(parts, context.version) : null,
     Volumes: wants('volume') ? await volumesUsage(parts) : null,
     BuildCache: wants('build-cache')
       ? builder.cache.list().map((item) => ({

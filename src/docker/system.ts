@@ -219,9 +219,9 @@ async function showInfo(parts: DockerParts): Promise<unknown> {
     Driver: 'overlay2',
     DriverStatus: driverStatus(parts.platform.dataDir),
     Plugins: {
-      Volume: ['local'],
+      Volume: ['local', ...(await engine.plugins.list('VolumeDriver'))],
       Network: ['bridge', 'host', 'null'],
-      Authorization: null,
+      Authorization: settings.authorizationPlugins.length === 0 ? null : settings.authorizationPlugins,
       Log: logDriverNames,
     },
     ...limits.fields,

@@ -126,9 +126,12 @@ export interface PushedIndex {
   hostManifest: string;
 }
 
-/** An index of two platforms and an attestation, and an artifact, pushed by a client. */
-export async function pushIndex(site: Site, path: string): Promise<PushedIndex> {
-  const layer = Buffer.concat([encodeTarFile({ path: 'f' }, 'x'), tarEnd]);
+/**
+ * An index of two platforms and an attestation, and an artifact, pushed by a client. `foreign`: a file's text in the
+ * image that is not for this machine, where it is to differ.
+ */
+export async function pushIndex(site: Site, path: string, foreign = ''): Promise<PushedIndex> {
+  const layerOf = (text: string): Buffer => Buffer.concat([encodeTarFile({ path: 'f' }, text), tarEnd]);
   const transport = new HttpTransport({});
   const repository = new RemoteRepository(transport, { url: site.url, credential: ann }, path, 'pull,push');
   const put = async (bytes: Buffer): Promise<{ digest: string; size: number }> => {
@@ -140,6 +143,7 @@ export async function pushIndex(site: Site, path: string): Promise<PushedIndex> 
     platform: Platform,
     { configType = mediaTypes.ociConfig, of = '' }: { configType?: string; of?: string } = {},
   ): Promise<Descriptor> => {
+    const layer = layerOf(platform.architecture === hostPlatform().architecture ? 'x' : `x${foreign}`);
     const config = await put(
       Buffer.from(JSON.stringify({ ...platform, rootfs: { type: 'layers', diff_ids: [digestOf(layer)] }, config: {} })),
     );

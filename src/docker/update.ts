@@ -46,7 +46,7 @@ function keepAsked(record: ContainerRecord, body: HostConfigBody): void {
   const asked = record.spec.request?.['HostConfig'] as Record<string, unknown> | undefined;
   if (asked === undefined) return;
   for (const key of askedFields)
-    if (body[key] !== undefined && body[key] !== 0 && body[key] !== '') asked[key] = body[key];
+    if (body[key] !== undefined && (body[key] !== 0 || key === 'PidsLimit') && body[key] !== '') asked[key] = body[key];
 }
 
 /** What changes of the limits, and what they are then; what cannot be changed is warned of and left. */
@@ -93,19 +93,29 @@ function planUpdate(
   return { changes, merged };
 }
 
-export function updateContainer(parts: DockerParts, container: Container, body: HostConfigBody): unknown {
+export function updateContainer(
+  parts: DockerParts,
+  container: Container,
+  body: HostConfigBody,
+  version: readonly [number, number],
+): unknown {
   const { record } = container;
   const { context } = parts.engine;
   const warnings: string[] = [];
   const facts = hostFacts(parts, cpus().length, warnings);
   checkUpdate(body, facts);
+  // Clients that know no way to say "no limit" do not change it.
+  if (version[1] < 40) delete body.PidsLimit;
+  const isUnlimited = typeof body.PidsLimit === 'number' && body.PidsLimit <= 0;
+  if (isUnlimited) body.PidsLimit = 0;
   const { changes, merged } = planUpdate(record, body, facts);
+  if (isUnlimited) changes.pidsMax = merged.pidsMax = -1;
   const policy = body['RestartPolicy'] as { Name?: string; MaximumRetryCount?: number } | undefined;
   if (policy?.Name !== undefined && policy.Name !== '') {
     planRestart(policy, false);
     if (record.spec.autoRemove === true && policy.Name !== 'no')
       throw new ApiError(
-        'BadRequest',
+        'Conflict',
         'Restart policy cannot be updated because AutoRemove is enabled for the container',
       );
   }

@@ -2,6 +2,7 @@
 import { ApiError } from '#base/errors.ts';
 import { treeBytes } from '#engine/tree-size.ts';
 import type { VolumeRecord } from '#engine/volumes.ts';
+import type { PluginVolume } from '#plugins/volume-driver.ts';
 import type { DockerParts } from './context.ts';
 import { isoTime } from './context.ts';
 import { checkFilterValues, isFlagWord, lacksLabels, matchesAny, matchesLabels, parseFilters } from './filters.ts';
@@ -18,19 +19,22 @@ export function volumeRoutes(parts: DockerParts): Route[] {
       handle: async (context) => {
         const filters = parseFilters(context.query, ['dangling', 'driver', 'label', 'name']);
         checkFilterValues(filters, { dangling: isFlagWord });
+        const { volumes: all, warnings } = await volumes.listAll();
         return {
-          Volumes: volumes
-            .list()
+          Volumes: all
             .filter((volume) => matches(parts, volume, filters))
-            .map((volume) => showVolume(parts, volume)),
-          Warnings: null,
+            .map((volume) => showVolume(parts, volume, volume.plugin)),
+          Warnings: warnings.length === 0 ? null : warnings,
         };
       },
     },
     {
       method: 'GET',
       path: '/volumes/{name}',
-      handle: async (context) => showVolume(parts, volumes.get(context.params['name']!)),
+      handle: async (context) => {
+        const volume = await volumes.resolve(context.params['name'] ?? '');
+        return showVolume(parts, volume, volume.plugin);
+      },
     },
     {
       method: 'POST',
@@ -43,18 +47,14 @@ export function volumeRoutes(parts: DockerParts): Route[] {
             'ServiceUnavailable',
             'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.',
           );
-        return reply(
-          201,
-          showVolume(
-            parts,
-            volumes.create({
-              name: body.Name ?? '',
-              driver: body.Driver ?? '',
-              labels: body.Labels ?? {},
-              options: body.DriverOpts ?? {},
-            }),
-          ),
-        );
+        using pins = new DisposableStack();
+        const wanted = {
+          name: body.Name ?? '',
+          driver: body.Driver ?? '',
+          labels: body.Labels ?? {},
+          options: body.DriverOpts ?? {},
+        };
+        return reply(201, showVolume(parts, await volumes.createPinned(wanted, pins)));
       },
     },
     {
@@ -63,7 +63,7 @@ export function volumeRoutes(parts: DockerParts): Route[] {
       handle: async (context) => {
         const name = context.params['name']!;
         if (volumes.find(name) === undefined && queryFlag(context.query, 'force')) return reply(204);
-        const volume = volumes.get(name);
+        const volume = volumes.find(name) ?? (await volumes.resolve(name));
         const users = usersOf(parts, volume.name);
         if (users.length > 0 || volumes.isPinned(name))
           throw new ApiError('Conflict', `remove ${name}: volume is in use - [${users.join(', ')}]`);
@@ -83,6 +83,7 @@ export function volumeRoutes(parts: DockerParts): Route[] {
         const deleted: string[] = [];
         let space = 0;
         for (const volume of volumes.list()) {
+          if (volume.driver !== 'local') continue;
           if (
             (!all && !volume.anonymous) ||
             !isUnused(parts, volume) ||
@@ -133,14 +134,16 @@ function matches(parts: DockerParts, volume: VolumeRecord, filters: Filters): bo
   );
 }
 
-export function showVolume(parts: DockerParts, volume: VolumeRecord): Record<string, unknown> {
+/** `plugin`: what the volume's driver says of it now. */
+export function showVolume(parts: DockerParts, volume: VolumeRecord, plugin?: PluginVolume): Record<string, unknown> {
   return {
     CreatedAt: isoTime(volume.createdAtMs),
-    Driver: 'local',
+    Driver: volume.driver,
     Labels: Object.keys(volume.labels).length === 0 ? null : volume.labels,
-    Mountpoint: parts.engine.volumes.mountpoint(volume.name),
+    Mountpoint: plugin?.mountpoint ?? parts.engine.volumes.mountpoint(volume.name),
     Name: volume.name,
     Options: Object.keys(volume.options).length === 0 ? null : volume.options,
-    Scope: 'local',
+    Scope: plugin?.scope ?? 'local',
+    ...(plugin?.status === undefined ? {} : { Status: plugin.status }),
   };
 }

@@ -61,8 +61,10 @@ async function withStoppedTree<T>(
     if (mount !== undefined && mount.type !== 'tmpfs') {
       if (mount.type === 'image') undo.defer(() => unmountImages(context, record));
       const images = mount.type === 'image' ? await mountImages(context, record) : undefined;
+      if (mount.type === 'volume') undo.defer(() => table.volumes.release(mount.source, record.id));
       const source = subDirectory(
-        images?.get(mount.target) ?? (mount.type === 'volume' ? await table.volumes.use(mount.source) : mount.source),
+        images?.get(mount.target) ??
+          (mount.type === 'volume' ? await table.volumes.use(mount.source, record.id) : mount.source),
         mount,
       );
       if (statSync(source, { throwIfNoEntry: false })?.isDirectory() === true)
@@ -95,11 +97,11 @@ function normalise(path: string): string {
 }
 
 function locate(container: Container, root: string, inner: string, asked: string): { path: string; stat: Stats } {
-  const followLast = asked.endsWith('/') || asked.endsWith('/.');
+  const followLast = /\/\.?$/.test(asked);
   const path = resolveInRoot(root, inner, followLast);
   const stat = lstatOrUndefined(path === root ? `${root}/` : path);
   if (stat === undefined)
-    throw new ApiError('NotFound', `Could not find the file ${asked} in container ${container.name}`);
+    throw new ApiError('NotFound', `Could not find the file ${asked} in container ${container.id}`);
   if (followLast && !stat.isDirectory()) throw new ApiError('BadRequest', `not a directory`);
   return { path: path === root ? `${root}/` : path, stat };
 }
@@ -109,7 +111,7 @@ const kernelFiles = /^(proc|sys|dev)\/./;
 
 /** What the archive's entries begin with: `.` when the contents alone are asked for (`dir/.`). */
 function lastElement(asked: string): string {
-  return asked.endsWith('/.') || asked === '.' ? '.' : basename(normalise(asked)) || '/';
+  return /(?:^|\/)\.\/*$/.test(asked) ? '.' : basename(normalise(asked)) || '/';
 }
 
 function describe(path: string, asked: string, stat: Stats): PathStat {
@@ -205,7 +207,7 @@ export function writeArchive(
     const path = resolveInRoot(root, inner);
     const stat = lstatOrUndefined(path === root ? `${root}/` : path);
     if (stat === undefined)
-      throw new ApiError('NotFound', `Could not find the file ${asked} in container ${container.name}`);
+      throw new ApiError('NotFound', `Could not find the file ${asked} in container ${container.id}`);
     if (!stat.isDirectory()) throw new ApiError('BadRequest', 'extraction point is not a directory');
     // Without a user of its own a container keeps the owners that the archive names.
     const own =

@@ -47,7 +47,7 @@ export async function createContainer(
     for (const name of anonymousVolumes) await volumes.remove(name);
   });
   undo.defer(() => pins.dispose());
-  const mounts = resolveVolumes(
+  const mounts = await resolveVolumes(
     volumes,
     { wanted: wanted.mounts, declared: image.config.volumes },
     anonymousVolumes,
@@ -137,12 +137,12 @@ interface WantedVolumes {
 }
 
 /** Names for nameless volumes, and volumes that the image declares and nobody mounted. */
-function resolveVolumes(
+async function resolveVolumes(
   volumes: Volumes,
   { wanted, declared }: WantedVolumes,
   anonymous: string[],
   pins: DisposableStack,
-): Mount[] {
+): Promise<Mount[]> {
   const taken = new Set(wanted.map((mount) => mount.target.replace(/\/+$/, '')));
   const all: Mount[] = [
     ...wanted,
@@ -150,13 +150,17 @@ function resolveVolumes(
       .filter((path) => !taken.has(path.replace(/\/+$/, '')))
       .map((target) => ({ type: 'volume' as const, source: '', target, readOnly: false, populate: true })),
   ];
-  return all.map((mount) => {
-    if (mount.type !== 'volume') return mount;
-    const record = volumes.create({ name: mount.source, ...mount.volume });
-    pins.use(volumes.pin(record.name));
+  const out: Mount[] = [];
+  for (const mount of all) {
+    if (mount.type !== 'volume') {
+      out.push(mount);
+      continue;
+    }
+    const record = await volumes.createPinned({ name: mount.source, ...mount.volume }, pins);
     if (mount.source === '') anonymous.push(record.name);
-    return { ...mount, source: record.name };
-  });
+    out.push({ ...mount, source: record.name });
+  }
+  return out;
 }
 
 async function populateVolumes(
@@ -169,7 +173,7 @@ async function populateVolumes(
   try {
     for (const mount of spec.mounts)
       if (mount.type === 'volume' && mount.populate === true)
-        await volumes.populate(mount.source, resolveInRoot(root, mount.target));
+        await volumes.populate(mount.source, resolveInRoot(root, mount.target), id);
   } finally {
     await context.snapshots.unmountContainerRoot(id);
   }

@@ -152,15 +152,14 @@ async function removeNetwork(
       ({ isRunning, record: { spec } }) =>
         isRunning && spec.network.type === 'container' && spec.network.containerId === container.id,
     );
-  const removal = planLinkRemoval(run.endpoints);
-  if (isShared) await context.os.netlink.run([removal]);
+  if (isShared) await context.os.netlink.run(planLinkRemoval(run.endpoints, namespace));
   await context.os.namespaces.remove(namespace);
   if (isShared || run.endpoints.length === 0) return;
   context.clock.setTimer(
     linkRemovalDelayMs,
     () =>
       void context.os.netlink
-        .run([removal])
+        .run(planLinkRemoval(run.endpoints))
         .catch((error: unknown) => context.log.debug('links of a container', { id: container.id, error })),
     { background: true },
   );
@@ -177,6 +176,9 @@ export async function releaseRun(table: ContainerTable, container: Container, ru
     context.rules.unpublish(run.ports).then(() => forgetUdpFlows(context, run.ports)),
     run.networkNamespace === undefined ? Promise.resolve() : removeNetwork(table, container, run.networkNamespace, run),
     context.snapshots.unmountContainerRoot(container.id),
+    ...container.record.spec.mounts
+      .filter((mount) => mount.type === 'volume')
+      .map((mount) => table.volumes.release(mount.source, container.id)),
     unmountImages(context, container.record),
     container.record.spec.ipcMode?.type === 'shareable'
       ? context.os.mounts.unmount(shmPath(context.directories.run, container.id))

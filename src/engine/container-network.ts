@@ -9,6 +9,8 @@ import type { AttachedNetwork, EndpointRecord, PublishedRecord, RunRecord } from
 import type { Container } from './container.ts';
 import type { ContainerTable } from './container-table.ts';
 import { serveNames } from './dns-names.ts';
+import { explainUpperLink } from './network-parents.ts';
+import { hasEndpoints } from './network-record.ts';
 import { checkEndpointSettings, hasAddress, selectGateways, type Gateways } from './network-endpoint.ts';
 import { reservePorts } from './published-ports.ts';
 import { forgetUdpFlows } from './udp-flows.ts';
@@ -46,7 +48,7 @@ export function planContainerNetwork(
       throw new ApiError('NotFound', `failed to set up container networking: network ${network.networkId} not found`);
     network.networkId = found.id;
     checkEndpointSettings(found.name, found, network, 'failed to set up container networking: ');
-    if (found.link !== undefined) endpoints.push(table.networks.reserve(network, endpoints));
+    if (hasEndpoints(found)) endpoints.push(table.networks.reserve(network, endpoints));
   }
   const gateways = gatewaysOf(table, networks, endpoints);
   ports.push(...reservePorts(context.ports, container, gateways));
@@ -98,16 +100,18 @@ export async function connectEndpoints(
 ): Promise<void> {
   if (path === undefined || endpoints.length === 0) return;
   const { networks } = container.record;
-  await table.context.os.netlink.run([
-    ...endpoints.flatMap((endpoint) =>
-      table.networks.plan(
-        endpoint,
-        networks.find((attached) => attached.networkId === endpoint.networkId),
-        path,
+  await table.context.os.netlink
+    .run([
+      ...endpoints.flatMap((endpoint) =>
+        table.networks.plan(
+          endpoint,
+          networks.find((attached) => attached.networkId === endpoint.networkId),
+          path,
+        ),
       ),
-    ),
-    table.networks.planRoutes(gateways, path, true),
-  ]);
+      table.networks.planRoutes(gateways, path, true),
+    ])
+    .catch(explainUpperLink);
   await serveNames(table, container, path, endpoints);
 }
 

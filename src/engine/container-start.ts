@@ -60,7 +60,7 @@ export async function startContainer(table: ContainerTable, container: Container
     });
     const [{ root }, mounts] = await Promise.all([
       rooted,
-      resolveMounts(table, container, net),
+      resolveMounts(table, container, net, undo),
       net.ready.then(() => undefined),
     ]);
     container.root = root;
@@ -260,16 +260,23 @@ async function createProcess(
 }
 
 /** Volumes as directories, binds checked, and the engine's own /etc files. */
-async function resolveMounts(table: ContainerTable, container: Container, net: ContainerNetwork): Promise<Mount[]> {
+async function resolveMounts(
+  table: ContainerTable,
+  container: Container,
+  net: ContainerNetwork,
+  undo: AsyncDisposableStack,
+): Promise<Mount[]> {
   const { spec } = container.record;
   const out: Mount[] = [];
   const images = await mountImages(table.context, container.record);
   for (const mount of spec.mounts) {
     const image = images.get(mount.target);
     if (image !== undefined) out.push({ ...mount, type: 'bind', source: subDirectory(image, mount) });
-    else if (mount.type === 'volume')
-      out.push({ ...mount, source: subDirectory(await table.volumes.use(mount.source), mount) });
-    else {
+    else if (mount.type === 'volume') {
+      const path = await table.volumes.use(mount.source, container.id);
+      undo.defer(() => table.volumes.release(mount.source, container.id));
+      out.push({ ...mount, source: subDirectory(path, mount) });
+    } else {
       if (mount.type === 'bind' && mount.makeSource === true) makeSource(mount.source);
       // A Pod's volumes are where the kubelet put them; what the host does not share it cannot.
       if (spec.owner === 'docker' && statSync(mount.source, { throwIfNoEntry: false }) !== undefined)
@@ -361,8 +368,8 @@ export function etcTexts(
 
 /** The host as containers see it: the default bridge's addresses. */
 function hostGateways(table: ContainerTable): string[] {
-  const { hostGateway } = table.context.networkSettings;
-  if (hostGateway !== undefined) return [hostGateway];
+  const { hostGateways: told } = table.context.networkSettings;
+  if (told !== undefined) return [...told];
   const bridge = table.networks.findExact('bridge');
   const found = ipFamilies.flatMap((family) =>
     (bridge === undefined ? [] : blocksOf(bridge, family)).flatMap(({ gateway }) => gateway ?? []),

@@ -123,7 +123,9 @@ export async function killContainer(table: ContainerTable, container: Container,
   if (record.state === 'paused' && signal === 9) await unpause(table, container);
   if (!container.isRunning) return;
   const ended = exited(container);
-  if (signal === 9) {
+  // As in docker: the signal that stops the container ends its restarts, too.
+  const stops = firstOf(record.spec.stopSignal, context.images.find(record.spec.imageId)?.config.stopSignal);
+  if (signal === 9 || (stops !== undefined && parseSignal(stops) === signal)) {
     container.stopping = true;
     record.stoppedByUser = true;
   }

@@ -24,6 +24,9 @@ import { createPoll } from '#os/poll.linux.ts';
 import { linuxPortHolder } from '#os/ports.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { ApiError } from '#base/errors.ts';
+import { usualPlaces, type PluginPlaces } from '#plugins/discovery.ts';
+import { Plugins } from '#plugins/plugins.ts';
+import { VolumeDrivers } from '#plugins/volume-driver.ts';
 import { Containers } from './containers.ts';
 import type { EngineContext } from './context.ts';
 import type { Engine, Images } from './engine.ts';
@@ -62,6 +65,8 @@ export interface EngineOptions {
   mounts?: Mounts;
   /** Absent: docker's defaults. */
   networkSettings?: NetworkSettings;
+  /** Absent: where docker looks for plugins. */
+  pluginPlaces?: PluginPlaces;
 }
 
 /** What docker's façade uses beyond `Engine`. */
@@ -75,6 +80,7 @@ export interface DockerEngine extends Engine {
   readonly context: EngineContext;
   readonly rules: RuleWriter;
   readonly netlink: Netlink;
+  readonly plugins: Plugins;
   readonly isLocked: true;
 }
 
@@ -86,8 +92,9 @@ export async function createEngine(options: EngineOptions): Promise<DockerEngine
   await using undo = new AsyncDisposableStack();
   undo.defer(() => lock.release());
   const { context, network } = await openContext(options, log, undo);
-  const networks = new Networks(context);
-  const table = new ContainerTable(context, networks, new Volumes(context));
+  const plugins = new Plugins({ places: options.pluginPlaces ?? usualPlaces, clock, log });
+  const networks = new Networks(context, options.podCidr);
+  const table = new ContainerTable(context, networks, new Volumes(context, new VolumeDrivers(plugins)));
   table.sandboxes = new Sandboxes(context, {
     ...(options.podCidr === undefined ? {} : { podCidr: options.podCidr }),
     ...(options.podMtu === undefined ? {} : { mtu: options.podMtu }),
@@ -116,6 +123,7 @@ export async function createEngine(options: EngineOptions): Promise<DockerEngine
     context,
     rules: context.rules,
     netlink: context.os.netlink,
+    plugins,
     isLocked: true,
     onEvent: (listener) => context.events.listen(listener),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
@@ -135,7 +143,10 @@ async function openContext(
   undo.defer(() => network.close());
   const poll = createPoll();
   undo.defer(() => poll.close());
-  const ports = new Ports(linuxPortHolder, (fd, target) => startRelay(fd, target, clock));
+  const ports =
+    options.networkSettings?.relay === false
+      ? new Ports(linuxPortHolder)
+      : new Ports(linuxPortHolder, (fd, target) => startRelay(fd, target, clock));
   undo.defer(() => ports.close());
   const context: EngineContext = {
     instanceId,

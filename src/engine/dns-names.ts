@@ -7,7 +7,7 @@ import type { Container } from './container.ts';
 import type { EndpointRecord } from './container-record.ts';
 import type { ContainerTable } from './container-table.ts';
 import { resolverAddress } from './dns.ts';
-import { addressesOf, builtInNetworks } from './network-record.ts';
+import { addressesOf, builtInNetworks, hasEndpoints } from './network-record.ts';
 
 export interface Resolver {
   servers: string[];
@@ -87,7 +87,7 @@ export function resolverOf(table: ContainerTable, container: Container, host: Re
   const asked = spec.dns ?? { servers: [], search: [], options: [] };
   const own = networks
     .map((attached) => table.networks.findExact(attached.networkId))
-    .find((network) => network?.link !== undefined && !builtInNetworks.has(network.name));
+    .find((network) => network !== undefined && hasEndpoints(network) && !builtInNetworks.has(network.name));
   const base: Resolver =
     own === undefined
       ? { ...host, servers: asked.servers.length > 0 ? asked.servers : host.servers }

@@ -152,6 +152,8 @@ export interface ContainerSpec {
   logPath?: string;
   logMaxBytes?: number;
   logMaxFiles?: number;
+  /** Rotated files of the log but the newest are compressed. */
+  logCompress?: boolean;
   /** Where the log goes besides its file, which may then be kept from being read. */
   logDriver?: { name: string; options: Record<string, string>; isUnreadable?: boolean };
   stopSignal?: string;
@@ -351,6 +353,8 @@ export interface ImageSummary {
   config: ImageConfig;
   /** What it is made for, where that is known. */
   platform?: Platform;
+  /** None of an image that was never written down as one: a build's, before it is pushed. */
+  manifest?: { mediaType: string; digest: string; size: number };
   /**
    * Only the kubelet brought it here, no user tagged it, and neither a lease nor a container needs it: the kubelet may
    * remove it.

@@ -4,6 +4,7 @@
  * `unhealthy` after so many failures in a row, `starting` before that. Times come as nanoseconds, as docker's API has
  * them; 0 is the default.
  */
+import { formatDuration } from '#base/duration.ts';
 import { PassThrough } from 'node:stream';
 import { messageOf } from '#base/thrown.ts';
 import { pause } from '#os/clock.ts';
@@ -137,7 +138,7 @@ async function probe(
   timer.cancel();
   if (late.signal.aborted) {
     code = -1;
-    text = `Health check exceeded timeout (${check.timeoutMs / 1000}s)`;
+    text = `Health check exceeded timeout (${formatDuration(check.timeoutMs)})${text === '' ? '' : `: ${text}`}`;
   }
   const iso = (ms: number): string => new Date(ms).toISOString();
   return { Start: iso(started), End: iso(clock.now()), ExitCode: code, Output: text };

@@ -111,7 +111,6 @@ interface FoundManifest {
 async function ociManifests(content: Content, index: Index): Promise<FoundManifest[]> {
   const out: FoundManifest[] = [];
   let seen = 0;
-  const visited = new Set<string>();
   const visit = async (
     descriptor: Descriptor,
     name: string | undefined,
@@ -135,9 +134,7 @@ async function ociManifests(content: Content, index: Index): Promise<FoundManife
       descriptor.annotations?.['org.opencontainers.image.ref.name'] ??
       name;
     if (within !== undefined) {
-      const key = `${descriptor.digest} ${ownName ?? ''}`;
-      if (above.depth >= indexDepthMax || visited.has(key)) return;
-      visited.add(key);
+      if (above.depth >= indexDepthMax) return;
       const below = { depth: above.depth + 1, index: above.index ?? descriptor.digest };
       for (const child of within) await visit(child, ownName, below);
       return;

@@ -117,6 +117,15 @@ class EngineImages implements ImageStore {
     const { records } = this.options;
     return {
       platform: platformOf(record.file),
+      ...(record.manifestDigest === ''
+        ? {}
+        : {
+            manifest: {
+              mediaType: record.manifestMediaType,
+              digest: record.manifestDigest,
+              size: this.options.content.blobs.size(record.manifestDigest) ?? 0,
+            },
+          }),
       id: record.id,
       names: records.namesOf(record.id).map(familiar),
       digests: records.repoDigestsOf(record.id).map(familiar),

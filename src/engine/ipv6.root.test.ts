@@ -237,7 +237,7 @@ describe('networks with IPv6', { skip: !isRoot && 'needs root' }, () => {
     assert.equal(runOf(id).ports.find((one) => one.hostIp === '::')?.ip, addressesOf(id, 1).v6);
     assert.equal(await ask('::1', port), 'mover');
     assert.equal(await ask(`fd00:${instanceId}:9::1`, port), 'mover');
-    await disconnectNetwork(engine.table, container, 'dual', false);
+    await disconnectNetwork(engine.table, container, 'dual');
     assert.doesNotMatch(await sh(id, 'ip -6 route'), /default/);
     assert.match(await sh(id, 'ip route'), /default via .* dev eth0/);
     assert.equal(await ask('::1', port), 'mover');

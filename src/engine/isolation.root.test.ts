@@ -145,6 +145,13 @@ describe('packets between containers, Pods and the host', { skip: !isRoot && 'ne
     );
   });
 
+  test("the Pods' addresses are no network's, nor is a wider subnet", async () => {
+    const before = engine.networks.list().length;
+    for (const subnet of ['10.253.78.0/24', '10.253.0.0/16'])
+      await assert.rejects(engine.networks.create({ name: 'over', addresses: [{ subnet }] }), /Pool overlaps/, subnet);
+    assert.equal(engine.networks.list().length, before);
+  });
+
   test("a link of the host that is no bridge, or another network's, is not taken for one", async () => {
     const refused = (name: string, pattern: RegExp): Promise<void> =>
       assert.rejects(

@@ -7,6 +7,7 @@ import { existsSync, writeSync } from 'node:fs';
 import { PassThrough } from 'node:stream';
 import { SimRandom } from '#os/clock.sim.ts';
 import type { DockerEngine } from './create-engine.ts';
+import { connectNetwork, disconnectNetwork } from './network-connect.ts';
 import { openTestEngine, specOf } from './testing.ts';
 
 export interface Step {
@@ -14,6 +15,11 @@ export interface Step {
   id: string;
   code: number;
   lines: number;
+}
+
+export interface NetworkStep {
+  network: string;
+  step: 'creating' | 'created' | 'removing' | 'removed';
 }
 
 /** What it does comes from the seed it was given; when it is killed comes from whoever kills it. */
@@ -54,6 +60,40 @@ async function liveOnce(engine: DockerEngine): Promise<void> {
   tell('removed');
 }
 
+/** A network, onto which whoever runs is brought and taken off again. */
+async function networkOnce(engine: DockerEngine): Promise<void> {
+  const network = `n${Buffer.from(random.bytes(4)).toString('hex')}`;
+  const tell = (step: NetworkStep['step']): void => {
+    writeSync(1, `${JSON.stringify({ step, network })}\n`);
+  };
+  tell('creating');
+  const kind = pick(4);
+  await engine.networks.create({
+    name: network,
+    enableIpv6: kind === 1,
+    ...(kind === 2 ? { driver: 'macvlan' } : {}),
+    options: kind === 3 ? { 'com.docker.network.bridge.name': `k${network}` } : {},
+  });
+  tell('created');
+  for (const container of engine.table.list().filter(({ isRunning }) => isRunning)) {
+    const attachment = { network, aliases: [], gatewayPriority: pick(2) };
+    const isLeaving = pick(2) === 0;
+    try {
+      await connectNetwork(engine.table, container, attachment);
+      if (isLeaving) await disconnectNetwork(engine.table, container, network);
+    } catch {
+      // It has ended, or was taken away, meanwhile.
+    }
+  }
+  if (pick(2) === 0) return;
+  tell('removing');
+  await engine.networks.remove(network).then(
+    () => tell('removed'),
+    // Somebody is on it.
+    () => tell('created'),
+  );
+}
+
 if (import.meta.main) {
   const [home, instanceId] = process.argv.slice(2);
   if (home === undefined || instanceId === undefined || !existsSync(home))
@@ -63,5 +103,8 @@ if (import.meta.main) {
   const live = async (): Promise<void> => {
     for (;;) await liveOnce(engine);
   };
-  await Promise.all([live(), live(), live()]);
+  const churnNetworks = async (): Promise<void> => {
+    for (;;) await networkOnce(engine);
+  };
+  await Promise.all([live(), live(), live(), churnNetworks()]);
 }

@@ -3,13 +3,13 @@ import { existsSync, mkdtempSync, readFileSync, readdirSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { cgroupRoot, linkPrefix } from '#net/kernel-names.ts';
+import { cgroupRoot, linkMark, linkPrefix, tableName } from '#net/kernel-names.ts';
 import { realClock } from '#os/clock.real.ts';
 import { SimRandom } from '#os/clock.sim.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { testSeed } from '#os/test-seed.ts';
 import type { DockerEngine } from './create-engine.ts';
-import type { Step } from './kill.engine.ts';
+import type { NetworkStep, Step } from './kill.engine.ts';
 import { makeImage, newInstanceId, openTestEngine, removeTestEngine } from './testing.ts';
 
 const rounds = Number(process.env['TIPHYS_KILL_ROUNDS'] ?? 5);
@@ -26,6 +26,7 @@ interface Known extends Step {
 describe('an engine that is killed at any moment', { skip: process.getuid?.() !== 0 && 'needs root' }, () => {
   const home = mkdtempSync('/tmp/tiphys-kill-');
   const known = new Map<string, Known>();
+  const networks = new Map<string, NetworkStep['step']>();
 
   before(() => makeImage(home));
   after(() => removeTestEngine(home, instanceId));
@@ -55,7 +56,11 @@ describe('an engine that is killed at any moment', { skip: process.getuid?.() !=
           void realClock.sleep(workMs).then(() => linuxProcesses.kill(child.pid, 'SIGKILL'));
           continue;
         }
-        const step = JSON.parse(line) as Step;
+        const step = JSON.parse(line) as Step | NetworkStep;
+        if ('network' in step) {
+          networks.set(step.network, step.step);
+          continue;
+        }
         known.set(step.id, {
           ...step,
           surelyStarted: step.step === 'started' || known.get(step.id)?.surelyStarted === true,
@@ -158,7 +163,7 @@ describe('an engine that is killed at any moment', { skip: process.getuid?.() !=
     const wanted = engine.table
       .list()
       .flatMap((container) => container.record.run?.endpoints ?? [])
-      .map((endpoint) => endpoint.hostLink)
+      .flatMap((endpoint) => (endpoint.hostLink === '' ? [] : [endpoint.hostLink]))
       .sort();
     const links = (await engine.netlink.listLinks())
       .map((link) => link.name)
@@ -175,6 +180,33 @@ describe('an engine that is killed at any moment', { skip: process.getuid?.() !=
     );
   }
 
+  /** Networks as they were told of, each whole; a container is on those that its record says. */
+  async function checkNetworks(engine: DockerEngine): Promise<void> {
+    const own = engine.networks.list().filter(({ name }) => !['bridge', 'host', 'none'].includes(name));
+    for (const { name } of own) assert.notEqual(networks.get(name) ?? 'removed', 'removed', name);
+    for (const [name, step] of networks)
+      if (step === 'created') assert.ok(engine.networks.findExact(name), `${name} is lost`);
+    const links = (await engine.netlink.listLinks()).filter(
+      ({ name, alias }) => name.startsWith(`${linkPrefix(instanceId)}b`) || alias === linkMark(instanceId),
+    );
+    const wanted = engine.networks.list().flatMap(({ link, parent }) => link ?? parent?.link ?? []);
+    assert.deepEqual(links.map(({ name }) => name).sort(), wanted.sort(), 'bridges');
+    for (const family of ['ip', 'ip6']) {
+      const set = (await linuxProcesses.run('nft', ['list', 'set', family, tableName(instanceId), 'bridges'])).stdout;
+      const named = engine.networks.list().flatMap(({ link }) => link ?? []);
+      assert.deepEqual(
+        [...set.matchAll(/"([^"]+)"/g)].map((match) => match[1] ?? '').sort(),
+        named.sort(),
+        `${family} rules`,
+      );
+    }
+    for (const { record, isRunning } of engine.table.list()) {
+      if (!isRunning || record.run === undefined) continue;
+      const attached = record.networks.map(({ networkId }) => networkId).sort();
+      assert.deepEqual(record.run.endpoints.map(({ networkId }) => networkId).sort(), attached, record.id.slice(0, 12));
+    }
+  }
+
   test(`finds running containers running, exact exit codes, whole logs and nothing half made (${rounds} rounds)`, async (t) => {
     const steps: Record<string, number> = {};
     for (let round = 0; round < rounds; round++) {
@@ -184,6 +216,7 @@ describe('an engine that is killed at any moment', { skip: process.getuid?.() !=
         for (const step of known.values()) steps[step.step] = (steps[step.step] ?? 0) + 1;
         for (const step of [...known.values()]) await checkContainer(engine, step);
         await checkNothingHalf(engine);
+        await checkNetworks(engine);
         if (round % 4 !== 3 && round !== rounds - 1) continue;
         // All come to their own end, and go.
         for (const container of engine.table.list()) {
@@ -192,11 +225,17 @@ describe('an engine that is killed at any moment', { skip: process.getuid?.() !=
           await engine.containers.remove(container.id, { force: true });
         }
         known.clear();
+        for (const { name } of engine.networks.list())
+          if (networks.has(name)) {
+            await engine.networks.remove(name);
+            networks.set(name, 'removed');
+          }
         await checkNothingHalf(engine);
+        await checkNetworks(engine);
       } finally {
         await engine[Symbol.asyncDispose]();
       }
     }
-    t.diagnostic(JSON.stringify(steps));
+    t.diagnostic(`${JSON.stringify(steps)}, ${networks.size} networks`);
   });
 });

@@ -4,7 +4,20 @@
  * end. Records are read forward from any place, backward from any place, or looked for by time; always a chunk at a
  * time, so that the caller can give way in between. Files may be of any size.
  */
-import { closeSync, fstatSync, openSync, readSync, rmSync, statSync } from 'node:fs';
+import {
+  closeSync,
+  createReadStream,
+  createWriteStream,
+  fstatSync,
+  openSync,
+  readSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
+import { pipeline } from 'node:stream/promises';
+import { createGunzip, createGzip } from 'node:zlib';
+import { codeOf } from '#base/thrown.ts';
 import { formatNanoseconds, parseRfc3339 } from '#base/timestamp.ts';
 import type { LogLine } from './engine.ts';
 import { logReadChunkBytes, logRecordBytesMax, logRotatedFilesMax } from './limits.ts';
@@ -205,6 +218,39 @@ export function openIfAny(path: string): LogFile | undefined {
   }
 }
 
+/** Of compressed files, for readers: each of its own. */
+let copies = 0;
+
+/** Also of a compressed one: it is read from a copy that goes with its descriptor. */
+export async function openRotated(path: string): Promise<LogFile | undefined> {
+  // It may be compressed in this moment.
+  if (!path.endsWith('.gz'))
+    return openIfAny(path) ?? (inodeOf(`${path}.gz`) === undefined ? undefined : openRotated(`${path}.gz`));
+  copies += 1;
+  const copy = `${path}.${copies}.read`;
+  try {
+    await pipeline(createReadStream(path), createGunzip(), createWriteStream(copy, { mode: 0o600 }));
+    return openIfAny(copy);
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return undefined;
+    throw error;
+  } finally {
+    rmSync(copy, { force: true });
+  }
+}
+
+/** In place of itself, and whole: a reader finds the one or the other. */
+export async function compressFile(path: string): Promise<void> {
+  const part = `${path}.gz.part`;
+  try {
+    await pipeline(createReadStream(path), createGzip({ level: 1 }), createWriteStream(part, { mode: 0o600 }));
+    renameSync(part, `${path}.gz`);
+    rmSync(path, { force: true });
+  } finally {
+    rmSync(part, { force: true });
+  }
+}
+
 export function inodeOf(path: string): number | undefined {
   return statSync(path, { throwIfNoEntry: false })?.ino;
 }
@@ -217,12 +263,20 @@ export function heldPath(path: string): string {
   return `${path}.held`;
 }
 
+/** The rotated file with that number, plain or compressed; the log itself for 0. */
+export function rotatedPath(path: string, number: number): string {
+  if (number === 0) return path;
+  const name = `${path}.${number}`;
+  return inodeOf(name) === undefined && inodeOf(`${name}.gz`) !== undefined ? `${name}.gz` : name;
+}
+
 /** A log's files that exist, oldest to newest, the one that is written last. */
 export function logFiles(path: string): string[] {
   const out: string[] = [];
   for (let number = 1; number <= logRotatedFilesMax; number++) {
-    if (inodeOf(`${path}.${number}`) === undefined) break;
-    out.unshift(`${path}.${number}`);
+    const name = rotatedPath(path, number);
+    if (inodeOf(name) === undefined) break;
+    out.unshift(name);
   }
   const held = inodeOf(heldPath(path));
   if (held !== undefined && held !== inodeOf(path) && held !== (out.length === 0 ? undefined : inodeOf(out.at(-1)!)))

@@ -14,7 +14,9 @@ import {
 import { tmpdir } from 'node:os';
 import { test } from 'node:test';
 import { realClock } from '#os/clock.real.ts';
+import { removeLog } from './log-file.ts';
 import { LogKeeper, logBoundOf, monitorBytes, settleLog } from './log-rotation.ts';
+import { readLogs } from './logs.ts';
 
 const record = (index: number): string =>
   `2026-01-01T00:00:00.${String(index).padStart(9, '0')}+00:00 stdout F ${index}\n`;
@@ -139,4 +141,36 @@ test("the monitor's own bound lies above all that a log may hold", () => {
   assert.equal(monitorBytes(logBoundOf({ logMaxBytes: 100 * 1024 ** 2, logMaxFiles: 5 })), 500 * 1024 ** 2);
   assert.deepEqual(logBoundOf({ logMaxBytes: 5 }), { bytes: 5, files: 1 });
   assert.deepEqual(logBoundOf({}), { bytes: 64 * 1024 ** 2, files: 4 });
+});
+
+test('older files are compressed, read like the others, and go in their turn', async () => {
+  await withDirectory(async (path) => {
+    const reopen = (): void => writeFileSync(path, '', { flag: 'a' });
+    const bound = { bytes: 100 * recordBytes, files: 4, isCompressed: true };
+    const keeper = new LogKeeper(path, bound, { reopen, clock: realClock });
+    const read = async (tailLines?: number): Promise<number[]> => {
+      const out: number[] = [];
+      const source = { path, isRunning: () => false, onExit: () => () => undefined };
+      const asked = { stdout: true, stderr: true, follow: false, ...(tailLines === undefined ? {} : { tailLines }) };
+      for await (const line of readLogs(source, asked)) out.push(Number(Buffer.from(line.data).toString()));
+      return out;
+    };
+    const numbers = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, at) => from + at);
+    for (let round = 0; round < 3; round++) {
+      writeFileSync(path, records(1000 + round * 100, 1100 + round * 100));
+      await keeper.check();
+    }
+    const names = (): string[] => readdirSync(path.slice(0, path.lastIndexOf('/'))).sort();
+    assert.deepEqual(names(), ['c.log', 'c.log.1', 'c.log.2.gz', 'c.log.3.gz']);
+    assert.deepEqual(await read(), numbers(1000, 1300));
+    assert.deepEqual(await read(250), numbers(1050, 1300));
+    for (let round = 3; round < 7; round++) {
+      writeFileSync(path, records(1000 + round * 100, 1100 + round * 100));
+      await keeper.check();
+    }
+    assert.deepEqual(names(), ['c.log', 'c.log.1', 'c.log.2.gz', 'c.log.3.gz']);
+    assert.deepEqual(await read(), numbers(1400, 1700));
+    removeLog(path);
+    assert.deepEqual(names(), []);
+  });
 });

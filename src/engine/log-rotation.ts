@@ -31,17 +31,20 @@ import {
   logMonitorBytesMin,
   logReopenMsMax,
 } from './limits.ts';
-import { heldPath, inodeOf, openIfAny } from './log-file.ts';
+import { compressFile, heldPath, inodeOf, openIfAny, rotatedPath } from './log-file.ts';
 
 export interface LogBound {
   bytes: number;
   files: number;
+  /** Files from the second rotated one on are compressed. */
+  isCompressed?: boolean;
 }
 
-export function logBoundOf(spec: Pick<ContainerSpec, 'logMaxBytes' | 'logMaxFiles'>): LogBound {
+export function logBoundOf(spec: Pick<ContainerSpec, 'logMaxBytes' | 'logMaxFiles' | 'logCompress'>): LogBound {
   return {
     bytes: spec.logMaxBytes ?? logMaxBytesDefault,
     files: Math.max(1, spec.logMaxFiles ?? (spec.logMaxBytes === undefined ? logFilesDefault : 1)),
+    ...(spec.logCompress === true ? { isCompressed: true } : {}),
   };
 }
 
@@ -75,7 +78,8 @@ export class LogKeeper {
   async run(): Promise<void> {
     // What an engine that was killed while it cut left behind.
     for (const name of listDirectory(dirname(this.#path)))
-      if (name.startsWith(`${basename(this.#path)}.cut-`)) rmSync(`${dirname(this.#path)}/${name}`, { force: true });
+      if (name.startsWith(`${basename(this.#path)}.`) && /\.(cut-\d+|part|read)$/.test(name))
+        rmSync(`${dirname(this.#path)}/${name}`, { force: true });
     let last = '';
     while (!this.#ending.signal.aborted) {
       try {
@@ -153,6 +157,7 @@ export class LogKeeper {
     if (inodeOf(this.#path) === undefined) return;
     if (this.#bound.files === 1) rmSync(`${this.#path}.1`, { force: true });
     else await cut(this.#path, 1, this.#bound);
+    await compressOld(this.#path, this.#bound);
   }
 }
 
@@ -164,10 +169,18 @@ export async function settleLog(path: string, bound: LogBound): Promise<void> {
   await keepHeld(path, bound);
   rmSync(heldPath(path), { force: true });
   await cut(path, 0, bound);
+  await compressOld(path, bound);
 }
 
 function nameOf(path: string, index: number): string {
   return index === 0 ? path : `${path}.${index}`;
+}
+
+/** The newest rotated file may still be cut, and is soon read again: it stays plain. */
+async function compressOld(path: string, bound: LogBound): Promise<void> {
+  if (bound.isCompressed !== true) return;
+  for (let index = 2; inodeOf(rotatedPath(path, index)) !== undefined; index++)
+    if (inodeOf(nameOf(path, index)) !== undefined) await compressFile(nameOf(path, index));
 }
 
 /**
@@ -177,16 +190,17 @@ function nameOf(path: string, index: number): string {
 function shift(path: string, bound: LogBound, by: number, from = 0): void {
   const most = Math.max(2, bound.files);
   let count = from;
-  while (inodeOf(nameOf(path, count)) !== undefined) count++;
+  while (inodeOf(rotatedPath(path, count)) !== undefined) count++;
   const move = (index: number): void => {
-    if (index + by >= most) rmSync(nameOf(path, index), { force: true });
-    else if (index + by >= 0) renameSync(nameOf(path, index), nameOf(path, index + by));
+    const name = rotatedPath(path, index);
+    if (index + by >= most) rmSync(name, { force: true });
+    else if (index + by >= 0) renameSync(name, `${nameOf(path, index + by)}${name.endsWith('.gz') ? '.gz' : ''}`);
   };
   if (by > 0) for (let index = count - 1; index >= from; index--) move(index);
   else
     for (
-      let index = from + (inodeOf(nameOf(path, from)) === undefined ? 1 : 0);
-      inodeOf(nameOf(path, index)) !== undefined;
+      let index = from + (inodeOf(rotatedPath(path, from)) === undefined ? 1 : 0);
+      inodeOf(rotatedPath(path, index)) !== undefined;
       index++
     )
       move(index);

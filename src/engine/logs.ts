@@ -9,7 +9,7 @@ import { formatNanoseconds } from '#base/timestamp.ts';
 import { watchPath } from '#os/files.ts';
 import { giveWay } from '#os/turn.ts';
 import type { LogLine, LogOptions } from './engine.ts';
-import { headOf, inodeOf, logFiles, openIfAny, parseLogLine, timeOf } from './log-file.ts';
+import { headOf, inodeOf, logFiles, openRotated, parseLogLine, timeOf } from './log-file.ts';
 import type { LogFile, RawRecord } from './log-file.ts';
 import { logLookBackBytesMax } from './limits.ts';
 
@@ -85,7 +85,7 @@ export async function* readLogs(source: LogSource, options: LogOptions): AsyncGe
   const wanted = new Wanted(options);
   const change = watchForChange(source, options);
   const isGone = (): boolean => options.signal?.aborted === true;
-  const parts = openParts(source.path, wanted);
+  const parts = await openParts(source.path, wanted);
   const seen = new Seen();
   const filter = new LineFilter(wanted);
   try {
@@ -127,10 +127,10 @@ export async function* readLogs(source: LogSource, options: LogOptions): AsyncGe
 }
 
 /** The files as they are now, each from a place before which nothing that is wanted lies. */
-function openParts(path: string, wanted: Wanted): Part[] {
+async function openParts(path: string, wanted: Wanted): Promise<Part[]> {
   const parts: Part[] = [];
   for (const name of logFiles(path)) {
-    const file = openIfAny(name);
+    const file = await openRotated(name);
     if (file === undefined) continue;
     const end = file.size;
     parts.push({ file, start: wanted.since === undefined ? 0 : Math.min(end, file.placeOf(wanted.since)), end });
@@ -264,7 +264,7 @@ async function* follow(source: LogSource, state: Following): AsyncGenerator<LogL
   try {
     while (!isGone()) {
       const ended = !source.isRunning();
-      current ??= openIfAny(queue.shift() ?? source.path);
+      current ??= await openRotated(queue.shift() ?? source.path);
       let some = false;
       for (let records = current?.read() ?? []; records.length > 0; records = current!.read()) {
         some = true;

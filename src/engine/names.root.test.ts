@@ -97,7 +97,7 @@ describe('the resolver inside containers', { skip: !isRoot && 'needs root' }, ()
     const late = await start('late', []);
     await connectNetwork(engine.table, engine.table.get(late), { network: 'front', aliases: [] });
     assert.equal(await lookUp(late, 'web'), ipOf(web));
-    await disconnectNetwork(engine.table, engine.table.get(late), 'front', false);
+    await disconnectNetwork(engine.table, engine.table.get(late), 'front');
     assert.doesNotMatch(await sh(late, 'cat /etc/resolv.conf'), /127\.0\.0\.11/);
     assert.notEqual(await lookUp(asker, 'late'), ipOf(late));
   });

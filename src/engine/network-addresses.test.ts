@@ -11,6 +11,8 @@ test('subnet, range, gateway and further addresses must fit each other', () => {
     [{ subnet: '10.9.8.1/32' }, /no room/],
     [{ subnet: 'fd00::/128' }, /no room/],
     [{ subnet: 'ff02::/64' }, /multicast subnet 'ff02::\/64' is not allowed/],
+    [{ subnet: '::/1' }, /'::\/1' is not a valid IPv6 subnet/],
+    [{ subnet: '::ffff:10.0.0.0/112' }, /is not a valid IPv6 subnet/],
     [{ subnet: 'fe80::/60' }, /'fe80::\/60' clashes with the Link-Local prefix 'fe80::\/64'/],
     [{ subnet: 'fd00::5/64' }, /invalid subnet fd00::5\/64: it should be fd00::\/64/],
     [{ subnet: 'fd00::/64', gateway: '10.9.8.1' }, /invalid gateway 10\.9\.8\.1: parent subnet is an IPv6 block/],

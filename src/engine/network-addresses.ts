@@ -27,6 +27,7 @@ export interface NetworkAddresses {
 const prefixLengthMax: Readonly<Record<IpFamily, number>> = { IPv4: 31, IPv6: 127 };
 const linkLocal = subnetOf('fe80::/64');
 const multicast = subnetOf('ff00::/8');
+const noSubnets = ['::1/128', '::ffff:0:0/96'].map(subnetOf);
 
 /** Throws BadRequest with one line for each fault. Subnets of version 6 count only where the network has any. */
 export function checkAddresses(wanted: readonly NetworkAddresses[], enableIpv6: boolean): void {
@@ -48,6 +49,7 @@ function subnetFaults(text: string, wanted: NetworkAddresses, enableIpv6: boolea
   if (containsSubnet(multicast, subnet)) faults.push(`multicast subnet '${text}' is not allowed`);
   if (overlaps(linkLocal, subnet) && formatSubnet(subnet) !== formatSubnet(linkLocal))
     faults.push(`'${text}' clashes with the Link-Local prefix 'fe80::/64'`);
+  if (noSubnets.some((other) => overlaps(other, subnet))) faults.push(`'${text}' is not a valid IPv6 subnet`);
   if (wanted.ipRange !== undefined) faults.push(...rangeFaults(wanted.ipRange, subnet));
   const check = (what: string, address: string): void => {
     const fault = addressFault(address, subnet);

@@ -2,6 +2,7 @@
 import { ApiError } from '#base/errors.ts';
 import { checkAddresses, type NetworkAddresses } from './network-addresses.ts';
 import { checkBridgeOptions } from './network-options.ts';
+import { upperKindOf } from './network-parents.ts';
 import { familyOfSubnet } from './network-record.ts';
 
 export interface NetworkCreate {
@@ -11,12 +12,17 @@ export interface NetworkCreate {
   attachable?: boolean;
   labels?: Record<string, string>;
   options?: Record<string, string>;
-  /** At most one of each family. */
+  /** On a bridge at most one of each family. */
   addresses?: NetworkAddresses[];
+  ipamDriver?: string;
   ipamOptions?: Record<string, string>;
   /** Absent: true. */
   enableIpv4?: boolean;
   enableIpv6?: boolean;
+}
+
+export function driverOf({ driver }: NetworkCreate): 'bridge' | 'macvlan' | 'ipvlan' {
+  return driver === 'macvlan' || driver === 'ipvlan' ? driver : 'bridge';
 }
 
 export function checkNetworkCreate(wanted: NetworkCreate): void {
@@ -30,13 +36,28 @@ export function checkNetworkCreate(wanted: NetworkCreate): void {
   const driver = wanted.driver ?? 'bridge';
   if (driver === 'host' || driver === 'null')
     throw new ApiError('Forbidden', `only one instance of "${driver}" network is allowed`);
-  if (driver !== 'bridge' && driver !== 'default')
+  if (driver === 'overlay')
+    throw new ApiError(
+      'Forbidden',
+      'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.',
+    );
+  if (driver !== 'bridge' && driver !== 'default' && driver !== 'macvlan' && driver !== 'ipvlan')
     throw new ApiError(
       'NotFound',
       `could not find plugin ${driver} in v1 plugin registry: plugin "${driver}" not found`,
     );
-  checkBridgeOptions(wanted.options ?? {}, wanted.internal === true);
   checkAddresses(wanted.addresses ?? [], wanted.enableIpv6 === true);
+  if (wanted.ipamDriver === 'null')
+    for (const [family, enabled] of [
+      ['ipv4', wanted.enableIpv4 !== false],
+      ['ipv6', wanted.enableIpv6 === true],
+    ] as const)
+      if (enabled) throw new ApiError('BadRequest', `${family} pool is empty`);
+  if (driver === 'macvlan' || driver === 'ipvlan') {
+    upperKindOf(driver, wanted.options ?? {});
+    return;
+  }
+  checkBridgeOptions(wanted.options ?? {}, wanted.internal === true);
   if (wanted.enableIpv4 === false && wanted.enableIpv6 !== true)
     throw new ApiError('BadRequest', 'IPv4 or IPv6 must be enabled');
   const families = (wanted.addresses ?? []).map(({ subnet = '' }) => familyOfSubnet(subnet));

@@ -7,7 +7,7 @@ import { contains, parseIp, subnetOf, type IpFamily, ipFamilies } from '#base/ip
 import type { AttachedNetwork, EndpointRecord } from './container-record.ts';
 import type { NetworkAttachment } from './engine.ts';
 import { isLinkName } from './network-options.ts';
-import { addressesOf, blocksOf, gatewayFor, isUserDefined } from './network-record.ts';
+import { addressesOf, blocksOf, leadsOut, isUserDefined } from './network-record.ts';
 import type { NetworkRecord } from './network-record.ts';
 
 const linkNameOption = 'com.docker.network.endpoint.ifname';
@@ -130,7 +130,7 @@ export type Gateways = Partial<Record<IpFamily, Place>>;
  */
 export function selectGateways(places: readonly Place[]): Gateways {
   const ways = ({ network, endpoint }: Place): IpFamily[] =>
-    ipFamilies.filter((family) => gatewayFor(network, endpoint, family) !== undefined);
+    ipFamilies.filter((family) => leadsOut(network, endpoint, family));
   const sorted = places.toSorted(
     (a, b) =>
       b.priority - a.priority ||

@@ -19,8 +19,8 @@ import {
 import { AddressPool, defaultSubnetPools, findFreeSubnet, type SubnetPool } from '#net/pools.ts';
 import type { AttachedNetwork, EndpointRecord } from './container-record.ts';
 import type { NetworkAddresses } from './network-addresses.ts';
-import type { NetworkCreate } from './network-create.ts';
-import { addressesOf, familyOfSubnet } from './network-record.ts';
+import { driverOf, type NetworkCreate } from './network-create.ts';
+import { addressesOf, familyOfSubnet, isWithoutGateway } from './network-record.ts';
 import type { AddressBlock, NetworkRecord } from './network-record.ts';
 
 type Addresses = Pick<EndpointRecord, 'ip' | 'ip6'>;
@@ -111,7 +111,7 @@ export function planBlocks(wanted: NetworkCreate, { networks, host, pools, ident
     const subnet = subnetOf(asked.subnet ?? findFreeSubnet([...taken, ...host], from));
     if (taken.some((other) => overlaps(other, subnet)))
       throw new ApiError('Forbidden', 'invalid pool request: Pool overlaps with other one on this address space');
-    blocks.push(makeBlock(asked, subnet));
+    blocks.push(makeBlock(wanted, asked, subnet));
   };
   const enabled = { IPv4: wanted.enableIpv4 !== false, IPv6: wanted.enableIpv6 === true };
   const defaults = { IPv4: defaultSubnetPools, IPv6: [uniqueLocalPool(identity)] };
@@ -129,11 +129,15 @@ function uniqueLocalPool(identity: string): SubnetPool {
   return { base: `${formatIp({ family: 'IPv6', value: (0xfdn << 120n) | (BigInt(global) << 80n) })}/48`, length: 64 };
 }
 
-function makeBlock(asked: NetworkAddresses, subnet: Subnet): AddressBlock {
+function makeBlock(wanted: NetworkCreate, asked: NetworkAddresses, subnet: Subnet): AddressBlock {
+  const { internal = false, options = {} } = wanted;
+  const isWithout = isWithoutGateway({ internal, options, driver: driverOf(wanted) }, subnet.family);
   const range = asked.ipRange === undefined ? subnet : subnetOf(asked.ipRange);
+  const first = isWithout ? undefined : addressAt(range, 1);
+  const gateway = asked.gateway === undefined ? first : formatIp(ipOf(asked.gateway));
   return {
     subnet: formatSubnet(subnet),
-    gateway: asked.gateway === undefined ? addressAt(range, 1) : formatIp(ipOf(asked.gateway)),
+    ...(gateway === undefined ? {} : { gateway }),
     ...(asked.ipRange === undefined ? {} : { ipRange: asked.ipRange }),
     ...(asked.auxiliaryAddresses === undefined ? {} : { auxiliaryAddresses: asked.auxiliaryAddresses }),
     isAsked: asked.subnet !== undefined,

@@ -7,7 +7,7 @@ import type { EndpointRecord } from './container-record.ts';
 import { bridgeOptionsOf } from './network-options.ts';
 
 export const networkFormat = 2;
-export type NetworkDriver = 'bridge' | 'host' | 'null';
+export type NetworkDriver = 'bridge' | 'macvlan' | 'ipvlan' | 'host' | 'null';
 
 /** One subnet of a network. */
 export interface AddressBlock {
@@ -37,6 +37,9 @@ export interface NetworkRecord {
   blocks: AddressBlock[];
   ipamOptions?: Record<string, string>;
   link?: string;
+  /** Of macvlan and ipvlan: the link that they stand on. */
+  parent?: { link: string; isOwn: boolean };
+  ipamDriver?: string;
   /** The bridge was there before the network and stays after it. */
   borrowed?: boolean;
 }
@@ -87,9 +90,38 @@ export function withPrefix(network: NetworkRecord, ip: string): string {
 /** Where an endpoint sends what is for elsewhere, in this family. */
 export function gatewayFor(network: NetworkRecord, endpoint: EndpointRecord, family: IpFamily): string | undefined {
   const ip = family === 'IPv4' ? endpoint.ip : endpoint.ip6;
-  return ip === undefined || network.internal || bridgeOptionsOf(network.options).modes[family] === 'isolated'
+  return ip === undefined || isClosed(network) || isWithoutGateway(network, family)
     ? undefined
     : blockOf(network, ip)?.gateway;
+}
+
+/** Whether an endpoint has a way out in this family, by a gateway or on the link itself. */
+export function leadsOut(network: NetworkRecord, endpoint: EndpointRecord, family: IpFamily): boolean {
+  const ip = family === 'IPv4' ? endpoint.ip : endpoint.ip6;
+  return (
+    gatewayFor(network, endpoint, family) !== undefined ||
+    (ip !== undefined && network.driver === 'ipvlan' && !isClosed(network) && isWithoutGateway(network, family))
+  );
+}
+
+/** Without a parent that is the host's there is nothing outside. */
+function isClosed({ internal, driver, options }: WithDriver): boolean {
+  return internal || ((driver === 'macvlan' || driver === 'ipvlan') && (options['parent'] ?? '') === '');
+}
+
+type WithDriver = Pick<NetworkRecord, 'internal' | 'driver' | 'options'>;
+
+/** A network that has no gateway in this family: nobody needs to know one. */
+export function isWithoutGateway(network: WithDriver, family: IpFamily): boolean {
+  const { driver, options } = network;
+  if (driver === 'bridge') return bridgeOptionsOf(options).modes[family] === 'isolated';
+  const isRouted = driver === 'ipvlan' && (options['ipvlan_mode'] ?? '').startsWith('l3');
+  return isClosed(network) || isRouted;
+}
+
+/** Whether containers have endpoints of their own on it. */
+export function hasEndpoints({ driver }: { driver: NetworkDriver }): boolean {
+  return driver !== 'host' && driver !== 'null';
 }
 
 /** Both, version 4 first. */

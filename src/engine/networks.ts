@@ -6,22 +6,25 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { planBridge, planEndpoint, planGateways } from '#net/bridges.ts';
 import { Lock } from '#base/gate.ts';
-import { ipFamilies, subnetOf } from '#base/ip.ts';
+import { ipFamilies, subnetOf, type Subnet } from '#base/ip.ts';
 import { coverForward, uncoverForward } from '#net/firewall.ts';
+import { planUpperEndpoint } from '#net/parent-links.ts';
 import { planIpv6Forwarding } from '#net/ipv6-forwarding.ts';
-import { linkMark, linkName, linkPrefix, macOfIp } from '#net/kernel-names.ts';
+import { linkMark, linkName, linkPrefix, macOfBytes, macOfIp } from '#net/kernel-names.ts';
 import type { NetworkRules } from '#net/rules.ts';
 import { listDirectory, readIfExists, writeFileAtomic } from '#os/files.ts';
 import type { NetProgram } from '#os/netlink.ts';
 import type { AttachedNetwork, EndpointRecord } from './container-record.ts';
 import type { EngineContext } from './context.ts';
-import { checkNetworkCreate, type NetworkCreate } from './network-create.ts';
+import { checkNetworkCreate, driverOf, type NetworkCreate } from './network-create.ts';
 import { chooseLinkIndex, chooseLinkName, linkIndexOf, sysctlsOf, type Gateways } from './network-endpoint.ts';
 import { bridgeOptionsOf } from './network-options.ts';
 import { NetworkPools, planBlocks } from './network-pools.ts';
+import { closeParent, openParent, upperKindOf } from './network-parents.ts';
 import { planDefaultBridge } from './network-settings.ts';
 import {
   addressesOf,
+  blocksOf,
   bridgeAddresses,
   builtInNetworks,
   gatewayFor,
@@ -37,11 +40,14 @@ export class Networks {
   readonly #records = new Map<string, NetworkRecord>();
   readonly #pools = new NetworkPools();
   readonly #directory: string;
+  readonly #reserved: readonly Subnet[];
   /** One change at a time: what is looked at (names, subnets, bridges) still holds when the record is made. */
   readonly #changes = new Lock();
 
-  constructor(context: EngineContext) {
+  /** `podCidr`: addresses of the same table that are no network's. */
+  constructor(context: EngineContext, podCidr?: string) {
     this.#context = context;
+    this.#reserved = podCidr === undefined ? [] : [subnetOf(podCidr)];
     this.#directory = `${context.directories.data}/networks`;
   }
 
@@ -59,9 +65,14 @@ export class Networks {
     for (const name of builtInNetworks) if (this.findExact(name) === undefined) await this.#addBuiltIn(name);
     await this.#settleDefaultBridge(inUse);
     const bridges = this.list().filter((network) => network.link !== undefined);
-    for (const network of bridges) this.#pools.open(network);
+    for (const network of this.list()) this.#pools.open(network);
     if (bridges.some((network) => network.enableIpv6)) await this.#forwardIpv6();
     await this.#context.os.netlink.run(bridges.map((network) => planBridge(this.#bridgePlan(network))));
+    // After a reboot a VLAN is not there, and its link may not be either: that network's containers say so.
+    for (const network of this.list().filter(({ parent }) => parent?.isOwn === true))
+      await openParent(this.#context, network, this.list()).catch((error: unknown) =>
+        this.#context.log.warn('the parent link of a network', { name: network.name, error }),
+      );
   }
 
   rules(): NetworkRules[] {
@@ -125,27 +136,40 @@ export class Networks {
     if (this.list().some((network) => network.name === wanted.name))
       throw new ApiError('Conflict', `network with name ${wanted.name} already exists`);
     const record = this.#makeRecord(wanted, await this.#planBlocks(wanted));
-    if (await this.#isBorrowed(record)) record.borrowed = true;
+    if (record.link !== undefined && (await this.#isBorrowed(record, record.link))) record.borrowed = true;
     this.#records.set(record.id, record);
     try {
-      // The guard first: with the bridge comes a way to the host's loopback addresses.
-      await this.#context.rules.addNetwork(rulesOf(record));
-      if (record.enableIpv6) await this.#forwardIpv6();
-      await this.#context.os.netlink.run([planBridge(this.#bridgePlan(record))]);
-      if (this.namedLinks().includes(record.link!))
-        await coverForward({ ...this.#forward([record.link!]), onlyLinks: true });
+      if (record.link === undefined) record.parent = await openParent(this.#context, record, this.list());
+      else await this.#openBridge(record, record.link);
       this.#pools.open(record);
       this.#save(record);
     } catch (error) {
       this.#records.delete(record.id);
       this.#pools.close(record);
-      await this.#removeLink(record);
-      await this.#context.rules
-        .removeNetwork(rulesOf(record))
-        .catch((second: unknown) => this.#context.log.warn('rules of a network', { error: second }));
+      await this.#takeApart(record);
       throw error;
     }
     return record;
+  }
+
+  async #openBridge(record: NetworkRecord, link: string): Promise<void> {
+    // The guard first: with the bridge comes a way to the host's loopback addresses.
+    await this.#context.rules.addNetwork(rulesOf(record));
+    if (record.enableIpv6) await this.#forwardIpv6();
+    await this.#context.os.netlink.run([planBridge(this.#bridgePlan(record))]);
+    if (this.namedLinks().includes(link)) await coverForward({ ...this.#forward([link]), onlyLinks: true });
+  }
+
+  /** What a network has in the kernel goes. */
+  async #takeApart(record: NetworkRecord): Promise<void> {
+    await closeParent(this.#context, record, this.list());
+    if (record.link === undefined) return;
+    await this.#removeLink(record);
+    await this.#context.rules
+      .removeNetwork(rulesOf(record))
+      .catch((error: unknown) => this.#context.log.warn('rules of a network', { error }));
+    if (!record.link.startsWith(linkPrefix(this.#context.instanceId)))
+      await uncoverForward({ ...this.#forward([record.link]), onlyLinks: true });
   }
 
   #forward(links: string[]): Parameters<typeof coverForward>[0] {
@@ -161,14 +185,14 @@ export class Networks {
    * True for a bridge that somebody else made; throws where the name is that of another kind of link, or is taken by
    * another network.
    */
-  async #isBorrowed(record: NetworkRecord): Promise<boolean> {
-    const other = this.list().find((network) => network.link === record.link);
+  async #isBorrowed(record: NetworkRecord, name: string): Promise<boolean> {
+    const other = this.list().find((network) => network.link === name);
     if (other !== undefined)
       throw new ApiError(
         'Forbidden',
         `cannot create network ${record.id} (${record.link}): conflicts with network ${other.id} (${other.link}): networks have same bridge name`,
       );
-    const link = (await this.#context.os.netlink.listLinks()).find((found) => found.name === record.link);
+    const link = (await this.#context.os.netlink.listLinks()).find((found) => found.name === name);
     if (link === undefined || link.alias === linkMark(this.#context.instanceId)) return false;
     if (link.kind !== 'bridge') throw new ApiError('BadRequest', `existing interface ${record.link} is not a bridge`);
     if (link.alias.startsWith(linkMark('')) || link.name.startsWith('tph'))
@@ -187,12 +211,7 @@ export class Networks {
       this.#records.delete(record.id);
       this.#pools.close(record);
       rmSync(`${this.#directory}/${record.id}.json`, { force: true });
-      await this.#removeLink(record);
-      await this.#context.rules
-        .removeNetwork(rulesOf(record))
-        .catch((error: unknown) => this.#context.log.warn('rules of a network', { error }));
-      if (!record.link!.startsWith(linkPrefix(this.#context.instanceId)))
-        await uncoverForward({ ...this.#forward([record.link!]), onlyLinks: true });
+      await this.#takeApart(record);
       return record;
     });
     this.#context.events.emit({
@@ -212,13 +231,18 @@ export class Networks {
       bridgeOptionsOf(network.options).linkPrefix,
       others.map((other) => other.containerLink),
     );
+    if (network.driver === 'ipvlan' && attached.mac !== undefined)
+      throw new ApiError('Forbidden', 'ipvlan interfaces do not support custom mac address assignment');
     const addresses = this.#pools.take(network, attached);
+    const [first] = addressesOf(addresses);
+    const mac = first === undefined ? macOfBytes(this.#context.random.bytes(4)) : macOfIp(first);
     return {
       networkId: network.id,
       endpointId,
       ...addresses,
-      mac: attached.mac ?? macOfIp(addressesOf(addresses)[0]!),
-      hostLink: linkName(this.#context.instanceId, 'v', endpointId),
+      // A link of ipvlan has its parent's.
+      mac: network.driver === 'ipvlan' ? '' : (attached.mac ?? mac),
+      hostLink: network.link === undefined ? '' : linkName(this.#context.instanceId, 'v', endpointId),
       containerLink,
       linkIndex: chooseLinkIndex(others),
       aliases: attached.aliases,
@@ -236,9 +260,7 @@ export class Networks {
   plan(endpoint: EndpointRecord, attached: AttachedNetwork | undefined, namespace: string): NetProgram[] {
     const network = this.find(endpoint.networkId);
     const { mtu, together } = bridgeOptionsOf(network.options);
-    return planEndpoint({
-      hostLink: endpoint.hostLink,
-      bridge: network.link!,
+    const common = {
       namespace,
       containerLink: endpoint.containerLink,
       index: linkIndexOf(endpoint),
@@ -247,8 +269,18 @@ export class Networks {
       sysctls: attached === undefined ? [] : sysctlsOf(attached, endpoint.containerLink),
       mac: endpoint.mac,
       ...(mtu === undefined ? {} : { mtu }),
-      ...(together ? {} : { apart: true }),
-    });
+    };
+    const { driver, parent, link } = network;
+    if (link !== undefined)
+      return planEndpoint({
+        ...common,
+        hostLink: endpoint.hostLink,
+        bridge: link,
+        ...(together ? {} : { apart: true }),
+      });
+    if (parent === undefined || (driver !== 'macvlan' && driver !== 'ipvlan'))
+      throw new ApiError('InternalError', `network ${network.name} has no links`);
+    return planUpperEndpoint({ ...common, parent: parent.link, kind: upperKindOf(driver, network.options) });
   }
 
   /** The default routes of a container. `fresh`: it had none before. */
@@ -258,8 +290,9 @@ export class Networks {
       fresh,
       gateways: ipFamilies.flatMap((family) => {
         const way = gateways[family];
-        const via = way === undefined ? undefined : gatewayFor(way.network, way.endpoint, family);
-        return way === undefined || via === undefined ? [] : [{ link: way.endpoint.containerLink, via }];
+        if (way === undefined) return [];
+        const via = gatewayFor(way.network, way.endpoint, family);
+        return [{ family, link: way.endpoint.containerLink, ...(via === undefined ? {} : { via }) }];
       }),
     });
   }
@@ -274,7 +307,10 @@ export class Networks {
       throw new ApiError('InternalError', 'IPv6 networks need ip6 tables, which this kernel does not have');
     const routes = await this.#context.os.netlink.listRoutes();
     return planBlocks(wanted, {
-      networks: this.list().flatMap((network) => network.blocks.map(({ subnet }) => subnetOf(subnet))),
+      networks: [
+        ...this.#reserved,
+        ...this.list().flatMap((network) => network.blocks.map(({ subnet }) => subnetOf(subnet))),
+      ],
       host: routes
         .filter((route) => route.destination !== 'default' && route.table !== 255)
         .map((route) => subnetOf(route.destination)),
@@ -290,7 +326,7 @@ export class Networks {
       format: networkFormat,
       id,
       name: wanted.name,
-      driver: 'bridge',
+      driver: driverOf(wanted),
       createdAtMs: this.#context.clock.now(),
       internal: wanted.internal === true,
       attachable: wanted.attachable === true,
@@ -301,7 +337,10 @@ export class Networks {
       options: { ...this.#context.networkSettings.networkOptions, ...wanted.options },
       blocks,
       ...(wanted.ipamOptions === undefined ? {} : { ipamOptions: wanted.ipamOptions }),
-      link: bridgeOptionsOf(wanted.options ?? {}).bridgeName ?? linkName(this.#context.instanceId, 'b', id),
+      ...(wanted.ipamDriver === undefined ? {} : { ipamDriver: wanted.ipamDriver }),
+      ...(driverOf(wanted) === 'bridge'
+        ? { link: bridgeOptionsOf(wanted.options ?? {}).bridgeName ?? linkName(this.#context.instanceId, 'b', id) }
+        : {}),
     };
   }
 
@@ -336,7 +375,11 @@ export class Networks {
 
   async #settleDefaultBridge(inUse: (networkId: string) => boolean): Promise<void> {
     const record = this.find('bridge');
-    const wanted = planDefaultBridge(record, this.#context.networkSettings.bridge);
+    const { bridge = {} } = this.#context.networkSettings;
+    const name = record.name;
+    const needsBlock = bridge.ipv6 !== undefined && blocksOf(record, 'IPv6').length === 0;
+    const free = needsBlock ? await this.#planBlocks({ name, enableIpv4: false, enableIpv6: true }) : [];
+    const wanted = planDefaultBridge(record, bridge, free);
     if (wanted === record) return;
     if (inUse(record.id)) {
       this.#context.log.warn('containers run on the default bridge: it keeps its settings until they have ended', {

@@ -24,11 +24,12 @@ interface Host {
 }
 
 /** The host's addresses for one binding. */
-function planHosts(binding: PortBinding, gateways: Gateways, hasIpv6: boolean): Host[] {
+function planHosts(binding: PortBinding, gateways: Gateways, { hasIpv6, relays }: Ports): Host[] {
   return ipFamilies.flatMap((family) => {
     // The proxy's way, where the container has no address of version 6.
-    const place = gateways[family] ?? (hasIpv6 ? gateways.IPv4 : undefined);
-    if (place === undefined) return [];
+    const place = gateways[family] ?? (relays ? gateways.IPv4 : undefined);
+    // Containers of the others are reached by their own addresses.
+    if (place?.network.driver !== 'bridge') return [];
     const ip = ipOf(place, family) ?? ipOf(place, 'IPv4');
     if (ip === undefined || (family === 'IPv6' && !hasIpv6)) return [];
     const { bindingIp = anyAddress.IPv4, modes } = bridgeOptionsOf(place.network.options);
@@ -89,7 +90,7 @@ export function reservePorts(
       const [first] = group;
       if (first === undefined) continue;
       const hosts = group
-        .flatMap((binding) => planHosts(binding, gateways, ports.hasIpv6))
+        .flatMap((binding) => planHosts(binding, gateways, ports))
         .filter((host, at, all) => all.findIndex((other) => other.hostIp === host.hostIp) === at);
       const { protocol, containerPort, hostPort, hostPortEnd } = first;
       for (const { hostIp, ip, routed } of hosts)

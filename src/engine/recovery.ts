@@ -11,7 +11,7 @@
  */
 import { renameSync } from 'node:fs';
 import { removeTree, listDirectory, readIfExists } from '#os/files.ts';
-import { cgroupRoot, linkPrefix } from '#net/kernel-names.ts';
+import { cgroupRoot, linkMark, linkPrefix } from '#net/kernel-names.ts';
 import { serveNames } from './dns-names.ts';
 import { Container } from './container.ts';
 import { finishRun, releaseRun, willRestart } from './container-exit.ts';
@@ -19,7 +19,7 @@ import { containerDirectory, loadRecords, readRecord, removedId, removedPath } f
 import type { RunRecord } from './container-record.ts';
 import { bundleDirectory, cgroupPath, networkNamespacePath } from './container-paths.ts';
 import { removeImageRoots, unmountImages } from './image-mounts.ts';
-import { refreshHosts } from './network-connect.ts';
+import { refreshHosts, repairNetworks } from './network-connect.ts';
 import type { Containers } from './containers.ts';
 import { thaw } from './freeze.ts';
 import { forwardLog } from './log-drivers/open.ts';
@@ -89,12 +89,13 @@ function isAlive(table: ContainerTable, run: RunRecord): boolean {
 
 export async function recoverContainers(table: ContainerTable, containers: Containers): Promise<void> {
   const { context } = table;
+  const links = new Set((await context.os.netlink.listLinks()).map(({ name }) => name));
   await Promise.all(
     table
       .list()
       .map((container) =>
         container.lock
-          .run(() => recoverOne(table, containers, container))
+          .run(() => recoverOne(table, containers, container, links))
           .catch((error: unknown) =>
             context.log.error('a container could not be taken over', { id: container.id, error }),
           ),
@@ -111,7 +112,12 @@ export async function recoverContainers(table: ContainerTable, containers: Conta
     ).catch((error: unknown) => context.log.warn('after recovery', { id: container.id, error }));
 }
 
-async function recoverOne(table: ContainerTable, containers: Containers, container: Container): Promise<void> {
+async function recoverOne(
+  table: ContainerTable,
+  containers: Containers,
+  container: Container,
+  links: ReadonlySet<string>,
+): Promise<void> {
   const { context } = table;
   const { record } = container;
   if (record.run !== undefined && isAlive(table, record.run)) {
@@ -121,6 +127,9 @@ async function recoverOne(table: ContainerTable, containers: Containers, contain
       context.log.warn('thawing a container', { id: container.id, error }),
     );
     containers.watch(container);
+    await repairNetworks(table, container, links).catch((error: unknown) =>
+      context.log.warn('the networks of a container', { id: record.id, error }),
+    );
     if (record.run.networkNamespace !== undefined)
       await resumeNames(table, container).catch((error: unknown) =>
         context.log.warn('the resolver of a container', { id: record.id, error: error as Error }),
@@ -237,15 +246,11 @@ async function sweepLinks(table: ContainerTable): Promise<void> {
     ...table
       .list()
       .flatMap((container) => (container.record.run?.endpoints ?? []).map((endpoint) => endpoint.hostLink)),
-    ...table.networks.list().map((network) => network.link ?? ''),
+    ...table.networks.list().map((network) => network.link ?? network.parent?.link ?? ''),
   ]);
-  const links = (await context.os.netlink.listLinks()).filter(
-    (link) =>
-      (link.name.startsWith(`${prefix}v`) ||
-        link.name.startsWith(`${prefix}p`) ||
-        link.name.startsWith(`${prefix}b`)) &&
-      !known.has(link.name),
-  );
+  const isOwn = ({ name, alias }: { name: string; alias: string }): boolean =>
+    ['v', 'p', 'b'].some((kind) => name.startsWith(`${prefix}${kind}`)) || alias === linkMark(context.instanceId);
+  const links = (await context.os.netlink.listLinks()).filter((link) => isOwn(link) && !known.has(link.name));
   await context.os.netlink.run([
     { steps: links.map((link) => ({ op: 'deleteLink' as const, name: link.name, ignore: ['ENODEV'] })) },
   ]);

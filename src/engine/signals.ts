@@ -7,7 +7,7 @@ const realtimeMax = 64;
 
 export function parseSignal(text: string): number {
   const plain = text.trim().toUpperCase().replace(/^SIG/, '');
-  if (/^\d+$/.test(plain)) {
+  if (/^\d+$/.test(text.trim())) {
     const number = Number(plain);
     if (number >= 1 && number <= realtimeMax) return number;
   }

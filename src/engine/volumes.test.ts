@@ -3,6 +3,10 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, test } from 'node:test';
 import type { EngineContext } from './context.ts';
+import { silentLogger } from '#observe/log.ts';
+import { realClock } from '#os/clock.real.ts';
+import { Plugins } from '#plugins/plugins.ts';
+import { VolumeDrivers } from '#plugins/volume-driver.ts';
 import { Volumes } from './volumes.ts';
 
 let home = '';
@@ -14,13 +18,15 @@ beforeEach(() => {
   home = mkdtempSync('/tmp/tiphys-volumes-');
   unmounting = Promise.withResolvers();
   let drawn = 0;
-  volumes = new Volumes({
+  const plugins = new Plugins({ places: { sockets: home, specs: [] }, clock: realClock, log: silentLogger });
+  const context = {
     directories: { data: home },
     clock: { now: () => 0 },
     random: { bytes: (count: number) => Buffer.alloc(count, ++drawn) },
     events: { emit: () => undefined },
     os: { mounts: { unmountBelow: () => unmounting.promise } },
-  } as unknown as EngineContext);
+  } as unknown as EngineContext;
+  volumes = new Volumes(context, new VolumeDrivers(plugins));
 });
 
 afterEach(() => rmSync(home, { recursive: true, force: true }));

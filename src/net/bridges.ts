@@ -3,7 +3,7 @@
  * is pure; the engine runs the programs. The far side's index is chosen, so that nothing has to be asked back.
  */
 import type { NetProgram, NetStep } from '#os/netlink.ts';
-import { familyOf, lastAddress, subnetOf, ipFamilies } from '#base/ip.ts';
+import { ipFamilies, lastAddress, subnetOf, type IpFamily } from '#base/ip.ts';
 
 export interface BridgePlan {
   link: string;
@@ -91,7 +91,9 @@ export function planEndpoint(plan: EndpointPlan): NetProgram[] {
 }
 
 /** The container's side, whatever kind of link it is. */
-function planInside(plan: Pick<EndpointPlan, 'containerLink' | 'addresses' | 'linkLocalIps' | 'sysctls'>): NetStep[] {
+export function planInside(
+  plan: Pick<EndpointPlan, 'containerLink' | 'addresses' | 'linkLocalIps' | 'sysctls'>,
+): NetStep[] {
   const local = plan.linkLocalIps.map((ip) => (ip.includes(':') ? `${ip}/64` : `${ip}/16`));
   const ipv6 = [...plan.addresses, ...local].some((address) => subnetOf(address).family === 'IPv6');
   return [
@@ -112,7 +114,8 @@ export interface GatewayPlan {
   namespace: string;
   /** Nothing is there yet that would have to go. */
   fresh: boolean;
-  gateways: { link: string; via: string }[];
+  /** Without `via` everything is on the link. */
+  gateways: { family: IpFamily; link: string; via?: string }[];
 }
 
 /** Replaces the default routes. */
@@ -120,10 +123,12 @@ export function planGateways({ namespace, fresh, gateways }: GatewayPlan): NetPr
   return {
     namespace,
     steps: ipFamilies.flatMap((family): NetStep[] => {
-      const gateway = gateways.find(({ via }) => familyOf(via) === family);
-      if (gateway !== undefined)
-        return [{ op: 'addRoute', destination: 'default', via: gateway.via, link: gateway.link, replace: true }];
+      const gateway = gateways.find((one) => one.family === family);
       const destination = family === 'IPv4' ? '0.0.0.0/0' : '::/0';
+      if (gateway !== undefined) {
+        const { link, via } = gateway;
+        return [{ op: 'addRoute', destination, link, ...(via === undefined ? {} : { via }), replace: true }];
+      }
       return fresh ? [] : [{ op: 'deleteRoute', destination, ignore: ['ESRCH', 'ENOENT', 'ENODEV', 'ENETUNREACH'] }];
     }),
   };

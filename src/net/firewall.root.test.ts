@@ -14,7 +14,9 @@ describe(
     const processes: Processes = {
       ...linuxProcesses,
       find: (program) =>
-        ['iptables-legacy', 'firewall-cmd'].includes(program) ? undefined : linuxProcesses.find(program),
+        ['iptables-legacy', 'ip6tables-legacy', 'firewall-cmd'].includes(program)
+          ? undefined
+          : linuxProcesses.find(program),
       run: (file, args, more) => linuxProcesses.run('ip', ['netns', 'exec', namespace, file, ...args], more),
     };
     const options = (instanceId: string, links: string[] = []): FirewallOptions => ({
@@ -90,6 +92,25 @@ describe(
         '-A FORWARD -s 8.8.8.8/32 -j DROP',
       ]);
       assert.deepEqual(await rules('INPUT'), ['-P INPUT DROP']);
+    });
+
+    test('version 6 has its own chains: the same holds there, with the user rules of DOCKER-USER first', async () => {
+      const rules6 = async (): Promise<string[]> =>
+        (await processes.run('ip6tables-nft', ['-S', 'FORWARD'])).stdout.trim().split('\n');
+      await processes.run('ip6tables-nft', ['-P', 'FORWARD', 'DROP']);
+      await processes.run('ip6tables-nft', ['-A', 'FORWARD', '-s', '2001:db8::/32', '-j', 'DROP']);
+      await coverForward(options('ab12', ['mybridge']));
+      assert.deepEqual(await rules6(), [
+        '-P FORWARD DROP',
+        '-A FORWARD -m comment --comment tiphys -j DOCKER-USER',
+        '-A FORWARD -s 2001:db8::/32 -j DROP',
+        ...['tphab12+', 'mybridge'].flatMap((link) => ['-i', '-o'].map((side) => accept(side, link))),
+      ]);
+      // The network of `mybridge` has gone, and a death kept its rules.
+      await coverForward(options('ab12'));
+      assert.deepEqual((await rules6()).slice(3), [accept('-i', 'tphab12+'), accept('-o', 'tphab12+')]);
+      await uncoverForward(options('ab12'));
+      assert.deepEqual(await rules6(), ['-P FORWARD DROP', '-A FORWARD -s 2001:db8::/32 -j DROP']);
     });
   },
 );

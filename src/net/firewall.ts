@@ -142,6 +142,15 @@ export function planCover(text: string, chain: string, rules: Rules, instanceId:
   ];
 }
 
+/** Takes away what is for links of networks that are no more: a death came between the two. */
+function planStale(text: string, rules: Rules, instanceId: string): string[][] {
+  const wanted = rules.map((rule) => rule.join(' '));
+  return (parseListing(text).chains.get('FORWARD') ?? [])
+    .map((rule) => rule.replaceAll('"', ''))
+    .filter((rule) => rule.includes(` --comment tiphys_${instanceId} `) && !wanted.includes(rule))
+    .map((rule) => ['-D', 'FORWARD', ...rule.split(' ')]);
+}
+
 function jumpRule(): string[] {
   return ['-m', 'comment', '--comment', sharedComment, '-j', userChain];
 }
@@ -195,6 +204,7 @@ export async function coverForward(options: FirewallOptions): Promise<void> {
       applyAll(options, execute, [
         ...planUserChain(listing),
         ...planCover(listing, 'FORWARD', forwardRules(options), options.instanceId),
+        ...(options.onlyLinks === true ? [] : planStale(listing, forwardRules(options), options.instanceId)),
       ]),
     ),
     trustLinks(options, true),

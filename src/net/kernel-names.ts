@@ -38,7 +38,12 @@ export function monitorsCgroup(instanceId: string, top: string): string {
 
 /** A stable local MAC address for an address, as docker derived it: from the last four bytes. */
 export function macOfIp(ip: string): string {
-  return Buffer.from([0x02, 0x42, ...ipBytes(ip).slice(-4)])
+  return macOfBytes(ipBytes(ip).slice(-4));
+}
+
+/** Of four bytes, by which local addresses differ. */
+export function macOfBytes(bytes: Uint8Array): string {
+  return Buffer.from([0x02, 0x42, ...bytes])
     .toString('hex')
     .replace(/..(?=.)/g, '$&:');
 }

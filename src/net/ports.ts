@@ -21,19 +21,25 @@ export interface WantedPort {
 
 export class Ports {
   readonly #holder: PortHolder;
-  readonly #relay: (fd: number, target: RelayTarget) => Relay;
+  readonly #relay: ((fd: number, target: RelayTarget) => Relay) | undefined;
   readonly #held = new Map<string, { port: PublishedPort; release: () => void }>();
   #nextDynamic: number;
   readonly #dynamicFrom: number;
   readonly #dynamicTo: number;
   readonly hasIpv6: boolean;
 
-  constructor(holder: PortHolder, relay: (fd: number, target: RelayTarget) => Relay) {
+  /** Without `relay` there is only what the rules translate. */
+  constructor(holder: PortHolder, relay?: (fd: number, target: RelayTarget) => Relay) {
     this.#holder = holder;
     this.#relay = relay;
     [this.#dynamicFrom, this.#dynamicTo] = holder.dynamicRange();
     this.#nextDynamic = this.#dynamicFrom;
     this.hasIpv6 = holder.hasIpv6();
+  }
+
+  /** Whether a port of version 6 may lead to an address of version 4. */
+  get relays(): boolean {
+    return this.hasIpv6 && this.#relay !== undefined;
   }
 
   /** Takes a host port for a container's, on all the addresses; throws as docker words it when it is taken. */
@@ -117,7 +123,8 @@ export class Ports {
   }
 
   #serve({ hostIp, ip, port, protocol }: PublishedPort, held: HeldPort): () => void {
-    if (held.fd === undefined || protocol === 'sctp' || familyOf(hostIp) === 'IPv4') return () => held.release();
+    if (this.#relay === undefined || held.fd === undefined || protocol === 'sctp' || familyOf(hostIp) === 'IPv4')
+      return () => held.release();
     const relay = this.#relay(held.fd, { ip, port, protocol });
     return () => relay.close();
   }

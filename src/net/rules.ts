@@ -299,6 +299,8 @@ export function planTable(family: FamilyWords, { table, prefix, ports, networks,
     ['guard', 'iifname @bridges jump from_link'],
     ['from_link', `${ip} daddr ${loopback} drop`],
     ...neighbours,
+    // A host with br_netfilter sees what stays on a bridge, too, which may have no address, and so no route.
+    ['from_link', `${ip} saddr . iifname @hairpinned_sources ${ip} daddr . iifname @hairpinned_sources accept`],
     ['from_link', 'fib saddr . iif oif missing drop'],
     ['isolation', 'ct state established,related accept'],
     ['isolation', 'iifname . oifname @hairpinned accept'],

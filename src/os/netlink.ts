@@ -22,6 +22,28 @@ export type NetOperation =
         /** Path of a pinned network namespace. */ namespace?: string;
       };
     }
+  /** A link on top of another of this namespace, made in the other one where `namespace` says so. */
+  | {
+      op: 'addMacvlan';
+      name: string;
+      parent: string;
+      mode: keyof typeof macvlanMode;
+      mac?: string;
+      mtu?: number;
+      index?: number;
+      namespace?: string;
+    }
+  | {
+      op: 'addIpvlan';
+      name: string;
+      parent: string;
+      mode: keyof typeof ipvlanMode;
+      flag: keyof typeof ipvlanFlag;
+      mtu?: number;
+      index?: number;
+      namespace?: string;
+    }
+  | { op: 'addVlan'; name: string; parent: string; id: number }
   | { op: 'addVxlan'; name: string; id: number; port: number; local: string; mac?: string; mtu?: number }
   | {
       op: 'setLink';
@@ -62,6 +84,11 @@ export type NetOperation =
   /** The kernel forgets the flows to these UDP ports, so that the next packet of each goes by the rules of now. */
   | { op: 'forgetUdpFlows'; ports: number[] }
   | { op: 'sysctl'; path: string; value: string };
+
+/** As the kernel numbers them (linux/if_link.h). */
+export const macvlanMode = { private: 1, vepa: 2, bridge: 4, passthru: 8 } as const;
+export const ipvlanMode = { l2: 0, l3: 1, l3s: 2 } as const;
+export const ipvlanFlag = { bridge: 0, private: 1, vepa: 2 } as const;
 
 export type NetStep = NetOperation & { /** Codes that count as success. */ ignore?: string[] };
 
@@ -140,6 +167,12 @@ export function attribute(type: number, ...payload: Uint8Array[]): Buffer {
 export function u32(value: number): Buffer {
   const out = Buffer.alloc(4);
   out.writeUInt32LE(value >>> 0);
+  return out;
+}
+
+export function u16(value: number): Buffer {
+  const out = Buffer.alloc(2);
+  out.writeUInt16LE(value);
   return out;
 }
 

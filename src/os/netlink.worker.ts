@@ -9,13 +9,17 @@ import { sysctlNamespace } from '#base/sysctls.ts';
 import { SystemError, call, cloneFlag } from './libc.linux.ts';
 import {
   attribute,
+  ipvlanFlag,
+  ipvlanMode,
   linkHeader,
   macBytes,
+  macvlanMode,
   message,
   messageFlag,
   messageType,
   parseAttributes,
   text,
+  u16,
   u16be,
   u32,
   u8,
@@ -132,6 +136,17 @@ function runStep(socket: Socket, step: NetStep): void {
       return addLink(socket, { name: step.name }, 'dummy');
     case 'addVeth':
       return addVeth(socket, step);
+    case 'addMacvlan':
+      return addUpperLink(socket, step, 'macvlan', attribute(1, u32(macvlanMode[step.mode])));
+    case 'addIpvlan':
+      return addUpperLink(
+        socket,
+        step,
+        'ipvlan',
+        Buffer.concat([attribute(1, u16(ipvlanMode[step.mode])), attribute(2, u16(ipvlanFlag[step.flag]))]),
+      );
+    case 'addVlan':
+      return addUpperLink(socket, step, 'vlan', attribute(1, u16(step.id)));
     case 'addVxlan':
       return addLink(
         socket,
@@ -195,6 +210,7 @@ const linkAttribute = {
   address: 1,
   name: 3,
   mtu: 4,
+  parent: 5,
   master: 10,
   info: 18,
   namespaceFd: 28,
@@ -220,6 +236,37 @@ function addLink(
     header: linkHeader(0),
     attributes,
   });
+}
+
+interface UpperLink {
+  name: string;
+  parent: string;
+  mac?: string;
+  mtu?: number;
+  index?: number;
+  namespace?: string;
+}
+
+function addUpperLink(socket: Socket, step: UpperLink, kind: string, data: Buffer): void {
+  const target = step.namespace === undefined ? -1 : openSync(step.namespace, 'r');
+  try {
+    const attributes = [
+      attribute(linkAttribute.name, text(step.name)),
+      attribute(linkAttribute.parent, u32(socket.linkIndex(step.parent))),
+      attribute(linkAttribute.info, attribute(1, text(kind)), attribute(2, data)),
+    ];
+    if (step.mac !== undefined) attributes.push(attribute(linkAttribute.address, macBytes(step.mac)));
+    if (step.mtu !== undefined) attributes.push(attribute(linkAttribute.mtu, u32(step.mtu)));
+    if (target >= 0) attributes.push(attribute(linkAttribute.namespaceFd, u32(target)));
+    socket.exchange(`add ${kind} ${step.name}`, {
+      type: messageType.newLink,
+      flags: create | exclusive,
+      header: linkHeader(step.index ?? 0),
+      attributes,
+    });
+  } finally {
+    if (target >= 0) closeSync(target);
+  }
 }
 
 function addVeth(socket: Socket, step: Extract<NetStep, { op: 'addVeth' }>): void {

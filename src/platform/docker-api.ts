@@ -5,6 +5,7 @@ import type { Content } from '#content/content.ts';
 import type { ImageRecords } from '#content/image-records.ts';
 import type { BuildSnapshots } from '#content/snapshots.ts';
 import { authRoutes } from '#docker/auth.ts';
+import { createAuthorizer } from '#docker/authz.ts';
 import { buildRoutes } from '#docker/build.ts';
 import { openBuildkitDoors } from '#docker/buildkit.ts';
 import { commitRoutes } from '#docker/commit.ts';
@@ -76,6 +77,7 @@ export async function startDockerApi(parts: DockerApiParts): Promise<AsyncDispos
   const server = await createDockerServer({
     listen: parts.listen,
     isExperimental: () => parts.settings().isExperimental,
+    authorizer: createAuthorizer(engine.plugins, () => parts.settings().authorizationPlugins),
     serveHttp2: buildkit.serveHttp2,
     log: parts.log,
     serverVersion: engineVersionOf(tiphysVersion()),

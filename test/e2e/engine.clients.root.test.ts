@@ -1,12 +1,17 @@
 /** `tiphys engine` as people start it: the docker client, TLS, sockets of systemd's, signals, `kill -9`. */
 import assert from 'node:assert/strict';
 import { copyFileSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { request } from 'node:http';
 import { createServer } from 'node:net';
 import { test } from 'node:test';
+import { WebSocket } from 'ws';
 import { realClock } from '#os/clock.real.ts';
+import facts from '../tidy/engine-operations.json' with { type: 'json' };
 import { call, withUnixAddress } from '#os/libc.linux.ts';
 import { importBusybox, makeDaemon, startRegistry, writeCertificates } from './daemon.ts';
 import { run } from './machine.ts';
+
+const newestMinor = 50;
 
 test('containers outlive kill -9 of the engine, and end with it when it is told to, but for --live-restore', async (t) => {
   const daemon = await makeDaemon(t);
@@ -172,8 +177,11 @@ test('defaults of the configuration reach containers, which may say otherwise', 
   assert.match(await daemon.ok('network', 'inspect', 'own'), /"Subnet": "10.213.0.0\/24"/);
   await daemon.ok('rm', '-f', 'two');
   await daemon.end('SIGKILL');
-  await daemon.start(['--bip=172.29.78.1/24']);
-  assert.match(await daemon.ok('network', 'inspect', 'bridge'), /"Subnet": "172.29.78.0\/24"/);
+  await daemon.start(['--bip=172.29.78.1/24', '--ipv6', '--fixed-cidr-v6=fd29:78::/64']);
+  const bridge = await daemon.ok('network', 'inspect', 'bridge');
+  assert.match(bridge, /"Subnet": "172.29.78.0\/24"/);
+  assert.match(bridge, /"Subnet": "fd29:78::\/64"/);
+  assert.match(await daemon.ok('run', '--rm', 'busybox', 'cat', '/etc/hosts'), /fd29:78::2/);
   assert.match(await daemon.ok('run', '--rm', 'busybox', 'cat', '/etc/hosts'), /172.29.78.2/);
 });
 
@@ -220,6 +228,84 @@ test('a registry alone keeps what is pushed, over TLS and kill -9, and an engine
   await daemon.ok('rmi', `${address}/some/box:1`);
   assert.match((await docker('pull', `${address}/some/box:1`)).stderr, /certificate|unable to verify/);
 });
+
+test('every operation of the API is there, and what is a swarm’s answers as outside of one', async (t) => {
+  const daemon = await makeDaemon(t);
+  await daemon.start();
+  const { operations } = facts;
+  const [absent, refused]: [string[], string[]] = [[], []];
+  for (const [name, [first, last]] of Object.entries(operations)) {
+    const [method = '', path = ''] = name.split(' ');
+    const minor = Math.min(last ?? 0, newestMinor);
+    if ((first ?? 0) > newestMinor) continue;
+    const { status, body } = await ask(daemon.home, method, `/v1.${minor}${path.replace(/\{\w+\}/g, 'nothing')}`);
+    if (body.includes('page not found')) absent.push(name);
+    if (status === 501) refused.push(name);
+    if (/^\/(services|nodes|tasks|secrets|configs)\b/.test(path)) {
+      assert.equal(status, 503, name);
+      assert.match(body, /This node is not a swarm manager/, name);
+    }
+  }
+  assert.deepEqual(absent, []);
+  assert.deepEqual(refused.sort(), [
+    'GET /plugins/privileges',
+    'POST /plugins/create',
+    'POST /plugins/pull',
+    'POST /swarm/init',
+    'POST /swarm/join',
+  ]);
+});
+
+test('attach by WebSocket carries input and output in binary messages', async (t) => {
+  const daemon = await makeDaemon(t);
+  await daemon.start();
+  await importBusybox(daemon);
+  await daemon.ok('create', '-i', '--name', 'echo', 'busybox', 'sh', '-c', 'read line; echo got $line; echo err >&2');
+  const query = 'stream=1&stdin=1&stdout=1&stderr=1';
+  const client = new WebSocket(`ws+unix://${daemon.home}/run/docker.sock:/v1.50/containers/echo/attach/ws?${query}`);
+  const parts: Buffer[] = [];
+  client.on('message', (bytes: Buffer, isBinary) => {
+    assert.ok(isBinary);
+    parts.push(bytes);
+  });
+  await new Promise((resolve, reject) => {
+    client.once('open', resolve);
+    client.once('error', reject);
+  });
+  const closed = new Promise((resolve) => {
+    client.once('close', resolve);
+  });
+  await daemon.ok('start', 'echo');
+  client.send(Buffer.from('hello\n'));
+  await closed;
+  const said = Buffer.concat(parts).toString();
+  assert.match(said, /got hello\n/);
+  assert.match(said, /err\n/);
+});
+
+/** The status and text of an answer; of one that goes on, its beginning. */
+function ask(home: string, method: string, path: string): Promise<{ status: number; body: string }> {
+  return new Promise((resolve, reject) => {
+    const call = request({ socketPath: `${home}/run/docker.sock`, method, path }, (answer) => {
+      let body = '';
+      const done = (): void => resolve({ status: answer.statusCode ?? 0, body });
+      answer.on('data', (part: Buffer) => {
+        body += part.toString();
+      });
+      answer.on('end', done);
+      if (path.endsWith('/events')) {
+        call.destroy();
+        done();
+      }
+    });
+    call.on('error', reject);
+    call.on('upgrade', (answer, socket) => {
+      socket.destroy();
+      resolve({ status: answer.statusCode ?? 0, body: '' });
+    });
+    call.end();
+  });
+}
 
 /** Free a moment ago. */
 async function freePort(): Promise<number> {

@@ -16,6 +16,7 @@ import {
   archiveBytesMax,
   archiveEntriesMax,
   archiveManifestsMax,
+  indexManifestsMax,
   impliedDirectoriesMax,
   layerPathDepthMax,
   remoteTagsMax,
@@ -462,6 +463,17 @@ export const rows: HostileRow[] = [
         encodeTarFile({ path: 'index.json' }, list(digest(middle))),
         tarEnd,
       ]);
+    },
+  },
+  {
+    name: 'Manifests of an index',
+    input: 'an archive whose index names 10,001 manifests',
+    bound: 'src/content/limits.ts#indexManifestsMax',
+    answer: new RegExp(`at most ${indexManifestsMax} are read`),
+    run() {
+      const digest = `sha256:${'0'.repeat(64)}`;
+      const manifests = Array.from({ length: indexManifestsMax + 1 }, () => ({ digest }));
+      return load([encodeTarFile({ path: 'index.json' }, JSON.stringify({ manifests })), tarEnd]);
     },
   },
   {

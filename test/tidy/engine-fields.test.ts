@@ -123,7 +123,7 @@ function planCreate(body: Body): unknown {
 function planUpdate(body: Body): unknown {
   const record = { id: 'c', spec: { resources: {}, restartPolicy: { name: 'no' }, request: {} } };
   const container = { record, name: 'c', isRunning: false, save: () => undefined } as unknown as Container;
-  const answer = updateContainer(parts, container, body);
+  const answer = updateContainer(parts, container, body, [1, 50]);
   return { answer, resources: record.spec.resources, restartPolicy: record.spec.restartPolicy };
 }
 
@@ -133,9 +133,9 @@ async function planVolume(body: Body): Promise<unknown> {
     wanted = given;
     return { name: 'n', labels: {}, options: {}, createdAtMs: 0 };
   };
-  const route = volumeRoutes({ engine: { volumes: { create, mountpoint: () => '' } } } as unknown as DockerParts).find(
-    (one) => one.path === '/volumes/create',
-  )!;
+  const route = volumeRoutes({
+    engine: { volumes: { createPinned: async (given: unknown) => create(given), mountpoint: () => '' } },
+  } as unknown as DockerParts).find((one) => one.path === '/volumes/create')!;
   await route.handle({ json: async () => body } as never);
   return wanted;
 }

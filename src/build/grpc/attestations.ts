@@ -1,13 +1,72 @@
-/** What is attested of a build's images. */
-import type { Platform } from '#base/platform.ts';
-import type { StepLayer } from '../llb/output.ts';
-import type { Statement } from './export-index.ts';
+/**
+ * What is attested of a build's images, as the client asks for it: how they were made (`provenance.ts`) and what is in
+ * them (`sbom.ts`).
+ *
+ * Source: BuildKit, "Attestations"; the front end's attributes `attest:provenance` and `attest:sbom`.
+ */
+import { ApiError } from '#base/errors.ts';
 import type { Job } from './job.ts';
+import { parseProvenance, provenanceOf } from './provenance.ts';
+import { parseScanner, scan } from './sbom.ts';
+import type { Statement, Subject } from './statement.ts';
 
+const prefix = /^(?:attest:|build-arg:BUILDKIT_ATTEST_)(.+)$/;
+
+/** `a=1,"b=x,y",c`: fields of one line of CSV, each with its value. Throws BadRequest. */
+export function parseFields(text: string): Record<string, string> {
+  const out: Record<string, string> = {};
+  for (let rest = text; rest !== '';) {
+    const [whole, quoted, plain = ''] = /^(?:"((?:[^"]|"")*)"|([^",]*))(?:,|$)/.exec(rest) ?? [];
+    if (whole === undefined || (whole === '' && rest !== ''))
+      throw new ApiError('BadRequest', `failed to parse attestation: ${text.slice(0, 200)}`);
+    const field = quoted?.replaceAll('""', '"') ?? plain;
+    const equals = field.indexOf('=');
+    if (equals < 0) out[field] = '';
+    else out[field.slice(0, equals)] = field.slice(equals + 1);
+    rest = rest.slice(whole.length);
+  }
+  return out;
+}
+
+type Attest = (subject: Subject, job: Job) => Promise<Statement[]>;
+
+/** Throws BadRequest for what is not known. */
 export class Attestations {
-  constructor(_job: Job, _attributes: Readonly<Record<string, string>>) {}
+  readonly #job: Job;
+  readonly #asked: { attest: Attest; isInlineOnly: boolean }[] = [];
 
-  async of(_platform: Platform, _steps: readonly StepLayer[], _hasIndex: boolean): Promise<Statement[]> {
-    return [];
+  constructor(job: Job, attributes: Readonly<Record<string, string>>) {
+    this.#job = job;
+    for (const [key, value] of Object.entries(attributes)) {
+      const type = prefix.exec(key)?.[1]?.toLowerCase();
+      if (type === undefined) continue;
+      const fields = parseFields(value);
+      if (/^(?:true|1)$/.test(fields['disabled'] ?? '')) continue;
+      this.#asked.push({
+        attest: this.#parse(type, fields),
+        // Asked for by the client on its own account: where there is an index in any case.
+        isInlineOnly: /^(?:true|1)$/.test(fields['inline-only'] ?? ''),
+      });
+    }
+  }
+
+  #parse(type: string, fields: Record<string, string>): Attest {
+    if (type === 'provenance') {
+      const asked = parseProvenance(fields);
+      return async (subject, job) => [await provenanceOf(job, subject, asked)];
+    }
+    if (type === 'sbom') {
+      const scanner = parseScanner(fields);
+      return (subject, job) => scan(job, subject, scanner);
+    }
+    throw new ApiError('BadRequest', `unknown attestation type ${JSON.stringify(type.slice(0, 100))}`);
+  }
+
+  /** `hasIndex`: the image is named by an index, or is pushed, whatever is attested. */
+  async of(subject: Subject, hasIndex: boolean): Promise<Statement[]> {
+    const statements: Statement[] = [];
+    for (const { attest, isInlineOnly } of this.#asked)
+      if (hasIndex || !isInlineOnly) statements.push(...(await attest(subject, this.#job)));
+    return statements;
   }
 }

@@ -91,6 +91,7 @@ const llbCapabilities = [
   'meta.exportcache',
   'exporter.multiple',
   'exporter.image.annotations',
+  'exporter.image.attestations',
   'mergeop',
   'diffop',
 ];
@@ -115,6 +116,8 @@ function decodeInputs(inputs: Message): Map<string, Edge | undefined> {
 /** What a front end makes of a request, or a definition as it is. */
 export async function runFrontend(job: Job, call: FrontendCall): Promise<Result> {
   const { frontend, options, definition, inputs } = call;
+  // What clients ask of it besides is no build.
+  if (frontend !== '' && options['requestid'] === undefined) job.frontend ??= { name: frontend, options };
   if (frontend === '')
     return { refs: new Map([['', decodeDefinition(definition)]]), metadata: new Map<string, Buffer>() };
   if (frontend === 'gateway.v0') {

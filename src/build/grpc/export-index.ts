@@ -15,15 +15,12 @@ import type { LinkedIndex } from '#content/image-indexes.ts';
 import { mediaTypes } from '#content/image-records.ts';
 import type { ImageLayer, ImageRecord } from '#content/image-records.ts';
 import { ociLayerType } from '#content/image-writer.ts';
+import { compressLayer, isPlainLayer } from '#content/layer-compression.ts';
 import type { Descriptor, Index, Manifest } from '#content/manifest.ts';
 import type { BuilderParts } from '../build.ts';
 import type { Annotations } from './annotations.ts';
-
-/** What is said of an image, in the form of in-toto, without its subject. */
-export interface Statement {
-  predicateType: string;
-  predicate: unknown;
-}
+import { purlOf } from './statement.ts';
+import type { Statement } from './statement.ts';
 
 export interface PlatformImage {
   platform: Platform;
@@ -73,21 +70,23 @@ class IndexWriter {
     names: readonly string[],
   ): Promise<Descriptor> {
     const digest = { sha256: subject.digest.slice('sha256:'.length) };
-    const platform =
-      subject.platform === undefined ? '' : `?platform=${encodeURIComponent(formatPlatform(subject.platform))}`;
+    const named = names.map((name) => ({ name: purlOf(name, subject.platform), digest }));
+    const subjectOf = ({ subjects }: Statement): readonly unknown[] =>
+      subjects ?? (named.length === 0 ? [{ name: '_', digest }] : named);
     const layers = await Promise.all(
-      statements.map(async ({ predicateType, predicate }) => ({
-        ...(await this.document(
-          {
-            _type: 'https://in-toto.io/Statement/v0.1',
-            predicateType,
-            subject: names.map((name) => ({ name: `pkg:docker/${purlOf(name)}${platform}`, digest })),
-            predicate,
-          },
-          inTotoType,
-        )),
-        annotations: { 'in-toto.io/predicate-type': predicateType },
-      })),
+      statements.map(async (statement) => {
+        const { predicateType, predicate } = statement;
+        const whole = {
+          _type: 'https://in-toto.io/Statement/v0.1',
+          predicateType,
+          subject: subjectOf(statement),
+          predicate,
+        };
+        return {
+          ...(await this.document(whole, inTotoType)),
+          annotations: { 'in-toto.io/predicate-type': predicateType },
+        };
+      }),
     );
     const config = {
       architecture: 'unknown',
@@ -107,13 +106,6 @@ class IndexWriter {
       platform: { os: 'unknown', architecture: 'unknown' },
     };
   }
-}
-
-/** `docker.io/library/x:1` → `x@1`, as package URLs name images. */
-function purlOf(name: string): string {
-  const at = name.lastIndexOf(':');
-  const path = name.slice(0, at).replace(/^docker\.io\/(?:library\/)?/, '');
-  return `${path}@${encodeURIComponent(name.slice(at + 1))}`;
 }
 
 /** Configuration and manifest of one image that no index names. */
@@ -153,11 +145,16 @@ export async function writeIndex(
   const manifests: Descriptor[] = [];
   const attestations: Descriptor[] = [];
   for (const image of images) {
+    const layers: ImageLayer[] = [];
     for (const layer of image.layers) {
       hold.addBlob(layer.digest);
       hold.addLayer(layer.diffId);
+      // Whoever is sent the index gets what it names, as it is.
+      const sent = isPlainLayer(layer) ? await compressLayer(content, layer, { kind: 'gzip' }) : layer;
+      hold.addBlob(sent.digest);
+      layers.push(sent);
     }
-    const descriptor = await writer.image(image, annotations);
+    const descriptor = await writer.image({ ...image, layers }, annotations);
     manifests.push(descriptor);
     if (image.statements.length > 0) attestations.push(await writer.attestation(descriptor, image.statements, names));
   }

@@ -3,8 +3,8 @@
  * archives that go to the client.
  */
 import { ApiError } from '#base/errors.ts';
-import type { Platform } from '#base/platform.ts';
-import { tarEnd } from '#base/tar-write.ts';
+import { formatPlatform } from '#base/platform.ts';
+import { encodeTarFile, tarEnd } from '#base/tar-write.ts';
 import type { Hold } from '#content/content.ts';
 import type { ImageFile } from '#content/image-file.ts';
 import { mediaTypes } from '#content/image-records.ts';
@@ -21,15 +21,17 @@ import { Attestations } from './attestations.ts';
 import { isTrue } from './compression-options.ts';
 import { sendLayout } from './content-store.ts';
 import { commitIndex, writeIndex, writeOciImage } from './export-index.ts';
-import type { PlatformImage, Statement, WrittenIndex } from './export-index.ts';
+import type { PlatformImage, WrittenIndex } from './export-index.ts';
 import { exportLayers, parseEpoch, parseLayerOptions } from './exported-layers.ts';
 import type { LayerOptions } from './exported-layers.ts';
 import type { Job } from './job.ts';
 import type { Line } from './progress.ts';
 import { epochKey, splitResult } from './result.ts';
 import type { Result } from './result.ts';
+import { statementFiles } from './export-files.ts';
 import { sendDirectory, sendStream } from './send-files.ts';
 import type { SentRoot } from './send-files.ts';
+import type { Statement, Subject } from './statement.ts';
 import { messagesIn, textIn, textMapIn } from './messages.ts';
 import type { Message } from './messages.ts';
 
@@ -48,6 +50,8 @@ export interface Exporter {
   isTar: boolean;
   /** Files of each platform lie in a directory of its own; undefined: where the result has several. */
   isSplit: boolean | undefined;
+  /** Stands before the names of attestations that lie beside exported files. */
+  attestationPrefix: string;
 }
 
 type ExporterType = 'image' | 'docker' | 'oci' | 'tar' | 'local';
@@ -70,6 +74,7 @@ const knownAttributes: Readonly<Record<string, RegExp>> = {
   unpack: /^/,
   store: /^/,
   tar: /^(?:true|false|1|0|)$/,
+  'attestation-prefix': /^[^/]*$/,
   'platform-split': /^(?:true|false|1|0|)$/,
   'prefer-image-digest': /^/,
   'danging-name-empty-only': /^/,
@@ -110,6 +115,7 @@ export function exportersOf(request: Message): Exporter[] {
     const tags = parseTags(names);
     if (push && tags.length === 0) throw new ApiError('BadRequest', 'tag is needed when pushing to registry');
     const split = attributes['platform-split'];
+    const attestationPrefix = attributes['attestation-prefix'] ?? '';
     const isSplit = split === undefined || split === '' ? undefined : isTrue(split);
     return {
       type: known,
@@ -121,15 +127,14 @@ export function exportersOf(request: Message): Exporter[] {
       layers: parseLayerOptions(attributes),
       isTar: attributes['tar'] === undefined || attributes['tar'] === '' || isTrue(attributes['tar']),
       isSplit,
+      attestationPrefix,
     };
   });
 }
 
 /** One platform of the result, carried out. */
-interface Part {
-  name: string;
+interface Part extends Subject {
   file: ImageFile;
-  platform: Platform;
   steps: readonly StepLayer[];
 }
 
@@ -202,7 +207,7 @@ class Export {
     for (const part of this.#parts)
       stated.push({
         part,
-        statements: await this.#attestations.of(part.platform, part.steps, isNeeded || isPushed),
+        statements: await this.#attestations.of(part, isNeeded || isPushed),
       });
     if (!isNeeded && stated.every(({ statements }) => statements.length === 0)) {
       if (annotations.has('index') || annotations.has('index-descriptor'))
@@ -323,12 +328,15 @@ class Export {
         'BadRequest',
         'files of several platforms are exported apart: platform-split=false is for one',
       );
-    const open = (parts: readonly Part[], roots: SentRoot[]): Promise<T> => {
+    const open = async (parts: readonly Part[], roots: SentRoot[]): Promise<T> => {
       const [part, ...rest] = parts;
       if (part === undefined) return read(roots);
-      return this.#job.withRoot(part.steps, (directory) =>
-        open(rest, [...roots, { name: isSplit ? part.name : '', directory }]),
-      );
+      const statements = await this.#attestations.of(part, false);
+      return this.#job.withRoot(part.steps, (directory) => {
+        const name = isSplit ? part.name.replaceAll('/', '_') : '';
+        const files = statementFiles(directory, statements, exporter.attestationPrefix);
+        return open(rest, [...roots, { name, directory, files, filesAtMs: this.#job.startedAtMs }]);
+      });
     };
     return open(isSplit ? this.#parts : first === undefined ? [] : [first], []);
   }
@@ -359,10 +367,15 @@ class Export {
 }
 
 function* packRoots(roots: readonly SentRoot[]): Generator<Uint8Array> {
-  for (const { name, directory } of roots)
-    yield* name === ''
-      ? packTree(directory, { layer: false, skipRoot: true })
-      : packTree(directory, { layer: false, prefix: `${name}/` });
+  for (const { name, directory, files, filesAtMs: mtimeMs } of roots) {
+    const prefix = name === '' ? '' : `${name}/`;
+    const filter = (path: string): boolean => !files.has(path);
+    yield* packTree(
+      directory,
+      name === '' ? { layer: false, skipRoot: true, filter } : { layer: false, prefix, filter },
+    );
+    for (const [path, bytes] of files) yield encodeTarFile({ path: `${prefix}${path}`, mode: 0o600, mtimeMs }, bytes);
+  }
   yield tarEnd;
 }
 
@@ -375,15 +388,17 @@ export async function exportResult(
 ): Promise<Record<string, string>> {
   // A request that is no build has words for an answer, and no files.
   if (result.refs.size === 0) return {};
+  const attestations = new Attestations(job, attributes);
   const split = splitResult(result);
   const steps = await job.stepsOfAll(split.map(({ edge }) => edge));
-  const parts = split.map(({ id, file, platform }, at): Part => ({
-    name: id.replaceAll('/', '_'),
+  const parts = split.map(({ id, file, platform, edge }, at): Part => ({
+    name: id === '' ? formatPlatform(platform) : id,
     file,
     platform,
+    edge,
     steps: steps[at] ?? [],
   }));
-  const whole = new Export(job, parts, result, new Attestations(job, attributes));
+  const whole = new Export(job, parts, result, attestations);
   const response: Record<string, string> = {};
   for (const exporter of exporters) Object.assign(response, await whole.run(exporter));
   return Object.assign(response, await job.cache.export(parts.map((part) => part.steps)));

@@ -62,6 +62,9 @@ export class Job {
   readonly #returned = Promise.withResolvers<Result | undefined>();
   readonly #hold: Hold;
   readonly #sources: Sources;
+  readonly startedAtMs: number;
+  /** The front end that made the result, and what it was asked. */
+  frontend: { name: string; options: Readonly<Record<string, string>> } | undefined;
   /** Of other builders. */
   readonly cache: JobCache;
   /** Images are looked for at their registry although they are here. */
@@ -73,6 +76,7 @@ export class Job {
     this.#parts = parts;
     this.request = request;
     this.progress = progress;
+    this.startedAtMs = parts.builder.parts.clock.now();
     this.cache = new JobCache(this, request.cacheExports, request.cacheImports);
     this.#hold = parts.builder.parts.content.hold();
     this.#sources = new Sources({

@@ -35,3 +35,6 @@ export const jobsMax = 64;
 
 /** Platforms of one build. */
 export const platformsMax = 64;
+/** Statements that a scanner makes, and bytes of one. */
+export const statementsMax = 1000;
+export const statementBytesMax = 80 << 20;

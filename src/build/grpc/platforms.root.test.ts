@@ -172,6 +172,7 @@ test('an OCI archive has the index, and files of several platforms lie apart', a
   const index = JSON.parse(layout!.get(`blobs/${manifests[0]!.digest.replace(':', '/')}`)!) as Index;
   for (const { digest } of index.manifests) {
     const { config, layers } = JSON.parse(layout!.get(`blobs/${digest.replace(':', '/')}`)!) as Manifest;
+    for (const { mediaType } of layers) assert.equal(mediaType, `${mediaTypes.ociLayer}+gzip`);
     for (const each of [config, ...layers])
       assert.ok(layout!.has(`blobs/${each.digest.replace(':', '/')}`), each.digest);
   }

@@ -46,6 +46,16 @@ export interface SentRoot {
   /** '' where it is all that is sent. */
   name: string;
   directory: string;
+  /** Files that lie beside those of the directory, in place of what has their names; made at `filesAtMs`. */
+  files: ReadonlyMap<string, Buffer>;
+  filesAtMs: number;
+}
+
+/** Where a path that is sent lies. */
+interface Place {
+  root: SentRoot;
+  /** Below the root. */
+  path: string;
 }
 
 /** Roots that are sent. */
@@ -62,22 +72,37 @@ class Sender {
   }
 
   /** Where a path that is sent lies. */
-  #locate(path: string): SentRoot {
+  #locate(path: string): Place {
     const slash = path.indexOf('/');
     const first = slash === -1 ? path : path.slice(0, slash);
     const [only] = this.#roots;
-    if (only?.name === '') return { name: path, directory: only.directory };
+    if (only?.name === '') return { root: only, path };
     const root = this.#roots.find(({ name }) => name === first);
     if (root === undefined) throw new ApiError('BadRequest', 'the client asked for a file that is not there');
-    return { name: slash === -1 ? '' : path.slice(slash + 1), directory: root.directory };
+    return { root, path: slash === -1 ? '' : path.slice(slash + 1) };
+  }
+
+  /** A file of ours, not of the directory. */
+  #ownFile(path: string): { bytes: Buffer; atMs: number } | undefined {
+    const { root, path: below } = this.#locate(path);
+    const bytes = root.files.get(below);
+    return bytes === undefined ? undefined : { bytes, atMs: root.filesAtMs };
   }
 
   #realPath(path: string): string {
-    const { name, directory } = this.#locate(path);
-    return name === '' ? directory : `${directory}/${name}`;
+    const { root, path: below } = this.#locate(path);
+    return below === '' ? root.directory : `${root.directory}/${below}`;
+  }
+
+  #names(directory: string): string[] {
+    if (directory === '' && this.#roots[0]?.name !== '') return this.#roots.map(({ name }) => name);
+    const { root, path } = this.#locate(directory);
+    return [...new Set([...readdirSync(this.#realPath(directory)), ...(path === '' ? root.files.keys() : [])])];
   }
 
   #stat(path: string): Message {
+    const own = this.#ownFile(path);
+    if (own !== undefined) return { path, mode: 0o600, size: own.bytes.length, modTime: own.atMs * 1e6 };
     const real = this.#realPath(path);
     const info = lstatSync(real);
     const inode = `${info.dev}:${info.ino}`;
@@ -96,13 +121,11 @@ class Sender {
 
   /** In the order that the client checks: names by their bytes, a directory before what is in it. */
   async #list(directory: string): Promise<void> {
-    const isTop = directory === '' && this.#roots[0]?.name !== '';
-    const names = isTop ? this.#roots.map(({ name }) => name) : readdirSync(this.#realPath(directory));
-    for (const name of names.sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)))) {
+    for (const name of this.#names(directory).sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)))) {
       const path = directory === '' ? name : `${directory}/${name}`;
       this.#paths.push(path);
       await this.#stream.send({ type: packet.stat, stat: this.#stat(path) });
-      if (lstatSync(this.#realPath(path)).isDirectory()) await this.#list(path);
+      if (this.#ownFile(path) === undefined && lstatSync(this.#realPath(path)).isDirectory()) await this.#list(path);
     }
   }
 
@@ -115,8 +138,9 @@ class Sender {
     const path = this.#paths[id];
     if (path === undefined) throw new ApiError('BadRequest', 'the client asked for a file that is not there');
     for (let at = 0; ; at += sentChunkBytes) {
-      const { name, directory } = this.#locate(path);
-      const data = readFileRange(directory, name, at, sentChunkBytes);
+      const { root, path: below } = this.#locate(path);
+      const own = root.files.get(below)?.subarray(at, at + sentChunkBytes);
+      const data = own ?? readFileRange(root.directory, below, at, sentChunkBytes);
       await this.#stream.send({ type: packet.data, ID: id, data });
       if (data.length === 0) return;
     }

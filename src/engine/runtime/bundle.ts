@@ -179,7 +179,7 @@ function joinedNamespaces(table: ContainerTable, container: Container): { ipc?: 
     out.uts = `/proc/${runningPid(table, spec.network.containerId, 'network')}/ns/uts`;
   if (spec.pidMode?.type === 'host') out.pid = 'host';
   if (spec.pidMode?.type === 'container')
-    out.pid = `/proc/${runningPid(table, spec.pidMode.containerId, 'PID namespace')}/ns/pid`;
+    out.pid = `/proc/${runningPid(table, spec.pidMode.containerId, 'PID')}/ns/pid`;
   if (spec.ipcMode?.type === 'host') out.ipc = 'host';
   if (spec.hostUts === true) out.uts = 'host';
   if (spec.ipcMode?.type === 'container') {
@@ -197,7 +197,8 @@ function joinedNamespaces(table: ContainerTable, container: Container): { ipc?: 
 
 function runningPid(table: ContainerTable, reference: string, what: string): number {
   const other = table.get(reference);
-  if (!other.isRunning) throw new ApiError('Conflict', `cannot join ${what} of a non running container: ${other.id}`);
+  if (!other.isRunning)
+    throw new ApiError('InternalError', `failed to join ${what} namespace: container ${other.id} is not running`);
   return other.record.run!.pid;
 }
 

@@ -48,18 +48,18 @@ export interface OciDevice {
 }
 
 const maskedPaths = [
-  '/proc/asound',
   '/proc/acpi',
+  '/proc/asound',
   '/proc/interrupts',
   '/proc/kcore',
   '/proc/keys',
   '/proc/latency_stats',
-  '/proc/timer_list',
-  '/proc/timer_stats',
   '/proc/sched_debug',
   '/proc/scsi',
-  '/sys/firmware',
+  '/proc/timer_list',
+  '/proc/timer_stats',
   '/sys/devices/virtual/powercap',
+  '/sys/firmware',
 ];
 const readonlyPaths = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'];
 

@@ -48,6 +48,9 @@ test('a file is read with the types of its keys, nested options too', (t) => {
     proxies: { 'http-proxy': 'http://p:1' },
     features: { buildkit: false },
     bip: '172.30.1.1/24',
+    ipv6: true,
+    'fixed-cidr-v6': 'fd00:30::/64',
+    'userland-proxy': false,
     icc: false,
     dns: ['1.1.1.1'],
   });
@@ -59,6 +62,8 @@ test('a file is read with the types of its keys, nested options too', (t) => {
   const networks = networkSettingsOf(config);
   assert.deepEqual(networks.pools, [{ base: '10.9.0.0/16', length: 24 }]);
   assert.equal(networks.bridge?.address, '172.30.1.1/24');
+  assert.deepEqual(networks.bridge?.ipv6, { subnet: 'fd00:30::/64' });
+  assert.equal(networks.relay, false);
   assert.equal(networks.bridge?.options?.['com.docker.network.bridge.enable_icc'], 'false');
 });
 

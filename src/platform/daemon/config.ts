@@ -6,7 +6,7 @@
  * Source: docker 28.5, daemon/config/config.go.
  */
 import { ApiError } from '#base/errors.ts';
-import { parseCidr, parseIp } from '#base/ip.ts';
+import { parseCidr, parseIp, type IpFamily } from '#base/ip.ts';
 import { describeSyntaxError } from '#base/json.ts';
 import { parseSize } from '#base/sizes.ts';
 import { entriesOf, fieldOf, isObject, itemsOf, namedTextsOf, textOf, textsOf } from '#base/unknown.ts';
@@ -294,14 +294,25 @@ function checkNumbers(config: DaemonConfig): void {
 }
 
 function checkAddresses(config: DaemonConfig): void {
-  const isCidr = (text: string): boolean => parseCidr(text)?.address.family === 'IPv4';
-  for (const key of ['bip', 'fixed-cidr'])
-    if (config.text(key) !== '' && !isCidr(config.text(key)))
+  const familyOfCidr = (text: string): IpFamily | undefined => parseCidr(text)?.address.family;
+  for (const [key, family] of [
+    ['bip', 'IPv4'],
+    ['fixed-cidr', 'IPv4'],
+    ['bip6', 'IPv6'],
+    ['fixed-cidr-v6', 'IPv6'],
+  ] as const)
+    if (config.text(key) !== '' && familyOfCidr(config.text(key)) !== family)
+      refuse(`invalid ${key}: invalid CIDR address: ${config.text(key)}`);
+  for (const key of ['bip6', 'fixed-cidr-v6'])
+    if (config.text(key) !== '' && parseCidr(config.text(key))?.address.family !== 'IPv6')
       refuse(`invalid ${key}: invalid CIDR address: ${config.text(key)}`);
   if (parseIp(config.text('ip'))?.family !== 'IPv4') refuse(`invalid ip: ${config.text('ip')} is not an IPv4 address`);
-  for (const { base, size } of config.pools)
-    if (!isCidr(base) || !Number.isInteger(size) || size < (parseCidr(base)?.length ?? 0) || size > 29)
-      refuse(`invalid base pool ${JSON.stringify(base)} with size ${size}: IPv4, and at most a /29, is wanted`);
+  for (const { base, size } of config.pools) {
+    // Room for a gateway and a few containers.
+    const most = familyOfCidr(base) === 'IPv6' ? 125 : 29;
+    if (!Number.isInteger(size) || size < (parseCidr(base)?.length ?? Infinity) || size > most)
+      refuse(`invalid base pool ${JSON.stringify(base)} with size ${size}: at most a /${most} of it is wanted`);
+  }
 }
 
 function checkMirror(mirror: string): void {

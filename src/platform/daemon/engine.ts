@@ -8,10 +8,11 @@
  *
  * Instance: four hexadecimal digits in `DATA/engine.json`, in the names of all that it puts into the kernel.
  */
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { ApiError } from '#base/errors.ts';
+import { messageOf } from '#base/thrown.ts';
 import { openContent } from '#content/content.ts';
 import { createImageRecords } from '#content/image-records.ts';
 import { HttpTransport } from '#content/remote.ts';
@@ -25,6 +26,7 @@ import { processUptimeMs, realClock, realRandom } from '#os/clock.real.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import { createMounts } from '#os/mount.linux.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
+import type { PluginPlaces } from '#plugins/discovery.ts';
 import { baseImageMaker } from '../base-images.ts';
 import { startDockerApi } from '../docker-api.ts';
 import { loadModules } from '../host.ts';
@@ -51,6 +53,8 @@ interface Places {
   run: string;
   pidfile: string;
   socket: string;
+  /** Absent: where docker looks. */
+  plugins?: PluginPlaces;
 }
 
 /** With TIPHYS_HOME everything is below it, and nothing of the system's is touched. */
@@ -63,6 +67,7 @@ function placesOf(config: DaemonConfig, environment: Record<string, string | und
     run: place('exec-root', 'run/engine', '/run/tiphys-engine'),
     pidfile: place('pidfile', 'run/docker.pid', '/var/run/docker.pid'),
     socket: home === '' ? '' : `unix://${join(home, 'run/docker.sock')}`,
+    ...(home === '' ? {} : { plugins: { sockets: join(home, 'run/plugins'), specs: [join(home, 'plugins')] } }),
   };
 }
 
@@ -161,8 +166,13 @@ async function openEngine(
     snapshots,
     mounts,
     networkSettings: networkSettingsOf(live.config),
+    ...(places.plugins === undefined ? {} : { pluginPlaces: places.plugins }),
   });
   stack.use(engine);
+  for (const name of live.settings.authorizationPlugins)
+    await engine.plugins.get(name, 'authz').catch((error: unknown) => {
+      throw new ApiError('BadRequest', `Error validating authorization plugin: ${messageOf(error)}`);
+    });
   stack.use(
     await startDockerApi({
       engine,
@@ -242,6 +252,7 @@ function takePidfile(path: string): () => void {
       'Conflict',
       `failed to start daemon, ensure docker is not running or delete ${path}: process with PID ${pid} is still running`,
     );
+  mkdirSync(dirname(path), { recursive: true });
   writeFileAtomic(path, `${process.pid}\n`, { mode: 0o644 });
   return () => {
     if (Number(readIfExists(path)?.trim()) === process.pid) rmSync(path, { force: true });

@@ -15,6 +15,7 @@ import { settingsOf, transfersOf, type Live } from './settings.ts';
 
 /** What a running engine takes. Those that are not in the file any more are as the flags have them. */
 const reloadable = [
+  'authorization-plugins',
   'debug',
   'labels',
   'insecure-registries',

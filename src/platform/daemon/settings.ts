@@ -1,9 +1,10 @@
 /** What the configuration means to the façade, the images and the networks. */
 import { readFileSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
+import { formatIp, formatSubnet, maskIp, parseCidr } from '#base/ip.ts';
 import { messageOf } from '#base/thrown.ts';
 import { defaultSettings, type DaemonSettings } from '#docker/settings.ts';
-import type { NetworkSettings } from '#engine/network-settings.ts';
+import type { BridgeSettings, NetworkSettings } from '#engine/network-settings.ts';
 import { labelsOf, type DaemonConfig } from './config.ts';
 
 const defaultTransfers = { downloads: 3, uploads: 5, attempts: 5 };
@@ -31,6 +32,7 @@ export function settingsOf(config: DaemonConfig, warnings: string[]): DaemonSett
     insecureRegistries: config.list('insecure-registries'),
     proxies: { http: config.text('http-proxy'), https: config.text('https-proxy'), no: config.text('no-proxy') },
     builderVersion: config.flags('features')['buildkit'] === false ? '1' : defaultSettings.builderVersion,
+    authorizationPlugins: config.list('authorization-plugins'),
     warnings,
     containers: {
       log: { driver: config.text('log-driver'), options: config.map('log-opts') },
@@ -70,14 +72,17 @@ const driver = 'com.docker.network.bridge.';
 
 export function networkSettingsOf(config: DaemonConfig): NetworkSettings {
   const [bip, range] = [config.text('bip'), config.text('fixed-cidr')];
-  const [hostGateway] = config.list('host-gateway-ips').filter((address) => !address.includes(':'));
+  const hostGateways = config.list('host-gateway-ips');
+  const ipv6 = config.bool('ipv6') ? { ipv6: ipv6Of(config) } : {};
   const pools = config.pools.map(({ base, size }) => ({ base, length: size }));
   const networkOptions = config.maps('default-network-opts')['bridge'];
   return {
     ...(pools.length === 0 ? {} : { pools }),
     ...(networkOptions === undefined ? {} : { networkOptions }),
-    ...(hostGateway === undefined ? {} : { hostGateway }),
+    ...(hostGateways.length === 0 ? {} : { hostGateways }),
+    ...(config.bool('userland-proxy') ? {} : { relay: false }),
     bridge: {
+      ...ipv6,
       ...(bip === '' ? {} : { address: bip }),
       ...(range === '' ? {} : { range }),
       options: {
@@ -87,5 +92,17 @@ export function networkSettingsOf(config: DaemonConfig): NetworkSettings {
         'com.docker.network.driver.mtu': String(config.number('mtu') || 1500),
       },
     },
+  };
+}
+
+/** The bridge's address gives its subnet, of which the range is a part; without an address the range is all of it. */
+function ipv6Of(config: DaemonConfig): NonNullable<BridgeSettings['ipv6']> {
+  const [bip, range] = [config.text('bip6'), config.text('fixed-cidr-v6')];
+  const address = parseCidr(bip);
+  if (address === undefined) return range === '' ? {} : { subnet: range };
+  return {
+    subnet: formatSubnet(maskIp(address.address, address.length)),
+    gateway: formatIp(address.address),
+    ...(range === '' ? {} : { range }),
   };
 }

@@ -1,0 +1,286 @@
+/**
+ * How an image was made: which front end, with what, from which sources; with `mode=max` also the graph and the
+ * sources' text. Secrets are named, never shown; with `mode=min` neither they nor arguments and labels are.
+ *
+ * Source: SLSA provenance 1 and 0.2; BuildKit, "SLSA definitions".
+ */
+import { ApiError } from '#base/errors.ts';
+import { formatPlatform, hostPlatform } from '#base/platform.ts';
+import { isObject } from '#base/unknown.ts';
+import type { JsonObject } from '#base/unknown.ts';
+import { encodeDefinition } from '../llb/codec.ts';
+import { listVertices } from '../llb/vertex.ts';
+import type { Edge, Vertex } from '../llb/vertex.ts';
+import type { Job } from './job.ts';
+import { bytesOf, decodeMessage, messageIn } from './messages.ts';
+import { purlOf } from './statement.ts';
+import type { Statement, Subject } from './statement.ts';
+
+export interface Provenance {
+  isMax: boolean;
+  version: 'v1' | 'v0.2';
+  builderId: string;
+  filename: string;
+  isReproducible: boolean;
+}
+
+export function parseProvenance(fields: Readonly<Record<string, string>>): Provenance {
+  const { mode = 'max', version = 'v1' } = fields;
+  if (!/^(?:min|max|full)$/.test(mode)) throw new ApiError('BadRequest', `invalid mode ${JSON.stringify(mode)}`);
+  if (version !== 'v1' && version !== 'v0.2')
+    throw new ApiError('BadRequest', `invalid provenance SLSA version: ${version.slice(0, 100)}`);
+  return {
+    isMax: mode !== 'min',
+    version,
+    builderId: fields['builder-id'] ?? '',
+    filename: fields['filename'] ?? 'provenance.json',
+    isReproducible: /^(?:true|1)$/.test(fields['reproducible'] ?? ''),
+  };
+}
+
+interface Material {
+  uri: string;
+  digest?: Record<string, string>;
+}
+
+/** What the graph says of its sources and of what its commands are given. */
+interface Capture {
+  materials: Material[];
+  locals: string[];
+  secrets: { id: string; optional?: true }[];
+  ssh: { id: string; optional?: true }[];
+  isComplete: boolean;
+  usesNetwork: boolean;
+}
+
+function digestSet(digest: string): Record<string, string> {
+  const [algorithm = '', hex = ''] = digest.split(':');
+  return { [algorithm]: hex };
+}
+
+/** An address without the password that may be in it. */
+function redact(url: string): string {
+  return url.replace(/^([a-z+]+:\/\/)[^/@]*@/i, '$1xxxxx@');
+}
+
+async function addSource(job: Job, vertex: Vertex, capture: Capture): Promise<void> {
+  if (vertex.op.kind !== 'source') return;
+  const { identifier, attributes } = vertex.op;
+  const [, scheme = '', rest = ''] = /^([a-z-]+):\/\/(.*)$/s.exec(identifier) ?? [];
+  if (scheme === 'docker-image') {
+    const record = await job.sources.image({ vertex, output: 0 });
+    const target = job.builder.parts.images.findTarget(rest);
+    const digest = target?.index?.digest ?? (record.manifestDigest === '' ? record.id : record.manifestDigest);
+    capture.materials.push({ uri: purlOf(rest, vertex.platform), digest: digestSet(digest) });
+  } else if (scheme === 'local') capture.locals.push(rest);
+  else if (scheme === 'git') {
+    const commit = attributes['git.checksum'] ?? /#([0-9a-f]{40})$/.exec(rest)?.[1];
+    const uri = redact(attributes['git.fullurl'] ?? rest);
+    capture.materials.push({ uri, ...(commit === undefined ? {} : { digest: { sha1: commit } }) });
+    if (commit === undefined) capture.isComplete = false;
+  } else {
+    const checksum = attributes['http.checksum'];
+    const digest = checksum === undefined ? {} : { digest: digestSet(checksum) };
+    capture.materials.push({ uri: redact(identifier), ...digest });
+    if (checksum === undefined) capture.isComplete = false;
+  }
+}
+
+async function captureGraph(job: Job, edge: Edge | undefined): Promise<Capture> {
+  const capture: Capture = {
+    materials: [],
+    locals: [],
+    secrets: [],
+    ssh: [],
+    isComplete: true,
+    usesNetwork: false,
+  };
+  for (const vertex of edge === undefined ? [] : listVertices(edge.vertex)) {
+    await addSource(job, vertex, capture);
+    if (vertex.op.kind !== 'exec') continue;
+    if (vertex.op.network !== 'none') capture.usesNetwork = true;
+    for (const { id, isOptional } of vertex.op.secretEnv)
+      capture.secrets.push({ id, ...(isOptional ? { optional: true } : {}) });
+    for (const { kind, id, isOptional } of vertex.op.mounts) {
+      const named = { id, ...(isOptional ? { optional: true as const } : {}) };
+      if (kind === 'secret') capture.secrets.push(named);
+      if (kind === 'ssh') capture.ssh.push(named);
+    }
+  }
+  if (capture.locals.length > 0) capture.isComplete = false;
+  return capture;
+}
+
+/** As Go's encoder shows a message: without what is empty, bytes in base64. */
+function toJson(value: unknown): unknown {
+  if (value instanceof Uint8Array) return bytesOf(value).toString('base64');
+  if (Array.isArray(value)) return value.map(toJson);
+  if (!isObject(value)) return value;
+  const isEmpty = (each: unknown): boolean =>
+    each === null ||
+    each === undefined ||
+    each === '' ||
+    each === 0 ||
+    each === false ||
+    (Array.isArray(each) && each.length === 0) ||
+    (each instanceof Uint8Array && each.length === 0);
+  return Object.fromEntries(
+    Object.entries(value)
+      .filter(([, each]) => !isEmpty(each))
+      .map(([name, each]) => [name, toJson(each)]),
+  );
+}
+
+const operations = ['source', 'exec', 'file', 'merge', 'diff', 'build'];
+
+/** The graph in steps, each with what it works on, and where the front end's source says it. */
+function showGraph(edge: Edge): { config: JsonObject; source: JsonObject } {
+  const vertices = listVertices(edge.vertex);
+  const ids = new Map(vertices.map(({ digest }, at) => [digest, `step${at}`]));
+  const { def } = encodeDefinition(edge);
+  const definition = vertices.map(({ digest, inputs }, at) => {
+    const bytes: unknown = Array.isArray(def) ? def[at] : undefined;
+    const message = decodeMessage('pb.Op', bytesOf(bytes));
+    const operation = operations.filter((name) => isObject(message[name])).map((name) => [name, toJson(message[name])]);
+    const platform = toJson(messageIn(message, 'platform'));
+    return {
+      id: ids.get(digest),
+      op: { Op: Object.fromEntries(operation), platform, constraints: {} },
+      ...(inputs.length === 0
+        ? {}
+        : { inputs: inputs.map(({ vertex, output }) => `${ids.get(vertex.digest) ?? ''}:${output}`) }),
+    };
+  });
+  const texts = [...new Set(vertices.flatMap(({ location }) => (location === undefined ? [] : [location.text])))];
+  const locations = vertices.flatMap(({ digest, location }): [string, unknown][] => {
+    if (location === undefined) return [];
+    const ranges = location.ranges.map(({ start, end }) => ({ start: { line: start }, end: { line: end } }));
+    return [[ids.get(digest) ?? '', { locations: [{ sourceIndex: texts.indexOf(location.text), ranges }] }]];
+  });
+  return {
+    config: {
+      llbDefinition: definition,
+      digestMapping: Object.fromEntries([...ids].map(([digest, id]) => [digest, id])),
+    },
+    source: {
+      locations: Object.fromEntries(locations),
+      infos: texts.map(({ filename, language, data }) => ({ filename, language, data: data.toString('base64') })),
+    },
+  };
+}
+
+/** They say how this host builds, or what is attested: not what the result is. */
+const hostAttributes =
+  /^(?:cgroup-parent|image-resolve-mode|platform|cache-imports|cache-from|multi-platform|attest:.*|local-sessionid:.*|frontend\.caps|requestid)$/;
+
+interface Request {
+  configSource: { uri?: string; path?: string };
+  request: JsonObject;
+  vcs: Record<string, string>;
+  isComplete: boolean;
+}
+
+function showRequest(job: Job, capture: Capture, isMax: boolean): Request {
+  const { name = '', options = {} } = job.frontend ?? {};
+  const args: Record<string, string> = {};
+  const vcs: Record<string, string> = {};
+  const { context, filename } = options;
+  let isComplete = name !== '';
+  for (const [key, value] of Object.entries(options)) {
+    if (hostAttributes.test(key) || key === 'context' || key === 'filename') continue;
+    if (key.startsWith('vcs:')) vcs[key.slice('vcs:'.length)] = redact(value);
+    else if (isMax || !/^(?:build-arg|label):/.test(key)) args[key] = redact(value);
+    else isComplete = false;
+  }
+  const locals = [...new Set(capture.locals)].map((each) => ({ name: each }));
+  const given = isMax
+    ? {
+        ...(capture.secrets.length === 0 ? {} : { secrets: capture.secrets }),
+        ...(capture.ssh.length === 0 ? {} : { ssh: capture.ssh }),
+      }
+    : {};
+  return {
+    configSource: {
+      ...(context === undefined || context === '' ? {} : { uri: redact(context) }),
+      ...(filename === undefined || filename === '' ? {} : { path: filename }),
+    },
+    request: {
+      ...(name === '' ? {} : { frontend: name }),
+      ...(Object.keys(args).length === 0 ? {} : { args }),
+      ...given,
+      ...(locals.length === 0 ? {} : { locals }),
+    },
+    vcs,
+    isComplete,
+  };
+}
+
+export async function provenanceOf(job: Job, { edge, platform }: Subject, asked: Provenance): Promise<Statement> {
+  const capture = await captureGraph(job, edge);
+  const { configSource, request, vcs, isComplete } = showRequest(job, capture, asked.isMax);
+  const graph = asked.isMax && edge !== undefined ? showGraph(edge) : undefined;
+  const { clock } = job.builder.parts;
+  const times = {
+    startedOn: new Date(job.startedAtMs).toISOString(),
+    finishedOn: new Date(clock.now()).toISOString(),
+  };
+  const about = {
+    ...(Object.keys(vcs).length === 0 ? {} : { vcs }),
+    ...(graph === undefined ? {} : { source: graph.source }),
+  };
+  const host = formatPlatform(hostPlatform());
+  const isHermetic = capture.isComplete && !capture.usesNetwork;
+  const config = graph === undefined ? {} : { buildConfig: graph.config };
+  if (asked.version === 'v0.2') {
+    return {
+      filename: asked.filename,
+      predicateType: 'https://slsa.dev/provenance/v0.2',
+      predicate: {
+        builder: { id: asked.builderId },
+        buildType: 'https://mobyproject.org/buildkit@v1',
+        materials: capture.materials,
+        invocation: {
+          configSource: {
+            ...configSource,
+            ...(configSource.path === undefined ? {} : { entryPoint: configSource.path }),
+          },
+          parameters: request,
+          environment: { platform: host },
+        },
+        ...config,
+        metadata: {
+          buildInvocationID: job.request.ref,
+          buildStartedOn: times.startedOn,
+          buildFinishedOn: times.finishedOn,
+          completeness: { parameters: isComplete, environment: true, materials: capture.isComplete },
+          reproducible: asked.isReproducible,
+          ...(isHermetic ? { 'https://mobyproject.org/buildkit@v1#hermetic': true } : {}),
+          'https://mobyproject.org/buildkit@v1#metadata': about,
+        },
+      },
+    };
+  }
+  return {
+    filename: asked.filename,
+    predicateType: 'https://slsa.dev/provenance/v1',
+    predicate: {
+      buildDefinition: {
+        buildType: 'https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md',
+        externalParameters: { configSource, request },
+        internalParameters: { ...config, builderPlatform: host, targetPlatform: formatPlatform(platform) },
+        resolvedDependencies: capture.materials,
+      },
+      runDetails: {
+        builder: { id: asked.builderId },
+        metadata: {
+          invocationId: job.request.ref,
+          ...times,
+          buildkit_metadata: about,
+          ...(isHermetic ? { buildkit_hermetic: true } : {}),
+          buildkit_completeness: { request: isComplete, resolvedDependencies: capture.isComplete },
+          ...(asked.isReproducible ? { buildkit_reproducible: true } : {}),
+        },
+      },
+    },
+  };
+}

@@ -1,0 +1,40 @@
+/**
+ * What is said of an image, in the form of in-toto, and how its names are written there.
+ *
+ * Source: in-toto, "Statement" 0.1; package URLs (purl), type `docker`.
+ */
+import { formatPlatform } from '#base/platform.ts';
+import type { Platform } from '#base/platform.ts';
+import { familiarRepository, parseReference, withDefaultTag } from '#base/reference.ts';
+import type { Reference } from '#base/reference.ts';
+import type { Edge } from '../llb/vertex.ts';
+
+export interface Statement {
+  predicateType: string;
+  predicate: unknown;
+  /** In place of the image's names. */
+  subjects?: readonly unknown[];
+  /** Under which it lies beside files that are exported. */
+  filename: string;
+}
+
+/** What is attested of. */
+export interface Subject {
+  /** As the client's display calls it: `linux/amd64`. */
+  name: string;
+  platform: Platform;
+  edge: Edge | undefined;
+}
+
+/** `docker.io/library/x:1` for arm64 → `pkg:docker/x@1?platform=linux%2Farm64`. */
+export function purlOf(name: string, platform: Platform | undefined): string {
+  let reference: Reference;
+  try {
+    reference = withDefaultTag(parseReference(name));
+  } catch {
+    return `pkg:docker/${encodeURIComponent(name)}`;
+  }
+  const version = encodeURIComponent(reference.tag ?? reference.digest ?? '');
+  const qualifier = platform === undefined ? '' : `?platform=${encodeURIComponent(formatPlatform(platform))}`;
+  return `pkg:docker/${familiarRepository(reference)}@${version}${qualifier}`;
+}

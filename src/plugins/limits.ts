@@ -1,0 +1,12 @@
+/** Bounds of plugins: strangers' programs that answer, or do not. */
+/** An answer of a plugin. */
+export const pluginAnswerBytesMax = 8 * 1024 * 1024;
+/** How long one call may take; a mount may be of a network. */
+export const pluginCallMsMax = 120_000;
+/** How long a plugin that is away is tried again when it is needed, and first after what time. */
+export const pluginWaitMsMax = 15_000;
+export const pluginRetryMs = 100;
+/** How long plugins may take that are only asked what they have. */
+export const pluginListMsMax = 5_000;
+/** Plugins of one machine that are looked at. */
+export const pluginsMax = 256;
