@@ -4,6 +4,7 @@
  */
 import { ApiError } from '#base/errors.ts';
 import { whenDrained, whenFinished } from '#base/streams.ts';
+import { eventAttributes } from '#engine/container.ts';
 import type { Duplex, Readable } from 'node:stream';
 import type { DockerParts } from './context.ts';
 import { parseDetachKeys, watchDetachKeys } from './detach.ts';
@@ -80,7 +81,7 @@ async function attach(
     type: 'container',
     action: 'attach',
     id: container.id,
-    attributes: { ...container.record.spec.labels, image: container.record.spec.image, name: container.name },
+    attributes: eventAttributes(container),
     owner: container.record.spec.owner,
   });
   await engine.containers.attach(
@@ -97,7 +98,7 @@ async function attach(
       type: 'container',
       action: 'detach',
       id: container.id,
-      attributes: { ...container.record.spec.labels, image: container.record.spec.image, name: container.name },
+      attributes: eventAttributes(container),
       owner: container.record.spec.owner,
     });
   for (const output of [stdout, stderr]) output.end();

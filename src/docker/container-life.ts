@@ -2,6 +2,7 @@
 import { ApiError } from '#base/errors.ts';
 import { publishNames } from '#engine/dns-names.ts';
 import type { Container } from '#engine/container.ts';
+import { eventAttributes } from '#engine/container.ts';
 import { stopTimeoutMsDefault } from '#engine/limits.ts';
 import { ownContainer } from './context.ts';
 import type { DockerParts } from './context.ts';
@@ -127,7 +128,7 @@ function renameContainer(parts: DockerParts, container: Container, wanted: strin
     type: 'container',
     action: 'rename',
     id: container.id,
-    attributes: { image: container.record.spec.image, name, oldName: `/${old}` },
+    attributes: { ...eventAttributes(container), oldName: `/${old}` },
     owner: 'docker',
   });
 }

@@ -2,6 +2,7 @@
 import { ApiError } from '#base/errors.ts';
 import type { ContainerRecord } from '#engine/container-record.ts';
 import type { Container } from '#engine/container.ts';
+import { eventAttributes } from '#engine/container.ts';
 import { checkResources } from '#engine/spec-checks.ts';
 import { cgroupLimits } from '#engine/cgroup-limits.ts';
 import type { Resources } from '#engine/engine.ts';
@@ -136,7 +137,7 @@ export function updateContainer(
     type: 'container',
     action: 'update',
     id: record.id,
-    attributes: { image: record.spec.image, name: container.name },
+    attributes: eventAttributes(container),
     owner: 'docker',
   });
   return { Warnings: warnings.length === 0 ? null : warnings };

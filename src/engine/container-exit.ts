@@ -7,7 +7,7 @@ import { removeTree } from '#os/files.ts';
 import { forgetUdpFlows } from './udp-flows.ts';
 import type { Container } from './container.ts';
 import { eventAttributes } from './container.ts';
-import { emitNetwork } from './container-start.ts';
+import { emitNetwork, emitVolumes } from './container-start.ts';
 import { bundleDirectory, logPathOf, shmPath } from './container-paths.ts';
 import { logBoundOf, settleLog } from './log-rotation.ts';
 import type { RunRecord } from './container-record.ts';
@@ -92,6 +92,7 @@ export async function finishRun(table: ContainerTable, container: Container): Pr
     record.finishedAtMs,
   );
   emitNetwork(table, container, run.endpoints, 'disconnect');
+  emitVolumes(table, container, 'unmount');
   container.hub?.end();
   container.hub = undefined;
   const restarts = willRestart(container);

@@ -101,6 +101,7 @@ export async function startContainer(table: ContainerTable, container: Container
     throw error;
   }
   emitNetwork(table, container, container.record.run?.endpoints ?? [], 'connect');
+  emitVolumes(table, container, 'mount');
   table.onStarted(container);
   await context.runtime.start(record.id);
   context.events.emit({
@@ -205,6 +206,29 @@ export function emitNetwork(
         id: network.id,
         attributes: { container: container.id, name: network.name, type: network.driver },
       });
+  }
+}
+
+/** Docker tells of each volume when a container begins to use it and ends. */
+export function emitVolumes(table: ContainerTable, container: Container, action: 'mount' | 'unmount'): void {
+  if (container.record.spec.owner !== 'docker') return;
+  for (const mount of container.record.spec.mounts) {
+    if (mount.type !== 'volume') continue;
+    const about = {
+      destination: mount.target,
+      'read/write': String(!mount.readOnly),
+      propagation: mount.propagation ?? '',
+    };
+    table.context.events.emit({
+      type: 'volume',
+      action,
+      id: mount.source,
+      attributes: {
+        driver: table.volumes.find(mount.source)?.driver ?? '',
+        container: container.id,
+        ...(action === 'mount' ? about : {}),
+      },
+    });
   }
 }
 

@@ -192,12 +192,9 @@ export class Containers implements ContainersContract {
 
   // walk exec-stream 5/5: the engine runs the command beside the container's own process.
   async exec(id: string, spec: ExecSpec, streams: Streams, signal?: AbortSignal): Promise<number> {
-    const running = await this.startExec(
-      id,
-      Buffer.from(this.table.context.random.bytes(32)).toString('hex'),
-      spec,
-      streams,
-    );
+    const execId = Buffer.from(this.table.context.random.bytes(32)).toString('hex');
+    emitExec(this.table, { container: this.table.get(id), execId }, `exec_create: ${spec.command.join(' ')}`);
+    const running = await this.startExec(id, execId, spec, streams);
     const forget = onceAborted(signal, () => running.kill());
     try {
       return await running.exit;

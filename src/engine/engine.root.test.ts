@@ -303,6 +303,42 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
     assert.ok(first !== '' && String(200_000 - lines.length).endsWith(first), first);
   });
 
+  test("events tell of a volume's mounts, of commands that the engine runs, and of labels", async () => {
+    engine.volumes.create({ name: 'told' });
+    const told: string[] = [];
+    const about: Record<string, string>[] = [];
+    const stop = engine.events.listen(({ type, action, id, attributes }) => {
+      if (type === 'volume' && id === 'told') about.push({ action, ...attributes });
+      else if (type === 'container' && attributes['name'] === 'tells' && attributes['kind'] === 'x') told.push(action);
+    });
+    const id = await engine.containers.create(
+      specOf('tells', ['sh', '-c', 'while [ ! -e /v/over ]; do sleep 0.05; done'], {
+        labels: { kind: 'x' },
+        mounts: [{ type: 'volume', source: 'told', target: '/v', readOnly: false }],
+      }),
+    );
+    await engine.containers.start(id);
+    const over = engine.containers.wait(id);
+    assert.equal((await execIn(id, ['sh', '-c', ': > /v/over'])).code, 0);
+    await over;
+    await engine.containers.remove(id);
+    stop();
+    await engine.volumes.remove('told');
+    const shared = { driver: 'local', container: id };
+    assert.deepEqual(about, [
+      { action: 'mount', ...shared, destination: '/v', 'read/write': 'true', propagation: '' },
+      { action: 'unmount', ...shared },
+    ]);
+    for (const action of [
+      'create',
+      'exec_create: sh -c : > /v/over',
+      'exec_start: sh -c : > /v/over',
+      'die',
+      'destroy',
+    ])
+      assert.equal(told.filter((one) => one === action).length, 1, `${action}: ${told.join()}`);
+  });
+
   test('a directory that a volume only shows outlives the volume', async () => {
     mkdirSync(`${home}/kept`);
     writeFileSync(`${home}/kept/file`, 'x');
