@@ -37,7 +37,12 @@ export function adaptNetworking(body: CreateBody, version: [number, number]): st
     const name = known ?? (minor < 44 ? names[0] : undefined) ?? mainNetwork(host);
     return (endpoints[name] ??= {});
   };
-  return [...adaptMac(body, endpoints, main, minor), ...adaptSysctls(host, main, minor)];
+  const isDiscarded = host.NetworkMode === 'host' && Object.keys(host.PortBindings ?? {}).length > 0;
+  return [
+    ...adaptMac(body, endpoints, main, minor),
+    ...adaptSysctls(host, main, minor),
+    ...(isDiscarded ? ['Published ports are discarded when using host network mode'] : []),
+  ];
 }
 
 function isShared(host: HostConfigBody): boolean {

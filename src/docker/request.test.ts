@@ -151,6 +151,9 @@ test('what an older version said of networks is said as today', () => {
     DriverOpts: { 'com.docker.network.endpoint.sysctls': 'net.ipv4.conf.IFNAME.x=1' },
   });
   assert.equal(warnings.length, 2);
+  const published = { NetworkMode: 'host', PortBindings: { '80/tcp': [{ HostPort: '80' }] } };
+  assert.match(adapt(50, { HostConfig: published }).warnings.join(), /^Published ports are discarded/);
+  assert.deepEqual(adapt(50, { HostConfig: { ...published, NetworkMode: 'bridge' } }).warnings, []);
   const bad: [number, CreateBody, RegExp][] = [
     [43, { NetworkingConfig: { EndpointsConfig: { a: {}, b: {} } } }, /multiple network endpoints: a, b/],
     [43, { MacAddress: mac, HostConfig: { NetworkMode: 'host' } }, /mac-address and the network mode/],

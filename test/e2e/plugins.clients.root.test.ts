@@ -136,6 +136,7 @@ test('volumes of a plugin are made, listed, mounted for their containers alone, 
   await daemon.ok('volume', 'rm', 'fresh', 'data');
   assert.ok(!existsSync(`${daemon.home}/kept/data`));
   assert.match(await daemon.ok('info', '-f', '{{.Plugins.Volume}}'), /local store/);
+  assert.match(await daemon.ok('info', '-f', '{{.Plugins.Network}}'), /bridge host ipvlan macvlan null/);
 });
 
 test('a plugin that is away is waited for when it is needed, and holds up no list; a hostile one is bounded', async (t) => {

@@ -71,10 +71,10 @@ export function parseCapabilityMask(hex: string): Set<string> {
   return new Set(all.filter((_, bit) => (mask >> BigInt(bit)) & 1n));
 }
 
-function normalise(name: string): string {
+function normalise(name: string, option: 'CapAdd' | 'CapDrop'): string {
   const plain = name.toUpperCase().replace(/^CAP_/, '');
   if (plain !== 'ALL' && !all.includes(plain))
-    throw new ApiError('BadRequest', `invalid capability: unknown capability: ${JSON.stringify(name)}`);
+    throw new ApiError('BadRequest', `invalid ${option}: unknown capability: ${JSON.stringify(`CAP_${plain}`)}`);
   return plain;
 }
 
@@ -85,8 +85,8 @@ export function planCapabilities(options: {
   drop: string[];
   available: Set<string>;
 }): string[] {
-  const add = options.add.map(normalise);
-  const drop = options.drop.map(normalise);
+  const add = options.add.map((name) => normalise(name, 'CapAdd'));
+  const drop = options.drop.map((name) => normalise(name, 'CapDrop'));
   const wanted = new Set(options.privileged || add.includes('ALL') ? all : drop.includes('ALL') ? [] : byDefault);
   for (const name of drop) if (name !== 'ALL') wanted.delete(name);
   for (const name of add) if (name !== 'ALL') wanted.add(name);

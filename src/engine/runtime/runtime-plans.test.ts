@@ -38,7 +38,11 @@ test('dropping all and adding one leaves one; what the host lacks is left out', 
 test('an unknown capability is refused', () => {
   assert.throws(
     () => planCapabilities({ privileged: false, add: ['FLY'], drop: [], available: everything }),
-    /unknown capability/,
+    /invalid CapAdd: unknown capability: "CAP_FLY"/,
+  );
+  assert.throws(
+    () => planCapabilities({ privileged: false, add: [], drop: ['cap_fly'], available: everything }),
+    /invalid CapDrop: unknown capability: "CAP_FLY"/,
   );
 });
 
