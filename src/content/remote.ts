@@ -15,6 +15,7 @@ import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { getCACertificates } from 'node:tls';
 import { ApiError } from '#base/errors.ts';
 import { isTag } from '#base/reference.ts';
+import { whenDrained } from '#base/streams.ts';
 import { messageOf } from '#base/thrown.ts';
 import { mediaTypes } from './image-records.ts';
 import { answerTimeoutMs, connectTimeoutMs, manifestBytesMax, redirectsMax, remoteTagsMax } from './limits.ts';
@@ -160,12 +161,10 @@ export class HttpTransport {
       else if (body instanceof Uint8Array) request.end(body);
       else {
         (async () => {
-          for await (const chunk of body)
-            if (!request.write(chunk))
-              await new Promise<void>((drained) => {
-                request.once('drain', drained);
-                request.once('close', drained);
-              });
+          for await (const chunk of body) {
+            if (request.destroyed) return;
+            if (!request.write(chunk)) await whenDrained(request);
+          }
           request.end();
         })().catch((error: unknown) => request.destroy(error as Error));
       }

@@ -5,7 +5,7 @@
  */
 import type { Duplex } from 'node:stream';
 import type { WebSocket } from 'ws';
-import { onceClosed } from '#base/streams.ts';
+import { onceClosed, whenDrained } from '#base/streams.ts';
 import { SpdyConnection, type SpdyStream } from '#base/spdy.ts';
 import { messageOf } from '#base/thrown.ts';
 import { acceptSpdy, acceptWebSocket, isWebSocket, type Upgrade } from './remote-command.ts';
@@ -125,11 +125,9 @@ async function forwardChannels(ws: WebSocket, ports: number[], dial: Dial): Prom
       return;
     waiting.add(index);
     ws.pause();
-    const resume = (): void => {
+    void whenDrained(connection).then(() => {
       if (waiting.delete(index) && waiting.size === 0) ws.resume();
-    };
-    connection.once('drain', resume);
-    connection.once('close', resume);
+    });
   });
   for (const [index, port] of ports.entries()) {
     const note = Buffer.alloc(3);

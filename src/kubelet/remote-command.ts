@@ -10,6 +10,7 @@ import type { IncomingMessage } from 'node:http';
 import { PassThrough, Writable, type Duplex } from 'node:stream';
 import { WebSocketServer, type WebSocket } from 'ws';
 import { SpdyConnection, type SpdyStream } from '#base/spdy.ts';
+import { whenDrained } from '#base/streams.ts';
 import { webSocketMessageBytesMax } from './limits.ts';
 import type { Streams } from '#engine/engine.ts';
 import type { Clock } from '#os/clock.ts';
@@ -161,7 +162,7 @@ async function acceptOverWebSocket(upgrade: Upgrade, wanted: WantedStreams): Pro
     if (channel === 0) {
       if (!stdin.writableEnded && !stdin.write(Buffer.from(data))) {
         ws.pause();
-        stdin.once('drain', () => ws.resume());
+        void whenDrained(stdin).then(() => ws.resume());
       }
     } else if (channel === 4) sizes.push(data.toString('utf8'));
     else if (channel === 255 && version5 && data[0] === 0) stdin.end();
