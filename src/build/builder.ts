@@ -115,6 +115,8 @@ class EngineBuilder implements Builder {
       pushImage: (name, { credential, onEvent, signal }) =>
         options.images.push(name, {
           onProgress: onEvent,
+          // The exporter has compressed them.
+          keepsLayers: true,
           signal,
           ...(credential === undefined ? {} : { credential }),
         }),

@@ -49,7 +49,12 @@ function fillTimes(entries: HistoryEntry[]): HistoryEntry[] {
   });
 }
 
-export function finishConfig(file: ImageFile, steps: readonly StepLayer[]): ImageFile {
+/** `epochMs`: nothing of the image is later. */
+export function finishConfig(file: ImageFile, steps: readonly StepLayer[], epochMs?: number): ImageFile {
+  const clamp = <T extends { created?: string }>(dated: T): T => {
+    const isLate = dated.created === undefined || Date.parse(dated.created) > (epochMs ?? Infinity);
+    return epochMs === undefined || !isLate ? dated : { ...dated, ...isoTime(epochMs) };
+  };
   let at = 0;
   const entries = matchHistory(file.history ?? [], steps).map((entry): HistoryEntry => {
     if (entry.empty_layer === true) return entry;
@@ -60,10 +65,10 @@ export function finishConfig(file: ImageFile, steps: readonly StepLayer[]): Imag
   });
   const history = fillTimes(entries);
   const created = file.created ?? history.findLast((entry) => entry.created !== undefined)?.created;
-  return {
+  return clamp({
     ...file,
     ...(created === undefined ? {} : { created }),
     rootfs: { type: 'layers', diff_ids: layersOf(steps).map((layer) => layer.diffId) },
-    history,
-  };
+    history: history.map(clamp),
+  });
 }

@@ -40,6 +40,8 @@ function toSpec(request: RunRequest, options: ContainerRunnerOptions): Container
     openStdin: request.io !== undefined,
     stdinOnce: request.io !== undefined,
     labels: {},
+    // Whoever builds has its output; a log of it would be read by nobody.
+    logPath: 'none',
     network: networkOf(request.network),
     mounts: request.mounts.map((mount) => ({
       type: mount.type,

@@ -141,56 +141,75 @@ export interface LinkOptions {
   isHidden?: boolean;
 }
 
-/** Links an index, whose bytes are here, to what is here of its content. */
+/**
+ * Reads an index, whose bytes are here, for being linked to what is here of its content. What is returned links it as
+ * things stand when it is called: its changes are committed in the same turn, so that two who bring one platform each
+ * both have theirs.
+ */
 export async function linkIndex(
   content: Content,
   records: ImageRecords,
   digest: string,
   { hold, only, made = [], isHidden }: LinkOptions,
-): Promise<LinkedIndex> {
+): Promise<() => LinkedIndex> {
   const index = await readIndex(content, hold, digest);
-  const before = new Set(
-    records.index(digest)?.manifests.flatMap((entry) => (entry.content === undefined ? [] : [entry.descriptor.digest])),
-  );
-  const known: ImageRecord[] = [...made];
-  const fresh: ImageRecord[] = [];
+  const known = new Map(made.map((record) => [record.id, record]));
   for (const entry of index.manifests) {
     const { kind, descriptor, content: found } = entry;
-    if (found === undefined) continue;
-    let record = known.find(({ id }) => id === found.configDigest) ?? records.get(found.configDigest);
-    if (record?.isHidden === true && isHidden !== true) {
-      const { isHidden: _isHidden, ...shown } = record;
-      record = shown;
-      fresh.push(shown);
-    }
-    if (kind === 'image' && record === undefined) {
-      record = await recordOf(records, descriptor.digest);
-      if (record !== undefined) fresh.push(isHidden === true ? { ...record, isHidden } : record);
-    }
-    const isWanted = only === undefined || kind !== 'image' || (record !== undefined && fits(record, only));
-    const isLinked = (kind !== 'image' || record !== undefined) && (isWanted || before.has(descriptor.digest));
-    if (!isLinked) delete entry.content;
-    else if (record !== undefined) known.push(record);
+    if (kind !== 'image' || found === undefined) continue;
+    const record =
+      known.get(found.configDigest) ??
+      records.get(found.configDigest) ??
+      (await newRecord(records, descriptor.digest, isHidden));
+    if (record === undefined || (only !== undefined && !fits(record, only))) delete entry.content;
+    else known.set(record.id, record);
   }
-  const linked = fresh.filter(({ id }) => index.manifests.some((entry) => entry.content?.configDigest === id));
-  return {
-    index,
-    images: records.imagesOf(index, known),
-    changes: [
-      ...linked.map((record): Change => ({ table: 'images', key: record.id, value: record })),
-      ...records.indexChanges(index, known),
-    ],
+  return () => {
+    const before = new Map(records.index(digest)?.manifests.map((entry) => [entry.descriptor.digest, entry.content]));
+    const manifests = index.manifests.map((entry): IndexEntry => {
+      const linked = entry.content ?? before.get(entry.descriptor.digest);
+      return { ...entry, ...(linked === undefined ? {} : { content: linked }) };
+    });
+    const whole = { ...index, manifests };
+    const images = manifests.flatMap(({ kind, content: linked }) => {
+      const id = linked?.configDigest ?? '';
+      const record = kind === 'image' ? (records.get(id) ?? known.get(id)) : undefined;
+      return record === undefined ? [] : [isHidden === true ? record : shown(record)];
+    });
+    const fresh = images.filter((record) => {
+      const stored = records.get(record.id);
+      return stored === undefined || stored.isHidden !== record.isHidden;
+    });
+    return {
+      index: whole,
+      images: records.imagesOf(whole, [...made, ...images]),
+      changes: [
+        ...fresh.map((record): Change => ({ table: 'images', key: record.id, value: record })),
+        ...records.indexChanges(whole, [...made, ...images]),
+      ],
+    };
   };
 }
 
-const fits = (record: ImageRecord, wanted: Platform): boolean => platformFit(wanted, platformOf(record.file)) > 0;
+/** Of an image that only the registry had: now it is people's, too. */
+function shown(record: ImageRecord): ImageRecord {
+  const { isHidden: _isHidden, ...rest } = record;
+  return rest;
+}
 
 /** Undefined for what is no image. */
-async function recordOf(records: ImageRecords, digest: string): Promise<ImageRecord | undefined> {
+async function newRecord(
+  records: ImageRecords,
+  digest: string,
+  isHidden: boolean | undefined,
+): Promise<ImageRecord | undefined> {
   try {
-    return await records.recordFromManifest(digest);
+    const record = await records.recordFromManifest(digest);
+    return isHidden === true ? { ...record, isHidden } : record;
   } catch (error) {
     if (error instanceof ApiError) return undefined;
     throw error;
   }
 }
+
+const fits = (record: ImageRecord, wanted: Platform): boolean => platformFit(wanted, platformOf(record.file)) > 0;

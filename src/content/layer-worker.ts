@@ -30,6 +30,7 @@ export type LayerJob =
       layer: boolean;
       skipRoot?: boolean;
       mtimeMs?: number;
+      mtimeMsMax?: number;
       exclude?: string[];
       /** What has no place in an archive goes: the directory becomes what was packed. */ removesSkipped?: boolean;
       /** Takes its place first. */
@@ -134,6 +135,7 @@ async function pack(job: LayerJob & { kind: 'pack' }): Promise<LayerJobResult> {
     ...(job.removesSkipped === true ? { onSkipped: (path: string) => rmSync(path) } : {}),
     ...(job.skipRoot === undefined ? {} : { skipRoot: job.skipRoot }),
     ...(job.mtimeMs === undefined ? {} : { mtimeMs: job.mtimeMs }),
+    ...(job.mtimeMsMax === undefined ? {} : { mtimeMsMax: job.mtimeMsMax }),
   });
   const written = await writeArchive(source, job.target, job.compression ?? { kind: 'gzip' });
   return { ...written, entriesEmpty: written.expandedBytes <= 1024 };

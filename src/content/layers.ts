@@ -68,6 +68,8 @@ export interface Layers {
   packableBytes(diffId: string): number | undefined;
   /** Makes that blob. */
   makeBlob(diffId: string): Promise<void>;
+  /** An unpacked layer without modification times after this one: another layer, as a blob that is not compressed. */
+  packClamped(diffId: string, mtimeMsMax: number): Promise<PackedLayer>;
   /** The same layer in another compression. */
   compress(blobDigest: string, compression: LayerCompression): Promise<PackedLayer>;
   list(): IterableIterator<[string, LayerRecord]>;
@@ -232,7 +234,7 @@ class OverlayLayers implements Layers {
   async #pack(
     directory: string,
     layer: boolean,
-    options: { mtimeMs?: number; exclude?: string[]; compression?: LayerCompression } = {},
+    options: { mtimeMs?: number; mtimeMsMax?: number; exclude?: string[]; compression?: LayerCompression } = {},
   ): Promise<PackedLayer> {
     return this.#toBlob((target) => ({ kind: 'pack', directory, target, layer, skipRoot: true, ...options }));
   }
@@ -261,6 +263,10 @@ class OverlayLayers implements Layers {
       if (made.diffId !== diffId)
         throw new DigestError(`the files of layer ${diffId} have changed: their archive is ${made.diffId} now`);
     });
+  }
+
+  packClamped(diffId: string, mtimeMsMax: number): Promise<PackedLayer> {
+    return this.#pack(join(this.#root, this.directory(diffId)), true, { mtimeMsMax, compression: { kind: 'none' } });
   }
 
   async compress(blobDigest: string, compression: LayerCompression): Promise<PackedLayer> {

@@ -2,11 +2,12 @@
  * Files and directories that the runtime made in a container's writable layer only to mount over them. They are not the
  * container's work and do not belong into an image.
  */
-import { lstatSync, readdirSync } from 'node:fs';
+import { lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { join, posix } from 'node:path';
 import type { Content } from './content.ts';
 import type { ImageLayer } from './image-records.ts';
+import { symlinkHopsMax } from './limits.ts';
 import { pathParts } from './safe-path.ts';
 
 const files = ['etc/hosts', 'etc/hostname', 'etc/resolv.conf', 'dev/console', '.dockerenv'];
@@ -32,6 +33,36 @@ function statInside(root: string, path: string): Stats | undefined {
   return lstatSync(join(root, path), { throwIfNoEntry: false });
 }
 
+/** Where a path leads through symlinks that were there before; what is not there is taken as it is written. */
+function resolveTarget(target: string, find: (path: string) => Found | undefined): string {
+  const queue = pathParts(posix.normalize(target));
+  let here: string[] = [];
+  let hops = 0;
+  for (let part = queue.shift(); part !== undefined; part = queue.shift()) {
+    if (part === '..') {
+      here.pop();
+      continue;
+    }
+    const next = [...here, part];
+    const found = find(next.join('/'));
+    if (found?.info.isSymbolicLink() !== true) {
+      here = next;
+      continue;
+    }
+    if (++hops > symlinkHopsMax) return target;
+    const link = readlinkSync(found.path);
+    if (link.startsWith('/')) here = [];
+    queue.unshift(...pathParts(link));
+  }
+  return here.join('/');
+}
+
+interface Found {
+  info: Stats;
+  /** On the host. */
+  path: string;
+}
+
 /** Paths in `upper`, deepest first. `targets`: where else something was mounted, absolute. */
 export function findMountPoints(
   content: Content,
@@ -39,18 +70,21 @@ export function findMountPoints(
   layers: readonly ImageLayer[],
   targets: readonly string[] = [],
 ): string[] {
-  const mounted = targets.flatMap(withParents).sort((a, b) => b.split('/').length - a.split('/').length);
   const lowers = [...layers]
     .reverse()
     .filter((layer) => content.layers.has(layer.diffId))
     .map((layer) => join(content.root, content.layers.directory(layer.diffId)));
-  const below = (path: string): Stats | undefined => {
+  const find = (path: string): Found | undefined => {
     for (const lower of lowers) {
       const info = statInside(lower, path);
-      if (info !== undefined) return info;
+      if (info !== undefined) return { info, path: join(lower, path) };
     }
     return undefined;
   };
+  const below = (path: string): Stats | undefined => find(path)?.info;
+  const mounted = targets
+    .flatMap((target) => withParents(resolveTarget(target, find)))
+    .sort((a, b) => b.split('/').length - a.split('/').length);
   const found = new Set<string>();
   for (const path of [...files, ...mounted]) {
     const info = statInside(upper, path);

@@ -23,6 +23,8 @@ export interface PackOptions {
   onSkipped?: (path: string) => void;
   /** Replaces every modification time (reproducible images). */
   mtimeMs?: number;
+  /** Replaces modification times that are later. */
+  mtimeMsMax?: number;
 }
 
 const chunkBytes = 256 << 10;
@@ -133,7 +135,8 @@ class Packer {
       this.#options.onSkipped?.(path);
       return;
     }
-    if (this.#options.mtimeMs !== undefined) header.mtimeMs = this.#options.mtimeMs;
+    const { mtimeMs, mtimeMsMax = Infinity } = this.#options;
+    header.mtimeMs = Math.min(mtimeMs ?? header.mtimeMs, mtimeMsMax);
     if (header.type === 'file' && info.nlink > 1) {
       const inode = `${info.dev}:${info.ino}`;
       const first = this.#inodes.get(inode);

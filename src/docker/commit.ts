@@ -22,12 +22,12 @@ export function commitRoutes(parts: DockerParts, images: ImageStore): Route[] {
 
 async function commit(parts: DockerParts, images: ImageStore, context: RouteContext): Promise<unknown> {
   const { query } = context;
+  const body = await context.json();
+  checkShape(body, commitShape, 'Config');
   const reference = query.get('container') ?? '';
   if (reference === '') throw new ApiError('NotFound', `No such container: ${reference}`);
   const { table } = parts.engine;
   const container = table.get(reference);
-  const body = await context.json();
-  checkShape(body, commitShape, 'Config');
   const own = configOf(parts, images, container);
   const changes = query
     .getAll('changes')

@@ -55,6 +55,8 @@ export function execRoutes(parts: DockerParts): Route[] {
       path: '/exec/{id}/resize',
       handle: async (context) => {
         const note = get(context.params['id']!);
+        const container = parts.engine.table.get(note.containerId);
+        if (!container.isRunning) throw new ApiError('Conflict', `container ${container.id} is not running`);
         note.size = terminalSize(context.query);
         note.live?.resize(note.size);
         return reply(200);

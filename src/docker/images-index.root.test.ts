@@ -177,6 +177,19 @@ test('several platforms are saved and loaded with their index, and one of them a
   assert.equal(single.records.findTarget('both:1')!.index, undefined);
 });
 
+test('two who bring one platform each, at the same time, both have theirs', async (t) => {
+  const site = await makeSite(t);
+  const pushed = await pushIndex(site, 'x', 'another');
+  const name = `${site.domain}/x:1`;
+  for (let round = 0; round < 10; round++) {
+    const { images } = await makeStore(t);
+    await Promise.all([images.pull(name, { platform: arm64 }), images.pull(name, { platform: hostPlatform() })]);
+    assert.equal(images.record(name).id, pushed.host);
+    assert.equal(images.record(name, arm64).id, pushed.arm);
+    assert.equal(images.list().length, 1);
+  }
+});
+
 test('the next process finds the index as it was', async (t) => {
   const site = await makeSite(t);
   const pushed = await pushIndex(site, 'x');

@@ -373,6 +373,17 @@ function orNull(value: Shown): Shown | null {
   return Object.keys(value).length === 0 ? null : value;
 }
 
+/** `/target:/this/alias`. */
+function showLinks(container: Container): string[] | null {
+  const links = container.record.spec.links ?? [];
+  return links.length === 0
+    ? null
+    : links.map((link) => {
+        const [target = '', alias = target] = link.split(':');
+        return `/${target.replace(/^\//, '')}:/${container.name}/${alias.replace(/^\//, '')}`;
+      });
+}
+
 function showHostConfig(container: Container): Shown {
   const { spec } = container.record;
   const asked = (spec.request?.['HostConfig'] ?? {}) as Shown;
@@ -395,7 +406,6 @@ function showHostConfig(container: Container): Shown {
     GroupAdd: null,
     IpcMode: 'private',
     Cgroup: '',
-    Links: null,
     OomScoreAdj: 0,
     PidMode: '',
     Privileged: security.privileged === true,
@@ -408,6 +418,7 @@ function showHostConfig(container: Container): Shown {
     // Who is joined is shown by its id, which outlives a rename.
     ...(spec.ipcMode?.type === 'container' ? { IpcMode: `container:${spec.ipcMode.containerId}` } : {}),
     ...(spec.pidMode?.type === 'container' ? { PidMode: `container:${spec.pidMode.containerId}` } : {}),
+    Links: showLinks(container),
     ShmSize: spec.shmSizeBytes ?? 67_108_864,
     Runtime: 'runc',
     Isolation: '',

@@ -220,7 +220,7 @@ async function recordOf(
   { hold, files, manifests, platform }: LoadedArchive,
   item: DockerManifestItem,
   progress: Progress,
-): Promise<{ record: ImageRecord; linked?: LinkedIndex } | undefined> {
+): Promise<{ record: ImageRecord; link?: () => LinkedIndex } | undefined> {
   const { content, records } = options;
   const configDigest = files.get(cleanPath(item.Config));
   if (configDigest === undefined) throw new ApiError('BadRequest', `invalid archive: ${item.Config} is missing`);
@@ -255,9 +255,7 @@ async function recordOf(
     const record = await records.recordFromManifest(original.digest);
     if (original.index === undefined) return { record };
     const only = platform === undefined ? {} : { only: platform };
-    const linked = await linkIndex(content, records, original.index, { hold, made: [record], ...only });
-    // Of several that are loaded, the name stands for the one that runs here best.
-    return { record: linked.images[0] ?? record, linked };
+    return { record, link: await linkIndex(content, records, original.index, { hold, made: [record], ...only }) };
   }
   const created = Date.parse(file.created ?? '');
   const record: ImageRecord = {
@@ -338,7 +336,7 @@ export interface ArchiveImport {
   platform: Platform | undefined;
   progress: Progress;
   /** Gives a loaded image its names. */
-  name(record: ImageRecord, names: string[], linked: LinkedIndex | undefined): Promise<void>;
+  name(record: ImageRecord, names: string[], link: (() => LinkedIndex) | undefined): Promise<void>;
 }
 
 /** Throws where nothing was loaded. */
@@ -362,9 +360,9 @@ export async function importArchive(
       throw new ApiError('BadRequest', 'invalid archive: a tag names a digest');
     const made = await recordOf(options, archive, item, progress);
     if (made === undefined) continue;
-    const { record, linked } = made;
+    const { record, link } = made;
     loaded++;
-    await name(record, names.map(canonicalName), linked);
+    await name(record, names.map(canonicalName), link);
     for (const each of names) progress({ stream: `Loaded image: ${familiarName(each)}\n` });
     if (names.length === 0) progress({ stream: `Loaded image ID: ${record.id}\n` });
   }

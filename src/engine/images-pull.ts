@@ -276,7 +276,8 @@ async function pullFrom(
     ...(source.repository === undefined ? {} : { isPulled: true }),
     ...(pull.owner === 'kubelet' && (known === undefined || known.isKubelets === true) ? { isKubelets: true } : {}),
   };
-  const linked = outer === digest ? undefined : await linkIndex(content, records, outer, { hold, made: [record] });
+  const link = outer === digest ? undefined : await linkIndex(content, records, outer, { hold, made: [record] });
+  const linked = link?.();
   const target: NameRecord =
     linked === undefined ? { imageId: record.id } : { imageId: (linked.images[0] ?? record).id, index: outer };
   const before =

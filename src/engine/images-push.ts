@@ -29,6 +29,8 @@ export interface PushOptions {
   signal?: AbortSignal;
   /** Of an index, only the image for it. */
   platform?: Platform;
+  /** Layers that are not compressed stay so. */
+  keepsLayers?: boolean;
 }
 
 interface PushedName {
@@ -106,7 +108,7 @@ function chooseTop({ image, index }: ImageTarget, here: ImageRecord[], platform:
 async function planPush(
   options: ImagesOptions,
   { reference, target }: PushedName,
-  platform: Platform | undefined,
+  { platform, keepsLayers = false }: PushOptions,
 ): Promise<PushPlan> {
   const { content, records } = options;
   const { index } = target;
@@ -145,7 +147,7 @@ async function planPush(
   const here = index === undefined ? [target.image] : records.imagesOf(index);
   const chosen = chooseTop(target, here, platform);
   // What an index names stays as it is.
-  const goesAsItIs = index !== undefined || isLocal(options, reference);
+  const goesAsItIs = keepsLayers || index !== undefined || isLocal(options, reference);
   const record = await withManifest(options, goesAsItIs ? chosen : await compressLayers(options, chosen));
   const { manifestDigest: digest, manifestMediaType: mediaType } = record;
   await addManifest(digest);
@@ -271,7 +273,7 @@ export async function pushImage(options: ImagesOptions, text: string, push: Push
       hold.addBlob(digest);
       hold.addLayer(diffId);
     }
-    const plan = await planPush(options, name, push.platform);
+    const plan = await planPush(options, name, push);
     const { top, insteadOf } = plan;
     for (const { digest } of [...plan.blobs, ...plan.manifests, top]) hold.addBlob(digest);
     progress({ status: `The push refers to repository [${canonicalRepository(reference)}]` });

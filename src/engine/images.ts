@@ -15,7 +15,7 @@ import { platformOf } from '#content/image-file.ts';
 import type { RunConfig } from '#content/image-file.ts';
 import type { ImageRecord, ImageTarget, NameRecord } from '#content/image-records.ts';
 import { writeManifest } from '#content/image-writer.ts';
-import type { Change } from '#content/records.ts';
+import type { LinkedIndex } from '#content/image-indexes.ts';
 import type { ImageConfig, ImageSummary, Images, Owner } from './engine.ts';
 import { importArchive } from './images-load.ts';
 import { exportArchive } from './images-save.ts';
@@ -184,22 +184,32 @@ class EngineImages implements ImageStore {
     emitImage(this.options, 'tag', image.id, { name: familiarName(reference) });
   }
 
-  /** Gives names; a build step becomes an image of its own by that. */
-  async #name(record: ImageRecord, names: string[], index?: string, changes: Change[] = []): Promise<ImageRecord> {
+  /** Gives names, for the image or for an index of which it is the default; a build step becomes an image by that. */
+  async #name(record: ImageRecord, names: string[], index?: string | (() => LinkedIndex)): Promise<void> {
     const { content, records } = this.options;
     using hold = content.hold();
-    const named: ImageRecord = { ...record, tagTimeMs: this.options.clock.now() };
+    const manifest =
+      record.manifestDigest === ''
+        ? await writeManifest(content, record, hold)
+        : { digest: record.manifestDigest, mediaType: record.manifestMediaType };
+    const linked = typeof index === 'function' ? index() : undefined;
+    // Of several that are loaded, the name stands for the one that runs here best.
+    const image = linked?.images[0] ?? {
+      ...record,
+      manifestDigest: manifest.digest,
+      manifestMediaType: manifest.mediaType,
+    };
+    const named: ImageRecord = { ...image, tagTimeMs: this.options.clock.now() };
     delete named.isIntermediate;
     delete named.isHidden;
     delete named.isKubelets;
-    if (named.manifestDigest === '') {
-      const manifest = await writeManifest(content, named, hold);
-      named.manifestDigest = manifest.digest;
-      named.manifestMediaType = manifest.mediaType;
-    }
-    const target: NameRecord = { imageId: named.id, ...(index === undefined ? {} : { index }) };
-    await records.put(named, [...changes, ...names.map((name) => records.nameChange(name, target))]);
-    return named;
+    const digest = typeof index === 'string' ? index : linked?.index.digest;
+    const target: NameRecord = { imageId: named.id, ...(digest === undefined ? {} : { index: digest }) };
+    await records.commit([
+      ...(linked?.changes ?? []),
+      { table: 'images', key: named.id, value: named },
+      ...names.map((name) => records.nameChange(name, target)),
+    ]);
   }
 
   history(reference: string, platform?: Platform): HistoryItem[] {
@@ -243,8 +253,8 @@ class EngineImages implements ImageStore {
       source,
       platform,
       progress: onProgress,
-      name: async (record, names, linked) => {
-        await this.#name(record, names, linked?.index.digest, linked?.changes);
+      name: async (record, names, link) => {
+        await this.#name(record, names, link);
         emitImage(this.options, 'load', record.id, { name: names[0] ?? record.id });
       },
     });

@@ -161,9 +161,8 @@ class StoredRepositories implements Repositories {
     try {
       if (isIndex) {
         using hold = this.#content.hold();
-        await this.#images.commit(
-          (await linkIndex(this.#content, this.#images, digest, { hold, isHidden: true })).changes,
-        );
+        const link = await linkIndex(this.#content, this.#images, digest, { hold, isHidden: true });
+        await this.#images.commit(link().changes);
         return;
       }
       const record = await this.#images.recordFromManifest(digest);

@@ -28,6 +28,8 @@ export interface CopyInput {
   vertex: VertexOptions;
   /** A pattern that matches nothing is an error, as in the classic builder. */
   isStrict: boolean;
+  /** Of files whose text the Dockerfile holds; undefined: when they are made. */
+  createdAtMs: number | undefined;
 }
 
 interface CopyWords {
@@ -195,12 +197,13 @@ class CopyBuilder {
   }
 
   vertex(): Edge {
-    const { base, vertex: about, scope } = this.#input;
+    const { base, vertex: about, scope, createdAtMs } = this.#input;
     const { heredocs, target, mode } = this.#words;
+    const time = createdAtMs === undefined ? {} : { timestampNs: createdAtMs * 1e6 };
     for (const heredoc of heredocs) {
       const text = heredoc.isQuoted ? heredoc.content : expandRaw(heredoc.content, scope.variables, scope.escape);
       const data = Buffer.from(encodeFileName(text));
-      this.#actions.push({ kind: 'makeFile', path: `/${heredoc.name}`, mode: mode.mode ?? 0o644, data });
+      this.#actions.push({ kind: 'makeFile', path: `/${heredoc.name}`, mode: mode.mode ?? 0o644, data, ...time });
       this.#copy(undefined, `/${heredoc.name}`, { allowsWildcard: false, target });
     }
     const count = this.#inputs.length;

@@ -33,6 +33,7 @@ export interface StageSettings {
   /** The classic builder's rules: no secrets, a pattern that matches nothing is an error. */
   isClassic: boolean;
   cacheNamespace: string;
+  createdAtMs?: number | undefined;
 }
 
 export interface StageParts {
@@ -323,6 +324,7 @@ export class StageConverter {
         scope: this.#scope,
         vertex: this.#about(instruction),
         isStrict: settings.isClassic,
+        createdAtMs: settings.createdAtMs,
       },
       instruction,
     );

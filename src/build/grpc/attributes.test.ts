@@ -10,6 +10,7 @@ test('what a client asks for becomes a request of the builder', () => {
   const { build, run, ...files } = parse({
     filename: 'sub/D',
     'build-arg:A': '1',
+    'build-arg:SOURCE_DATE_EPOCH': '86400',
     'build-arg:BUILDKIT_INLINE_CACHE': '1',
     'label:l': 'v',
     target: 't',
@@ -29,7 +30,7 @@ test('what a client asks for becomes a request of the builder', () => {
     'cache-from': 'old',
   });
   assert.deepEqual(build, {
-    buildArgs: { A: '1' },
+    buildArgs: { A: '1', SOURCE_DATE_EPOCH: '86400' },
     labels: { l: 'v' },
     noCache: true,
     target: 't',
@@ -60,6 +61,7 @@ test('what a client asks for becomes a request of the builder', () => {
     pull: true,
     platforms: [{ os: 'linux', architecture: 'arm64' }],
     isMultiPlatform: false,
+    epochMs: 86_400_000,
     cacheImports: [
       { type: 'registry', attributes: { ref: 'r/c:1' } },
       { type: 'registry', attributes: { ref: 'old' } },
@@ -73,6 +75,7 @@ test('what is not carried out is refused by its name', () => {
     ['platform', Array.from({ length: 65 }, (_, at) => `linux/a${at}`).join(), /at most 64 platforms/],
     ['force-network-mode', 'other', /unsupported network mode "other"/],
     ['ulimit', 'nofile', /invalid ulimit: nofile/],
+    ['build-arg:SOURCE_DATE_EPOCH', 'now', /invalid SOURCE_DATE_EPOCH: now/],
     ['new-thing', 'x', /unsupported front end attribute new-thing=x/],
   ] as const)
     assert.throws(() => parse({ [key]: value }), expected, key);

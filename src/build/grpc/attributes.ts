@@ -13,6 +13,7 @@ import { isGitUrl } from '../git-url.ts';
 import type { ConvertRequest } from '../dockerfile/convert.ts';
 import type { StageBase } from '../dockerfile/stage.ts';
 import type { Edge } from '../llb/vertex.ts';
+import { parseEpoch } from './exported-layers.ts';
 import type { CacheEntry } from './travelling-cache.ts';
 import { platformsMax } from './limits.ts';
 
@@ -40,6 +41,8 @@ export interface FrontendRequest {
   /** Images are looked for at their registry although they are here. */
   pull: boolean;
   cacheImports: readonly CacheEntry[];
+  /** Nothing of the image is to be later. */
+  epochMs: number | undefined;
   /** What is built for; none: this machine. */
   platforms: readonly Platform[];
   /** The result says which platforms it is for, also where it is one. */
@@ -204,6 +207,7 @@ export function parseAttributes(
     ...(checks === undefined ? {} : { checks }),
     pull: attributes['image-resolve-mode'] === 'pull',
     cacheImports,
+    epochMs: parseEpoch(attributes['build-arg:SOURCE_DATE_EPOCH']),
     run,
     build,
   };

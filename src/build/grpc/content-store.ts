@@ -6,7 +6,8 @@
  */
 import type { Content } from '#content/content.ts';
 import { ApiError } from '#base/errors.ts';
-import { manifestBytesMax } from '#content/limits.ts';
+import { isObject, itemsOf, textOf } from '#base/unknown.ts';
+import { indexDepthMax, manifestBytesMax } from '#content/limits.ts';
 import type { BlobPlace } from '#engine/images-repository.ts';
 import { GrpcError, code } from './grpc.ts';
 import { sentChunkBytes } from './limits.ts';
@@ -108,4 +109,25 @@ export function openSharedPlace(store: SharedStore, manifest: string): BlobPlace
       await sendBlob(store, { digest, sizeBytes: bytes.length, source: [bytes] }, signal);
     },
   };
+}
+
+/** What a manifest or an index names, those below first, each once. */
+async function listBlobs(content: Content, digest: string, depth = 0): Promise<string[]> {
+  const value: unknown = JSON.parse((await content.blobs.readBytes(digest, manifestBytesMax)).toString('utf8'));
+  const named = (list: unknown): string[] => itemsOf(list).flatMap((item) => textOf(item, 'digest') ?? []);
+  if (!isObject(value) || depth > indexDepthMax) return [digest];
+  const below: string[] = [];
+  for (const child of named(value['manifests'])) below.push(...(await listBlobs(content, child, depth + 1)));
+  return [...new Set([...below, ...named(value['layers']), ...named([value['config']]), digest])];
+}
+
+/** An image or an index with all that it names, into a directory of the client. */
+export async function sendLayout(store: SharedStore, digest: string, signal: AbortSignal): Promise<void> {
+  const { blobs } = store.content;
+  for (const each of await listBlobs(store.content, digest))
+    await sendBlob(
+      store,
+      { digest: each, sizeBytes: blobs.size(each) ?? 0, source: blobs.read(each).iterator() },
+      signal,
+    );
 }

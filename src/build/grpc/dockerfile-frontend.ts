@@ -30,7 +30,7 @@ import type { Edge } from '../llb/vertex.ts';
 import { splitNetwork } from '../build.ts';
 import { isBuiltInFrontend, parseAttributes } from './attributes.ts';
 import type { FrontendRequest } from './attributes.ts';
-import { configKey, platformsKey } from './result.ts';
+import { configKey, epochKey, platformsKey } from './result.ts';
 import type { Job } from './job.ts';
 import type { Result } from './result.ts';
 import { answerRequest } from './requests.ts';
@@ -139,6 +139,7 @@ class DockerfileFrontend implements ConvertEnvironment {
         extraHosts: run.extraHosts,
         ulimits: run.resources?.ulimits ?? [],
         isClassic: false,
+        createdAtMs: this.#asked.epochMs,
       },
       this,
     );
@@ -303,5 +304,6 @@ export async function buildDockerfile(
     refs.set(id, built.edge);
     metadata.set(id === '' ? configKey : `${configKey}/${id}`, configOf(built));
   }
+  if (asked.epochMs !== undefined) metadata.set(epochKey, Buffer.from(String(asked.epochMs / 1000)));
   return { refs, metadata };
 }

@@ -120,7 +120,8 @@ export function writeOciImage(
 
 export interface WrittenIndex {
   descriptor: Descriptor;
-  linked: LinkedIndex;
+  /** As it stands when it is called. */
+  link: () => LinkedIndex;
   records: ImageRecord[];
 }
 
@@ -167,16 +168,17 @@ export async function writeIndex(
   const made: ImageRecord[] = [];
   for (const { digest } of manifests) made.push(await records.recordFromManifest(digest));
   const descriptor = await writer.document(index, mediaTypes.ociIndex);
-  const linked = await linkIndex(content, records, descriptor.digest, { hold, made });
-  return { descriptor: { ...descriptor, ...annotations.of('index-descriptor') }, linked, records: made };
+  const link = await linkIndex(content, records, descriptor.digest, { hold, made });
+  return { descriptor: { ...descriptor, ...annotations.of('index-descriptor') }, link, records: made };
 }
 
 /** Makes the index, its images and its names known. */
 export async function commitIndex(
   { images, clock }: Pick<BuilderParts, 'images' | 'clock'>,
-  { linked, records }: WrittenIndex,
+  { link, records }: WrittenIndex,
   names: readonly string[],
 ): Promise<void> {
+  const linked = link();
   const [image] = linked.images;
   if (image === undefined) return;
   const target = { imageId: image.id, index: linked.index.digest };

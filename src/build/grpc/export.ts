@@ -8,7 +8,7 @@ import { encodeTarFile, tarEnd } from '#base/tar-write.ts';
 import type { Hold } from '#content/content.ts';
 import type { ImageFile } from '#content/image-file.ts';
 import { mediaTypes } from '#content/image-records.ts';
-import type { ImageRecord } from '#content/image-records.ts';
+import type { ImageLayer, ImageRecord } from '#content/image-records.ts';
 import { writeImage } from '#content/image-writer.ts';
 import type { Descriptor } from '#content/manifest.ts';
 import { packTree } from '#content/pack.ts';
@@ -18,16 +18,20 @@ import { layersOf } from '../llb/output.ts';
 import type { StepLayer } from '../llb/output.ts';
 import { Annotations } from './annotations.ts';
 import { Attestations } from './attestations.ts';
+import { isTrue } from './compression-options.ts';
+import { sendLayout } from './content-store.ts';
 import { commitIndex, writeIndex, writeOciImage } from './export-index.ts';
 import type { PlatformImage, WrittenIndex } from './export-index.ts';
+import { exportLayers, parseEpoch, parseLayerOptions } from './exported-layers.ts';
+import type { LayerOptions } from './exported-layers.ts';
 import type { Job } from './job.ts';
 import type { Line } from './progress.ts';
-import { splitResult } from './result.ts';
+import { epochKey, splitResult } from './result.ts';
 import type { Result } from './result.ts';
 import { statementFiles } from './export-files.ts';
 import { sendDirectory, sendStream } from './send-files.ts';
 import type { SentRoot } from './send-files.ts';
-import type { Subject } from './statement.ts';
+import type { Statement, Subject } from './statement.ts';
 import { messagesIn, textIn, textMapIn } from './messages.ts';
 import type { Message } from './messages.ts';
 
@@ -39,6 +43,11 @@ export interface Exporter {
   tags: string[];
   push: boolean;
   annotations: Annotations;
+  /** Media types of an image that no index names are OCI's, not docker's. */
+  isOci: boolean;
+  layers: LayerOptions;
+  /** An archive; else a client's directory of blobs. */
+  isTar: boolean;
   /** Files of each platform lie in a directory of its own; undefined: where the result has several. */
   isSplit: boolean | undefined;
   /** Stands before the names of attestations that lie beside exported files. */
@@ -64,20 +73,23 @@ const knownAttributes: Readonly<Record<string, RegExp>> = {
   'dangling-name-prefix': /^/,
   unpack: /^/,
   store: /^/,
-  tar: /^(?:true|1|)$/,
+  tar: /^(?:true|false|1|0|)$/,
   'attestation-prefix': /^[^/]*$/,
   'platform-split': /^(?:true|false|1|0|)$/,
   'prefer-image-digest': /^/,
   'danging-name-empty-only': /^/,
   mode: /^(?:copy|)$/,
-  compression: /^(?:gzip|)$/,
-  'force-compression': /^(?:false|0|)$/,
+  compression: /^/,
+  'compression-level': /^/,
+  'force-compression': /^(?:true|false|1|0|)$/,
+  'rewrite-timestamp': /^(?:true|false|1|0|)$/,
+  'source-date-epoch': /^/,
+  buildinfo: /^/,
+  'buildinfo-attrs': /^/,
   'oci-mediatypes': /^(?:true|1|false|0|)$/,
   'oci-artifact': /^(?:false|0|)$/,
   'prefer-nondist-layers': /^(?:false|0|)$/,
 };
-
-const isTrue = (text: string | undefined): boolean => text === 'true' || text === '1';
 
 /** Throws BadRequest for what is not exported here. */
 export function exportersOf(request: Message): Exporter[] {
@@ -105,7 +117,18 @@ export function exportersOf(request: Message): Exporter[] {
     const split = attributes['platform-split'];
     const attestationPrefix = attributes['attestation-prefix'] ?? '';
     const isSplit = split === undefined || split === '' ? undefined : isTrue(split);
-    return { type: known, index, tags, push, annotations: new Annotations(attributes), isSplit, attestationPrefix };
+    return {
+      type: known,
+      index,
+      tags,
+      push,
+      annotations: new Annotations(attributes),
+      isOci: known === 'oci' || isTrue(attributes['oci-mediatypes']),
+      layers: parseLayerOptions(attributes),
+      isTar: attributes['tar'] === undefined || attributes['tar'] === '' || isTrue(attributes['tar']),
+      isSplit,
+      attestationPrefix,
+    };
   });
 }
 
@@ -115,6 +138,11 @@ interface Part extends Subject {
   steps: readonly StepLayer[];
 }
 
+interface Finished {
+  file: ImageFile;
+  layers: ImageLayer[];
+}
+
 /** What every exporter of one result works with. */
 class Export {
   readonly #job: Job;
@@ -122,11 +150,14 @@ class Export {
   /** The result is a map of platforms, also where it has one. */
   readonly #isMap: boolean;
   readonly #attestations: Attestations;
+  /** What the result says of its time; exporters may say otherwise. */
+  readonly #epochMs: number | undefined;
 
-  constructor(job: Job, parts: readonly Part[], isMap: boolean, attestations: Attestations) {
+  constructor(job: Job, parts: readonly Part[], result: Result, attestations: Attestations) {
     this.#job = job;
     this.#parts = parts;
-    this.#isMap = isMap;
+    this.#isMap = !result.refs.has('');
+    this.#epochMs = parseEpoch(result.metadata.get(epochKey)?.toString('utf8'));
     this.#attestations = attestations;
   }
 
@@ -151,40 +182,60 @@ class Export {
     return part;
   }
 
-  #fileOf(file: ImageFile, steps: readonly StepLayer[]): ImageFile {
-    const finished = finishConfig(file, steps);
-    const { cache } = this.#job;
-    return cache.isInline ? { ...finished, 'moby.buildkit.cache.v0': cache.inlineRecords(layersOf(steps)) } : finished;
+  #epochOf({ layers }: Exporter): number | undefined {
+    return layers.epochMs ?? this.#epochMs;
+  }
+
+  /** The image of a part as this exporter gives it. `isPublished`: its layers are not for this engine alone. */
+  async #finish(part: Part, exporter: Exporter, hold: Hold, isPublished: boolean): Promise<Finished> {
+    const { cache, builder } = this.#job;
+    const epochMs = this.#epochOf(exporter);
+    const { content } = builder.parts;
+    const steps = await exportLayers(part.steps, { content, hold, options: exporter.layers, epochMs, isPublished });
+    const file = finishConfig(part.file, steps, epochMs);
+    // Which results the layers are, is known by what they were.
+    const inline = cache.isInline ? { 'moby.buildkit.cache.v0': cache.inlineRecords(layersOf(part.steps)) } : {};
+    return { file: { ...file, ...inline }, layers: layersOf(steps) };
   }
 
   /** Nothing of an image without an index says for which platform it is, who made it, or has annotations. */
-  async #index({ annotations, tags }: Exporter, hold: Hold, isPushed: boolean): Promise<WrittenIndex | undefined> {
+  async #index(exporter: Exporter, hold: Hold, isPushed: boolean): Promise<WrittenIndex | undefined> {
     const { builder } = this.#job;
+    const { annotations, tags } = exporter;
     const isNeeded = this.#isMap;
-    const images: PlatformImage[] = [];
-    for (const part of this.#parts) {
-      const { platform, file, steps } = part;
-      const statements = await this.#attestations.of(part, isNeeded || isPushed);
-      images.push({ platform, file: this.#fileOf(file, steps), layers: layersOf(steps), statements });
-    }
-    if (!isNeeded && images.every(({ statements }) => statements.length === 0)) {
+    const stated: { part: Part; statements: readonly Statement[] }[] = [];
+    for (const part of this.#parts)
+      stated.push({
+        part,
+        statements: await this.#attestations.of(part, isNeeded || isPushed),
+      });
+    if (!isNeeded && stated.every(({ statements }) => statements.length === 0)) {
       if (annotations.has('index') || annotations.has('index-descriptor'))
         throw new ApiError('BadRequest', 'index annotations not supported for single platform export');
       return undefined;
     }
+    const images: PlatformImage[] = [];
+    // What an index names stays as it is, so it is made for others at once.
+    for (const { part, statements } of stated)
+      images.push({
+        platform: part.platform,
+        ...(await this.#finish(part, exporter, hold, true)),
+        statements,
+      });
     return writeIndex(builder.parts, hold, { images, annotations, names: tags });
   }
 
-  async #single({ annotations }: Exporter, hold: Hold, line: Line): Promise<ImageRecord> {
+  async #single(exporter: Exporter, hold: Hold, line: Line): Promise<ImageRecord> {
     const { content, images } = this.#job.builder.parts;
-    const { file, steps, platform } = this.#only;
-    const finished = this.#fileOf(file, steps);
-    const createdAtMs = Date.parse(finished.created ?? '') || 0;
-    const layers = layersOf(steps);
-    const made = await writeImage(content, images, { file: finished, layers, createdAtMs, isIntermediate: true });
+    const { annotations, type, push, isOci } = exporter;
+    const part = this.#only;
+    const isPublished = push || (type === 'oci' && exporter.layers.compression.kind !== 'none');
+    const { file, layers } = await this.#finish(part, exporter, hold, isPublished);
+    const createdAtMs = Date.parse(file.created ?? '') || 0;
+    const made = await writeImage(content, images, { file, layers, createdAtMs, isIntermediate: true });
     line.count(`writing image ${made.id}`, 0, true);
-    if (annotations.isEmpty) return made;
-    const image = { platform, file: finished, layers, statements: [] };
+    if (annotations.isEmpty && !isOci) return made;
+    const image = { platform: part.platform, file, layers, statements: [] };
     const { digest, mediaType } = await writeOciImage(content, hold, image, annotations);
     const annotated = { ...made, manifestDigest: digest, manifestMediaType: mediaType };
     await images.put(annotated);
@@ -205,7 +256,7 @@ class Export {
         descriptor = this.#descriptorOf(record);
       } else {
         ({ descriptor } = index);
-        for (const { digest } of index.linked.index.manifests.map((each) => each.descriptor))
+        for (const { digest } of index.link().index.manifests.map((each) => each.descriptor))
           line.count(`exporting manifest ${digest}`, 0, true);
         line.count(`exporting manifest list ${descriptor.digest}`, 0, true);
         await commitIndex(builder.parts, index, tags);
@@ -225,14 +276,20 @@ class Export {
       using hold = builder.parts.content.hold();
       // Readers of docker archives know single images.
       const index = type === 'docker' && !this.#isMap ? undefined : await this.#index(exporter, hold, false);
-      const made = index?.linked.images[0] ?? (await this.#single(exporter, hold, line));
+      const linked = index?.link();
+      const made = linked?.images[0] ?? (await this.#single(exporter, hold, line));
       using _pin = builder.parts.images.pin(made.id);
       const session = await this.#job.session(signal);
+      const told = index?.descriptor ?? this.#descriptorOf(made);
+      if (!exporter.isTar) {
+        await sendLayout({ session, name: 'export', content: builder.parts.content }, told.digest, signal);
+        return this.#responseOf(told, index?.records[0]?.id, tags);
+      }
       line.count('sending tarball', 0);
-      const target = { image: made, ...(index === undefined ? {} : { index: index.linked.index }) };
+      const target = { image: made, ...(linked === undefined ? {} : { index: linked.index }) };
       await sendStream(session, place, await builder.parts.saveImage(target, tags), signal);
       line.count('sending tarball', 0, true);
-      return this.#responseOf(index?.descriptor ?? this.#descriptorOf(made), index?.records[0]?.id, tags);
+      return this.#responseOf(told, index?.records[0]?.id, tags);
     });
   }
 
@@ -342,7 +399,7 @@ export async function exportResult(
     edge,
     steps: steps[at] ?? [],
   }));
-  const whole = new Export(job, parts, !result.refs.has(''), attestations);
+  const whole = new Export(job, parts, result, attestations);
   const response: Record<string, string> = {};
   for (const exporter of exporters) Object.assign(response, await whole.run(exporter));
   return Object.assign(response, await job.cache.export(parts.map((part) => part.steps)));

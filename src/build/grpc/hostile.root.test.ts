@@ -20,6 +20,7 @@ import { encodeDefinition, makeVertex } from '../llb/codec.ts';
 import { plainCopy, rootMount } from '../llb/vertex-parts.ts';
 import type { Edge, ExecOp, FileAction, Operation } from '../llb/vertex.ts';
 import type { Handler } from './grpc.ts';
+import { buildsInParallelMax } from '../limits.ts';
 import { stepLogBytesMax } from './limits.ts';
 import type { Message } from './messages.ts';
 import { control, dockerfile, forever, goDirectory, goSymlink, makeBench, waitFor } from './testing.ts';
@@ -229,4 +230,28 @@ test('builds that wait for one that is given up do its work once', async (t) => 
   await assert.rejects(first);
   await Promise.all(others);
   assert.equal(bench.runs.length, 2);
+});
+
+test('builds that wait for another and are given up leave their places to others', async (t) => {
+  const files = dockerfile('FROM base\nARG N\nRUN ["say","$N"]\n');
+  const released = Promise.withResolvers<void>();
+  const bench = await makeBench(t, { files }, async () => {
+    if (bench.runs.length === 1) await released.promise;
+  });
+  const gone = new AbortController();
+  const solve = (Ref: string, N: string, signal = forever): Promise<unknown> => {
+    const attributes = { 'build-arg:N': N };
+    const asked = { Ref, Session: 's1', Frontend: 'dockerfile.v0', FrontendAttrs: attributes };
+    return bench.client.call(control('Solve'), asked, signal);
+  };
+  const first = solve('first', '1');
+  await waitFor(() => bench.runs.length === 1);
+  const waiting = Array.from({ length: buildsInParallelMax }, (_, at) => solve(`w${at}`, '1', gone.signal));
+  await realClock.sleep(50);
+  gone.abort();
+  await Promise.allSettled(waiting);
+  await solve('other', '2');
+  assert.equal(bench.runs.length, 2);
+  released.resolve();
+  await first;
 });

@@ -13,6 +13,8 @@ import type { ImageFile } from '#content/image-file.ts';
 import type { Edge } from '../llb/vertex.ts';
 
 export const configKey = 'containerimage.config';
+/** Seconds since 1970: nothing of the image is to be later. */
+export const epochKey = 'source.date.epoch';
 export const platformsKey = 'refs.platforms';
 
 export interface Result {

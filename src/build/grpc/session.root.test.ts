@@ -1,6 +1,15 @@
 /** What a build asks of its client's session: files, secrets, agents; and what it gives to it. */
 import assert from 'node:assert/strict';
-import { closeSync, existsSync, openSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { connect } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import { test } from 'node:test';
@@ -58,6 +67,23 @@ test('labels of the request are in the image in one order, whatever order they c
   const { file } = bench.records.find('x')!;
   assert.deepEqual(file.config?.Labels, { z: '1', a: '1', b: '2' });
   assert.deepEqual(file.history?.map((entry) => entry.created_by).slice(-1), ['LABEL z=1']);
+});
+
+test('what was made to mount over is in no layer, also where a symlink of the image leads to it', async (t) => {
+  const bench = await makeBench(
+    t,
+    {
+      files: dockerfile('FROM base\nRUN --mount=type=tmpfs,target=/bin/a/b --mount=type=tmpfs,target=/c ["say","x"]\n'),
+    },
+    // As the runtime does.
+    (_request, root) => {
+      for (const made of ['usr/bin/a/b', 'c']) mkdirSync(join(root, made), { recursive: true });
+    },
+  );
+  await bench.build({}, { Exporters: [{ Type: 'moby', Attrs: { name: 'x' } }] });
+  await bench.read(bench.records.find('x')!.layers, (root) => {
+    assert.deepEqual([readdirSync(root).sort(), readdirSync(join(root, 'usr/bin'))], [['bin', 'etc', 'usr'], []]);
+  });
 });
 
 test('a secret that a step requires and the client has not fails the step', async (t) => {
@@ -189,7 +215,9 @@ test('a result goes to the client as an archive, of files or of an image', async
   assert.ok(['index.json', 'oci-layout'].every((name) => names[1]!.includes(name)));
   assert.equal(bench.records.find('away:1'), undefined);
   for (const [attributes, expected] of [
-    [{ compression: 'zstd' }, /compression=zstd is not carried out here/],
+    [{ compression: 'lzma' }, /unsupported compression type lzma/],
+    [{ 'compression-level': 'best' }, /non-integer value best/],
+    [{ mode: 'link' }, /mode=link is not carried out here/],
     [{ push: 'true' }, /tag is needed when pushing/],
   ] as const)
     await assert.rejects(bench.solve({ Ref: 'x', Exporters: [{ Type: 'image', Attrs: attributes }] }), expected);

@@ -6,6 +6,7 @@
  * A failure stops the rest; all has ended before the error is told.
  */
 import type { ImageLayer } from '#content/image-records.ts';
+import { onceAborted } from '#base/streams.ts';
 import type { CopyAction } from '#content/copy.ts';
 import { treeKey } from '../cache-keys.ts';
 import { solveDiff } from './diff.ts';
@@ -34,13 +35,12 @@ interface Running {
 
 const running = new Map<string, Running>();
 
-/** undefined: it failed, which for another build says nothing. */
-async function awaitMade({ making }: Running): Promise<Made | undefined> {
-  try {
-    return await making;
-  } catch {
-    return undefined;
-  }
+/** undefined: it failed, which for another build says nothing. Who is given up waits no longer. */
+function awaitMade({ making }: Running, signal: AbortSignal): Promise<Made | undefined> {
+  return new Promise((resolve, reject) => {
+    const forget = onceAborted(signal, () => reject(signal.reason));
+    making.then(resolve, () => resolve(undefined)).finally(forget);
+  });
 }
 
 export class Solver {
@@ -141,7 +141,7 @@ export class Solver {
     while (!vertex.ignoresCache) {
       const other = running.get(work.key);
       let known = this.#known(work);
-      if (known === undefined && other !== undefined) known = await awaitMade(other);
+      if (known === undefined && other !== undefined) known = await awaitMade(other, this.#context.signal);
       if (known !== undefined) {
         this.#hold(known.layers.filter((layer) => layer !== null));
         this.#note(work, known);
