@@ -4,6 +4,12 @@ import { isImageFile } from './image-file.ts';
 
 const rootfs = { type: 'layers', diff_ids: ['sha256:1'] };
 
+test('no layers, as Go writes them, are an empty list', () => {
+  const file: unknown = { rootfs: { type: 'layers', diff_ids: null } };
+  assert.ok(isImageFile(file));
+  assert.deepEqual(file.rootfs.diff_ids, []);
+});
+
 test('a configuration of other types than an image has is none', () => {
   const bad: unknown[] = [
     null,

@@ -50,8 +50,11 @@ const isFile = optional({
   history: listOf(optional({ ...each(isText, 'created created_by comment author'), empty_layer: isFlag })),
 });
 
+/** No layers at all are a list without items from here on, not null as Go writes it. */
 export function isImageFile(value: unknown): value is ImageFile {
-  return isFile(value) && isObject(value) && isObject(value['rootfs']) && listOf(isText)(value['rootfs']['diff_ids']);
+  if (!isFile(value) || !isObject(value) || !isObject(value['rootfs'])) return false;
+  value['rootfs']['diff_ids'] ??= [];
+  return listOf(isText)(value['rootfs']['diff_ids']);
 }
 
 export interface HealthcheckConfig {

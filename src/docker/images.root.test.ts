@@ -1,6 +1,7 @@
 /** Which images stay, which go, and which one a text means. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { compileGlob } from './image-filters.ts';
 import { makeSite, makeStore, root } from './testing.ts';
 
 test('what a Pod leases is neither removed nor pruned, by whatever force', async (t) => {
@@ -60,4 +61,21 @@ test('a letter is a name where a name is meant, and the beginning of an id where
     ],
     [undefined, record.id, record.id],
   );
+});
+
+test('a repository is saved with all its tags; no tag looks like a digest', async (t) => {
+  const store = await makeStore(t);
+  for (const name of ['repo:a', 'repo:b', 'other:c']) await store.images.import(root(name), { name });
+  const parts: Uint8Array[] = [];
+  for await (const part of await store.images.save(['repo'])) parts.push(part);
+  const text = Buffer.concat(parts).toString('latin1');
+  assert.match(text, /"RepoTags":\["repo:a"\].*"RepoTags":\["repo:b"\]/s);
+  assert.doesNotMatch(text, /other:c/);
+  await assert.rejects(store.images.tag('repo:a', 'sha256:b'), /ambiguous tag using digest algorithm as name/);
+});
+
+test('a pattern of references is of the familiar name or of the whole one', () => {
+  for (const pattern of ['repo', 'repo:*', 'docker.io/library/repo', 'docker.io/library/repo:*', 'docker.io/*/repo'])
+    assert.equal(compileGlob(pattern)('repo:a'), true, pattern);
+  for (const pattern of ['rep', 'library/repo', 'docker.io/repo']) assert.equal(compileGlob(pattern)('repo:a'), false);
 });

@@ -334,7 +334,7 @@ export async function download(
   if (answer.statusCode !== 200) {
     answer.resume();
     throw new ApiError(
-      'InternalError',
+      answer.statusCode === 404 ? 'NotFound' : 'InternalError',
       `Got HTTP status code >= 400: ${answer.statusCode} ${answer.statusMessage ?? ''}`,
     );
   }

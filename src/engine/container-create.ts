@@ -95,7 +95,7 @@ function planProcess(spec: ContainerSpec, config: { entrypoint: string[]; comman
   const entrypoint = spec.entrypoint ?? config.entrypoint;
   const command = spec.command ?? (spec.entrypoint === undefined ? config.command : []);
   const process = [...entrypoint, ...command];
-  if (process.length === 0 || process[0] === '') throw new ApiError('BadRequest', 'no command specified');
+  if (process.length === 0) throw new ApiError('BadRequest', 'no command specified');
   return process;
 }
 

@@ -8,7 +8,7 @@
  * without a running record and takes it apart; after the record says `running`, the start is completed instead.
  */
 import { ipFamilies } from '#base/ip.ts';
-import { mkdirSync, statSync } from 'node:fs';
+import { mkdirSync, realpathSync, statSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { messageOf } from '#base/thrown.ts';
 import { awaitedLater, whenSettled } from '#base/promises.ts';
@@ -363,7 +363,21 @@ export function subDirectory(volume: string, mount: Mount): string {
   const path = resolveInRoot(volume, mount.subPath);
   if (statSync(path, { throwIfNoEntry: false }) === undefined)
     throw new ApiError('InternalError', `cannot access path ${path}: lstat ${path}: no such file or directory`);
+  // Inside it the way would end elsewhere than outside: a link leads out.
+  if (realpathOf(`${volume}/${mount.subPath}`) !== realpathOf(path))
+    throw new ApiError(
+      'InternalError',
+      `path concatenation escapes the base directory, base: ${volume}, subpath: ${mount.subPath}`,
+    );
   return path;
+}
+
+function realpathOf(path: string): string | undefined {
+  try {
+    return realpathSync(path);
+  } catch {
+    return undefined;
+  }
 }
 
 export function etcTexts(

@@ -68,6 +68,7 @@ export class Container {
       owner: record.spec.owner,
       image: record.spec.image,
       imageId: record.spec.imageId,
+      mountedImageIds: record.spec.mounts.flatMap((mount) => mount.imageId ?? []),
       state: record.state,
       pid: this.isRunning ? (record.run?.pid ?? 0) : 0,
       exitCode: record.exitCode,

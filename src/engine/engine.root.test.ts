@@ -1,11 +1,20 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { connect } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { after, before, describe, test } from 'node:test';
 import { realClock } from '#os/clock.real.ts';
 import type { DockerEngine } from './create-engine.ts';
-import type { ContainerSpec } from './engine.ts';
+import type { ContainerSpec, Mount } from './engine.ts';
 import { runEngineSuite } from './engine.suite.ts';
 import { stopAllContainers } from './shutdown.ts';
 import { execText, makeImage, newInstanceId, openTestEngine, removeTestEngine, specOf } from './testing.ts';
@@ -242,6 +251,21 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
     const missing = [{ type: 'image' as const, source: 'busybox', target: '/m', readOnly: true, subPath: 'none' }];
     await assert.rejects(run('of-nothing', ['true'], { mounts: missing }), /no such file or directory/);
     await engine.containers.remove('of-nothing');
+  });
+
+  test('a part of a volume that a link leads out of is refused', async () => {
+    engine.volumes.create({ name: 'parts' });
+    const place = engine.volumes.mountpoint('parts');
+    mkdirSync(`${place}/in`);
+    symlinkSync('in', `${place}/inside`);
+    symlinkSync('/', `${place}/outside`);
+    const part = (subPath: string): { mounts: Mount[] } => ({
+      mounts: [{ type: 'volume', source: 'parts', target: '/m', readOnly: false, subPath }],
+    });
+    assert.equal((await run('inside', ['true'], part('inside'))).code, 0);
+    await assert.rejects(run('outside', ['true'], part('outside')), /path concatenation escapes the base directory/);
+    for (const name of ['inside', 'outside']) await engine.containers.remove(name);
+    await engine.volumes.remove('parts');
   });
 
   test('containers outlive the engine: one goes on without a gap in its log, one that ended has its exact code, and restarts act', async () => {

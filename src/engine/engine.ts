@@ -209,6 +209,8 @@ export interface ContainerStatus {
   owner: Owner;
   image: string;
   imageId: string;
+  /** Of images that are mounted in it; absent: none. */
+  mountedImageIds?: string[];
   state: ContainerState;
   pid: number;
   exitCode: number | undefined;

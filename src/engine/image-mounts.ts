@@ -6,7 +6,7 @@ import { ApiError } from '#base/errors.ts';
 import { familiarName, parseReference, withDefaultTag } from '#base/reference.ts';
 import type { ContainerRecord } from './container-record.ts';
 import type { EngineContext } from './context.ts';
-import type { ContainerSpec, Mount } from './engine.ts';
+import type { ContainerSpec, ContainerStatus, Mount, Owner } from './engine.ts';
 
 interface ImageMount {
   mount: Mount;
@@ -18,6 +18,16 @@ function imageMounts(id: string, mounts: readonly Mount[]): ImageMount[] {
   return mounts
     .filter((mount) => mount.type === 'image')
     .map((mount, at) => ({ mount, imageId: mount.imageId ?? '', rootId: `${id}.mount-${at}` }));
+}
+
+/** Containers that run an image, or have it mounted. */
+export function usersOfImage(
+  containers: readonly ContainerStatus[],
+  imageId: string,
+): { id: string; isRunning: boolean; owner: Owner }[] {
+  return containers
+    .filter((container) => container.imageId === imageId || container.mountedImageIds?.includes(imageId) === true)
+    .map(({ id, state, owner }) => ({ id, isRunning: state === 'running', owner }));
 }
 
 /** Says which images are meant, once and for all. Throws NotFound. */

@@ -306,6 +306,8 @@ async function itemsOf(
   if (items !== undefined) {
     if (!Array.isArray(items)) throw new ApiError('BadRequest', 'invalid archive: manifest.json is not a list');
     for (const item of items as (Partial<DockerManifestItem> | null)[]) {
+      // An image without layers, as Go writes it.
+      if (item?.Layers === null) item.Layers = [];
       const isStrings = (value: unknown): boolean =>
         Array.isArray(value) && value.every((each) => typeof each === 'string');
       if (

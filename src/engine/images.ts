@@ -8,7 +8,14 @@
 import { ApiError } from '#base/errors.ts';
 import { formatPlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
-import { canonicalName, familiarName, familiarRepository, parseReference, withDefaultTag } from '#base/reference.ts';
+import {
+  canonicalName,
+  canonicalRepository,
+  familiarName,
+  familiarRepository,
+  parseReference,
+  withDefaultTag,
+} from '#base/reference.ts';
 import type { Reference } from '#base/reference.ts';
 import { SingleFlight } from '#base/single-flight.ts';
 import { platformOf } from '#content/image-file.ts';
@@ -179,6 +186,8 @@ class EngineImages implements ImageStore {
     let reference = parseReference(target);
     if (reference.digest !== undefined)
       throw new ApiError('BadRequest', 'refusing to create a tag with a digest reference');
+    if (['sha256', 'sha384', 'sha512'].includes(familiarRepository(reference)))
+      throw new ApiError('BadRequest', 'refusing to create an ambiguous tag using digest algorithm as name');
     reference = withDefaultTag(reference);
     await this.#name(image, [canonicalName(reference)], index?.digest);
     emitImage(this.options, 'tag', image.id, { name: familiarName(reference) });
@@ -242,11 +251,24 @@ class EngineImages implements ImageStore {
   save(references: string[], platform?: Platform): Promise<AsyncIterable<Uint8Array>> {
     return exportArchive(
       this.options,
-      references.map((reference) => ({
-        reference,
-        ...(platform === undefined ? this.target(reference) : { image: this.record(reference, platform) }),
-      })),
+      references
+        .flatMap((each) => this.#savedNames(each))
+        .map((reference) => ({
+          reference,
+          ...(platform === undefined ? this.target(reference) : { image: this.record(reference, platform) }),
+        })),
     );
+  }
+  /** A repository stands for all its tags; an id and a whole name for themselves. */
+  #savedNames(text: string): string[] {
+    if (/^(?:sha256:)?[0-9a-f]{12,64}$/.test(text)) return [text];
+    const reference = parseReference(text);
+    if (reference.tag !== undefined || reference.digest !== undefined) return [text];
+    const repository = canonicalRepository(reference);
+    const names = [...this.options.content.records.entries('names')]
+      .map(([name]) => name)
+      .filter((name) => canonicalRepository(parseReference(name)) === repository);
+    return names.length === 0 ? [text] : names;
   }
   load(source: AsyncIterable<Uint8Array>, onProgress: Progress, platform?: Platform): Promise<void> {
     return importArchive(this.options, {

@@ -73,6 +73,8 @@ export const linkRemovalDelayMs = 2_000;
 export const logMessageBytesMax = 16 * 1024;
 /** How long a receiver of logs may take to be connected to, and to acknowledge; and what an answer may hold. */
 export const logConnectMsMax = 10_000;
+/** How long the start of a container waits for a receiver that refuses connections. */
+export const logRefusedMsMax = 2_000;
 export const logAckMsMax = 30_000;
 export const logAckBytesMax = 4096;
 /** How soon a receiver whose queue is full is tried again; one that is away: at first, and at most. */

@@ -1,4 +1,5 @@
 /** Content, images, registry, engine and Docker API of a node process. */
+import { usersOfImage } from '#engine/image-mounts.ts';
 import { join } from 'node:path';
 import { openContent, type Content } from '#content/content.ts';
 import { createImageRecords, type ImageRecords } from '#content/image-records.ts';
@@ -113,10 +114,7 @@ async function openImages(
     emit: (event) => engine()?.events.emit(event),
     ...(registry === undefined ? { platformRegistry: platformRegistry(parts) } : { localRegistry: registry.local }),
     makeBaseImage: baseImageMaker(content, records),
-    containersOf: (imageId) =>
-      (engine()?.containers.list() ?? [])
-        .filter((container) => container.imageId === imageId)
-        .map((container) => ({ id: container.id, isRunning: container.state === 'running', owner: container.owner })),
+    containersOf: (imageId) => usersOfImage(engine()?.containers.list() ?? [], imageId),
   });
   if (registry !== undefined) await listenRegistry(parts, registry);
   return images;

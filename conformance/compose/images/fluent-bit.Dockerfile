@@ -1,2 +1,2 @@
 FROM busybox
-CMD ["nc", "-lk", "-p", "24224", "-e", "cat"]
+CMD ["nc", "-ll", "-p", "24224", "-e", "cat"]

@@ -10,6 +10,7 @@ import { openGelf } from './gelf.ts';
 import { openJournald } from './journald.ts';
 import type { LogInfo, LogSink } from './sink.ts';
 import { openSyslog } from './syslog.ts';
+import { logRefusedMsMax, logRetryMs } from '../limits.ts';
 
 const journalSocket = '/run/systemd/journal/socket';
 
@@ -62,11 +63,18 @@ export async function openStartSink(table: ContainerTable, container: Container)
   const driver = container.record.spec.logDriver;
   if (driver === undefined || container.forwarder !== undefined) return undefined;
   if (driver.name === 'fluentd' && isFluentdAsync(driver.options)) return undefined;
-  try {
-    return await openSink(table, container, driver);
-  } catch (error) {
-    throw new ApiError('InternalError', `failed to initialize logging driver: ${messageOf(error)}`);
-  }
+  const { clock } = table.context;
+  const begunMs = clock.monotonic();
+  for (;;)
+    try {
+      return await openSink(table, container, driver);
+    } catch (error) {
+      const why = messageOf(error);
+      // A receiver that compose started just before may not listen yet; docker's proxy would in its place.
+      if (!why.endsWith('connection refused') || clock.monotonic() - begunMs > logRefusedMsMax)
+        throw new ApiError('InternalError', `failed to initialize logging driver: ${why}`);
+      await clock.sleep(logRetryMs);
+    }
 }
 
 /** Of this run and of those after it. */

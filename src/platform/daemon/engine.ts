@@ -8,6 +8,7 @@
  *
  * Instance: four hexadecimal digits in `DATA/engine.json`, in the names of all that it puts into the kernel.
  */
+import { usersOfImage } from '#engine/image-mounts.ts';
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -149,10 +150,7 @@ async function openEngine(
     },
     emit: (event) => engine?.events.emit(event),
     makeBaseImage: baseImageMaker(content, records),
-    containersOf: (imageId) =>
-      (engine?.containers.list() ?? [])
-        .filter((container) => container.imageId === imageId)
-        .map((container) => ({ id: container.id, isRunning: container.state === 'running', owner: container.owner })),
+    containersOf: (imageId) => usersOfImage(engine?.containers.list() ?? [], imageId),
   });
   engine = await createEngine({
     dataDir: join(places.data, 'engine'),
