@@ -15,7 +15,9 @@ const instanceId = newInstanceId();
 const driver = 'com.docker.network.bridge.';
 const outside = `tiphys-end-${instanceId}`;
 
-describe('endpoints and options of bridges', { skip: !isRoot && 'needs root' }, () => {
+const skip = !isRoot ? 'needs root' : linuxProcesses.find('ip') === undefined && 'needs iproute2';
+
+describe('endpoints and options of bridges', { skip }, () => {
   const home = mkdtempSync('/tmp/tiphys-endpoints-');
   const wire = `e${instanceId}`;
   let engine: DockerEngine;

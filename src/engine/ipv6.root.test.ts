@@ -44,7 +44,9 @@ function askUdp(host: string, port: number): Promise<string> {
   });
 }
 
-describe('networks with IPv6', { skip: !isRoot && 'needs root' }, () => {
+const skip = !isRoot ? 'needs root' : linuxProcesses.find('ip') === undefined && 'needs iproute2';
+
+describe('networks with IPv6', { skip }, () => {
   const home = mkdtempSync('/tmp/tiphys-ipv6-');
   const children: ChildProcess[] = [];
   let engine: DockerEngine;
@@ -117,10 +119,10 @@ describe('networks with IPv6', { skip: !isRoot && 'needs root' }, () => {
 
   after(async () => {
     for (const child of children) child.kill();
-    await linuxProcesses.run('ip', ['link', 'del', `x${instanceId}`]);
-    await linuxProcesses.run('ip', ['netns', 'del', outside]);
     await engine[Symbol.asyncDispose]();
     await removeTestEngine(home, instanceId);
+    await linuxProcesses.run('ip', ['link', 'del', `x${instanceId}`]);
+    await linuxProcesses.run('ip', ['netns', 'del', outside]);
     assert.doesNotMatch((await linuxProcesses.run('nft', ['list', 'tables'])).stdout, new RegExp(instanceId));
   });
 

@@ -14,7 +14,9 @@ const instanceId = newInstanceId();
 const outside = `tiphys-mac-${instanceId}`;
 const parent = `m${instanceId}`;
 
-describe('networks on a link of the host', { skip: !isRoot && 'needs root' }, () => {
+const skip = !isRoot ? 'needs root' : linuxProcesses.find('ip') === undefined && 'needs iproute2';
+
+describe('networks on a link of the host', { skip }, () => {
   const home = mkdtempSync('/tmp/tiphys-macvlan-');
   let engine: DockerEngine;
 
