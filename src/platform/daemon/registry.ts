@@ -97,6 +97,8 @@ export async function runRegistry(settings: RegistrySettings): Promise<void> {
     addresses: settings.listen.map(showHost).join(' '),
     users: access.users().length,
   });
+  if (access.users().length === 0)
+    log.info('nobody may write yet; make a user: tiphys registry-user NAME --registry DIR', { DIR: settings.data });
   const signal = await ended;
   log.info('stopping', { signal });
 }
