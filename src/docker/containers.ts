@@ -27,7 +27,7 @@ import {
 import { hostFacts } from './host-facts.ts';
 import { exposedPorts, showContainer, showSummary, sizesOf } from './inspect.ts';
 import { streamLogs } from './logs.ts';
-import { splitTarget } from './ports.ts';
+import { portKey, splitTarget } from './ports.ts';
 import { queryFlag, queryNumber, reply, terminalSize } from './route.ts';
 import type { Filters, Route, RouteContext } from './route.ts';
 import { fillRequest, fillSpec } from './settings.ts';
@@ -115,7 +115,8 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
   const health = mergeHealthCheck(body.Healthcheck, image.config.healthcheck);
   checkHealthTimes(health);
   if (health !== undefined) body.Healthcheck = health;
-  body.ExposedPorts = { ...portKeys(image.config.exposedPorts), ...portKeys(Object.keys(body.ExposedPorts ?? {})) };
+  const exposed = [...image.config.exposedPorts, ...Object.keys(body.ExposedPorts ?? {})];
+  body.ExposedPorts = Object.fromEntries(exposed.map((port) => [portKey(port), {}]));
   const warnings = adaptNetworking(body, context.version);
   // The default of clients that know no private one.
   if (context.version[1] < 40 && !body.HostConfig?.IpcMode)
@@ -136,11 +137,6 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
     Id: id,
     Warnings: [...platformWarnings(context.query.get('platform'), image.platform), ...warnings],
   });
-}
-
-/** `5000` is `5000/tcp`. */
-function portKeys(ports: string[]): Record<string, object> {
-  return Object.fromEntries(ports.map((port) => [port.includes('/') ? port : `${port}/tcp`, {}]));
 }
 
 function withTag(image: string): string {

@@ -9,7 +9,7 @@ import { gatewayFor, isUserDefined, prefixLengthOf } from '#engine/network-recor
 import type { NetworkRecord } from '#engine/network-record.ts';
 import type { AttachedNetwork, EndpointRecord, PublishedRecord } from '#engine/container-record.ts';
 import { containerDirectory } from '#engine/container-record.ts';
-import { splitTarget } from './ports.ts';
+import { portKey, splitTarget } from './ports.ts';
 import type { ContainerSpec } from '#engine/engine.ts';
 import { endpointNames, hostnameOf } from '#engine/dns-names.ts';
 import type { DockerParts } from './context.ts';
@@ -127,7 +127,7 @@ function showPorts(
 export function exposedPorts(parts: DockerParts, container: Container): string[] {
   const image = parts.engine.images.find(container.record.spec.imageId)?.config.exposedPorts ?? [];
   const request = Object.keys((container.record.spec.request?.['ExposedPorts'] as object | undefined) ?? {});
-  return [...new Set([...image, ...request].map((port) => (port.includes('/') ? port : `${port}/tcp`)))];
+  return [...new Set([...image, ...request].map(portKey))];
 }
 
 /** `2 minutes ago`-like words are the client's; these are the daemon's: `Up 5 seconds`, `Exited (0) 3 seconds ago`. */

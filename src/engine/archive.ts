@@ -18,9 +18,9 @@ import { goModeOf } from '#os/go-mode.ts';
 import { packFile } from './pack-file.ts';
 import type { Container } from './container.ts';
 import type { ContainerTable } from './container-table.ts';
-import { subDirectory } from './container-start.ts';
 import { mountImages, unmountImages } from './image-mounts.ts';
 import { resolveInRoot } from './runtime/root-path.ts';
+import { subDirectory } from './sub-path.ts';
 import { resolveUser } from './runtime/user.ts';
 
 export interface PathStat {

@@ -8,7 +8,7 @@
  * without a running record and takes it apart; after the record says `running`, the start is completed instead.
  */
 import { ipFamilies } from '#base/ip.ts';
-import { mkdirSync, realpathSync, statSync } from 'node:fs';
+import { mkdirSync, statSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { messageOf } from '#base/thrown.ts';
 import { awaitedLater, whenSettled } from '#base/promises.ts';
@@ -31,10 +31,10 @@ import { linkHosts } from './links.ts';
 import { forwardLog, openStartSink } from './log-drivers/open.ts';
 import { logBoundOf, monitorBytes } from './log-rotation.ts';
 import { addressesOf, blocksOf } from './network-record.ts';
+import { subDirectory } from './sub-path.ts';
 import { checkPropagation } from './propagation.ts';
 import { buildBundle } from './runtime/bundle.ts';
 import { shmSizeBytesDefault } from './runtime/oci-spec.ts';
-import { resolveInRoot } from './runtime/root-path.ts';
 import { forgetUdpFlows } from './udp-flows.ts';
 
 // walk docker-run 4/7: `POST /start`: root, network and ports are made, each with its undo, and the record of the run
@@ -356,28 +356,6 @@ function makeSource(path: string): void {
 function lowerReason(error: unknown): string {
   const reason = /^[A-Z]+: ([^,]*)/.exec(messageOf(error))?.[1];
   return reason ?? messageOf(error);
-}
-
-export function subDirectory(volume: string, mount: Mount): string {
-  if (mount.subPath === undefined) return volume;
-  const path = resolveInRoot(volume, mount.subPath);
-  if (statSync(path, { throwIfNoEntry: false }) === undefined)
-    throw new ApiError('InternalError', `cannot access path ${path}: lstat ${path}: no such file or directory`);
-  // Inside it the way would end elsewhere than outside: a link leads out.
-  if (realpathOf(`${volume}/${mount.subPath}`) !== realpathOf(path))
-    throw new ApiError(
-      'InternalError',
-      `path concatenation escapes the base directory, base: ${volume}, subpath: ${mount.subPath}`,
-    );
-  return path;
-}
-
-function realpathOf(path: string): string | undefined {
-  try {
-    return realpathSync(path);
-  } catch {
-    return undefined;
-  }
 }
 
 export function etcTexts(

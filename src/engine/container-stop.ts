@@ -24,8 +24,7 @@ export async function stopContainer(table: ContainerTable, container: Container,
   }
   if (record.state === 'paused') await unpause(table, container);
   if (!container.isRunning) return;
-  const image = context.images.find(record.spec.imageId);
-  const signal = parseSignal(firstOf(record.spec.stopSignal, image?.config.stopSignal) ?? 'SIGTERM');
+  const signal = stopSignalOf(table, container) ?? parseSignal('SIGTERM');
   container.stopping = true;
   const ended = exited(container);
   context.events.emit({
@@ -57,8 +56,10 @@ export async function stopContainer(table: ContainerTable, container: Container,
   });
 }
 
-function firstOf(...values: (string | undefined)[]): string | undefined {
-  return values.find((value) => value !== undefined && value !== '');
+/** The one that the container or its image names. */
+function stopSignalOf({ context }: ContainerTable, { record }: Container): number | undefined {
+  const named = record.spec.stopSignal || context.images.find(record.spec.imageId)?.config.stopSignal;
+  return named ? parseSignal(named) : undefined;
 }
 
 function exited(container: Container): Promise<void> {
@@ -124,8 +125,7 @@ export async function killContainer(table: ContainerTable, container: Container,
   if (!container.isRunning) return;
   const ended = exited(container);
   // As in docker: the signal that stops the container ends its restarts, too.
-  const stops = firstOf(record.spec.stopSignal, context.images.find(record.spec.imageId)?.config.stopSignal);
-  if (signal === 9 || (stops !== undefined && parseSignal(stops) === signal)) {
+  if (signal === 9 || signal === stopSignalOf(table, container)) {
     container.stopping = true;
     record.stoppedByUser = true;
   }

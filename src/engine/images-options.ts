@@ -56,6 +56,13 @@ export interface ImagesOptions {
   containersOf?: (imageId: string) => { id: string; isRunning: boolean; owner: Owner }[];
 }
 
+/** Names, with their tags, that a repository has here. Both are canonical. */
+export function namesOfRepository({ content }: ImagesOptions, repository: string): string[] {
+  return [...content.records.entries('names')]
+    .map(([name]) => name)
+    .filter((name) => name.startsWith(`${repository}:`) && !name.slice(repository.length + 1).includes('/'));
+}
+
 export function shortId(id: string): string {
   return id.replace(/^sha256:/, '').slice(0, 12);
 }

@@ -17,7 +17,7 @@ import { compressLayer, isPlainLayer } from '#content/layer-compression.ts';
 import { downloadConcurrencyMax, manifestBytesMax } from '#content/limits.ts';
 import { RemoteError, RemoteRepository, UnreachableError } from '#content/remote.ts';
 import type { RegistryCredential } from './engine.ts';
-import { shortId } from './images-options.ts';
+import { namesOfRepository, shortId } from './images-options.ts';
 import type { ImagesOptions, Progress } from './images-options.ts';
 import { isForPlatform } from './images-pull.ts';
 import { reachableEndpoint } from './images-sources.ts';
@@ -43,12 +43,7 @@ function namesToPush(options: ImagesOptions, text: string): PushedName[] {
   const reference = parseReference(text);
   if (reference.digest !== undefined) throw new ApiError('BadRequest', 'cannot push a digest reference');
   const repository = canonicalRepository(reference);
-  const names =
-    reference.tag !== undefined
-      ? [canonicalName(reference)]
-      : [...options.content.records.entries('names')]
-          .map(([name]) => name)
-          .filter((name) => name.startsWith(`${repository}:`) && !name.slice(repository.length + 1).includes('/'));
+  const names = reference.tag !== undefined ? [canonicalName(reference)] : namesOfRepository(options, repository);
   const out = names.flatMap((name) => {
     const target = options.records.byName(name) === undefined ? undefined : options.records.findTarget(name);
     return target === undefined ? [] : [{ reference: parseReference(name), target }];

@@ -30,7 +30,7 @@ import { commitImage, importImage } from './images-commit.ts';
 import type { CommitOptions, ImportOptions } from './images-commit.ts';
 import { historyOf } from './images-history.ts';
 import type { HistoryItem } from './images-history.ts';
-import { emitImage, familiar } from './images-options.ts';
+import { emitImage, familiar, namesOfRepository } from './images-options.ts';
 import type { ImagesOptions, Progress, PullOptions } from './images-options.ts';
 import { pullImage } from './images-pull.ts';
 import { pushImage } from './images-push.ts';
@@ -264,10 +264,7 @@ class EngineImages implements ImageStore {
     if (/^(?:sha256:)?[0-9a-f]{12,64}$/.test(text)) return [text];
     const reference = parseReference(text);
     if (reference.tag !== undefined || reference.digest !== undefined) return [text];
-    const repository = canonicalRepository(reference);
-    const names = [...this.options.content.records.entries('names')]
-      .map(([name]) => name)
-      .filter((name) => canonicalRepository(parseReference(name)) === repository);
+    const names = namesOfRepository(this.options, canonicalRepository(reference));
     return names.length === 0 ? [text] : names;
   }
   load(source: AsyncIterable<Uint8Array>, onProgress: Progress, platform?: Platform): Promise<void> {

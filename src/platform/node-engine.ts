@@ -1,16 +1,13 @@
 /** Content, images, registry, engine and Docker API of a node process. */
-import { usersOfImage } from '#engine/image-mounts.ts';
 import { join } from 'node:path';
-import { openContent, type Content } from '#content/content.ts';
-import { createImageRecords, type ImageRecords } from '#content/image-records.ts';
+import type { Content } from '#content/content.ts';
+import type { ImageRecords } from '#content/image-records.ts';
 import { HttpTransport } from '#content/remote.ts';
-import { createSnapshots } from '#content/snapshots.ts';
 import { createEngine, type DockerEngine } from '#engine/create-engine.ts';
+import { usersOfImage } from '#engine/image-mounts.ts';
 import { createImages, type ImageStore } from '#engine/images.ts';
 import type { ImagesOptions } from '#engine/images-options.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
-import { createMounts } from '#os/mount.linux.ts';
-import { linuxProcesses } from '#os/processes.linux.ts';
 import { createAccess, type Access } from '#registry/access.ts';
 import { createRegistry, type Registry } from '#registry/registry.ts';
 import { createRegistryServer, createSecureRegistryServer } from '#registry/server.ts';
@@ -20,6 +17,7 @@ import { startDockerApi } from './docker-api.ts';
 import { hostName } from './host.ts';
 import { nodePlan } from './instance.ts';
 import type { NodeParts } from './node-parts.ts';
+import { openStore } from './open-store.ts';
 import { files } from './paths.ts';
 
 interface ContentParts {
@@ -32,17 +30,7 @@ export async function startEngine(parts: NodeParts): Promise<DockerEngine> {
   const { instance, node, paths, log, stack } = parts;
   const data = files.nodeData(paths, node.number);
   const run = files.nodeRun(paths, node.number);
-  const content = await openContent({
-    root: join(data, 'content'),
-    clock: realClock,
-    random: realRandom,
-    log: log.child('content'),
-    processes: linuxProcesses,
-  });
-  stack.defer(() => content.close());
-  const records = createImageRecords(content);
-  const mounts = createMounts();
-  const snapshots = createSnapshots({ content, images: records, mounts });
+  const { content, records, mounts, snapshots } = await openStore(join(data, 'content'), log, stack);
   const access = createAccess({ content, clock: realClock, random: realRandom, anonymousPull: 'loopback' });
   let engine: DockerEngine | undefined;
   const images = await openImages(parts, { content, records, access }, () => engine);

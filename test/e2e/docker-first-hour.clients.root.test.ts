@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { createMachine, run } from './machine.ts';
+import { createMachine, expectDocker, run } from './machine.ts';
 import type { Output } from './machine.ts';
 
 test('the first hour with docker', { timeout: 300_000 }, async (t) => {
@@ -18,16 +18,7 @@ test('the first hour with docker', { timeout: 300_000 }, async (t) => {
   });
   assert.equal((await machine.tiphys(['up'])).code, 0);
   const docker = (...args: string[]): Promise<Output> => machine.docker(...args);
-  const good = async (...args: string[]): Promise<string> => {
-    const out = await docker(...args);
-    assert.equal(out.code, 0, `docker ${args.join(' ')}: ${out.stdout}${out.stderr}`);
-    return out.stdout.trim();
-  };
-  const bad = async (pattern: RegExp, ...args: string[]): Promise<void> => {
-    const out = await docker(...args);
-    assert.notEqual(out.code, 0, `docker ${args.join(' ')}`);
-    assert.match(out.stderr + out.stdout, pattern);
-  };
+  const { good, bad } = expectDocker(docker);
   const typed = (input: string, ...args: string[]): Promise<Output> =>
     run('docker', args, machine.environment, { input, timeoutMs: 20_000 });
   const socket = `${machine.home}/run/docker.sock`;

@@ -2,6 +2,7 @@
  * A platform of a test's own: a home below /var/tmp, the real launcher, and a look at what is left on the machine
  * afterwards.
  */
+import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -192,6 +193,25 @@ export function createMachine(): Machine {
     async [Symbol.asyncDispose]() {
       await tiphys(['down', '--purge']);
       rmSync(home, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Commands of the docker client that have to succeed (their output), or to fail with words that match. */
+export function expectDocker(docker: (...args: string[]) => Promise<Output>): {
+  good(...args: string[]): Promise<string>;
+  bad(pattern: RegExp, ...args: string[]): Promise<void>;
+} {
+  return {
+    async good(...args) {
+      const out = await docker(...args);
+      assert.equal(out.code, 0, `docker ${args.join(' ')}: ${out.stdout}${out.stderr}`);
+      return out.stdout.trim();
+    },
+    async bad(pattern, ...args) {
+      const out = await docker(...args);
+      assert.notEqual(out.code, 0, `docker ${args.join(' ')}`);
+      assert.match(out.stderr + out.stdout, pattern);
     },
   };
 }

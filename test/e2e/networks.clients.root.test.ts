@@ -1,7 +1,7 @@
 /** Networks by the real client: both families, as it shows and reaches them, and what it is refused. */
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { createMachine, run } from './machine.ts';
+import { createMachine, expectDocker, run } from './machine.ts';
 import type { Output } from './machine.ts';
 
 test('networks with docker', { timeout: 180_000 }, async (t) => {
@@ -13,16 +13,7 @@ test('networks with docker', { timeout: 180_000 }, async (t) => {
   });
   assert.equal((await machine.tiphys(['up'])).code, 0);
   const docker = (...args: string[]): Promise<Output> => machine.docker(...args);
-  const good = async (...args: string[]): Promise<string> => {
-    const out = await docker(...args);
-    assert.equal(out.code, 0, `docker ${args.join(' ')}: ${out.stdout}${out.stderr}`);
-    return out.stdout.trim();
-  };
-  const bad = async (pattern: RegExp, ...args: string[]): Promise<void> => {
-    const out = await docker(...args);
-    assert.notEqual(out.code, 0, `docker ${args.join(' ')}`);
-    assert.match(out.stderr + out.stdout, pattern);
-  };
+  const { good, bad } = expectDocker(docker);
   await good('pull', '-q', 'busybox');
   const script = 'echo hello > /tmp/i; httpd -f -p 80 -h /tmp';
 

@@ -8,29 +8,26 @@
  *
  * Instance: four hexadecimal digits in `DATA/engine.json`, in the names of all that it puts into the kernel.
  */
-import { usersOfImage } from '#engine/image-mounts.ts';
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { messageOf } from '#base/thrown.ts';
-import { openContent } from '#content/content.ts';
-import { createImageRecords } from '#content/image-records.ts';
 import { HttpTransport } from '#content/remote.ts';
-import { createSnapshots } from '#content/snapshots.ts';
 import { createEngine, type DockerEngine } from '#engine/create-engine.ts';
+import { usersOfImage } from '#engine/image-mounts.ts';
 import { createImages } from '#engine/images.ts';
 import { stopAllContainers } from '#engine/shutdown.ts';
 import { createLogger, type Logger, type LogLevel } from '#observe/log.ts';
 import { Metrics } from '#observe/metrics.ts';
 import { processUptimeMs, realClock, realRandom } from '#os/clock.real.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
-import { createMounts } from '#os/mount.linux.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import type { PluginPlaces } from '#plugins/discovery.ts';
 import { baseImageMaker } from '../base-images.ts';
 import { startDockerApi } from '../docker-api.ts';
 import { loadModules } from '../host.ts';
+import { openStore } from '../open-store.ts';
 import { missingTools, tools } from '../packages.ts';
 import { makeDirectory, passageMode, privateMode } from '../paths.ts';
 import { ensureContainersUnit } from '../systemd.ts';
@@ -121,17 +118,7 @@ async function openEngine(
   stack: AsyncDisposableStack,
 ): Promise<DockerEngine> {
   const instanceId = establishId(places.data);
-  const content = await openContent({
-    root: join(places.data, 'content'),
-    clock: realClock,
-    random: realRandom,
-    log: log.child('content'),
-    processes: linuxProcesses,
-  });
-  stack.defer(() => content.close());
-  const records = createImageRecords(content);
-  const mounts = createMounts();
-  const snapshots = createSnapshots({ content, images: records, mounts });
+  const { content, records, mounts, snapshots } = await openStore(join(places.data, 'content'), log, stack);
   let engine: DockerEngine | undefined;
   const images = createImages({
     content,
