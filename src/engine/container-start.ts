@@ -49,7 +49,14 @@ export async function startContainer(table: ContainerTable, container: Container
     mkdirSync(bundle, { recursive: true, mode: 0o700 });
     undo.defer(() => removeTree(bundle));
     const net = planContainerNetwork(table, container, undo);
+    const volumes: string[] = [];
+    undo.defer(async () => {
+      await Promise.all(volumes.map((name) => table.volumes.release(name, record.id)));
+    });
     undo.defer(() => unmountImages(context, record));
+    const resolved = awaitedLater(resolveMounts(table, container, net, volumes));
+    // What it begins while something else fails is undone once it is there.
+    undo.defer(() => whenSettled(resolved));
     const rooted = context.snapshots.mountContainerRoot(record.id, record.spec.imageId);
     undo.defer(async () => {
       await rooted.then(
@@ -58,11 +65,7 @@ export async function startContainer(table: ContainerTable, container: Container
       );
       container.root = undefined;
     });
-    const [{ root }, mounts] = await Promise.all([
-      rooted,
-      resolveMounts(table, container, net, undo),
-      net.ready.then(() => undefined),
-    ]);
+    const [{ root }, mounts] = await Promise.all([rooted, resolved, net.ready.then(() => undefined)]);
     container.root = root;
     const cgroup = enterCgroup(table, container, undo);
     const shmPath = await prepareShm(table, container, undo);
@@ -283,12 +286,12 @@ async function createProcess(
   return process;
 }
 
-/** Volumes as directories, binds checked, and the engine's own /etc files. */
+/** Volumes as directories, binds checked, and the engine's own /etc files. `volumes` gets the names that are held. */
 async function resolveMounts(
   table: ContainerTable,
   container: Container,
   net: ContainerNetwork,
-  undo: AsyncDisposableStack,
+  volumes: string[],
 ): Promise<Mount[]> {
   const { spec } = container.record;
   const out: Mount[] = [];
@@ -298,7 +301,7 @@ async function resolveMounts(
     if (image !== undefined) out.push({ ...mount, type: 'bind', source: subDirectory(image, mount) });
     else if (mount.type === 'volume') {
       const path = await table.volumes.use(mount.source, container.id);
-      undo.defer(() => table.volumes.release(mount.source, container.id));
+      volumes.push(mount.source);
       out.push({ ...mount, source: subDirectory(path, mount) });
     } else {
       if (mount.type === 'bind' && mount.makeSource === true) makeSource(mount.source);

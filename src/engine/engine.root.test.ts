@@ -253,6 +253,24 @@ describe('the engine on a real kernel', { skip: !isRoot && 'needs root' }, () =>
     await engine.containers.remove('of-nothing');
   });
 
+  test('a start that fails while an image is still being mounted leaves no mount', async (context) => {
+    const mounts: Mount[] = [{ type: 'image', source: 'busybox', target: '/m', readOnly: true }];
+    const id = await engine.containers.create(specOf('half', ['true'], { mounts }));
+    const { snapshots } = engine.context;
+    const mountRoot = snapshots.mountContainerRoot.bind(snapshots);
+    const late = context.mock.method(snapshots, 'mountContainerRoot', async (rootId: string, imageId: string) => {
+      if (rootId === id) throw new Error('no root');
+      await realClock.sleep(100);
+      return mountRoot(rootId, imageId);
+    });
+    await assert.rejects(engine.containers.start(id), /no root/);
+    // Not a bound: whatever was begun has had its time.
+    await realClock.sleep(200);
+    late.mock.restore();
+    assert.equal(readFileSync('/proc/self/mountinfo', 'utf8').includes(`${id}.mount`), false);
+    await engine.containers.remove(id);
+  });
+
   test('a part of a volume that a link leads out of is refused', async () => {
     engine.volumes.create({ name: 'parts' });
     const place = engine.volumes.mountpoint('parts');
