@@ -135,7 +135,8 @@ class OverlaySnapshots implements BuildSnapshots {
 
   async #mount(id: string, imageId: string, diffIds: string[]): Promise<{ root: string }> {
     const root = this.#path(id, 'root');
-    const lowers = diffIds.map((diffId) => this.#content.layers.directory(diffId)).reverse();
+    // A layer that comes twice says nothing from below that it does not say above; the kernel takes none twice.
+    const lowers = [...new Set(diffIds.map((diffId) => this.#content.layers.directory(diffId)).reverse())];
     if (!this.#kept.has(id)) {
       const kept: Kept = { imageId, layers: diffIds };
       mkdirSync(this.#path(id), { recursive: true, mode: 0o710 });

@@ -36,7 +36,7 @@ test('words are expanded as a shell would, with quotes and escapes', () => {
   for (const text of ['${', '${}', "'open", '"open', '${A:*x}'])
     assert.throws(() => expandWord(text, variables), Error, text);
   assert.deepEqual(expandWords('a "b c" $A  d\\ e', variables), ['a', 'b c', 'alpha', 'd e']);
-  assert.equal(expandRaw('echo "$A" \'$A\'', variables), 'echo "alpha" \'$A\'');
+  assert.equal(expandRaw("echo \"$A\" '$A' it's \\$A \\\\ \\\n", variables), "echo \"alpha\" 'alpha' it's $A \\ \n");
 });
 
 test('comments, continuation lines and here-documents become logical lines', () => {

@@ -6,6 +6,7 @@ import { ApiError } from '#base/errors.ts';
 import { copySourcesMax, quotedWordMax } from '../limits.ts';
 import { lexDockerfile, parseError } from './lexer.ts';
 import type { Heredoc, LogicalLine } from './lexer.ts';
+import { nearest } from './nearest.ts';
 
 const keywords = [
   'ADD',
@@ -45,6 +46,8 @@ export interface Instruction {
   /** The rest as a JSON array of strings (exec form). */
   json: string[] | undefined;
   heredocs: Heredoc[];
+  /** What stands in comments right before it. */
+  comments: readonly string[];
 }
 
 export interface Stage {
@@ -115,25 +118,6 @@ function parseJsonForm(text: string, line: number): string[] | undefined {
   return value;
 }
 
-const longestKeyword = Math.max(...keywords.map((each) => each.length));
-
-/** The nearest keyword, for "did you mean". */
-function suggest(word: string): string {
-  if (word.length > 2 * longestKeyword) return '';
-  const distance = (a: string, b: string): number => {
-    let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-    for (let i = 1; i <= a.length; i++) {
-      const next = [i];
-      for (let j = 1; j <= b.length; j++)
-        next[j] = Math.min(next[j - 1]! + 1, row[j]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
-      row = next;
-    }
-    return row[b.length]!;
-  };
-  const best = [...keywords].sort((a, b) => distance(word, a) - distance(word, b))[0]!;
-  return distance(word, best) <= 2 ? ` (did you mean ${best}?)` : '';
-}
-
 /** Instructions that make no sense without arguments, and how BuildKit says so. */
 function checkArguments(instruction: Instruction): void {
   const { keyword, rest, line, json } = instruction;
@@ -197,8 +181,11 @@ export function parseInstruction(source: LogicalLine): Instruction {
   const match = /^(\S+)(?:\s+([\s\S]*))?$/.exec(
     keyword === 'COPY' || keyword === 'ADD' ? source.text : source.text.toWellFormed(),
   )!;
-  if (!keywords.includes(keyword))
-    throw parseError(source.line, `unknown instruction: ${word.slice(0, quotedWordMax)}${suggest(keyword)}`);
+  if (!keywords.includes(keyword)) {
+    const near = nearest(keyword, keywords);
+    const hint = near === undefined ? '' : ` (did you mean ${near}?)`;
+    throw parseError(source.line, `unknown instruction: ${word.slice(0, quotedWordMax)}${hint}`);
+  }
   const { flags, rest } = takeFlags(keyword, (match[2] ?? '').trim(), source.line);
   const instruction: Instruction = {
     line: source.line,
@@ -213,6 +200,7 @@ export function parseInstruction(source: LogicalLine): Instruction {
       ? parseJsonForm(rest, source.line)
       : undefined,
     heredocs: source.heredocs,
+    comments: source.comments,
   };
   checkArguments(instruction);
   return instruction;
@@ -230,13 +218,21 @@ export function parseTrigger(text: string): Instruction {
   return instruction;
 }
 
-export function parseDockerfile(source: string): Dockerfile {
+/** What a comment before it says of a stage or an argument, whose name it begins with; '' where none does. */
+export function descriptionOf(comments: readonly string[], name: string): string {
+  const start = `${name} `;
+  return comments.find((comment) => comment.startsWith(start))?.slice(start.length) ?? '';
+}
+
+/** `look` sees each instruction before the next one is read, which may be wrong. */
+export function parseDockerfile(source: string, look?: (instruction: Instruction) => void): Dockerfile {
   const { lines, escape, directives } = lexDockerfile(source);
   if (lines.length === 0) throw new ApiError('BadRequest', 'the Dockerfile cannot be empty');
   const globalArgs: Instruction[] = [];
   const stages: Stage[] = [];
   for (const line of lines) {
     const instruction = parseInstruction(line);
+    look?.(instruction);
     if (instruction.keyword === 'FROM') {
       const words = instruction.rest.trim().split(/\s+/);
       const name = words[2]?.toLowerCase();

@@ -93,7 +93,7 @@ function parseHosts(text: string): string[] {
 
 /** Whether an image that a Dockerfile or a client names as its front end is the one that is built in. */
 export function isBuiltInFrontend(image: string): boolean {
-  return /^(?:docker\.io\/)?docker\/dockerfile(?:-upstream)?(?:[:@].*)?$/.test(image);
+  return image === 'dockerfile.v0' || /^(?:docker\.io\/)?docker\/dockerfile(?:-upstream)?(?:[:@].*)?$/.test(image);
 }
 
 /** The client's inputs, with the configuration that it has of each. */
@@ -120,6 +120,8 @@ class AttributeReader {
   isMultiPlatform = false;
   requestId: string | undefined;
   checks: string | undefined;
+  /** Before that of the attribute of the same meaning. */
+  hostname: string | undefined;
   readonly buildArgs: Record<string, string> = {};
   readonly labels: Record<string, string> = {};
   readonly run: BuildRequest['run'] = { network: 'default', extraHosts: [] };
@@ -134,7 +136,8 @@ class AttributeReader {
   /** Attributes of which there are many, by what follows the colon. */
   #readNamed(key: string, value: string): boolean {
     const [, prefix = '', name = ''] = /^([a-z-]+):(.+)$/.exec(key) ?? [];
-    if (key === 'build-arg:BUILDKIT_CACHE_MOUNT_NS') this.build.cacheNamespace = value;
+    if (key === 'build-arg:BUILDKIT_SANDBOX_HOSTNAME') this.hostname = value;
+    else if (key === 'build-arg:BUILDKIT_CACHE_MOUNT_NS') this.build.cacheNamespace = value;
     else if (key === 'build-arg:BUILDKIT_DOCKERFILE_CHECK') this.checks = value;
     else if (prefix === 'build-arg' && !name.startsWith('BUILDKIT_')) this.buildArgs[name] = value;
     else if (prefix === 'label') this.labels[name] = value;
@@ -184,6 +187,7 @@ export function parseAttributes(
 ): FrontendRequest {
   const reader = new AttributeReader();
   for (const [key, value] of Object.entries(attributes)) reader.read(key, value);
+  if (reader.hostname) reader.build.hostname = reader.hostname;
   const { contexts, sessions, cacheImports, run, build, requestId, checks, isMultiPlatform } = reader;
   if (isMultiPlatform && reader.platforms.length === 0) reader.platforms.push(hostPlatform());
   // One that is named twice is built once.

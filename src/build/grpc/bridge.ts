@@ -120,14 +120,15 @@ export async function runFrontend(job: Job, call: FrontendCall): Promise<Result>
   if (frontend !== '' && options['requestid'] === undefined) job.frontend ??= { name: frontend, options };
   if (frontend === '')
     return { refs: new Map([['', decodeDefinition(definition)]]), metadata: new Map<string, Buffer>() };
-  if (frontend === 'gateway.v0') {
-    const image = options['source'] ?? '';
+  const image = options['source'] ?? '';
+  if (frontend === 'gateway.v0' && image !== 'dockerfile.v0') {
     if (image === '') throw new ApiError('BadRequest', 'no source image for the front end given');
     return runImageFrontend(job, { image, options, inputs }, (returned) =>
       bridgeMethods(async () => new Bridge(job, inputs, returned)),
     );
   }
-  if (frontend !== 'dockerfile.v0') throw new ApiError('BadRequest', `unknown frontend: ${frontend.slice(0, 100)}`);
+  if (frontend !== 'dockerfile.v0' && frontend !== 'gateway.v0')
+    throw new ApiError('BadRequest', `unknown frontend: ${frontend.slice(0, 100)}`);
   const made = await buildDockerfile(job, options, decodeInputs(inputs));
   if (!('image' in made)) return made;
   return runFrontend(job, {

@@ -25,7 +25,10 @@ export class SourceMissing extends ApiError {
   /** A pattern that matched nothing. */
   readonly isPattern: boolean;
   constructor(path: string, isPattern: boolean) {
-    super('BadRequest', `failed to compute cache key: ${JSON.stringify(`/${path}`)}: not found`);
+    super(
+      'BadRequest',
+      `failed to compute cache key: failed to calculate checksum of ref files:: ${JSON.stringify(`/${path}`)}: not found`,
+    );
     this.name = 'SourceMissing';
     this.path = path;
     this.isPattern = isPattern;

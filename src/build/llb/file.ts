@@ -271,8 +271,7 @@ class FileVertex {
         const unpacked = content.blobs.scratchPath();
         scratches.push(unpacked);
         await content.layers.unpackFile(archive, unpacked);
-        const { owner: _owner, ...rest } = plain;
-        actions.push({ ...rest, sourceRoot: unpacked, sources: ['.'], exclude: [], makesDirectory: false });
+        actions.push({ ...plain, sourceRoot: unpacked, sources: ['.'], exclude: [], makesDirectory: false });
       }
       return { actions, release };
     } catch (error) {

@@ -27,7 +27,8 @@ interface Repository {
   checksum: string;
 }
 
-const commitPattern = /^[0-9a-f]{40}$/;
+/** Of SHA-1, or of SHA-256. */
+const commitPattern = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
 
 /** Throws BadRequest for what `git` could take for an option, or for a way to something else than a remote. */
 function repositoryOf({ identifier, attributes }: SourceOp): Repository {
@@ -108,7 +109,7 @@ async function checkOut(
   into: string,
 ): Promise<void> {
   const at = (...args: string[]): Promise<string> => git.run(['-C', into, ...args]);
-  await git.run(['init', '-q', '--', into]);
+  await git.run(['init', '-q', ...(commit.length === 64 ? ['--object-format=sha256'] : []), '--', into]);
   await at('remote', 'add', 'origin', remote);
   const wanted = ref === '' || commitPattern.test(ref) ? commit : ref;
   try {
