@@ -147,8 +147,9 @@ export class Conversion {
           if (found !== undefined) needs.add(each);
           return found;
         };
-        const standard = text === undefined ? undefined : expandWord(text, noting, escape);
-        const value = this.#request.buildArgs[name] ?? standard;
+        // A default that is not taken may be one that fails.
+        const given = this.#request.buildArgs[name] ?? undefined;
+        const value = given ?? (text === undefined ? undefined : expandWord(text, noting, escape));
         if (value !== undefined) this.#globalArgs[name] = value;
         // One that stands on itself stands on what it stood on.
         if (needs.delete(name)) for (const each of this.#globalInfo.get(name)?.needs ?? []) needs.add(each);

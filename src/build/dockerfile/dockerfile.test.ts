@@ -74,7 +74,7 @@ test('errors name the line and say what BuildKit says', () => {
     ['FROM a b', /FROM requires either one or three arguments/],
     ['FROM a AS 1x', /invalid name for build stage/],
     ['FROM a\nCOPY x', /COPY requires at least two arguments/],
-    ['FROM a\nCOPY --frm=x a b', /unknown flag: frm/],
+    ['FROM a\nCOPY --frm=x a b', /unknown flag: --frm \(did you mean from\?\)/],
     ['FROM a\nCOPY --from a b', /missing a value on flag: from/],
     ['FROM a\nENV x', /ENV must have two arguments/],
     ['FROM a\nSHELL sh', /SHELL requires the arguments to be in JSON form/],

@@ -76,6 +76,11 @@ const flagsOf: Partial<Record<Keyword, { values: string[]; switches: string[] }>
   HEALTHCHECK: { values: ['interval', 'timeout', 'start-period', 'start-interval', 'retries'], switches: [] },
 };
 
+function hintOf(flag: string, known: readonly string[]): string {
+  const near = nearest(flag, known);
+  return near === undefined ? '' : ` (did you mean ${near}?)`;
+}
+
 /** Leading `--name[=value]` words. */
 function takeFlags(keyword: Keyword, text: string, line: number): { flags: Record<string, string[]>; rest: string } {
   const flags: Record<string, string[]> = {};
@@ -89,7 +94,10 @@ function takeFlags(keyword: Keyword, text: string, line: number): { flags: Recor
     const allowed = flagsOf[keyword];
     if (allowed === undefined || !(allowed.values.includes(match[1]) || allowed.switches.includes(match[1]))) {
       if (allowed === undefined) return { flags, rest };
-      throw parseError(line, `unknown flag: ${match[1]}`);
+      throw parseError(
+        line,
+        `unknown flag: --${match[1]}${hintOf(match[1], [...allowed.values, ...allowed.switches])}`,
+      );
     }
     if (allowed.values.includes(match[1]) && match[2] === undefined)
       throw parseError(line, `missing a value on flag: ${match[1]}`);
@@ -253,6 +261,6 @@ export function parseDockerfile(source: string, look?: (instruction: Instruction
     else if (instruction.keyword === 'ARG') globalArgs.push(instruction);
     else throw parseError(line.line, 'no build stage in current context');
   }
-  if (stages.length === 0) throw new ApiError('BadRequest', 'no build stage in current context');
+  if (stages.length === 0) throw new ApiError('BadRequest', 'dockerfile contains no stages to build');
   return { escape, directives, globalArgs, stages };
 }

@@ -77,7 +77,6 @@ export interface StageBase {
 }
 
 const unixPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
-const windowsPath = 'c:\\Windows\\System32;c:\\Windows';
 
 /** They are for the builder and in no environment. */
 const scanArgs = ['BUILDKIT_SBOM_SCAN_CONTEXT', 'BUILDKIT_SBOM_SCAN_STAGE'];
@@ -109,7 +108,7 @@ export class StageConverter {
             architecture,
             os,
             ...(variant === undefined || variant === '' ? {} : { variant }),
-            config: { Env: [`PATH=${os === 'windows' ? windowsPath : unixPath}`] },
+            config: os === 'windows' ? {} : { Env: [`PATH=${unixPath}`] },
             rootfs: { type: 'layers', diff_ids: [] },
             history: [],
           }
@@ -240,9 +239,13 @@ export class StageConverter {
           instruction.line,
           `ARG names can not be blank or contain other than letters, digits and underscores: "${name}"`,
         );
-      const standard = equals < 0 ? undefined : expandWord(word.slice(equals + 1), this.#scope.variables, escape);
       usedArgs.add(name);
+      // A default that is not taken may be one that fails.
       const given = settings.buildArgs[name] ?? undefined;
+      const standard =
+        equals < 0 || given !== undefined
+          ? undefined
+          : expandWord(word.slice(equals + 1), this.#scope.variables, escape);
       const value = given ?? standard ?? globalArgs[name] ?? platformArgs[name];
       this.#declared.add(name);
       const isInherited = given === undefined && standard === undefined && value !== undefined;
@@ -258,9 +261,11 @@ export class StageConverter {
   #runEnv(): { env: string[]; argsText: string; proxyEnv: Partial<ProxyEnv> } {
     const { settings, usedArgs } = this.#parts;
     const env = this.#config.Env ?? [];
-    const declared = Object.entries(this.#args)
-      .filter(([name]) => getEnv(env, name) === undefined && !predefinedArgs.includes(name))
-      .sort(([a], [b]) => (a < b ? -1 : 1));
+    const declared = Object.entries(this.#args).filter(
+      ([name]) => getEnv(env, name) === undefined && !predefinedArgs.includes(name),
+    );
+    // The classic builder's order; BuildKit's is that of the file.
+    if (settings.isClassic) declared.sort(([a], [b]) => (a < b ? -1 : 1));
     const proxyEnv: Record<string, string> = {};
     for (const name of predefinedArgs) {
       const value = settings.buildArgs[name];

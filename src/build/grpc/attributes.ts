@@ -26,6 +26,8 @@ export interface FrontendRequest {
   contextDirectory: string;
   /** A context that the client does not share as a directory: an URL. */
   contextUrl: string | undefined;
+  /** Of a context that is a repository. */
+  gitAttributes: Readonly<Record<string, string>>;
   /** Of another session than the build's own, by directory. */
   sessions: ReadonlyMap<string, string>;
   /** Of a request that is no build: `frontend.lint` and the like. */
@@ -56,7 +58,7 @@ export interface FrontendRequest {
 
 /** They steer displays, capabilities and records that do not change the result. */
 const harmless =
-  /^(?:frontend\.caps|cmdline|source|vcs:.*|sharedkey:.*|local-sessionid:.*|contextkey|dockerfilekey|filename|context|image-resolve-mode|attest:.*|build-arg:BUILDKIT_(?:SYNTAX|MULTI_PLATFORM|INLINE_CACHE|GIT_ADVICE|CONTEXT_KEEP_GIT_DIR)|compatibility-version)$/;
+  /^(?:frontend\.caps|cmdline|source|vcs:.*|sharedkey:.*|local-sessionid:.*|contextkey|dockerfilekey|filename|context|image-resolve-mode|attest:.*|build-arg:BUILDKIT_(?:SYNTAX|INLINE_CACHE|GIT_ADVICE)|compatibility-version)$/;
 
 const isTrue = (text: string): boolean => text === 'true' || text === '1';
 
@@ -137,9 +139,12 @@ class AttributeReader {
   #readNamed(key: string, value: string): boolean {
     const [, prefix = '', name = ''] = /^([a-z-]+):(.+)$/.exec(key) ?? [];
     if (key === 'build-arg:BUILDKIT_SANDBOX_HOSTNAME') this.hostname = value;
+    else if (key === 'build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR') return true;
+    else if (key === 'build-arg:BUILDKIT_MULTI_PLATFORM') this.isMultiPlatform = isTrue(value);
     else if (key === 'build-arg:BUILDKIT_CACHE_MOUNT_NS') this.build.cacheNamespace = value;
     else if (key === 'build-arg:BUILDKIT_DOCKERFILE_CHECK') this.checks = value;
-    else if (prefix === 'build-arg' && !name.startsWith('BUILDKIT_')) this.buildArgs[name] = value;
+    else if (prefix === 'build-arg' && (!name.startsWith('BUILDKIT_') || name.startsWith('BUILDKIT_SBOM_SCAN_')))
+      this.buildArgs[name] = value;
     else if (prefix === 'label') this.labels[name] = value;
     else if (prefix === 'local-sessionid') this.sessions.set(name, value);
     // A name is written as a reference of an image; that of a stage has no tag.
@@ -201,6 +206,9 @@ export function parseAttributes(
     hasOwnDockerfile: attributes['dockerfilekey'] !== undefined,
     contextDirectory: attributes['contextkey'] || 'context',
     contextUrl: urlOf(context),
+    gitAttributes: isTrue(attributes['build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR'] ?? '')
+      ? { 'git.keepgitdir': 'true' }
+      : {},
     sessions,
     contexts,
     inputs: inputBases(attributes, inputs),

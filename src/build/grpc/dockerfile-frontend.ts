@@ -25,9 +25,10 @@ import type { StageOutline } from '../dockerfile/outline.ts';
 import type { Dockerfile, Stage } from '../dockerfile/parser.ts';
 import type { StageBase } from '../dockerfile/stage.ts';
 import { gitSource, isGitUrl } from '../git-url.ts';
-import { makeVertex } from '../llb/codec.ts';
+import { itemsOf } from '#base/unknown.ts';
+import { encodeDefinition, makeVertex } from '../llb/codec.ts';
 import { locationOf, noteLocation } from '../llb/location.ts';
-import type { SourceText } from '../llb/location.ts';
+import type { SourceLocation, SourceText } from '../llb/location.ts';
 import { archiveAt } from '../llb/copy-source.ts';
 import { unpackVertex } from '../llb/vertex-parts.ts';
 import type { VertexOutput } from '../llb/output.ts';
@@ -59,6 +60,15 @@ function ignorePatterns(text: string): string[] {
     .map((line) => line.replace(/^(!?)\s*\/?(.*?)\/?$/, '$1$2'));
 }
 
+/** As clients name contexts: an image's name without what is usual in it. */
+function contextName(name: string): string {
+  try {
+    return familiarName(parseReference(name.toLowerCase())).replace(/:latest$/, '');
+  } catch {
+    return name.toLowerCase();
+  }
+}
+
 /** `dockerfile`, which is taken where there is no `Dockerfile`. */
 function lowerName(filename: string): string | undefined {
   const base = posix.basename(filename);
@@ -74,7 +84,7 @@ interface BuiltPlatform {
 type FrontendResult =
   | { kind: 'build'; built: BuiltPlatform[] }
   /** The Dockerfile names another front end. */
-  | { kind: 'image'; image: string }
+  | { kind: 'image'; image: string; location: SourceLocation }
   /** Of a request that is no build. */
   | { kind: 'answer'; metadata: Map<string, Buffer> };
 
@@ -86,6 +96,7 @@ class DockerfileFrontend implements ConvertEnvironment {
   #contextIgnore: Promise<string> | undefined;
   /** Progress of the Dockerfile's loading, which warnings are about. */
   #definitionLine: string | undefined;
+  readonly #namedIgnores = new Map<string, Promise<string>>();
   #remote: Promise<{ edge: Edge | undefined; dockerfile?: string }> | undefined;
 
   constructor(job: Job, asked: FrontendRequest) {
@@ -98,8 +109,19 @@ class DockerfileFrontend implements ConvertEnvironment {
     const { text, ignore } = await this.#definition();
     this.#ignore = ignore;
     const syntax = frontend ?? /^#\s*syntax\s*=\s*(\S+)/i.exec(text)?.[1];
-    if (syntax !== undefined && !isBuiltInFrontend(syntax)) return { kind: 'image', image: syntax };
-    const source = { filename, data: Buffer.from(text), language: 'Dockerfile' };
+    const [definition] = itemsOf(
+      encodeDefinition(this.#source(`local://${this.#asked.dockerfileDirectory}`, {}, filename))['def'],
+    );
+    const source: SourceText = {
+      filename,
+      data: Buffer.from(text),
+      language: 'Dockerfile',
+      definition: { def: definition instanceof Uint8Array ? [Buffer.from(definition).toString('base64')] : [] },
+    };
+    if (syntax !== undefined && !isBuiltInFrontend(syntax)) {
+      const line = text.slice(0, text.search(/^#\s*syntax\s*=/im)).split('\n').length;
+      return { kind: 'image', image: syntax, location: { text: source, ranges: [{ start: line, end: line }] } };
+    }
     const lint = new Lint(parseLintSettings(this.#asked.checks ?? parseDirectives(text)['check'] ?? ''));
     if (requestId !== undefined) {
       const metadata = await answerRequest(requestId, { text: source, ...this.#questions(source, lint) });
@@ -257,7 +279,9 @@ class DockerfileFrontend implements ConvertEnvironment {
       return { edge: this.#source('local://context', attributes, name) };
     }
     if (isGitUrl(url)) {
-      const vertex = makeVertex(gitSource(url), [], { name: `[internal] load git source ${url}` });
+      const vertex = makeVertex(gitSource(url, this.#asked.gitAttributes), [], {
+        name: `[internal] load git source ${url}`,
+      });
       return { edge: { vertex, output: 0 } };
     }
     const file = this.#source(url, { 'http.filename': 'context' }, name);
@@ -326,18 +350,68 @@ class DockerfileFrontend implements ConvertEnvironment {
   }
 
   async named(name: string, platform: Platform): Promise<StageBase | undefined> {
-    const given = this.#asked.contexts.get(name.toLowerCase());
+    const { contexts } = this.#asked;
+    const short = contextName(name);
+    // One of a platform before one for all.
+    const given = contexts.get(`${short}::${formatPlatform(platform)}`) ?? contexts.get(short);
     if (given === undefined) return undefined;
     const [, scheme = '', rest = ''] = /^([a-z-]+):(?:\/\/)?(.*)$/.exec(given) ?? [];
+    if (scheme === 'docker-image' && rest === 'scratch') return { edge: undefined, file: undefined };
     if (scheme === 'docker-image') return this.#namedImage(name, rest, platform);
-    if (scheme === 'local')
-      return { edge: this.#local(rest, `[context ${name}] load from client`, ''), file: undefined };
+    if (scheme === 'oci-layout') return this.#namedLayout(name, rest, platform);
+    if (scheme === 'local') {
+      const ignore = await this.#namedIgnore(rest);
+      return { edge: this.#local(rest, `[context ${name}] load from client`, ignore), file: undefined };
+    }
+    if (isGitUrl(given))
+      return {
+        edge: { vertex: makeVertex(gitSource(given), [], { name: `[context ${name}] ${given}` }), output: 0 },
+        file: undefined,
+      };
+    if (scheme === 'http' || scheme === 'https')
+      return {
+        edge: this.#source(given, { 'http.filename': 'context' }, `[context ${name}] ${given}`),
+        file: undefined,
+      };
     if (scheme === 'input') return this.#asked.inputs.get(rest) ?? this.#refuse(name, given);
     return this.#refuse(name, given);
   }
 
   #refuse(name: string, given: string): never {
     throw new ApiError('BadRequest', `unsupported context source ${given.slice(0, 200)} for ${name.slice(0, 100)}`);
+  }
+
+  /** What a context that the client shares leaves out by a file of its own. */
+  #namedIgnore(directory: string): Promise<string> {
+    let text = this.#namedIgnores.get(directory);
+    if (text === undefined) {
+      text = this.#job.shown(
+        `[context ${directory}] load .dockerignore`,
+        async (line) => (await this.#small(directory, ['.dockerignore'], line)).text('.dockerignore') ?? '',
+      );
+      this.#namedIgnores.set(directory, text);
+    }
+    return text;
+  }
+
+  /** An image of a directory that the client shares: `NAME@sha256:…`. */
+  async #namedLayout(name: string, reference: string, platform: Platform): Promise<StageBase> {
+    const [, store = '', digest = ''] = /^(.+)@(sha256:[0-9a-f]{64})$/.exec(reference) ?? [];
+    if (store === '') throw new ApiError('BadRequest', `oci-layout reference ${reference.slice(0, 200)} has no digest`);
+    const op = {
+      kind: 'source' as const,
+      identifier: `oci-layout://${name}@${digest}`,
+      // A tag of the name says nothing: the digest is what counts.
+      attributes: {
+        'oci.store': store.replace(/^(.*\/)?([^/:]+):[^/:]*$/, '$1$2'),
+        'oci.session': this.#job.request.sessionId,
+      },
+    };
+    const edge = {
+      vertex: makeVertex(op, [], { name: `[context ${name}] OCI load from client`, platform }),
+      output: 0,
+    };
+    return { edge, file: (await this.#job.sources.image(edge)).file };
   }
 
   async #namedImage(name: string, reference: string, platform: Platform): Promise<StageBase> {
@@ -356,14 +430,14 @@ export async function buildDockerfile(
   job: Job,
   attributes: Readonly<Record<string, string>>,
   inputs: ReadonlyMap<string, Edge | undefined>,
-): Promise<Result | { image: string }> {
+): Promise<Result | { image: string; location: SourceLocation }> {
   checkCapabilities(attributes['frontend.caps'] ?? '');
   const asked = parseAttributes(attributes, inputs);
   job.pull = asked.pull;
   job.cache.addImports(asked.cacheImports);
   job.exec = asked.run;
   const made = await new DockerfileFrontend(job, asked).run();
-  if (made.kind === 'image') return { image: made.image };
+  if (made.kind === 'image') return made;
   if (made.kind === 'answer') return { refs: new Map<string, Edge>(), metadata: made.metadata };
   const configOf = ({ file }: BuiltPlatform): Buffer => Buffer.from(JSON.stringify({ ...file, rootfs: undefined }));
   const platforms = made.built.map(({ platform, file }) => ({

@@ -237,6 +237,8 @@ export class GrpcClient {
         // Who has said all, and wants to hear no more, closes a stream that is open on our side: the status counts.
         if (status === undefined) throw error;
       }
+      // Data may end a moment before the trailers that say why.
+      if (status === undefined) await trailersOf(stream);
       if (status?.['grpc-status'] !== '0') throw errorOf(status, failure);
     };
     return {
@@ -257,6 +259,16 @@ export class GrpcClient {
     if (answer === undefined) throw new GrpcError(code.internal, `${path} gave no answer`);
     return answer;
   }
+}
+
+/** Resolves when they have come, or will not. */
+function trailersOf(stream: ClientHttp2Stream): Promise<void> {
+  return new Promise((resolve) => {
+    if (stream.closed || stream.destroyed) return resolve();
+    stream.once('trailers', () => resolve());
+    stream.once('close', () => resolve());
+    stream.end();
+  });
 }
 
 function errorOf(status: http2.IncomingHttpHeaders | undefined, failure: Error | undefined): Error {

@@ -8,7 +8,7 @@ import type { LintWarning } from '../dockerfile/lint.ts';
 import type { Outline } from '../dockerfile/outline.ts';
 import { descriptionOf as stageDescription } from '../dockerfile/parser.ts';
 import type { Dockerfile, Instruction } from '../dockerfile/parser.ts';
-import { locationOf as placeOf } from '../llb/location.ts';
+import { lineRanges, locationOf as placeOf } from '../llb/location.ts';
 import type { SourceText } from '../llb/location.ts';
 import { GrpcError, code } from './grpc.ts';
 
@@ -83,7 +83,7 @@ export async function answerRequest(id: string, source: FrontendSource): Promise
 }
 
 function locationOf({ line, endLine }: Pick<Instruction, 'line' | 'endLine'>): object {
-  return { ranges: [{ start: { line }, end: { line: endLine } }] };
+  return { ranges: lineRanges([{ start: line, end: endLine }]) };
 }
 
 /** Columns side by side, `gap` spaces between them. */
@@ -98,7 +98,7 @@ function table(rows: readonly (readonly string[])[], gap: number): string {
 
 async function answerLint({ text, lint }: FrontendSource): Promise<Record<string, string>> {
   const { warnings, error } = await lint();
-  const failedAt = placeOf(error)?.ranges.map(({ start, end }) => ({ start: { line: start }, end: { line: end } }));
+  const failedAt = lineRanges(placeOf(error)?.ranges ?? []);
   const result = {
     warnings: warnings.map(({ rule, detail, start, end }) => ({
       ruleName: rule,
@@ -108,7 +108,7 @@ async function answerLint({ text, lint }: FrontendSource): Promise<Record<string
       location: locationOf({ line: start, endLine: end }),
     })),
     sources: [{ filename: text.filename, data: text.data.toString('base64'), language: text.language }],
-    ...(error === undefined ? {} : { buildError: { message: messageOf(error), location: { ranges: failedAt ?? [] } } }),
+    ...(error === undefined ? {} : { buildError: { message: messageOf(error), location: { ranges: failedAt } } }),
   };
   const failure = error === undefined ? '' : `ERROR: ${messageOf(error)}\n`;
   return {

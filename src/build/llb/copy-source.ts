@@ -35,15 +35,21 @@ export class SourceMissing extends ApiError {
   }
 }
 
-export interface CopySource {
-  /** Files may be linked from here: nobody changes them. */
-  canLink: boolean;
+/** What is copied out of one directory. */
+export interface SourcePart {
   /** Directory that paths are relative to: the action's source, where patterns choose what is copied out of it. */
   root: string;
   /** What the action's source names, its wildcards expanded. */
   paths: string[];
   /** What of them and below them stays behind. */
   excluded: string[];
+}
+
+export interface CopySource {
+  /** Files may be linked from here: nobody changes them. */
+  canLink: boolean;
+  /** Several where the source of patterns has wildcards itself. */
+  parts: SourcePart[];
   /** The real path of a file that begins as an archive; undefined for everything else. */
   archive(path: string): Promise<string | undefined>;
   release(): Promise<void>;
@@ -187,20 +193,24 @@ function within(
   content: Content,
   root: string,
   action: CopyFileAction,
-  { paths, excluded, canLink, release }: Pick<CopySource, 'paths' | 'excluded' | 'canLink' | 'release'>,
+  {
+    paths,
+    excluded,
+    canLink,
+    release,
+  }: Pick<SourcePart, 'paths' | 'excluded'> & Pick<CopySource, 'canLink' | 'release'>,
 ): CopySource {
   const source = action.include.length === 0 ? '' : cleanContextPath(action.source);
-  const inner = source === '' ? root : new RootedDirectory(root).directory(pathParts(source));
-  const strip = (all: string[]): string[] =>
-    source === ''
-      ? all
-      : all.filter((path) => path.startsWith(`${source}/`)).map((path) => path.slice(source.length + 1));
-  return {
-    canLink,
-    root: inner ?? root,
-    paths: strip(paths),
-    excluded: strip(excluded),
-    archive: (path) => archiveAt(content, inner ?? root, path),
-    release,
-  };
+  const depth = source === '' ? 0 : source.split('/').length;
+  // With wildcards in it the source is as many directories as it matches.
+  const sources = hasWildcard(source)
+    ? [...new Set(paths.map((path) => path.split('/').slice(0, depth).join('/')))]
+    : [source];
+  const parts = sources.map((each): SourcePart => {
+    const inner = each === '' ? root : (new RootedDirectory(root).directory(pathParts(each)) ?? root);
+    const strip = (all: string[]): string[] =>
+      each === '' ? all : all.filter((path) => path.startsWith(`${each}/`)).map((path) => path.slice(each.length + 1));
+    return { root: inner, paths: strip(paths), excluded: strip(excluded) };
+  });
+  return { canLink, parts, archive: (path) => archiveAt(content, parts[0]?.root ?? root, path), release };
 }
