@@ -271,8 +271,11 @@ export class Conversion {
     return (text) => `[${[...start, `${Math.min(++number, total)}/${total}`].filter(Boolean).join(' ')}] ${text}`;
   }
 
-  /** `stage`: the one that asks for it first. */
-  #image(name: string, platform: Platform, stage: Stage, nameOf: (text: string) => string): Edge {
+  /** `at`: where it is asked for first. */
+  #image(
+    { name, platform, at }: { name: string; platform: Platform; at: Instruction },
+    nameOf: (text: string) => string,
+  ): Edge {
     const key = `${name} ${formatPlatform(platform)}`;
     const known = this.#sources.get(key);
     if (known !== undefined) return known;
@@ -280,7 +283,7 @@ export class Conversion {
     const vertex = makeVertex({ kind: 'source', identifier, attributes: {} }, [], {
       name: nameOf(`FROM ${name}`),
       platform,
-      location: this.#locationOf(stage.from),
+      location: this.#locationOf(at),
     });
     const edge = { vertex, output: 0 };
     this.#sources.set(key, edge);
@@ -305,7 +308,7 @@ export class Conversion {
     if (named !== undefined || name === 'scratch') nameOf('');
     if (named !== undefined) return named;
     if (name === 'scratch') return { edge: undefined, file: undefined };
-    const edge = this.#image(name, platform, stage, nameOf);
+    const edge = this.#image({ name, platform, at: stage.from }, nameOf);
     const file = await this.#environment.imageConfig(edge, stage);
     if (file.os !== platform.os || file.architecture !== platform.architecture) {
       const [found, wanted] = [file, platform].map(({ os, architecture, variant }) =>
@@ -327,7 +330,7 @@ export class Conversion {
     return [base, ...others].filter((each) => each !== undefined);
   }
 
-  async #from(name: string | undefined, stage: Stage): Promise<Edge | undefined> {
+  async #from(name: string | undefined, stage: Stage, at: Instruction): Promise<Edge | undefined> {
     if (name === undefined) return this.#environment.context();
     const other = findStage(this.file, name, stage.index);
     if (other !== undefined) return (await this.build(other)).converter.edge;
@@ -337,14 +340,17 @@ export class Conversion {
     if (stage.name === name.toLowerCase())
       throw new ApiError('BadRequest', `circular dependency detected on stage: ${name}`);
     if (this.file.stages.some((each) => each.name === name.toLowerCase()))
-      throw new ApiError('BadRequest', `invalid from flag value ${name}: stage is defined later`);
+      throw new ApiError(
+        'BadRequest',
+        `cannot copy from stage ${JSON.stringify(name)}, it needs to be defined before current stage ${JSON.stringify(stage.name ?? '')}`,
+      );
     // A number means a stage and nothing else.
     if (/^\d+$/.test(name))
       throw new ApiError(
         'BadRequest',
         `invalid from flag value ${name}: ${Number(name) === stage.index ? 'refers to current build stage' : 'index out of bounds'}`,
       );
-    return name === 'scratch' ? undefined : this.#image(name, platform, stage, (text) => text);
+    return name === 'scratch' ? undefined : this.#image({ name, platform, at }, (text) => text);
   }
 
   async #convert(stage: Stage): Promise<BuiltStage> {
@@ -366,7 +372,7 @@ export class Conversion {
         usedArgs: this.usedArgs,
         nameOf,
         locationOf: (instruction) => this.#locationOf(instruction),
-        resolveFrom: (name) => this.#from(name, stage),
+        resolveFrom: (name, instruction) => this.#from(name, stage, instruction),
         ...(lint === undefined
           ? {}
           : { lint: new StageLint(lint, this.file.escape, below?.converter.hasWorkingDir ?? false) }),

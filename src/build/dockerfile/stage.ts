@@ -52,7 +52,7 @@ export interface StageParts {
   /** Where the instruction stands, for clients that are shown it. */
   locationOf: (instruction: Instruction) => SourceLocation | undefined;
   /** Files of the stage, image or context with this name; of the build context without one. */
-  resolveFrom: (name: string | undefined) => Promise<Edge | undefined>;
+  resolveFrom: (name: string | undefined, instruction: Instruction) => Promise<Edge | undefined>;
   lint?: StageLint;
   /** What of the build context is left out. */
   ignored: () => Promise<{ rules: IgnoreRules; patterns: readonly string[] } | undefined>;
@@ -344,7 +344,7 @@ export class StageConverter {
       workingDir,
       cacheNamespace: settings.cacheNamespace,
       inputOf,
-      resolveFrom,
+      resolveFrom: (name) => resolveFrom(name, instruction),
     });
     const op: ExecOp = {
       kind: 'exec',
@@ -384,7 +384,7 @@ export class StageConverter {
     const edge = await copyVertex(
       {
         base: this.#edge,
-        from: () => resolveFrom(from),
+        from: () => resolveFrom(from, instruction),
         workingDir: this.#config.WorkingDir ?? '',
         scope: this.#scope,
         vertex: this.#about(instruction),

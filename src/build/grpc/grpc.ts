@@ -11,6 +11,7 @@ import type { Duplex } from 'node:stream';
 import { ApiError, toApiError } from '#base/errors.ts';
 import type { Reason } from '#base/errors.ts';
 import { whenDrained } from '#base/streams.ts';
+import { giveWay } from '#os/turn.ts';
 import { detailsOf, detailsTrailer, readDetails } from './error-details.ts';
 import { messageBytesMax, sessionMemoryMbMax, streamsMax, windowBytes } from './limits.ts';
 import { decodeMessage, encodeMessage, methodOf } from './messages.ts';
@@ -262,9 +263,11 @@ export class GrpcClient {
 }
 
 /** Resolves when they have come, or will not. */
-function trailersOf(stream: ClientHttp2Stream): Promise<void> {
-  return new Promise((resolve) => {
-    if (stream.closed || stream.destroyed) return resolve();
+async function trailersOf(stream: ClientHttp2Stream): Promise<void> {
+  // Those of a stream that is over may have come, and not been told yet.
+  await giveWay();
+  if (stream.closed || stream.destroyed) return;
+  await new Promise<void>((resolve) => {
     stream.once('trailers', () => resolve());
     stream.once('close', () => resolve());
     stream.end();

@@ -423,12 +423,16 @@ function locationIn(sources: Message, texts: readonly SourceText[], digest: stri
   return text === undefined || ranges.length === 0 ? undefined : { text, ranges };
 }
 
+function partsOf(definition: Message): Uint8Array[] {
+  return itemsOf(definition['def']).filter((part) => part instanceof Uint8Array);
+}
+
 /**
  * The output that a definition means; undefined: nothing (an empty definition is scratch). Throws BadRequest for what
  * is no definition: an input that was not defined before, an unknown operation, too many vertices.
  */
 export function decodeDefinition(definition: Message): Edge | undefined {
-  const parts = itemsOf(definition['def']).filter((part) => part instanceof Uint8Array);
+  const parts = partsOf(definition);
   if (parts.length === 0) return undefined;
   if (parts.length > definitionVerticesMax)
     throw new ApiError('RequestEntityTooLarge', `a build definition has more than ${definitionVerticesMax} vertices`);
@@ -439,6 +443,7 @@ export function decodeDefinition(definition: Message): Edge | undefined {
     filename: textIn(info, 'filename'),
     data: bytesIn(info, 'data'),
     language: textIn(info, 'language'),
+    definition: { def: partsOf(messageIn(info, 'definition')).map((part) => Buffer.from(part).toString('base64')) },
   }));
   let last: Edge | undefined;
   for (const bytes of parts) {

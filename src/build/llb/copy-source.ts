@@ -1,5 +1,6 @@
 /** Where a copy takes its files from: a client's directory, which has an index, or layers, which are mounted. */
 import { createReadStream } from 'node:fs';
+import { posix } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { TarError } from '#base/tar.ts';
 import { readTar } from '#base/tar-read.ts';
@@ -11,6 +12,7 @@ import { cleanContextPath } from '../context.ts';
 import type { BuildContext } from '../context.ts';
 import { archiveHeadBytesMax } from '../limits.ts';
 import { compilePattern, createIgnoreRules, hasWildcard } from '../patterns.ts';
+import type { IgnoreRules } from '../patterns.ts';
 import { layersOf } from './output.ts';
 import { openView } from './view.ts';
 import type { Output } from './output.ts';
@@ -150,10 +152,30 @@ function treePaths(tree: BuildContext, action: CopyFileAction): string[] {
   return found(action, (path, isPattern) => tree.expand(path, isPattern));
 }
 
+/**
+ * What `--exclude` leaves out. Its patterns are about what lies below a source, or below the source of other patterns;
+ * a source that is a file is known by its name.
+ */
+function exclusionsOf({ exclude, include, source }: CopyFileAction, paths: readonly string[]): IgnoreRules | undefined {
+  if (exclude.length === 0) return undefined;
+  const rules = createIgnoreRules(exclude);
+  const whole = cleanContextPath(source);
+  const depth = whole === '' ? 0 : whole.split('/').length;
+  const sources = new Set(paths.map((path) => cleanContextPath(path)));
+  const withinSource = (path: string): string => {
+    if (include.length > 0) return path.split('/').slice(depth).join('/');
+    if (sources.has(path)) return posix.basename(path);
+    for (let at = path.lastIndexOf('/'); at > 0; at = path.lastIndexOf('/', at - 1))
+      if (sources.has(path.slice(0, at))) return path.slice(at + 1);
+    return path;
+  };
+  return { ...rules, ignores: (path) => rules.ignores(withinSource(path)) };
+}
+
 /** Content of what is copied out of a client's directory. */
 export function treeContentKey(tree: BuildContext, action: CopyFileAction): string {
-  const rules = action.exclude.length === 0 ? undefined : createIgnoreRules(action.exclude);
-  return tree.digest(treePaths(tree, action), rules);
+  const paths = treePaths(tree, action);
+  return tree.digest(paths, exclusionsOf(action, paths));
 }
 
 /** Throws SourceMissing. */
@@ -163,25 +185,31 @@ export async function openCopySource(
   action: CopyFileAction,
 ): Promise<CopySource> {
   const { content } = context;
-  const rules = createIgnoreRules(action.exclude);
-  const excludedBelow = (paths: readonly string[], below: (path: string) => string[]): string[] =>
-    action.exclude.length === 0 ? [] : paths.flatMap(below).filter((path) => rules.ignores(path));
+  /** Sources that stay, and what of what lies below them does not. */
+  const excluding = (paths: string[], below: (path: string) => string[]): Pick<SourcePart, 'paths' | 'excluded'> => {
+    const rules = exclusionsOf(action, paths);
+    if (rules === undefined) return { paths, excluded: [] };
+    const inside = new Map(paths.map((path) => [path, below(path)]));
+    return {
+      paths: paths.filter((path) => inside.get(path)?.length !== 0 || !rules.ignores(cleanContextPath(path))),
+      excluded: [...inside.values()].flat().filter((path) => rules.ignores(path)),
+    };
+  };
   if (input.kind === 'tree') {
     const { tree } = input;
-    const paths = treePaths(tree, action);
-    const excluded = [...tree.ignored, ...excludedBelow(paths, (path) => tree.below(path))];
+    const { paths, excluded } = excluding(treePaths(tree, action), (path) => tree.below(path));
     return within(content, await tree.directory(), action, {
       paths,
-      excluded,
+      excluded: [...tree.ignored, ...excluded],
       canLink: true,
       release: async () => {},
     });
   }
   const { root, release } = await openView(context, layersOf(input.steps));
   try {
-    const paths = found(action, (path, isPattern) => expandInRoot(root, path, isPattern));
-    const excluded = excludedBelow(paths, (path) => listBelow(root, [path]));
-    return within(content, root, action, { paths, excluded, canLink: false, release });
+    const all = found(action, (path, isPattern) => expandInRoot(root, path, isPattern));
+    const kept = excluding(all, (path) => listBelow(root, [path]));
+    return within(content, root, action, { ...kept, canLink: false, release });
   } catch (error) {
     await release();
     throw error;

@@ -35,7 +35,7 @@ const commitPattern = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
 
 function checksumOf(text: string): string {
   if (/^(?:|[0-9a-f]{7,64})$/.test(text)) return text;
-  throw new ApiError('BadRequest', `invalid checksum ${JSON.stringify(text.slice(0, 100))}, expected a commit`);
+  throw new ApiError('BadRequest', `invalid checksum ${JSON.stringify(text.slice(0, 100))}, expected hex commit hash`);
 }
 
 /** Throws BadRequest for what `git` could take for an option, or for a way to something else than a remote. */
