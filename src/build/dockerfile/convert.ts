@@ -8,6 +8,7 @@ import type { Platform } from '#base/platform.ts';
 import { canonicalName, parseReference, withDefaultTag } from '#base/reference.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { ImageFile } from '#content/image-file.ts';
+import { parseEpoch } from '../epoch.ts';
 import { makeVertex } from '../llb/codec.ts';
 import { noteLocation } from '../llb/location.ts';
 import type { SourceLocation, SourceText } from '../llb/location.ts';
@@ -83,6 +84,8 @@ export class Conversion {
   /** Those that the target needs, in the order of the file. */
   readonly stages: readonly Stage[];
   readonly usedArgs = new Set<string>();
+  /** Nothing of the image is to be later: what the client says, or else the file. */
+  readonly createdAtMs: number | undefined;
   readonly #request: ConvertRequest;
   readonly #environment: ConvertEnvironment;
   readonly #globalArgs: Record<string, string> = {};
@@ -101,6 +104,8 @@ export class Conversion {
     this.#environment = environment;
     this.file = file;
     this.#readGlobalArgs();
+    const ownEpoch = request.isClassic ? undefined : this.#globalArgs['SOURCE_DATE_EPOCH'];
+    this.createdAtMs = request.createdAtMs ?? parseEpoch(ownEpoch);
     this.target = this.#findTarget();
     const { lint } = request;
     if (lint !== undefined) lintFile(lint, file, this.#defaultArgs);
@@ -278,7 +283,11 @@ export class Conversion {
   ): Edge {
     const key = `${name} ${formatPlatform(platform)}`;
     const known = this.#sources.get(key);
-    if (known !== undefined) return known;
+    if (known !== undefined) {
+      // It counts in this stage, too.
+      nameOf('');
+      return known;
+    }
     const identifier = `docker-image://${canonicalOrId(name)}`;
     const vertex = makeVertex({ kind: 'source', identifier, attributes: {} }, [], {
       name: nameOf(`FROM ${name}`),
@@ -364,7 +373,7 @@ export class Conversion {
     const below = base.stage !== undefined ? await this.build(base.stage) : undefined;
     const converter = new StageConverter(
       {
-        settings: { ...this.#request, noCache },
+        settings: { ...this.#request, noCache, createdAtMs: this.createdAtMs },
         escape: this.file.escape,
         globalArgs: this.#globalArgs,
         platformArgs: this.#platformArgs,

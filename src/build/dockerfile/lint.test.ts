@@ -94,7 +94,7 @@ test('each check finds what it is for, and says it as BuildKit does', async () =
       'FROM a\nEXPOSE 80/TCP\n',
       "ExposeProtoCasing: Defined protocol '80/TCP' in EXPOSE instruction should be lowercase (line 2)",
     ],
-    ['FROM a\nRUN x \\\n\n  y\n', 'NoEmptyContinuation: Empty continuation line (line 3)'],
+    ['FROM a\nRUN x \\\n\n  y\n', 'NoEmptyContinuation: Empty continuation line (line 4)'],
     [
       'FROM a\nENV DIRECTORY=/x\nCOPY $DIRECTROY .\n',
       "UndefinedVar: Usage of undefined variable '$DIRECTROY' (did you mean $DIRECTORY?) (line 3)",

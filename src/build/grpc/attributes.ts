@@ -13,7 +13,7 @@ import { isGitUrl } from '../git-url.ts';
 import type { ConvertRequest } from '../dockerfile/convert.ts';
 import type { StageBase } from '../dockerfile/stage.ts';
 import type { Edge } from '../llb/vertex.ts';
-import { parseEpoch } from './exported-layers.ts';
+import { parseEpoch } from '../epoch.ts';
 import type { CacheEntry } from './travelling-cache.ts';
 import { platformsMax } from './limits.ts';
 

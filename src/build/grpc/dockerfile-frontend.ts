@@ -77,6 +77,7 @@ function lowerName(filename: string): string | undefined {
 
 interface BuiltPlatform {
   platform: Platform;
+  createdAtMs: number | undefined;
   edge: Edge | undefined;
   file: ImageFile;
 }
@@ -223,7 +224,8 @@ class DockerfileFrontend implements ConvertEnvironment {
     // Of a platform that is asked for, whatever the last stage ran on.
     const { variant: _variant, ...made } = converter.file;
     const isAsked = this.#asked.platforms.length > 0;
-    return { platform, edge: converter.edge, file: isAsked ? { ...made, ...platform } : converter.file };
+    const { createdAtMs } = conversion;
+    return { platform, createdAtMs, edge: converter.edge, file: isAsked ? { ...made, ...platform } : converter.file };
   }
 
   /** The Dockerfile, and the ignore file beside it. */
@@ -232,6 +234,7 @@ class DockerfileFrontend implements ConvertEnvironment {
     const files = [filename, lowerName(filename), `${filename}.dockerignore`].filter((each) => each !== undefined);
     const input = hasOwnDockerfile ? undefined : this.#asked.inputs.get(name);
     if (input !== undefined) {
+      if (input.edge === undefined) throw new ApiError('BadRequest', 'invalid nil input definition to definition op');
       const texts = await this.#job.look(input.edge, async (root) => readTexts(root, files));
       return this.#read((path) => texts.get(path));
     }
@@ -451,6 +454,7 @@ export async function buildDockerfile(
     refs.set(id, built.edge);
     metadata.set(id === '' ? configKey : `${configKey}/${id}`, configOf(built));
   }
-  if (asked.epochMs !== undefined) metadata.set(epochKey, Buffer.from(String(asked.epochMs / 1000)));
+  const epochMs = made.built[0]?.createdAtMs;
+  if (epochMs !== undefined) metadata.set(epochKey, Buffer.from(String(epochMs / 1000)));
   return { refs, metadata };
 }

@@ -61,15 +61,15 @@ export class Sources {
   }
 
   /** Shows the work as the vertex's own. */
-  async #shown<T>(vertex: Vertex, work: (output: VertexOutput) => Promise<T>): Promise<T> {
+  async #shown<T>(vertex: Vertex, signal: AbortSignal, work: (output: VertexOutput) => Promise<T>): Promise<T> {
     const output = this.#request.begin(vertex);
     try {
       const made = await work(output);
       output.end();
       return made;
     } catch (error) {
-      noteLocation(error, vertex.location);
-      output.end(error);
+      if (!signal.aborted) noteLocation(error, vertex.location);
+      output.end(signal.aborted ? new ApiError('BadRequest', 'context canceled') : error);
       throw error;
     }
   }
@@ -78,7 +78,7 @@ export class Sources {
   image({ vertex }: Edge): Promise<ImageRecord> {
     let image = this.#images.get(vertex.digest);
     if (image === undefined) {
-      image = this.#shown(vertex, (output) => this.#pull(vertex, output));
+      image = this.#shown(vertex, this.#request.signal, (output) => this.#pull(vertex, output));
       this.#images.set(vertex.digest, image);
       // Whoever waits for it hears of it.
       image.catch(() => undefined);
@@ -123,7 +123,7 @@ export class Sources {
         steps: layers.map((layer): StepLayer => ({ layer, createdAtMs: undefined, about: '' })),
       };
     }
-    return this.#shown(vertex, async (output): Promise<Output> => {
+    return this.#shown(vertex, context.signal, async (output): Promise<Output> => {
       if (identifier.startsWith(localPrefix)) {
         const name = identifier.slice(localPrefix.length);
         return { kind: 'tree', tree: await this.#request.local(name, op, output, context.signal) };
