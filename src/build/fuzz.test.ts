@@ -1,4 +1,4 @@
-/** Whatever a client sends is taken or refused in words: a Dockerfile, a definition, a message. Nothing else happens. */
+/** Whatever a client sends is taken or refused in words: a Dockerfile, a definition, a message. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';

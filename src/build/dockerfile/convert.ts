@@ -268,7 +268,9 @@ export class Conversion {
   /** `[linux/arm64 builder 2/5] `, as the client's display shows the step's place. */
   #names(stage: Stage): (text: string) => string {
     const isShown = ({ keyword }: Instruction): boolean => ['RUN', 'COPY', 'ADD', 'WORKDIR'].includes(keyword);
-    const total = 1 + stage.instructions.filter(isShown).length;
+    // An image is a step; nothing, and another stage, are none.
+    const hasImage = this.baseOf(stage) !== 'scratch' && this.#baseStage(stage) === undefined;
+    const total = (hasImage ? 1 : 0) + stage.instructions.filter(isShown).length;
     const label = stage.name ?? (this.file.stages.length > 1 ? `stage-${stage.index}` : '');
     const { isMultiPlatform, platform } = this.#request;
     const start = [isMultiPlatform === true && platform !== undefined ? formatPlatform(platform) : '', label];
@@ -309,12 +311,11 @@ export class Conversion {
     const platform = this.#platforms.get(stage) ?? hostPlatform();
     const other = this.#baseStage(stage);
     if (other !== undefined) {
-      nameOf('');
       const { converter } = await this.build(other);
       return { edge: converter.edge, file: converter.file, stage: other };
     }
     const named = await this.#environment.named(name, platform);
-    if (named !== undefined || name === 'scratch') nameOf('');
+    if (named !== undefined && name !== 'scratch') nameOf('');
     if (named !== undefined) return named;
     if (name === 'scratch') return { edge: undefined, file: undefined };
     const edge = this.#image({ name, platform, at: stage.from }, nameOf);

@@ -30,9 +30,9 @@ import { encodeDefinition, makeVertex } from '../llb/codec.ts';
 import { locationOf, noteLocation } from '../llb/location.ts';
 import type { SourceLocation, SourceText } from '../llb/location.ts';
 import { archiveAt } from '../llb/copy-source.ts';
-import { unpackVertex } from '../llb/vertex-parts.ts';
+import { plainCopy, unpackVertex } from '../llb/vertex-parts.ts';
 import type { VertexOutput } from '../llb/output.ts';
-import type { Edge } from '../llb/vertex.ts';
+import type { Edge, FileAction } from '../llb/vertex.ts';
 import { splitNetwork } from '../build.ts';
 import { isBuiltInFrontend, parseAttributes } from './attributes.ts';
 import type { FrontendRequest } from './attributes.ts';
@@ -300,10 +300,19 @@ class DockerfileFrontend implements ConvertEnvironment {
 
   async context(): Promise<Edge | undefined> {
     const { contextUrl, contextDirectory } = this.#asked;
-    if (contextUrl !== undefined) return (await (this.#remote ??= this.#openRemote(contextUrl))).edge;
+    if (contextUrl !== undefined) return this.#within((await (this.#remote ??= this.#openRemote(contextUrl))).edge);
     const input = this.#asked.inputs.get('context');
     if (input !== undefined) return input.edge;
     return this.#local(contextDirectory, '[internal] load build context', await this.#ignoreText());
+  }
+
+  /** The directory of a fetched context that was asked for. */
+  #within(edge: Edge | undefined): Edge | undefined {
+    const source = this.#asked.contextSubdirectory;
+    if (source === '' || edge === undefined) return edge;
+    const action: FileAction = { ...plainCopy, from: 0, source, target: '/', output: 0 };
+    const name = `[internal] context ${source}`;
+    return { vertex: makeVertex({ kind: 'file', actions: [action] }, [edge], { name }), output: 0 };
   }
 
   async ignored(): Promise<{ rules: IgnoreRules; patterns: string[] } | undefined> {
