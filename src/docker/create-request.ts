@@ -66,6 +66,7 @@ export function specFromRequest(
       ? { cgroupNamespace: host['CgroupnsMode'] }
       : {}),
     ...(host['UTSMode'] === 'host' ? { hostUts: true } : {}),
+    ...(host['UsernsMode'] === 'host' ? { hostUsers: true } : {}),
     ...(network.mode.type === 'networks' && (host['Links'] ?? []).length > 0 ? { links: host['Links'] ?? [] } : {}),
     ...(Object.keys(host['Annotations'] ?? {}).length > 0 ? { annotations: host['Annotations'] ?? {} } : {}),
     ...consoleSize(host['ConsoleSize']),

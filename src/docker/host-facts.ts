@@ -12,6 +12,8 @@ export interface HostFacts {
   hasSwapLimit: boolean;
   hasAppArmor: boolean;
   hasSeLinux: boolean;
+  /** Containers get a user namespace of the engine's. */
+  hasUserMapping: boolean;
   processors: number;
   /** What may be asked for in a cpuset, as lists of the kernel's (`0-3,8`); undefined: anything. */
   online: { cpus: string | undefined; mems: string | undefined };
@@ -25,6 +27,7 @@ export const anyHost: HostFacts = {
   hasSwapLimit: true,
   hasAppArmor: true,
   hasSeLinux: true,
+  hasUserMapping: false,
   processors: Infinity,
   online: { cpus: undefined, mems: undefined },
   warn: () => undefined,
@@ -40,6 +43,7 @@ export function hostFacts(parts: DockerParts, processors: number, warnings: stri
       (cgroups.mode === 'v2' || readIfExists('/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes') !== undefined),
     hasAppArmor: parts.engine.context.apparmorDefault !== undefined,
     hasSeLinux: readIfExists('/sys/fs/selinux/enforce') !== undefined,
+    hasUserMapping: parts.engine.context.userMapping !== undefined,
     processors,
     online: {
       cpus: readIfExists('/sys/devices/system/cpu/online')?.trim(),

@@ -261,6 +261,7 @@ async function showInfo(parts: DockerParts): Promise<unknown> {
     SecurityOptions: [
       ...(parts.engine.context.apparmorDefault === undefined ? [] : ['name=apparmor']),
       `name=seccomp,profile=${seccompName(settings.containers.seccomp)}`,
+      ...(engine.context.userMapping === undefined ? [] : ['name=userns']),
       ...(settings.containers.isNoNewPrivileges ? ['name=no-new-privileges'] : []),
       ...(cgroups.mode === 'v2' ? ['name=cgroupns'] : []),
     ],

@@ -23,6 +23,7 @@ import type { Netlink } from '#os/netlink.ts';
 import { createPoll } from '#os/poll.linux.ts';
 import { linuxPortHolder } from '#os/ports.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
+import { createUserNamespaces, type IdMaps } from '#os/user-namespaces.linux.ts';
 import { ApiError } from '#base/errors.ts';
 import { usualPlaces, type PluginPlaces } from '#plugins/discovery.ts';
 import { Plugins } from '#plugins/plugins.ts';
@@ -41,6 +42,7 @@ import { readHostLimits } from './runtime/host-limits.ts';
 import { loadDefaultProfile } from './runtime/apparmor.ts';
 import { createRuntime } from './runtime/runtime.ts';
 import { Sandboxes } from './sandboxes.ts';
+import { openUserMapping, type UserMapping } from './user-mapping.ts';
 import { Volumes } from './volumes.ts';
 
 export interface EngineOptions {
@@ -65,6 +67,8 @@ export interface EngineOptions {
   mounts?: Mounts;
   /** Absent: docker's defaults. */
   networkSettings?: NetworkSettings;
+  /** Containers get a user namespace with these maps. */
+  userMaps?: IdMaps;
   /** Absent: where docker looks for plugins. */
   pluginPlaces?: PluginPlaces;
 }
@@ -148,6 +152,7 @@ async function openContext(
       ? new Ports(linuxPortHolder)
       : new Ports(linuxPortHolder, (fd, target) => startRelay(fd, target, clock));
   undo.defer(() => ports.close());
+  const mounts = options.mounts ?? createMounts();
   const context: EngineContext = {
     instanceId,
     nodeName: options.nodeName,
@@ -161,7 +166,7 @@ async function openContext(
       poll,
       netlink: network.netlink,
       namespaces: network.namespaces,
-      mounts: options.mounts ?? createMounts(),
+      mounts,
       cgroups,
     },
     snapshots,
@@ -172,10 +177,24 @@ async function openContext(
     runtime: createRuntime({ processes: linuxProcesses, cgroups, runDirectory: options.runDir }),
     hostLimits: readHostLimits(log),
     networkSettings: options.networkSettings ?? {},
+    ...(options.userMaps === undefined ? {} : { userMapping: await openMapping(options, options.userMaps, mounts) }),
     cgroupParents: new CgroupParents(cgroups, options.runDir),
     apparmorDefault: await loadDefaultProfile(linuxProcesses, options.runDir, log),
   };
   return { context, network };
+}
+
+function openMapping(
+  { dataDir, runDir, snapshots }: EngineOptions,
+  maps: IdMaps,
+  mounts: Mounts,
+): Promise<UserMapping> {
+  mkdirSync(`${dataDir}/volumes`, { recursive: true, mode: 0o700 });
+  const userNamespaces = createUserNamespaces(linuxProcesses, mounts);
+  return openUserMapping({ data: dataDir, run: runDir, content: snapshots.contentRoot }, maps, {
+    mounts,
+    userNamespaces,
+  });
 }
 
 function makeDirectories({ dataDir, runDir }: EngineOptions): void {

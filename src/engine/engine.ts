@@ -141,6 +141,8 @@ export interface ContainerSpec {
   ipcMode?: { type: 'host' | 'shareable' | 'none' } | { type: 'container'; containerId: string };
   /** Sees and names the host as itself. */
   hostUts?: boolean;
+  /** In the host's user namespace, also where others are not (user-mapping.ts). */
+  hostUsers?: boolean;
   /** `container:alias` on the default bridge: names in /etc/hosts, and docker's old variables. */
   links?: string[];
   sysctls?: Record<string, string>;

@@ -92,7 +92,7 @@ test('what a file says wrongly, twice or of unknown things is refused in dockerd
     [{ 'registry-mirrors': ['http://u:p@m'] }, /username\/password not allowed in URI "http:\/\/u:xxxxx@m"/],
     [{ hosts: ['npipe:////./x'] }, /unsupported proto 'npipe'/],
     [{ 'max-concurrent-downloads': -1 }, /^invalid max concurrent downloads: -1$/],
-    [{ 'userns-remap': 'default' }, /^userns-remap is not supported: /],
+    [{ bridge: 'br0' }, /^bridge is not supported: /],
     [{ 'storage-driver': 'btrfs' }, /^storage-driver is not supported: /],
     [{ runtimes: { kata: { path: '/k' } } }, /^runtimes \(--add-runtime\) is not supported: /],
     [{ iptables: false }, /^iptables is not supported: /],

@@ -172,8 +172,7 @@ const containers: DaemonOption[] = [
   {
     flag: 'userns-remap',
     kind: 'string',
-    help: 'user namespaces for containers',
-    refuse: unless(notBuilt, ''),
+    help: 'user namespace of containers: default, or user[:group] of /etc/subuid and /etc/subgid',
   },
   {
     flag: 'selinux-enabled',
