@@ -46,11 +46,13 @@ export function planContainerNetwork(
   });
   for (const network of networks) {
     const found = table.networks.findExact(network.networkId);
+    if (found === undefined && networks.length === 1 && namesBridge(container) && table.networks.isWithoutBridge)
+      continue;
     if (found === undefined)
       throw new ApiError('NotFound', `failed to set up container networking: network ${network.networkId} not found`);
     network.networkId = found.id;
     checkEndpointSettings(found.name, found, network, 'failed to set up container networking: ');
-    if (hasEndpoints(found)) endpoints.push(table.networks.reserve(network, endpoints));
+    if (found.configOnly === true || hasEndpoints(found)) endpoints.push(table.networks.reserve(network, endpoints));
   }
   const gateways = gatewaysOf(table, networks, endpoints);
   ports.push(...reservePorts(context.ports, container, gateways));
@@ -65,6 +67,10 @@ async function pinNetwork({ os }: EngineContext, mapping: UserMapping | undefine
   if (mapping === undefined) return os.namespaces.create({ pins: { network: path } });
   await mapping.pinNetwork(path);
   await os.netlink.run([{ namespace: path, steps: [{ op: 'setLink', name: 'lo', up: true }] }]);
+}
+
+function namesBridge({ record: { spec } }: Container): boolean {
+  return ['bridge', 'default'].includes(spec.networks?.[0]?.network ?? 'bridge');
 }
 
 /** A namespace that exists already: the host's, a sandbox's, another container's. Undefined: one of its own. */
