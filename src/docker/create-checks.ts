@@ -13,14 +13,11 @@ import type { Given, HostConfigBody } from './create-body.ts';
 import { anyHost } from './host-facts.ts';
 import type { HostFacts } from './host-facts.ts';
 
-/** Every name under which the runtime that is here is asked for. */
-export const runtimeNames = ['runc', 'crun', 'io.containerd.runc.v2'];
-
 export function checkHostConfig(host: HostConfigBody, facts: HostFacts = anyHost): void {
   checkLog(host['LogConfig'] ?? {});
   checkNames(host);
   const runtime = String(host['Runtime'] ?? '');
-  if (runtime !== '' && !runtimeNames.includes(runtime))
+  if (runtime !== '' && !facts.hasRuntime(runtime))
     throw new ApiError('BadRequest', `unknown or invalid runtime name: ${runtime}`);
   const [request] = host.DeviceRequests ?? [];
   if (request !== undefined)

@@ -59,6 +59,7 @@ export function specFromRequest(
     restartPolicy: planRestart(host['RestartPolicy'] ?? {}, host['AutoRemove'] === true),
     autoRemove: host['AutoRemove'] === true,
     init: host['Init'] === true,
+    ...text('runtime', host['Runtime']),
     ...((host.ShmSize ?? 0) > 0 ? { shmSizeBytes: Number(host.ShmSize) } : {}),
     dns: { servers: host['Dns'] ?? [], search: host['DnsSearch'] ?? [], options: host['DnsOptions'] ?? [] },
     extraHosts: host['ExtraHosts'] ?? [],

@@ -114,7 +114,7 @@ export async function startContainer(table: ContainerTable, container: Container
   emitNetwork(table, container, container.record.run?.endpoints ?? [], 'connect');
   emitVolumes(table, container, 'mount');
   table.onStarted(container);
-  await context.runtime.start(record.id);
+  await context.runtimes.get(record.spec.runtime).start(record.id);
   context.events.emit({
     type: 'container',
     action: 'start',
@@ -276,7 +276,7 @@ async function createProcess(
     context.os.cgroups.killAll(cgroup);
     context.os.cgroups.remove(cgroup);
   });
-  const process = await context.runtime.create(
+  const process = await context.runtimes.get(record.spec.runtime).create(
     {
       id: record.id,
       name: record.spec.name,

@@ -16,6 +16,7 @@ import type { Events } from './events.ts';
 import type { NetworkSettings } from './network-settings.ts';
 import type { HostLimits } from './runtime/host-limits.ts';
 import type { Runtime } from './runtime/runtime.ts';
+import type { Runtimes } from './runtime/runtimes.ts';
 import type { UserMapping } from './user-mapping.ts';
 
 export interface EngineDirectories {
@@ -49,7 +50,10 @@ export interface EngineContext {
   rules: RuleWriter;
   ports: Ports;
   events: Events;
+  /** The engine's own. */
   runtime: Runtime;
+  /** By a container's wish (`spec.runtime`). */
+  runtimes: Runtimes;
   cgroupParents: CgroupParents;
   hostLimits: HostLimits;
   networkSettings: NetworkSettings;

@@ -42,6 +42,7 @@ import { ContainerTable } from './container-table.ts';
 import { readHostLimits } from './runtime/host-limits.ts';
 import { loadDefaultProfile } from './runtime/apparmor.ts';
 import { createRuntime } from './runtime/runtime.ts';
+import { createRuntimes, type RuntimePrograms } from './runtime/runtimes.ts';
 import { Sandboxes } from './sandboxes.ts';
 import { openUserMapping, type UserMapping } from './user-mapping.ts';
 import { Volumes } from './volumes.ts';
@@ -68,6 +69,8 @@ export interface EngineOptions {
   mounts?: Mounts;
   /** Absent: docker's defaults. */
   networkSettings?: NetworkSettings;
+  /** OCI runtimes besides the engine's own, by name. */
+  runtimes?: RuntimePrograms;
   /** Containers get a user namespace with these maps. */
   userMaps?: IdMaps;
   /** Absent: where docker looks for plugins. */
@@ -155,6 +158,8 @@ async function openContext(
     : new Ports(linuxPortHolder);
   undo.defer(() => ports.close());
   const mounts = options.mounts ?? createMounts();
+  const runtimeOptions = { processes: linuxProcesses, cgroups, runDirectory: options.runDir };
+  const runtime = createRuntime(runtimeOptions);
   const context: EngineContext = {
     instanceId,
     nodeName: options.nodeName,
@@ -178,7 +183,8 @@ async function openContext(
       : createNoRules({ nft: network.nft, instanceId }),
     ports,
     events: new Events(clock),
-    runtime: createRuntime({ processes: linuxProcesses, cgroups, runDirectory: options.runDir }),
+    runtime,
+    runtimes: createRuntimes(runtime, runtimeOptions, options.runtimes ?? {}),
     hostLimits: readHostLimits(log),
     networkSettings: options.networkSettings ?? {},
     ...(options.userMaps === undefined ? {} : { userMapping: await openMapping(options, options.userMaps, mounts) }),

@@ -164,6 +164,8 @@ export interface ContainerSpec {
   restartPolicy?: { name: 'no' | 'always' | 'unless-stopped' | 'on-failure'; maximumRetryCount?: number };
   autoRemove?: boolean;
   init?: boolean;
+  /** Name of an OCI runtime of the configuration's; absent: the engine's own. */
+  runtime?: string;
   shmSizeBytes?: number;
   /** Seconds that a stop waits before SIGKILL, where the caller of `stop` does not say. */
   stopTimeoutSeconds?: number;

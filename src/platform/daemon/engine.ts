@@ -165,6 +165,7 @@ async function openEngine(
     mounts,
     networkSettings: networkSettingsOf(live.config),
     ...userMapsOf(live.config, log),
+    runtimes: live.config.runtimes,
     ...(places.plugins === undefined ? {} : { pluginPlaces: places.plugins }),
   });
   stack.use(engine);
