@@ -14,6 +14,8 @@ import { hasEndpoints } from './network-record.ts';
 import { checkEndpointSettings, hasAddress, selectGateways, type Gateways } from './network-endpoint.ts';
 import { reservePorts } from './published-ports.ts';
 import { forgetUdpFlows } from './udp-flows.ts';
+import { mappingFor, type UserMapping } from './user-mapping.ts';
+import type { EngineContext } from './context.ts';
 
 export interface ContainerNetwork {
   namespace: string | undefined;
@@ -57,8 +59,14 @@ export function planContainerNetwork(
   undo.defer(() => context.os.namespaces.remove(path));
   const ready = context.os.namespaces
     .remove(path)
-    .then(() => context.os.namespaces.create({ pins: { network: path } }));
+    .then(() => pinNetwork(context, mappingFor(table, container.record), path));
   return { namespace: path, path, endpoints, ports, gateways, ready: awaitedLater(ready) };
+}
+
+async function pinNetwork({ os }: EngineContext, mapping: UserMapping | undefined, path: string): Promise<void> {
+  if (mapping === undefined) return os.namespaces.create({ pins: { network: path } });
+  await mapping.pinNetwork(path);
+  await os.netlink.run([{ namespace: path, steps: [{ op: 'setLink', name: 'lo', up: true }] }]);
 }
 
 function namesBridge({ record: { spec } }: Container): boolean {
