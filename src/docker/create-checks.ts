@@ -31,6 +31,8 @@ export function checkHostConfig(host: HostConfigBody, facts: HostFacts = anyHost
   checkProcessors(host, facts);
   const uts = String(host['UTSMode'] ?? '');
   if (uts !== '' && uts !== 'host') throw new ApiError('BadRequest', `invalid UTS mode: ${uts}`);
+  if (uts === 'host' && (body.Hostname ?? '') !== '')
+    throw new ApiError('BadRequest', 'conflicting options: hostname and the UTS mode');
   const oneOf = (key: string, what: string, ...allowed: string[]): void => {
     const value = String(host[key] ?? '');
     if (value !== '' && !allowed.includes(value)) throw new ApiError('BadRequest', `invalid ${what}: ${value}`);
