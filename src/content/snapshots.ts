@@ -41,6 +41,12 @@ export interface BuildSnapshots extends Snapshots {
   mountLayers(id: string, layers: ImageLayer[]): Promise<{ root: string }>;
   /** A read-only view of an image's files. */
   mountReadOnly(id: string, layers: ImageLayer[]): Promise<{ root: string }>;
+  /** The root of a container that another engine made: `fill` gets the empty directory of what it wrote. */
+  adoptContainerRoot(
+    id: string,
+    image: { imageId: string; diffIds: string[] },
+    fill: (upper: string) => Promise<void>,
+  ): Promise<void>;
   /** Unmounts and moves the upper directory away, leaving an empty one. */
   detachUpper(id: string): Promise<string>;
 }
@@ -137,13 +143,8 @@ class OverlaySnapshots implements BuildSnapshots {
     const root = this.#path(id, 'root');
     const lowers = diffIds.map((diffId) => this.#content.layers.directory(diffId)).reverse();
     if (!this.#kept.has(id)) {
-      const kept: Kept = { imageId, layers: diffIds };
-      mkdirSync(this.#path(id), { recursive: true, mode: 0o710 });
-      for (const name of ['upper', 'work', 'root'])
-        mkdirSync(this.#path(id, name), { recursive: true, mode: name === 'upper' ? 0o755 : 0o700 });
-      writeFileSync(this.#path(id, 'image'), JSON.stringify(kept));
-      // Only now: on a full disk the next call must write it again, or the next process would not know the layers.
-      this.#kept.set(id, kept);
+      this.#makeDirectories(id);
+      this.#keep(id, { imageId, layers: diffIds });
     }
     // An image without layers (FROM scratch) still needs something below.
     if (lowers.length === 0) {
@@ -160,6 +161,29 @@ class OverlaySnapshots implements BuildSnapshots {
       target: root,
     });
     return { root };
+  }
+
+  #makeDirectories(id: string): void {
+    mkdirSync(this.#path(id), { recursive: true, mode: 0o710 });
+    for (const name of ['upper', 'work', 'root'])
+      mkdirSync(this.#path(id, name), { recursive: true, mode: name === 'upper' ? 0o755 : 0o700 });
+  }
+
+  #keep(id: string, kept: Kept): void {
+    writeFileSync(this.#path(id, 'image'), JSON.stringify(kept));
+    // Only now: on a full disk the next call must write it again, or the next process would not know the layers.
+    this.#kept.set(id, kept);
+  }
+
+  async adoptContainerRoot(
+    id: string,
+    { imageId, diffIds }: { imageId: string; diffIds: string[] },
+    fill: (upper: string) => Promise<void>,
+  ): Promise<void> {
+    await this.removeContainerRoot(id);
+    this.#makeDirectories(id);
+    this.#keep(id, { imageId, layers: diffIds });
+    await fill(this.upperDir(id));
   }
 
   /** Directories that layers have files in but do not name look as the layers below have them. */

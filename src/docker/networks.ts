@@ -167,8 +167,8 @@ function showNetwork(parts: DockerParts, network: NetworkRecord, withContainers:
         };
     }
   }
-  const config = network.blocks.map(({ subnet, ipRange, gateway, auxiliaryAddresses }) => ({
-    Subnet: subnet,
+  const config = (network.configured ?? network.blocks).map(({ subnet, ipRange, gateway, auxiliaryAddresses }) => ({
+    Subnet: subnet ?? '',
     ...(ipRange === undefined ? {} : { IPRange: ipRange }),
     ...(gateway === undefined ? {} : { Gateway: gateway }),
     ...(auxiliaryAddresses === undefined ? {} : { AuxiliaryAddresses: auxiliaryAddresses }),
@@ -185,8 +185,8 @@ function showNetwork(parts: DockerParts, network: NetworkRecord, withContainers:
     Internal: network.internal,
     Attachable: network.attachable,
     Ingress: false,
-    ConfigFrom: { Network: '' },
-    ConfigOnly: false,
+    ConfigFrom: { Network: network.configFrom ?? '' },
+    ConfigOnly: network.configOnly === true,
     Containers: containers,
     Options: network.options,
     Labels: network.labels,
@@ -195,8 +195,6 @@ function showNetwork(parts: DockerParts, network: NetworkRecord, withContainers:
 
 /** What only a swarm or another driver could do is refused. */
 function checkWhole(body: NetworkBody): void {
-  if (body.ConfigOnly === true || (body.ConfigFrom?.Network ?? '') !== '')
-    throw new ApiError('InternalError', 'a config-only network is not supported by this engine', undefined, 501);
   if (body.Ingress === true || (body.Scope ?? 'local') === 'swarm')
     throw new ApiError(
       'ServiceUnavailable',
@@ -238,6 +236,8 @@ async function createNetwork(parts: DockerParts, { version, ...context }: RouteC
     attachable: body.Attachable === true,
     labels: body.Labels ?? {},
     options,
+    configOnly: body.ConfigOnly === true,
+    ...optional('configFrom', body.ConfigFrom?.Network),
     ...optional('ipamDriver', body.IPAM?.Driver),
     ...(body.IPAM?.Options === undefined || body.IPAM.Options === null ? {} : { ipamOptions: body.IPAM.Options }),
     addresses: (body.IPAM?.Config ?? []).map((ipam) => ({

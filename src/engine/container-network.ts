@@ -44,11 +44,13 @@ export function planContainerNetwork(
   });
   for (const network of networks) {
     const found = table.networks.findExact(network.networkId);
+    if (found === undefined && networks.length === 1 && namesBridge(container) && table.networks.isWithoutBridge)
+      continue;
     if (found === undefined)
       throw new ApiError('NotFound', `failed to set up container networking: network ${network.networkId} not found`);
     network.networkId = found.id;
     checkEndpointSettings(found.name, found, network, 'failed to set up container networking: ');
-    if (hasEndpoints(found)) endpoints.push(table.networks.reserve(network, endpoints));
+    if (found.configOnly === true || hasEndpoints(found)) endpoints.push(table.networks.reserve(network, endpoints));
   }
   const gateways = gatewaysOf(table, networks, endpoints);
   ports.push(...reservePorts(context.ports, container, gateways));
@@ -57,6 +59,10 @@ export function planContainerNetwork(
     .remove(path)
     .then(() => context.os.namespaces.create({ pins: { network: path } }));
   return { namespace: path, path, endpoints, ports, gateways, ready: awaitedLater(ready) };
+}
+
+function namesBridge({ record: { spec } }: Container): boolean {
+  return ['bridge', 'default'].includes(spec.networks?.[0]?.network ?? 'bridge');
 }
 
 /** A namespace that exists already: the host's, a sandbox's, another container's. Undefined: one of its own. */

@@ -6,8 +6,9 @@
 import { mkdirSync } from 'node:fs';
 import type { Snapshots } from '#content/snapshots.ts';
 import { startRelay } from '#net/port-relay.ts';
+import { ipFamilies } from '#base/ip.ts';
 import { Ports } from '#net/ports.ts';
-import { createRuleWriter } from '#net/rules.ts';
+import { createNoRules, createRuleWriter } from '#net/rules.ts';
 import type { RuleWriter } from '#net/rules.ts';
 import { coverForward } from '#net/firewall.ts';
 import { monitorsCgroup } from '#net/kernel-names.ts';
@@ -106,7 +107,8 @@ export async function createEngine(options: EngineOptions): Promise<DockerEngine
   loadContainers(table);
   await context.os.netlink.run([{ steps: [{ op: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' }] }]);
   await networks.start((networkId) => hasRun(table, networkId));
-  await coverForward({ processes: context.os.processes, instanceId, log, links: networks.namedLinks() });
+  if (options.networkSettings?.rules !== false)
+    await coverForward({ processes: context.os.processes, instanceId, log, links: networks.namedLinks() });
   await table.sandboxes.start();
   adoptAddresses(table);
   await startRules(table, options);
@@ -143,10 +145,10 @@ async function openContext(
   undo.defer(() => network.close());
   const poll = createPoll();
   undo.defer(() => poll.close());
-  const ports =
-    options.networkSettings?.relay === false
-      ? new Ports(linuxPortHolder)
-      : new Ports(linuxPortHolder, (fd, target) => startRelay(fd, target, clock));
+  const { relay = true, rules = true } = options.networkSettings ?? {};
+  const ports = relay
+    ? new Ports(linuxPortHolder, (fd, target) => startRelay(fd, target, clock), rules ? ['IPv6'] : ipFamilies)
+    : new Ports(linuxPortHolder);
   undo.defer(() => ports.close());
   const context: EngineContext = {
     instanceId,
@@ -166,7 +168,9 @@ async function openContext(
     },
     snapshots,
     images,
-    rules: createRuleWriter({ nft: network.nft, instanceId, log }),
+    rules: rules
+      ? createRuleWriter({ nft: network.nft, instanceId, log })
+      : createNoRules({ nft: network.nft, instanceId }),
     ports,
     events: new Events(clock),
     runtime: createRuntime({ processes: linuxProcesses, cgroups, runDirectory: options.runDir }),

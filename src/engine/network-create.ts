@@ -19,6 +19,9 @@ export interface NetworkCreate {
   /** Absent: true. */
   enableIpv4?: boolean;
   enableIpv6?: boolean;
+  /** Settings alone, for others; and the name of such a network. */
+  configOnly?: boolean;
+  configFrom?: string;
 }
 
 export function driverOf({ driver }: NetworkCreate): 'bridge' | 'macvlan' | 'ipvlan' {
@@ -47,6 +50,7 @@ export function checkNetworkCreate(wanted: NetworkCreate): void {
       `could not find plugin ${driver} in v1 plugin registry: plugin "${driver}" not found`,
     );
   checkAddresses(wanted.addresses ?? [], wanted.enableIpv6 === true);
+  if (wanted.configOnly === true) return;
   if (wanted.ipamDriver === 'null')
     for (const [family, enabled] of [
       ['ipv4', wanted.enableIpv4 !== false],

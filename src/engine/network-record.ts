@@ -4,6 +4,7 @@
 import { contains, subnetOf, type IpFamily, ipFamilies } from '#base/ip.ts';
 import type { NetworkRules } from '#net/rules.ts';
 import type { EndpointRecord } from './container-record.ts';
+import type { NetworkAddresses } from './network-addresses.ts';
 import { bridgeOptionsOf } from './network-options.ts';
 
 export const networkFormat = 2;
@@ -40,6 +41,10 @@ export interface NetworkRecord {
   /** Of macvlan and ipvlan: the link that they stand on. */
   parent?: { link: string; isOwn: boolean };
   ipamDriver?: string;
+  /** Settings for other networks, with subnets as they were asked for; and of another one, whose settings it took. */
+  configOnly?: true;
+  configured?: NetworkAddresses[];
+  configFrom?: string;
   /** The bridge was there before the network and stays after it. */
   borrowed?: boolean;
 }
@@ -87,12 +92,19 @@ export function withPrefix(network: NetworkRecord, ip: string): string {
   return `${ip}/${prefixLengthOf(network, ip)}`;
 }
 
+/** Among a bridge's addresses that no container gets: where its containers send what is for elsewhere instead. */
+export const ownWayKey: Readonly<Record<IpFamily, string>> = {
+  IPv4: 'DefaultGatewayIPv4',
+  IPv6: 'DefaultGatewayIPv6',
+};
+
 /** Where an endpoint sends what is for elsewhere, in this family. */
 export function gatewayFor(network: NetworkRecord, endpoint: EndpointRecord, family: IpFamily): string | undefined {
   const ip = family === 'IPv4' ? endpoint.ip : endpoint.ip6;
-  return ip === undefined || isClosed(network) || isWithoutGateway(network, family)
-    ? undefined
-    : blockOf(network, ip)?.gateway;
+  if (ip === undefined || isClosed(network) || isWithoutGateway(network, family)) return undefined;
+  const block = blockOf(network, ip);
+  const own = network.driver === 'bridge' ? block?.auxiliaryAddresses?.[ownWayKey[family]] : undefined;
+  return own ?? block?.gateway;
 }
 
 /** Whether an endpoint has a way out in this family, by a gateway or on the link itself. */

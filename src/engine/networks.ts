@@ -16,6 +16,7 @@ import { listDirectory, readIfExists, writeFileAtomic } from '#os/files.ts';
 import type { NetProgram } from '#os/netlink.ts';
 import type { AttachedNetwork, EndpointRecord } from './container-record.ts';
 import type { EngineContext } from './context.ts';
+import { applyConfig, checkConfigUnused, checkConfigUse } from './network-config.ts';
 import { checkNetworkCreate, driverOf, type NetworkCreate } from './network-create.ts';
 import { chooseLinkIndex, chooseLinkName, linkIndexOf, sysctlsOf, type Gateways } from './network-endpoint.ts';
 import { bridgeOptionsOf } from './network-options.ts';
@@ -118,6 +119,7 @@ export class Networks {
   }
 
   async create(wanted: NetworkCreate): Promise<NetworkRecord> {
+    checkConfigUse(wanted);
     checkNetworkCreate(wanted);
     // `default` stands for the bridge wherever a network is asked for.
     if (builtInNetworks.has(wanted.name) || wanted.name === 'default')
@@ -135,6 +137,22 @@ export class Networks {
   async #create(wanted: NetworkCreate): Promise<NetworkRecord> {
     if (this.list().some((network) => network.name === wanted.name))
       throw new ApiError('Conflict', `network with name ${wanted.name} already exists`);
+    if (wanted.configOnly === true) return this.#addConfig(wanted);
+    return this.#createWhole(applyConfig(wanted, this.list()));
+  }
+
+  /** Nothing of it is in the kernel. */
+  #addConfig(wanted: NetworkCreate): NetworkRecord {
+    const { link: _, ...record } = this.#makeRecord(wanted, []);
+    const configured = { options: wanted.options ?? {}, configured: wanted.addresses ?? [] };
+    const made: NetworkRecord = { ...record, ...configured, driver: 'null', configOnly: true };
+    this.#records.set(made.id, made);
+    this.#save(made);
+    return made;
+  }
+
+  async #createWhole(wanted: NetworkCreate): Promise<NetworkRecord> {
+    if (wanted.configFrom !== undefined) checkNetworkCreate(wanted);
     const record = this.#makeRecord(wanted, await this.#planBlocks(wanted));
     if (record.link !== undefined && (await this.#isBorrowed(record, record.link))) record.borrowed = true;
     this.#records.set(record.id, record);
@@ -157,7 +175,9 @@ export class Networks {
     await this.#context.rules.addNetwork(rulesOf(record));
     if (record.enableIpv6) await this.#forwardIpv6();
     await this.#context.os.netlink.run([planBridge(this.#bridgePlan(record))]);
-    if (this.namedLinks().includes(link)) await coverForward({ ...this.#forward([link]), onlyLinks: true });
+    const { rules } = this.#context.networkSettings;
+    if (rules !== false && this.namedLinks().includes(link))
+      await coverForward({ ...this.#forward([link]), onlyLinks: true });
   }
 
   /** What a network has in the kernel goes. */
@@ -205,6 +225,7 @@ export class Networks {
     const removed = await this.#changes.run(async () => {
       const record = this.find(reference);
       assertRemovable(record);
+      checkConfigUnused(record, this.list());
       // A container that is just starting holds an address before anybody can see it run.
       if (this.#pools.hasEndpoints(record))
         throw new ApiError('Forbidden', `error while removing network: network ${record.name} has active endpoints`);
@@ -225,6 +246,8 @@ export class Networks {
   /** Addresses and names for a new endpoint beside others of the container; nothing is in the kernel yet. */
   reserve(attached: AttachedNetwork, others: readonly EndpointRecord[]): EndpointRecord {
     const network = this.find(attached.networkId);
+    if (network.configOnly === true)
+      throw new ApiError('Forbidden', 'cannot create endpoint on configuration-only network');
     const endpointId = Buffer.from(this.#context.random.bytes(32)).toString('hex');
     const containerLink = chooseLinkName(
       attached,
@@ -337,6 +360,7 @@ export class Networks {
       options: { ...this.#context.networkSettings.networkOptions, ...wanted.options },
       blocks,
       ...(wanted.ipamOptions === undefined ? {} : { ipamOptions: wanted.ipamOptions }),
+      ...(wanted.configFrom === undefined || wanted.configFrom === '' ? {} : { configFrom: wanted.configFrom }),
       ...(wanted.ipamDriver === undefined ? {} : { ipamDriver: wanted.ipamDriver }),
       ...(driverOf(wanted) === 'bridge'
         ? { link: bridgeOptionsOf(wanted.options ?? {}).bridgeName ?? linkName(this.#context.instanceId, 'b', id) }
@@ -377,10 +401,17 @@ export class Networks {
     const record = this.find('bridge');
     const { bridge = {} } = this.#context.networkSettings;
     const name = record.name;
-    const needsBlock = bridge.ipv6 !== undefined && blocksOf(record, 'IPv6').length === 0;
-    const free = needsBlock ? await this.#planBlocks({ name, enableIpv4: false, enableIpv6: true }) : [];
-    const wanted = planDefaultBridge(record, bridge, free);
-    if (wanted === record) return;
+    const { ipv6, link, isNone } = bridge;
+    const needsBlock = ipv6 !== undefined && [ipv6.address, ipv6.range].every((text) => text === undefined);
+    const wanted = planDefaultBridge(record, bridge, {
+      free:
+        needsBlock && blocksOf(record, 'IPv6').length === 0
+          ? await this.#planBlocks({ name, enableIpv4: false, enableIpv6: true })
+          : [],
+      ...(link === undefined ? {} : { addresses: await this.#addressesOn(link) }),
+      ownLink: linkName(this.#context.instanceId, 'b', '0'),
+    });
+    if (wanted === record && isNone !== true) return;
     if (inUse(record.id)) {
       this.#context.log.warn('containers run on the default bridge: it keeps its settings until they have ended', {
         subnets: record.blocks.map(({ subnet }) => subnet),
@@ -389,8 +420,28 @@ export class Networks {
     }
     // Its addresses and its MTU are those of the link, which is made anew.
     await this.#removeLink(record);
+    if (isNone === true) {
+      // Its record stays on disk: containers that name it have it again when there is one.
+      this.#records.delete(record.id);
+      return;
+    }
     this.#records.set(wanted.id, wanted);
     this.#save(wanted);
+  }
+
+  /** Of a bridge that is somebody else's. Throws ApiError where there is none of that name. */
+  async #addressesOn(name: string): Promise<string[]> {
+    const link = (await this.#context.os.netlink.listLinks()).find((found) => found.name === name);
+    if (link === undefined)
+      throw new ApiError('BadRequest', `bridge device with non default name ${name} must be created manually`);
+    if (link.kind !== 'bridge') throw new ApiError('BadRequest', `existing interface ${name} is not a bridge`);
+    const all = await this.#context.os.netlink.listAddresses();
+    return all.filter(({ linkIndex }) => linkIndex === link.index).map(({ address, prefix }) => `${address}/${prefix}`);
+  }
+
+  /** Containers that name no network have none. */
+  get isWithoutBridge(): boolean {
+    return this.#context.networkSettings.bridge?.isNone === true && this.findExact('bridge') === undefined;
   }
 
   #save(record: NetworkRecord): void {
@@ -404,6 +455,7 @@ export class Networks {
       addresses: bridgeAddresses(network),
       ipv6: network.enableIpv6 && bridgeOptionsOf(network.options).modes.IPv6 !== 'isolated',
       ...(mtu === undefined ? {} : { mtu }),
+      ...(this.#context.networkSettings.rules === false ? { isUnguarded: true } : {}),
       ...(network.borrowed === true ? {} : { mark: linkMark(this.#context.instanceId) }),
     };
   }

@@ -62,7 +62,7 @@ test('a file is read with the types of its keys, nested options too', (t) => {
   const networks = networkSettingsOf(config);
   assert.deepEqual(networks.pools, [{ base: '10.9.0.0/16', length: 24 }]);
   assert.equal(networks.bridge?.address, '172.30.1.1/24');
-  assert.deepEqual(networks.bridge?.ipv6, { subnet: 'fd00:30::/64' });
+  assert.deepEqual(networks.bridge?.ipv6, { range: 'fd00:30::/64' });
   assert.equal(networks.relay, false);
   assert.equal(networks.bridge?.options?.['com.docker.network.bridge.enable_icc'], 'false');
 });
@@ -95,7 +95,8 @@ test('what a file says wrongly, twice or of unknown things is refused in dockerd
     [{ 'userns-remap': 'default' }, /^userns-remap is not supported: /],
     [{ 'storage-driver': 'btrfs' }, /^storage-driver is not supported: /],
     [{ runtimes: { kata: { path: '/k' } } }, /^runtimes \(--add-runtime\) is not supported: /],
-    [{ iptables: false }, /^iptables is not supported: /],
+    [{ ip6tables: false }, /^ip6tables is not supported without iptables: /],
+    [{ bridge: 'br9', bip: '10.9.0.1/24' }, /mutually exclusive options/],
     [{ 'host-gateway-ip': '1.2.3.4', 'host-gateway-ips': ['1.2.3.4'] }, /must not both be specified/],
     [{ 'default-ipc-mode': 'host' }, /use "shareable" or "private"/],
   ];

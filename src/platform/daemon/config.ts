@@ -306,6 +306,16 @@ function checkAddresses(config: DaemonConfig): void {
   for (const key of ['bip6', 'fixed-cidr-v6'])
     if (config.text(key) !== '' && parseCidr(config.text(key))?.address.family !== 'IPv6')
       refuse(`invalid ${key}: invalid CIDR address: ${config.text(key)}`);
+  for (const [key, family] of [
+    ['default-gateway', 'IPv4'],
+    ['default-gateway-v6', 'IPv6'],
+  ] as const)
+    if (config.text(key) !== '' && parseIp(config.text(key))?.family !== family)
+      refuse(`invalid ${key}: ${config.text(key)} is not an ${family} address`);
+  if (config.bool('iptables') && !config.bool('ip6tables'))
+    refuse('ip6tables is not supported without iptables: rules are written for both families, or for none');
+  if (config.text('bridge') !== '' && config.text('bridge') !== 'none' && config.text('bip') !== '')
+    refuse('you specified -b & --bip, mutually exclusive options. Please specify only one');
   if (parseIp(config.text('ip'))?.family !== 'IPv4') refuse(`invalid ip: ${config.text('ip')} is not an IPv4 address`);
   for (const { base, size } of config.pools) {
     // Room for a gateway and a few containers.

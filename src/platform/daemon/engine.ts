@@ -29,6 +29,7 @@ import { startDockerApi } from '../docker-api.ts';
 import { loadModules } from '../host.ts';
 import { openStore } from '../open-store.ts';
 import { missingTools, tools } from '../packages.ts';
+import { importDocker } from '../import/import.ts';
 import { makeDirectory, passageMode, privateMode } from '../paths.ts';
 import { ensureContainersUnit } from '../systemd.ts';
 import { configPath, type DaemonConfig, loadConfig } from './config.ts';
@@ -104,6 +105,16 @@ export async function runEngine(flags: FlagValues): Promise<void> {
   log.info('stopping', { signal });
   tellSystemd('STOPPING=1');
   if (!live.settings.isLiveRestore) await stopAllContainers(engine.containers, graceMsOf(live.config, engine));
+}
+
+/** `tiphys engine import-docker DIR`, with the same options for where things are. Whether all of it came. */
+export async function runImport(directory: string, flags: FlagValues, print: (line: string) => void): Promise<boolean> {
+  const config = loadConfig(flags);
+  const { data } = placesOf(config, process.env);
+  const log = openLog({ config, settings: settingsOf(config, []) });
+  checkMachine();
+  makeDirectory(data, privateMode);
+  return importDocker({ directory, data, instanceId: establishId(data), log, print });
 }
 
 interface EngineParts {

@@ -233,8 +233,7 @@ const networks: DaemonOption[] = [
     flag: 'iptables',
     kind: 'bool',
     value: true,
-    help: 'rules of published ports (nftables)',
-    refuse: unless('published ports are rules of nftables: there is nothing without them', true),
+    help: 'rules of published ports and of what leaves (nftables); without them ports are relayed',
   },
   { flag: 'ip6tables', kind: 'bool', value: true, help: 'the same for IPv6' },
   {
@@ -253,9 +252,9 @@ const networks: DaemonOption[] = [
   { flag: 'ipv6', kind: 'bool', help: 'IPv6 on the default bridge' },
   { flag: 'bip6', kind: 'string', help: 'IPv6 address and prefix of the default bridge' },
   { flag: 'fixed-cidr-v6', kind: 'string', help: 'range of IPv6 addresses on the default bridge' },
-  { flag: 'default-gateway', kind: 'string', help: 'another gateway', refuse: unless(notBuilt, '') },
-  { flag: 'default-gateway-v6', kind: 'string', help: 'another gateway', refuse: unless(notBuilt, '') },
-  { flag: 'bridge', short: 'b', kind: 'string', help: 'another bridge', refuse: unless(notBuilt, '') },
+  { flag: 'default-gateway', kind: 'string', help: "gateway of the default bridge's containers" },
+  { flag: 'default-gateway-v6', kind: 'string', help: 'the same for IPv6' },
+  { flag: 'bridge', short: 'b', kind: 'string', help: 'a bridge that is there, or none' },
   { flag: 'allow-direct-routing', kind: 'bool', help: 'from outside', refuse: unless(notBuilt, false) },
   { flag: 'bridge-accept-fwmark', kind: 'string', help: 'from outside', refuse: unless(notBuilt, '') },
 ];
