@@ -29,7 +29,10 @@ export async function readCommands(client: string): Promise<CommandFlags> {
 
 function nameOf(words: string[], help: string): string {
   const aliases = /\nAliases:\n\s+(.+)\n/.exec(help)?.[1];
-  const first = aliases?.split(',')[0]!.trim().replace(/^docker /, '');
+  const first = aliases
+    ?.split(',')[0]!
+    .trim()
+    .replace(/^docker /, '');
   return first ?? words.join(' ');
 }
 

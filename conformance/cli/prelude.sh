@@ -9,6 +9,7 @@ box() {
     docker run --name "$n" "$@"
   fi
 }
+build() { docker build "$@" 2>"$dir/build.err" || cat "$dir/build.err"; }
 look() { docker inspect -f "$1" "$n"; }
 # The path of a cgroup's file inside a container: its name in version 1, and in version 2.
 cg() { if [ "$CGROUP_VERSION" = 1 ]; then echo "/sys/fs/cgroup/$1"; else echo "/sys/fs/cgroup/$2"; fi; }
@@ -30,3 +31,8 @@ clear_up() {
 trap clear_up EXIT
 trap 'exit 1' TERM
 cd "$dir"
+# Who pushes has a name and a password: REGISTRY_USER is NAME:PASSWORD.
+if [ -n "$registry" ] && [ -n "${REGISTRY_USER:-}" ]; then
+  mkdir -p .docker
+  printf '{"auths":{"%s":{"auth":"%s"}}}' "${registry%%/*}" "$(printf %s "$REGISTRY_USER" | base64 -w0)" >.docker/config.json
+fi

@@ -31,8 +31,6 @@ export function checkHostConfig(host: HostConfigBody, facts: HostFacts = anyHost
   checkProcessors(host, facts);
   const uts = String(host['UTSMode'] ?? '');
   if (uts !== '' && uts !== 'host') throw new ApiError('BadRequest', `invalid UTS mode: ${uts}`);
-  if (uts === 'host' && (body.Hostname ?? '') !== '')
-    throw new ApiError('BadRequest', 'conflicting options: hostname and the UTS mode');
   const oneOf = (key: string, what: string, ...allowed: string[]): void => {
     const value = String(host[key] ?? '');
     if (value !== '' && !allowed.includes(value)) throw new ApiError('BadRequest', `invalid ${what}: ${value}`);
@@ -47,6 +45,12 @@ export function checkHostConfig(host: HostConfigBody, facts: HostFacts = anyHost
   if (unknown !== undefined) throw new ApiError('BadRequest', `unknown option ${unknown}`);
   if (storage.length > 0)
     throw new ApiError('BadRequest', "--storage-opt is supported only for overlay over xfs with 'pquota' mount option");
+}
+
+/** Whose host name is the machine's cannot have one of its own. */
+export function checkHostname(hostname: string | null | undefined, host: HostConfigBody): void {
+  if (host['UTSMode'] === 'host' && (hostname ?? '') !== '')
+    throw new ApiError('BadRequest', 'conflicting options: hostname and the UTS mode');
 }
 
 /** Words that become lines of the container's hosts and resolv.conf. */
