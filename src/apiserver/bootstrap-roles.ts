@@ -192,6 +192,10 @@ function discoveryRoles(): Template<ClusterRole>[] {
       ],
     },
     {
+      metadata: meta('system:cluster-trust-bundle-discovery'),
+      rules: [rule(['certificates.k8s.io'], ['clustertrustbundles'], ['get', 'list', 'watch'])],
+    },
+    {
       metadata: meta('system:service-account-issuer-discovery'),
       rules: [
         paths([
@@ -284,6 +288,11 @@ export function clusterRoleBindings(): Template<ClusterRoleBinding>[] {
       group('system:unauthenticated'),
     ),
     bind('system:monitoring', 'system:monitoring', group('system:monitoring')),
+    bind(
+      'system:cluster-trust-bundle-discovery',
+      'system:cluster-trust-bundle-discovery',
+      group('system:serviceaccounts'),
+    ),
     bind(
       'system:service-account-issuer-discovery',
       'system:service-account-issuer-discovery',

@@ -43,6 +43,7 @@ export function internalContext<T extends KubeObject>(
       namespace,
       name,
       selectedName: '',
+      selectedNode: '',
       rest: '',
     },
   };

@@ -18,6 +18,8 @@ export interface RequestInfo {
   name: string;
   /** The one name that a list, watch or deletecollection is bound to by its field selector; '' for none. */
   selectedName: string;
+  /** The node that a field selector on `spec.nodeName` leaves; '' where there is none. */
+  selectedNode: string;
   /** What follows `proxy/`. */
   rest: string;
 }
@@ -44,6 +46,7 @@ export function parseRequestInfo(request: ApiRequest): RequestInfo {
     namespace: '',
     name: '',
     selectedName: '',
+    selectedNode: '',
     rest: '',
   };
   const parts = partsOf(path);
@@ -91,19 +94,23 @@ export function parseRequestInfo(request: ApiRequest): RequestInfo {
   if (info.verb === 'delete' && info.name === '') info.verb = 'deletecollection';
   if (info.name === '') {
     const selector = request.query.get('fieldSelector');
-    if (selector !== null && collectionVerbs.has(info.verb)) info.selectedName = selectedName(selector);
+    if (selector !== null && collectionVerbs.has(info.verb)) Object.assign(info, selectedIn(selector));
   }
   return info;
 }
 
 const collectionVerbs = new Set(['list', 'watch', 'deletecollection']);
 
-/** The one name that a field selector leaves; '' where there is none, and for what is no selector. */
-function selectedName(selector: string): string {
+/** The one name and the one node that a field selector leaves; '' where there is none, and for what is no selector. */
+function selectedIn(selector: string): Pick<RequestInfo, 'selectedName' | 'selectedNode'> {
   try {
-    return fieldValueOf(parseFieldSelector(selector), 'metadata.name') ?? '';
+    const fields = parseFieldSelector(selector);
+    return {
+      selectedName: fieldValueOf(fields, 'metadata.name') ?? '',
+      selectedNode: fieldValueOf(fields, 'spec.nodeName') ?? '',
+    };
   } catch {
-    return '';
+    return { selectedName: '', selectedNode: '' };
   }
 }
 

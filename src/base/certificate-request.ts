@@ -8,14 +8,26 @@ import type { KeyObject } from 'node:crypto';
 import { ipOfBytes } from './ip.ts';
 
 export class RequestError extends Error {}
+/** The request was not signed by its key. */
+export class SignatureError extends RequestError {}
+
+export interface KeyKind {
+  /** As `node:crypto` names it: `ec`, `rsa`, `ed25519`, …. */
+  type: string;
+  /** Of an elliptic key, as OpenSSL names it. */
+  curve?: string;
+  /** Of an RSA key. */
+  bits?: number;
+}
 
 export interface CertificationRequest {
   /** The subject as encoded, for the certificate to repeat. */
   subject: Uint8Array;
   commonName: string;
   organizations: string[];
-  /** The public key as encoded (SubjectPublicKeyInfo). */
+  /** The public key as encoded (SubjectPublicKeyInfo), and what it is. */
   publicKeyInfo: Uint8Array;
+  keyKind: KeyKind;
   /** The content of the subjectAltName extension; undefined when none is asked for. */
   altNames: Uint8Array | undefined;
   dnsNames: string[];
@@ -111,6 +123,15 @@ function extensionsOf(attributes: Tlv | undefined): Map<string, Uint8Array> {
   return out;
 }
 
+function kindOfKey(key: KeyObject): KeyKind {
+  const { namedCurve, modulusLength } = key.asymmetricKeyDetails ?? {};
+  return {
+    type: key.asymmetricKeyType ?? '',
+    ...(namedCurve === undefined ? {} : { curve: namedCurve }),
+    ...(modulusLength === undefined ? {} : { bits: modulusLength }),
+  };
+}
+
 function ipText(bytes: Uint8Array): string {
   if (bytes.length !== 4 && bytes.length !== 16) throw new RequestError('x509: cannot parse IP address');
   return ipOfBytes(bytes);
@@ -120,7 +141,7 @@ function checkSignature(whole: Tlv, algorithm: Tlv, signature: Tlv, key: KeyObje
   const id = hex(expect(readAll(algorithm.content)[0], tags.oid, 'signature algorithm').content);
   if (!(id in hashes)) throw new RequestError('x509: cannot verify signature: algorithm unimplemented');
   if (!verify(hashes[id], whole.whole, key, signature.content.subarray(1)))
-    throw new RequestError('x509: the signature of the request does not match its key');
+    throw new SignatureError('x509: the signature of the request does not match its key');
 }
 
 /** A request from its PEM. Throws `RequestError`. */
@@ -130,7 +151,11 @@ export function parseCertificationRequest(pem: string): CertificationRequest {
       pem,
     )?.[1];
   if (text === undefined) throw new RequestError('PEM block type must be CERTIFICATE REQUEST');
-  const bytes = Buffer.from(text, 'base64');
+  return decodeCertificationRequest(Buffer.from(text, 'base64'));
+}
+
+/** A request from its DER. Throws `RequestError`, a `SignatureError` where only the signature is wrong. */
+export function decodeCertificationRequest(bytes: Uint8Array): CertificationRequest {
   const [info, algorithm, signature] = readAll(expect(readAll(bytes)[0], tags.sequence, 'request').content);
   const [, subject, keyInfo, attributes] = readAll(expect(info, tags.sequence, 'request info').content);
   const publicKeyInfo = expect(keyInfo, tags.sequence, 'public key').whole;
@@ -155,6 +180,7 @@ export function parseCertificationRequest(pem: string): CertificationRequest {
     subject: expect(subject, tags.sequence, 'subject').whole,
     ...namesOf(expect(subject, tags.sequence, 'subject').content),
     publicKeyInfo,
+    keyKind: kindOfKey(key),
     altNames,
     dnsNames,
     ipAddresses,

@@ -20,7 +20,7 @@ import type {
 } from '#api/authorization.v1.ts';
 import type { HorizontalPodAutoscaler } from '#api/autoscaling.v2.ts';
 import type { CronJob, Job } from '#api/batch.v1.ts';
-import type { CertificateSigningRequest } from '#api/certificates.v1.ts';
+import type { CertificateSigningRequest, ClusterTrustBundle, PodCertificateRequest } from '#api/certificates.v1.ts';
 import type { Lease } from '#api/coordination.v1.ts';
 import type {
   Binding,
@@ -146,6 +146,17 @@ export const kinds = Object.freeze({
     'certificatesigningrequests',
     'CertificateSigningRequest',
     cluster,
+  ),
+  ClusterTrustBundle: kindOf<ClusterTrustBundle>(
+    'certificates.k8s.io/v1',
+    'clustertrustbundles',
+    'ClusterTrustBundle',
+    cluster,
+  ),
+  PodCertificateRequest: kindOf<PodCertificateRequest>(
+    'certificates.k8s.io/v1',
+    'podcertificaterequests',
+    'PodCertificateRequest',
   ),
 
   CustomResourceDefinition: kindOf<CustomResourceDefinition>(

@@ -4,7 +4,8 @@
  * same keys for the same seed (its ECDSA signatures still differ: nothing may depend on their bytes). Does not do
  * revocation or RSA.
  */
-import { createECDH, createHash, createPrivateKey, sign, X509Certificate } from 'node:crypto';
+import { createECDH, createHash, createPrivateKey, createPublicKey, sign, X509Certificate } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 import {
   bitString,
   boolean,
@@ -286,6 +287,27 @@ export function createCertificationRequest(
     requestPem: toPem('CERTIFICATE REQUEST', sequence(info, signatureAlgorithm, bitString(signature))),
     keyPem: key.privateKeyPem,
   };
+}
+
+/** Of a key that signs: how its signature is named, and the hash it takes; Ed25519 takes none. */
+const signatures: Record<string, { id: string; hash: string | null; hasNull?: boolean }> = {
+  rsa: { id: '1.2.840.113549.1.1.11', hash: 'sha256', hasNull: true },
+  prime256v1: { id: oid.ecdsaSha256, hash: 'sha256' },
+  secp384r1: { id: '1.2.840.10045.4.3.3', hash: 'sha384' },
+  secp521r1: { id: '1.2.840.10045.4.3.4', hash: 'sha512' },
+  ed25519: { id: '1.3.101.112', hash: null },
+};
+
+/** A request (PKCS#10) that says nothing but which key it is for, in DER, signed by the key. */
+export function createStubRequest(key: KeyObject): Uint8Array {
+  const signature = signatures[key.asymmetricKeyDetails?.namedCurve ?? key.asymmetricKeyType ?? ''];
+  if (signature === undefined) throw new Error(`no requests are made for keys of type ${key.asymmetricKeyType}`);
+  const publicKeyInfo: Der = createPublicKey(key).export({ type: 'spki', format: 'der' });
+  const info = sequence(integer(0), sequence(), publicKeyInfo, tlv(0xa0, new Uint8Array()));
+  const signed = sign(signature.hash, info, { key, dsaEncoding: 'der' });
+  const algorithm =
+    signature.hasNull === true ? [objectId(signature.id), tlv(0x05, new Uint8Array())] : [objectId(signature.id)];
+  return sequence(info, sequence(...algorithm), bitString(signed));
 }
 
 export interface SigningOptions {

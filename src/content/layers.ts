@@ -51,6 +51,11 @@ export interface Layers {
   directory(diffId: string): string;
   /** Directories of an unpacked layer that it does not name itself, relative. */
   implied(diffId: string): ReadonlySet<string>;
+  /**
+   * Takes over a layer that another engine has unpacked and whose archive cannot be had: `fill` makes the directory,
+   * and returns the bytes of its files. It runs, but nothing can push or save it.
+   */
+  adopt(diffId: string, fill: (directory: string) => Promise<number>): Promise<void>;
   /** Unpacks the blob unless that was done; the archive must have this diff id. */
   ensure(diffId: string, blobDigest: string, signal?: AbortSignal): Promise<void>;
   /**
@@ -181,6 +186,19 @@ class OverlayLayers implements Layers {
         throw new DigestError(`layer ${blobDigest} has diff id ${result.diffId}, its image says ${diffId}`);
       const { expandedBytes: sizeBytes, implied = [] } = result;
       await this.#publish(diffId, { n, sizeBytes, ...(implied.length === 0 ? {} : { implied }) });
+    } catch (error) {
+      await rm(directory, { recursive: true, force: true });
+      throw error;
+    }
+  }
+
+  async adopt(diffId: string, fill: (directory: string) => Promise<number>): Promise<void> {
+    if (this.has(diffId)) return;
+    const n = this.#next++;
+    const directory = join(this.#root, 'l', n.toString(36));
+    try {
+      mkdirSync(directory);
+      await this.#publish(diffId, { n, sizeBytes: await fill(directory) });
     } catch (error) {
       await rm(directory, { recursive: true, force: true });
       throw error;

@@ -145,6 +145,7 @@ export function planSigning(
         commonName: '',
         organizations: [],
         publicKeyInfo: new Uint8Array(),
+        keyKind: { type: '' },
         altNames: undefined,
         dnsNames: [],
         ipAddresses: [],

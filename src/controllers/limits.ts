@@ -23,5 +23,7 @@ export const failuresRememberedMax = 1_000;
 export const requestPendingMsMax = 24 * 3_600_000;
 export const requestApprovedMsMax = 3_600_000;
 export const requestDeniedMsMax = 3_600_000;
+/** How long a node's request for a Pod's certificate is kept. */
+export const podCertificateRequestMsMax = 900_000;
 /** What a ReplicaSet keeps of its former revisions. */
 export const revisionHistoryCharsMax = 2_000;

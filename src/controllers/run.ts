@@ -26,12 +26,14 @@ import { type AddressProvider, startLoadBalancerController } from './load-balanc
 import { startNamespaceController } from './namespace.ts';
 import { type Heartbeats, startNodeLifecycleController } from './node-lifecycle.ts';
 import { startPodCollector } from './pod-collector.ts';
+import { startPodCertificateCleaner } from './pod-certificate-cleaner.ts';
 import { startReplicaSetController, startReplicationController } from './replicaset.ts';
 import { startResourceQuotaController } from './resource-quota.ts';
 import type { Controller, ControllerContext } from './runtime.ts';
 import { startServiceAccountController } from './serviceaccount.ts';
 import { startStatefulSetController } from './statefulset.ts';
 import { startTokenSecrets } from './token-secrets.ts';
+import { startTrustBundlePublisher } from './trust-bundle-publisher.ts';
 import { startVolumeBinder } from './volume-binder.ts';
 
 export interface ControllerOptions {
@@ -121,7 +123,8 @@ export async function runControllers({
   }
   if (options.signer !== undefined) {
     controllers.push(startCertificateApprover(context), startCertificateSigner(context, options.signer));
-    controllers.push(startBootstrapTokenCleaner(context));
+    controllers.push(startBootstrapTokenCleaner(context), startPodCertificateCleaner(context));
+    if (options.rootCa !== undefined) controllers.push(startTrustBundlePublisher(context, options.rootCa));
   }
   const queues = controllers.flatMap((controller) => controller.queues);
   // A queue acts on a whole picture only: an owner that is merely not listed yet must not look gone.

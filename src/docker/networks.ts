@@ -15,6 +15,7 @@ import {
   isFlagWord,
   lacksLabels,
   matchesAny,
+  matchesPattern,
   matchesLabels,
   parseFilters,
   parseTime,
@@ -136,8 +137,8 @@ function usersOf(parts: DockerParts, network: NetworkRecord): Container[] {
 
 function matches(parts: DockerParts, network: NetworkRecord, filters: Filters): boolean {
   return (
-    matchesAny(filters, 'id', (value) => network.id.startsWith(value)) &&
-    matchesAny(filters, 'name', (value) => network.name.includes(value)) &&
+    matchesAny(filters, 'id', (value) => matchesPattern(network.id, value)) &&
+    matchesAny(filters, 'name', (value) => matchesPattern(network.name, value)) &&
     matchesAny(filters, 'driver', (value) => network.driver === value) &&
     matchesAny(filters, 'scope', (value) => value === 'local') &&
     matchesAny(filters, 'type', (value) => (value === 'builtin') === builtInNetworks.has(network.name)) &&
@@ -167,8 +168,8 @@ function showNetwork(parts: DockerParts, network: NetworkRecord, withContainers:
         };
     }
   }
-  const config = network.blocks.map(({ subnet, ipRange, gateway, auxiliaryAddresses }) => ({
-    Subnet: subnet,
+  const config = (network.configured ?? network.blocks).map(({ subnet, ipRange, gateway, auxiliaryAddresses }) => ({
+    Subnet: subnet ?? '',
     ...(ipRange === undefined ? {} : { IPRange: ipRange }),
     ...(gateway === undefined ? {} : { Gateway: gateway }),
     ...(auxiliaryAddresses === undefined ? {} : { AuxiliaryAddresses: auxiliaryAddresses }),
@@ -185,8 +186,8 @@ function showNetwork(parts: DockerParts, network: NetworkRecord, withContainers:
     Internal: network.internal,
     Attachable: network.attachable,
     Ingress: false,
-    ConfigFrom: { Network: '' },
-    ConfigOnly: false,
+    ConfigFrom: { Network: network.configFrom ?? '' },
+    ConfigOnly: network.configOnly === true,
     Containers: containers,
     Options: network.options,
     Labels: network.labels,
@@ -195,18 +196,10 @@ function showNetwork(parts: DockerParts, network: NetworkRecord, withContainers:
 
 /** What only a swarm or another driver could do is refused. */
 function checkWhole(body: NetworkBody): void {
-  if (body.ConfigOnly === true || (body.ConfigFrom?.Network ?? '') !== '')
-    throw new ApiError('InternalError', 'a config-only network is not supported by this engine', undefined, 501);
   if (body.Ingress === true || (body.Scope ?? 'local') === 'swarm')
     throw new ApiError(
       'ServiceUnavailable',
       'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.',
-    );
-  const driver = body.IPAM?.Driver ?? '';
-  if (driver !== '' && driver !== 'default' && driver !== 'null')
-    throw new ApiError(
-      'NotFound',
-      `could not find plugin ${driver} in v1 plugin registry: plugin "${driver}" not found`,
     );
 }
 
@@ -238,6 +231,8 @@ async function createNetwork(parts: DockerParts, { version, ...context }: RouteC
     attachable: body.Attachable === true,
     labels: body.Labels ?? {},
     options,
+    configOnly: body.ConfigOnly === true,
+    ...optional('configFrom', body.ConfigFrom?.Network),
     ...optional('ipamDriver', body.IPAM?.Driver),
     ...(body.IPAM?.Options === undefined || body.IPAM.Options === null ? {} : { ipamOptions: body.IPAM.Options }),
     addresses: (body.IPAM?.Config ?? []).map((ipam) => ({

@@ -23,17 +23,23 @@ import { deviceParts, getXattr, listXattrs, makeSpecialFile, setXattr } from '#o
 interface Copying {
   /** By device and inode: where the first of several names went. */ seen: Map<string, string>;
   turns: Turns;
+  options: CopyTreeOptions;
+}
+
+interface CopyTreeOptions {
+  /** It is an overlayfs directory, and so is the copy: what its marks say stays true of it. */
+  overlay?: boolean;
 }
 
 /** `target` exists; it takes over owner and mode of `source`. */
-export async function copyTree(source: string, target: string): Promise<void> {
-  await copyInto(source, target, { seen: new Map(), turns: new Turns(treeEntriesPerTurn) });
+export async function copyTree(source: string, target: string, options: CopyTreeOptions = {}): Promise<void> {
+  await copyInto(source, target, { seen: new Map(), turns: new Turns(treeEntriesPerTurn), options });
 }
 
 async function copyInto(source: string, target: string, copying: Copying): Promise<void> {
   const stat = lstatSync(source);
   for (const entry of readdirSync(source)) await copyEntry(`${source}/${entry}`, `${target}/${entry}`, copying);
-  copyXattrs(source, target);
+  copyXattrs(source, target, copying.options);
   chownSync(target, stat.uid, stat.gid);
   chmodSync(target, stat.mode & 0o7777);
   setTimes(target, stat.atimeMs, stat.mtimeMs);
@@ -66,14 +72,19 @@ async function copyEntry(source: string, target: string, copying: Copying): Prom
   lchownSync(target, stat.uid, stat.gid);
   if (!stat.isSymbolicLink()) {
     chmodSync(target, stat.mode & 0o7777);
-    copyXattrs(source, target);
+    copyXattrs(source, target, copying.options);
   }
   setTimes(target, stat.atimeMs, stat.mtimeMs);
 }
 
-function copyXattrs(source: string, target: string): void {
+/** What overlayfs notes of a file's origin is of that file alone; an empty note says that there was one. */
+const originMark = 'trusted.overlay.origin';
+const movableMarks = new Set(['opaque', 'redirect', 'metacopy'].map((mark) => `trusted.overlay.${mark}`));
+
+function copyXattrs(source: string, target: string, { overlay = false }: CopyTreeOptions): void {
   for (const name of listXattrs(source)) {
-    if (name.startsWith('trusted.overlay.')) continue;
+    if (overlay && name === originMark) setXattr(target, name, Buffer.alloc(0));
+    if (name.startsWith('trusted.overlay.') && !(overlay && movableMarks.has(name))) continue;
     const value = getXattr(source, name);
     if (value !== undefined) setXattr(target, name, value);
   }

@@ -19,10 +19,13 @@ export interface NetworkCreate {
   /** Absent: true. */
   enableIpv4?: boolean;
   enableIpv6?: boolean;
+  /** Settings alone, for others; and the name of such a network. */
+  configOnly?: boolean;
+  configFrom?: string;
 }
 
-export function driverOf({ driver }: NetworkCreate): 'bridge' | 'macvlan' | 'ipvlan' {
-  return driver === 'macvlan' || driver === 'ipvlan' ? driver : 'bridge';
+export function driverOf({ driver = '' }: NetworkCreate): string {
+  return driver === '' || driver === 'default' ? 'bridge' : driver;
 }
 
 export function checkNetworkCreate(wanted: NetworkCreate): void {
@@ -41,12 +44,8 @@ export function checkNetworkCreate(wanted: NetworkCreate): void {
       'Forbidden',
       'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.',
     );
-  if (driver !== 'bridge' && driver !== 'default' && driver !== 'macvlan' && driver !== 'ipvlan')
-    throw new ApiError(
-      'NotFound',
-      `could not find plugin ${driver} in v1 plugin registry: plugin "${driver}" not found`,
-    );
   checkAddresses(wanted.addresses ?? [], wanted.enableIpv6 === true);
+  if (wanted.configOnly === true) return;
   if (wanted.ipamDriver === 'null')
     for (const [family, enabled] of [
       ['ipv4', wanted.enableIpv4 !== false],
@@ -57,6 +56,7 @@ export function checkNetworkCreate(wanted: NetworkCreate): void {
     upperKindOf(driver, wanted.options ?? {});
     return;
   }
+  if (driverOf(wanted) !== 'bridge') return;
   checkBridgeOptions(wanted.options ?? {}, wanted.internal === true);
   if (wanted.enableIpv4 === false && wanted.enableIpv6 !== true)
     throw new ApiError('BadRequest', 'IPv4 or IPv6 must be enabled');

@@ -94,7 +94,7 @@ export function chooseLinkName(wanted: Pick<NetworkAttachment, 'options'>, prefi
   const asked = wanted.options?.[linkNameOption] ?? '';
   if (asked !== '') {
     if (used.includes(asked))
-      throw new ApiError('InternalError', `error setting interface name to ${JSON.stringify(asked)}: file exists`);
+      throw new ApiError('InternalError', `error renaming interface to ${JSON.stringify(asked)}: file exists`);
     return asked;
   }
   let number = 0;

@@ -4,10 +4,10 @@
 import { contains, subnetOf, type IpFamily, ipFamilies } from '#base/ip.ts';
 import type { NetworkRules } from '#net/rules.ts';
 import type { EndpointRecord } from './container-record.ts';
+import type { NetworkAddresses } from './network-addresses.ts';
 import { bridgeOptionsOf } from './network-options.ts';
 
 export const networkFormat = 2;
-export type NetworkDriver = 'bridge' | 'macvlan' | 'ipvlan' | 'host' | 'null';
 
 /** One subnet of a network. */
 export interface AddressBlock {
@@ -18,13 +18,16 @@ export interface AddressBlock {
   auxiliaryAddresses?: Record<string, string>;
   /** The user named the subnet, and so may name addresses in it. */
   isAsked: boolean;
+  /** Of a plugin's: what it calls the subnet. */
+  poolId?: string;
 }
 
 export interface NetworkRecord {
   format: number;
   id: string;
   name: string;
-  driver: NetworkDriver;
+  /** `bridge`, `macvlan`, `ipvlan`, `host`, `null`, or a plugin. */
+  driver: string;
   createdAtMs: number;
   internal: boolean;
   attachable: boolean;
@@ -40,6 +43,10 @@ export interface NetworkRecord {
   /** Of macvlan and ipvlan: the link that they stand on. */
   parent?: { link: string; isOwn: boolean };
   ipamDriver?: string;
+  /** Settings for other networks, with subnets as they were asked for; and of another one, whose settings it took. */
+  configOnly?: true;
+  configured?: NetworkAddresses[];
+  configFrom?: string;
   /** The bridge was there before the network and stays after it. */
   borrowed?: boolean;
 }
@@ -87,12 +94,20 @@ export function withPrefix(network: NetworkRecord, ip: string): string {
   return `${ip}/${prefixLengthOf(network, ip)}`;
 }
 
+/** Among a bridge's addresses that no container gets: where its containers send what is for elsewhere instead. */
+export const ownWayKey: Readonly<Record<IpFamily, string>> = {
+  IPv4: 'DefaultGatewayIPv4',
+  IPv6: 'DefaultGatewayIPv6',
+};
+
 /** Where an endpoint sends what is for elsewhere, in this family. */
 export function gatewayFor(network: NetworkRecord, endpoint: EndpointRecord, family: IpFamily): string | undefined {
+  if (endpoint.joined !== undefined) return family === 'IPv4' ? endpoint.joined.gateway : endpoint.joined.gateway6;
   const ip = family === 'IPv4' ? endpoint.ip : endpoint.ip6;
-  return ip === undefined || isClosed(network) || isWithoutGateway(network, family)
-    ? undefined
-    : blockOf(network, ip)?.gateway;
+  if (ip === undefined || isClosed(network) || isWithoutGateway(network, family)) return undefined;
+  const block = blockOf(network, ip);
+  const own = network.driver === 'bridge' ? block?.auxiliaryAddresses?.[ownWayKey[family]] : undefined;
+  return own ?? block?.gateway;
 }
 
 /** Whether an endpoint has a way out in this family, by a gateway or on the link itself. */
@@ -120,7 +135,7 @@ export function isWithoutGateway(network: WithDriver, family: IpFamily): boolean
 }
 
 /** Whether containers have endpoints of their own on it. */
-export function hasEndpoints({ driver }: { driver: NetworkDriver }): boolean {
+export function hasEndpoints({ driver }: { driver: string }): boolean {
   return driver !== 'host' && driver !== 'null';
 }
 

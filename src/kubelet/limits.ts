@@ -19,6 +19,12 @@ export const terminationLogBytesMax = 2048;
 export const terminationLogLinesMax = 80;
 export const probeOutputBytesMax = 10_240;
 export const projectedRefreshMs = 60_000;
+/** How long a Pod's start waits for the answer to one request for a certificate before it reports that it waits. */
+export const certificateAnswerMsMax = 20_000;
+/** A request for a certificate that is not to be seen for so long has been deleted. */
+export const certificateAskedMsMax = 600_000;
+/** Certificates that were issued together are renewed within this time of each other. */
+export const certificateJitterMsMax = 300_000;
 export const logFileBytesMax = 10 * 1024 * 1024;
 export const logFilesMax = 5;
 /** A pass that starts containers reports what it waits for after this time. */

@@ -19,6 +19,7 @@ import type { KubeletPaths } from './pod-paths.ts';
 import type { NodeFacts } from './node-status.ts';
 import { createObjectCache, type ObjectCache } from './referenced-objects.ts';
 import { createPodFiles } from './pod-files.ts';
+import { TrustAnchors } from './trust-anchors.ts';
 import { createProber } from './probes.ts';
 import { matchCredentials } from './pull-secrets.ts';
 
@@ -83,7 +84,7 @@ export function createLinuxNode(
   const { engine, clock, random, log, paths, imagesDir } = options;
   const objects = createObjectCache(options);
   return {
-    files: createPodFiles({ ...options, objects }),
+    files: createPodFiles({ ...options, objects, anchors: new TrustAnchors(options) }),
     images: createImageSource({ engine, credentials: (pod, image) => pullCredentials(objects, pod, image) }),
     prober: createProber({ engine, clock, random }),
     gauge: createNodeGauge({ podsDir: paths.podsDir, imagesDir }),

@@ -9,7 +9,7 @@ import type { Client } from '#client/client.ts';
 import { kinds } from '#base/kinds.ts';
 import { treeBytes } from '#engine/tree-size.ts';
 import type { Logger } from '#observe/log.ts';
-import type { Clock } from '#os/clock.ts';
+import type { Clock, Random } from '#os/clock.ts';
 import type { Mounts } from '#os/mount.ts';
 import { prepareContainerFiles } from './container-files.ts';
 import type { DnsSettings, PodFiles } from './doors.ts';
@@ -23,22 +23,27 @@ import {
   type KubeletPaths,
 } from './pod-paths.ts';
 import { allocatableOf, type NodeFacts } from './node-status.ts';
+import { podCertificate } from './pod-certificates.ts';
 import type { ObjectCache } from './referenced-objects.ts';
-import { mountVolumes, removePodFiles, type VolumeSources } from './volumes.ts';
+import type { TrustAnchors } from './trust-anchors.ts';
+import type { VolumeSources } from './volume-sources.ts';
+import { mountVolumes, removePodFiles } from './volumes.ts';
 
 export interface PodFilesOptions {
   client: Client;
   objects: ObjectCache;
+  anchors: TrustAnchors;
   mounts: Mounts;
   paths: KubeletPaths;
   clock: Clock;
+  random: Random;
   log: Logger;
   facts: NodeFacts;
   dns: DnsSettings;
 }
 
 export function createPodFiles(options: PodFilesOptions): PodFiles {
-  const { objects, mounts, paths, clock, log, facts, dns } = options;
+  const { objects, anchors, mounts, paths, clock, log, facts, dns } = options;
   const nodeAllocatable = allocatableOf(facts);
   const isMounted = async (path: string): Promise<boolean> =>
     (await mounts.listBelow(path)).some((entry) => entry.target === path);
@@ -80,12 +85,19 @@ export function createPodFiles(options: PodFilesOptions): PodFiles {
     async removePod(pod) {
       const uid = pod.metadata.uid;
       objects.release(uid);
+      anchors.release(uid);
       await removePodFiles(paths, uid, sourcesFor(uid));
       await rm(podLogsDir(paths, pod), { recursive: true, force: true });
     },
     podsWithFiles: () => readdir(paths.podsDir).catch(() => [] as string[]),
-    onChange: (listener) => objects.onChange(listener),
-    close: () => objects.close(),
+    onChange(listener) {
+      objects.onChange(listener);
+      anchors.onChange(listener);
+    },
+    close() {
+      objects.close();
+      anchors.close();
+    },
   };
 }
 
@@ -94,16 +106,21 @@ function orUndefined(error: unknown): undefined {
   throw error;
 }
 
-/** What the Pod with this UID reads of the API; ConfigMaps and Secrets are followed while it needs them. */
+/** What the Pod with this UID reads of the API; ConfigMaps, Secrets and trust bundles are followed while
+ * it needs them. */
 function apiSources(
-  { client, objects }: PodFilesOptions,
+  options: PodFilesOptions,
   uid: string,
-): Pick<VolumeSources, 'configMap' | 'secret' | 'claim' | 'persistentVolume' | 'token'> {
+): Omit<VolumeSources, 'mountTmpfs' | 'unmount' | 'isMounted'> {
+  const { client, objects, anchors, clock, random, facts } = options;
   return {
     configMap: (namespace, name) => objects.configMap(namespace, name, uid),
     secret: (namespace, name) => objects.secret(namespace, name, uid),
     claim: (namespace, name) => client.get(kinds.PersistentVolumeClaim, name, namespace).catch(orUndefined),
     persistentVolume: (name) => client.get(kinds.PersistentVolume, name).catch(orUndefined),
+    trustAnchors: (source) => anchors.find(source, uid),
+    certificate: (pod, source, file) =>
+      podCertificate({ client, clock, random, nodeName: facts.name }, { pod, source, file }),
     async token(pod, audience, expirationSeconds) {
       const { namespace, name } = pod.metadata;
       const account = pod.spec.serviceAccountName ?? 'default';

@@ -51,6 +51,8 @@ async function modesOf(spec: TestJson): Promise<Record<string, string>> {
           claim: async () => undefined,
           persistentVolume: async () => undefined,
           token: async () => ({ token: 't', expiresAtMs: 1_700_003_600_000 }),
+          trustAnchors: async () => 'anchors\n',
+          certificate: async () => ({ keyPem: 'key\n', chainPem: 'chain\n' }),
           mountTmpfs: async () => {},
           unmount: async () => {},
           isMounted: async () => false,

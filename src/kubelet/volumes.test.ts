@@ -4,7 +4,8 @@ import assert from 'node:assert/strict';
 import { mkdtemp, readFile, readlink, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { mountVolumes, type VolumeContext } from './volumes.ts';
+import type { VolumeContext } from './volume-sources.ts';
+import { mountVolumes } from './volumes.ts';
 import { stored } from './stored.testing.ts';
 
 async function inDirectory(
@@ -25,6 +26,8 @@ async function inDirectory(
       claim: async () => undefined,
       persistentVolume: async () => undefined,
       token: async () => ({ token: 't', expiresAtMs: 1_700_003_600_000 }),
+      trustAnchors: async () => 'anchors\n',
+      certificate: async () => ({ keyPem: 'key\n', chainPem: 'chain\n' }),
       mountTmpfs: async () => {},
       unmount: async () => {},
       isMounted: async () => false,
@@ -134,11 +137,37 @@ test('what a volume asks for and this node has not is refused', async () => {
       /medium "HugePages-2Mi" of an emptyDir is not supported/,
     );
     await assert.rejects(
-      mountVolumes(
-        pod([{ name: 'v', projected: { sources: [{ podCertificate: { signerName: 's', keyType: 'ED25519' } }] } }]),
-        context({}),
-      ),
-      /projected sources of this kind are not supported by this node: podCertificate/,
+      mountVolumes(pod([{ name: 'v', projected: { sources: [{}] } }]), context({})),
+      /projected sources of this kind are not supported by this node: none/,
     );
+  });
+});
+
+test('a certificate of its own and trust anchors are files like any other, for the Pod alone', async () => {
+  await inDirectory(async (_directory, context) => {
+    const subject = pod([
+      {
+        name: 'v',
+        projected: {
+          sources: [
+            { clusterTrustBundle: { name: 'roots', path: 'roots.pem' } },
+            {
+              podCertificate: {
+                signerName: 'example.com/pods',
+                keyType: 'ED25519',
+                credentialBundlePath: 'bundle.pem',
+                certificateChainPath: 'own/chain.pem',
+              },
+            },
+          ],
+        },
+      },
+    ]);
+    subject.spec.containers = [{ name: 'c', securityContext: { runAsUser: process.getuid?.() ?? 0 } }];
+    const path = (await mountVolumes(subject, context({}))).get('v')!.path;
+    assert.equal(await readFile(join(path, 'roots.pem'), 'utf8'), 'anchors\n');
+    assert.equal(await readFile(join(path, 'bundle.pem'), 'utf8'), 'key\nchain\n');
+    assert.equal(await readFile(join(path, 'own/chain.pem'), 'utf8'), 'chain\n');
+    assert.equal((await stat(join(path, 'bundle.pem'))).mode & 0o777, 0o600);
   });
 });

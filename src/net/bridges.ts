@@ -17,6 +17,8 @@ export interface BridgePlan {
    * it stays.
    */
   mark?: string;
+  /** There are no rules: nothing would keep containers from what listens on the host's 127.0.0.1. */
+  isUnguarded?: boolean;
 }
 
 export function planBridge(plan: BridgePlan): NetProgram {
@@ -33,7 +35,7 @@ export function planBridge(plan: BridgePlan): NetProgram {
       { op: 'addBridge', name: plan.link, ...(plan.mtu === undefined ? {} : { mtu: plan.mtu }), ignore: ['EEXIST'] },
       ...(own ? [{ op: 'setLink' as const, name: plan.link, alias: mark }] : []),
       // Not on a bridge that is somebody else's: it would stay so when our guard is gone.
-      ...(own ? [sysctl('ipv4', 'route_localnet', '1')] : []),
+      ...(own ? [sysctl('ipv4', 'route_localnet', plan.isUnguarded === true ? '0' : '1')] : []),
       ...(plan.ipv6
         ? [sysctl('ipv6', 'disable_ipv6', '0'), ...(own ? [sysctl('ipv6', 'accept_ra', '0')] : [])]
         : own

@@ -1,16 +1,23 @@
 import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
 import { connect, createServer, type AddressInfo } from 'node:net';
 import { test } from 'node:test';
+import type { IpFamily } from '#base/ip.ts';
 import { realClock } from '#os/clock.real.ts';
 import { linuxPortHolder, type HeldPort } from '#os/ports.ts';
 import { startRelay, type Relay } from './port-relay.ts';
 
-/** A relay on some free port of `::1`. */
-function relayTo(target: { ip: string; port: number; protocol: 'tcp' | 'udp' }): { relay: Relay; port: number } {
+/** A relay on some free port of `::1`, or of 127.0.0.1. */
+function relayTo(
+  target: { ip: string; port: number; protocol: 'tcp' | 'udp' },
+  near: IpFamily = 'IPv6',
+): { relay: Relay; port: number } {
   for (let port = 42_000; port < 43_000; port++) {
-    const held: HeldPort | { code: string } = linuxPortHolder.hold('::1', port, target.protocol);
-    if (!('code' in held) && held.fd !== undefined) return { relay: startRelay(held.fd, target, realClock), port };
+    const address = near === 'IPv6' ? '::1' : '127.0.0.1';
+    const held: HeldPort | { code: string } = linuxPortHolder.hold(address, port, target.protocol);
+    if (!('code' in held) && held.fd !== undefined)
+      return { relay: startRelay(held.fd, { ...target, near }, realClock), port };
   }
   throw new Error('no port is free');
 }
@@ -85,4 +92,36 @@ test('datagrams find their way back to each sender', async () => {
     server.close();
   }
   assert.ok(freed(port, 'udp'));
+});
+
+test('where there are no rules, connections and datagrams of version 4 are carried, too', async () => {
+  const server = createServer((socket) => socket.pipe(socket));
+  await new Promise<void>((done) => {
+    server.listen(0, '127.0.0.1', done);
+  });
+  const echo = createSocket('udp4');
+  echo.on('message', (message, from) => echo.send(message, from.port, from.address));
+  await new Promise<void>((done) => {
+    echo.bind(0, '127.0.0.1', done);
+  });
+  const ip = '127.0.0.1';
+  const streams = relayTo({ ip, port: (server.address() as AddressInfo).port, protocol: 'tcp' }, 'IPv4');
+  const datagrams = relayTo({ ip, port: echo.address().port, protocol: 'udp' }, 'IPv4');
+  const client = createSocket('udp4');
+  const socket = connect(streams.port, ip);
+  try {
+    socket.end('by stream');
+    const [part] = (await once(socket, 'data')) as [Buffer];
+    assert.equal(part.toString(), 'by stream');
+    client.send('by datagram', datagrams.port, ip);
+    const [message] = (await once(client, 'message')) as [Buffer];
+    assert.equal(message.toString(), 'by datagram');
+  } finally {
+    socket.destroy();
+    client.close();
+    streams.relay.close();
+    datagrams.relay.close();
+    echo.close();
+    server.close();
+  }
 });

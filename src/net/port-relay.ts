@@ -2,11 +2,12 @@
  * Carries connections where the kernel cannot translate them: from a published port of version 6 to a container that
  * has only an address of version 4, and from `::1` (Linux has no `route_localnet` for version 6), which is what
  * docker's userland proxy is for. All else is turned by the rules before it could come here, so that this part alone
- * stops answering while the engine is dead.
+ * stops answering while the engine is dead. Where the user wants no rules it carries everything that is published.
  */
 import { createSocket } from 'node:dgram';
 import { connect, createServer } from 'node:net';
 import type { Socket } from 'node:net';
+import type { IpFamily } from '#base/ip.ts';
 import type { Clock } from '#os/clock.ts';
 import { relayClientsMax, relayIdleMs } from './limits.ts';
 
@@ -14,6 +15,8 @@ export interface RelayTarget {
   ip: string;
   port: number;
   protocol: 'tcp' | 'udp';
+  /** Of the socket that others connect to. */
+  near: IpFamily;
 }
 export interface Relay {
   close(): void;
@@ -55,7 +58,7 @@ function relayStreams(fd: number, target: RelayTarget): Relay {
 }
 
 function relayDatagrams(fd: number, target: RelayTarget, clock: Clock): Relay {
-  const near = createSocket('udp6');
+  const near = createSocket(target.near === 'IPv6' ? 'udp6' : 'udp4');
   const clients = new Map<string, { far: ReturnType<typeof createSocket>; touch(): void; close(): void }>();
   const open = (key: string, reply: (message: Buffer) => void): NonNullable<ReturnType<typeof clients.get>> => {
     const far = createSocket(target.ip.includes(':') ? 'udp6' : 'udp4');

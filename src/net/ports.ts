@@ -4,7 +4,7 @@
  * turned by the rules and never comes here, but for what they cannot turn (port-relay.ts).
  */
 import { ApiError } from '#base/errors.ts';
-import { familyOf, isIp, joinHostPort } from '#base/ip.ts';
+import { familyOf, isIp, joinHostPort, type IpFamily } from '#base/ip.ts';
 import type { HeldPort, PortHolder } from '#os/ports.ts';
 import { portSearchTriesMax } from './limits.ts';
 import type { Relay, RelayTarget } from './port-relay.ts';
@@ -22,16 +22,22 @@ export interface WantedPort {
 export class Ports {
   readonly #holder: PortHolder;
   readonly #relay: ((fd: number, target: RelayTarget) => Relay) | undefined;
+  readonly #relayed: readonly IpFamily[];
   readonly #held = new Map<string, { port: PublishedPort; release: () => void }>();
   #nextDynamic: number;
   readonly #dynamicFrom: number;
   readonly #dynamicTo: number;
   readonly hasIpv6: boolean;
 
-  /** Without `relay` there is only what the rules translate. */
-  constructor(holder: PortHolder, relay?: (fd: number, target: RelayTarget) => Relay) {
+  /** Without `relay` there is only what the rules translate; of `relayed` families they translate not all. */
+  constructor(
+    holder: PortHolder,
+    relay?: (fd: number, target: RelayTarget) => Relay,
+    relayed: readonly IpFamily[] = ['IPv6'],
+  ) {
     this.#holder = holder;
     this.#relay = relay;
+    this.#relayed = relayed;
     [this.#dynamicFrom, this.#dynamicTo] = holder.dynamicRange();
     this.#nextDynamic = this.#dynamicFrom;
     this.hasIpv6 = holder.hasIpv6();
@@ -123,9 +129,10 @@ export class Ports {
   }
 
   #serve({ hostIp, ip, port, protocol }: PublishedPort, held: HeldPort): () => void {
-    if (this.#relay === undefined || held.fd === undefined || protocol === 'sctp' || familyOf(hostIp) === 'IPv4')
+    const near = familyOf(hostIp) ?? 'IPv4';
+    if (this.#relay === undefined || held.fd === undefined || protocol === 'sctp' || !this.#relayed.includes(near))
       return () => held.release();
-    const relay = this.#relay(held.fd, { ip, port, protocol });
+    const relay = this.#relay(held.fd, { ip, port, protocol, near });
     return () => relay.close();
   }
 

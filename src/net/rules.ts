@@ -115,6 +115,28 @@ export function createRuleWriter(options: { nft: Nft; instanceId: string; log: L
   };
 }
 
+/** Where the user wants no rules (dockerd's `iptables: false`): nothing is translated, masqueraded or kept apart. */
+export function createNoRules({ nft, instanceId }: { nft: Nft; instanceId: string }): RuleWriter {
+  const nothing = async (): Promise<void> => {};
+  const table = tableName(instanceId);
+  const remove = (family: FamilyWords): Promise<void> =>
+    nft.run(`add table ${family.table} ${table}\ndelete table ${family.table} ${table}\n`);
+  return {
+    table,
+    hasIpv6: true,
+    // An engine before may have had some. A kernel without tables has none.
+    start: async () => {
+      await Promise.allSettled(families.map(remove));
+    },
+    publish: nothing,
+    unpublish: nothing,
+    addNetwork: nothing,
+    removeNetwork: nothing,
+    run: nothing,
+    remove: nothing,
+  };
+}
+
 function createBatcher(nft: Nft, log: Logger): (commands: string) => Promise<void> {
   let queue: { commands: string; resolve: () => void; reject: (error: unknown) => void }[] = [];
   let running = false;

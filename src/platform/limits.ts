@@ -22,3 +22,8 @@ export const partStopTimeoutMs = 10_000;
 /** How long Pods of a node that leaves may take to be evicted and to end, and how often they are looked at. */
 export const drainMsMax = 120_000;
 export const drainStepMs = 200;
+/** What is read of another engine's files: of a database, of any other file that is read whole, of a line. */
+export const boltFileBytesMax = 512 * 1024 * 1024;
+export const boltDepthMax = 32;
+export const importedTextBytesMax = 16 * 1024 * 1024;
+export const importedLineBytesMax = 16 * 1024 * 1024;

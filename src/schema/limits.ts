@@ -28,3 +28,17 @@ export const jobRulesMax = 20;
  */
 export const stabilizationSecondsMax = 3_600;
 export const scalingPeriodSecondsMax = 1_800;
+/** Annotations of one object, keys and values together. */
+export const annotationsBytesMax = 262_144;
+/** The text of one ClusterTrustBundle. */
+export const trustBundleBytesMax = 1_048_576;
+/** The request in a PodCertificateRequest, and the certificates of its answer. */
+export const podRequestBytesMax = 10_240;
+export const certificateChainBytesMax = 102_400;
+/** How long a Pod's certificate may hold, in seconds: an hour to 91 days, of the cluster's own signers to one day. */
+export const certificateSecondsMin = 3_600;
+export const certificateSecondsMax = 7_862_400;
+export const ownCertificateSecondsMax = 86_400;
+/** Texts of a condition. */
+export const conditionReasonBytesMax = 1_024;
+export const conditionMessageBytesMax = 32_768;

@@ -10,6 +10,7 @@ import type { CertificateSigningRequest } from '#api/certificates.v1.ts';
 import type { Draft } from '#api/manifest.ts';
 import { RequestError, parseCertificationRequest } from '#base/certificate-request.ts';
 import type { FieldErrors } from './field-errors.ts';
+import { validateSignerName } from './validate-certificates.ts';
 import { label1035Problem, portProblem, subdomainProblem } from './name-forms.ts';
 import { sameJson } from './validate-values.ts';
 import { validateLabelSelector } from './validate-selector.ts';
@@ -141,20 +142,7 @@ export function validateCertificateRequest(
     }
   }
   if ((spec.usages ?? []).length === 0) errors.required('spec.usages');
-  const [domain = '', name = '', ...rest] = String(spec.signerName ?? '').split('/');
-  if (!spec.signerName) errors.required('spec.signerName');
-  else if (
-    rest.length > 0 ||
-    name === '' ||
-    subdomainProblem(domain) !== '' ||
-    !domain.includes('.') ||
-    subdomainProblem(name) !== ''
-  )
-    errors.invalid(
-      'spec.signerName',
-      spec.signerName,
-      "must be a fully qualified domain and path of the form 'example.com/signer-name'",
-    );
+  validateSignerName(spec.signerName, 'spec.signerName', errors);
   if (spec.expirationSeconds !== undefined && spec.expirationSeconds < 600)
     errors.invalid(
       'spec.expirationSeconds',

@@ -5,9 +5,8 @@ import type { KubeObject } from '#base/objects.ts';
 import { labelValueProblems, qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
 import type { KindRecord } from './kind.ts';
+import { annotationsBytesMax } from './limits.ts';
 import { labelProblem, nameProblem } from './name-forms.ts';
-
-const annotationsBytesMax = 256 * 1024;
 
 export function validateLabels(labels: Record<string, unknown> | undefined, at: string, errors: FieldErrors): void {
   if (labels === undefined || labels === null) return;

@@ -56,6 +56,13 @@ export function validateIntOrPort(port: unknown, at: string, errors: FieldErrors
   }
 }
 
+/** A path of a file within a volume, which `..` names are kept from. */
+export function validateLocalPath(path: string, at: string, errors: FieldErrors): void {
+  if (path.startsWith('/')) errors.invalid(at, path, 'must be a relative path');
+  else if (path.split('/').includes('..')) errors.invalid(at, path, "must not contain '..'");
+  else if (path.startsWith('..')) errors.invalid(at, path, "must not start with '..'");
+}
+
 export function validateMode(mode: unknown, at: string, errors: FieldErrors): void {
   if (typeof mode === 'number' && (mode < 0 || mode > 0o777))
     errors.invalid(at, mode, 'must be a number between 0 and 0777 (octal), both inclusive');

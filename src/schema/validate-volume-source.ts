@@ -1,10 +1,18 @@
 /** Validation of the volumes of a Pod. */
-import type { DownwardAPIVolumeFile, HostPathVolumeSource, KeyToPath, Volume } from '#api/core.v1.ts';
+import type {
+  DownwardAPIVolumeFile,
+  HostPathVolumeSource,
+  KeyToPath,
+  ProjectedVolumeSource,
+  Volume,
+  VolumeProjection,
+} from '#api/core.v1.ts';
 import type { Draft } from '#api/manifest.ts';
 import { isQuantity } from '#base/quantity.ts';
 import type { FieldErrors } from './field-errors.ts';
+import { certificatePaths, validateBundleProjection, validateCertificateProjection } from './validate-certificates.ts';
 import { validateFieldPath } from './validate-container.ts';
-import { oneOf, validateMode } from './validate-values.ts';
+import { oneOf, validateLocalPath, validateMode } from './validate-values.ts';
 
 const volumeFields = ['metadata.annotations', 'metadata.labels', 'metadata.name', 'metadata.namespace', 'metadata.uid'];
 
@@ -45,9 +53,7 @@ function validateItems(items: Draft<KeyToPath>[] | undefined, at: string, errors
   (items ?? []).forEach((item, i) => {
     if (!item.key) errors.required(`${at}.items[${i}].key`);
     if (!item.path) errors.required(`${at}.items[${i}].path`);
-    else if (item.path.startsWith('/')) errors.invalid(`${at}.items[${i}].path`, item.path, 'must be a relative path');
-    else if (item.path.split('/').includes('..'))
-      errors.invalid(`${at}.items[${i}].path`, item.path, "must not contain '..'");
+    else validateLocalPath(item.path, `${at}.items[${i}].path`, errors);
   });
 }
 
@@ -72,33 +78,63 @@ export function validateVolumeSource(volume: Draft<Volume>, at: string, errors: 
     errors.invalid(`${at}.emptyDir.sizeLimit`, volume.emptyDir.sizeLimit, 'must be a quantity');
   for (const [i, item] of (volume.downwardAPI?.items ?? []).entries())
     validateDownward(item, `${at}.downwardAPI.items[${i}]`, errors);
-  (volume.projected?.sources ?? []).forEach((source, i) => {
-    const path = `${at}.projected.sources[${i}]`;
-    if (source.configMap && !source.configMap.name) errors.required(`${path}.configMap.name`);
-    if (source.secret && !source.secret.name) errors.required(`${path}.secret.name`);
-    if (source.serviceAccountToken) {
-      if (!source.serviceAccountToken.path) errors.required(`${path}.serviceAccountToken.path`);
-      const { expirationSeconds: seconds } = source.serviceAccountToken;
-      if (seconds !== undefined && seconds < 600)
-        errors.invalid(
-          `${path}.serviceAccountToken.expirationSeconds`,
-          seconds,
-          'may not specify a duration less than 10 minutes',
-        );
-      else if (seconds !== undefined && seconds > 2 ** 32)
-        errors.invalid(
-          `${path}.serviceAccountToken.expirationSeconds`,
-          seconds,
-          'may not specify a duration larger than 2^32 seconds',
-        );
+  if (volume.projected) validateProjected(volume.projected, `${at}.projected`, errors);
+}
+
+function validateProjected(projected: Draft<ProjectedVolumeSource>, at: string, errors: FieldErrors): void {
+  validateMode(projected.defaultMode, `${at}.defaultMode`, errors);
+  const paths = new Set<string>();
+  for (const [i, source] of (projected.sources ?? []).entries()) {
+    const path = `${at}.sources[${i}]`;
+    validateProjection(source, path, errors);
+    if (Object.values(source).filter((part) => part !== undefined && part !== null).length > 1)
+      errors.forbidden(path, 'may not specify more than 1 volume type per source');
+    for (const file of projectedPaths(source)) {
+      if (paths.has(file)) errors.invalid(at, file, 'conflicting duplicate paths');
+      paths.add(file);
     }
-    for (const [j, item] of (source.downwardAPI?.items ?? []).entries())
-      validateDownward(item, `${path}.downwardAPI.items[${j}]`, errors);
-  });
+  }
+}
+
+/** The files that a source names itself. */
+function projectedPaths(source: Draft<VolumeProjection>): string[] {
+  const items = [source.secret, source.configMap, source.downwardAPI].flatMap((part) => part?.items ?? []);
+  const certificate = source.podCertificate;
+  return [
+    ...items.map((item) => item.path),
+    source.serviceAccountToken?.path,
+    source.clusterTrustBundle?.path,
+    ...certificatePaths.map((field) => certificate?.[field]),
+  ].filter((path): path is string => path !== undefined && path !== '');
+}
+
+function validateProjection(source: Draft<VolumeProjection>, at: string, errors: FieldErrors): void {
+  for (const part of ['configMap', 'secret'] as const) {
+    const list = source[part];
+    if (!list) continue;
+    if (!list.name) errors.required(`${at}.${part}.name`);
+    validateItems(list.items, `${at}.${part}`, errors);
+  }
+  if (source.serviceAccountToken) {
+    const { path, expirationSeconds: seconds } = source.serviceAccountToken;
+    if (!path) errors.required(`${at}.serviceAccountToken.path`);
+    else validateLocalPath(path, `${at}.serviceAccountToken.path`, errors);
+    const field = `${at}.serviceAccountToken.expirationSeconds`;
+    if (seconds !== undefined && seconds < 600)
+      errors.invalid(field, seconds, 'may not specify a duration less than 10 minutes');
+    else if (seconds !== undefined && seconds > 2 ** 32)
+      errors.invalid(field, seconds, 'may not specify a duration larger than 2^32 seconds');
+  }
+  for (const [j, item] of (source.downwardAPI?.items ?? []).entries())
+    validateDownward(item, `${at}.downwardAPI.items[${j}]`, errors);
+  if (source.clusterTrustBundle)
+    validateBundleProjection(source.clusterTrustBundle, `${at}.clusterTrustBundle`, errors);
+  if (source.podCertificate) validateCertificateProjection(source.podCertificate, `${at}.podCertificate`, errors);
 }
 
 function validateDownward(item: Draft<DownwardAPIVolumeFile>, at: string, errors: FieldErrors): void {
   if (!item.path) errors.required(`${at}.path`);
+  else validateLocalPath(item.path, `${at}.path`, errors);
   if (item.fieldRef) validateFieldPath(item.fieldRef, `${at}.fieldRef`, volumeFields, errors);
   else if (!item.resourceFieldRef) errors.required(at, 'one of fieldRef and resourceFieldRef is required');
 }

@@ -28,10 +28,6 @@ const exceptions: Record<string, string> = {
       'the Pod waits with FailedMount: no volume plugin matched (kubelet/volumes.ts)',
     ]),
   ),
-  'VolumeProjection.clusterTrustBundle':
-    'the Pod waits with FailedMount: projected sources of this kind are not supported (kubelet/volumes.ts)',
-  'VolumeProjection.podCertificate':
-    'the Pod waits with FailedMount: projected sources of this kind are not supported (kubelet/volumes.ts)',
 };
 
 /** Types whose fields do not matter one by one: the whole is refused where it is used, with the reason. */

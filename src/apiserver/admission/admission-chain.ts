@@ -5,6 +5,7 @@
 import type { RequestContext } from '../context.ts';
 import { admitDefinition } from '../crd-check.ts';
 import type { Admission, AdmissionAttributes } from './attributes.ts';
+import { admitPodCertificate, admitTrustBundle } from './certificates.ts';
 import {
   admitCertificates,
   admitClaimResize,
@@ -47,6 +48,8 @@ const validating: readonly Admission[] = [
   admitClaimResize,
   admitGlobalDefault,
   admitCertificates,
+  admitTrustBundle,
+  admitPodCertificate,
   admitValidatingWebhooks,
 ];
 

@@ -191,6 +191,24 @@ export async function admitGlobalDefault(context: RequestContext, attributes: Ad
     );
 }
 
+/** Whether the user may do this for the signer, or for all of the signer's domain. */
+export async function mayFor({ server, user }: RequestContext, verb: string, signer: string): Promise<boolean> {
+  const may = (name: string): Promise<boolean> =>
+    isAllowed(server, {
+      user,
+      verb,
+      isResource: true,
+      group: 'certificates.k8s.io',
+      version: 'v1',
+      resource: 'signers',
+      subresource: '',
+      namespace: '',
+      name,
+      path: '',
+    });
+  return (await may(signer)) || may(`${signer.split('/')[0]}/*`);
+}
+
 const clientSigner = 'kubernetes.io/kube-apiserver-client';
 
 /**
@@ -198,7 +216,6 @@ const clientSigner = 'kubernetes.io/kube-apiserver-client';
  * (upstream: CertificateApproval, CertificateSigning, CertificateSubjectRestriction).
  */
 export async function admitCertificates(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
-  const { server, user } = context;
   const { object, old, operation, subresource } = attributes;
   if (!isOf(kinds.CertificateSigningRequest, object)) return;
   const before = old !== undefined && isOf(kinds.CertificateSigningRequest, old) ? old.status : undefined;
@@ -220,20 +237,7 @@ export async function admitCertificates(context: RequestContext, attributes: Adm
         ? 'sign'
         : undefined;
   if (verb === undefined) return;
-  const may = (name: string): Promise<boolean> =>
-    isAllowed(server, {
-      user,
-      verb,
-      isResource: true,
-      group: 'certificates.k8s.io',
-      version: 'v1',
-      resource: 'signers',
-      subresource: '',
-      namespace: '',
-      name,
-      path: '',
-    });
-  if (!(await may(signer)) && !(await may(`${signer.split('/')[0]}/*`)))
+  if (!(await mayFor(context, verb, signer)))
     throw forbiddenBy(
       context,
       object.metadata.name,

@@ -21,6 +21,7 @@ function attributesOf(user: UserInfo, info: RequestInfo): Attributes {
     subresource: info.subresource,
     namespace: info.resource === 'namespaces' ? info.name : info.namespace,
     name: info.name === '' ? info.selectedName : info.name,
+    selectedNode: info.selectedNode,
     path: info.path,
   };
 }

@@ -65,6 +65,8 @@ export async function allowedByNode(server: Server, a: Attributes): Promise<bool
     case 'certificates.k8s.io/certificatesigningrequests':
       // `…/nodeclient` would be the right to become another node.
       return a.subresource === '' && ['create', 'get', 'list', 'watch'].includes(a.verb);
+    case 'certificates.k8s.io/podcertificaterequests':
+      return a.subresource === '' && (a.verb === 'create' || asksForOwn(server, node, a));
     case 'authentication.k8s.io/tokenreviews':
     case 'authorization.k8s.io/subjectaccessreviews':
     case 'authorization.k8s.io/localsubjectaccessreviews':
@@ -72,6 +74,13 @@ export async function allowedByNode(server: Server, a: Attributes): Promise<bool
     default:
       return false;
   }
+}
+
+/** Requests for certificates of Pods on this node: one of them, or those that a selector leaves. */
+async function asksForOwn(server: Server, node: string, a: Attributes): Promise<boolean> {
+  if (a.verb === 'list' || a.verb === 'watch') return a.selectedNode === node;
+  if (a.verb !== 'get') return false;
+  return (await lookUp(server, kinds.PodCertificateRequest, a.name, a.namespace))?.spec.nodeName === node;
 }
 
 function podAccess(a: Attributes): boolean {

@@ -18,6 +18,8 @@ export interface Attributes {
   subresource: string;
   namespace: string;
   name: string;
+  /** The one node whose objects are asked for, where a field selector says so. */
+  selectedNode?: string;
   path: string;
 }
 

@@ -2,7 +2,7 @@
 import { loadConfig } from '#platform/daemon/config.ts';
 import { flagsHelp, parseFlags } from '#platform/daemon/flags.ts';
 import { tiphysVersion } from '#platform/version.ts';
-import { print } from '../output.ts';
+import { print, UsageError } from '../output.ts';
 
 export async function engine(words: readonly string[]): Promise<void> {
   if (words[0] === 'units') {
@@ -10,6 +10,7 @@ export async function engine(words: readonly string[]): Promise<void> {
     print(engineUnits(words.slice(1)));
     return;
   }
+  if (words[0] === 'import-docker') return importDocker(words.slice(1));
   const flags = parseFlags(words);
   if (flags.get('help') === true) return print(help());
   if (flags.get('version') === true) return print(`Tiphys version ${tiphysVersion()}`);
@@ -22,9 +23,18 @@ export async function engine(words: readonly string[]): Promise<void> {
   await runEngine(flags);
 }
 
+async function importDocker(words: readonly string[]): Promise<void> {
+  const [directory, ...options] = words;
+  if (directory === undefined || directory.startsWith('-'))
+    throw new UsageError('which directory? tiphys engine import-docker /var/lib/docker [OPTIONS]');
+  const { runImport } = await import('#platform/daemon/engine.ts');
+  if (!(await runImport(directory, parseFlags(options), print))) process.exitCode = 1;
+}
+
 function help(): string {
   return `Usage: tiphys engine [OPTIONS]
        tiphys engine units [OPTIONS]   print docker.service and docker.socket that start it so
+       tiphys engine import-docker DIR [OPTIONS]   take over what a dockerd that is stopped kept in DIR
 
 The engine without a cluster. Its options are dockerd's, also in /etc/docker/daemon.json; one that it
 cannot honour is refused with the reason.

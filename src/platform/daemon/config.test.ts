@@ -62,7 +62,7 @@ test('a file is read with the types of its keys, nested options too', (t) => {
   const networks = networkSettingsOf(config);
   assert.deepEqual(networks.pools, [{ base: '10.9.0.0/16', length: 24 }]);
   assert.equal(networks.bridge?.address, '172.30.1.1/24');
-  assert.deepEqual(networks.bridge?.ipv6, { subnet: 'fd00:30::/64' });
+  assert.deepEqual(networks.bridge?.ipv6, { range: 'fd00:30::/64' });
   assert.equal(networks.relay, false);
   assert.equal(networks.bridge?.options?.['com.docker.network.bridge.enable_icc'], 'false');
 });
@@ -92,10 +92,17 @@ test('what a file says wrongly, twice or of unknown things is refused in dockerd
     [{ 'registry-mirrors': ['http://u:p@m'] }, /username\/password not allowed in URI "http:\/\/u:xxxxx@m"/],
     [{ hosts: ['npipe:////./x'] }, /unsupported proto 'npipe'/],
     [{ 'max-concurrent-downloads': -1 }, /^invalid max concurrent downloads: -1$/],
-    [{ 'userns-remap': 'default' }, /^userns-remap is not supported: /],
+    [{ 'selinux-enabled': true }, /^selinux-enabled is not supported: /],
     [{ 'storage-driver': 'btrfs' }, /^storage-driver is not supported: /],
-    [{ runtimes: { kata: { path: '/k' } } }, /^runtimes \(--add-runtime\) is not supported: /],
-    [{ iptables: false }, /^iptables is not supported: /],
+    [
+      { runtimes: { kata: { runtimeType: 'io.containerd.kata.v2' } } },
+      /^runtimes \(--add-runtime\) is not supported: /,
+    ],
+    [{ runtimes: { empty: {} } }, /^runtime empty: either a runtimeType or a path must be configured/],
+    [{ runtimes: { runc: { path: '/r' } } }, /^runtime name 'runc' is reserved/],
+    [{ 'default-runtime': 'other' }, /^specified default runtime 'other' does not exist/],
+    [{ ip6tables: false }, /^ip6tables is not supported without iptables: /],
+    [{ bridge: 'br9', bip: '10.9.0.1/24' }, /mutually exclusive options/],
     [{ 'host-gateway-ip': '1.2.3.4', 'host-gateway-ips': ['1.2.3.4'] }, /must not both be specified/],
     [{ 'default-ipc-mode': 'host' }, /use "shareable" or "private"/],
   ];

@@ -11,6 +11,8 @@ import { describeSyntaxError } from '#base/json.ts';
 import { parseSize } from '#base/sizes.ts';
 import { entriesOf, fieldOf, isObject, itemsOf, namedTextsOf, textOf, textsOf } from '#base/unknown.ts';
 import { messageOf } from '#base/thrown.ts';
+import type { RuntimePrograms } from '#engine/runtime/runtimes.ts';
+import { runtimesOf } from './runtimes.ts';
 import { checkLogOptions } from '#engine/log-drivers/options.ts';
 import { readIfExists } from '#os/files.ts';
 import type { FlagValues } from './flags.ts';
@@ -87,6 +89,9 @@ export class DaemonConfig {
       soft: Number(fieldOf(limit, 'Soft') ?? 0),
       hard: Number(fieldOf(limit, 'Hard') ?? 0),
     }));
+  }
+  get runtimes(): RuntimePrograms {
+    return runtimesOf(this.#get('runtimes'), this.text('default-runtime'));
   }
   get pools(): { base: string; size: number }[] {
     return itemsOf(this.#get('default-address-pools')).map((pool) => ({
@@ -285,6 +290,8 @@ function checkConfig(config: DaemonConfig): void {
   }
   const [refusal] = config.refusals();
   if (refusal !== undefined) refuse(refusal);
+  // What cannot be had has been told by now.
+  void config.runtimes;
 }
 
 function checkNumbers(config: DaemonConfig): void {
@@ -306,6 +313,16 @@ function checkAddresses(config: DaemonConfig): void {
   for (const key of ['bip6', 'fixed-cidr-v6'])
     if (config.text(key) !== '' && parseCidr(config.text(key))?.address.family !== 'IPv6')
       refuse(`invalid ${key}: invalid CIDR address: ${config.text(key)}`);
+  for (const [key, family] of [
+    ['default-gateway', 'IPv4'],
+    ['default-gateway-v6', 'IPv6'],
+  ] as const)
+    if (config.text(key) !== '' && parseIp(config.text(key))?.family !== family)
+      refuse(`invalid ${key}: ${config.text(key)} is not an ${family} address`);
+  if (config.bool('iptables') && !config.bool('ip6tables'))
+    refuse('ip6tables is not supported without iptables: rules are written for both families, or for none');
+  if (config.text('bridge') !== '' && config.text('bridge') !== 'none' && config.text('bip') !== '')
+    refuse('you specified -b & --bip, mutually exclusive options. Please specify only one');
   if (parseIp(config.text('ip'))?.family !== 'IPv4') refuse(`invalid ip: ${config.text('ip')} is not an IPv4 address`);
   for (const { base, size } of config.pools) {
     // Room for a gateway and a few containers.

@@ -29,6 +29,7 @@ import { startDockerApi } from '../docker-api.ts';
 import { loadModules } from '../host.ts';
 import { openStore } from '../open-store.ts';
 import { missingTools, tools } from '../packages.ts';
+import { importDocker } from '../import/import.ts';
 import { makeDirectory, passageMode, privateMode } from '../paths.ts';
 import { ensureContainersUnit } from '../systemd.ts';
 import { configPath, type DaemonConfig, loadConfig } from './config.ts';
@@ -40,6 +41,8 @@ import { tellSystemd } from './notify.ts';
 import { reloadConfig } from './reload.ts';
 import { networkSettingsOf, settingsOf, transfersOf, type Live } from './settings.ts';
 import { textLine } from './text-log.ts';
+import { parseUsernsRemap, readAccountFiles } from './userns-remap.ts';
+import type { IdMaps } from '#os/user-namespaces.linux.ts';
 import { writeStderrLine } from '../process-log.ts';
 
 const instanceFormat = 1;
@@ -106,6 +109,16 @@ export async function runEngine(flags: FlagValues): Promise<void> {
   if (!live.settings.isLiveRestore) await stopAllContainers(engine.containers, graceMsOf(live.config, engine));
 }
 
+/** `tiphys engine import-docker DIR`, with the same options for where things are. Whether all of it came. */
+export async function runImport(directory: string, flags: FlagValues, print: (line: string) => void): Promise<boolean> {
+  const config = loadConfig(flags);
+  const { data } = placesOf(config, process.env);
+  const log = openLog({ config, settings: settingsOf(config, []) });
+  checkMachine();
+  makeDirectory(data, privateMode);
+  return importDocker({ directory, data, instanceId: establishId(data), log, print });
+}
+
 interface EngineParts {
   places: Places;
   live: Live;
@@ -151,6 +164,8 @@ async function openEngine(
     snapshots,
     mounts,
     networkSettings: networkSettingsOf(live.config),
+    ...userMapsOf(live.config, log),
+    runtimes: live.config.runtimes,
     ...(places.plugins === undefined ? {} : { pluginPlaces: places.plugins }),
   });
   stack.use(engine);
@@ -172,6 +187,15 @@ async function openEngine(
     }),
   );
   return engine;
+}
+
+function userMapsOf(config: DaemonConfig, log: Logger): { userMaps?: IdMaps } {
+  const text = config.text('userns-remap');
+  if (text === '') return {};
+  const userMaps = parseUsernsRemap(text, readAccountFiles());
+  if (userMaps !== undefined) return { userMaps };
+  log.warn('User namespaces: root cannot be remapped with itself; user namespaces are OFF');
+  return {};
 }
 
 const levels: Readonly<Record<string, LogLevel>> = {

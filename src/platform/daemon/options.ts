@@ -5,7 +5,7 @@
  *
  * Source: Docker documentation, "dockerd" and "Daemon configuration file"; docker 28.5, cmd/dockerd and daemon/config.
  */
-import { isObject, textsOf } from '#base/unknown.ts';
+import { entriesOf, textOf, textsOf } from '#base/unknown.ts';
 
 export type OptionKind =
   | 'bool'
@@ -149,15 +149,17 @@ const containers: DaemonOption[] = [
     flag: 'default-runtime',
     kind: 'string',
     value: 'runc',
-    help: 'runc or crun: the one that is installed',
-    refuse: unless(notBuilt, '', 'runc', 'crun', 'io.containerd.runc.v2'),
+    help: 'runc or crun: the one that is installed; or a name of --add-runtime',
   },
   {
     flag: 'add-runtime',
     key: 'runtimes',
     kind: 'runtimes',
-    help: 'further OCI runtimes',
-    refuse: (value) => (isObject(value) && Object.keys(value).length === 0 ? undefined : notBuilt),
+    help: 'further OCI runtimes: name=path',
+    refuse: (value) =>
+      entriesOf(value).some(([, runtime]) => textOf(runtime, 'runtimeType') !== undefined)
+        ? "containerd's shims (runtimeType) need containerd: give the path of a program that is called as runc is"
+        : undefined,
   },
   {
     flag: 'exec-opt',
@@ -172,8 +174,7 @@ const containers: DaemonOption[] = [
   {
     flag: 'userns-remap',
     kind: 'string',
-    help: 'user namespaces for containers',
-    refuse: unless(notBuilt, ''),
+    help: 'user namespace of containers: default, or user[:group] of /etc/subuid and /etc/subgid',
   },
   {
     flag: 'selinux-enabled',
@@ -233,8 +234,7 @@ const networks: DaemonOption[] = [
     flag: 'iptables',
     kind: 'bool',
     value: true,
-    help: 'rules of published ports (nftables)',
-    refuse: unless('published ports are rules of nftables: there is nothing without them', true),
+    help: 'rules of published ports and of what leaves (nftables); without them ports are relayed',
   },
   { flag: 'ip6tables', kind: 'bool', value: true, help: 'the same for IPv6' },
   {
@@ -253,9 +253,9 @@ const networks: DaemonOption[] = [
   { flag: 'ipv6', kind: 'bool', help: 'IPv6 on the default bridge' },
   { flag: 'bip6', kind: 'string', help: 'IPv6 address and prefix of the default bridge' },
   { flag: 'fixed-cidr-v6', kind: 'string', help: 'range of IPv6 addresses on the default bridge' },
-  { flag: 'default-gateway', kind: 'string', help: 'another gateway', refuse: unless(notBuilt, '') },
-  { flag: 'default-gateway-v6', kind: 'string', help: 'another gateway', refuse: unless(notBuilt, '') },
-  { flag: 'bridge', short: 'b', kind: 'string', help: 'another bridge', refuse: unless(notBuilt, '') },
+  { flag: 'default-gateway', kind: 'string', help: "gateway of the default bridge's containers" },
+  { flag: 'default-gateway-v6', kind: 'string', help: 'the same for IPv6' },
+  { flag: 'bridge', short: 'b', kind: 'string', help: 'a bridge that is there, or none' },
   { flag: 'allow-direct-routing', kind: 'bool', help: 'from outside', refuse: unless(notBuilt, false) },
   { flag: 'bridge-accept-fwmark', kind: 'string', help: 'from outside', refuse: unless(notBuilt, '') },
 ];

@@ -1,10 +1,9 @@
 /** What the configuration means to the façade, the images and the networks. */
 import { readFileSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
-import { formatIp, formatSubnet, maskIp, parseCidr } from '#base/ip.ts';
 import { messageOf } from '#base/thrown.ts';
 import { defaultSettings, type DaemonSettings } from '#docker/settings.ts';
-import type { BridgeSettings, NetworkSettings } from '#engine/network-settings.ts';
+import type { NetworkSettings } from '#engine/network-settings.ts';
 import { labelsOf, type DaemonConfig } from './config.ts';
 
 const defaultTransfers = { downloads: 3, uploads: 5, attempts: 5 };
@@ -43,6 +42,7 @@ export function settingsOf(config: DaemonConfig, warnings: string[]): DaemonSett
       cgroupParent: config.text('cgroup-parent'),
       isNoNewPrivileges: config.bool('no-new-privileges'),
       isInit: config.bool('init'),
+      runtime: config.text('default-runtime') || 'runc',
       dns: { servers: config.list('dns'), search: config.list('dns-search'), options: config.list('dns-opts') },
       ...(seccomp === undefined ? {} : { seccomp }),
     },
@@ -71,9 +71,19 @@ export function transfersOf(config: DaemonConfig): Transfers {
 const driver = 'com.docker.network.bridge.';
 
 export function networkSettingsOf(config: DaemonConfig): NetworkSettings {
-  const [bip, range] = [config.text('bip'), config.text('fixed-cidr')];
   const hostGateways = config.list('host-gateway-ips');
-  const ipv6 = config.bool('ipv6') ? { ipv6: ipv6Of(config) } : {};
+  const link = config.text('bridge');
+  const given = (key: string, option: string): object =>
+    config.text(option) === '' ? {} : { [key]: config.text(option) };
+  const ipv6 = config.bool('ipv6')
+    ? {
+        ipv6: {
+          ...given('address', 'bip6'),
+          ...given('range', 'fixed-cidr-v6'),
+          ...given('gateway', 'default-gateway-v6'),
+        },
+      }
+    : {};
   const pools = config.pools.map(({ base, size }) => ({ base, length: size }));
   const networkOptions = config.maps('default-network-opts')['bridge'];
   return {
@@ -81,10 +91,13 @@ export function networkSettingsOf(config: DaemonConfig): NetworkSettings {
     ...(networkOptions === undefined ? {} : { networkOptions }),
     ...(hostGateways.length === 0 ? {} : { hostGateways }),
     ...(config.bool('userland-proxy') ? {} : { relay: false }),
+    ...(config.bool('iptables') ? {} : { rules: false }),
     bridge: {
       ...ipv6,
-      ...(bip === '' ? {} : { address: bip }),
-      ...(range === '' ? {} : { range }),
+      ...given('address', 'bip'),
+      ...given('range', 'fixed-cidr'),
+      ...given('gateway', 'default-gateway'),
+      ...(link === 'none' ? { isNone: true } : given('link', 'bridge')),
       options: {
         [`${driver}enable_icc`]: String(config.bool('icc')),
         [`${driver}enable_ip_masquerade`]: String(config.bool('ip-masq')),
@@ -92,17 +105,5 @@ export function networkSettingsOf(config: DaemonConfig): NetworkSettings {
         'com.docker.network.driver.mtu': String(config.number('mtu') || 1500),
       },
     },
-  };
-}
-
-/** The bridge's address gives its subnet, of which the range is a part; without an address the range is all of it. */
-function ipv6Of(config: DaemonConfig): NonNullable<BridgeSettings['ipv6']> {
-  const [bip, range] = [config.text('bip6'), config.text('fixed-cidr-v6')];
-  const address = parseCidr(bip);
-  if (address === undefined) return range === '' ? {} : { subnet: range };
-  return {
-    subnet: formatSubnet(maskIp(address.address, address.length)),
-    gateway: formatIp(address.address),
-    ...(range === '' ? {} : { range }),
   };
 }

@@ -1,11 +1,16 @@
 /** certificates.k8s.io/v1. */
-import type { CertificateSigningRequest } from '#api/certificates.v1.ts';
+import type { CertificateSigningRequest, ClusterTrustBundle, PodCertificateRequest } from '#api/certificates.v1.ts';
 import { kinds } from '#base/kinds.ts';
 import { setDefault } from '../defaults.ts';
 import type { KindRecord } from '../kind.ts';
-import { column, defineKind, pathText, shortDuration, statusSubresource } from '../kind.ts';
+import { agelessColumns, column, defineKind, pathText, shortDuration, statusSubresource } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
 import { validateCertificateRequest } from '../validate-admission.ts';
+import {
+  validatePodCertificateRequest,
+  validatePodCertificateStatus,
+  validateTrustBundle,
+} from '../validate-certificates.ts';
 
 function requestCondition(o: CertificateSigningRequest): string {
   const conditions = o.status?.conditions ?? [];
@@ -16,6 +21,15 @@ function requestCondition(o: CertificateSigningRequest): string {
   if (o.status?.certificate) out.push('Issued');
   return out.length === 0 ? 'Pending' : out.join(',');
 }
+
+const answers = ['Issued', 'Denied', 'Failed'];
+const stateOf = ({ status }: PodCertificateRequest): string =>
+  status?.conditions?.findLast(({ type }) => answers.includes(type))?.type ?? 'Pending';
+const annotationsText = ({ spec }: PodCertificateRequest): string =>
+  Object.entries(spec?.unverifiedUserAnnotations ?? {})
+    .map(([key, value]) => `${key}=${value}`)
+    .sort()
+    .join(',') || '<none>';
 
 export const certificatesKinds: readonly KindRecord[] = [
   defineKind(kinds.CertificateSigningRequest, {
@@ -45,6 +59,39 @@ export const certificatesKinds: readonly KindRecord[] = [
     },
     prepareUpdate(o, old) {
       o.spec = structuredClone(old.spec);
+      resetStatus(o, old);
+    },
+  }),
+  defineKind(kinds.ClusterTrustBundle, {
+    nameForm: 'path',
+    selectableFields: { 'spec.signerName': pathText('spec.signerName') },
+    columns: agelessColumns<ClusterTrustBundle>(column('SignerName', (o) => o.spec?.signerName || '<none>')),
+    validate: validateTrustBundle,
+  }),
+  defineKind(kinds.PodCertificateRequest, {
+    subresources: { status: statusSubresource },
+    selectableFields: {
+      'spec.signerName': pathText('spec.signerName'),
+      'spec.podName': pathText('spec.podName'),
+      'spec.nodeName': pathText('spec.nodeName'),
+    },
+    columns: agelessColumns<PodCertificateRequest>(
+      column('PodName', (o) => o.spec?.podName),
+      column('ServiceAccountName', (o) => o.spec?.serviceAccountName),
+      column('NodeName', (o) => o.spec?.nodeName),
+      column('SignerName', (o) => o.spec?.signerName),
+      column('State', stateOf),
+      column('UnverifiedUserAnnotations', annotationsText, { wide: true }),
+    ),
+    validate: validatePodCertificateRequest,
+    validateStatus: validatePodCertificateStatus,
+    defaults(o) {
+      if (o.spec) setDefault(o.spec, 'maxExpirationSeconds', 86_400);
+    },
+    prepareCreate(o) {
+      o.status = {};
+    },
+    prepareUpdate(o, old) {
       resetStatus(o, old);
     },
   }),
