@@ -1,6 +1,6 @@
 /**
- * Stands where BuildKit's suite starts a dockerd: a socket of its own that leads to the engine that is judged. The suite
- * starts one for each case and gives it `--host unix://…`; `TIPHYS_SOCKET` says where the engine listens.
+ * Stands where BuildKit's suite starts a dockerd: a socket of its own that leads to the engine that is judged. The
+ * suite starts one for each case and gives it `--host unix://…`; `TIPHYS_SOCKET` says where the engine listens.
  */
 import { connect, createServer } from 'node:net';
 

@@ -386,6 +386,7 @@ export class Conversion {
         ...(lint === undefined
           ? {}
           : { lint: new StageLint(lint, this.file.escape, below?.converter.hasWorkingDir ?? false) }),
+        ...(below === undefined ? {} : { below: below.converter }),
         ignored: async () => this.#environment.ignored?.(),
         outline: { args: new Map(this.#globalInfo), used: this.#fromArgs.get(stage) ?? new Set() },
       },

@@ -134,7 +134,7 @@ test('comments before an instruction leave checks out for it alone, and describe
 
 test('what is well written is not complained of', async () => {
   const text =
-    'ARG V=1\nFROM a:$V AS b\nSHELL ["/bin/bash", "-c"]\nCMD x\nWORKDIR /a\nWORKDIR b\nARG PUBLIC_KEY\nENV a=b\nFROM b\nWORKDIR c\nCMD ["y"]\nARG B\nFROM b\nEXPOSE 80/tcp $X\n';
+    'ARG V=1\nFROM a:$V AS b\nSHELL ["/bin/bash", "-c"]\nCMD x\nWORKDIR /a\nWORKDIR b\nARG PUBLIC_KEY\nENV a=b\nFROM b\nWORKDIR c\nCMD ["y"]\nARG B\nFROM b\nEXPOSE 80/tcp $X\nFROM a AS c\nARG D=x\nFROM c\nCOPY $D /\n';
   assert.deepEqual(await lint(text), []);
 });
 

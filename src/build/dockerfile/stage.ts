@@ -55,6 +55,8 @@ export interface StageParts {
   /** Files of the stage, image or context with this name; of the build context without one. */
   resolveFrom: (name: string | undefined, instruction: Instruction) => Promise<Edge | undefined>;
   lint?: StageLint;
+  /** The stage that it stands on, whose ARGs are this one's too. */
+  below?: StageConverter;
   /** What of the build context is left out. */
   ignored: () => Promise<{ rules: IgnoreRules; patterns: readonly string[] } | undefined>;
   /** Global arguments, and those that the stage's FROM names. */
@@ -102,6 +104,11 @@ export class StageConverter {
     this.#parts = parts;
     this.outline = { ...parts.outline, secrets: new Map(), agents: new Map() };
     this.#edge = base.edge;
+    // The classic builder forgets them.
+    if (parts.below !== undefined && !parts.settings.isClassic) {
+      Object.assign(this.#args, parts.below.#args);
+      for (const name of parts.below.#declared) this.#declared.add(name);
+    }
     const { os, architecture, variant } = parts.platform;
     this.#file =
       base.file === undefined
