@@ -15,3 +15,8 @@ const server = createServer({ allowHalfOpen: true }, (client) => {
 });
 server.listen(host.replace(/^unix:\/\//, ''));
 process.on('SIGINT', () => process.exit(0));
+// A case that ran out of time has not ended what it started.
+const parent = process.ppid;
+setInterval(() => {
+  if (process.ppid !== parent) process.exit(0);
+}, 1000);
