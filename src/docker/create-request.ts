@@ -61,6 +61,7 @@ export function specFromRequest(
     restartPolicy: planRestart(host['RestartPolicy'] ?? {}, host['AutoRemove'] === true),
     autoRemove: host['AutoRemove'] === true,
     init: host['Init'] === true,
+    ...text('runtime', host['Runtime']),
     ...((host.ShmSize ?? 0) > 0 ? { shmSizeBytes: Number(host.ShmSize) } : {}),
     dns: { servers: host['Dns'] ?? [], search: host['DnsSearch'] ?? [], options: host['DnsOptions'] ?? [] },
     extraHosts: host['ExtraHosts'] ?? [],
@@ -68,6 +69,7 @@ export function specFromRequest(
       ? { cgroupNamespace: host['CgroupnsMode'] }
       : {}),
     ...(host['UTSMode'] === 'host' ? { hostUts: true } : {}),
+    ...(host['UsernsMode'] === 'host' ? { hostUsers: true } : {}),
     ...(network.mode.type === 'networks' && (host['Links'] ?? []).length > 0 ? { links: host['Links'] ?? [] } : {}),
     ...(Object.keys(host['Annotations'] ?? {}).length > 0 ? { annotations: host['Annotations'] ?? {} } : {}),
     ...consoleSize(host['ConsoleSize']),

@@ -421,7 +421,7 @@ function showHostConfig(container: Container): Shown {
     ...(spec.pidMode?.type === 'container' ? { PidMode: `container:${spec.pidMode.containerId}` } : {}),
     Links: showLinks(container),
     ShmSize: spec.shmSizeBytes ?? 67_108_864,
-    Runtime: 'runc',
+    Runtime: spec.runtime ?? 'runc',
     NetworkMode: networkMode(container),
     RestartPolicy: {
       Name: spec.restartPolicy?.name ?? 'no',

@@ -201,12 +201,6 @@ function checkWhole(body: NetworkBody): void {
       'ServiceUnavailable',
       'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.',
     );
-  const driver = body.IPAM?.Driver ?? '';
-  if (driver !== '' && driver !== 'default' && driver !== 'null')
-    throw new ApiError(
-      'NotFound',
-      `could not find plugin ${driver} in v1 plugin registry: plugin "${driver}" not found`,
-    );
 }
 
 /** `EnableIPv6` of the body, or the option of that name, which daemons' defaults are given by. */

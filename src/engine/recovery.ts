@@ -16,7 +16,8 @@ import { serveNames } from './dns-names.ts';
 import { Container } from './container.ts';
 import { finishRun, releaseRun, willRestart } from './container-exit.ts';
 import { containerDirectory, loadRecords, readRecord, removedId, removedPath } from './container-record.ts';
-import type { RunRecord } from './container-record.ts';
+import { endpointsPath } from './container-network.ts';
+import type { EndpointRecord, RunRecord } from './container-record.ts';
 import { bundleDirectory, cgroupPath, networkNamespacePath } from './container-paths.ts';
 import { removeImageRoots, unmountImages } from './image-mounts.ts';
 import { refreshHosts, repairNetworks } from './network-connect.ts';
@@ -122,7 +123,9 @@ async function recoverOne(
   const { record } = container;
   if (record.run !== undefined && isAlive(table, record.run)) {
     if (record.state !== 'running' && record.state !== 'paused') record.state = 'running';
-    const gate = readIfExists(`${context.directories.run}/runtime/${record.id}/status`);
+    // As crun, and as runc have it.
+    const state = `${context.directories.run}/runtime/${record.id}`;
+    const gate = readIfExists(`${state}/status`) ?? readIfExists(`${state}/state.json`);
     await thaw(table, container).catch((error: unknown) =>
       context.log.warn('thawing a container', { id: container.id, error }),
     );
@@ -135,7 +138,11 @@ async function recoverOne(
         context.log.warn('the resolver of a container', { id: record.id, error: error as Error }),
       );
     // It may have been started before the engine died.
-    if (gate !== undefined) await context.runtime.start(record.id).catch(() => {});
+    if (gate !== undefined)
+      await context.runtimes
+        .get(record.spec.runtime)
+        .start(record.id)
+        .catch(() => {});
     return;
   }
   // What it said before it ended may not have been sent.
@@ -191,9 +198,16 @@ async function clearHalfStart(table: ContainerTable, container: Container): Prom
     monitorStartTime: '',
     cgroup: cgroupPath(context, container),
     networkNamespace: networkNamespacePath(context.directories.run, container.id),
-    endpoints: [],
+    endpoints: readEndpoints(bundle),
     ports: [],
   });
+}
+
+/** What plugins made for a start that was cut off. */
+function readEndpoints(bundle: string): EndpointRecord[] {
+  const text = readIfExists(endpointsPath(bundle));
+  const endpoints: EndpointRecord[] = text === undefined ? [] : JSON.parse(text);
+  return endpoints;
 }
 
 /** A pid in a file may be another process by now; a monitor and a container's process name the container. */
