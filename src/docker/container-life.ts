@@ -1,6 +1,8 @@
 /** What begins, changes and ends the life of a container: start, stop, kill, pause, rename, update, remove. */
 import { ApiError } from '#base/errors.ts';
 import { publishNames } from '#engine/dns-names.ts';
+import { findLink, removeLink } from '#engine/links.ts';
+import { refreshHosts } from '#engine/network-connect.ts';
 import type { Container } from '#engine/container.ts';
 import { eventAttributes } from '#engine/container.ts';
 import { stopTimeoutMsDefault } from '#engine/limits.ts';
@@ -88,9 +90,18 @@ export function lifeRoutes(parts: DockerParts): Route[] {
     },
     {
       method: 'DELETE',
-      path: '/containers/{id}',
+      path: '/containers/{id*}',
       handle: async (context) => {
-        if (queryFlag(context.query, 'link')) throw new ApiError('BadRequest', 'links are not supported');
+        if (queryFlag(context.query, 'link')) {
+          const reference = context.params['id'] ?? '';
+          const other = findLink(engine.table, reference)?.other;
+          if (other === undefined) throw new ApiError('NotFound', `No such container: ${reference}`);
+          await other.lock.run(async () => {
+            removeLink(engine.table, reference);
+            refreshHosts(engine.table, other);
+          });
+          return reply(204);
+        }
         await engine.containers.remove(own(context, 'remove').id, {
           force: queryFlag(context.query, 'force'),
           volumes: queryFlag(context.query, 'v'),

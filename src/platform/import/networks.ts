@@ -15,7 +15,6 @@ import {
   networkFormat,
   parseNetwork,
   type AddressBlock,
-  type NetworkDriver,
   type NetworkRecord,
 } from '#engine/network-record.ts';
 import { linkName } from '#net/kernel-names.ts';
@@ -25,7 +24,7 @@ import { parseObject } from './read-bounded.ts';
 import type { ImportReport } from './report.ts';
 import type { DockerSource } from './source.ts';
 
-const drivers: readonly NetworkDriver[] = ['bridge', 'macvlan', 'ipvlan'];
+const drivers: readonly string[] = ['bridge', 'macvlan', 'ipvlan'];
 /** What the store puts before each value. */
 const indexBytes = 8;
 
@@ -106,7 +105,7 @@ function clashOf(said: JsonObject, here: NetworkRecord[]): string | undefined {
   return undefined;
 }
 
-function driverOf(said: JsonObject): NetworkDriver | undefined {
+function driverOf(said: JsonObject): string | undefined {
   return drivers.find((driver) => driver === said['networkType']);
 }
 
