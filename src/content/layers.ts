@@ -52,8 +52,8 @@ export interface Layers {
   /** Directories of an unpacked layer that it does not name itself, relative. */
   implied(diffId: string): ReadonlySet<string>;
   /**
-   * Takes over a layer that another engine has unpacked and whose archive cannot be had: `fill` makes the directory, and
-   * returns the bytes of its files. It runs, but nothing can push or save it.
+   * Takes over a layer that another engine has unpacked and whose archive cannot be had: `fill` makes the directory,
+   * and returns the bytes of its files. It runs, but nothing can push or save it.
    */
   adopt(diffId: string, fill: (directory: string) => Promise<number>): Promise<void>;
   /** Unpacks the blob unless that was done; the archive must have this diff id. */

@@ -10,6 +10,11 @@ import type { TarHeader } from '#base/tar.ts';
 import { lstatSync, openSync, readdirSync, readlinkSync } from '#os/named-files.ts';
 import { deviceParts, getXattr, listXattrs } from '#os/special-files.ts';
 
+export interface Owner {
+  uid: number;
+  gid: number;
+}
+
 export interface PackOptions {
   /** The directory is an overlayfs upper directory: write whiteouts. */
   layer: boolean;
@@ -21,6 +26,8 @@ export interface PackOptions {
   skipRoot?: boolean;
   /** Hears of what has no place in an archive: sockets. */
   onSkipped?: (path: string) => void;
+  /** Owners as the archive has them, by those that the files have. */
+  ownerOf?: (owner: Owner) => Owner;
   /** Replaces every modification time (reproducible images). */
   mtimeMs?: number;
   /** Replaces modification times that are later. */
@@ -135,7 +142,8 @@ class Packer {
       this.#options.onSkipped?.(path);
       return;
     }
-    const { mtimeMs, mtimeMsMax = Infinity } = this.#options;
+    const { mtimeMs, mtimeMsMax = Infinity, ownerOf } = this.#options;
+    if (ownerOf !== undefined) Object.assign(header, ownerOf({ uid: info.uid, gid: info.gid }));
     header.mtimeMs = Math.min(mtimeMs ?? header.mtimeMs, mtimeMsMax);
     if (header.type === 'file' && info.nlink > 1) {
       const inode = `${info.dev}:${info.ino}`;

@@ -21,8 +21,18 @@ import { makeParents } from './implied-directories.ts';
 import { plainChainsKeptMax } from './limits.ts';
 import type { ImageLayer, ImageRecords } from './image-records.ts';
 
+/** Owners of files as a user namespace has them. */
+export interface MappedView {
+  /** All of the content, shown so: a mount whose owner `root` stands for 0 on disk. */
+  directory: string;
+  root: { uid: number; gid: number };
+}
+
 export interface Snapshots {
-  mountContainerRoot(containerId: string, imageId: string): Promise<{ root: string }>;
+  /** Directory of all layers and roots. */
+  readonly contentRoot: string;
+  /** With a view its files have those owners, and new ones are on disk as they would be without it. */
+  mountContainerRoot(containerId: string, imageId: string, view?: MappedView): Promise<{ root: string }>;
   unmountContainerRoot(containerId: string): Promise<void>;
   removeContainerRoot(containerId: string): Promise<void>;
   upperDir(containerId: string): string;
@@ -105,22 +115,23 @@ class OverlaySnapshots implements BuildSnapshots {
     };
   }
 
-  async mountContainerRoot(containerId: string, imageId: string): Promise<{ root: string }> {
+  get contentRoot(): string {
+    return this.#content.root;
+  }
+
+  async mountContainerRoot(containerId: string, imageId: string, view?: MappedView): Promise<{ root: string }> {
     const record = this.#images.get(imageId);
     const kept = this.#kept.get(containerId);
     // The image may be gone by force while its container stays: the layers are still here.
     if (record === undefined && kept?.imageId !== imageId) throw new ApiError('NotFound', `No such image: ${imageId}`);
     if (record !== undefined) await this.#ensure(record.layers);
-    return this.#mount(containerId, imageId, record?.layers.map((layer) => layer.diffId) ?? kept!.layers);
+    const diffIds = record?.layers.map((layer) => layer.diffId) ?? kept!.layers;
+    return this.#mount(containerId, { imageId, diffIds }, view);
   }
 
   mountLayers(id: string, layers: ImageLayer[]): Promise<{ root: string }> {
     return this.#ensure(layers).then(() =>
-      this.#mount(
-        id,
-        '',
-        layers.map((layer) => layer.diffId),
-      ),
+      this.#mount(id, { imageId: '', diffIds: layers.map((layer) => layer.diffId) }),
     );
   }
 
@@ -139,9 +150,14 @@ class OverlaySnapshots implements BuildSnapshots {
     await Promise.all(missing.map((layer) => this.#content.layers.ensure(layer.diffId, layer.digest)));
   }
 
-  async #mount(id: string, imageId: string, diffIds: string[]): Promise<{ root: string }> {
+  async #mount(
+    id: string,
+    { imageId, diffIds }: { imageId: string; diffIds: string[] },
+    view?: MappedView,
+  ): Promise<{ root: string }> {
     const root = this.#path(id, 'root');
-    const lowers = diffIds.map((diffId) => this.#content.layers.directory(diffId)).reverse();
+    // A layer that comes twice says nothing from below that it does not say above; the kernel takes none twice.
+    const lowers = [...new Set(diffIds.map((diffId) => this.#content.layers.directory(diffId)).reverse())];
     if (!this.#kept.has(id)) {
       this.#makeDirectories(id);
       this.#keep(id, { imageId, layers: diffIds });
@@ -154,7 +170,8 @@ class OverlaySnapshots implements BuildSnapshots {
     await this.#mounts.unmount(root);
     if (await this.#layParents(id, diffIds)) lowers.unshift(`containers/${id}/parents`);
     await this.#mounts.mountOverlay({
-      directory: this.#content.root,
+      directory: view?.directory ?? this.#content.root,
+      ...(view === undefined ? {} : { owner: view.root }),
       lowers,
       upper: `containers/${id}/upper`,
       work: `containers/${id}/work`,

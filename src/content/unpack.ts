@@ -27,6 +27,8 @@ import {
   symlinkSync,
 } from '#os/named-files.ts';
 import { makeSpecialFile, setXattr } from '#os/special-files.ts';
+import { asFileOwner } from '#os/file-owner.linux.ts';
+import type { Owner } from './pack.ts';
 import { impliedDirectoriesMax, layerEntriesMax, layerExpandedBytesMax, layerPathDepthMax } from './limits.ts';
 import { RootedDirectory, pathParts } from './safe-path.ts';
 
@@ -35,6 +37,10 @@ export interface UnpackOptions {
   layer: boolean;
   /** Owner of everything, in place of the archive's. */
   owner?: { uid: number; gid: number };
+  /** Owners as the files get them, by those that the archive has. */
+  ownerOf?: (owner: Owner) => Owner;
+  /** Who works on the files, where that cannot be root (`asFileOwner`). */
+  worker?: Owner;
   /** A directory is not replaced by something else, nor the other way round: an ApiError instead. */
   keepsKinds?: boolean;
   /** Called for each entry; false leaves it out. */
@@ -85,21 +91,39 @@ class Unpacker {
         'RequestEntityTooLarge',
         `the archive leaves out more than ${impliedDirectoriesMax} directories of its files`,
       );
-    const owner = this.#options.owner;
-    if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
+    const { owner, ownerOf } = this.#options;
+    const own = owner === undefined ? undefined : (ownerOf?.(owner) ?? owner);
+    if (own !== undefined) chownSync(path, own.uid, own.gid);
   };
 
+  /** Nothing in between may wait: other work on this thread is root's. */
+  #work<T>(run: () => T): T {
+    const { worker } = this.#options;
+    return worker === undefined ? run() : asFileOwner(worker, run);
+  }
+
+  #ownerOf(header: TarHeader): Owner {
+    const owner = this.#options.owner ?? header;
+    return this.#options.ownerOf?.(owner) ?? owner;
+  }
+
   async entry(entry: TarEntry): Promise<void> {
+    const path = this.#work(() => this.#begin(entry));
+    if (path !== undefined) await this.#file(path, entry);
+  }
+
+  /** The path of a file, whose bytes are still to come; all else is whole. */
+  #begin(entry: TarEntry): string | undefined {
     const { header } = entry;
     const parts = safeParts(header.path);
     if (parts.length === 0) {
       if (header.type === 'directory') this.#finish(this.#root.root, header);
-      return;
+      return undefined;
     }
     const name = parts.at(-1)!;
     if (this.#options.layer && name.startsWith('.wh.')) {
       this.#whiteout(parts, name);
-      return;
+      return undefined;
     }
     const path = this.#root.locate(parts, this.#makeParent)!;
     const existing = lstatOrUndefined(path);
@@ -124,14 +148,13 @@ class Unpacker {
         if (existing?.isDirectory() !== true) this.#root.makeDirectory(path, 0o700);
         break;
       case 'file':
-        await this.#file(path, entry);
-        return;
+        return path;
       case 'symlink':
         this.#symlink(path, parts, header);
         break;
       case 'link':
         this.#link(path, header);
-        return;
+        return undefined;
       case 'character':
       case 'block':
       case 'fifo':
@@ -139,6 +162,7 @@ class Unpacker {
         break;
     }
     this.#finish(path, header);
+    return undefined;
   }
 
   #whiteout(parts: string[], name: string): void {
@@ -181,7 +205,7 @@ class Unpacker {
 
   async #file(path: string, entry: TarEntry): Promise<void> {
     const { header, extents } = entry;
-    const fd = openSync(path, openFlags, 0o600);
+    const fd = this.#work(() => openSync(path, openFlags, 0o600));
     try {
       if (extents === undefined) for await (const chunk of entry.content) this.#put(fd, chunk, null);
       else {
@@ -202,11 +226,13 @@ class Unpacker {
           }
         }
       }
-      const owner = this.#options.owner ?? header;
-      fchownSync(fd, owner.uid, owner.gid);
-      fchmodSync(fd, header.mode);
-      this.#setXattrs(path, header);
-      setOpenFileTimes(fd, header.mtimeMs);
+      this.#work(() => {
+        const owner = this.#ownerOf(header);
+        fchownSync(fd, owner.uid, owner.gid);
+        fchmodSync(fd, header.mode);
+        this.#setXattrs(path, header);
+        setOpenFileTimes(fd, header.mtimeMs);
+      });
     } finally {
       closeSync(fd);
     }
@@ -235,7 +261,7 @@ class Unpacker {
   }
 
   #finish(path: string, header: TarHeader): void {
-    const owner = this.#options.owner ?? header;
+    const owner = this.#ownerOf(header);
     lchownSync(path, owner.uid, owner.gid);
     if (header.type !== 'symlink') chmodSync(path, header.mode);
     this.#setXattrs(path, header);
@@ -248,7 +274,9 @@ class Unpacker {
 
   /** Directory times last: filling a directory changes them. */
   close(): Unpacked {
-    for (const [path, timeMs] of this.#directoryTimes) setTimes(path, timeMs, timeMs);
+    this.#work(() => {
+      for (const [path, timeMs] of this.#directoryTimes) setTimes(path, timeMs, timeMs);
+    });
     const implied = [...this.#implied]
       .filter((path) => lstatOrUndefined(path)?.isDirectory() === true)
       .map((path) => path.slice(this.#root.root.length + 1));

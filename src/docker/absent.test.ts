@@ -11,7 +11,7 @@ async function answer(method: string, path: string): Promise<unknown> {
   const found = matchRoute(routes, method, path);
   assert.ok(found !== undefined, path);
   try {
-    return await found.route.handle({ params: found.params } as unknown as RouteContext);
+    return await found.route.handle({ params: found.params, query: new URLSearchParams() } as unknown as RouteContext);
   } catch (error) {
     return [(error as { code: number }).code, messageOf(error)];
   }

@@ -9,7 +9,6 @@ import { findLink } from '#engine/links.ts';
 import { isPluginLog } from '#engine/log-drivers/options.ts';
 import { findLogPlugin } from '#engine/log-drivers/plugin.ts';
 import { parsePlatform } from '#base/platform.ts';
-import { compilePattern } from '#base/pattern.ts';
 import { awaitedLater } from '#base/promises.ts';
 import type { Container } from '#engine/container.ts';
 import { treeBytes } from '#engine/tree-size.ts';
@@ -24,6 +23,7 @@ import {
   isFlagWord,
   lacksLabels,
   matchesAny,
+  matchesPattern,
   matchesLabels,
   parseFilters,
   parseTime,
@@ -303,7 +303,11 @@ function matchesFilters(parts: DockerParts, container: Container, filters: Filte
     );
   return (
     matchesAny(filters, 'id', (value) => record.id.startsWith(value)) &&
-    matchesAny(filters, 'name', (value) => matchesName(container.name, value)) &&
+    matchesAny(
+      filters,
+      'name',
+      (value) => matchesPattern(container.name, value) || matchesPattern(`/${container.name}`, value),
+    ) &&
     matchesAny(filters, 'status', (value) => record.state === value) &&
     matchesAny(filters, 'exited', (value) => record.state === 'exited' && String(record.exitCode) === value) &&
     matchesAny(filters, 'health', (value) => (container.health?.status ?? 'none') === value) &&
@@ -352,16 +356,6 @@ function portFilter(ports: { port: number; protocol: string }[]): (value: string
     const [from, to, protocol] = [Number(match[1]), Number(match[2] ?? match[1]), (match[3] ?? 'tcp').toLowerCase()];
     return ports.some((port) => port.protocol === protocol && port.port >= from && port.port <= to);
   };
-}
-
-/** A name filter is a regular expression (RE2) to docker; one that is none is taken literally. */
-function matchesName(name: string, pattern: string): boolean {
-  try {
-    const expression = compilePattern(pattern);
-    return expression.test(name) || expression.test(`/${name}`);
-  } catch {
-    return name.includes(pattern);
-  }
 }
 
 async function waitContainer(parts: DockerParts, context: RouteContext): Promise<unknown> {

@@ -13,14 +13,11 @@ import type { Given, HostConfigBody } from './create-body.ts';
 import { anyHost } from './host-facts.ts';
 import type { HostFacts } from './host-facts.ts';
 
-/** Every name under which the runtime that is here is asked for. */
-export const runtimeNames = ['runc', 'crun', 'io.containerd.runc.v2'];
-
 export function checkHostConfig(host: HostConfigBody, facts: HostFacts = anyHost): void {
   checkLog(host['LogConfig'] ?? {});
   checkNames(host);
   const runtime = String(host['Runtime'] ?? '');
-  if (runtime !== '' && !runtimeNames.includes(runtime))
+  if (runtime !== '' && !facts.hasRuntime(runtime))
     throw new ApiError('BadRequest', `unknown or invalid runtime name: ${runtime}`);
   const [request] = host.DeviceRequests ?? [];
   if (request !== undefined)
@@ -36,6 +33,7 @@ export function checkHostConfig(host: HostConfigBody, facts: HostFacts = anyHost
     if (value !== '' && !allowed.includes(value)) throw new ApiError('BadRequest', `invalid ${what}: ${value}`);
   };
   oneOf('UsernsMode', 'user namespace mode', 'host');
+  if (facts.hasUserMapping && host['UsernsMode'] !== 'host') checkMapped(host);
   oneOf('CgroupnsMode', 'cgroup namespace mode', 'host', 'private');
   oneOf('Isolation', 'isolation: it is of Windows, on Linux there is only the default', 'default');
   oneOf('Cgroup', "cgroup: a container cannot share another's");
@@ -45,6 +43,25 @@ export function checkHostConfig(host: HostConfigBody, facts: HostFacts = anyHost
   if (unknown !== undefined) throw new ApiError('BadRequest', `unknown option ${unknown}`);
   if (storage.length > 0)
     throw new ApiError('BadRequest', "--storage-opt is supported only for overlay over xfs with 'pquota' mount option");
+}
+
+/** What cannot be had where root of the container is not root of the host; the words are dockerd's. */
+function checkMapped(host: HostConfigBody): void {
+  if (host['Privileged'] === true)
+    throw new ApiError(
+      'BadRequest',
+      'privileged mode is incompatible with user namespaces.  You must run the container in the host namespace when running privileged mode',
+    );
+  if (host.NetworkMode === 'host')
+    throw new ApiError('BadRequest', "cannot share the host's network namespace when user namespaces are enabled");
+  if (host.PidMode === 'host')
+    throw new ApiError('BadRequest', 'cannot share the host PID namespace when user namespaces are enabled');
+}
+
+/** Whose host name is the machine's cannot have one of its own. */
+export function checkHostname(hostname: string | null | undefined, host: HostConfigBody): void {
+  if (host['UTSMode'] === 'host' && (hostname ?? '') !== '')
+    throw new ApiError('BadRequest', 'conflicting options: hostname and the UTS mode');
 }
 
 /** Words that become lines of the container's hosts and resolv.conf. */

@@ -2,6 +2,7 @@
  * What a request may count on here. What it may not is discarded with a warning, which is part of the answer to
  * `create` and `update`, or refused where docker refuses.
  */
+import { ownRuntimeNames } from '#engine/runtime/runtimes.ts';
 import type { CgroupFeature } from '#os/cgroups.ts';
 import { readIfExists } from '#os/files.ts';
 import type { DockerParts } from './context.ts';
@@ -12,6 +13,9 @@ export interface HostFacts {
   hasSwapLimit: boolean;
   hasAppArmor: boolean;
   hasSeLinux: boolean;
+  hasRuntime(name: string): boolean;
+  /** Containers get a user namespace of the engine's. */
+  hasUserMapping: boolean;
   processors: number;
   /** What may be asked for in a cpuset, as lists of the kernel's (`0-3,8`); undefined: anything. */
   online: { cpus: string | undefined; mems: string | undefined };
@@ -25,6 +29,8 @@ export const anyHost: HostFacts = {
   hasSwapLimit: true,
   hasAppArmor: true,
   hasSeLinux: true,
+  hasRuntime: (name) => ownRuntimeNames.includes(name),
+  hasUserMapping: false,
   processors: Infinity,
   online: { cpus: undefined, mems: undefined },
   warn: () => undefined,
@@ -40,6 +46,8 @@ export function hostFacts(parts: DockerParts, processors: number, warnings: stri
       (cgroups.mode === 'v2' || readIfExists('/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes') !== undefined),
     hasAppArmor: parts.engine.context.apparmorDefault !== undefined,
     hasSeLinux: readIfExists('/sys/fs/selinux/enforce') !== undefined,
+    hasRuntime: (name) => parts.engine.context.runtimes.has(name),
+    hasUserMapping: parts.engine.context.userMapping !== undefined,
     processors,
     online: {
       cpus: readIfExists('/sys/devices/system/cpu/online')?.trim(),

@@ -415,14 +415,14 @@ function showHostConfig(container: Container): Shown {
     SecurityOpt: null,
     UTSMode: '',
     UsernsMode: '',
+    Isolation: '',
     ...Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== null && value !== '')),
     // Who is joined is shown by its id, which outlives a rename.
     ...(spec.ipcMode?.type === 'container' ? { IpcMode: `container:${spec.ipcMode.containerId}` } : {}),
     ...(spec.pidMode?.type === 'container' ? { PidMode: `container:${spec.pidMode.containerId}` } : {}),
     Links: showLinks(container),
     ShmSize: spec.shmSizeBytes ?? 67_108_864,
-    Runtime: 'runc',
-    Isolation: '',
+    Runtime: spec.runtime ?? 'runc',
     NetworkMode: networkMode(container),
     RestartPolicy: {
       Name: spec.restartPolicy?.name ?? 'no',

@@ -35,6 +35,8 @@ export interface ContainerDefaults {
   /** `unconfined`, or a profile's JSON; absent: docker's own. */
   seccomp?: string;
   isInit: boolean;
+  /** Name of the OCI runtime. */
+  runtime: string;
   dns: { servers: string[]; search: string[]; options: string[] };
 }
 
@@ -58,6 +60,7 @@ export const defaultSettings: DaemonSettings = {
     cgroupParent: '',
     isNoNewPrivileges: false,
     isInit: false,
+    runtime: 'runc',
     dns: { servers: [], search: [], options: [] },
   },
 };
@@ -74,6 +77,7 @@ export function fillRequest(body: CreateBody, defaults: ContainerDefaults): void
     Config: { ...(driver === defaults.log.driver ? defaults.log.options : {}), ...log.Config },
   };
   if ((host.ShmSize ?? 0) === 0) host.ShmSize = defaults.shmSizeBytes;
+  if (!host['Runtime']) host['Runtime'] = defaults.runtime;
   if (!host['IpcMode']) host['IpcMode'] = defaults.ipcMode;
   if (!host['CgroupnsMode'] && defaults.cgroupNamespace !== '' && host['Privileged'] !== true)
     host['CgroupnsMode'] = defaults.cgroupNamespace;

@@ -14,7 +14,7 @@ import type { Cgroups } from '#os/cgroups.ts';
 import type { DockerParts } from './context.ts';
 import { matchesAny, matchesLabels, parseFilters, parseTimeNs } from './filters.ts';
 import { programsOf } from './programs.ts';
-import { runtimeNames } from './create-checks.ts';
+import { ownRuntimeNames, type Runtimes } from '#engine/runtime/runtimes.ts';
 import { reply } from './route.ts';
 import type { Filters, Route, RouteContext } from './route.ts';
 import { apiVersion, apiVersionMin, engineVersionOf } from './server.ts';
@@ -182,6 +182,14 @@ function driverStatus(dataDirectory: string): [string, string][] {
   ];
 }
 
+function showRuntimes({ programs }: Runtimes, own: string): object {
+  const added = Object.entries(programs).map(([name, { path, args }]) => [
+    name,
+    { path, ...(args.length === 0 ? {} : { runtimeArgs: args }) },
+  ]);
+  return Object.fromEntries([...ownRuntimeNames.map((name) => [name, { path: own }]), ...added]);
+}
+
 function seccompName(profile: string | undefined): string {
   return profile === undefined ? 'builtin' : profile === 'unconfined' ? 'unconfined' : 'custom';
 }
@@ -249,13 +257,11 @@ async function showInfo(parts: DockerParts, minor: number): Promise<unknown> {
     DockerRootDir: parts.platform.dataDir,
     Name: hostname(),
     ServerVersion: engineVersionOf(parts.platform.version),
-    Runtimes: Object.fromEntries(
-      runtimeNames.map((name) => [
-        name,
-        { path: programs.find((one) => one.name === engine.context.runtime.name)?.path ?? engine.context.runtime.name },
-      ]),
+    Runtimes: showRuntimes(
+      engine.context.runtimes,
+      programs.find((one) => one.name === engine.context.runtime.name)?.path ?? engine.context.runtime.name,
     ),
-    DefaultRuntime: 'runc',
+    DefaultRuntime: settings.containers.runtime,
     Swarm: noSwarm,
     Isolation: '',
     InitBinary: 'docker-init',
@@ -265,6 +271,7 @@ async function showInfo(parts: DockerParts, minor: number): Promise<unknown> {
     SecurityOptions: [
       ...(parts.engine.context.apparmorDefault === undefined ? [] : ['name=apparmor']),
       `name=seccomp,profile=${seccompName(settings.containers.seccomp)}`,
+      ...(engine.context.userMapping === undefined ? [] : ['name=userns']),
       ...(settings.containers.isNoNewPrivileges ? ['name=no-new-privileges'] : []),
       ...(cgroups.mode === 'v2' ? ['name=cgroupns'] : []),
     ],

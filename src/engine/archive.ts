@@ -10,7 +10,7 @@ import { ApiError } from '#base/errors.ts';
 import { encodeTarHeader, tarEnd } from '#base/tar-write.ts';
 import { decompress } from '#content/compression.ts';
 import { layerExpandedBytesMax } from '#content/limits.ts';
-import { packTar, tarHeaderOf } from '#content/pack.ts';
+import { packTar, tarHeaderOf, type Owner } from '#content/pack.ts';
 import { unpackTar } from '#content/unpack.ts';
 import { whileStill } from './freeze.ts';
 import { lstatOrUndefined, readlinkSync } from '#os/named-files.ts';
@@ -22,6 +22,7 @@ import { mountImages, unmountImages } from './image-mounts.ts';
 import { resolveInRoot } from './runtime/root-path.ts';
 import { subDirectory } from './sub-path.ts';
 import { resolveUser } from './runtime/user.ts';
+import { runningMapping } from './user-mapping.ts';
 
 export interface PathStat {
   name: string;
@@ -131,6 +132,20 @@ export function statPath(table: ContainerTable, container: Container, asked: str
   });
 }
 
+/** A running container's files are seen with the owners that they have outside; those of one at rest are not. */
+function ownersInside(table: ContainerTable, container: Container): (owner: Owner) => Owner {
+  const mapping = runningMapping(table, container.record);
+  return mapping === undefined ? (owner) => owner : mapping.toInside;
+}
+
+function ownersOutside(
+  table: ContainerTable,
+  container: Container,
+): { ownerOf?: (owner: Owner) => Owner; worker?: Owner } {
+  const mapping = runningMapping(table, container.record);
+  return mapping === undefined ? {} : { ownerOf: mapping.toOutside, worker: mapping.view.root };
+}
+
 /** Where an archive goes: first what it is of, then its bytes. */
 export interface ArchiveSink {
   start(stat: PathStat): void;
@@ -146,21 +161,24 @@ export function readArchive(
 ): Promise<void> {
   return withTree(table, container, normalise(asked), async (root, inner) => {
     const { path, stat } = locate(container, root, inner, asked);
+    const ownerOf = ownersInside(table, container);
     const name = lastElement(asked);
     const prefix = name === '/' ? '/' : `${name}/`;
     start(describe(path, asked, stat));
     if (stat.isDirectory()) {
-      await write(encodeTarHeader({ ...tarHeaderOf(path, name, stat)!, path: prefix }));
+      const owner = ownerOf({ uid: stat.uid, gid: stat.gid });
+      await write(encodeTarHeader({ ...tarHeaderOf(path, name, stat)!, ...owner, path: prefix }));
       for (const bytes of packTar(path, {
         layer: false,
         skipRoot: true,
         prefix,
+        ownerOf,
         filter: (entry) => !kernelFiles.test(`${path}/${entry}`.slice(root.length).replace(/^\/+/, '')),
       }))
         await write(bytes);
       return;
     }
-    for (const bytes of packFile(path, name, stat)) await write(bytes);
+    for (const bytes of packFile(path, name, stat, ownerOf)) await write(bytes);
     await write(tarEnd);
   });
 }
@@ -176,7 +194,8 @@ export function exportRoot(
     const root =
       mounted ?? (await table.context.snapshots.mountContainerRoot(container.id, container.record.spec.imageId)).root;
     try {
-      for (const bytes of packTar(root, { layer: false, skipRoot: true })) await write(bytes);
+      const ownerOf = ownersInside(table, container);
+      for (const bytes of packTar(root, { layer: false, skipRoot: true, ownerOf })) await write(bytes);
     } finally {
       if (mounted === undefined) await table.context.snapshots.unmountContainerRoot(container.id);
     }
@@ -222,6 +241,7 @@ export function writeArchive(
       layer: false,
       keepsKinds: options.noOverwriteDirNonDir,
       ...(user === undefined ? {} : { owner: { uid: user.uid, gid: user.gid } }),
+      ...ownersOutside(table, container),
     });
   });
 }

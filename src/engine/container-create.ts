@@ -169,7 +169,11 @@ async function populateVolumes(
   id: string,
   spec: ContainerSpec,
 ): Promise<void> {
-  const { root } = await context.snapshots.mountContainerRoot(id, spec.imageId);
+  const { root } = await context.snapshots.mountContainerRoot(
+    id,
+    spec.imageId,
+    spec.hostUsers === true ? undefined : context.userMapping?.view,
+  );
   try {
     for (const mount of spec.mounts)
       if (mount.type === 'volume' && mount.populate === true)

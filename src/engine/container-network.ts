@@ -16,6 +16,8 @@ import { hasEndpoints } from './network-record.ts';
 import { checkEndpointSettings, hasAddress, selectGateways, type Gateways } from './network-endpoint.ts';
 import { reservePorts } from './published-ports.ts';
 import { forgetUdpFlows } from './udp-flows.ts';
+import { mappingFor, type UserMapping } from './user-mapping.ts';
+import type { EngineContext } from './context.ts';
 
 export interface ContainerNetwork {
   namespace: string | undefined;
@@ -64,8 +66,14 @@ export async function planContainerNetwork(
   undo.defer(() => context.os.namespaces.remove(path));
   const ready = context.os.namespaces
     .remove(path)
-    .then(() => context.os.namespaces.create({ pins: { network: path } }));
+    .then(() => pinNetwork(context, mappingFor(table, container.record), path));
   return { namespace: path, path, endpoints, ports, gateways, ready: awaitedLater(ready) };
+}
+
+async function pinNetwork({ os }: EngineContext, mapping: UserMapping | undefined, path: string): Promise<void> {
+  if (mapping === undefined) return os.namespaces.create({ pins: { network: path } });
+  await mapping.pinNetwork(path);
+  await os.netlink.run([{ namespace: path, steps: [{ op: 'setLink', name: 'lo', up: true }] }]);
 }
 
 /** Endpoints that plugins are told of before any record of a run names them. */

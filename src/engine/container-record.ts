@@ -48,6 +48,8 @@ export interface RunRecord {
   monitorPid: number;
   monitorStartTime: string;
   cgroup: string;
+  /** It runs in the engine's user namespace. */
+  isMapped?: true;
   /** Path of the pinned network namespace, when the container has one of its own. */
   networkNamespace?: string;
   endpoints: EndpointRecord[];

@@ -8,7 +8,8 @@
  * without a running record and takes it apart; after the record says `running`, the start is completed instead.
  */
 import { ipFamilies } from '#base/ip.ts';
-import { mkdirSync, statSync } from 'node:fs';
+import { chownSync, mkdirSync, statSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { messageOf } from '#base/thrown.ts';
 import { awaitedLater, whenSettled } from '#base/promises.ts';
@@ -36,6 +37,7 @@ import { checkPropagation } from './propagation.ts';
 import { buildBundle } from './runtime/bundle.ts';
 import { shmSizeBytesDefault } from './runtime/oci-spec.ts';
 import { forgetUdpFlows } from './udp-flows.ts';
+import { mappingFor, openPassage } from './user-mapping.ts';
 
 // walk docker-run 4/7: `POST /start`: root, network and ports are made, each with its undo, and the record of the run
 // is written.
@@ -57,7 +59,8 @@ export async function startContainer(table: ContainerTable, container: Container
     const resolved = awaitedLater(resolveMounts(table, container, net, volumes));
     // What it begins while something else fails is undone once it is there.
     undo.defer(() => whenSettled(resolved));
-    const rooted = context.snapshots.mountContainerRoot(record.id, record.spec.imageId);
+    const mapping = mappingFor(table, record);
+    const rooted = context.snapshots.mountContainerRoot(record.id, record.spec.imageId, mapping?.view);
     undo.defer(async () => {
       await rooted.then(
         () => context.snapshots.unmountContainerRoot(record.id),
@@ -67,6 +70,9 @@ export async function startContainer(table: ContainerTable, container: Container
     });
     const [{ root }, mounts] = await Promise.all([rooted, resolved, net.ready.then(() => undefined)]);
     container.root = root;
+    if (mapping !== undefined)
+      for (const path of [dirname(root), containerDirectory(context.directories.data, record.id)])
+        openPassage(path, mapping.view.root.gid);
     const cgroup = enterCgroup(table, container, undo);
     const shmPath = await prepareShm(table, container, undo);
     const spec = buildBundle(table, container, {
@@ -74,6 +80,7 @@ export async function startContainer(table: ContainerTable, container: Container
       mounts,
       cgroup,
       network: net.namespace,
+      ...(mapping === undefined ? {} : { mapping }),
       ...(shmPath === undefined ? {} : { shmPath }),
     });
     const connected = awaitedLater(connectEndpoints(table, container, net));
@@ -89,6 +96,7 @@ export async function startContainer(table: ContainerTable, container: Container
       pidStartTime: context.os.processes.startTime(process.pid) ?? '',
       monitorStartTime: context.os.processes.startTime(process.monitorPid) ?? '',
       cgroup,
+      ...(mapping === undefined ? {} : { isMapped: true as const }),
       ...(net.path === undefined ? {} : { networkNamespace: net.path }),
       endpoints: net.endpoints,
       ports: net.ports,
@@ -106,7 +114,7 @@ export async function startContainer(table: ContainerTable, container: Container
   emitNetwork(table, container, container.record.run?.endpoints ?? [], 'connect');
   emitVolumes(table, container, 'mount');
   table.onStarted(container);
-  await context.runtime.start(record.id);
+  await context.runtimes.get(record.spec.runtime).start(record.id);
   context.events.emit({
     type: 'container',
     action: 'start',
@@ -189,6 +197,11 @@ async function prepareShm(
     sizeBytes: container.record.spec.shmSizeBytes ?? shmSizeBytesDefault,
     mode: 0o1777,
   });
+  const mapping = mappingFor(table, container.record);
+  if (mapping !== undefined) {
+    openPassage(dirname(path), mapping.view.root.gid);
+    chownSync(path, mapping.view.root.uid, mapping.view.root.gid);
+  }
   return path;
 }
 
@@ -263,7 +276,7 @@ async function createProcess(
     context.os.cgroups.killAll(cgroup);
     context.os.cgroups.remove(cgroup);
   });
-  const process = await context.runtime.create(
+  const process = await context.runtimes.get(record.spec.runtime).create(
     {
       id: record.id,
       name: record.spec.name,
@@ -313,14 +326,14 @@ async function resolveMounts(
   }
   const directory = containerDirectory(table.context.directories.data, container.id);
   const etcFiles = sharedEtcFiles(table, container) ?? spec.etcFiles;
-  return [
-    ...writeEtcFiles(
-      directory,
-      { ...spec, ...(etcFiles === undefined ? {} : { etcFiles }) },
-      etcTexts(table, container, net.endpoints),
-    ),
-    ...out,
-  ];
+  const etc = writeEtcFiles(
+    directory,
+    { ...spec, ...(etcFiles === undefined ? {} : { etcFiles }) },
+    etcTexts(table, container, net.endpoints),
+  );
+  const owner = mappingFor(table, container.record)?.view.root ?? { uid: 0, gid: 0 };
+  for (const { source } of etc) if (dirname(source) === directory) chownSync(source, owner.uid, owner.gid);
+  return [...etc, ...out];
 }
 
 /**

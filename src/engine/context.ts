@@ -17,6 +17,8 @@ import type { Events } from './events.ts';
 import type { NetworkSettings } from './network-settings.ts';
 import type { HostLimits } from './runtime/host-limits.ts';
 import type { Runtime } from './runtime/runtime.ts';
+import type { Runtimes } from './runtime/runtimes.ts';
+import type { UserMapping } from './user-mapping.ts';
 
 export interface EngineDirectories {
   /** Records and logs: `containers/ID`, `networks`, `volumes`, `sandboxes`. Kept over a reboot. */
@@ -50,10 +52,15 @@ export interface EngineContext {
   ports: Ports;
   plugins: Plugins;
   events: Events;
+  /** The engine's own. */
   runtime: Runtime;
+  /** By a container's wish (`spec.runtime`). */
+  runtimes: Runtimes;
   cgroupParents: CgroupParents;
   hostLimits: HostLimits;
   networkSettings: NetworkSettings;
+  /** Absent: containers are in the host's user namespace. */
+  userMapping?: UserMapping;
   /** The AppArmor profile of containers that ask for none; undefined where the host has no AppArmor. */
   apparmorDefault: string | undefined;
 }

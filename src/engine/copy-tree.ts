@@ -77,11 +77,13 @@ async function copyEntry(source: string, target: string, copying: Copying): Prom
   setTimes(target, stat.atimeMs, stat.mtimeMs);
 }
 
-/** What overlayfs notes of a file's origin is of that file alone. */
+/** What overlayfs notes of a file's origin is of that file alone; an empty note says that there was one. */
+const originMark = 'trusted.overlay.origin';
 const movableMarks = new Set(['opaque', 'redirect', 'metacopy'].map((mark) => `trusted.overlay.${mark}`));
 
 function copyXattrs(source: string, target: string, { overlay = false }: CopyTreeOptions): void {
   for (const name of listXattrs(source)) {
+    if (overlay && name === originMark) setXattr(target, name, Buffer.alloc(0));
     if (name.startsWith('trusted.overlay.') && !(overlay && movableMarks.has(name))) continue;
     const value = getXattr(source, name);
     if (value !== undefined) setXattr(target, name, value);

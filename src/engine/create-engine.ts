@@ -24,6 +24,7 @@ import type { Netlink } from '#os/netlink.ts';
 import { createPoll } from '#os/poll.linux.ts';
 import { linuxPortHolder } from '#os/ports.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
+import { createUserNamespaces, type IdMaps } from '#os/user-namespaces.linux.ts';
 import { ApiError } from '#base/errors.ts';
 import { usualPlaces, type PluginPlaces } from '#plugins/discovery.ts';
 import { Plugins } from '#plugins/plugins.ts';
@@ -41,7 +42,9 @@ import { ContainerTable } from './container-table.ts';
 import { readHostLimits } from './runtime/host-limits.ts';
 import { loadDefaultProfile } from './runtime/apparmor.ts';
 import { createRuntime } from './runtime/runtime.ts';
+import { createRuntimes, type RuntimePrograms } from './runtime/runtimes.ts';
 import { Sandboxes } from './sandboxes.ts';
+import { openUserMapping, type UserMapping } from './user-mapping.ts';
 import { Volumes } from './volumes.ts';
 
 export interface EngineOptions {
@@ -66,6 +69,10 @@ export interface EngineOptions {
   mounts?: Mounts;
   /** Absent: docker's defaults. */
   networkSettings?: NetworkSettings;
+  /** OCI runtimes besides the engine's own, by name. */
+  runtimes?: RuntimePrograms;
+  /** Containers get a user namespace with these maps. */
+  userMaps?: IdMaps;
   /** Absent: where docker looks for plugins. */
   pluginPlaces?: PluginPlaces;
 }
@@ -149,6 +156,9 @@ async function openContext(
     ? new Ports(linuxPortHolder, (fd, target) => startRelay(fd, target, clock), rules ? ['IPv6'] : ipFamilies)
     : new Ports(linuxPortHolder);
   undo.defer(() => ports.close());
+  const mounts = options.mounts ?? createMounts();
+  const runtimeOptions = { processes: linuxProcesses, cgroups, runDirectory: options.runDir };
+  const runtime = createRuntime(runtimeOptions);
   const context: EngineContext = {
     instanceId,
     nodeName: options.nodeName,
@@ -162,7 +172,7 @@ async function openContext(
       poll,
       netlink: network.netlink,
       namespaces: network.namespaces,
-      mounts: options.mounts ?? createMounts(),
+      mounts,
       cgroups,
     },
     snapshots,
@@ -173,13 +183,28 @@ async function openContext(
     ports,
     plugins: new Plugins({ places: options.pluginPlaces ?? usualPlaces, clock, log }),
     events: new Events(clock),
-    runtime: createRuntime({ processes: linuxProcesses, cgroups, runDirectory: options.runDir }),
+    runtime,
+    runtimes: createRuntimes(runtime, runtimeOptions, options.runtimes ?? {}),
     hostLimits: readHostLimits(log),
     networkSettings: options.networkSettings ?? {},
+    ...(options.userMaps === undefined ? {} : { userMapping: await openMapping(options, options.userMaps, mounts) }),
     cgroupParents: new CgroupParents(cgroups, options.runDir),
     apparmorDefault: await loadDefaultProfile(linuxProcesses, options.runDir, log),
   };
   return { context, network };
+}
+
+function openMapping(
+  { dataDir, runDir, snapshots }: EngineOptions,
+  maps: IdMaps,
+  mounts: Mounts,
+): Promise<UserMapping> {
+  mkdirSync(`${dataDir}/volumes`, { recursive: true, mode: 0o700 });
+  const userNamespaces = createUserNamespaces(linuxProcesses, mounts);
+  return openUserMapping({ data: dataDir, run: runDir, content: snapshots.contentRoot }, maps, {
+    mounts,
+    userNamespaces,
+  });
 }
 
 function makeDirectories({ dataDir, runDir }: EngineOptions): void {

@@ -141,6 +141,8 @@ export interface ContainerSpec {
   ipcMode?: { type: 'host' | 'shareable' | 'none' } | { type: 'container'; containerId: string };
   /** Sees and names the host as itself. */
   hostUts?: boolean;
+  /** In the host's user namespace, also where others are not (user-mapping.ts). */
+  hostUsers?: boolean;
   /** `container:alias` on the default bridge: names in /etc/hosts, and docker's old variables. */
   links?: string[];
   sysctls?: Record<string, string>;
@@ -162,6 +164,8 @@ export interface ContainerSpec {
   restartPolicy?: { name: 'no' | 'always' | 'unless-stopped' | 'on-failure'; maximumRetryCount?: number };
   autoRemove?: boolean;
   init?: boolean;
+  /** Name of an OCI runtime of the configuration's; absent: the engine's own. */
+  runtime?: string;
   shmSizeBytes?: number;
   /** Seconds that a stop waits before SIGKILL, where the caller of `stop` does not say. */
   stopTimeoutSeconds?: number;
@@ -314,8 +318,10 @@ export interface EngineEvent {
 export interface Containers {
   create(spec: ContainerSpec): Promise<string>;
   start(id: string): Promise<void>;
-  /** Sends the stop signal, waits `timeoutMs`, then SIGKILL. Resolves when it has exited. */
-  stop(id: string, timeoutMs: number): Promise<void>;
+  /**
+   * Sends `signal`, by default the container's stop signal, waits `timeoutMs`, then SIGKILL. Resolves when it has exited.
+   */
+  stop(id: string, timeoutMs: number, signal?: number): Promise<void>;
   kill(id: string, signal: string): Promise<void>;
   remove(id: string, options?: { force?: boolean; volumes?: boolean }): Promise<void>;
   status(id: string): ContainerStatus | undefined;

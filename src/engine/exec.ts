@@ -130,7 +130,8 @@ interface ExecRun {
 
 function startOnPipes({ table, container, directory, spec, streams, finish }: ExecRun): RunningExec {
   const { context } = table;
-  const child = context.runtime.exec(container.id, `${directory}/process.json`, {
+  const runtime = context.runtimes.get(container.record.spec.runtime);
+  const child = runtime.exec(container.id, `${directory}/process.json`, {
     stdin: spec.stdin === true && streams.stdin !== undefined,
     pidFile: `${directory}/pid`,
     ...scoreOf(container),
@@ -154,7 +155,7 @@ function startOnPipes({ table, container, directory, spec, streams, finish }: Ex
     finish();
     streams.stdin?.unpipe();
     child.stdin?.destroy();
-    if (!started && end.code !== 0) throw explainRuntimeError(context.runtime.name, failure, spec.command[0]);
+    if (!started && end.code !== 0) throw explainRuntimeError(runtime.name, failure, spec.command[0]);
     return end.code;
   });
   void awaitedLater(exit);
@@ -168,11 +169,14 @@ function startOnPipes({ table, container, directory, spec, streams, finish }: Ex
 
 async function startOnTerminal({ table, container, directory, spec, streams, finish }: ExecRun): Promise<RunningExec> {
   const { context } = table;
+  const runtime = context.runtimes.get(container.record.spec.runtime);
+  if (!runtime.hasExecTerminals)
+    throw new ApiError('InternalError', 'a terminal for exec needs crun as the runtime of the container');
   const socket = `${directory}/tty`;
   const directoryFd = openSync(directory, 'r');
   const short = socket.length > 100 ? `/proc/self/fd/${directoryFd}/tty` : socket;
   const terminal = await context.os.poll.receiveTerminal(short).finally(() => closeSync(directoryFd));
-  const child = context.runtime.exec(container.id, `${directory}/process.json`, {
+  const child = runtime.exec(container.id, `${directory}/process.json`, {
     stdin: false,
     pidFile: `${directory}/pid`,
     ...scoreOf(container),
@@ -191,7 +195,7 @@ async function startOnTerminal({ table, container, directory, spec, streams, fin
   } catch {
     // Without a terminal there is no command: the runtime says why.
     const { code } = await child.exit;
-    throw explainRuntimeError(context.runtime.name, errors === '' ? `exit ${code}` : errors, spec.command[0]);
+    throw explainRuntimeError(runtime.name, errors === '' ? `exit ${code}` : errors, spec.command[0]);
   }
   const stream = openTerminalStream(descriptor);
   streams.stdin?.pipe(stream.input, { end: false });

@@ -1,14 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { ContainerTable } from './container-table.ts';
-import { findLink, linkNames, removeLink } from './links.ts';
+import { findLink, linkNames } from './links.ts';
 
 /** Containers by name, with the links of each. */
 function tableOf(links: Readonly<Record<string, string[]>>): ContainerTable {
   const all = Object.entries(links).map(([name, texts]) => ({
     name,
     record: { spec: { links: texts } },
-    save: () => undefined,
   }));
   const find = (name: string): unknown => all.find((container) => container.name === name);
   return { list: () => all, find } as unknown as ContainerTable;
@@ -23,13 +22,4 @@ test('a container is also called by the links to it, and a link is found by that
   assert.equal(findLink(table, '/web/db')?.other.name, 'web');
   for (const none of ['app', 'app/', 'nobody/db', 'app/mysql/x', '/mysql'])
     assert.equal(findLink(table, none), undefined);
-});
-
-test('a link that is removed takes its name with it, and nothing else', () => {
-  const table = tableOf({ db: [], app: ['db:one', 'db:two'] });
-  removeLink(table, 'app/one');
-  const db = table.find('db');
-  assert.ok(db !== undefined);
-  assert.deepEqual(linkNames(table, db), ['/app/two']);
-  assert.throws(() => removeLink(table, 'app/one'), /No such container: app\/one/);
 });

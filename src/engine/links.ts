@@ -2,9 +2,11 @@
  * `--link` of old on the default bridge: names of other containers in /etc/hosts, and variables that tell their ports.
  * On networks of the user's own a link is a name in the resolver (dns.ts).
  */
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { joinHostPort } from '#base/ip.ts';
 import type { Container } from './container.ts';
+import { containerDirectory } from './container-record.ts';
 import type { ContainerTable } from './container-table.ts';
 import { addressesOf } from './network-record.ts';
 
@@ -41,13 +43,20 @@ export function findLink(table: ContainerTable, reference: string): { other: Con
   return other === undefined || text === undefined ? undefined : { other, text };
 }
 
-/** `docker rm --link`: the name goes, and both containers stay. */
-export function removeLink(table: ContainerTable, reference: string): void {
-  const found = findLink(table, reference);
-  if (found === undefined) throw new ApiError('NotFound', `No such container: ${reference}`);
-  const { other, text } = found;
-  other.record.spec.links = (other.record.spec.links ?? []).filter((link) => link !== text);
-  other.save(table.context);
+/** `docker rm --link`: the container forgets the name, in its file of hosts at once. */
+export function removeLink(table: ContainerTable, container: Container, alias: string): void {
+  const { spec } = container.record;
+  const left = (spec.links ?? []).filter((text) => parseLink(text).alias !== alias);
+  if (left.length === (spec.links ?? []).length)
+    throw new ApiError('NotFound', `no such link: /${container.name}/${alias}`);
+  spec.links = left;
+  container.save(table.context);
+  const hosts = `${containerDirectory(table.context.directories.data, container.id)}/hosts`;
+  if (container.isRunning && existsSync(hosts))
+    writeFileSync(
+      hosts,
+      readFileSync(hosts, 'utf8').replace(new RegExp(`^\\S+\\s${RegExp.escape(alias)} .*\n`, 'gm'), ''),
+    );
 }
 
 /** `name[:alias]` of each, running and with an address on a network that both are on. */

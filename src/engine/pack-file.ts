@@ -2,16 +2,21 @@
 import { closeSync, readSync } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { encodeTarHeader, encodeTarPadding } from '#base/tar-write.ts';
-import { tarHeaderOf } from '#content/pack.ts';
+import { tarHeaderOf, type Owner } from '#content/pack.ts';
 import { openSync } from '#os/named-files.ts';
 
 const chunkBytes = 256 * 1024;
 
-export function* packFile(path: string, name: string, stat: Stats): Generator<Uint8Array> {
+export function* packFile(
+  path: string,
+  name: string,
+  stat: Stats,
+  ownerOf: (owner: Owner) => Owner = (owner) => owner,
+): Generator<Uint8Array> {
   const header = tarHeaderOf(path, name, stat);
   if (header === undefined) return;
   const sizeBytes = header.type === 'file' ? stat.size : 0;
-  yield encodeTarHeader({ ...header, sizeBytes });
+  yield encodeTarHeader({ ...header, ...ownerOf({ uid: header.uid, gid: header.gid }), sizeBytes });
   if (header.type !== 'file') return;
   const fd = openSync(path, 'r');
   try {

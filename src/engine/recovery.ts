@@ -123,7 +123,9 @@ async function recoverOne(
   const { record } = container;
   if (record.run !== undefined && isAlive(table, record.run)) {
     if (record.state !== 'running' && record.state !== 'paused') record.state = 'running';
-    const gate = readIfExists(`${context.directories.run}/runtime/${record.id}/status`);
+    // As crun, and as runc have it.
+    const state = `${context.directories.run}/runtime/${record.id}`;
+    const gate = readIfExists(`${state}/status`) ?? readIfExists(`${state}/state.json`);
     await thaw(table, container).catch((error: unknown) =>
       context.log.warn('thawing a container', { id: container.id, error }),
     );
@@ -136,7 +138,11 @@ async function recoverOne(
         context.log.warn('the resolver of a container', { id: record.id, error: error as Error }),
       );
     // It may have been started before the engine died.
-    if (gate !== undefined) await context.runtime.start(record.id).catch(() => {});
+    if (gate !== undefined)
+      await context.runtimes
+        .get(record.spec.runtime)
+        .start(record.id)
+        .catch(() => {});
     return;
   }
   // What it said before it ended may not have been sent.

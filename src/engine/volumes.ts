@@ -2,7 +2,7 @@
  * Volumes. Those of the `local` driver are a directory each, `volumes/NAME/_data`, with a record beside it; of a
  * plugin's there is the record alone, and the plugin says where it is while a container holds it.
  */
-import { lstatSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { chownSync, lstatSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { ApiError } from '#base/errors.ts';
 import { Lock } from '#base/gate.ts';
@@ -222,6 +222,8 @@ export class Volumes {
       anonymous,
     };
     mkdirSync(this.mountpoint(name), { recursive: true, mode: 0o755 });
+    const owner = this.#context.userMapping?.view.root;
+    if (owner !== undefined) chownSync(this.mountpoint(name), owner.uid, owner.gid);
     writeFileAtomic(`${this.#base}/${name}/volume.json`, JSON.stringify(record), { sync: !anonymous });
     this.#records.set(name, record);
     this.#emit('create', record);

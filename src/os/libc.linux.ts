@@ -43,7 +43,11 @@ const libc = bindLibrary('libc.so.6', {
   flock: { arguments: ['i32', 'i32'], return: 'i32' },
   mknod: { arguments: ['buffer', 'u32', 'u64'], return: 'i32' },
   mkfifo: { arguments: ['string', 'u32'], return: 'i32' },
-  syscall: { arguments: ['i64', 'i64', 'i64', 'i64', 'i64'], return: 'i64' },
+  syscall: { arguments: ['i64', 'i64', 'i64', 'i64', 'i64', 'i64'], return: 'i64' },
+  setfsuid: { arguments: ['u32'], return: 'i32' },
+  setfsgid: { arguments: ['u32'], return: 'i32' },
+  capget: { arguments: ['buffer', 'buffer'], return: 'i32' },
+  capset: { arguments: ['buffer', 'buffer'], return: 'i32' },
   if_nametoindex: { arguments: ['string'], return: 'i32' },
   lsetxattr: { arguments: ['buffer', 'buffer', 'buffer', 'u64', 'i32'], return: 'i32' },
   lgetxattr: { arguments: ['buffer', 'buffer', 'buffer', 'u64'], return: 'i64' },
@@ -168,6 +172,6 @@ export function inetAddress(address: string, port: number): Buffer {
 
 /** A pidfd, or undefined when there is no such process. System call 434 on every architecture. */
 export function openPidfd(pid: number): number | undefined {
-  const result = tryCall('syscall', 434, pid, 0, 0, 0);
+  const result = tryCall('syscall', 434, pid, 0, 0, 0, 0);
   return result < 0 ? undefined : result;
 }

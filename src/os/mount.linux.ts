@@ -1,6 +1,6 @@
 /** `Mounts` by mount(2) and umount2(2). The contract is in mount.ts. */
 import { readFile } from 'node:fs/promises';
-import type { BindMount, MountEntry, Mounts, OverlayMount } from './mount.ts';
+import type { BindMount, MappedMount, MountEntry, Mounts, OverlayMount } from './mount.ts';
 import { startSyscallWorker } from './worker-call.linux.ts';
 import type { SyscallWorker } from './worker-call.linux.ts';
 
@@ -14,6 +14,7 @@ export function createMounts(worker: SyscallWorker = startSyscallWorker('mounts'
   return {
     mountOverlay: (mount: OverlayMount) => worker.call('mountOverlay', mount),
     bind: (mount: BindMount) => worker.call('bind', mount),
+    bindMapped: (mount: MappedMount) => worker.call('bindMapped', mount),
     mountTmpfs: (target, options) => worker.call('mountTmpfs', { target, ...options }),
     unmount: (target) => worker.call('unmount', { target }),
     listBelow,

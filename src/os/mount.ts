@@ -17,6 +17,8 @@ export interface OverlayMount {
   work?: string;
   /** Absolute. */
   target: string;
+  /** Whose the mount is: what overlayfs makes for itself belongs to it. Absent: root's. */
+  owner?: { uid: number; gid: number };
   /** Skips every sync of the upper layer; its content is worthless after a power loss. */
   volatile?: boolean;
 }
@@ -29,6 +31,14 @@ export interface BindMount {
   propagation?: 'private' | 'slave' | 'shared';
 }
 
+/** A view of a directory, and of nothing that is mounted below it, with other owners (mount_setattr(2)). */
+export interface MappedMount {
+  source: string;
+  target: string;
+  /** Path of a user namespace: an owner N on disk is shown as who is N in it. */
+  userNamespace: string;
+}
+
 export interface MountEntry {
   target: string;
   type: string;
@@ -39,6 +49,8 @@ export interface MountEntry {
 export interface Mounts {
   mountOverlay(mount: OverlayMount): Promise<void>;
   bind(mount: BindMount): Promise<void>;
+  /** Throws EINVAL where kernel or file system cannot (5.12, for overlayfs on it 5.19). */
+  bindMapped(mount: MappedMount): Promise<void>;
   mountTmpfs(target: string, options: { sizeBytes?: number; mode?: number }): Promise<void>;
   /** Takes away every mount on exactly this path; detaches lazily when it is busy. No-op when nothing is mounted. */
   unmount(target: string): Promise<void>;

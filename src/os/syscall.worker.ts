@@ -2,13 +2,15 @@
  * The worker behind worker-call.linux.ts: one table of synchronous operations. The thread has a working directory of
  * its own (unshare(CLONE_FS)) and comes back to its first network namespace after every operation.
  */
-import { mkdirSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { parentPort } from 'node:worker_threads';
 import { SystemError, call, cloneFlag, mountFlag, tryCall, errno } from './libc.linux.ts';
 import { createNamespaces, removeNamespace } from './namespaces.worker.ts';
 import { runNetlink } from './netlink.worker.ts';
 import { runNft } from './nft.worker.ts';
-import type { BindMount, OverlayMount } from './mount.ts';
+import type { BindMount, MappedMount, OverlayMount } from './mount.ts';
+import { asFileOwner } from './file-owner.linux.ts';
+import { addressOf } from './ffi.linux.ts';
 
 let ownDirectory = false;
 
@@ -17,7 +19,6 @@ function mountOverlay(mount: OverlayMount): void {
     call('unshare', 'CLONE_FS', cloneFlag.fs);
     ownDirectory = true;
   }
-  call('chdir', mount.directory, mount.directory);
   const options = [`lowerdir=${mount.lowers.map(escapeOption).join(':')}`];
   if (mount.upper !== undefined)
     options.push(`upperdir=${escapeOption(mount.upper)}`, `workdir=${escapeOption(mount.work ?? '')}`);
@@ -25,7 +26,50 @@ function mountOverlay(mount: OverlayMount): void {
   mkdirSync(mount.target, { recursive: true });
   const text = options.join(',');
   if (text.length > 4095) throw new SystemError('mount', 36, `overlay with ${mount.lowers.length} layers`);
-  call('mount', `overlay on ${mount.target}`, 'overlay', mount.target, 'overlay', 0n, text);
+  const make = (): void => {
+    call('chdir', mount.directory, mount.directory);
+    call('mount', `overlay on ${mount.target}`, 'overlay', mount.target, 'overlay', 0n, text);
+  };
+  if (mount.owner === undefined) make();
+  else asFileOwner(mount.owner, make);
+}
+
+// System calls 428 and above have one number on every architecture.
+const cString = (text: string): Buffer => Buffer.from(`${text}\0`);
+const openTree = { number: 428, clone: 1, closeOnExec: 0o2000000 };
+const moveMount = { number: 429, fromEmptyPath: 4 };
+const mountSetAttr = { number: 442, emptyPath: 0x1000, idMap: 0x100000n };
+const here = -100;
+
+function bindMapped({ source, target, userNamespace }: MappedMount): void {
+  // They stay reachable while their addresses are used.
+  const paths = { from: cString(source), empty: cString(''), to: cString(target) };
+  const empty = addressOf(paths.empty);
+  const flags = openTree.clone | openTree.closeOnExec;
+  const tree = call('syscall', `open_tree ${source}`, openTree.number, here, addressOf(paths.from), flags, 0, 0);
+  const namespace = openSync(userNamespace, 'r');
+  try {
+    // struct mount_attr: attr_set, attr_clr, propagation, userns_fd.
+    const attributes = Buffer.alloc(32);
+    attributes.writeBigUInt64LE(mountSetAttr.idMap, 0);
+    attributes.writeBigUInt64LE(BigInt(namespace), 24);
+    const { number, emptyPath } = mountSetAttr;
+    call('syscall', `mount_setattr ${source}`, number, tree, empty, emptyPath, addressOf(attributes), 32);
+    mkdirSync(target, { recursive: true });
+    call(
+      'syscall',
+      `move_mount ${target}`,
+      moveMount.number,
+      tree,
+      empty,
+      here,
+      addressOf(paths.to),
+      moveMount.fromEmptyPath,
+    );
+  } finally {
+    closeSync(namespace);
+    call('close', 'tree', tree);
+  }
 }
 
 function escapeOption(path: string): string {
@@ -86,7 +130,17 @@ function unmount(argument: { target: string }): void {
   }
 }
 
-const operations = { mountOverlay, bind, mountTmpfs, unmount, createNamespaces, removeNamespace, runNetlink, runNft };
+const operations = {
+  mountOverlay,
+  bind,
+  bindMapped,
+  mountTmpfs,
+  unmount,
+  createNamespaces,
+  removeNamespace,
+  runNetlink,
+  runNft,
+};
 export type SyscallOperations = typeof operations;
 
 parentPort?.on('message', (message: { id: number; operation: keyof SyscallOperations; argument: never }) => {

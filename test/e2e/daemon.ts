@@ -9,11 +9,18 @@ import { join } from 'node:path';
 import { packageRoot } from '#platform/paths.ts';
 import { run, type Output } from './machine.ts';
 
+interface StartOptions {
+  environment?: Record<string, string>;
+  descriptor?: number;
+  /** Shell commands before it, in a mount namespace of its own. */
+  within?: string;
+}
+
 export interface TestDaemon {
   home: string;
   host: string;
   /** Starts it (again), and waits until it answers. */
-  start(words?: string[], options?: { environment?: Record<string, string>; descriptor?: number }): Promise<void>;
+  start(words?: string[], options?: StartOptions): Promise<void>;
   /** Resolves with its exit code when it has ended. */
   end(signal: NodeJS.Signals): Promise<number>;
   readonly process: ChildProcess;
@@ -43,7 +50,7 @@ export async function makeDaemon(t: TestContext): Promise<TestDaemon> {
     if (child !== undefined) await ended('SIGKILL');
     await removeTestEngine(home, idOf(home));
   });
-  makeImage(home, ['sh', 'sleep', 'echo', 'true', 'cat', 'seq', 'ls', 'id', 'grep']);
+  makeImage(home, ['sh', 'sleep', 'echo', 'true', 'cat', 'seq', 'ls', 'id', 'grep', 'hostname', 'readlink']);
   const daemon: TestDaemon = {
     home,
     host,
@@ -53,16 +60,18 @@ export async function makeDaemon(t: TestContext): Promise<TestDaemon> {
     },
     log: () => text,
     end: ended,
-    async start(words = [], { environment = {}, descriptor } = {}) {
+    async start(words = [], { environment = {}, descriptor, within } = {}) {
       const all = [
         'engine',
         ...(words.some((word) => word.startsWith('--config-file')) ? [] : ['--config-file=/dev/null']),
       ];
       text = '';
+      const around = within === undefined ? [] : ['unshare', '-m', 'sh', '-ec', `${within}\nexec "$@"`, 'sh'];
+      const [file, ...before] = [...around, '/bin/sh'];
       // LISTEN_PID is the pid of what execs the engine, as systemd's child does.
       child = spawn(
-        '/bin/sh',
-        ['-c', 'export LISTEN_PID=$$; exec "$@"', 'sh', join(packageRoot, 'tiphys'), ...all, ...words],
+        file,
+        [...before, '-c', 'export LISTEN_PID=$$; exec "$@"', 'sh', join(packageRoot, 'tiphys'), ...all, ...words],
         {
           env: { ...process.env, TIPHYS_HOME: home, ...environment },
           stdio: ['ignore', 'ignore', 'pipe', ...(descriptor === undefined ? [] : [descriptor])],
@@ -92,7 +101,7 @@ export async function makeDaemon(t: TestContext): Promise<TestDaemon> {
 export async function importBusybox(daemon: TestDaemon): Promise<void> {
   const { code, stderr } = await run('sh', [
     '-c',
-    `tar -C ${daemon.home}/image -c . | docker -H ${daemon.host} import - busybox`,
+    `tar -C ${daemon.home}/image -c . | docker -H ${daemon.host} import -c 'CMD ["sh"]' - busybox`,
   ]);
   if (code !== 0) throw new Error(stderr);
 }

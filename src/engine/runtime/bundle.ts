@@ -20,6 +20,8 @@ import { resolveInRoot } from './root-path.ts';
 import { kernelAtLeast, planSeccomp } from './seccomp.ts';
 import { checkNul } from '../spec-checks.ts';
 import { resolveUser } from './user.ts';
+import { asFileOwner } from '#os/file-owner.linux.ts';
+import type { UserMapping } from '../user-mapping.ts';
 
 const pathDefault = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
@@ -28,6 +30,8 @@ export interface BundleParts {
   mounts: Mount[];
   cgroup: string;
   /** /dev/shm from elsewhere. */ shmPath?: string;
+  /** Absent: it is in the host's user namespace. */
+  mapping?: UserMapping;
   /** Path, `host`, or undefined for a new one. */ network: string | undefined;
 }
 
@@ -42,15 +46,19 @@ export function buildBundle(table: ContainerTable, container: Container, parts: 
     spec.strictGroups,
   );
   const workingDir = firstOf(spec.workingDir, image?.workingDir) ?? '/';
-  makeDirectory(parts.root, workingDir);
   const hostname = hostnameOf(table, container);
   const sandbox = spec.network.type === 'sandbox' ? table.sandboxes.get(spec.network.sandboxId) : undefined;
   const shared = joinedNamespaces(table, container);
   // Those of the request were looked at when it was made; an image is whoever's.
   checkNul('environment variable of the image', image?.env ?? []);
   checkNul('argument', [path, ...args, workingDir]);
-  for (const mount of parts.mounts) prepareTarget(parts.root, mount);
-  if (spec.owner === 'docker') markRoot(parts.root);
+  const prepare = (): void => {
+    makeDirectory(parts.root, workingDir);
+    for (const mount of parts.mounts) prepareTarget(parts.root, mount);
+    if (spec.owner === 'docker') markRoot(parts.root);
+  };
+  if (parts.mapping === undefined) prepare();
+  else asFileOwner(parts.mapping.view.root, prepare);
   const capabilities = planCapabilities({
     privileged: spec.security.privileged === true,
     add: spec.security.capAdd ?? [],
@@ -78,6 +86,7 @@ export function buildBundle(table: ContainerTable, container: Container, parts: 
     namespaces: {
       ...shared,
       ...(parts.network === undefined ? {} : { network: parts.network }),
+      ...(parts.mapping === undefined ? {} : { user: parts.mapping.namespace }),
     },
     ...(spec.init === true ? { initPath: findInit(table) } : {}),
     ...optional('oomScoreAdj', context.hostLimits.clampOomScoreAdj(spec.resources.oomScoreAdj ?? 0)),

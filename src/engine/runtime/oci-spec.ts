@@ -25,7 +25,7 @@ export interface OciInput {
   /** Binds that the engine adds: volumes resolved to directories, /etc files, /dev/shm's size is apart. */
   mounts: Mount[];
   /** Existing namespaces to join; `host`: none of its own. Absent: new. */
-  namespaces: { network?: string; ipc?: string; uts?: string; pid?: string };
+  namespaces: { network?: string; ipc?: string; uts?: string; pid?: string; user?: string };
   initPath?: string;
   oomScoreAdj?: number;
   rlimits: { type: string; hard: number; soft: number }[];
@@ -154,9 +154,12 @@ function unsigned64(value: number): unknown {
 /** As docker has it: in a network of its own a container needs no right for low ports and for ping. */
 function networkSysctls(input: OciInput): Record<string, string> {
   if (input.spec.network.type !== 'networks' && input.spec.network.type !== 'none') return {};
-  return input.namespaces.network === 'host'
-    ? {}
-    : { 'net.ipv4.ip_unprivileged_port_start': '0', 'net.ipv4.ping_group_range': '0 2147483647' };
+  if (input.namespaces.network === 'host') return {};
+  return {
+    'net.ipv4.ip_unprivileged_port_start': '0',
+    // Groups that are none of a user namespace's cannot be named in it.
+    ...(input.namespaces.user === undefined ? { 'net.ipv4.ping_group_range': '0 2147483647' } : {}),
+  };
 }
 
 /** Parameters of the container's own namespaces; one of the host's is refused, in the words of docker's runtime. */
@@ -190,6 +193,7 @@ function planNamespaces(input: OciInput): { type: string; path?: string }[] {
     if (path === 'host') return;
     out.push(path === undefined ? { type } : { type, path });
   };
+  if (input.namespaces.user !== undefined) add('user', input.namespaces.user);
   add('network', input.namespaces.network);
   add('ipc', input.namespaces.ipc);
   add('uts', input.namespaces.uts);

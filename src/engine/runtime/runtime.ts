@@ -10,7 +10,8 @@
  * namespace of its own in which that mount is taken away, by a small script. conmon and the engine stay outside.
  */
 import { closeSync, openSync, readFileSync, unlinkSync, writeSync, constants } from 'node:fs';
-import { dirname } from 'node:path';
+import { createHash } from 'node:crypto';
+import { basename, dirname } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { readIfExists, removeTree, writeFileAtomic, writeFifo } from '#os/files.ts';
 import type { Cgroups } from '#os/cgroups.ts';
@@ -36,6 +37,8 @@ export interface CreatedProcess {
 
 export interface Runtime {
   readonly name: string;
+  /** Whether `exec` can give a terminal to who waits for the command's end; runc cannot. */
+  readonly hasExecTerminals: boolean;
   /** Writes the configuration into the bundle and lets the monitor create the process. */
   create(options: MonitorOptions, configuration: Record<string, unknown>): Promise<CreatedProcess>;
   start(id: string): Promise<void>;
@@ -61,11 +64,25 @@ const runtimeEnvironment = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/us
 /** Where the host does not allow the score, the command runs all the same. */
 const scoreScript = '{ echo "$0" > /proc/$$/oom_score_adj; } 2>/dev/null; exec "$@"';
 
-export function createRuntime(options: { processes: Processes; cgroups: Cgroups; runDirectory: string }): Runtime {
+/** A program that is called as the OCI runtime, with words before its own. */
+export interface RuntimeProgram {
+  path: string;
+  args: string[];
+}
+
+export interface RuntimeOptions {
+  processes: Processes;
+  cgroups: Cgroups;
+  runDirectory: string;
+}
+
+/** `program`: absent, crun or else runc, as it is installed. */
+export function createRuntime(options: RuntimeOptions, program?: RuntimeProgram): Runtime {
   const { processes, cgroups, runDirectory } = options;
   const conmon = processes.find('conmon');
-  const crun = processes.find('crun');
-  const binary = crun ?? processes.find('runc');
+  const given = program === undefined ? undefined : givenProgram(runDirectory, program);
+  const crun = program === undefined ? processes.find('crun') : isCrun(program) ? given : undefined;
+  const binary = crun ?? given ?? processes.find('runc');
   if (conmon === undefined || binary === undefined)
     throw new ApiError(
       'ServiceUnavailable',
@@ -75,11 +92,12 @@ export function createRuntime(options: { processes: Processes; cgroups: Cgroups;
   const stateRoot = `${runDirectory}/runtime`;
   const filters = name === 'crun' ? new SeccompCache(runDirectory, stateRoot) : undefined;
   const creator =
-    name === 'crun' && cgroups.hybridMount !== undefined
+    (name === 'crun' || program !== undefined) && cgroups.hybridMount !== undefined
       ? writeHybridScript(runDirectory, binary, cgroups.hybridMount)
       : binary;
   return {
     name,
+    hasExecTerminals: name === 'crun',
     async create(monitor, configuration) {
       const learning = filters?.apply(configuration);
       writeFileAtomic(`${monitor.bundle}/config.json`, JSON.stringify(configuration));
@@ -189,6 +207,21 @@ export function createRuntime(options: { processes: Processes; cgroups: Cgroups;
   };
 }
 
+/** Only crun's own gate can be opened without it. */
+function isCrun({ path, args }: RuntimeProgram): boolean {
+  return args.length === 0 && basename(path) === 'crun';
+}
+
+/** The monitor knows one word for the runtime; further ones go into a script, named by what it says. */
+function givenProgram(runDirectory: string, { path, args }: RuntimeProgram): string {
+  if (args.length === 0) return path;
+  const quoted = [path, ...args].map((word) => `'${word.replaceAll("'", "'\\''")}'`);
+  const text = `#!/bin/sh\nexec ${quoted.join(' ')} "$@"\n`;
+  const script = `${runDirectory}/runtime-${createHash('sha256').update(text).digest('hex').slice(0, 16)}`;
+  writeFileAtomic(script, text, { mode: 0o700 });
+  return script;
+}
+
 /** The monitor's `{"pid": N, "message": …}`; or what it said on stderr when it died first. */
 async function readAnswer(child: Child): Promise<{ pid: number; message: string }> {
   let errors = '';
@@ -245,7 +278,7 @@ function openGate(path: string): void {
  * other way round.
  */
 function writeHybridScript(runDirectory: string, binary: string, mount: string): string {
-  const path = `${runDirectory}/create`;
+  const path = `${runDirectory}/create-${basename(binary)}`;
   const parent = mountOf(dirname(mount), parseMountInfo(readIfExists('/proc/self/mountinfo') ?? ''))?.target ?? '/';
   const inside = `mount --make-private ${parent} && mount --make-private ${mount} && umount -l ${mount}; exec ${binary} "$@"`;
   writeFileAtomic(path, `#!/bin/sh\nexec unshare -m --propagation unchanged sh -c '${inside}' ${binary} "$@"\n`, {

@@ -11,6 +11,8 @@ import { describeSyntaxError } from '#base/json.ts';
 import { parseSize } from '#base/sizes.ts';
 import { entriesOf, fieldOf, isObject, itemsOf, namedTextsOf, textOf, textsOf } from '#base/unknown.ts';
 import { messageOf } from '#base/thrown.ts';
+import type { RuntimePrograms } from '#engine/runtime/runtimes.ts';
+import { runtimesOf } from './runtimes.ts';
 import { checkLogOptions } from '#engine/log-drivers/options.ts';
 import { readIfExists } from '#os/files.ts';
 import type { FlagValues } from './flags.ts';
@@ -87,6 +89,9 @@ export class DaemonConfig {
       soft: Number(fieldOf(limit, 'Soft') ?? 0),
       hard: Number(fieldOf(limit, 'Hard') ?? 0),
     }));
+  }
+  get runtimes(): RuntimePrograms {
+    return runtimesOf(this.#get('runtimes'), this.text('default-runtime'));
   }
   get pools(): { base: string; size: number }[] {
     return itemsOf(this.#get('default-address-pools')).map((pool) => ({
@@ -285,6 +290,8 @@ function checkConfig(config: DaemonConfig): void {
   }
   const [refusal] = config.refusals();
   if (refusal !== undefined) refuse(refusal);
+  // What cannot be had has been told by now.
+  void config.runtimes;
 }
 
 function checkNumbers(config: DaemonConfig): void {

@@ -43,6 +43,8 @@ import { tellSystemd } from './notify.ts';
 import { reloadConfig } from './reload.ts';
 import { networkSettingsOf, settingsOf, transfersOf, type Live } from './settings.ts';
 import { textLine } from './text-log.ts';
+import { parseUsernsRemap, readAccountFiles } from './userns-remap.ts';
+import type { IdMaps } from '#os/user-namespaces.linux.ts';
 import { writeStderrLine } from '../process-log.ts';
 
 const instanceFormat = 1;
@@ -164,6 +166,8 @@ async function openEngine(
     snapshots,
     mounts,
     networkSettings: networkSettingsOf(live.config),
+    ...userMapsOf(live.config, log),
+    runtimes: live.config.runtimes,
     ...(places.plugins === undefined ? {} : { pluginPlaces: places.plugins }),
   });
   stack.use(engine);
@@ -190,6 +194,15 @@ async function openEngine(
     }),
   );
   return engine;
+}
+
+function userMapsOf(config: DaemonConfig, log: Logger): { userMaps?: IdMaps } {
+  const text = config.text('userns-remap');
+  if (text === '') return {};
+  const userMaps = parseUsernsRemap(text, readAccountFiles());
+  if (userMaps !== undefined) return { userMaps };
+  log.warn('User namespaces: root cannot be remapped with itself; user namespaces are OFF');
+  return {};
 }
 
 const levels: Readonly<Record<string, LogLevel>> = {

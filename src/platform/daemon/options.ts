@@ -5,7 +5,7 @@
  *
  * Source: Docker documentation, "dockerd" and "Daemon configuration file"; docker 28.5, cmd/dockerd and daemon/config.
  */
-import { isObject, textsOf } from '#base/unknown.ts';
+import { entriesOf, textOf, textsOf } from '#base/unknown.ts';
 
 export type OptionKind =
   | 'bool'
@@ -149,15 +149,17 @@ const containers: DaemonOption[] = [
     flag: 'default-runtime',
     kind: 'string',
     value: 'runc',
-    help: 'runc or crun: the one that is installed',
-    refuse: unless(notBuilt, '', 'runc', 'crun', 'io.containerd.runc.v2'),
+    help: 'runc or crun: the one that is installed; or a name of --add-runtime',
   },
   {
     flag: 'add-runtime',
     key: 'runtimes',
     kind: 'runtimes',
-    help: 'further OCI runtimes',
-    refuse: (value) => (isObject(value) && Object.keys(value).length === 0 ? undefined : notBuilt),
+    help: 'further OCI runtimes: name=path',
+    refuse: (value) =>
+      entriesOf(value).some(([, runtime]) => textOf(runtime, 'runtimeType') !== undefined)
+        ? "containerd's shims (runtimeType) need containerd: give the path of a program that is called as runc is"
+        : undefined,
   },
   {
     flag: 'exec-opt',
@@ -172,8 +174,7 @@ const containers: DaemonOption[] = [
   {
     flag: 'userns-remap',
     kind: 'string',
-    help: 'user namespaces for containers',
-    refuse: unless(notBuilt, ''),
+    help: 'user namespace of containers: default, or user[:group] of /etc/subuid and /etc/subgid',
   },
   {
     flag: 'selinux-enabled',

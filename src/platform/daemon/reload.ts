@@ -83,7 +83,7 @@ export function mergeReload(before: DaemonConfig, read: DaemonConfig): DaemonCon
 function reloadAttributes(config: DaemonConfig, cgroupnsMode: string): Record<string, string> {
   const { downloads, uploads, attempts } = transfersOf(config);
   return {
-    runtimes: '',
+    runtimes: Object.keys(config.runtimes).join(' '),
     'default-runtime': config.text('default-runtime'),
     'default-shm-size': String(config.number('default-shm-size')),
     'default-ipc-mode': config.text('default-ipc-mode'),

@@ -42,6 +42,7 @@ export function settingsOf(config: DaemonConfig, warnings: string[]): DaemonSett
       cgroupParent: config.text('cgroup-parent'),
       isNoNewPrivileges: config.bool('no-new-privileges'),
       isInit: config.bool('init'),
+      runtime: config.text('default-runtime') || 'runc',
       dns: { servers: config.list('dns'), search: config.list('dns-search'), options: config.list('dns-opts') },
       ...(seccomp === undefined ? {} : { seccomp }),
     },

@@ -31,7 +31,8 @@ export function encodeBolt(tree: BoltTree): Buffer {
       }));
       leaves.push({ key: part[0]?.key ?? '', page: place(encodeLeaf(part)) });
     }
-    return leaves.length === 1 ? leaves[0]!.page : place(encodeBranch(leaves));
+    const [only] = leaves;
+    return only !== undefined && leaves.length === 1 ? only.page : place(encodeBranch(leaves));
   };
   /** A small one without buckets of its own is a page in the leaf. */
   const encodeBucket = (bucket: BoltTree): Buffer => {
@@ -41,7 +42,7 @@ export function encodeBolt(tree: BoltTree): Buffer {
       header.writeBigUInt64LE(root(bucket), 0);
       return header;
     }
-    const inline = entries.map(([key, value]) => ({ key, flags: 0, value: Buffer.from(value as string) }));
+    const inline = entries.map(([key, value]) => ({ key, flags: 0, value: Buffer.from(String(value)) }));
     return Buffer.concat([header, encodeLeaf(inline)]);
   };
   const top = root(tree);

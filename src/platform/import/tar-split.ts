@@ -36,7 +36,8 @@ export async function* assembleTar(splitPath: string, directory: string): AsyncG
       const path = rooted.locate(pathParts(nameOf(entry)));
       if (path === undefined) return broken();
       let left = size;
-      for await (const chunk of createReadStream(fsPath(path), { end: size - 1 }) as AsyncIterable<Buffer>) {
+      const content: AsyncIterable<Buffer> = createReadStream(fsPath(path), { end: size - 1 });
+      for await (const chunk of content) {
         left -= chunk.length;
         yield chunk;
       }

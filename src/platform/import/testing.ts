@@ -49,18 +49,15 @@ export function makeDockerData(scope: { after(run: () => void): void }): DockerD
     mkdirSync(join(directory, path, '..'), { recursive: true });
     writeFileSync(join(directory, path), text);
   };
-  const diffIds = [makeLower(directory, write), makeUpper(directory)];
-  const chain = chainIds(diffIds);
-  for (const [index, chainId] of chain.entries()) {
-    const layer = `image/overlay2/layerdb/sha256/${chainId.slice(7)}`;
-    write(`${layer}/diff`, diffIds[index]!);
-    write(`${layer}/cache-id`, ['lower', 'upper'][index]!);
-    if (index > 0) write(`${layer}/parent`, chain[index - 1]!);
-  }
-  write(
-    `image/overlay2/layerdb/sha256/${chain[0]!.slice(7)}/tar-split.json.gz`,
-    splitOf(join(directory, 'overlay2/lower/diff')),
-  );
+  const diffIds: [string, string] = [makeLower(directory, write), makeUpper(directory)];
+  const [bottom = '', top = ''] = chainIds(diffIds);
+  const layer = (chainId: string, name: string): string => `image/overlay2/layerdb/sha256/${chainId.slice(7)}/${name}`;
+  write(layer(bottom, 'diff'), diffIds[0]);
+  write(layer(bottom, 'cache-id'), 'lower');
+  write(layer(bottom, 'tar-split.json.gz'), splitOf(join(directory, 'overlay2/lower/diff')));
+  write(layer(top, 'diff'), diffIds[1]);
+  write(layer(top, 'cache-id'), 'upper');
+  write(layer(top, 'parent'), bottom);
   const config = JSON.stringify({
     architecture: 'amd64',
     os: 'linux',
@@ -75,7 +72,7 @@ export function makeDockerData(scope: { after(run: () => void): void }): DockerD
   makeVolume(directory, write);
   const networkId = 'de'.repeat(32);
   write('network/files/local-kv.db', encodeBolt({ libnetwork: networkRecords(networkId) }));
-  const containerId = makeContainer(directory, write, { imageId, top: chain[1]!, networkId });
+  const containerId = makeContainer(directory, write, { imageId, top, networkId });
   return { directory, imageId, containerId, networkId };
 }
 
