@@ -35,7 +35,7 @@ export function systemRoutes(parts: DockerParts): Route[] {
         }),
     },
     { method: 'GET', path: '/version', handle: () => showVersion(parts) },
-    { method: 'GET', path: '/info', handle: () => showInfo(parts) },
+    { method: 'GET', path: '/info', handle: (context) => showInfo(parts, context.version[1]) },
     { method: 'GET', path: '/events', handle: (context) => streamEvents(parts, context) },
   ];
 }
@@ -209,11 +209,13 @@ function showSettings(settings: DaemonSettings): object {
   };
 }
 
-async function showInfo(parts: DockerParts): Promise<unknown> {
+async function showInfo(parts: DockerParts, minor: number): Promise<unknown> {
   const programs = await programsOf(parts);
-  const program = (...names: string[]): { ID: string } => {
+  const program = (...names: string[]): { ID: string; Expected?: string } => {
     const found = programs.find((one) => names.includes(one.name));
-    return { ID: found === undefined ? '' : found.commit === '' ? `v${found.version}` : found.commit };
+    const id = found === undefined ? '' : found.commit === '' ? `v${found.version}` : found.commit;
+    // Before version 1.49 also what was expected.
+    return { ID: id, ...(minor < 49 ? { Expected: id } : {}) };
   };
   const { engine } = parts;
   const { cgroups } = engine.context.os;
@@ -230,9 +232,11 @@ async function showInfo(parts: DockerParts): Promise<unknown> {
       Volume: ['local', ...(await engine.plugins.list('VolumeDriver'))],
       Network: [...['bridge', 'host', 'ipvlan', 'macvlan', 'null'], ...(await engine.plugins.list('NetworkDriver'))],
       Authorization: settings.authorizationPlugins.length === 0 ? null : settings.authorizationPlugins,
-      Log: logDriverNames,
+      Log: [...logDriverNames, ...(await engine.plugins.list('LogDriver'))],
     },
     ...limits.fields,
+    // Fields that version 1.50 left out.
+    ...(minor < 50 ? { BridgeNfIptables: false, BridgeNfIp6tables: false } : {}),
     ...showSettings(settings),
     IPv4Forwarding: readIfExists('/proc/sys/net/ipv4/ip_forward')?.trim() === '1',
     OomKillDisable: false,

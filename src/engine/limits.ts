@@ -86,3 +86,5 @@ export const logFlushMsMax = 10_000;
 export const logFlushAwayMsMax = 2_000;
 /** How often it is written down how far a log was sent. */
 export const logPlaceMs = 1_000;
+/** How long a log driver of a plugin may take to begin, to end, and to read the next line. */
+export const logPluginMsMax = 10_000;

@@ -21,7 +21,6 @@ import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import { isCode } from '#os/libc.linux.ts';
 import type { Mounts } from '#os/mount.ts';
 import type { IdMaps, IdRange, UserNamespaces } from '#os/user-namespaces.linux.ts';
-import type { ContainerTable } from './container-table.ts';
 import type { ContainerRecord } from './container-record.ts';
 import type { ContainerSpec } from './engine.ts';
 
@@ -126,8 +125,14 @@ export function openPassage(path: string, gid: number): void {
   chmodSync(path, 0o710);
 }
 
+/** Of the table of containers, what is asked here. */
+interface MappedContainers {
+  context: { userMapping?: UserMapping };
+  get(reference: string): { record: ContainerRecord };
+}
+
 /** Undefined for a container in the host's user namespace. Who joins another's namespaces is where that one is. */
-export function mappingFor(table: ContainerTable, record: ContainerRecord): UserMapping | undefined {
+export function mappingFor(table: MappedContainers, record: ContainerRecord): UserMapping | undefined {
   const { userMapping } = table.context;
   if (userMapping === undefined || !isMappable(record.spec)) return undefined;
   const { network, pidMode, ipcMode } = record.spec;
@@ -143,6 +148,6 @@ function isMappable({ owner, hostUsers, mounts, network }: ContainerSpec): boole
 }
 
 /** How the files of a running container are to be read: by its own view. */
-export function runningMapping(table: ContainerTable, record: ContainerRecord): UserMapping | undefined {
+export function runningMapping(table: MappedContainers, record: ContainerRecord): UserMapping | undefined {
   return record.run?.isMapped === true ? table.context.userMapping : undefined;
 }

@@ -17,6 +17,8 @@ import { HttpTransport } from '#content/remote.ts';
 import { createEngine, type DockerEngine } from '#engine/create-engine.ts';
 import { usersOfImage } from '#engine/image-mounts.ts';
 import { createImages } from '#engine/images.ts';
+import { isPluginLog } from '#engine/log-drivers/options.ts';
+import { findLogPlugin } from '#engine/log-drivers/plugin.ts';
 import { stopAllContainers } from '#engine/shutdown.ts';
 import { createLogger, type Logger, type LogLevel } from '#observe/log.ts';
 import { Metrics } from '#observe/metrics.ts';
@@ -172,6 +174,11 @@ async function openEngine(
   for (const name of live.settings.authorizationPlugins)
     await engine.plugins.get(name, 'authz').catch((error: unknown) => {
       throw new ApiError('BadRequest', `Error validating authorization plugin: ${messageOf(error)}`);
+    });
+  const logDriver = live.config.text('log-driver');
+  if (isPluginLog(logDriver))
+    await findLogPlugin(engine.plugins, logDriver).catch((error: unknown) => {
+      throw new ApiError('BadRequest', `failed to set log opts: ${messageOf(error)}`);
     });
   stack.use(
     await startDockerApi({

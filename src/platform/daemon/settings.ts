@@ -31,7 +31,7 @@ export function settingsOf(config: DaemonConfig, warnings: string[]): DaemonSett
     insecureRegistries: config.list('insecure-registries'),
     proxies: { http: config.text('http-proxy'), https: config.text('https-proxy'), no: config.text('no-proxy') },
     builderVersion: config.flags('features')['buildkit'] === false ? '1' : defaultSettings.builderVersion,
-    authorizationPlugins: config.list('authorization-plugins'),
+    authorizationPlugins: [...new Set(config.list('authorization-plugins'))],
     warnings,
     containers: {
       log: { driver: config.text('log-driver'), options: config.map('log-opts') },
