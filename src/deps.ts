@@ -32,7 +32,7 @@ export const deps: Readonly<Record<string, FolderRule>> = {
     builtins: ['node:sqlite', 'node:worker_threads', 'node:fs'],
   },
   schema: {
-    folders: ['api', 'base'],
+    folders: ['api', 'base', 'cel'],
     packages: [],
     builtins: ['node:fs', 'node:path'],
   },

@@ -5,6 +5,8 @@ import type {
   CustomResourceDefinitionSpec,
   CustomResourceDefinitionVersion,
   CustomResourceSubresourceScale,
+  JSONSchemaProps,
+  SelectableField,
 } from '#api/apiextensions.v1.ts';
 import { kinds } from '#base/kinds.ts';
 import { isOf, type KubeObject } from '#base/objects.ts';
@@ -12,12 +14,19 @@ import { equalJson } from '#base/json.ts';
 import { fieldOf } from '#base/unknown.ts';
 import { FieldErrors } from '#schema/field-errors.ts';
 import { label1035Problem, subdomainProblem } from '#schema/name-forms.ts';
+import { selectableFieldsMax } from '#schema/limits.ts';
+import { checkSchemaRules } from '#schema/rule-checks.ts';
+import { fieldPathOf } from '#schema/rule-paths.ts';
 import { checkStructuralSchema } from '#schema/structural-schema.ts';
 import type { RequestContext } from './context.ts';
 
 const columnTypes = ['boolean', 'date', 'integer', 'number', 'string'];
 
-function checkDefinition(definition: CustomResourceDefinition, errors: FieldErrors): void {
+function checkDefinition(
+  definition: CustomResourceDefinition,
+  old: CustomResourceDefinition | undefined,
+  errors: FieldErrors,
+): void {
   // Whatever is required may lack: it is looked for here.
   const spec: Partial<CustomResourceDefinitionSpec> = definition.spec;
   checkNames(definition, errors);
@@ -38,12 +47,15 @@ function checkDefinition(definition: CustomResourceDefinition, errors: FieldErro
     if (problem !== '') errors.invalid(`${at}.name`, version.name ?? '', problem);
     const schema = version.schema?.openAPIV3Schema;
     if (schema === undefined) errors.required(`${at}.schema.openAPIV3Schema`, 'schemas are required');
-    else if (!isShared || i === 0)
-      checkStructuralSchema(
-        schema,
-        isShared ? 'spec.validation.openAPIV3Schema' : `${at}.schema.openAPIV3Schema`,
-        errors,
-      );
+    else if (!isShared || i === 0) {
+      const path = isShared ? 'spec.validation.openAPIV3Schema' : `${at}.schema.openAPIV3Schema`;
+      const before = old?.spec.versions.find(({ name }) => name === version.name);
+      checkSchema(schema, path, errors, before !== undefined && equalJson(before.schema, version.schema));
+    }
+    const fields = version.selectableFields;
+    const sharesFields = versions.every((v) => equalJson(v.selectableFields, fields));
+    if (schema !== undefined && fields !== undefined && (!sharesFields || i === 0))
+      checkSelectableFields(fields, schema, `${sharesFields ? 'spec' : at}.selectableFields`, errors);
     checkColumns(version, at, errors);
     checkScale(version.subresources?.scale, `${at}.subresources.scale`, errors);
   });
@@ -58,6 +70,14 @@ function checkDefinition(definition: CustomResourceDefinition, errors: FieldErro
       true,
       'cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead',
     );
+}
+
+/** Rules are looked at where their types can be told. */
+function checkSchema(schema: JSONSchemaProps, at: string, errors: FieldErrors, isKept: boolean): void {
+  const found = errors.fork();
+  checkStructuralSchema(schema, at, found);
+  if (!found.any) checkSchemaRules(schema, at, found, isKept);
+  errors.take(found);
 }
 
 function checkNames(definition: CustomResourceDefinition, errors: FieldErrors): void {
@@ -97,6 +117,37 @@ function checkColumns(version: Partial<CustomResourceDefinitionVersion>, at: str
     else if (!/^[.{[]/.test(column.jsonPath))
       errors.invalid(`${path}.jsonPath`, column.jsonPath, 'must be a simple json path starting with .');
   });
+}
+
+function checkSelectableFields(
+  fields: readonly SelectableField[],
+  schema: JSONSchemaProps,
+  at: string,
+  errors: FieldErrors,
+): void {
+  const paths = new Set<string>();
+  fields.forEach(({ jsonPath }, i) => {
+    const path = `${at}[${i}].jsonPath`;
+    if (!jsonPath) {
+      errors.required(path);
+      return;
+    }
+    const found = fieldPathOf(jsonPath, schema, false);
+    if ('problem' in found) {
+      errors.invalid(path, jsonPath, `is an invalid path: ${found.problem}`);
+      return;
+    }
+    if (found.root === 'metadata') errors.invalid(path, jsonPath, 'must not point to fields in metadata');
+    if (!['string', 'boolean', 'integer'].includes(found.schema.type ?? ''))
+      errors.invalid(
+        path,
+        jsonPath,
+        'must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.',
+      );
+    if (paths.has(found.path)) errors.duplicate(path, jsonPath);
+    paths.add(found.path);
+  });
+  if (paths.size > selectableFieldsMax) errors.tooMany(at, paths.size, selectableFieldsMax);
 }
 
 function checkScale(scale: CustomResourceSubresourceScale | undefined, at: string, errors: FieldErrors): void {
@@ -148,7 +199,7 @@ export function admitDefinition(
   // not hang on them.
   if (old !== undefined && equalJson(object.spec, old.spec)) return;
   const errors = new FieldErrors();
-  checkDefinition(object, errors);
+  checkDefinition(object, old, errors);
   if (old !== undefined) checkUpdate(object, old, errors);
   errors.throwIfAny('apiextensions.k8s.io', 'CustomResourceDefinition', object.metadata.name ?? '');
 }

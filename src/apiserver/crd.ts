@@ -11,6 +11,7 @@ import { kindsOfDefinition } from '#schema/crd-schema.ts';
 import type { Timer } from '#os/clock.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import type { Server } from './context.ts';
+import { conversionOf } from './conversion.ts';
 import { deleteObject } from './delete.ts';
 import { internalContext } from './internal.ts';
 import { definitionRetryMs } from './limits.ts';
@@ -123,7 +124,7 @@ class CustomResources {
     const generation = definition.metadata.generation ?? 0;
     if (known?.generation === generation) return;
     this.drop(name);
-    const kinds = kindsOfDefinition(definition);
+    const kinds = kindsOfDefinition(definition, conversionOf(this.#server, definition));
     for (const kind of kinds) this.#server.kinds.add(kind);
     this.#served.set(name, { kinds, generation });
   }
@@ -159,12 +160,12 @@ class CustomResources {
       };
       o.status = { ...o.status, conditions: [...conditions.filter((c) => c.type !== 'Terminating'), terminating] };
     });
-    const kind =
-      this.#served.get(name)?.kinds[0] ??
-      kindsOfDefinition({
-        ...definition,
-        spec: { ...definition.spec, versions: definition.spec.versions.map((v) => ({ ...v, served: true })) },
-      })[0];
+    // As what is stored is converted least.
+    const versions = definition.spec.versions.map((version) => ({ ...version, served: version.storage }));
+    const [kind] = kindsOfDefinition(
+      { ...definition, spec: { ...definition.spec, versions } },
+      conversionOf(this.#server, definition),
+    );
     if (kind === undefined) throw new Error(`definition ${name} has no version`);
     const list = await this.#server.store.list(storagePrefix(kind));
     for (const stored of list.values) {

@@ -14,6 +14,7 @@ import { apiVersionOf, isOf } from '#base/objects.ts';
 import type { StoredValue } from '#store/store.ts';
 import { admitMutating, admitValidating } from './admission/admission-chain.ts';
 import { releaseOperations } from './allocation.ts';
+import { prepareShown, shownOf, toKept } from './conversion.ts';
 import type { RequestContext } from './context.ts';
 import { bodyKind, decodeOptions } from './decode.ts';
 import { conflictRetriesMax } from './limits.ts';
@@ -82,7 +83,8 @@ export async function deleteObject(
     const before = await server.store.get(key);
     if (before === undefined) throw notFound(kind, name);
     if (attempt > conflictRetriesMax) throw conflict(kind, name);
-    const old = server.objects.view(before);
+    await prepareShown(server, kind, [before]);
+    const old = kind.conversion === undefined ? server.objects.view(before) : shownOf(server.objects, kind, before);
     const wanted = options.preconditions;
     if (wanted?.uid !== undefined && wanted.uid !== old.metadata.uid)
       throw conflict(
@@ -132,16 +134,19 @@ async function deleteOnce(
     return result.succeeded ? { gone: true, object: old } : undefined;
   }
   if (isSame(marked, old)) return { gone: false, stored: before, object: old };
+  const kept = await toKept(kind, marked);
   const result = await server.store.txn(
     [{ key, modRevision: before.modRevision }],
-    [{ type: 'put', key, value: server.objects.encodeLate(kind, key, marked, before) }],
+    [{ type: 'put', key, value: server.objects.encodeLate(kind, key, kept, before) }],
   );
   if (!result.succeeded) return undefined;
   const stored = await server.store.get(key, result.revision);
   if (stored === undefined) throw new Error(`${key} vanished at its own revision ${result.revision}`);
   // What was just written out need not be read back.
-  marked.metadata.resourceVersion = String(result.revision);
-  return { gone: false, stored, object: server.objects.remember(stored, marked) };
+  kept.metadata.resourceVersion = String(result.revision);
+  server.objects.remember(stored, kept);
+  await prepareShown(server, kind, [stored]);
+  return { gone: false, stored, object: kind.conversion === undefined ? kept : shownOf(server.objects, kind, stored) };
 }
 
 function isHeldNamespace(object: KubeObject): object is Namespace {

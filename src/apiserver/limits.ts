@@ -68,5 +68,8 @@ export const measuredBodyBytesMin = 262_144;
 /** How long a live view waits before it asks the store again, when that failed: at first, and at most. */
 export const relistDelayMs = 250;
 export const relistDelayMsMax = 30_000;
+/** How long a conversion webhook may take, and how many objects it is given at once. */
+export const conversionMs = 30_000;
+export const conversionObjectsMax = 1_000;
 /** How long a definition waits that could not be brought in line, or whose last objects have not gone yet. */
 export const definitionRetryMs = 1_000;

@@ -13,6 +13,7 @@ import { listPieceBytesMax, listWholeBytesMax } from './limits.ts';
 import type { Negotiated } from './negotiate.ts';
 import { encodeListPieces } from './protobuf.ts';
 import { includeObject, viewAs } from './respond.ts';
+import { isShownAsStored } from './stored-objects.ts';
 import { makeTable, partialMetadata, tableRow } from './table.ts';
 
 type Body = Uint8Array | AsyncIterable<Uint8Array>;
@@ -29,7 +30,7 @@ export function listBody(
   const head = { kind: kind.listKind, apiVersion: apiVersionOf(kind), metadata };
   if (wanted.form === 'object' && wanted.encoding === 'protobuf')
     return wholeOrPieces(encodeListPieces(kind, values, view, metadata));
-  if (wanted.form === 'object' && wanted.encoding === 'json' && kind.fromStored === undefined)
+  if (wanted.form === 'object' && wanted.encoding === 'json' && isShownAsStored(kind))
     return storedList(context, kind, values, metadata);
   if (wanted.form === 'table') {
     const include = includeObject(context);

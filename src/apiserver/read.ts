@@ -7,6 +7,7 @@ import { CompactedError, FutureRevisionError } from '#store/store.ts';
 import type { ListResult, StoredValue } from '#store/store.ts';
 import type { RequestContext, Server } from './context.ts';
 import { scanPageMax } from './limits.ts';
+import { prepareShown } from './conversion.ts';
 import { listBody } from './list-body.ts';
 import { negotiate } from './negotiate.ts';
 import { notFound } from './object-errors.ts';
@@ -35,6 +36,7 @@ export async function getStored(context: RequestContext): Promise<StoredValue> {
   const { server, kind, info } = context;
   const stored = await server.store.get(storageKey(kind, info.namespace, info.name));
   if (stored === undefined) throw notFound(kind, info.name);
+  await prepareShown(server, kind, [stored]);
   return stored;
 }
 
@@ -96,6 +98,7 @@ export async function listPage(context: RequestContext, selection: Selection): P
   const { name } = selection;
   if (name !== undefined && (!kind.namespaced || namespace !== '') && token === '' && at === undefined) {
     const stored = await server.store.get(storageKey(kind, namespace, name));
+    await prepareShown(server, kind, [stored]);
     return {
       values: stored !== undefined && selection.matches(server.objects, stored) ? [stored] : [],
       revision: current,
@@ -168,6 +171,7 @@ async function scan(
       ...(after === undefined ? {} : { after }),
     });
     revision = result.revision;
+    await prepareShown(server, selection.kind, result.values);
     if (selection.isEmpty) for (const stored of result.values) values.push(stored);
     if (!selection.isEmpty) {
       for (const stored of result.values) {

@@ -12,7 +12,8 @@ import { warningCharsMax, warningsCharsMax } from './limits.ts';
 import { mediaTypeOf, negotiate } from './negotiate.ts';
 import type { AnswerForms, Encoding } from './negotiate.ts';
 import { encodeStored, hasProtobuf } from './protobuf.ts';
-import { fromStored } from './stored-objects.ts';
+import { isShownAsStored } from './stored-objects.ts';
+import { shownOf } from './conversion.ts';
 import { makeTable, partialMetadata } from './table.ts';
 import type { IncludeObject } from './table.ts';
 
@@ -58,8 +59,7 @@ export function includeObject(context: RequestContext): IncludeObject {
 
 /** The view of a stored value in the version of the request's kind. */
 export function viewAs<T extends KubeObject>(context: RequestContext, kind: KindRecord<T>, stored: StoredValue): T {
-  const view = fromStored(kind, context.server.objects.view(stored));
-  return kind.fromStored === undefined ? view : freezeJson(view);
+  return shownOf(context.server.objects, kind, stored);
 }
 
 /** An object as it is stored; bytes go out untouched where nothing needs converting. */
@@ -74,7 +74,7 @@ export function answerStored(context: RequestContext, stored: StoredValue, statu
       headers: headersFor(context, 'protobuf'),
       body: encodeStored(kind, stored, () => viewAs(context, kind, stored)),
     };
-  if (wanted.form === 'object' && wanted.encoding === 'json' && kind.fromStored === undefined)
+  if (wanted.form === 'object' && wanted.encoding === 'json' && isShownAsStored(kind))
     return { status, headers: headersFor(context, 'json'), body: server.objects.bytes(stored) };
   return answerObject(context, viewAs(context, kind, stored), status);
 }

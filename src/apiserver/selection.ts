@@ -5,8 +5,10 @@
 import { ApiError } from '#base/errors.ts';
 import { fieldValueOf, matchesFields, matchesLabels, parseFieldSelector, parseLabelSelector } from '#base/selectors.ts';
 import type { FieldSelector, LabelSelector } from '#base/selectors.ts';
+import type { KubeObject } from '#base/objects.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import type { StoredValue, WatchRoute } from '#store/store.ts';
+import { shownOf } from './conversion.ts';
 import type { Objects } from './stored-objects.ts';
 
 interface IndexRecord {
@@ -17,12 +19,12 @@ interface IndexRecord {
 const records = new WeakMap<StoredValue, IndexRecord>();
 
 export class Selection {
-  readonly #kind: KindRecord;
+  readonly kind: KindRecord;
   readonly #labels: LabelSelector;
   readonly #fields: FieldSelector;
 
   constructor(kind: KindRecord, query: URLSearchParams) {
-    this.#kind = kind;
+    this.kind = kind;
     this.#labels = parseLabelSelector(query.get('labelSelector') ?? '');
     this.#fields = parseFieldSelector(query.get('fieldSelector') ?? '');
     for (const requirement of this.#fields) {
@@ -57,13 +59,16 @@ export class Selection {
    */
   route(objects: Objects): WatchRoute | undefined {
     const value = fieldValueOf(this.#fields, 'spec.nodeName');
-    if (value === undefined || this.#kind.selectableFields['spec.nodeName'] === undefined) return undefined;
+    if (value === undefined || this.kind.selectableFields['spec.nodeName'] === undefined) return undefined;
     const nodeOf = (stored: StoredValue | undefined): string[] =>
       stored === undefined ? [] : [this.#field(objects, stored, this.#record(objects, stored), 'spec.nodeName')];
     return { name: 'spec.nodeName', value, valuesOf: (event) => [...nodeOf(event.value), ...nodeOf(event.previous)] };
   }
 
   #record(objects: Objects, stored: StoredValue): IndexRecord {
+    // What a webhook makes of an object is another one in each version.
+    if (this.kind.conversion !== undefined)
+      return { labels: shownOf(objects, this.kind, stored).metadata.labels, fields: new Map() };
     let record = records.get(stored);
     if (record === undefined)
       records.set(stored, (record = { labels: objects.view(stored).metadata.labels, fields: new Map() }));
@@ -79,12 +84,16 @@ export class Selection {
     );
   }
 
+  #shown(objects: Objects, stored: StoredValue): KubeObject {
+    return this.kind.conversion === undefined ? objects.view(stored) : shownOf(objects, this.kind, stored);
+  }
+
   #field(objects: Objects, stored: StoredValue, record: IndexRecord, field: string): string {
     if (field === 'metadata.name') return stored.key.slice(stored.key.lastIndexOf('/') + 1);
-    if (field === 'metadata.namespace') return this.#kind.namespaced ? (stored.key.split('/').at(-2) ?? '') : '';
+    if (field === 'metadata.namespace') return this.kind.namespaced ? (stored.key.split('/').at(-2) ?? '') : '';
     let value = record.fields.get(field);
     if (value === undefined)
-      record.fields.set(field, (value = this.#kind.selectableFields[field]!(objects.view(stored)) ?? ''));
+      record.fields.set(field, (value = this.kind.selectableFields[field]!(this.#shown(objects, stored)) ?? ''));
     return value;
   }
 }

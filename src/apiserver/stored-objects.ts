@@ -65,6 +65,10 @@ export function fromStored<T extends KubeObject>(kind: KindRecord<T>, object: Ku
   return (kind.fromStored === undefined ? object : kind.fromStored(object)) as T;
 }
 
+/** Whether the bytes that are stored are those that are shown. */
+export const isShownAsStored = (kind: KindRecord): boolean =>
+  kind.fromStored === undefined && kind.conversion === undefined;
+
 /** The other way. */
 export function toStored(kind: KindRecord, object: KubeObject): KubeObject {
   return kind.toStored === undefined ? object : kind.toStored(object);

@@ -16,17 +16,18 @@ import { encodeObject, protobufMediaType } from '#schema/protobuf.ts';
 import { CompactedError, FutureRevisionError } from '#store/store.ts';
 import type { StoredValue, StoreEvent, StoreWatch } from '#store/store.ts';
 import type { RequestContext } from './context.ts';
+import { prepareShown, shownOf } from './conversion.ts';
 import { watchBookmarkIntervalMs, watchInitialObjectsMax, watchPieceBytesMax } from './limits.ts';
 import { negotiate } from './negotiate.ts';
 import type { Negotiated } from './negotiate.ts';
 import type { Objects } from './stored-objects.ts';
-import { storagePrefix } from './stored-objects.ts';
+import { isShownAsStored, storagePrefix } from './stored-objects.ts';
 import { encodeFrame, encodeStatus, encodeStored } from './protobuf.ts';
 import { parseRevision } from './read.ts';
 import { encodeBody, formsOf, headersFor, includeObject } from './respond.ts';
 import { Selection } from './selection.ts';
 import { makeTable, partialMetadata } from './table.ts';
-import { eventObject, frameOf, storedOf } from './watch-frames.ts';
+import { eventObject, frameOf, storedOf, type EventType } from './watch-frames.ts';
 
 /** `ADDED`, `MODIFIED` or `DELETED` as this selection sees the event; undefined where it does not. */
 function typeFor(
@@ -49,13 +50,22 @@ interface Writer<T> {
   made(type: WatchEventType, object: KubeObject): T;
 }
 
+/** What an event shows in the watcher's version. */
+function shownEvent(objects: Objects, kind: KindRecord, event: StoreEvent, type: EventType): KubeObject {
+  if (kind.conversion === undefined) {
+    const object = eventObject(objects, event, type);
+    return kind.fromStored === undefined ? object : freezeJson(kind.fromStored(object));
+  }
+  const object = shownOf(objects, kind, storedOf(event, type));
+  if (type !== 'DELETED') return object;
+  return freezeJson({ ...object, metadata: { ...object.metadata, resourceVersion: String(event.revision) } });
+}
+
 function objectWriter(context: RequestContext, kind: KindRecord): Writer<WatchEvent> {
   const { objects } = context.server;
-  const convert = (object: KubeObject): KubeObject =>
-    kind.fromStored === undefined ? object : freezeJson(kind.fromStored(object));
   return {
-    initial: (stored) => ({ type: 'ADDED', object: convert(objects.view(stored)) }),
-    event: (event, type) => ({ type, object: convert(eventObject(objects, event, type)) }),
+    initial: (stored) => ({ type: 'ADDED', object: shownOf(objects, kind, stored) }),
+    event: (event, type) => ({ type, object: shownEvent(objects, kind, event, type) }),
     made: (type, object) => ({ type, object }),
   };
 }
@@ -97,8 +107,7 @@ function convertingWriter(context: RequestContext, kind: KindRecord, wanted: Neg
   const { objects, clock } = context.server;
   const include = includeObject(context);
   let first = true;
-  const shape = (object: KubeObject): object => {
-    const converted = kind.fromStored === undefined ? object : kind.fromStored(object);
+  const shape = (converted: KubeObject): object => {
     if (wanted.form === 'partial') return partialMetadata(converted, wanted.version);
     if (wanted.form !== 'table') return converted;
     const { resourceVersion = '' } = converted.metadata;
@@ -117,8 +126,8 @@ function convertingWriter(context: RequestContext, kind: KindRecord, wanted: Neg
       ? Buffer.concat([Buffer.from('---\n'), encodeBody({ type, object }, 'yaml')])
       : Buffer.from(`${JSON.stringify({ type, object })}\n`);
   return {
-    initial: (stored) => frame('ADDED', shape(objects.view(stored))),
-    event: (event, type) => frame(type, shape(eventObject(objects, event, type))),
+    initial: (stored) => frame('ADDED', shape(shownOf(objects, kind, stored))),
+    event: (event, type) => frame(type, shape(shownEvent(objects, kind, event, type))),
     made: (type, object) =>
       frame(type, type === 'BOOKMARK' && wanted.form !== 'object' ? bookmarkShape(object, wanted) : object),
   };
@@ -182,6 +191,7 @@ async function planWatch(context: RequestContext, selection: Selection, prefix: 
       { causes: [{ reason: 'ResourceVersionTooLarge', message: 'Too large resource version' }], retryAfterSeconds: 1 },
     );
   const list = await server.store.list(prefix);
+  await prepareShown(server, selection.kind, list.values);
   return {
     from: list.revision,
     initial: list.values.filter((v) => selection.matches(server.objects, v)),
@@ -276,19 +286,25 @@ async function* runWatch<T>(
         if (plan.bookmarks) yield [bookmark(batch)];
         continue;
       }
+      if (kind.conversion !== undefined)
+        await prepareShown(
+          server,
+          kind,
+          batch.flatMap(({ value, previous }) => [value, previous]),
+        );
       yield* pieces(batch, (event) => {
         const type = typeFor(server.objects, selection, event);
         return type === undefined ? undefined : writer.event(event, type);
       });
     }
   } catch (error) {
-    if (!(error instanceof CompactedError)) throw error;
-    yield [
-      writer.made(
-        'ERROR',
-        new ApiError('Expired', `too old resource version: ${plan.from} (${error.compactedRevision})`).toStatus(),
-      ),
-    ];
+    const told =
+      error instanceof CompactedError
+        ? new ApiError('Expired', `too old resource version: ${plan.from} (${error.compactedRevision})`)
+        : error;
+    // An ApiError is a conversion that failed.
+    if (!(told instanceof ApiError)) throw error;
+    yield [writer.made('ERROR', told.toStatus())];
   } finally {
     feed.close();
   }
@@ -442,7 +458,7 @@ export async function handleWatch(context: RequestContext): Promise<ApiResponse>
     };
   }
   const writer =
-    wanted.form === 'object' && wanted.encoding === 'json' && kind.fromStored === undefined
+    wanted.form === 'object' && wanted.encoding === 'json' && isShownAsStored(kind)
       ? frameWriter(context)
       : convertingWriter(context, kind, wanted);
   const headers = headersFor(context, wanted.encoding);

@@ -9,10 +9,11 @@
 import { ApiError } from '#base/errors.ts';
 import { copyJson, equalButFor, jsonBytes } from '#base/json.ts';
 import { kinds } from '#base/kinds.ts';
-import { isOf, type KubeObject } from '#base/objects.ts';
+import { apiVersionOf, isOf, type KubeObject } from '#base/objects.ts';
 import type { Draft, Manifest } from '#api/manifest.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { randomSuffix } from '#os/clock.ts';
+import { giveWay } from '#os/turn.ts';
 import { FieldErrors } from '#schema/field-errors.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import { validateMetadata, validateMetadataUpdate } from '#schema/validate-meta.ts';
@@ -23,11 +24,12 @@ import type { AdmissionAttributes } from './admission/attributes.ts';
 import { chargeQuotas, quotaConflict } from './admission/quota.ts';
 import { planAllocation, releaseOperations } from './allocation.ts';
 import type { RequestContext, Server } from './context.ts';
+import { prepareShown, shownOf, toKept } from './conversion.ts';
 import { conflictRetriesMax, createRetriesMax, eventTtlSeconds, measuredBodyBytesMin } from './limits.ts';
 import { trackManagedFields } from './managed-fields.ts';
 import { keepField } from './metadata-fields.ts';
 import { alreadyExists, conflict, notFound } from './object-errors.ts';
-import { fromStored, storageKey, toStored } from './stored-objects.ts';
+import { fromStored, isShownAsStored, storageKey, toStored } from './stored-objects.ts';
 
 export function isDryRun(context: RequestContext): boolean {
   const values = context.request.query.getAll('dryRun');
@@ -46,12 +48,22 @@ export interface Written {
   created: boolean;
 }
 
-function dryStored(context: RequestContext, key: string, object: KubeObject, revision: number): StoredValue {
-  const { objects } = context.server;
-  return { key, value: objects.encode(context.kind, key, object), createRevision: revision, modRevision: revision };
+async function dryStored(
+  { server, kind }: RequestContext,
+  key: string,
+  object: KubeObject,
+  revision: number,
+): Promise<StoredValue> {
+  const value = server.objects.encode(kind, key, object);
+  const stored = { key, value, createRevision: revision, modRevision: revision };
+  await prepareShown(server, kind, [stored]);
+  return stored;
 }
 
-/** Defaults apply to the stored version, whichever version the client wrote. */
+/**
+ * Defaults apply to the stored version, whichever version the client wrote; where a webhook converts, to the version
+ * that was written.
+ */
 function storageKind(server: Server, kind: KindRecord): KindRecord {
   return kind.toStored === undefined
     ? kind
@@ -147,6 +159,7 @@ async function createOnce(
   const errors = new FieldErrors();
   validateMetadata(admitted, kind, errors);
   stored.validate?.(admitted, errors, undefined);
+  await validateRules(context, stored, attributes, errors);
   errors.throwIfAny(kind.group, kind.kind, admitted.metadata.name ?? '');
   await admitValidating(context, attributes);
   trackManagedFields(context, undefined, admitted, options);
@@ -154,11 +167,12 @@ async function createOnce(
   const key = storageKey(kind, namespace, name);
   const allocation = await planAllocation(context, admitted, undefined);
   const charge = await chargeQuotas(context, admitted, undefined);
+  const kept = await toKept(kind, admitted);
   if (dry) {
     if ((await server.store.get(key)) !== undefined) throw alreadyExists(kind, name);
-    return { stored: dryStored(context, key, admitted, server.store.currentRevision()), created: true };
+    return { stored: await dryStored(context, key, kept, server.store.currentRevision()), created: true };
   }
-  const operation: Operation = { type: 'put', key, value: server.objects.encodeLate(kind, key, admitted) };
+  const operation: Operation = { type: 'put', key, value: server.objects.encodeLate(kind, key, kept) };
   if (kind.storage.group === '' && kind.storage.resource === 'events') operation.lease = await eventLease(server);
   const result = await server.store.txn(
     [{ key, modRevision: 0 }, ...allocation.compares, ...charge.compares],
@@ -170,7 +184,19 @@ async function createOnce(
       ? new RetryAllocation(allocation.taken(result.current))
       : new RetryAllocation(quotaConflict());
   }
-  return { stored: await committed(server, key, result.revision, admitted), created: true };
+  return { stored: await committed(context, key, result.revision, kept), created: true };
+}
+
+async function validateRules(
+  { warnings }: RequestContext,
+  stored: KindRecord,
+  { object, old }: AdmissionAttributes,
+  errors: FieldErrors,
+): Promise<void> {
+  const warn = (text: string): void => {
+    warnings.push(text);
+  };
+  await stored.validateRules?.(object, old, { errors, warn, nextTurn: giveWay });
 }
 
 /** What is too large to be stored is refused before it is worked on. */
@@ -193,12 +219,18 @@ async function checkDefinitionStays(server: Server, kind: KindRecord): Promise<v
 }
 
 /** What a transaction stored; the object becomes its view. */
-async function committed(server: Server, key: string, revision: number, object: KubeObject): Promise<StoredValue> {
+async function committed(
+  { server, kind }: RequestContext,
+  key: string,
+  revision: number,
+  object: KubeObject,
+): Promise<StoredValue> {
   const stored = await server.store.get(key, revision);
   if (stored === undefined) throw new Error(`${key} vanished at its own revision ${revision}`);
   object.metadata.resourceVersion = String(revision);
   server.objects.remember(stored, object);
   server.onWritten?.();
+  await prepareShown(server, kind, [stored]);
   return stored;
 }
 
@@ -255,11 +287,11 @@ export async function updateObject<T extends KubeObject>(
       throw notFound(kind, name);
     }
     const view = server.objects.view(before);
-    const old = fromStored(storageKind(server, kind), view);
-    const current = fromStored(kind, view);
-    const wanted = await change(
-      options.sharesCurrent === true && kind.fromStored === undefined ? current : copyJson(current),
-    );
+    await prepareShown(server, kind, [before]);
+    const { conversion } = kind;
+    const current = conversion === undefined ? fromStored(kind, view) : shownOf(server.objects, kind, before);
+    const old = conversion === undefined ? fromStored(storageKind(server, kind), view) : current;
+    const wanted = await change(options.sharesCurrent === true && isShownAsStored(kind) ? current : copyJson(current));
     const asked = wanted.metadata.resourceVersion;
     if (asked !== undefined && asked !== '' && asked !== '0' && asked !== old.metadata.resourceVersion)
       throw conflict(kind, name);
@@ -362,15 +394,19 @@ async function updateOnce(
     stored.validate?.(admitted, errors, old);
     stored.validateUpdate?.(admitted, old, errors);
   } else if (subresource === 'status') stored.validateStatus?.(admitted, old, errors);
+  await validateRules(context, stored, attributes, errors);
   errors.throwIfAny(kind.group, kind.kind, admitted.metadata.name ?? '');
   await admitValidating(context, attributes);
   trackManagedFields(context, old, admitted, options);
-  if (isSame(withoutTimes(admitted), withoutTimes(old))) return { stored: before, created: false };
-  if (dry) return { stored: dryStored(context, key, admitted, before.modRevision), created: false };
-  if (isFinished(admitted)) return finishDeletion(context, before, admitted);
+  // What was stored in another version is written again, though nothing else changes.
+  const isCurrent = server.objects.view(before).apiVersion === apiVersionOf(kind.storage);
+  if (isCurrent && isSame(withoutTimes(admitted), withoutTimes(old))) return { stored: before, created: false };
+  const kept = await toKept(kind, admitted);
+  if (dry) return { stored: await dryStored(context, key, kept, before.modRevision), created: false };
+  if (isFinished(admitted)) return finishDeletion(context, before, kept);
   const allocation = await planAllocation(context, admitted, old);
   const charge = await chargeQuotas(context, admitted, old);
-  const operation: Operation = { type: 'put', key, value: server.objects.encodeLate(kind, key, admitted, before) };
+  const operation: Operation = { type: 'put', key, value: server.objects.encodeLate(kind, key, kept, before) };
   if (before.lease !== undefined) operation.lease = before.lease;
   const result = await server.store.txn(
     [{ key, modRevision: before.modRevision }, ...allocation.compares, ...charge.compares],
@@ -382,7 +418,7 @@ async function updateOnce(
       throw allocation.taken(result.current);
     return undefined;
   }
-  return { stored: await committed(server, key, result.revision, admitted), created: false };
+  return { stored: await committed(context, key, result.revision, kept), created: false };
 }
 
 /** A write that changes nothing but the time at which a manager last wrote is no write. */
@@ -431,13 +467,8 @@ async function finishDeletion(
     [{ type: 'delete', key }, ...releaseOperations(object)],
   );
   if (!result.succeeded) return undefined;
-  return {
-    stored: {
-      key,
-      value: server.objects.encode(kind, key, object),
-      createRevision,
-      modRevision: result.revision,
-    },
-    created: false,
-  };
+  const value = server.objects.encode(kind, key, object);
+  const stored = { key, value, createRevision, modRevision: result.revision };
+  await prepareShown(server, kind, [stored]);
+  return { stored, created: false };
 }

@@ -14,6 +14,8 @@ export interface Checked {
   /** Of each call, by its node's id. */
   calls: ReadonlyMap<number, CheckedCall>;
   structs: ReadonlyMap<number, StructType>;
+  /** Of a node, by its id. */
+  typeAt(id: number): Type;
 }
 
 export interface CheckedCall {
@@ -57,6 +59,7 @@ class Checker {
   readonly #environment: Environment;
   readonly #calls = new Map<number, CheckedCall>();
   readonly #structs = new Map<number, StructType>();
+  readonly #types = new Map<number, Type>();
   #found = new Substitution();
   #params = 0;
   /** Whether literals may mix types here. */
@@ -67,7 +70,12 @@ class Checker {
   }
 
   settle(type: Type): Checked {
-    return { type: this.#found.settle(type), calls: this.#calls, structs: this.#structs };
+    return {
+      type: this.#found.settle(type),
+      calls: this.#calls,
+      structs: this.#structs,
+      typeAt: (id) => this.#found.settle(this.#types.get(id) ?? types.dyn),
+    };
   }
 
   #wrong(at: number, message: string): Type {
@@ -76,6 +84,12 @@ class Checker {
   }
 
   typeOf(node: Node, scope: Scope | undefined): Type {
+    const type = this.#typeOf(node, scope);
+    this.#types.set(node.id, type);
+    return type;
+  }
+
+  #typeOf(node: Node, scope: Scope | undefined): Type {
     switch (node.op) {
       case 'const':
         return constantType(node.value);
@@ -331,7 +345,7 @@ function isPattern(text: string): boolean {
 }
 
 /** `a.b.c` of plain selections; undefined for what is none. */
-function qualifiedName(node: Node): string | undefined {
+export function qualifiedName(node: Node): string | undefined {
   if (node.op === 'ident') return node.name;
   if (node.op !== 'select' || node.isTest || node.isOptional) return undefined;
   const before = qualifiedName(node.operand);

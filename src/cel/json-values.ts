@@ -41,7 +41,7 @@ function numberOf(json: number, { kind }: Type): Value {
 function fromText(text: string, { kind }: Type): Value {
   switch (kind) {
     case 'timestamp':
-      return Timestamp.parse(text) ?? text;
+      return Timestamp.parse(text) ?? Timestamp.parse(`${text}T00:00:00Z`) ?? text;
     case 'duration':
       return Duration.parse(text) ?? text;
     case 'bytes':

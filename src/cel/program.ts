@@ -93,12 +93,23 @@ export class Program implements Part {
 
 /** Throws a `CompilationError`. */
 export function compile(source: string, environment: Environment): Program {
+  return compileChecked(source, environment).program;
+}
+
+export interface CompiledExpression {
+  program: Program;
+  node: Node;
+  checked: Checked;
+}
+
+/** With what was found out about the expression, for whoever estimates its cost. Throws a `CompilationError`. */
+export function compileChecked(source: string, environment: Environment): CompiledExpression {
   const parsed = parse(source);
   if ('problems' in parsed) throw new CompilationError(problemsText(source, parsed.problems), parsed.problems);
   const checked = check(parsed.node, environment);
   if ('problems' in checked) throw new CompilationError(problemsText(source, checked.problems), checked.problems);
   try {
-    return new Program(source, checked, parsed.node, environment);
+    return { program: new Program(source, checked, parsed.node, environment), node: parsed.node, checked };
   } catch (error) {
     if (!(error instanceof CelError)) throw error;
     // A constant that cannot be converted.

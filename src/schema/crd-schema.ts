@@ -1,7 +1,7 @@
 /**
  * Custom resource definitions as kinds (Kubernetes, "Extend the Kubernetes API with CustomResourceDefinitions"): the
  * structural schema becomes the same type nodes that built-in kinds have; defaults, validation and columns are read
- * from the published schema. Expression rules (CEL) are not here.
+ * from the published schema. Its rules are in `rules.ts`.
  */
 import type {
   CustomResourceDefinition,
@@ -19,18 +19,16 @@ import type { FieldErrors } from './field-errors.ts';
 import { schemaStepsMax } from './limits.ts';
 import { columnsOf } from './crd-columns.ts';
 import { allVerbs, scaleSubresource, statusSubresource } from './kind.ts';
-import type { KindRecord, SubresourceRecord } from './kind.ts';
+import type { KindConversion, KindRecord, SubresourceRecord } from './kind.ts';
 import { compileJsonPath } from './json-path.ts';
+import { itemsOf } from './schema-items.ts';
 import { familyOf, parseCidr } from '#base/ip.ts';
 import { label1035Problem } from './name-forms.ts';
+import { ruleTree, type RuleNode } from './rules.ts';
+import { runRules } from './run-rules.ts';
 import { scalarNode, typeOf } from './types.ts';
 import type { Field, ListNode, MapNode, ObjectNode, TypeNode } from './types.ts';
 import { validateAnnotations, validateLabels } from './validate-meta.ts';
-
-/** The schema of a list's items; a structural schema has one for all of them. */
-export function itemsOf({ items }: JSONSchemaProps): JSONSchemaProps | undefined {
-  return Array.isArray(items) ? undefined : items;
-}
 
 /** The type node of a structural schema. */
 function nodeOfSchema(schema: JSONSchemaProps | undefined): TypeNode {
@@ -325,12 +323,29 @@ export interface CustomKind extends KindRecord {
   publishedSchema: JSONSchemaProps | undefined;
 }
 
-/** The kinds of a definition: one for each served version. */
-export function kindsOfDefinition(definition: CustomResourceDefinition): CustomKind[] {
+/** By API version: prunes an object to that version's schema and sets its defaults, in place. */
+export function fitsOf({ spec }: CustomResourceDefinition): Map<string, (object: KubeObject) => void> {
+  return new Map(
+    spec.versions.map(({ name, schema }) => {
+      const root = schema?.openAPIV3Schema;
+      const node = customNode(spec, root);
+      const fit = (object: KubeObject): void => {
+        checkObject(object, node);
+        if (root !== undefined) applySchemaDefaults(object, root);
+      };
+      return [`${spec.group}/${name}`, fit];
+    }),
+  );
+}
+
+/** The kinds of a definition: one for each served version. `conversion` is what a webhook does, where one is asked. */
+export function kindsOfDefinition(definition: CustomResourceDefinition, conversion?: KindConversion): CustomKind[] {
   const { spec } = definition;
   const stored = spec.versions.find((v) => v.storage) ?? spec.versions[0];
   const served = spec.versions.filter((v) => v.served);
-  return served.map((version) => customKind(definition, version, stored ?? version));
+  return served
+    .map((version) => ({ stored: stored ?? version, version }))
+    .map((versions) => customKind(definition, versions, conversion));
 }
 
 type Convert = (object: KubeObject) => KubeObject;
@@ -371,8 +386,8 @@ function customNode(spec: CustomResourceDefinitionSpec, schema: JSONSchemaProps 
 
 function customKind(
   definition: CustomResourceDefinition,
-  version: CustomResourceDefinitionVersion,
-  stored: CustomResourceDefinitionVersion,
+  { version, stored }: Record<'version' | 'stored', CustomResourceDefinitionVersion>,
+  conversion: KindConversion | undefined,
 ): CustomKind {
   const { spec, metadata } = definition;
   const { names, group } = spec;
@@ -382,8 +397,9 @@ function customKind(
   const scale = version.subresources?.scale;
   if (scale !== undefined) subresources.scale = scaleSubresource;
   let type: ObjectNode | undefined;
+  let rules: { tree: RuleNode | undefined } | undefined;
   const hasStatus = subresources.status !== undefined;
-  const many = spec.versions.length > 1;
+  const many = spec.versions.length > 1 && conversion === undefined;
   const storedAs = `${group}/${stored.name}`;
   return {
     group,
@@ -422,7 +438,9 @@ function customKind(
     ...(version.deprecated === true
       ? { deprecation: version.deprecationWarning ?? `${group}/${version.name} ${names.kind} is deprecated` }
       : {}),
-    ...(many || (metadata.generation ?? 1) > 1 ? { fromStored: showAs(definition, version, stored) } : {}),
+    ...(many || (conversion === undefined && (metadata.generation ?? 1) > 1)
+      ? { fromStored: showAs(definition, version, stored) }
+      : {}),
     ...(many ? { toStored: (o) => (o.apiVersion === storedAs ? o : { ...o, apiVersion: storedAs }) } : {}),
     ...(scale === undefined
       ? {}
@@ -433,6 +451,7 @@ function customKind(
             selectorPath: scale.labelSelectorPath ?? '.status.\u0000',
           },
         }),
+    ...(conversion === undefined ? {} : { conversion }),
     defaults(o) {
       if (schema !== undefined) applySchemaDefaults(o, schema);
     },
@@ -450,6 +469,10 @@ function customKind(
     },
     validateStatus(o, _old, errors) {
       if (schema !== undefined) validateBody(o, schema, errors);
+    },
+    async validateRules(o, old, run) {
+      rules ??= { tree: schema === undefined ? undefined : ruleTree(schema) };
+      if (rules.tree !== undefined) await runRules(rules.tree, o, old, run);
     },
   };
 }

@@ -30,6 +30,11 @@ export class FieldErrors {
     return new FieldErrors(this.work);
   }
 
+  /** The errors of a fork as one's own. */
+  take(other: FieldErrors): void {
+    for (const { reason = '', field = '', message = '' } of other.causes) this.#add(reason, field, () => message);
+  }
+
   /** Whether there are as many errors as one answer names: whoever would find more may stop. */
   get full(): boolean {
     return this.#full;
@@ -59,11 +64,16 @@ export class FieldErrors {
   required(field: string, detail = ''): void {
     this.#add('FieldValueRequired', field, () => (detail === '' ? 'Required value' : `Required value: ${detail}`));
   }
+  /** With `omitted`, the message does not show the value. */
   invalid(field: string, value: unknown, detail: string): void {
-    this.#add('FieldValueInvalid', field, () => `Invalid value: ${show(value)}${detail === '' ? '' : `: ${detail}`}`);
+    this.#add(
+      'FieldValueInvalid',
+      field,
+      () => `Invalid value${shownAfter(value)}${detail === '' ? '' : `: ${detail}`}`,
+    );
   }
   duplicate(field: string, value: unknown): void {
-    this.#add('FieldValueDuplicate', field, () => `Duplicate value: ${show(value)}`);
+    this.#add('FieldValueDuplicate', field, () => `Duplicate value${shownAfter(value)}`);
   }
   notFound(field: string, value: unknown): void {
     this.#add('FieldValueNotFound', field, () => `Not found: ${show(value)}`);
@@ -119,8 +129,16 @@ export function invalidError(group: string, kind: string, name: string, causes: 
   });
 }
 
+/** In place of a value that messages leave out. */
+export const omitted = Symbol('omitted');
+const shownAfter = (value: unknown): string => (value === omitted ? '' : `: ${show(value)}`);
+
+/** Go's JSON can stand within HTML. */
+const htmlEscape = (char: string): string => `\\u00${char.charCodeAt(0).toString(16)}`;
+
 /** A value as the messages quote it: Go's `%q` for text, JSON for the rest. */
 function show(value: unknown): string {
   if (value === undefined || value === null) return 'null';
-  return jsonBeginning(value, shownValueCharsMax);
+  const text = jsonBeginning(value, shownValueCharsMax);
+  return typeof value === 'object' ? text.replace(/[<>&]/g, htmlEscape) : text;
 }

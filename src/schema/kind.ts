@@ -10,6 +10,7 @@ import type { LabelSelector } from '#api/meta.v1.ts';
 import type { KindRef, KubeObject } from '#base/objects.ts';
 import { fieldOf, isObject } from '#base/unknown.ts';
 import type { FieldErrors } from './field-errors.ts';
+import type { RuleRun } from './run-rules.ts';
 import { typeOf } from './types.ts';
 import type { ObjectNode } from './types.ts';
 
@@ -56,6 +57,8 @@ export interface KindRecord<T extends KubeObject = KubeObject> {
   /** To and from the stored version, where this is another one or what was stored may lack what it has by now. */
   fromStored?(object: KubeObject): KubeObject;
   toStored?(object: KubeObject): KubeObject;
+  /** Of kinds whose versions a webhook converts: instead of the two. */
+  conversion?: KindConversion;
   /** Fields beyond `metadata.name` and `metadata.namespace` that a field selector may name, as paths or functions. */
   selectableFields: Readonly<Record<string, FieldText<T>>>;
   /** `spec` changes increment `metadata.generation`. */
@@ -71,6 +74,8 @@ export interface KindRecord<T extends KubeObject = KubeObject> {
   validate?(object: Draft<T>, errors: FieldErrors, old: T | undefined): void;
   validateUpdate?(object: Draft<T>, old: T, errors: FieldErrors): void;
   validateStatus?(object: Draft<T>, old: T, errors: FieldErrors): void;
+  /** What takes its time: rules that are expressions. Other work of the process has its turns meanwhile. */
+  validateRules?(object: Draft<T>, old: T | undefined, run: RuleRun): Promise<void>;
   /** Names: a DNS subdomain unless said otherwise. */
   nameForm: 'subdomain' | 'label' | 'label1035' | 'path' | 'ip';
   scale?: { specPath: string; statusPath: string; selectorPath: string };
@@ -79,6 +84,11 @@ export interface KindRecord<T extends KubeObject = KubeObject> {
   publishedSchema?: JSONSchemaProps | undefined;
   /** What clients are warned of with each answer. */
   deprecation?: string;
+}
+
+export interface KindConversion {
+  /** Answers objects of one's own, in the order given. */
+  convert(objects: readonly KubeObject[], apiVersion: string): Promise<KubeObject[]>;
 }
 
 export const allVerbs = ['create', 'delete', 'deletecollection', 'get', 'list', 'patch', 'update', 'watch'] as const;

@@ -42,3 +42,15 @@ export const ownCertificateSecondsMax = 86_400;
 /** Texts of a condition. */
 export const conditionReasonBytesMax = 1_024;
 export const conditionMessageBytesMax = 32_768;
+/**
+ * Validation rules of custom resources: what all that one request runs may cost, a message that an expression makes,
+ * the estimated cost of one rule and of all of a schema, and the bytes of a request that sizes without a bound are
+ * estimated by (the bounds of the reference implementation).
+ */
+export const ruleBudgetMax = 10_000_000;
+export const ruleMessageBytesMax = 5_120;
+export const ruleEstimateMax = 10_000_000;
+export const rulesEstimateMax = 100_000_000;
+export const ruleRequestBytesMax = 3_145_728;
+/** Fields of one version of a custom resource that are selectable (the same). */
+export const selectableFieldsMax = 8;

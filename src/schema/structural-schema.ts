@@ -1,12 +1,13 @@
 /**
  * What the schema of a custom resource definition must be (Kubernetes, "Specifying a structural schema"): a type for
  * every field and item, logic of alternatives that adds no fields of its own, patterns that compile, defaults that the
- * schema itself lets pass. Expression rules (CEL) are not here.
+ * schema itself lets pass. Its rules are checked in `rule-checks.ts`.
  */
 import type { JSONSchemaProps } from '#api/apiextensions.v1.ts';
 import { PatternError, compilePattern } from '#base/pattern.ts';
-import { itemsOf, validateSchema } from './crd-schema.ts';
+import { validateSchema } from './crd-schema.ts';
 import { FieldErrors } from './field-errors.ts';
+import { itemsOf } from './schema-items.ts';
 
 const types = ['array', 'boolean', 'integer', 'number', 'object', 'string'];
 const listTypes = ['atomic', 'map', 'set'];
@@ -172,6 +173,7 @@ const onlyOutside = [
   'x-kubernetes-list-type',
   'x-kubernetes-list-map-keys',
   'x-kubernetes-map-type',
+  'x-kubernetes-validations',
 ] as const;
 
 /** Logic says more about fields that the schema outside of it has, and brings in none. */
