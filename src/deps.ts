@@ -23,6 +23,7 @@ export const deps: Readonly<Record<string, FolderRule>> = {
     packages: ['rfc6902', 'js-yaml', 're2js', 'ip-address'],
     builtins: ['node:crypto', 'node:zlib', 'node:stream', 'node:buffer'],
   },
+  cel: { folders: ['base'], packages: [], builtins: [] },
   os: { folders: ['base'], packages: [], builtins: ['*'] },
   observe: { folders: [], packages: ['prom-client'], builtins: [] },
   store: {

@@ -17,6 +17,8 @@ export interface Pattern {
   readonly source: string;
   readonly instructions: number;
   test(text: string): boolean;
+  /** What matches, from left to right, `limit` at most. */
+  find(text: string, limit: number): string[];
 }
 
 /** What is wrong with a pattern, in RE2's words. */
@@ -62,7 +64,17 @@ function compile(source: string): Pattern | PatternError {
     // The states that texts bring forth are kept with the pattern.
     const states = compiled.re2Input.dfa;
     states.memBudget = states.stateBudget = patternStateBytesMax;
-    return { source, instructions, test: (text) => compiled.test(text) };
+    return {
+      source,
+      instructions,
+      test: (text) => compiled.test(text),
+      find(text, limit) {
+        const matcher = compiled.matcher(text);
+        const found: string[] = [];
+        while (found.length < limit && matcher.find()) found.push(matcher.group() ?? '');
+        return found;
+      },
+    };
   } catch (error) {
     return new PatternError(messageOf(error));
   }

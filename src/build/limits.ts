@@ -1,4 +1,6 @@
 /** Bounds of builds. */
+/** Lines of an instruction that a client is shown when it fails. */
+export const locationLinesMax = 100;
 export const dockerfileBytesMax = 4 << 20;
 export const dockerfileLineBytesMax = 1 << 20;
 export const instructionsMax = 5000;

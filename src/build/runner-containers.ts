@@ -54,6 +54,7 @@ function toSpec(request: RunRequest, options: ContainerRunnerOptions): Container
     ...(request.cgroupParent === undefined ? {} : { cgroupParent: request.cgroupParent }),
     security: {},
     ...(request.shmSizeBytes ? { shmSizeBytes: request.shmSizeBytes } : {}),
+    ...(request.hostname === '' ? {} : { hostname: request.hostname }),
     ...(request.extraHosts.length > 0 ? { extraHosts: request.extraHosts } : {}),
     ...(isBridge
       ? options.onNetwork?.(request.network === 'default' || request.network === '' ? 'bridge' : request.network)

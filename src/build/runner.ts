@@ -16,6 +16,8 @@ export interface RunRequest {
   workingDir: string;
   network: string;
   extraHosts: string[];
+  /** '' for one of its own. */
+  hostname: string;
   shmSizeBytes?: number;
   /** Bounds of the step: memory, processors, ulimits. They do not count for the cache. */
   resources?: Resources;

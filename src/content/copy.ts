@@ -88,6 +88,12 @@ export interface StagedCopy {
   from: string;
 }
 
+interface MadeAs {
+  owner?: Owner;
+  mode?: number;
+  modeText?: string;
+}
+
 class Copier {
   readonly #target: RootedDirectory;
   readonly #inodes = new Map<string, string>();
@@ -132,10 +138,13 @@ class Copier {
     this.#inodes.clear();
   }
 
-  #makeParents(owner: Owner | undefined): (path: string) => void {
+  /** Directories above a copy are whose the copy is, and as it is asked to be. */
+  #makeParents({ owner, mode, modeText }: MadeAs): (path: string) => void {
     return (path) => {
       mkdirSync(path, { mode: 0o755 });
       if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
+      if (mode !== undefined) chmodSync(path, mode);
+      else if (modeText !== undefined) chmodSync(path, changeMode(0o755, modeText, true));
     };
   }
 
@@ -176,7 +185,9 @@ class Copier {
   }
 
   #file(action: CopyAction & { kind: 'file' }): void {
-    const path = this.#destination(action.target, action.isDirectory, action.name, action.owner);
+    const path = this.#destination(action.target, action.isDirectory, action.name, {
+      ...(action.owner === undefined ? {} : { owner: action.owner }),
+    });
     this.#clear(path);
     writeFileSync(path, action.content, { mode: action.mode });
     chmodSync(path, action.mode);
@@ -226,7 +237,7 @@ class Copier {
             .join('/')}`
         : action.target;
     if (info.isDirectory() && action.makesDirectory !== true) {
-      const into = this.#target.directory(pathParts(target), this.#makeParents(action.owner))!;
+      const into = this.#target.directory(pathParts(target), this.#makeParents(action))!;
       this.#children({ from, to: into, relative: pathParts(relative).join('/') }, action, excluded);
       return;
     }
@@ -234,7 +245,7 @@ class Copier {
       target,
       action.isDirectory || action.keepsParents === true,
       pathParts(relative).at(-1) ?? '',
-      action.owner,
+      action,
     );
     this.#one({ from, to: path, relative: pathParts(relative).join('/') }, info, action, excluded);
   }
@@ -243,12 +254,12 @@ class Copier {
    * Where a single file goes: into the target when that is a directory, else the target itself (a symlink there is
    * followed).
    */
-  #destination(target: string, isDirectory: boolean, name: string, owner: Owner | undefined): string {
+  #destination(target: string, isDirectory: boolean, name: string, made: MadeAs): string {
     const parts = pathParts(target);
-    if (isDirectory) return `${this.#target.directory(parts, this.#makeParents(owner))!}/${name}`;
+    if (isDirectory) return `${this.#target.directory(parts, this.#makeParents(made))!}/${name}`;
     const existing = parts.length === 0 ? this.#target.root : this.#target.resolve(parts);
     if (existing !== undefined) return lstatSync(existing).isDirectory() ? `${existing}/${name}` : existing;
-    return this.#target.locate(parts, this.#makeParents(owner))!;
+    return this.#target.locate(parts, this.#makeParents(made))!;
   }
 
   #clear(path: string): void {

@@ -156,7 +156,8 @@ class OverlaySnapshots implements BuildSnapshots {
     view?: MappedView,
   ): Promise<{ root: string }> {
     const root = this.#path(id, 'root');
-    const lowers = diffIds.map((diffId) => this.#content.layers.directory(diffId)).reverse();
+    // A layer that comes twice says nothing from below that it does not say above; the kernel takes none twice.
+    const lowers = [...new Set(diffIds.map((diffId) => this.#content.layers.directory(diffId)).reverse())];
     if (!this.#kept.has(id)) {
       this.#makeDirectories(id);
       this.#keep(id, { imageId, layers: diffIds });

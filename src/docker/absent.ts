@@ -3,6 +3,7 @@
  * plugin is installed. What would begin one is refused in words.
  */
 import { ApiError } from '#base/errors.ts';
+import { parseFilters } from './filters.ts';
 import type { Route } from './route.ts';
 
 const resources = ['services', 'nodes', 'tasks', 'secrets', 'configs'];
@@ -37,11 +38,18 @@ export function absentRoutes(): Route[] {
       path,
       handle: notManager,
     })),
-    ...['/swarm/leave', '/swarm/update', '/swarm/unlock'].map((path): Route => ({
+    ...['/swarm/update', '/swarm/unlock'].map((path): Route => ({
       method: 'POST',
       path,
       handle: notManager,
     })),
+    {
+      method: 'POST',
+      path: '/swarm/leave',
+      handle: async () => {
+        throw new ApiError('ServiceUnavailable', 'This node is not part of a swarm');
+      },
+    },
     {
       method: 'PUT',
       path: '/volumes/{name}',
@@ -62,7 +70,14 @@ export function absentRoutes(): Route[] {
       path,
       handle: () => refuse('swarm mode is'),
     })),
-    { method: 'GET', path: '/plugins', handle: async () => [] },
+    {
+      method: 'GET',
+      path: '/plugins',
+      handle: async (context) => {
+        parseFilters(context.query, ['enabled', 'capability']);
+        return [];
+      },
+    },
     { method: 'GET', path: '/plugins/privileges', handle: () => refuse('plugins are') },
     { method: 'POST', path: '/plugins/pull', handle: () => refuse('plugins are') },
     { method: 'POST', path: '/plugins/create', handle: () => refuse('plugins are') },

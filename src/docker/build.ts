@@ -121,6 +121,8 @@ async function prune(parts: BuildRouteParts, context: RouteContext): Promise<unk
     'inuse',
     'shared',
     'private',
+    'label',
+    'label!',
   ]);
   const until = filters.get('until')?.[0] ?? filters.get('unused-for')?.[0];
   const keep = keepBytes(parts, context.query);
@@ -143,6 +145,9 @@ async function prune(parts: BuildRouteParts, context: RouteContext): Promise<unk
             return isTrue(value);
           case 'shared':
             return !isTrue(value);
+          // `docker system prune --filter label=…` asks here, too: nothing in a cache has a label.
+          case 'label!':
+            return true;
           default:
             return false;
         }

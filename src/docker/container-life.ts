@@ -4,6 +4,8 @@ import { publishNames } from '#engine/dns-names.ts';
 import type { Container } from '#engine/container.ts';
 import { eventAttributes } from '#engine/container.ts';
 import { stopTimeoutMsDefault } from '#engine/limits.ts';
+import { removeLink } from '#engine/links.ts';
+import { parseSignal } from '#engine/signals.ts';
 import { ownContainer } from './context.ts';
 import type { DockerParts } from './context.ts';
 import { queryFlag, reply } from './route.ts';
@@ -31,8 +33,9 @@ export function lifeRoutes(parts: DockerParts): Route[] {
       path: '/containers/{id}/stop',
       handle: async (context) => {
         const container = own(context, 'stop');
+        const signal = askedSignal(context);
         if (!container.isRunning && container.record.state !== 'restarting') return reply(304);
-        await engine.containers.stop(container.id, stopTimeoutMs(context, container));
+        await engine.containers.stop(container.id, stopTimeoutMs(context, container), signal);
         return reply(204);
       },
     },
@@ -41,7 +44,7 @@ export function lifeRoutes(parts: DockerParts): Route[] {
       path: '/containers/{id}/restart',
       handle: async (context) => {
         const container = own(context, 'restart');
-        await engine.containers.restart(container.id, stopTimeoutMs(context, container));
+        await engine.containers.restart(container.id, stopTimeoutMs(context, container), askedSignal(context));
         return reply(204);
       },
     },
@@ -88,9 +91,12 @@ export function lifeRoutes(parts: DockerParts): Route[] {
     },
     {
       method: 'DELETE',
-      path: '/containers/{id}',
+      path: '/containers/{id*}',
       handle: async (context) => {
-        if (queryFlag(context.query, 'link')) throw new ApiError('BadRequest', 'links are not supported');
+        if (queryFlag(context.query, 'link')) {
+          unlink(parts, context.params['id']!);
+          return reply(204);
+        }
         await engine.containers.remove(own(context, 'remove').id, {
           force: queryFlag(context.query, 'force'),
           volumes: queryFlag(context.query, 'v'),
@@ -101,12 +107,26 @@ export function lifeRoutes(parts: DockerParts): Route[] {
   ];
 }
 
+/** `CONTAINER/ALIAS`: the link goes, both containers stay. */
+function unlink(parts: DockerParts, text: string): void {
+  const name = text.replace(/^\//, '');
+  const at = name.lastIndexOf('/');
+  if (at < 0) throw new ApiError('BadRequest', 'Conflict, cannot remove the default link name of the container');
+  removeLink(parts.engine.table, ownContainer(parts, name.slice(0, at), 'unlink'), name.slice(at + 1));
+}
+
 function stopTimeoutMs(context: RouteContext, container: Container): number {
   const asked = context.query.get('t');
   const seconds =
     asked === null ? (container.record.spec.stopTimeoutSeconds ?? stopTimeoutMsDefault / 1000) : Number(asked);
   if (!Number.isFinite(seconds)) throw new ApiError('BadRequest', `strconv.Atoi: parsing "${asked}": invalid syntax`);
   return seconds * 1000;
+}
+
+/** API 1.42: the signal of this one stop. */
+function askedSignal(context: RouteContext): number | undefined {
+  const asked = context.query.get('signal') ?? '';
+  return asked === '' ? undefined : parseSignal(asked);
 }
 
 function renameContainer(parts: DockerParts, container: Container, wanted: string): void {

@@ -5,7 +5,6 @@
 import { cpus } from 'node:os';
 import { ApiError } from '#base/errors.ts';
 import { parsePlatform } from '#base/platform.ts';
-import { compilePattern } from '#base/pattern.ts';
 import { awaitedLater } from '#base/promises.ts';
 import type { Container } from '#engine/container.ts';
 import { treeBytes } from '#engine/tree-size.ts';
@@ -20,6 +19,7 @@ import {
   isFlagWord,
   lacksLabels,
   matchesAny,
+  matchesPattern,
   matchesLabels,
   parseFilters,
   parseTime,
@@ -292,7 +292,11 @@ function matchesFilters(parts: DockerParts, container: Container, filters: Filte
     );
   return (
     matchesAny(filters, 'id', (value) => record.id.startsWith(value)) &&
-    matchesAny(filters, 'name', (value) => matchesName(container.name, value)) &&
+    matchesAny(
+      filters,
+      'name',
+      (value) => matchesPattern(container.name, value) || matchesPattern(`/${container.name}`, value),
+    ) &&
     matchesAny(filters, 'status', (value) => record.state === value) &&
     matchesAny(filters, 'exited', (value) => record.state === 'exited' && String(record.exitCode) === value) &&
     matchesAny(filters, 'health', (value) => (container.health?.status ?? 'none') === value) &&
@@ -340,16 +344,6 @@ function portFilter(ports: { port: number; protocol: string }[]): (value: string
     const [from, to, protocol] = [Number(match[1]), Number(match[2] ?? match[1]), (match[3] ?? 'tcp').toLowerCase()];
     return ports.some((port) => port.protocol === protocol && port.port >= from && port.port <= to);
   };
-}
-
-/** A name filter is a regular expression (RE2) to docker; one that is none is taken literally. */
-function matchesName(name: string, pattern: string): boolean {
-  try {
-    const expression = compilePattern(pattern);
-    return expression.test(name) || expression.test(`/${name}`);
-  } catch {
-    return name.includes(pattern);
-  }
 }
 
 async function waitContainer(parts: DockerParts, context: RouteContext): Promise<unknown> {

@@ -52,6 +52,12 @@ function checkMapped(host: HostConfigBody): void {
     throw new ApiError('BadRequest', 'cannot share the host PID namespace when user namespaces are enabled');
 }
 
+/** Whose host name is the machine's cannot have one of its own. */
+export function checkHostname(hostname: string | null | undefined, host: HostConfigBody): void {
+  if (host['UTSMode'] === 'host' && (hostname ?? '') !== '')
+    throw new ApiError('BadRequest', 'conflicting options: hostname and the UTS mode');
+}
+
 /** Words that become lines of the container's hosts and resolv.conf. */
 function checkNames(host: HostConfigBody): void {
   for (const entry of host['ExtraHosts'] ?? []) {

@@ -8,7 +8,7 @@ import { parseSize } from '#base/sizes.ts';
 import { cacheOf, isRemoteLog } from '#engine/log-drivers/options.ts';
 import type { ContainerSpec } from '#engine/engine.ts';
 import type { CreateBody, Given, HostConfigBody } from './create-body.ts';
-import { checkHostConfig, checkStopSignal } from './create-checks.ts';
+import { checkHostConfig, checkHostname, checkStopSignal } from './create-checks.ts';
 import { planMounts } from './create-mounts.ts';
 import { planNetwork, planPorts } from './create-network.ts';
 import { planResources, planSecurity } from './create-resources.ts';
@@ -24,6 +24,7 @@ export function specFromRequest(
   const host: HostConfigBody = body.HostConfig ?? {};
   checkHostConfig(host, facts);
   checkStopSignal(body.StopSignal);
+  checkHostname(body.Hostname, host);
   const network = planNetwork(host, body);
   const timeout = body.StopTimeout;
   return {

@@ -1,6 +1,7 @@
 /** `filters=` of lists, events and prunes, and how a value matches. */
 import { parseDuration } from '#base/duration.ts';
 import { ApiError } from '#base/errors.ts';
+import { compilePattern } from '#base/pattern.ts';
 import { parseRfc3339 } from '#base/timestamp.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { Filters } from './route.ts';
@@ -57,6 +58,17 @@ export function checkFilterValues(filters: Filters, checks: Record<string, (valu
 export function matchesAny(filters: Filters, name: string, test: (value: string) => boolean): boolean {
   const values = filters.get(name);
   return values === undefined || values.length === 0 || values.some(test);
+}
+
+/**
+ * A name's or an id's filter is a regular expression (RE2) that may match anywhere; one that is none is taken literally.
+ */
+export function matchesPattern(text: string, pattern: string): boolean {
+  try {
+    return compilePattern(pattern).test(text);
+  } catch {
+    return text.includes(pattern);
+  }
 }
 
 /** `key` or `key=value`; all of them must hold. */

@@ -414,6 +414,7 @@ function showHostConfig(container: Container): Shown {
     SecurityOpt: null,
     UTSMode: '',
     UsernsMode: '',
+    Isolation: '',
     ...Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== null && value !== '')),
     // Who is joined is shown by its id, which outlives a rename.
     ...(spec.ipcMode?.type === 'container' ? { IpcMode: `container:${spec.ipcMode.containerId}` } : {}),
@@ -421,7 +422,6 @@ function showHostConfig(container: Container): Shown {
     Links: showLinks(container),
     ShmSize: spec.shmSizeBytes ?? 67_108_864,
     Runtime: spec.runtime ?? 'runc',
-    Isolation: '',
     NetworkMode: networkMode(container),
     RestartPolicy: {
       Name: spec.restartPolicy?.name ?? 'no',

@@ -15,6 +15,7 @@ import {
   isFlagWord,
   lacksLabels,
   matchesAny,
+  matchesPattern,
   matchesLabels,
   parseFilters,
   parseTime,
@@ -136,8 +137,8 @@ function usersOf(parts: DockerParts, network: NetworkRecord): Container[] {
 
 function matches(parts: DockerParts, network: NetworkRecord, filters: Filters): boolean {
   return (
-    matchesAny(filters, 'id', (value) => network.id.startsWith(value)) &&
-    matchesAny(filters, 'name', (value) => network.name.includes(value)) &&
+    matchesAny(filters, 'id', (value) => matchesPattern(network.id, value)) &&
+    matchesAny(filters, 'name', (value) => matchesPattern(network.name, value)) &&
     matchesAny(filters, 'driver', (value) => network.driver === value) &&
     matchesAny(filters, 'scope', (value) => value === 'local') &&
     matchesAny(filters, 'type', (value) => (value === 'builtin') === builtInNetworks.has(network.name)) &&
@@ -199,12 +200,6 @@ function checkWhole(body: NetworkBody): void {
     throw new ApiError(
       'ServiceUnavailable',
       'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.',
-    );
-  const driver = body.IPAM?.Driver ?? '';
-  if (driver !== '' && driver !== 'default' && driver !== 'null')
-    throw new ApiError(
-      'NotFound',
-      `could not find plugin ${driver} in v1 plugin registry: plugin "${driver}" not found`,
     );
 }
 

@@ -235,7 +235,7 @@ async function showInfo(parts: DockerParts, version: [number, number]): Promise<
     DriverStatus: driverStatus(parts.platform.dataDir),
     Plugins: {
       Volume: ['local', ...(await engine.plugins.list('VolumeDriver'))],
-      Network: ['bridge', 'host', 'ipvlan', 'macvlan', 'null'],
+      Network: [...['bridge', 'host', 'ipvlan', 'macvlan', 'null'], ...(await engine.plugins.list('NetworkDriver'))],
       Authorization: settings.authorizationPlugins.length === 0 ? null : settings.authorizationPlugins,
       Log: logDriverNames,
     },

@@ -90,8 +90,26 @@ function planUpdate(
       `Cannot update container ${record.id}: Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time`,
     );
   }
+  checkProcessorShare(record, body);
   checkResources(merged);
   return { changes, merged };
+}
+
+/** `--cpus` is a period and a quota: a container has the one or the others. */
+function checkProcessorShare(record: ContainerRecord, body: HostConfigBody): void {
+  const asked = (record.spec.request?.['HostConfig'] ?? {}) as HostConfigBody;
+  const names = { NanoCpus: 'Nano CPUs', CpuPeriod: 'CPU Period', CpuQuota: 'CPU Quota' } as const;
+  const refuse = (changed: keyof typeof names, set: keyof typeof names): void => {
+    if (Number(body[changed] ?? 0) > 0 && Number(asked[set] ?? 0) > 0)
+      throw new ApiError(
+        'InternalError',
+        `Cannot update container ${record.id}: Conflicting options: ${names[changed]} cannot be updated as ${set === 'NanoCpus' ? 'NanoCPUs' : names[set]} has already been set`,
+      );
+  };
+  refuse('NanoCpus', 'CpuPeriod');
+  refuse('NanoCpus', 'CpuQuota');
+  refuse('CpuQuota', 'NanoCpus');
+  refuse('CpuPeriod', 'NanoCpus');
 }
 
 export function updateContainer(

@@ -5,7 +5,15 @@ import type { VolumeRecord } from '#engine/volumes.ts';
 import type { PluginVolume } from '#plugins/volume-driver.ts';
 import type { DockerParts } from './context.ts';
 import { isoTime } from './context.ts';
-import { checkFilterValues, isFlagWord, lacksLabels, matchesAny, matchesLabels, parseFilters } from './filters.ts';
+import {
+  checkFilterValues,
+  isFlagWord,
+  lacksLabels,
+  matchesAny,
+  matchesLabels,
+  matchesPattern,
+  parseFilters,
+} from './filters.ts';
 import { queryFlag, reply } from './route.ts';
 import type { Filters, Route } from './route.ts';
 import { checkShape, volumeShape } from './shapes.ts';
@@ -123,7 +131,7 @@ function isUnused(parts: DockerParts, volume: VolumeRecord): boolean {
 
 function matches(parts: DockerParts, volume: VolumeRecord, filters: Filters): boolean {
   return (
-    matchesAny(filters, 'name', (value) => volume.name.includes(value)) &&
+    matchesAny(filters, 'name', (value) => matchesPattern(volume.name, value)) &&
     matchesAny(filters, 'driver', (value) => volume.driver === value) &&
     matchesLabels(filters, volume.labels) &&
     matchesAny(

@@ -14,6 +14,7 @@ import type { RunRecord } from './container-record.ts';
 import { unmountImages } from './image-mounts.ts';
 import type { ContainerTable } from './container-table.ts';
 import type { EngineContext } from './context.ts';
+import { planReturn } from './network-remote.ts';
 import { planLinkRemoval } from './network-connect.ts';
 import {
   linkRemovalDelayMs,
@@ -147,6 +148,7 @@ async function removeNetwork(
   run: RunRecord,
 ): Promise<void> {
   const { context } = table;
+  await context.os.netlink.run(planReturn(run.endpoints, namespace));
   const isShared = table
     .list()
     .some(
@@ -189,7 +191,7 @@ export async function releaseRun(table: ContainerTable, container: Container, ru
     if (result.status === 'rejected')
       context.log.warn('after the end of a container', { id: container.id, error: result.reason });
   container.root = undefined;
-  for (const endpoint of run.endpoints) table.networks.release(endpoint);
+  for (const endpoint of run.endpoints) await table.networks.release(endpoint);
   context.runtime.forget(container.id);
   context.os.cgroups.remove(run.cgroup);
   const { cgroupParent, owner } = container.record.spec;

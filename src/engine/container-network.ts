@@ -4,12 +4,14 @@
  */
 import { ApiError } from '#base/errors.ts';
 import { awaitedLater } from '#base/promises.ts';
-import { networkNamespacePath } from './container-paths.ts';
+import { writeFileAtomic } from '#os/files.ts';
+import { bundleDirectory, networkNamespacePath } from './container-paths.ts';
 import type { AttachedNetwork, EndpointRecord, PublishedRecord, RunRecord } from './container-record.ts';
 import type { Container } from './container.ts';
 import type { ContainerTable } from './container-table.ts';
 import { serveNames } from './dns-names.ts';
 import { explainUpperLink } from './network-parents.ts';
+import { planReturn } from './network-remote.ts';
 import { hasEndpoints } from './network-record.ts';
 import { checkEndpointSettings, hasAddress, selectGateways, type Gateways } from './network-endpoint.ts';
 import { reservePorts } from './published-ports.ts';
@@ -27,11 +29,11 @@ export interface ContainerNetwork {
 }
 
 /** Chooses where the network comes from, and makes the namespace when it is the container's own. */
-export function planContainerNetwork(
+export async function planContainerNetwork(
   table: ContainerTable,
   container: Container,
   undo: AsyncDisposableStack,
-): ContainerNetwork {
+): Promise<ContainerNetwork> {
   const { context } = table;
   const { id, networks } = container.record;
   const joined = joinedNamespace(table, container);
@@ -40,8 +42,12 @@ export function planContainerNetwork(
   const path = networkNamespacePath(context.directories.run, id);
   const endpoints: EndpointRecord[] = [];
   const ports: PublishedRecord[] = [];
-  undo.defer(() => {
-    for (const endpoint of endpoints) table.networks.release(endpoint);
+  const note = noteEndpoints(bundleDirectory(context.directories.run, id), endpoints);
+  undo.defer(async () => {
+    await context.os.netlink
+      .run(planReturn(endpoints, path))
+      .catch((error: unknown) => context.log.warn('links of plugins', { id, error }));
+    for (const endpoint of endpoints) await table.networks.release(endpoint);
     for (const port of ports) context.ports.release(port);
   });
   for (const network of networks) {
@@ -52,7 +58,8 @@ export function planContainerNetwork(
       throw new ApiError('NotFound', `failed to set up container networking: network ${network.networkId} not found`);
     network.networkId = found.id;
     checkEndpointSettings(found.name, found, network, 'failed to set up container networking: ');
-    if (found.configOnly === true || hasEndpoints(found)) endpoints.push(table.networks.reserve(network, endpoints));
+    if (found.configOnly === true || hasEndpoints(found))
+      endpoints.push(await table.networks.reserve(network, endpoints, note));
   }
   const gateways = gatewaysOf(table, networks, endpoints);
   ports.push(...reservePorts(context.ports, container, gateways));
@@ -67,6 +74,16 @@ async function pinNetwork({ os }: EngineContext, mapping: UserMapping | undefine
   if (mapping === undefined) return os.namespaces.create({ pins: { network: path } });
   await mapping.pinNetwork(path);
   await os.netlink.run([{ namespace: path, steps: [{ op: 'setLink', name: 'lo', up: true }] }]);
+}
+
+/** Endpoints that plugins are told of before any record of a run names them. */
+export function endpointsPath(bundle: string): string {
+  return `${bundle}/endpoints.json`;
+}
+
+function noteEndpoints(bundle: string, endpoints: readonly EndpointRecord[]): (endpoint: EndpointRecord) => void {
+  return (endpoint) =>
+    writeFileAtomic(endpointsPath(bundle), JSON.stringify([...endpoints, endpoint]), { mode: 0o600 });
 }
 
 function namesBridge({ record: { spec } }: Container): boolean {
@@ -110,22 +127,25 @@ function gatewaysOf(
 export async function connectEndpoints(
   table: ContainerTable,
   container: Container,
-  { path, endpoints, gateways }: ContainerNetwork,
+  { path, endpoints }: ContainerNetwork,
 ): Promise<void> {
   if (path === undefined || endpoints.length === 0) return;
   const { networks } = container.record;
+  const attachedOf = ({ networkId }: EndpointRecord): AttachedNetwork | undefined =>
+    networks.find((attached) => attached.networkId === networkId);
+  for (const endpoint of endpoints) {
+    const others = endpoints.filter((other) => other !== endpoint).map(({ containerLink }) => containerLink);
+    await table.networks.join(endpoint, attachedOf(endpoint), { sandbox: path, others });
+  }
+  const gateways = gatewaysOf(table, networks, endpoints);
   await table.context.os.netlink
     .run([
-      ...endpoints.flatMap((endpoint) =>
-        table.networks.plan(
-          endpoint,
-          networks.find((attached) => attached.networkId === endpoint.networkId),
-          path,
-        ),
-      ),
+      ...endpoints.flatMap((endpoint) => table.networks.plan(endpoint, attachedOf(endpoint), path)),
       table.networks.planRoutes(gateways, path, true),
     ])
     .catch(explainUpperLink);
+  const way = gateways.IPv4 ?? gateways.IPv6;
+  if (way !== undefined) await table.networks.publish(way.endpoint, container.record.spec.ports ?? []);
   await serveNames(table, container, path, endpoints);
 }
 

@@ -6,6 +6,7 @@
 import { mkdirSync } from 'node:fs';
 import type { Logger } from '#observe/log.ts';
 import { listDirectory, readIfExists, writeFileAtomic } from '#os/files.ts';
+import type { JoinedLink } from '#plugins/network-driver.ts';
 import type { ContainerSpec, ContainerState, NetworkAttachment } from './engine.ts';
 
 export const recordFormat = 1;
@@ -22,6 +23,9 @@ export interface EndpointRecord {
   /** Of the link inside; absent in records of before. */
   linkIndex?: number;
   aliases: string[];
+  /** Of a plugin's network: prefix lengths of addresses that the driver chose, and the link that it made. */
+  prefixes?: { ip?: number; ip6?: number };
+  joined?: JoinedLink;
 }
 export interface PublishedRecord {
   hostIp: string;

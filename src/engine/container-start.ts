@@ -50,7 +50,7 @@ export async function startContainer(table: ContainerTable, container: Container
     removeTree(bundle);
     mkdirSync(bundle, { recursive: true, mode: 0o700 });
     undo.defer(() => removeTree(bundle));
-    const net = planContainerNetwork(table, container, undo);
+    const net = await planContainerNetwork(table, container, undo);
     const volumes: string[] = [];
     undo.defer(async () => {
       await Promise.all(volumes.map((name) => table.volumes.release(name, record.id)));

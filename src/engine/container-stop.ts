@@ -12,8 +12,13 @@ import { parseSignal } from './signals.ts';
 
 const forcedEndWaitMs = 10_000;
 
-/** Resolves when it has exited, or at once when it does not run. */
-export async function stopContainer(table: ContainerTable, container: Container, timeoutMs: number): Promise<void> {
+/** Resolves when it has exited, or at once when it does not run. `asked` goes before the container's own stop signal. */
+export async function stopContainer(
+  table: ContainerTable,
+  container: Container,
+  timeoutMs: number,
+  asked?: number,
+): Promise<void> {
   const { context } = table;
   const { record } = container;
   cancelRestart(container, context);
@@ -24,7 +29,7 @@ export async function stopContainer(table: ContainerTable, container: Container,
   }
   if (record.state === 'paused') await unpause(table, container);
   if (!container.isRunning) return;
-  const signal = stopSignalOf(table, container) ?? parseSignal('SIGTERM');
+  const signal = asked ?? stopSignalOf(table, container) ?? parseSignal('SIGTERM');
   container.stopping = true;
   const ended = exited(container);
   context.events.emit({

@@ -113,19 +113,19 @@ export class Containers implements ContainersContract {
     });
   }
 
-  async stop(id: string, timeoutMs: number): Promise<void> {
+  async stop(id: string, timeoutMs: number, signal?: number): Promise<void> {
     const container = this.table.get(id);
     // A start that is under way ends first: stopping half a container would leave the other half.
     await container.lock.run(async () => undefined);
-    await stopContainer(this.table, container, timeoutMs);
+    await stopContainer(this.table, container, timeoutMs, signal);
   }
 
-  async restart(id: string, timeoutMs: number): Promise<void> {
+  async restart(id: string, timeoutMs: number, signal?: number): Promise<void> {
     const container = this.table.get(id);
     // One that vanishes with its end (`--rm`) does not vanish now.
     container.isRestarting = true;
     try {
-      if (container.isRunning) await stopContainer(this.table, container, timeoutMs);
+      if (container.isRunning) await stopContainer(this.table, container, timeoutMs, signal);
       await this.start(container.id);
     } finally {
       container.isRestarting = false;

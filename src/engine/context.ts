@@ -11,6 +11,7 @@ import type { Namespaces } from '#os/namespaces.ts';
 import type { Netlink } from '#os/netlink.ts';
 import type { Poll } from '#os/poll.ts';
 import type { Processes } from '#os/processes.ts';
+import type { Plugins } from '#plugins/plugins.ts';
 import type { Images } from './engine.ts';
 import type { Events } from './events.ts';
 import type { NetworkSettings } from './network-settings.ts';
@@ -49,6 +50,7 @@ export interface EngineContext {
   images: Images;
   rules: RuleWriter;
   ports: Ports;
+  plugins: Plugins;
   events: Events;
   /** The engine's own. */
   runtime: Runtime;

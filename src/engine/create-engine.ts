@@ -103,9 +103,8 @@ export async function createEngine(options: EngineOptions): Promise<DockerEngine
   await using undo = new AsyncDisposableStack();
   undo.defer(() => lock.release());
   const { context, network } = await openContext(options, log, undo);
-  const plugins = new Plugins({ places: options.pluginPlaces ?? usualPlaces, clock, log });
   const networks = new Networks(context, options.podCidr);
-  const table = new ContainerTable(context, networks, new Volumes(context, new VolumeDrivers(plugins)));
+  const table = new ContainerTable(context, networks, new Volumes(context, new VolumeDrivers(context.plugins)));
   table.sandboxes = new Sandboxes(context, {
     ...(options.podCidr === undefined ? {} : { podCidr: options.podCidr }),
     ...(options.podMtu === undefined ? {} : { mtu: options.podMtu }),
@@ -135,7 +134,7 @@ export async function createEngine(options: EngineOptions): Promise<DockerEngine
     context,
     rules: context.rules,
     netlink: context.os.netlink,
-    plugins,
+    plugins: context.plugins,
     isLocked: true,
     onEvent: (listener) => context.events.listen(listener),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
@@ -185,6 +184,7 @@ async function openContext(
       ? createRuleWriter({ nft: network.nft, instanceId, log })
       : createNoRules({ nft: network.nft, instanceId }),
     ports,
+    plugins: new Plugins({ places: options.pluginPlaces ?? usualPlaces, clock, log }),
     events: new Events(clock),
     runtime,
     runtimes: createRuntimes(runtime, runtimeOptions, options.runtimes ?? {}),

@@ -328,8 +328,10 @@ export interface EngineEvent {
 export interface Containers {
   create(spec: ContainerSpec): Promise<string>;
   start(id: string): Promise<void>;
-  /** Sends the stop signal, waits `timeoutMs`, then SIGKILL. Resolves when it has exited. */
-  stop(id: string, timeoutMs: number): Promise<void>;
+  /**
+   * Sends `signal`, by default the container's stop signal, waits `timeoutMs`, then SIGKILL. Resolves when it has exited.
+   */
+  stop(id: string, timeoutMs: number, signal?: number): Promise<void>;
   kill(id: string, signal: string): Promise<void>;
   remove(id: string, options?: { force?: boolean; volumes?: boolean }): Promise<void>;
   status(id: string): ContainerStatus | undefined;

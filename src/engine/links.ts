@@ -2,9 +2,11 @@
  * `--link` of old on the default bridge: names of other containers in /etc/hosts, and variables that tell their ports.
  * On networks of the user's own a link is a name in the resolver (dns.ts).
  */
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { joinHostPort } from '#base/ip.ts';
 import type { Container } from './container.ts';
+import { containerDirectory } from './container-record.ts';
 import type { ContainerTable } from './container-table.ts';
 import { addressesOf } from './network-record.ts';
 
@@ -15,12 +17,32 @@ interface Link {
   addresses: string[];
 }
 
+function readLink(text: string): { name: string; alias: string } {
+  const at = text.indexOf(':');
+  const name = at < 0 ? text : text.slice(0, at);
+  return { name, alias: at < 0 ? name.slice(name.lastIndexOf('/') + 1) : text.slice(at + 1) };
+}
+
+/** `docker rm --link`: the container forgets the name, in its file of hosts at once. */
+export function removeLink(table: ContainerTable, container: Container, alias: string): void {
+  const { spec } = container.record;
+  const left = (spec.links ?? []).filter((text) => readLink(text).alias !== alias);
+  if (left.length === (spec.links ?? []).length)
+    throw new ApiError('NotFound', `no such link: /${container.name}/${alias}`);
+  spec.links = left;
+  container.save(table.context);
+  const hosts = `${containerDirectory(table.context.directories.data, container.id)}/hosts`;
+  if (container.isRunning && existsSync(hosts))
+    writeFileSync(
+      hosts,
+      readFileSync(hosts, 'utf8').replace(new RegExp(`^\\S+\\s${RegExp.escape(alias)} .*\n`, 'gm'), ''),
+    );
+}
+
 /** `name[:alias]` of each, running and with an address on a network that both are on. */
 function resolveLinks(table: ContainerTable, container: Container): Link[] {
   return (container.record.spec.links ?? []).map((text) => {
-    const at = text.indexOf(':');
-    const name = at < 0 ? text : text.slice(0, at);
-    const alias = at < 0 ? name.slice(name.lastIndexOf('/') + 1) : text.slice(at + 1);
+    const { name, alias } = readLink(text);
     const target = table.get(name);
     if (!target.isRunning)
       throw new ApiError(

@@ -13,6 +13,7 @@ import type { AttachedNetwork, EndpointRecord, RunRecord } from './container-rec
 import { etcTexts } from './container-start.ts';
 import type { NetworkAttachment } from './engine.ts';
 import { explainUpperLink } from './network-parents.ts';
+import { planReturn } from './network-remote.ts';
 import type { NetworkRecord } from './network-record.ts';
 import { attachedNetwork, checkEndpointSettings } from './network-endpoint.ts';
 import type { ContainerTable } from './container-table.ts';
@@ -115,17 +116,29 @@ async function joinNetwork(
   attached: AttachedNetwork,
 ): Promise<void> {
   const { context, networks } = table;
-  const endpoint = networks.reserve(attached, run.endpoints);
+  const path = run.networkNamespace ?? '';
   const before = container.record.networks;
-  try {
-    run.endpoints.push(endpoint);
+  const kept = run.endpoints;
+  const note = (made: EndpointRecord): void => {
+    run.endpoints = [...kept, made];
     container.save(context);
-    await context.os.netlink.run(networks.plan(endpoint, attached, run.networkNamespace!)).catch(explainUpperLink);
+  };
+  const endpoint = await networks.reserve(attached, kept, note).catch((error: unknown) => {
+    run.endpoints = kept;
+    container.save(context);
+    throw error;
+  });
+  try {
+    note(endpoint);
+    const others = kept.map(({ containerLink }) => containerLink);
+    await networks.join(endpoint, attached, { sandbox: path, others });
+    container.save(context);
+    await context.os.netlink.run(networks.plan(endpoint, attached, path)).catch(explainUpperLink);
     await settleNetworks(table, container, [...before, attached]);
   } catch (error) {
     await context.os.netlink.run(planLinkRemoval([endpoint], run.networkNamespace));
     run.endpoints = run.endpoints.filter((other) => other !== endpoint);
-    networks.release(endpoint);
+    await networks.release(endpoint);
     container.save(context);
     await settleNetworks(table, container, before).catch((second: unknown) =>
       context.log.warn('the networks of a container', { id: container.id, error: second }),
@@ -157,7 +170,7 @@ export async function repairNetworks(
   if (strays.length === 0 && lost.length === 0) return;
   await context.os.netlink.run(planLinkRemoval(strays, path));
   run.endpoints = run.endpoints.filter((endpoint) => !strays.includes(endpoint));
-  for (const endpoint of strays) networks.release(endpoint);
+  for (const endpoint of strays) await networks.release(endpoint);
   await context.os.netlink.run(lost.flatMap((endpoint) => networks.plan(endpoint, attachedOf(endpoint), path)));
   container.save(context);
   await settleNetworks(table, container, record.networks);
@@ -168,7 +181,7 @@ async function leaveNetwork(table: ContainerTable, container: Container, endpoin
   const run = container.record.run!;
   await context.os.netlink.run(planLinkRemoval([endpoint], run.networkNamespace));
   run.endpoints = run.endpoints.filter((other) => other !== endpoint);
-  networks.release(endpoint);
+  await networks.release(endpoint);
   table.names.forget(container.id, endpoint.networkId);
   if (run.networkNamespace !== undefined) await settleNetworks(table, container, container.record.networks);
 }
@@ -176,8 +189,9 @@ async function leaveNetwork(table: ContainerTable, container: Container, endpoin
 /** Half of a pair goes with the other; a link on top of one of the host's goes where it is: in the namespace. */
 export function planLinkRemoval(endpoints: readonly EndpointRecord[], namespace?: string): NetProgram[] {
   const remove = (name: string): NetStep => ({ op: 'deleteLink', name, ignore: ['ENODEV'] });
-  const inside = endpoints.filter(({ hostLink }) => hostLink === '');
+  const inside = endpoints.filter(({ hostLink, joined }) => hostLink === '' && joined === undefined);
   return [
+    ...(namespace === undefined ? [] : planReturn(endpoints, namespace)),
     { steps: endpoints.flatMap(({ hostLink }) => (hostLink === '' ? [] : [remove(hostLink)])) },
     ...(namespace === undefined || inside.length === 0
       ? []

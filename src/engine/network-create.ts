@@ -24,8 +24,8 @@ export interface NetworkCreate {
   configFrom?: string;
 }
 
-export function driverOf({ driver }: NetworkCreate): 'bridge' | 'macvlan' | 'ipvlan' {
-  return driver === 'macvlan' || driver === 'ipvlan' ? driver : 'bridge';
+export function driverOf({ driver = '' }: NetworkCreate): string {
+  return driver === '' || driver === 'default' ? 'bridge' : driver;
 }
 
 export function checkNetworkCreate(wanted: NetworkCreate): void {
@@ -44,11 +44,6 @@ export function checkNetworkCreate(wanted: NetworkCreate): void {
       'Forbidden',
       'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.',
     );
-  if (driver !== 'bridge' && driver !== 'default' && driver !== 'macvlan' && driver !== 'ipvlan')
-    throw new ApiError(
-      'NotFound',
-      `could not find plugin ${driver} in v1 plugin registry: plugin "${driver}" not found`,
-    );
   checkAddresses(wanted.addresses ?? [], wanted.enableIpv6 === true);
   if (wanted.configOnly === true) return;
   if (wanted.ipamDriver === 'null')
@@ -61,6 +56,7 @@ export function checkNetworkCreate(wanted: NetworkCreate): void {
     upperKindOf(driver, wanted.options ?? {});
     return;
   }
+  if (driverOf(wanted) !== 'bridge') return;
   checkBridgeOptions(wanted.options ?? {}, wanted.internal === true);
   if (wanted.enableIpv4 === false && wanted.enableIpv6 !== true)
     throw new ApiError('BadRequest', 'IPv4 or IPv6 must be enabled');

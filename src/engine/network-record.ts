@@ -8,7 +8,6 @@ import type { NetworkAddresses } from './network-addresses.ts';
 import { bridgeOptionsOf } from './network-options.ts';
 
 export const networkFormat = 2;
-export type NetworkDriver = 'bridge' | 'macvlan' | 'ipvlan' | 'host' | 'null';
 
 /** One subnet of a network. */
 export interface AddressBlock {
@@ -19,13 +18,16 @@ export interface AddressBlock {
   auxiliaryAddresses?: Record<string, string>;
   /** The user named the subnet, and so may name addresses in it. */
   isAsked: boolean;
+  /** Of a plugin's: what it calls the subnet. */
+  poolId?: string;
 }
 
 export interface NetworkRecord {
   format: number;
   id: string;
   name: string;
-  driver: NetworkDriver;
+  /** `bridge`, `macvlan`, `ipvlan`, `host`, `null`, or a plugin. */
+  driver: string;
   createdAtMs: number;
   internal: boolean;
   attachable: boolean;
@@ -100,6 +102,7 @@ export const ownWayKey: Readonly<Record<IpFamily, string>> = {
 
 /** Where an endpoint sends what is for elsewhere, in this family. */
 export function gatewayFor(network: NetworkRecord, endpoint: EndpointRecord, family: IpFamily): string | undefined {
+  if (endpoint.joined !== undefined) return family === 'IPv4' ? endpoint.joined.gateway : endpoint.joined.gateway6;
   const ip = family === 'IPv4' ? endpoint.ip : endpoint.ip6;
   if (ip === undefined || isClosed(network) || isWithoutGateway(network, family)) return undefined;
   const block = blockOf(network, ip);
@@ -132,7 +135,7 @@ export function isWithoutGateway(network: WithDriver, family: IpFamily): boolean
 }
 
 /** Whether containers have endpoints of their own on it. */
-export function hasEndpoints({ driver }: { driver: NetworkDriver }): boolean {
+export function hasEndpoints({ driver }: { driver: string }): boolean {
   return driver !== 'host' && driver !== 'null';
 }
 

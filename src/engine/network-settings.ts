@@ -161,3 +161,15 @@ function sameBlock(a: AddressBlock, b: AddressBlock | undefined): boolean {
   );
   return a.subnet === b?.subnet && a.gateway === b.gateway && a.ipRange === b.ipRange && isSameWay;
 }
+
+/** Of the bridge when it is new. */
+export function defaultBridgeOptions(link: string): Record<string, string> {
+  return {
+    'com.docker.network.bridge.default_bridge': 'true',
+    'com.docker.network.bridge.enable_icc': 'true',
+    'com.docker.network.bridge.enable_ip_masquerade': 'true',
+    'com.docker.network.bridge.host_binding_ipv4': '0.0.0.0',
+    'com.docker.network.bridge.name': link,
+    'com.docker.network.driver.mtu': '1500',
+  };
+}

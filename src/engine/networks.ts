@@ -21,8 +21,11 @@ import { checkNetworkCreate, driverOf, type NetworkCreate } from './network-crea
 import { chooseLinkIndex, chooseLinkName, linkIndexOf, sysctlsOf, type Gateways } from './network-endpoint.ts';
 import { bridgeOptionsOf } from './network-options.ts';
 import { NetworkPools, planBlocks } from './network-pools.ts';
+import { addressesOnBridge, isBorrowed } from './network-borrowed.ts';
+import { hasRemoteAddresses, isRemoteDriver, planJoined, prefixed, RemoteNetworks } from './network-remote.ts';
+import type { PortBinding } from './engine.ts';
 import { closeParent, openParent, upperKindOf } from './network-parents.ts';
-import { planDefaultBridge } from './network-settings.ts';
+import { defaultBridgeOptions, planDefaultBridge } from './network-settings.ts';
 import {
   addressesOf,
   blocksOf,
@@ -32,7 +35,6 @@ import {
   networkFormat,
   parseNetwork,
   rulesOf,
-  withPrefix,
 } from './network-record.ts';
 import type { AddressBlock, NetworkRecord } from './network-record.ts';
 
@@ -40,6 +42,7 @@ export class Networks {
   readonly #context: EngineContext;
   readonly #records = new Map<string, NetworkRecord>();
   readonly #pools = new NetworkPools();
+  readonly #remote: RemoteNetworks;
   readonly #directory: string;
   readonly #reserved: readonly Subnet[];
   /** One change at a time: what is looked at (names, subnets, bridges) still holds when the record is made. */
@@ -48,6 +51,7 @@ export class Networks {
   /** `podCidr`: addresses of the same table that are no network's. */
   constructor(context: EngineContext, podCidr?: string) {
     this.#context = context;
+    this.#remote = new RemoteNetworks(context);
     this.#reserved = podCidr === undefined ? [] : [subnetOf(podCidr)];
     this.#directory = `${context.directories.data}/networks`;
   }
@@ -66,7 +70,7 @@ export class Networks {
     for (const name of builtInNetworks) if (this.findExact(name) === undefined) await this.#addBuiltIn(name);
     await this.#settleDefaultBridge(inUse);
     const bridges = this.list().filter((network) => network.link !== undefined);
-    for (const network of this.list()) this.#pools.open(network);
+    for (const network of this.list()) if (!hasRemoteAddresses(network)) this.#pools.open(network);
     if (bridges.some((network) => network.enableIpv6)) await this.#forwardIpv6();
     await this.#context.os.netlink.run(bridges.map((network) => planBridge(this.#bridgePlan(network))));
     // After a reboot a VLAN is not there, and its link may not be either: that network's containers say so.
@@ -124,6 +128,7 @@ export class Networks {
     // `default` stands for the bridge wherever a network is asked for.
     if (builtInNetworks.has(wanted.name) || wanted.name === 'default')
       throw new ApiError('Forbidden', `operation is not permitted on predefined ${wanted.name} network`);
+    await this.#remote.check(wanted);
     const record = await this.#changes.run(() => this.#create(wanted));
     this.#context.events.emit({
       type: 'network',
@@ -153,18 +158,21 @@ export class Networks {
 
   async #createWhole(wanted: NetworkCreate): Promise<NetworkRecord> {
     if (wanted.configFrom !== undefined) checkNetworkCreate(wanted);
-    const record = this.#makeRecord(wanted, await this.#planBlocks(wanted));
-    if (record.link !== undefined && (await this.#isBorrowed(record, record.link))) record.borrowed = true;
+    const blocks = hasRemoteAddresses(wanted) ? this.#remote.requestBlocks(wanted) : this.#planBlocks(wanted);
+    const record = this.#makeRecord(wanted, await blocks);
+    if (record.link !== undefined && (await isBorrowed(this.#context, record, this.list()))) record.borrowed = true;
     this.#records.set(record.id, record);
     try {
-      if (record.link === undefined) record.parent = await openParent(this.#context, record, this.list());
+      if (isRemoteDriver(record.driver)) await this.#remote.open(record);
+      else if (record.link === undefined) record.parent = await openParent(this.#context, record, this.list());
       else await this.#openBridge(record, record.link);
-      this.#pools.open(record);
+      if (!hasRemoteAddresses(record)) this.#pools.open(record);
       this.#save(record);
     } catch (error) {
       this.#records.delete(record.id);
       this.#pools.close(record);
       await this.#takeApart(record);
+      await this.#remote.releaseBlocks(record);
       throw error;
     }
     return record;
@@ -182,7 +190,7 @@ export class Networks {
 
   /** What a network has in the kernel goes. */
   async #takeApart(record: NetworkRecord): Promise<void> {
-    await closeParent(this.#context, record, this.list());
+    if (!isRemoteDriver(record.driver)) await closeParent(this.#context, record, this.list());
     if (record.link === undefined) return;
     await this.#removeLink(record);
     await this.#context.rules
@@ -201,25 +209,6 @@ export class Networks {
     };
   }
 
-  /**
-   * True for a bridge that somebody else made; throws where the name is that of another kind of link, or is taken by
-   * another network.
-   */
-  async #isBorrowed(record: NetworkRecord, name: string): Promise<boolean> {
-    const other = this.list().find((network) => network.link === name);
-    if (other !== undefined)
-      throw new ApiError(
-        'Forbidden',
-        `cannot create network ${record.id} (${record.link}): conflicts with network ${other.id} (${other.link}): networks have same bridge name`,
-      );
-    const link = (await this.#context.os.netlink.listLinks()).find((found) => found.name === name);
-    if (link === undefined || link.alias === linkMark(this.#context.instanceId)) return false;
-    if (link.kind !== 'bridge') throw new ApiError('BadRequest', `existing interface ${record.link} is not a bridge`);
-    if (link.alias.startsWith(linkMark('')) || link.name.startsWith('tph'))
-      throw new ApiError('Forbidden', `the bridge ${record.link} belongs to another network`);
-    return true;
-  }
-
   /** The caller has made sure that no container uses it. */
   async remove(reference: string): Promise<void> {
     const removed = await this.#changes.run(async () => {
@@ -229,10 +218,12 @@ export class Networks {
       // A container that is just starting holds an address before anybody can see it run.
       if (this.#pools.hasEndpoints(record))
         throw new ApiError('Forbidden', `error while removing network: network ${record.name} has active endpoints`);
+      await this.#remote.close(record);
       this.#records.delete(record.id);
       this.#pools.close(record);
       rmSync(`${this.#directory}/${record.id}.json`, { force: true });
       await this.#takeApart(record);
+      await this.#remote.releaseBlocks(record);
       return record;
     });
     this.#context.events.emit({
@@ -243,41 +234,82 @@ export class Networks {
     });
   }
 
-  /** Addresses and names for a new endpoint beside others of the container; nothing is in the kernel yet. */
-  reserve(attached: AttachedNetwork, others: readonly EndpointRecord[]): EndpointRecord {
+  /**
+   * Addresses and names for a new endpoint beside others of the container; nothing is in the kernel yet. `note` is told
+   * of it before a plugin is: what it made would outlive an engine that died meanwhile.
+   */
+  async reserve(
+    attached: AttachedNetwork,
+    others: readonly EndpointRecord[],
+    note: (endpoint: EndpointRecord) => void = () => {},
+  ): Promise<EndpointRecord> {
     const network = this.find(attached.networkId);
     if (network.configOnly === true)
       throw new ApiError('Forbidden', 'cannot create endpoint on configuration-only network');
-    const endpointId = Buffer.from(this.#context.random.bytes(32)).toString('hex');
     const containerLink = chooseLinkName(
       attached,
-      bridgeOptionsOf(network.options).linkPrefix,
+      isRemoteDriver(network.driver) ? 'eth' : bridgeOptionsOf(network.options).linkPrefix,
       others.map((other) => other.containerLink),
     );
     if (network.driver === 'ipvlan' && attached.mac !== undefined)
       throw new ApiError('Forbidden', 'ipvlan interfaces do not support custom mac address assignment');
-    const addresses = this.#pools.take(network, attached);
-    const [first] = addressesOf(addresses);
-    const mac = first === undefined ? macOfBytes(this.#context.random.bytes(4)) : macOfIp(first);
-    return {
+    const endpoint: EndpointRecord = {
       networkId: network.id,
-      endpointId,
-      ...addresses,
-      // A link of ipvlan has its parent's.
-      mac: network.driver === 'ipvlan' ? '' : (attached.mac ?? mac),
-      hostLink: network.link === undefined ? '' : linkName(this.#context.instanceId, 'v', endpointId),
+      endpointId: Buffer.from(this.#context.random.bytes(32)).toString('hex'),
+      mac: '',
+      hostLink: '',
       containerLink,
       linkIndex: chooseLinkIndex(others),
       aliases: attached.aliases,
     };
+    if (network.link !== undefined) endpoint.hostLink = linkName(this.#context.instanceId, 'v', endpoint.endpointId);
+    const random = macOfBytes(this.#context.random.bytes(4));
+    if (hasRemoteAddresses(network))
+      Object.assign(endpoint, await this.#remote.takeAddresses(network, attached, attached.mac ?? random));
+    else Object.assign(endpoint, this.#pools.take(network, attached));
+    const [first] = addressesOf(endpoint);
+    // A link of ipvlan has its parent's.
+    if (network.driver !== 'ipvlan') endpoint.mac = attached.mac ?? (first === undefined ? random : macOfIp(first));
+    if (hasRemoteAddresses(network) || isRemoteDriver(network.driver)) note(endpoint);
+    if (!isRemoteDriver(network.driver)) return endpoint;
+    try {
+      await this.#remote.createEndpoint(network, endpoint, attached);
+      return endpoint;
+    } catch (error) {
+      await this.release(endpoint);
+      throw error;
+    }
+  }
+
+  /** A plugin's link for the container whose namespace is at `sandbox`. A no-op for any other network. */
+  async join(
+    endpoint: EndpointRecord,
+    attached: AttachedNetwork | undefined,
+    place: { sandbox: string; others: string[] },
+  ): Promise<void> {
+    const network = this.find(endpoint.networkId);
+    if (isRemoteDriver(network.driver) && attached !== undefined)
+      await this.#remote.join(network, endpoint, attached, place);
+  }
+
+  /** A plugin opens the ports of a container whose way out is its network. */
+  async publish(endpoint: EndpointRecord, ports: readonly PortBinding[]): Promise<void> {
+    const network = this.find(endpoint.networkId);
+    if (isRemoteDriver(network.driver) && ports.length > 0) await this.#remote.publish(network, endpoint, ports);
   }
 
   /** Takes the addresses of an endpoint that a record names. */
   adopt(endpoint: EndpointRecord): void {
     this.#pools.adopt(endpoint);
   }
-  release(endpoint: EndpointRecord): void {
+
+  /** The kernel has nothing of it any more. Does not fail: what a plugin keeps is told in the log. */
+  async release(endpoint: EndpointRecord): Promise<void> {
     this.#pools.release(endpoint);
+    const network = this.findExact(endpoint.networkId);
+    if (network === undefined) return;
+    if (isRemoteDriver(network.driver)) await this.#remote.leave(network, endpoint);
+    if (hasRemoteAddresses(network)) await this.#remote.releaseAddresses(network, endpoint);
   }
 
   plan(endpoint: EndpointRecord, attached: AttachedNetwork | undefined, namespace: string): NetProgram[] {
@@ -287,7 +319,7 @@ export class Networks {
       namespace,
       containerLink: endpoint.containerLink,
       index: linkIndexOf(endpoint),
-      addresses: addressesOf(endpoint).map((ip) => withPrefix(network, ip)),
+      addresses: addressesOf(endpoint).map((ip) => prefixed(network, endpoint, ip)),
       linkLocalIps: attached?.linkLocalIps ?? [],
       sysctls: attached === undefined ? [] : sysctlsOf(attached, endpoint.containerLink),
       mac: endpoint.mac,
@@ -301,6 +333,7 @@ export class Networks {
         bridge: link,
         ...(together ? {} : { apart: true }),
       });
+    if (isRemoteDriver(driver)) return planJoined(common, endpoint);
     if (parent === undefined || (driver !== 'macvlan' && driver !== 'ipvlan'))
       throw new ApiError('InternalError', `network ${network.name} has no links`);
     return planUpperEndpoint({ ...common, parent: parent.link, kind: upperKindOf(driver, network.options) });
@@ -408,7 +441,7 @@ export class Networks {
         needsBlock && blocksOf(record, 'IPv6').length === 0
           ? await this.#planBlocks({ name, enableIpv4: false, enableIpv6: true })
           : [],
-      ...(link === undefined ? {} : { addresses: await this.#addressesOn(link) }),
+      ...(link === undefined ? {} : { addresses: await addressesOnBridge(this.#context, link) }),
       ownLink: linkName(this.#context.instanceId, 'b', '0'),
     });
     if (wanted === record && isNone !== true) return;
@@ -427,16 +460,6 @@ export class Networks {
     }
     this.#records.set(wanted.id, wanted);
     this.#save(wanted);
-  }
-
-  /** Of a bridge that is somebody else's. Throws ApiError where there is none of that name. */
-  async #addressesOn(name: string): Promise<string[]> {
-    const link = (await this.#context.os.netlink.listLinks()).find((found) => found.name === name);
-    if (link === undefined)
-      throw new ApiError('BadRequest', `bridge device with non default name ${name} must be created manually`);
-    if (link.kind !== 'bridge') throw new ApiError('BadRequest', `existing interface ${name} is not a bridge`);
-    const all = await this.#context.os.netlink.listAddresses();
-    return all.filter(({ linkIndex }) => linkIndex === link.index).map(({ address, prefix }) => `${address}/${prefix}`);
   }
 
   /** Containers that name no network have none. */
@@ -464,17 +487,6 @@ export class Networks {
     if (record.link !== undefined && record.borrowed !== true)
       await this.#context.os.netlink.run([{ steps: [{ op: 'deleteLink', name: record.link, ignore: ['ENODEV'] }] }]);
   }
-}
-
-function defaultBridgeOptions(link: string): Record<string, string> {
-  return {
-    'com.docker.network.bridge.default_bridge': 'true',
-    'com.docker.network.bridge.enable_icc': 'true',
-    'com.docker.network.bridge.enable_ip_masquerade': 'true',
-    'com.docker.network.bridge.host_binding_ipv4': '0.0.0.0',
-    'com.docker.network.bridge.name': link,
-    'com.docker.network.driver.mtu': '1500',
-  };
 }
 
 export function assertRemovable(record: NetworkRecord): void {

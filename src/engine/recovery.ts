@@ -16,7 +16,8 @@ import { serveNames } from './dns-names.ts';
 import { Container } from './container.ts';
 import { finishRun, releaseRun, willRestart } from './container-exit.ts';
 import { containerDirectory, loadRecords, readRecord, removedId, removedPath } from './container-record.ts';
-import type { RunRecord } from './container-record.ts';
+import { endpointsPath } from './container-network.ts';
+import type { EndpointRecord, RunRecord } from './container-record.ts';
 import { bundleDirectory, cgroupPath, networkNamespacePath } from './container-paths.ts';
 import { removeImageRoots, unmountImages } from './image-mounts.ts';
 import { refreshHosts, repairNetworks } from './network-connect.ts';
@@ -197,9 +198,16 @@ async function clearHalfStart(table: ContainerTable, container: Container): Prom
     monitorStartTime: '',
     cgroup: cgroupPath(context, container),
     networkNamespace: networkNamespacePath(context.directories.run, container.id),
-    endpoints: [],
+    endpoints: readEndpoints(bundle),
     ports: [],
   });
+}
+
+/** What plugins made for a start that was cut off. */
+function readEndpoints(bundle: string): EndpointRecord[] {
+  const text = readIfExists(endpointsPath(bundle));
+  const endpoints: EndpointRecord[] = text === undefined ? [] : JSON.parse(text);
+  return endpoints;
 }
 
 /** A pid in a file may be another process by now; a monitor and a container's process name the container. */

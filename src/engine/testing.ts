@@ -79,6 +79,8 @@ export async function openTestEngine(home: string, instanceId: string, podCidr?:
     images,
     snapshots: createSnapshots({ content, images: await recordImage(home, content), mounts }),
     mounts,
+    // Plugins of the test's own, not the machine's.
+    pluginPlaces: { sockets: `${home}/plugins`, specs: [`${home}/plugin-specs`] },
     ...(podCidr === undefined ? {} : { podCidr }),
   });
   return {

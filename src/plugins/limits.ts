@@ -10,3 +10,7 @@ export const pluginRetryMs = 100;
 export const pluginListMsMax = 5_000;
 /** Plugins of one machine that are looked at. */
 export const pluginsMax = 256;
+/** A call about a network, an endpoint or an address: a start of a container waits for it. */
+export const networkPluginMsMax = 30_000;
+/** Routes that a network driver gives one endpoint. */
+export const networkRoutesMax = 256;

@@ -50,7 +50,7 @@ export async function makeDaemon(t: TestContext): Promise<TestDaemon> {
     if (child !== undefined) await ended('SIGKILL');
     await removeTestEngine(home, idOf(home));
   });
-  makeImage(home, ['sh', 'sleep', 'echo', 'true', 'cat', 'seq', 'ls', 'id', 'grep']);
+  makeImage(home, ['sh', 'sleep', 'echo', 'true', 'cat', 'seq', 'ls', 'id', 'grep', 'hostname', 'readlink']);
   const daemon: TestDaemon = {
     home,
     host,
@@ -101,7 +101,7 @@ export async function makeDaemon(t: TestContext): Promise<TestDaemon> {
 export async function importBusybox(daemon: TestDaemon): Promise<void> {
   const { code, stderr } = await run('sh', [
     '-c',
-    `tar -C ${daemon.home}/image -c . | docker -H ${daemon.host} import - busybox`,
+    `tar -C ${daemon.home}/image -c . | docker -H ${daemon.host} import -c 'CMD ["sh"]' - busybox`,
   ]);
   if (code !== 0) throw new Error(stderr);
 }

@@ -14,6 +14,14 @@ import type { Variables } from './words.ts';
 export interface Scope {
   variables: Variables;
   escape: string;
+  /** Of the image; Linux where nothing is said. */
+  os?: string;
+}
+
+/** What runs a command that is written as text. */
+export function shellOf({ Shell: shell }: RunConfig, os: string | undefined): string[] {
+  if (shell !== undefined && shell !== null && shell.length > 0) return shell;
+  return os === 'windows' ? ['cmd', '/S', '/C'] : ['/bin/sh', '-c'];
 }
 
 /** Splits at unquoted spaces without expanding. */
@@ -126,8 +134,11 @@ function healthcheck(instruction: Instruction): HealthcheckConfig {
   };
 }
 
+/** `[ip:][host port:]port[-port][/protocol]`: an address and a port of the host are read and have no effect. */
 function parsePort(text: string, line: number): string[] {
-  const match = /^(\d+)(?:-(\d+))?(?:\/([a-zA-Z]+))?$/.exec(text);
+  const match = /^(?:(?:[0-9.]*|\[[0-9a-fA-F:.]*\]):)?(?:(?:\d+(?:-\d+)?)?:)?(\d+)(?:-(\d+))?(?:\/([a-zA-Z]+))?$/.exec(
+    text,
+  );
   const protocol = (match?.[3] ?? 'tcp').toLowerCase();
   const [from, to] = [Number(match?.[1]), Number(match?.[2] ?? match?.[1])];
   if (match === null || from > 65_535 || to > 65_535 || to < from)
@@ -144,7 +155,7 @@ export function resolveWorkingDir(before: string | undefined, path: string): str
 /** undefined: this instruction is not one of these. */
 export function applyConfig(config: RunConfig, instruction: Instruction, scope: Scope): RunConfig | undefined {
   const { keyword, rest, json, line } = instruction;
-  const shell = config.Shell ?? ['/bin/sh', '-c'];
+  const shell = shellOf(config, scope.os);
   const words = (): string[] => expandWords(rest, scope.variables, scope.escape);
   switch (keyword) {
     case 'ENV':

@@ -6,13 +6,22 @@ import { ApiError } from '#base/errors.ts';
 import { formatPlatform, hostPlatform, parsePlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
 import { canonicalName, parseReference, withDefaultTag } from '#base/reference.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { ImageFile } from '#content/image-file.ts';
 import { makeVertex } from '../llb/codec.ts';
+import { noteLocation } from '../llb/location.ts';
 import type { SourceLocation, SourceText } from '../llb/location.ts';
 import type { Edge } from '../llb/vertex.ts';
+import type { IgnoreRules } from '../patterns.ts';
 import { splitWords } from './config.ts';
 import { parseError } from './lexer.ts';
+import { lintFile, lintFrom } from './lint-file.ts';
+import { StageLint } from './lint-stage.ts';
+import type { Lint } from './lint.ts';
+import { describeArg } from './outline.ts';
+import type { ArgInfo } from './outline.ts';
 import type { Dockerfile, Instruction, Stage } from './parser.ts';
+import { nearest } from './nearest.ts';
 import { StageConverter } from './stage.ts';
 import type { StageBase, StageSettings } from './stage.ts';
 import { platformArgs } from './variables.ts';
@@ -29,6 +38,8 @@ export interface ConvertRequest extends StageSettings {
   source?: SourceText;
   /** Stages that are built anew, by name; undefined: as `noCache` says. */
   noCacheStages?: readonly string[];
+  /** Where checks tell what they find. */
+  lint?: Lint;
 }
 
 /** Where images and contexts come from. */
@@ -39,6 +50,8 @@ export interface ConvertEnvironment {
   imageConfig(image: Edge, stage: Stage): Promise<ImageFile>;
   /** The build context; undefined: there is none. */
   context(): Promise<Edge | undefined>;
+  /** What of the build context is left out; undefined: nothing, or it cannot be told. */
+  ignored?(): Promise<{ rules: IgnoreRules; patterns: readonly string[] } | undefined>;
 }
 
 export interface BuiltStage {
@@ -73,6 +86,11 @@ export class Conversion {
   readonly #request: ConvertRequest;
   readonly #environment: ConvertEnvironment;
   readonly #globalArgs: Record<string, string> = {};
+  /** As they are where the client gives none; undefined: one of them cannot be told. */
+  #defaultArgs: Record<string, string> | undefined = {};
+  readonly #globalInfo = new Map<string, ArgInfo>();
+  /** Global arguments that the stage's FROM names. */
+  readonly #fromArgs = new Map<Stage, Set<string>>();
   readonly #bases = new Map<Stage, string>();
   readonly #platforms = new Map<Stage, Platform>();
   readonly #built = new Map<Stage, Promise<BuiltStage>>();
@@ -84,7 +102,13 @@ export class Conversion {
     this.file = file;
     this.#readGlobalArgs();
     this.target = this.#findTarget();
-    for (const stage of this.file.stages) this.#readFrom(stage);
+    const { lint } = request;
+    if (lint !== undefined) lintFile(lint, file, this.#defaultArgs);
+    for (const stage of this.file.stages) {
+      const names = [...this.usedArgs, ...Object.keys(this.#platformArgs)];
+      if (lint !== undefined) lintFrom(lint, stage, { lookUp: this.#lookUp, names, escape: file.escape });
+      this.#readFrom(stage);
+    }
     this.stages = this.#needed();
   }
 
@@ -94,8 +118,17 @@ export class Conversion {
     return this.stages.reduce((sum, stage) => sum + 1 + stage.instructions.length, labels);
   }
 
+  /** What the build is for, whatever a stage itself runs on. */
+  get #platformArgs(): Record<string, string> {
+    const target = this.#request.target ?? '';
+    return {
+      ...platformArgs(hostPlatform(), this.#request.platform ?? hostPlatform()),
+      TARGETSTAGE: target === '' ? (this.file.stages.at(-1)?.name ?? 'default') : target,
+    };
+  }
+
   get #lookUp(): (name: string) => string | undefined {
-    const platform = platformArgs(hostPlatform(), this.#request.platform ?? hostPlatform());
+    const platform = this.#platformArgs;
     return (name) => this.#globalArgs[name] ?? platform[name];
   }
 
@@ -106,10 +139,34 @@ export class Conversion {
         const equals = word.indexOf('=');
         const name = equals < 0 ? word : word.slice(0, equals);
         this.usedArgs.add(name);
-        const standard = equals < 0 ? undefined : expandWord(word.slice(equals + 1), this.#lookUp, escape);
-        const value = this.#request.buildArgs[name] ?? standard;
+        const text = equals < 0 ? undefined : word.slice(equals + 1);
+        const needs = new Set<string>();
+        const lookUp = this.#lookUp;
+        const noting = (each: string): string | undefined => {
+          const found = lookUp(each);
+          if (found !== undefined) needs.add(each);
+          return found;
+        };
+        // A default that is not taken may be one that fails.
+        const given = this.#request.buildArgs[name] ?? undefined;
+        const value = given ?? (text === undefined ? undefined : expandWord(text, noting, escape));
         if (value !== undefined) this.#globalArgs[name] = value;
+        // One that stands on itself stands on what it stood on.
+        if (needs.delete(name)) for (const each of this.#globalInfo.get(name)?.needs ?? []) needs.add(each);
+        this.#globalInfo.set(name, { ...describeArg(name, value, instruction), needs });
+        this.#noteDefault(name, text);
       }
+    }
+  }
+
+  #noteDefault(name: string, text: string | undefined): void {
+    const known = this.#defaultArgs;
+    if (known === undefined || text === undefined) return;
+    const platform = this.#platformArgs;
+    try {
+      known[name] = expandWord(text, (each) => known[each] ?? platform[each], this.file.escape);
+    } catch {
+      this.#defaultArgs = undefined;
     }
   }
 
@@ -117,17 +174,53 @@ export class Conversion {
     const { target = '' } = this.#request;
     const { stages } = this.file;
     const found = target === '' ? stages.at(-1) : findStage(this.file, target, stages.length);
-    if (found === undefined) throw new ApiError('BadRequest', `failed to reach build target ${target} in Dockerfile`);
+    if (found === undefined) {
+      if (this.#request.isClassic)
+        throw new ApiError('BadRequest', `failed to reach build target ${target} in Dockerfile`);
+      const near = nearest(
+        target,
+        stages.flatMap(({ name }) => name ?? []),
+      );
+      const hint = near === undefined ? '' : ` (did you mean ${near}?)`;
+      throw new ApiError('BadRequest', `target stage ${JSON.stringify(target)} could not be found${hint}`);
+    }
     return found;
   }
 
   #readFrom(stage: Stage): void {
     const { escape } = this.file;
-    const base = expandWord(stage.base, this.#lookUp, escape);
+    const lookUp = this.#lookUp;
+    const used = new Set<string>();
+    const unknown: string[] = [];
+    const noting = (name: string): string | undefined => {
+      const value = lookUp(name);
+      if (value === undefined) unknown.push(name);
+      else used.add(name);
+      return value;
+    };
+    this.#fromArgs.set(stage, used);
+    const base = expandWord(stage.base, noting, escape);
     if (base === '') throw parseError(stage.from.line, `base name (${stage.base}) should not be blank`);
     this.#bases.set(stage, base);
-    const asked = stage.platform === undefined ? '' : expandWord(stage.platform, this.#lookUp, escape);
-    this.#platforms.set(stage, asked === '' ? (this.#request.platform ?? hostPlatform()) : parsePlatform(asked));
+    unknown.length = 0;
+    const asked = stage.platform === undefined ? undefined : expandWord(stage.platform, noting, escape);
+    if (asked === undefined) {
+      this.#platforms.set(stage, this.#request.platform ?? hostPlatform());
+      return;
+    }
+    try {
+      if (asked === '') throw new ApiError('BadRequest', `empty platform value from expression ${stage.platform}`);
+      this.#platforms.set(stage, parsePlatform(asked));
+    } catch (error) {
+      const names = [...Object.keys(this.#globalArgs), ...Object.keys(this.#platformArgs)];
+      const near = unknown.map((name) => nearest(name, names)).find((name) => name !== undefined);
+      const why =
+        (asked === '' ? messageOf(error) : `failed to parse platform ${stage.platform}: ${messageOf(error)}`) +
+        (near === undefined ? '' : ` (did you mean ${near}?)`);
+      const told = new ApiError('BadRequest', why);
+      noteLocation(told, this.#locationOf(stage.from));
+      throw told;
+    }
   }
 
   baseOf(stage: Stage): string {
@@ -178,8 +271,11 @@ export class Conversion {
     return (text) => `[${[...start, `${Math.min(++number, total)}/${total}`].filter(Boolean).join(' ')}] ${text}`;
   }
 
-  /** `stage`: the one that asks for it first. */
-  #image(name: string, platform: Platform, stage: Stage, nameOf: (text: string) => string): Edge {
+  /** `at`: where it is asked for first. */
+  #image(
+    { name, platform, at }: { name: string; platform: Platform; at: Instruction },
+    nameOf: (text: string) => string,
+  ): Edge {
     const key = `${name} ${formatPlatform(platform)}`;
     const known = this.#sources.get(key);
     if (known !== undefined) return known;
@@ -187,7 +283,7 @@ export class Conversion {
     const vertex = makeVertex({ kind: 'source', identifier, attributes: {} }, [], {
       name: nameOf(`FROM ${name}`),
       platform,
-      location: this.#locationOf(stage.from),
+      location: this.#locationOf(at),
     });
     const edge = { vertex, output: 0 };
     this.#sources.set(key, edge);
@@ -212,11 +308,29 @@ export class Conversion {
     if (named !== undefined || name === 'scratch') nameOf('');
     if (named !== undefined) return named;
     if (name === 'scratch') return { edge: undefined, file: undefined };
-    const edge = this.#image(name, platform, stage, nameOf);
-    return { edge, file: await this.#environment.imageConfig(edge, stage) };
+    const edge = this.#image({ name, platform, at: stage.from }, nameOf);
+    const file = await this.#environment.imageConfig(edge, stage);
+    if (file.os !== platform.os || file.architecture !== platform.architecture) {
+      const [found, wanted] = [file, platform].map(({ os, architecture, variant }) =>
+        JSON.stringify(formatPlatform({ os, architecture, ...(variant === undefined ? {} : { variant }) })),
+      );
+      this.#request.lint?.warn(
+        'InvalidBaseImagePlatform',
+        `Base image ${name} was pulled with platform ${found}, expected ${wanted} for current build`,
+        stage.from,
+      );
+    }
+    return { edge, file };
   }
 
-  async #from(name: string | undefined, stage: Stage): Promise<Edge | undefined> {
+  /** Stages that a stage stands on or takes files from. */
+  dependencies(stage: Stage): Stage[] {
+    const base = this.#baseStage(stage);
+    const others = stage.instructions.flatMap(fromNames).map((name) => findStage(this.file, name, stage.index));
+    return [base, ...others].filter((each) => each !== undefined);
+  }
+
+  async #from(name: string | undefined, stage: Stage, at: Instruction): Promise<Edge | undefined> {
     if (name === undefined) return this.#environment.context();
     const other = findStage(this.file, name, stage.index);
     if (other !== undefined) return (await this.build(other)).converter.edge;
@@ -226,37 +340,48 @@ export class Conversion {
     if (stage.name === name.toLowerCase())
       throw new ApiError('BadRequest', `circular dependency detected on stage: ${name}`);
     if (this.file.stages.some((each) => each.name === name.toLowerCase()))
-      throw new ApiError('BadRequest', `invalid from flag value ${name}: stage is defined later`);
+      throw new ApiError(
+        'BadRequest',
+        `cannot copy from stage ${JSON.stringify(name)}, it needs to be defined before current stage ${JSON.stringify(stage.name ?? '')}`,
+      );
     // A number means a stage and nothing else.
     if (/^\d+$/.test(name))
       throw new ApiError(
         'BadRequest',
         `invalid from flag value ${name}: ${Number(name) === stage.index ? 'refers to current build stage' : 'index out of bounds'}`,
       );
-    return name === 'scratch' ? undefined : this.#image(name, platform, stage, (text) => text);
+    return name === 'scratch' ? undefined : this.#image({ name, platform, at }, (text) => text);
   }
 
   async #convert(stage: Stage): Promise<BuiltStage> {
     const nameOf = this.#names(stage);
-    const base = await this.#base(stage, nameOf);
     const platform = this.#platforms.get(stage) ?? hostPlatform();
-    const { noCacheStages, labels } = this.#request;
+    // A context with the stage's name stands in its place.
+    const given = stage.name === undefined ? undefined : await this.#environment.named(stage.name, platform);
+    const base: BuiltStage['base'] = given ?? (await this.#base(stage, nameOf));
+    const { noCacheStages, labels, lint } = this.#request;
     const noCache = noCacheStages?.includes(stage.name ?? String(stage.index)) ?? this.#request.noCache;
+    const below = base.stage !== undefined ? await this.build(base.stage) : undefined;
     const converter = new StageConverter(
       {
         settings: { ...this.#request, noCache },
         escape: this.file.escape,
         globalArgs: this.#globalArgs,
-        // What the build is for, whatever the stage itself runs on.
-        platformArgs: platformArgs(hostPlatform(), this.#request.platform ?? hostPlatform()),
+        platformArgs: this.#platformArgs,
         platform,
         usedArgs: this.usedArgs,
         nameOf,
         locationOf: (instruction) => this.#locationOf(instruction),
-        resolveFrom: (name) => this.#from(name, stage),
+        resolveFrom: (name, instruction) => this.#from(name, stage, instruction),
+        ...(lint === undefined
+          ? {}
+          : { lint: new StageLint(lint, this.file.escape, below?.converter.hasWorkingDir ?? false) }),
+        ignored: async () => this.#environment.ignored?.(),
+        outline: { args: new Map(this.#globalInfo), used: this.#fromArgs.get(stage) ?? new Set() },
       },
       base,
     );
+    if (given !== undefined) return { stage, base, converter, triggers: 0 };
     const triggers = converter.takeTriggers();
     // What the base image left stands where the image is named.
     const { line, endLine } = stage.from;

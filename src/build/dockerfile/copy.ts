@@ -44,8 +44,9 @@ interface CopyWords {
 const isUrl = (text: string): boolean => /^https?:\/\//i.test(text);
 
 function parseMode(text: string | undefined, line: number): CopyWords['mode'] {
-  if (text === undefined) return { modeText: '' };
-  if (/^[0-7]{3,5}$/.test(text)) return { mode: Number.parseInt(text, 8) & 0o7777, modeText: '' };
+  if (text === undefined || text === '') return { modeText: '' };
+  if (/^[0-7]{1,10}$/.test(text) && Number.parseInt(text, 8) <= 0o7777)
+    return { mode: Number.parseInt(text, 8), modeText: '' };
   if (isModeText(text)) return { modeText: text };
   throw parseError(line, `invalid chmod parameter: '${text}'. it should be octal string and between 0 and 07777`);
 }
@@ -85,6 +86,16 @@ function parseWords(input: CopyInput, instruction: Instruction): CopyWords {
     mode: parseMode(flag('chmod'), line),
     exclude: (flags['exclude'] ?? []).map(expand),
   };
+}
+
+/** Sources of the build context, expanded. */
+export function copySources(instruction: Instruction, scope: Scope): string[] {
+  const isAdd = instruction.keyword === 'ADD';
+  const words = (instruction.json ?? splitWords(instruction.rest, scope.escape)).slice(0, -1);
+  return words
+    .filter((word) => !/^\d*<<-?/.test(word))
+    .map((word) => expandWord(word, scope.variables, scope.escape))
+    .filter((word) => !isAdd || !(isUrl(word) || isGitUrl(word)));
 }
 
 /** The file operation under construction. */
@@ -143,6 +154,12 @@ class CopyBuilder {
     });
   }
 
+  #checksum(): string | undefined {
+    const { scope } = this.#input;
+    const text = this.#instruction.flags['checksum']?.[0];
+    return text === undefined ? undefined : expandWord(text, scope.variables, scope.escape);
+  }
+
   async path(source: string): Promise<void> {
     const { flags, keyword, line } = this.#instruction;
     const from = await this.#input.from();
@@ -169,11 +186,12 @@ class CopyBuilder {
     }
     if (name === '.' || name === '..' || /[/\0]/.test(name))
       throw new ApiError('BadRequest', `ADD failed: ${url} names no file`);
-    if (name === '' && this.#words.target.endsWith('/'))
+    if (name === '' && this.#words.target.endsWith('/') && this.#input.isStrict)
       throw new ApiError('BadRequest', 'ADD failed: cannot determine filename from url');
-    const checksum = flags['checksum']?.[0];
+    const checksum = this.#checksum();
+    const unnamed = this.#input.isStrict ? 'index' : '__unnamed__';
     const attributes = {
-      'http.filename': name === '' ? 'index' : name,
+      'http.filename': name === '' ? unnamed : name,
       'http.perm': '600',
       ...(checksum === undefined ? {} : { 'http.checksum': checksum }),
     };
@@ -187,7 +205,7 @@ class CopyBuilder {
 
   repository(url: string): void {
     const { flags } = this.#instruction;
-    const checksum = flags['checksum']?.[0];
+    const checksum = this.#checksum();
     const op = gitSource(url, {
       ...(flags['keep-git-dir']?.[0] === 'true' ? { 'git.keepgitdir': 'true' } : {}),
       ...(checksum === undefined ? {} : { 'git.checksum': checksum }),
@@ -201,7 +219,7 @@ class CopyBuilder {
     const { heredocs, target, mode } = this.#words;
     const time = createdAtMs === undefined ? {} : { timestampNs: createdAtMs * 1e6 };
     for (const heredoc of heredocs) {
-      const text = heredoc.isQuoted ? heredoc.content : expandRaw(heredoc.content, scope.variables, scope.escape);
+      const text = heredoc.isQuoted ? heredoc.content : expandRaw(heredoc.content, scope.variables);
       const data = Buffer.from(encodeFileName(text));
       this.#actions.push({ kind: 'makeFile', path: `/${heredoc.name}`, mode: mode.mode ?? 0o644, data, ...time });
       this.#copy(undefined, `/${heredoc.name}`, { allowsWildcard: false, target });

@@ -36,7 +36,7 @@ test('words are expanded as a shell would, with quotes and escapes', () => {
   for (const text of ['${', '${}', "'open", '"open', '${A:*x}'])
     assert.throws(() => expandWord(text, variables), Error, text);
   assert.deepEqual(expandWords('a "b c" $A  d\\ e', variables), ['a', 'b c', 'alpha', 'd e']);
-  assert.equal(expandRaw('echo "$A" \'$A\'', variables), 'echo "alpha" \'$A\'');
+  assert.equal(expandRaw("echo \"$A\" '$A' it's \\$A \\\\ \\\n", variables), "echo \"alpha\" 'alpha' it's $A \\ \n");
 });
 
 test('comments, continuation lines and here-documents become logical lines', () => {
@@ -74,7 +74,7 @@ test('errors name the line and say what BuildKit says', () => {
     ['FROM a b', /FROM requires either one or three arguments/],
     ['FROM a AS 1x', /invalid name for build stage/],
     ['FROM a\nCOPY x', /COPY requires at least two arguments/],
-    ['FROM a\nCOPY --frm=x a b', /unknown flag: frm/],
+    ['FROM a\nCOPY --frm=x a b', /unknown flag: --frm \(did you mean from\?\)/],
     ['FROM a\nCOPY --from a b', /missing a value on flag: from/],
     ['FROM a\nENV x', /ENV must have two arguments/],
     ['FROM a\nSHELL sh', /SHELL requires the arguments to be in JSON form/],

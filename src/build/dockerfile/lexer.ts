@@ -28,6 +28,8 @@ export interface LogicalLine {
   emptyLine?: number;
   text: string;
   heredocs: Heredoc[];
+  /** Comments that stand before it, without their marks; an empty one ends those before it. */
+  comments: string[];
 }
 export interface LexedFile {
   lines: LogicalLine[];
@@ -109,20 +111,26 @@ function takesHeredocs(text: string): boolean {
 class Lexer {
   readonly #lines: string[];
   readonly #continuation: RegExp;
+  /** Lines at the top that are no comments. */
+  readonly #directives: number;
   #at = 0;
 
-  constructor(lines: string[], escape: string) {
+  constructor(lines: string[], escape: string, directives: number) {
     this.#lines = lines;
+    this.#directives = directives;
     const mark = escape === '\\' ? '\\\\' : '`';
     // Two of them are an escaped escape character, not a continuation.
     this.#continuation = new RegExp(`(^|[^${mark}])${mark}[ \\t]*$`);
   }
 
   *run(): Generator<LogicalLine> {
+    let comments: string[] = [];
     while (this.#at < this.#lines.length) {
       const line = this.#at + 1;
       const first = this.#lines[this.#at++]!;
-      if (/^\s*(#|$)/.test(first)) continue;
+      const comment = /^\s*#(.*)$/.exec(first)?.[1]?.trim();
+      if (comment !== undefined && line > this.#directives) comments = comment === '' ? [] : [...comments, comment];
+      if (comment !== undefined || /^\s*$/.test(first)) continue;
       let { text, isContinued } = this.#trim(first);
       let emptyLine: number | undefined;
       while (isContinued && this.#at < this.#lines.length) {
@@ -138,7 +146,8 @@ class Lexer {
       if (text === '') continue;
       const heredocs = takesHeredocs(text) ? findHeredocs(text) : [];
       for (const heredoc of heredocs) this.#readHeredoc(heredoc, line);
-      yield { line, endLine: this.#at, ...(emptyLine === undefined ? {} : { emptyLine }), text, heredocs };
+      yield { line, endLine: this.#at, ...(emptyLine === undefined ? {} : { emptyLine }), text, heredocs, comments };
+      comments = [];
     }
   }
 
@@ -163,6 +172,11 @@ class Lexer {
   }
 }
 
+/** Lines at the top that steer the builder. Throws BadRequest. */
+export function parseDirectives(source: string): Record<string, string> {
+  return readDirectives(source.replace(/^\uFEFF/, '').split(/\r?\n/, 100));
+}
+
 export function lexDockerfile(source: string): LexedFile {
   if (source.length > dockerfileBytesMax)
     throw new ApiError('BadRequest', `Dockerfile is larger than ${dockerfileBytesMax} bytes`);
@@ -171,7 +185,7 @@ export function lexDockerfile(source: string): LexedFile {
   const escape = directives['escape'] ?? '\\';
   if (escape !== '\\' && escape !== '`') throw parseError(1, `invalid ESCAPE '${escape}'. Must be ' or \\`);
   const out: LogicalLine[] = [];
-  for (const line of new Lexer(lines, escape).run()) {
+  for (const line of new Lexer(lines, escape, Object.keys(directives).length).run()) {
     out.push(line);
     if (out.length > instructionsMax) throw parseError(line.line, 'too many instructions');
   }

@@ -6,6 +6,7 @@ import { ApiError } from '#base/errors.ts';
 import { copySourcesMax, quotedWordMax } from '../limits.ts';
 import { lexDockerfile, parseError } from './lexer.ts';
 import type { Heredoc, LogicalLine } from './lexer.ts';
+import { nearest } from './nearest.ts';
 
 const keywords = [
   'ADD',
@@ -45,6 +46,8 @@ export interface Instruction {
   /** The rest as a JSON array of strings (exec form). */
   json: string[] | undefined;
   heredocs: Heredoc[];
+  /** What stands in comments right before it. */
+  comments: readonly string[];
 }
 
 export interface Stage {
@@ -73,6 +76,11 @@ const flagsOf: Partial<Record<Keyword, { values: string[]; switches: string[] }>
   HEALTHCHECK: { values: ['interval', 'timeout', 'start-period', 'start-interval', 'retries'], switches: [] },
 };
 
+function hintOf(flag: string, known: readonly string[]): string {
+  const near = nearest(flag, known);
+  return near === undefined ? '' : ` (did you mean ${near}?)`;
+}
+
 /** Leading `--name[=value]` words. */
 function takeFlags(keyword: Keyword, text: string, line: number): { flags: Record<string, string[]>; rest: string } {
   const flags: Record<string, string[]> = {};
@@ -86,7 +94,10 @@ function takeFlags(keyword: Keyword, text: string, line: number): { flags: Recor
     const allowed = flagsOf[keyword];
     if (allowed === undefined || !(allowed.values.includes(match[1]) || allowed.switches.includes(match[1]))) {
       if (allowed === undefined) return { flags, rest };
-      throw parseError(line, `unknown flag: ${match[1]}`);
+      throw parseError(
+        line,
+        `unknown flag: --${match[1]}${hintOf(match[1], [...allowed.values, ...allowed.switches])}`,
+      );
     }
     if (allowed.values.includes(match[1]) && match[2] === undefined)
       throw parseError(line, `missing a value on flag: ${match[1]}`);
@@ -113,25 +124,6 @@ function parseJsonForm(text: string, line: number): string[] | undefined {
   if (!value.every((item) => typeof item === 'string'))
     throw parseError(line, 'only string type is allowed in JSON array format');
   return value;
-}
-
-const longestKeyword = Math.max(...keywords.map((each) => each.length));
-
-/** The nearest keyword, for "did you mean". */
-function suggest(word: string): string {
-  if (word.length > 2 * longestKeyword) return '';
-  const distance = (a: string, b: string): number => {
-    let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-    for (let i = 1; i <= a.length; i++) {
-      const next = [i];
-      for (let j = 1; j <= b.length; j++)
-        next[j] = Math.min(next[j - 1]! + 1, row[j]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
-      row = next;
-    }
-    return row[b.length]!;
-  };
-  const best = [...keywords].sort((a, b) => distance(word, a) - distance(word, b))[0]!;
-  return distance(word, best) <= 2 ? ` (did you mean ${best}?)` : '';
 }
 
 /** Instructions that make no sense without arguments, and how BuildKit says so. */
@@ -197,8 +189,11 @@ export function parseInstruction(source: LogicalLine): Instruction {
   const match = /^(\S+)(?:\s+([\s\S]*))?$/.exec(
     keyword === 'COPY' || keyword === 'ADD' ? source.text : source.text.toWellFormed(),
   )!;
-  if (!keywords.includes(keyword))
-    throw parseError(source.line, `unknown instruction: ${word.slice(0, quotedWordMax)}${suggest(keyword)}`);
+  if (!keywords.includes(keyword)) {
+    const near = nearest(keyword, keywords);
+    const hint = near === undefined ? '' : ` (did you mean ${near}?)`;
+    throw parseError(source.line, `unknown instruction: ${word.slice(0, quotedWordMax)}${hint}`);
+  }
   const { flags, rest } = takeFlags(keyword, (match[2] ?? '').trim(), source.line);
   const instruction: Instruction = {
     line: source.line,
@@ -213,6 +208,7 @@ export function parseInstruction(source: LogicalLine): Instruction {
       ? parseJsonForm(rest, source.line)
       : undefined,
     heredocs: source.heredocs,
+    comments: source.comments,
   };
   checkArguments(instruction);
   return instruction;
@@ -230,13 +226,21 @@ export function parseTrigger(text: string): Instruction {
   return instruction;
 }
 
-export function parseDockerfile(source: string): Dockerfile {
+/** What a comment before it says of a stage or an argument, whose name it begins with; '' where none does. */
+export function descriptionOf(comments: readonly string[], name: string): string {
+  const start = `${name} `;
+  return comments.find((comment) => comment.startsWith(start))?.slice(start.length) ?? '';
+}
+
+/** `look` sees each instruction before the next one is read, which may be wrong. */
+export function parseDockerfile(source: string, look?: (instruction: Instruction) => void): Dockerfile {
   const { lines, escape, directives } = lexDockerfile(source);
   if (lines.length === 0) throw new ApiError('BadRequest', 'the Dockerfile cannot be empty');
   const globalArgs: Instruction[] = [];
   const stages: Stage[] = [];
   for (const line of lines) {
     const instruction = parseInstruction(line);
+    look?.(instruction);
     if (instruction.keyword === 'FROM') {
       const words = instruction.rest.trim().split(/\s+/);
       const name = words[2]?.toLowerCase();
@@ -257,6 +261,6 @@ export function parseDockerfile(source: string): Dockerfile {
     else if (instruction.keyword === 'ARG') globalArgs.push(instruction);
     else throw parseError(line.line, 'no build stage in current context');
   }
-  if (stages.length === 0) throw new ApiError('BadRequest', 'no build stage in current context');
+  if (stages.length === 0) throw new ApiError('BadRequest', 'dockerfile contains no stages to build');
   return { escape, directives, globalArgs, stages };
 }

@@ -50,6 +50,8 @@ class MountParser {
       if (!known.has(name)) throw this.error(`unexpected key '${key.slice(0, 100)}' in '${field.slice(0, 200)}'`);
       if (value === undefined && !flags.has(name))
         throw this.error(`invalid field '${field.slice(0, 200)}' must be a key=value pair`);
+      if (name === 'from' && value?.includes('$') === true)
+        throw this.error("'from' doesn't support variable expansion, define alias stage instead");
       this.#values.set(name, expand(value ?? 'true'));
     }
   }

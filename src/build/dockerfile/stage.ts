@@ -11,10 +11,14 @@ import type { SourceLocation } from '../llb/location.ts';
 import type { Edge, ExecOp, FileAction, ProxyEnv } from '../llb/vertex.ts';
 import { rootMount } from '../llb/vertex-parts.ts';
 import { quotedWordMax } from '../limits.ts';
-import { applyConfig, resolveWorkingDir, splitWords, toCommand } from './config.ts';
-import { copyVertex, parseOwner } from './copy.ts';
+import { applyConfig, resolveWorkingDir, shellOf, splitWords, toCommand } from './config.ts';
+import type { IgnoreRules } from '../patterns.ts';
+import { copySources, copyVertex, parseOwner } from './copy.ts';
 import { describeConfig, describeCopy } from './history.ts';
 import { parseError } from './lexer.ts';
+import type { StageLint } from './lint-stage.ts';
+import { describeArg } from './outline.ts';
+import type { StageOutline } from './outline.ts';
 import { parseTrigger } from './parser.ts';
 import type { Instruction, Keyword } from './parser.ts';
 import { execMounts, parseRunMount } from './run-mounts.ts';
@@ -48,7 +52,12 @@ export interface StageParts {
   /** Where the instruction stands, for clients that are shown it. */
   locationOf: (instruction: Instruction) => SourceLocation | undefined;
   /** Files of the stage, image or context with this name; of the build context without one. */
-  resolveFrom: (name: string | undefined) => Promise<Edge | undefined>;
+  resolveFrom: (name: string | undefined, instruction: Instruction) => Promise<Edge | undefined>;
+  lint?: StageLint;
+  /** What of the build context is left out. */
+  ignored: () => Promise<{ rules: IgnoreRules; patterns: readonly string[] } | undefined>;
+  /** Global arguments, and those that the stage's FROM names. */
+  outline: Pick<StageOutline, 'args' | 'used'>;
 }
 
 /** An instruction that was taken: the stage's files and configuration after it. */
@@ -67,6 +76,11 @@ export interface StageBase {
   file: ImageFile | undefined;
 }
 
+const unixPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/** They are for the builder and in no environment. */
+const scanArgs = ['BUILDKIT_SBOM_SCAN_CONTEXT', 'BUILDKIT_SBOM_SCAN_STAGE'];
+
 const comment = 'buildkit.dockerfile.v0';
 
 export class StageConverter {
@@ -76,10 +90,16 @@ export class StageConverter {
   #file: ImageFile;
   /** ARGs declared in this stage. */
   readonly #args: Record<string, string> = {};
+  /** Those and the ones without a value. */
+  readonly #declared = new Set<string>();
+  readonly outline: StageOutline;
+  /** The instruction that is taken. */
+  #current: Instruction | undefined;
   #hasCommand = false;
 
   constructor(parts: StageParts, base: StageBase) {
     this.#parts = parts;
+    this.outline = { ...parts.outline, secrets: new Map(), agents: new Map() };
     this.#edge = base.edge;
     const { os, architecture, variant } = parts.platform;
     this.#file =
@@ -88,7 +108,7 @@ export class StageConverter {
             architecture,
             os,
             ...(variant === undefined || variant === '' ? {} : { variant }),
-            config: { Env: ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'] },
+            config: os === 'windows' ? {} : { Env: [`PATH=${unixPath}`] },
             rootfs: { type: 'layers', diff_ids: [] },
             history: [],
           }
@@ -103,8 +123,21 @@ export class StageConverter {
   get #scope(): { variables: (name: string) => string | undefined; escape: string } {
     return {
       escape: this.#parts.escape,
-      variables: (name) => getEnv(this.#config.Env ?? [], name) ?? this.#args[name],
+      variables: (name) => {
+        const value = getEnv(this.#config.Env ?? [], name) ?? this.#args[name];
+        if (value === undefined) this.#noteUndefined(name);
+        return value;
+      },
     };
+  }
+
+  #noteUndefined(name: string): void {
+    const { lint } = this.#parts;
+    const instruction = this.#current;
+    if (lint === undefined || instruction === undefined || this.#declared.has(name)) return;
+    if (instruction.keyword === 'EXPOSE' || scanArgs.includes(name)) return;
+    const known = (this.#config.Env ?? []).map((each) => each.slice(0, each.indexOf('=')));
+    lint.undefinedVariable(instruction, name, [...known, ...Object.keys(this.#args)]);
   }
 
   get edge(): Edge | undefined {
@@ -112,6 +145,11 @@ export class StageConverter {
   }
   get file(): ImageFile {
     return this.#file;
+  }
+
+  /** Whether this file has said where it works; asked by checks. */
+  get hasWorkingDir(): boolean {
+    return this.#parts.lint?.hasWorkingDir ?? false;
   }
 
   /** Triggers that the base image left for its children. */
@@ -139,7 +177,10 @@ export class StageConverter {
 
   async #take(instruction: Instruction, isTrigger: boolean): Promise<void> {
     const { keyword, original } = instruction;
+    this.#current = instruction;
+    this.#parts.lint?.take(instruction, this.#config);
     await this.#apply(instruction);
+    this.#current = undefined;
     this.steps.push({ keyword, text: original, isTrigger, edge: this.#edge, file: this.#file });
   }
 
@@ -177,7 +218,7 @@ export class StageConverter {
   }
 
   #configure(instruction: Instruction): void {
-    const config = applyConfig(this.#config, instruction, this.#scope);
+    const config = applyConfig(this.#config, instruction, { ...this.#scope, os: this.#file.os });
     if (config === undefined) throw parseError(instruction.line, `unknown instruction: ${instruction.keyword}`);
     // An entrypoint set here drops a command that came with the base image.
     if (instruction.keyword === 'CMD') this.#hasCommand = true;
@@ -198,10 +239,18 @@ export class StageConverter {
           instruction.line,
           `ARG names can not be blank or contain other than letters, digits and underscores: "${name}"`,
         );
-      const standard = equals < 0 ? undefined : expandWord(word.slice(equals + 1), this.#scope.variables, escape);
       usedArgs.add(name);
+      // A default that is not taken may be one that fails.
       const given = settings.buildArgs[name] ?? undefined;
+      const standard =
+        equals < 0 || given !== undefined
+          ? undefined
+          : expandWord(word.slice(equals + 1), this.#scope.variables, escape);
       const value = given ?? standard ?? globalArgs[name] ?? platformArgs[name];
+      this.#declared.add(name);
+      const isInherited = given === undefined && standard === undefined && value !== undefined;
+      if (!isInherited) this.outline.args.set(name, describeArg(name, value, instruction));
+      this.outline.used.add(name);
       if (value !== undefined) this.#args[name] = value;
       shown.push(value === undefined ? name : `${name}=${value}`);
     }
@@ -212,9 +261,11 @@ export class StageConverter {
   #runEnv(): { env: string[]; argsText: string; proxyEnv: Partial<ProxyEnv> } {
     const { settings, usedArgs } = this.#parts;
     const env = this.#config.Env ?? [];
-    const declared = Object.entries(this.#args)
-      .filter(([name]) => getEnv(env, name) === undefined && !predefinedArgs.includes(name))
-      .sort(([a], [b]) => (a < b ? -1 : 1));
+    const declared = Object.entries(this.#args).filter(
+      ([name]) => getEnv(env, name) === undefined && !predefinedArgs.includes(name),
+    );
+    // The classic builder's order; BuildKit's is that of the file.
+    if (settings.isClassic) declared.sort(([a], [b]) => (a < b ? -1 : 1));
     const proxyEnv: Record<string, string> = {};
     for (const name of predefinedArgs) {
       const value = settings.buildArgs[name];
@@ -231,7 +282,7 @@ export class StageConverter {
   }
 
   #command(instruction: Instruction): string[] {
-    const shell = this.#config.Shell ?? ['/bin/sh', '-c'];
+    const shell = shellOf(this.#config, this.#file.os);
     const { heredocs, rest } = instruction;
     const [first] = heredocs;
     if (first === undefined) {
@@ -277,6 +328,11 @@ export class StageConverter {
         'BadRequest',
         `the --mount option with type=${refused.kind} requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ to learn how to build images with BuildKit enabled`,
       );
+    for (const { kind, id, isOptional } of wanted) {
+      const about = { isRequired: !isOptional, at: instruction };
+      if (kind === 'secret') this.outline.secrets.set(id, about);
+      if (kind === 'ssh') this.outline.agents.set(id, about);
+    }
     const config = this.#config;
     const workingDir = config.WorkingDir === undefined || config.WorkingDir === '' ? '/' : config.WorkingDir;
     const inputs: Edge[] = this.#edge === undefined ? [] : [this.#edge];
@@ -288,7 +344,7 @@ export class StageConverter {
       workingDir,
       cacheNamespace: settings.cacheNamespace,
       inputOf,
-      resolveFrom,
+      resolveFrom: (name) => resolveFrom(name, instruction),
     });
     const op: ExecOp = {
       kind: 'exec',
@@ -315,11 +371,20 @@ export class StageConverter {
   async #copy(instruction: Instruction): Promise<void> {
     const { settings, resolveFrom } = this.#parts;
     const from = instruction.flags['from']?.[0];
-    const expand = (word: string): string => expandWord(word, this.#scope.variables, this.#scope.escape);
+    const ignored = from === undefined ? await this.#parts.ignored() : undefined;
+    if (ignored !== undefined && !ignored.rules.hasExclusions)
+      for (const source of copySources(instruction, this.#scope))
+        this.#parts.lint?.copySource(instruction, source, ignored.rules, ignored.patterns);
+    // Which stages there are to be is known before any of them has variables.
+    if (from !== undefined && expandWord(from, () => undefined, this.#scope.escape) !== from)
+      throw new ApiError(
+        'BadRequest',
+        'variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround',
+      );
     const edge = await copyVertex(
       {
         base: this.#edge,
-        from: () => resolveFrom(from === undefined ? undefined : expand(from)),
+        from: () => resolveFrom(from, instruction),
         workingDir: this.#config.WorkingDir ?? '',
         scope: this.#scope,
         vertex: this.#about(instruction),

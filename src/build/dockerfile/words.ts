@@ -94,7 +94,7 @@ function cutPattern(value: string, { pattern, side, which }: Cut): string {
 interface Expansion {
   variables: Variables;
   escape: string;
-  /** Quotes and escapes stay. */
+  /** Quotes are characters as others are. */
   isRaw?: boolean;
   /** In a pattern an escape has a meaning still to come: it stays. */
   isPattern?: boolean;
@@ -122,7 +122,7 @@ class Expander {
     this.#escape = escape;
     this.#isRaw = isRaw;
     this.#depth = depth;
-    this.#keepsEscapes = isRaw || isPattern;
+    this.#keepsEscapes = isPattern;
     if (depth > wordDepthMax) this.#fail('substitutions are nested too deeply');
   }
 
@@ -161,8 +161,8 @@ class Expander {
     while (this.#at < this.#text.length) {
       const char = this.#text[this.#at]!;
       if (stop !== '' && char === stop) return;
-      if (char === "'") this.#single();
-      else if (char === '"') this.#double();
+      if (char === "'" && !this.#isRaw) this.#single();
+      else if (char === '"' && !this.#isRaw) this.#double();
       else if (char === '$') this.#add(this.#dollar(), false);
       else if (char === this.#escape) {
         this.#at++;
@@ -180,13 +180,13 @@ class Expander {
   #single(): void {
     const end = this.#text.indexOf("'", this.#at + 1);
     if (end < 0) this.#fail('unexpected end of statement while looking for matching single-quote');
-    this.#add(this.#isRaw ? this.#text.slice(this.#at, end + 1) : this.#text.slice(this.#at + 1, end), true);
+    this.#add(this.#text.slice(this.#at + 1, end), true);
     this.#at = end + 1;
   }
 
   #double(): void {
     this.#at++;
-    let out = this.#isRaw ? '"' : '';
+    let out = '';
     for (;;) {
       const char = this.#text[this.#at];
       if (char === undefined) this.#fail('unexpected end of statement while looking for matching double-quote');
@@ -203,14 +203,14 @@ class Expander {
         const next = this.#text[this.#at + 1];
         if (next === undefined) this.#fail('unexpected end of statement while looking for matching double-quote');
         const isSpecial = next === '"' || next === '$' || next === this.#escape;
-        out += isSpecial && !this.#isRaw ? next : this.#escape + next;
+        out += isSpecial ? next : this.#escape + next;
         this.#at += 2;
         continue;
       }
       out += char;
       this.#at++;
     }
-    this.#add(this.#isRaw ? `${out}"` : out, true);
+    this.#add(out, true);
   }
 
   #name(): string {
@@ -323,9 +323,9 @@ export function expandWord(text: string, variables: Variables, escape = '\\'): s
   return expander.plain;
 }
 
-/** Variables expanded, quotes and escapes kept: for a here-document or a command that a shell reads later. */
-export function expandRaw(text: string, variables: Variables, escape = '\\'): string {
-  const expander = new Expander(text, { variables, escape, isRaw: true });
+/** Variables expanded and escapes taken off, quotes kept: for a here-document. */
+export function expandRaw(text: string, variables: Variables): string {
+  const expander = new Expander(text, { variables, escape: '\\', isRaw: true });
   expander.run();
   return expander.plain;
 }

@@ -26,6 +26,8 @@ export interface FrontendRequest {
   contextDirectory: string;
   /** A context that the client does not share as a directory: an URL. */
   contextUrl: string | undefined;
+  /** Of a context that is a repository. */
+  gitAttributes: Readonly<Record<string, string>>;
   /** Of another session than the build's own, by directory. */
   sessions: ReadonlyMap<string, string>;
   /** Of a request that is no build: `frontend.lint` and the like. */
@@ -56,7 +58,7 @@ export interface FrontendRequest {
 
 /** They steer displays, capabilities and records that do not change the result. */
 const harmless =
-  /^(?:frontend\.caps|cmdline|source|vcs:.*|sharedkey:.*|local-sessionid:.*|contextkey|dockerfilekey|filename|context|image-resolve-mode|attest:.*|build-arg:BUILDKIT_(?:SYNTAX|MULTI_PLATFORM|INLINE_CACHE|GIT_ADVICE|CONTEXT_KEEP_GIT_DIR)|compatibility-version)$/;
+  /^(?:frontend\.caps|cmdline|source|vcs:.*|sharedkey:.*|local-sessionid:.*|contextkey|dockerfilekey|filename|context|image-resolve-mode|attest:.*|build-arg:BUILDKIT_(?:SYNTAX|INLINE_CACHE|GIT_ADVICE)|compatibility-version)$/;
 
 const isTrue = (text: string): boolean => text === 'true' || text === '1';
 
@@ -93,7 +95,7 @@ function parseHosts(text: string): string[] {
 
 /** Whether an image that a Dockerfile or a client names as its front end is the one that is built in. */
 export function isBuiltInFrontend(image: string): boolean {
-  return /^(?:docker\.io\/)?docker\/dockerfile(?:-upstream)?(?:[:@].*)?$/.test(image);
+  return image === 'dockerfile.v0' || /^(?:docker\.io\/)?docker\/dockerfile(?:-upstream)?(?:[:@].*)?$/.test(image);
 }
 
 /** The client's inputs, with the configuration that it has of each. */
@@ -120,6 +122,8 @@ class AttributeReader {
   isMultiPlatform = false;
   requestId: string | undefined;
   checks: string | undefined;
+  /** Before that of the attribute of the same meaning. */
+  hostname: string | undefined;
   readonly buildArgs: Record<string, string> = {};
   readonly labels: Record<string, string> = {};
   readonly run: BuildRequest['run'] = { network: 'default', extraHosts: [] };
@@ -134,9 +138,13 @@ class AttributeReader {
   /** Attributes of which there are many, by what follows the colon. */
   #readNamed(key: string, value: string): boolean {
     const [, prefix = '', name = ''] = /^([a-z-]+):(.+)$/.exec(key) ?? [];
-    if (key === 'build-arg:BUILDKIT_CACHE_MOUNT_NS') this.build.cacheNamespace = value;
+    if (key === 'build-arg:BUILDKIT_SANDBOX_HOSTNAME') this.hostname = value;
+    else if (key === 'build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR') return true;
+    else if (key === 'build-arg:BUILDKIT_MULTI_PLATFORM') this.isMultiPlatform = isTrue(value);
+    else if (key === 'build-arg:BUILDKIT_CACHE_MOUNT_NS') this.build.cacheNamespace = value;
     else if (key === 'build-arg:BUILDKIT_DOCKERFILE_CHECK') this.checks = value;
-    else if (prefix === 'build-arg' && !name.startsWith('BUILDKIT_')) this.buildArgs[name] = value;
+    else if (prefix === 'build-arg' && (!name.startsWith('BUILDKIT_') || name.startsWith('BUILDKIT_SBOM_SCAN_')))
+      this.buildArgs[name] = value;
     else if (prefix === 'label') this.labels[name] = value;
     else if (prefix === 'local-sessionid') this.sessions.set(name, value);
     // A name is written as a reference of an image; that of a stage has no tag.
@@ -184,6 +192,7 @@ export function parseAttributes(
 ): FrontendRequest {
   const reader = new AttributeReader();
   for (const [key, value] of Object.entries(attributes)) reader.read(key, value);
+  if (reader.hostname) reader.build.hostname = reader.hostname;
   const { contexts, sessions, cacheImports, run, build, requestId, checks, isMultiPlatform } = reader;
   if (isMultiPlatform && reader.platforms.length === 0) reader.platforms.push(hostPlatform());
   // One that is named twice is built once.
@@ -197,6 +206,9 @@ export function parseAttributes(
     hasOwnDockerfile: attributes['dockerfilekey'] !== undefined,
     contextDirectory: attributes['contextkey'] || 'context',
     contextUrl: urlOf(context),
+    gitAttributes: isTrue(attributes['build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR'] ?? '')
+      ? { 'git.keepgitdir': 'true' }
+      : {},
     sessions,
     contexts,
     inputs: inputBases(attributes, inputs),

@@ -6,6 +6,7 @@ import { ApiError } from '#base/errors.ts';
 import { parsePlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
 import { isObject } from '#base/unknown.ts';
+import { noteLocation } from '../llb/location.ts';
 import { decodeDefinition, encodeDefinition, makeVertex } from '../llb/codec.ts';
 import type { Edge } from '../llb/vertex.ts';
 import { compilePattern } from '../patterns.ts';
@@ -16,7 +17,7 @@ import { runImageFrontend } from './image-frontend.ts';
 import type { Job, Returned } from './job.ts';
 import type { Result } from './result.ts';
 import { readFileRange, readStat, readStats } from './look.ts';
-import { bytesIn, bytesOf, messageIn, messagesIn, numberIn, textIn, textMapIn } from './messages.ts';
+import { bytesOf, messageIn, messagesIn, numberIn, textIn, textMapIn } from './messages.ts';
 import type { Message } from './messages.ts';
 
 /** What the bridge can do, by the protocol's names. */
@@ -56,6 +57,7 @@ const llbCapabilities = [
   'source.git.fullurl',
   'source.git.subdir',
   'source.git.checksum',
+  'source.ocilayout',
   'source.http',
   'source.http.checksum',
   'source.http.perm',
@@ -120,20 +122,22 @@ export async function runFrontend(job: Job, call: FrontendCall): Promise<Result>
   if (frontend !== '' && options['requestid'] === undefined) job.frontend ??= { name: frontend, options };
   if (frontend === '')
     return { refs: new Map([['', decodeDefinition(definition)]]), metadata: new Map<string, Buffer>() };
-  if (frontend === 'gateway.v0') {
-    const image = options['source'] ?? '';
+  const image = options['source'] ?? '';
+  if (frontend === 'gateway.v0' && image !== 'dockerfile.v0') {
     if (image === '') throw new ApiError('BadRequest', 'no source image for the front end given');
     return runImageFrontend(job, { image, options, inputs }, (returned) =>
       bridgeMethods(async () => new Bridge(job, inputs, returned)),
     );
   }
-  if (frontend !== 'dockerfile.v0') throw new ApiError('BadRequest', `unknown frontend: ${frontend.slice(0, 100)}`);
+  if (frontend !== 'dockerfile.v0' && frontend !== 'gateway.v0')
+    throw new ApiError('BadRequest', `unknown frontend: ${frontend.slice(0, 100)}`);
   const made = await buildDockerfile(job, options, decodeInputs(inputs));
   if (!('image' in made)) return made;
-  return runFrontend(job, {
-    ...call,
-    frontend: 'gateway.v0',
-    options: { ...options, source: made.image, cmdline: made.image },
+  const named = { ...call, frontend: 'gateway.v0', options: { ...options, source: made.image, cmdline: made.image } };
+  return runFrontend(job, named).catch((error: unknown) => {
+    // What the front end itself finds has places of its own.
+    noteLocation(error, made.location);
+    throw error;
   });
 }
 
@@ -235,9 +239,14 @@ export class Bridge {
     return this.#job.look(this.edgeOf(request), async (root) => ({ stat: readStat(root, path) }));
   }
 
-  async #imageOf(identifier: string, request: Message): Promise<{ digest: string; config: Buffer }> {
-    const attributes = textIn(request, 'ResolveMode') === 'pull' ? { 'image.resolvemode': 'pull' } : {};
-    const name = `[internal] load metadata for ${identifier.replace(/^docker-image:\/\//, '')}`;
+  async #imageOf(
+    identifier: string,
+    request: Message,
+    given: Record<string, string> = {},
+  ): Promise<{ digest: string; config: Buffer }> {
+    const isPull = textIn(request, 'ResolveMode') === 'pull';
+    const attributes = { ...given, ...(isPull ? { 'image.resolvemode': 'pull' } : {}) };
+    const name = `[internal] load metadata for ${identifier.replace(/^[a-z-]+:\/\//, '')}`;
     const platform = platformOf(messageIn(request, 'Platform'));
     const vertex = makeVertex({ kind: 'source', identifier, attributes }, [], { name, platform });
     const record = await this.#job.sources.image({ vertex, output: 0 });
@@ -255,13 +264,14 @@ export class Bridge {
   async resolveSource(request: Message): Promise<Message> {
     const source = messageIn(request, 'Source');
     const identifier = textIn(source, 'identifier');
-    if (!identifier.startsWith('docker-image://')) return { Source: source };
-    const { digest, config } = await this.#imageOf(identifier, request);
+    if (!/^(?:docker-image|oci-layout):\/\//.test(identifier)) return { Source: source };
+    const { digest, config } = await this.#imageOf(identifier, request, textMapIn(source, 'attrs'));
     return { Source: source, Image: { Digest: digest, Config: config } };
   }
 
   warn(request: Message): Message {
-    this.#job.progress.warn(textIn(request, 'digest'), bytesIn(request, 'short').toString('utf8'));
+    const { digest, level, short, detail, url, info, ranges } = request;
+    this.#job.progress.tell({ vertex: digest, level, short, detail, url, info, ranges });
     return {};
   }
 }

@@ -10,19 +10,25 @@ import { formatPlatform, hostPlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
 import { platformOf } from '#content/image-file.ts';
 import type { ImageFile } from '#content/image-file.ts';
+import { createIgnoreRules } from '../patterns.ts';
+import type { IgnoreRules } from '../patterns.ts';
 import { cleanContextPath } from '../context.ts';
 import type { BuildContext } from '../context.ts';
 import { Conversion } from '../dockerfile/convert.ts';
 import type { ConvertEnvironment } from '../dockerfile/convert.ts';
-import { descriptionOf, lintDockerfile, parseLintSettings, shortText, urlOf } from '../dockerfile/lint.ts';
-import type { LintWarning } from '../dockerfile/lint.ts';
+import { parseDirectives } from '../dockerfile/lexer.ts';
+import { lintInstruction } from '../dockerfile/lint-file.ts';
+import { Lint, descriptionOf, parseLintSettings, shortText, urlOf } from '../dockerfile/lint.ts';
+import { collectOutline } from '../dockerfile/outline.ts';
 import { parseDockerfile } from '../dockerfile/parser.ts';
-import type { Dockerfile } from '../dockerfile/parser.ts';
+import type { StageOutline } from '../dockerfile/outline.ts';
+import type { Dockerfile, Stage } from '../dockerfile/parser.ts';
 import type { StageBase } from '../dockerfile/stage.ts';
 import { gitSource, isGitUrl } from '../git-url.ts';
-import { makeVertex } from '../llb/codec.ts';
+import { itemsOf } from '#base/unknown.ts';
+import { encodeDefinition, makeVertex } from '../llb/codec.ts';
 import { locationOf, noteLocation } from '../llb/location.ts';
-import type { SourceText } from '../llb/location.ts';
+import type { SourceLocation, SourceText } from '../llb/location.ts';
 import { archiveAt } from '../llb/copy-source.ts';
 import { unpackVertex } from '../llb/vertex-parts.ts';
 import type { VertexOutput } from '../llb/output.ts';
@@ -33,7 +39,8 @@ import type { FrontendRequest } from './attributes.ts';
 import { configKey, epochKey, platformsKey } from './result.ts';
 import type { Job } from './job.ts';
 import type { Result } from './result.ts';
-import { answerRequest } from './requests.ts';
+import { answerRequest, checkCapabilities } from './requests.ts';
+import type { FrontendSource } from './requests.ts';
 import { archiveAttribute, dockerfileAttribute, readTexts, receiveTexts } from './local-source.ts';
 
 interface Definition {
@@ -53,6 +60,21 @@ function ignorePatterns(text: string): string[] {
     .map((line) => line.replace(/^(!?)\s*\/?(.*?)\/?$/, '$1$2'));
 }
 
+/** As clients name contexts: an image's name without what is usual in it. */
+function contextName(name: string): string {
+  try {
+    return familiarName(parseReference(name.toLowerCase())).replace(/:latest$/, '');
+  } catch {
+    return name.toLowerCase();
+  }
+}
+
+/** `dockerfile`, which is taken where there is no `Dockerfile`. */
+function lowerName(filename: string): string | undefined {
+  const base = posix.basename(filename);
+  return base === 'Dockerfile' ? posix.join(posix.dirname(filename), base.toLowerCase()) : undefined;
+}
+
 interface BuiltPlatform {
   platform: Platform;
   edge: Edge | undefined;
@@ -62,7 +84,7 @@ interface BuiltPlatform {
 type FrontendResult =
   | { kind: 'build'; built: BuiltPlatform[] }
   /** The Dockerfile names another front end. */
-  | { kind: 'image'; image: string }
+  | { kind: 'image'; image: string; location: SourceLocation }
   /** Of a request that is no build. */
   | { kind: 'answer'; metadata: Map<string, Buffer> };
 
@@ -74,6 +96,7 @@ class DockerfileFrontend implements ConvertEnvironment {
   #contextIgnore: Promise<string> | undefined;
   /** Progress of the Dockerfile's loading, which warnings are about. */
   #definitionLine: string | undefined;
+  readonly #namedIgnores = new Map<string, Promise<string>>();
   #remote: Promise<{ edge: Edge | undefined; dockerfile?: string }> | undefined;
 
   constructor(job: Job, asked: FrontendRequest) {
@@ -86,52 +109,102 @@ class DockerfileFrontend implements ConvertEnvironment {
     const { text, ignore } = await this.#definition();
     this.#ignore = ignore;
     const syntax = frontend ?? /^#\s*syntax\s*=\s*(\S+)/i.exec(text)?.[1];
-    if (syntax !== undefined && !isBuiltInFrontend(syntax)) return { kind: 'image', image: syntax };
-    const source = { filename, data: Buffer.from(text), language: 'Dockerfile' };
+    const [definition] = itemsOf(
+      encodeDefinition(this.#source(`local://${this.#asked.dockerfileDirectory}`, {}, filename))['def'],
+    );
+    const source: SourceText = {
+      filename,
+      data: Buffer.from(text),
+      language: 'Dockerfile',
+      definition: { def: definition instanceof Uint8Array ? [Buffer.from(definition).toString('base64')] : [] },
+    };
+    if (syntax !== undefined && !isBuiltInFrontend(syntax)) {
+      const line = text.slice(0, text.search(/^#\s*syntax\s*=/im)).split('\n').length;
+      return { kind: 'image', image: syntax, location: { text: source, ranges: [{ start: line, end: line }] } };
+    }
+    const lint = new Lint(parseLintSettings(this.#asked.checks ?? parseDirectives(text)['check'] ?? ''));
+    if (requestId !== undefined) {
+      const metadata = await answerRequest(requestId, { text: source, ...this.#questions(source, lint) });
+      return { kind: 'answer', metadata };
+    }
     try {
-      const file = parseDockerfile(text);
-      const warnings = this.#lint(file, source);
-      if (requestId !== undefined)
-        return { kind: 'answer', metadata: answerRequest(requestId, { text: source, file, warnings }) };
+      const file = this.#parse(source, lint);
       const { platforms } = this.#asked;
       const built: BuiltPlatform[] = [];
       for (const platform of platforms.length === 0 ? [hostPlatform()] : platforms)
-        built.push(await this.#convert(file, source, platform));
+        built.push(await this.#convert(this.#conversion(file, source, { platform, lint }), platform));
+      lint.check();
       return { kind: 'build', built };
     } catch (error) {
-      // A place that the words name, of what is written wrongly.
-      const line = Number(/^dockerfile parse error on line (\d+)/.exec(messageOf(error))?.[1]);
-      if (line > 0) noteLocation(error, { text: source, ranges: [{ start: line, end: line }] });
+      this.#locate(error, source);
       throw error;
+    } finally {
+      this.#tell(lint, source);
     }
   }
 
-  /** What the file's checks find: told to the user, or an error where the file asks for it. */
-  #lint(file: Dockerfile, source: SourceText): LintWarning[] {
-    const settings = parseLintSettings(this.#asked.checks ?? file.directives['check'] ?? '');
-    const warnings = lintDockerfile(file, settings);
-    if (this.#asked.requestId !== undefined) return warnings;
-    for (const warning of warnings)
+  /** A place that the words of an error name, of what is written wrongly. */
+  #locate(error: unknown, source: SourceText): void {
+    const line = Number(/^dockerfile parse error on line (\d+)/.exec(messageOf(error))?.[1]);
+    if (line > 0) noteLocation(error, { text: source, ranges: [{ start: line, end: line }] });
+  }
+
+  /** Users are told what checks found. */
+  #tell(lint: Lint, source: SourceText): void {
+    for (const warning of lint.found)
       this.#job.progress.warn(this.#definitionLine ?? '', shortText(warning), {
         detail: descriptionOf(warning.rule),
         url: urlOf(warning.rule),
         location: { text: source, ranges: [warning] },
       });
-    if (settings.isError && warnings.length > 0)
-      throw new ApiError(
-        'BadRequest',
-        `lint violation found for rules: ${[...new Set(warnings.map(({ rule }) => rule))].join(', ')}`,
-      );
-    return warnings;
   }
 
-  async #convert(file: Dockerfile, source: SourceText, platform: Platform): Promise<BuiltPlatform> {
+  #parse(source: SourceText, lint: Lint): Dockerfile {
+    return parseDockerfile(source.data.toString('utf8'), (instruction) => lintInstruction(lint, instruction));
+  }
+
+  /** What is asked of a Dockerfile instead of a build. */
+  #questions(source: SourceText, lint: Lint): Omit<FrontendSource, 'text'> {
+    const platform = this.#asked.platforms[0] ?? hostPlatform();
+    return {
+      parse: () => this.#parse(source, lint),
+      lint: async () => {
+        let error: unknown;
+        try {
+          const conversion = this.#conversion(this.#parse(source, lint), source, { platform, lint });
+          // Without a target, all of them.
+          const isAll = (this.#asked.build.target ?? '') === '';
+          for (const stage of isAll ? conversion.file.stages : [conversion.target]) await conversion.build(stage);
+          lint.check();
+        } catch (thrown) {
+          error = thrown;
+          this.#locate(error, source);
+        }
+        return { warnings: lint.found, error };
+      },
+      outline: async () => {
+        const conversion = this.#conversion(this.#parse(source, lint), source, { platform, lint });
+        const outlines = new Map<Stage, StageOutline>();
+        for (const stage of conversion.stages) outlines.set(stage, (await conversion.build(stage)).converter.outline);
+        const none: StageOutline = { args: new Map(), used: new Set(), secrets: new Map(), agents: new Map() };
+        return collectOutline(
+          conversion.target,
+          (stage) => outlines.get(stage) ?? none,
+          (stage) => conversion.dependencies(stage),
+        );
+      },
+    };
+  }
+
+  #conversion(file: Dockerfile, source: SourceText, how: { platform: Platform; lint: Lint }): Conversion {
     const { build, run } = this.#asked;
     const { network } = splitNetwork(run.network);
-    const conversion = new Conversion(
+    const { platform, lint } = how;
+    return new Conversion(
       file,
       {
         ...build,
+        lint,
         platform,
         isMultiPlatform: this.#asked.isMultiPlatform,
         source,
@@ -143,6 +216,9 @@ class DockerfileFrontend implements ConvertEnvironment {
       },
       this,
     );
+  }
+
+  async #convert(conversion: Conversion, platform: Platform): Promise<BuiltPlatform> {
     const { converter } = await conversion.build(conversion.target);
     // Of a platform that is asked for, whatever the last stage ran on.
     const { variant: _variant, ...made } = converter.file;
@@ -153,7 +229,12 @@ class DockerfileFrontend implements ConvertEnvironment {
   /** The Dockerfile, and the ignore file beside it. */
   async #definition(): Promise<Definition> {
     const { filename, dockerfileDirectory: name, contextUrl, hasOwnDockerfile } = this.#asked;
-    const files = [filename, `${filename}.dockerignore`];
+    const files = [filename, lowerName(filename), `${filename}.dockerignore`].filter((each) => each !== undefined);
+    const input = hasOwnDockerfile ? undefined : this.#asked.inputs.get(name);
+    if (input !== undefined) {
+      const texts = await this.#job.look(input.edge, async (root) => readTexts(root, files));
+      return this.#read((path) => texts.get(path));
+    }
     // What is fetched holds its Dockerfile, unless the client shares one apart.
     if (contextUrl !== undefined && !hasOwnDockerfile) {
       const remote = await (this.#remote ??= this.#openRemote(contextUrl));
@@ -170,7 +251,9 @@ class DockerfileFrontend implements ConvertEnvironment {
 
   #read(textOf: (path: string) => string | undefined): Definition {
     const { filename } = this.#asked;
-    const text = textOf(cleanContextPath(filename));
+    const lower = lowerName(filename);
+    const text =
+      textOf(cleanContextPath(filename)) ?? (lower === undefined ? undefined : textOf(cleanContextPath(lower)));
     if (text === undefined)
       throw new ApiError('BadRequest', `failed to read dockerfile: open ${filename}: no such file or directory`);
     return { text, ignore: textOf(cleanContextPath(`${filename}.dockerignore`)) };
@@ -196,7 +279,9 @@ class DockerfileFrontend implements ConvertEnvironment {
       return { edge: this.#source('local://context', attributes, name) };
     }
     if (isGitUrl(url)) {
-      const vertex = makeVertex(gitSource(url), [], { name: `[internal] load git source ${url}` });
+      const vertex = makeVertex(gitSource(url, this.#asked.gitAttributes), [], {
+        name: `[internal] load git source ${url}`,
+      });
       return { edge: { vertex, output: 0 } };
     }
     const file = this.#source(url, { 'http.filename': 'context' }, name);
@@ -213,8 +298,19 @@ class DockerfileFrontend implements ConvertEnvironment {
   async context(): Promise<Edge | undefined> {
     const { contextUrl, contextDirectory } = this.#asked;
     if (contextUrl !== undefined) return (await (this.#remote ??= this.#openRemote(contextUrl))).edge;
-    const ignore = this.#ignore ?? (await (this.#contextIgnore ??= this.#loadIgnore()));
-    return this.#local(contextDirectory, '[internal] load build context', ignore);
+    const input = this.#asked.inputs.get('context');
+    if (input !== undefined) return input.edge;
+    return this.#local(contextDirectory, '[internal] load build context', await this.#ignoreText());
+  }
+
+  async ignored(): Promise<{ rules: IgnoreRules; patterns: string[] } | undefined> {
+    if (this.#asked.contextUrl !== undefined || this.#asked.inputs.has('context')) return undefined;
+    const patterns = ignorePatterns(await this.#ignoreText());
+    return patterns.length === 0 ? undefined : { rules: createIgnoreRules(patterns), patterns };
+  }
+
+  async #ignoreText(): Promise<string> {
+    return this.#ignore ?? (await (this.#contextIgnore ??= this.#loadIgnore()));
   }
 
   /** The ignore file of the context itself. */
@@ -254,18 +350,68 @@ class DockerfileFrontend implements ConvertEnvironment {
   }
 
   async named(name: string, platform: Platform): Promise<StageBase | undefined> {
-    const given = this.#asked.contexts.get(name.toLowerCase());
+    const { contexts } = this.#asked;
+    const short = contextName(name);
+    // One of a platform before one for all.
+    const given = contexts.get(`${short}::${formatPlatform(platform)}`) ?? contexts.get(short);
     if (given === undefined) return undefined;
     const [, scheme = '', rest = ''] = /^([a-z-]+):(?:\/\/)?(.*)$/.exec(given) ?? [];
+    if (scheme === 'docker-image' && rest === 'scratch') return { edge: undefined, file: undefined };
     if (scheme === 'docker-image') return this.#namedImage(name, rest, platform);
-    if (scheme === 'local')
-      return { edge: this.#local(rest, `[context ${name}] load from client`, ''), file: undefined };
+    if (scheme === 'oci-layout') return this.#namedLayout(name, rest, platform);
+    if (scheme === 'local') {
+      const ignore = await this.#namedIgnore(rest);
+      return { edge: this.#local(rest, `[context ${name}] load from client`, ignore), file: undefined };
+    }
+    if (isGitUrl(given))
+      return {
+        edge: { vertex: makeVertex(gitSource(given), [], { name: `[context ${name}] ${given}` }), output: 0 },
+        file: undefined,
+      };
+    if (scheme === 'http' || scheme === 'https')
+      return {
+        edge: this.#source(given, { 'http.filename': 'context' }, `[context ${name}] ${given}`),
+        file: undefined,
+      };
     if (scheme === 'input') return this.#asked.inputs.get(rest) ?? this.#refuse(name, given);
     return this.#refuse(name, given);
   }
 
   #refuse(name: string, given: string): never {
     throw new ApiError('BadRequest', `unsupported context source ${given.slice(0, 200)} for ${name.slice(0, 100)}`);
+  }
+
+  /** What a context that the client shares leaves out by a file of its own. */
+  #namedIgnore(directory: string): Promise<string> {
+    let text = this.#namedIgnores.get(directory);
+    if (text === undefined) {
+      text = this.#job.shown(
+        `[context ${directory}] load .dockerignore`,
+        async (line) => (await this.#small(directory, ['.dockerignore'], line)).text('.dockerignore') ?? '',
+      );
+      this.#namedIgnores.set(directory, text);
+    }
+    return text;
+  }
+
+  /** An image of a directory that the client shares: `NAME@sha256:…`. */
+  async #namedLayout(name: string, reference: string, platform: Platform): Promise<StageBase> {
+    const [, store = '', digest = ''] = /^(.+)@(sha256:[0-9a-f]{64})$/.exec(reference) ?? [];
+    if (store === '') throw new ApiError('BadRequest', `oci-layout reference ${reference.slice(0, 200)} has no digest`);
+    const op = {
+      kind: 'source' as const,
+      identifier: `oci-layout://${name}@${digest}`,
+      // A tag of the name says nothing: the digest is what counts.
+      attributes: {
+        'oci.store': store.replace(/^(.*\/)?([^/:]+):[^/:]*$/, '$1$2'),
+        'oci.session': this.#job.request.sessionId,
+      },
+    };
+    const edge = {
+      vertex: makeVertex(op, [], { name: `[context ${name}] OCI load from client`, platform }),
+      output: 0,
+    };
+    return { edge, file: (await this.#job.sources.image(edge)).file };
   }
 
   async #namedImage(name: string, reference: string, platform: Platform): Promise<StageBase> {
@@ -284,13 +430,14 @@ export async function buildDockerfile(
   job: Job,
   attributes: Readonly<Record<string, string>>,
   inputs: ReadonlyMap<string, Edge | undefined>,
-): Promise<Result | { image: string }> {
+): Promise<Result | { image: string; location: SourceLocation }> {
+  checkCapabilities(attributes['frontend.caps'] ?? '');
   const asked = parseAttributes(attributes, inputs);
   job.pull = asked.pull;
   job.cache.addImports(asked.cacheImports);
   job.exec = asked.run;
   const made = await new DockerfileFrontend(job, asked).run();
-  if (made.kind === 'image') return { image: made.image };
+  if (made.kind === 'image') return made;
   if (made.kind === 'answer') return { refs: new Map<string, Edge>(), metadata: made.metadata };
   const configOf = ({ file }: BuiltPlatform): Buffer => Buffer.from(JSON.stringify({ ...file, rootfs: undefined }));
   const platforms = made.built.map(({ platform, file }) => ({

@@ -2,7 +2,7 @@
  * What BuildKit's clients are told of an error beside its words: where in the Dockerfile it stands, which they print.
  * Details are JSON of their messages under names of their own, as their Go programs register them.
  */
-import { locationOf } from '../llb/location.ts';
+import { lineRanges, locationOf } from '../llb/location.ts';
 import { decodeMessage, encodeMessage, messagesIn } from './messages.ts';
 import type { Message } from './messages.ts';
 
@@ -12,10 +12,10 @@ const sourceType = 'github.com/moby/buildkit/errdefs.Source+json';
 export function detailsOf(error: unknown): Message[] {
   const location = locationOf(error);
   if (location === undefined) return [];
-  const { filename, data, language } = location.text;
+  const { filename, data, language, definition } = location.text;
   const value = {
-    info: { filename, data: data.toString('base64'), language },
-    ranges: location.ranges.map(({ start, end }) => ({ start: { line: start }, end: { line: end } })),
+    info: { filename, data: data.toString('base64'), language, definition },
+    ranges: lineRanges(location.ranges),
   };
   return [{ type_url: sourceType, value: Buffer.from(JSON.stringify(value)) }];
 }

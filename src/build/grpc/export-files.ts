@@ -36,7 +36,7 @@ export function statementFiles(root: string, statements: readonly Statement[], p
   for (const { filename, predicateType, predicate } of statements) {
     const name = `${prefix}${filename.slice(filename.lastIndexOf('/') + 1)}`;
     if (files.has(name)) throw new ApiError('BadRequest', `duplicate attestation path name ${name}`);
-    const document = { _type: 'https://in-toto.io/Statement/v0.1', predicateType, subject, predicate };
+    const document = { _type: 'https://in-toto.io/Statement/v1', predicateType, subject, predicate };
     files.set(name, Buffer.from(JSON.stringify(document, undefined, 2)));
   }
   return files;

@@ -77,7 +77,7 @@ class IndexWriter {
       statements.map(async (statement) => {
         const { predicateType, predicate } = statement;
         const whole = {
-          _type: 'https://in-toto.io/Statement/v0.1',
+          _type: 'https://in-toto.io/Statement/v1',
           predicateType,
           subject: subjectOf(statement),
           predicate,

@@ -11,6 +11,7 @@ import type { Duplex } from 'node:stream';
 import { ApiError, toApiError } from '#base/errors.ts';
 import type { Reason } from '#base/errors.ts';
 import { whenDrained } from '#base/streams.ts';
+import { giveWay } from '#os/turn.ts';
 import { detailsOf, detailsTrailer, readDetails } from './error-details.ts';
 import { messageBytesMax, sessionMemoryMbMax, streamsMax, windowBytes } from './limits.ts';
 import { decodeMessage, encodeMessage, methodOf } from './messages.ts';
@@ -237,6 +238,8 @@ export class GrpcClient {
         // Who has said all, and wants to hear no more, closes a stream that is open on our side: the status counts.
         if (status === undefined) throw error;
       }
+      // Data may end a moment before the trailers that say why.
+      if (status === undefined) await trailersOf(stream);
       if (status?.['grpc-status'] !== '0') throw errorOf(status, failure);
     };
     return {
@@ -257,6 +260,18 @@ export class GrpcClient {
     if (answer === undefined) throw new GrpcError(code.internal, `${path} gave no answer`);
     return answer;
   }
+}
+
+/** Resolves when they have come, or will not. */
+async function trailersOf(stream: ClientHttp2Stream): Promise<void> {
+  // Those of a stream that is over may have come, and not been told yet.
+  await giveWay();
+  if (stream.closed || stream.destroyed) return;
+  await new Promise<void>((resolve) => {
+    stream.once('trailers', () => resolve());
+    stream.once('close', () => resolve());
+    stream.end();
+  });
 }
 
 function errorOf(status: http2.IncomingHttpHeaders | undefined, failure: Error | undefined): Error {

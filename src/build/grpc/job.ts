@@ -6,6 +6,7 @@ import { ApiError } from '#base/errors.ts';
 import { parseReference } from '#base/reference.ts';
 import type { JsonObject } from '#base/unknown.ts';
 import type { Hold } from '#content/content.ts';
+import type { ImageRecord } from '#content/image-records.ts';
 import type { RegistryCredential } from '#engine/engine.ts';
 import { splitNetwork } from '../build.ts';
 import type { Builder } from '../builder.ts';
@@ -25,6 +26,7 @@ import type { Message } from './messages.ts';
 import type { Line, Progress } from './progress.ts';
 import { receiveLocal } from './local-source.ts';
 import { sessionSecrets } from './session-secrets.ts';
+import { receiveSharedImage } from './shared-image.ts';
 import { JobCache } from './travelling-cache.ts';
 import type { CacheEntry } from './travelling-cache.ts';
 import type { Result } from './result.ts';
@@ -86,6 +88,7 @@ export class Job {
       pull: false,
       credential: (domain) => this.credential(domain),
       local: (name, op, output, signal) => this.#local(name, op, output, signal),
+      layout: (vertex, op, signal) => this.#layout(vertex, op, signal),
       begin: (vertex) => progress.beginVertex(vertex),
       signal: this.signal,
     });
@@ -244,6 +247,16 @@ export class Job {
     const { builder } = this.#parts;
     const session = await this.session(signal, op.attributes['local.session'] ?? this.request.sessionId);
     return this.adopt(await receiveLocal({ builder, session, name, attributes: op.attributes, output, signal }));
+  }
+
+  async #layout(vertex: Vertex, op: SourceOp, signal: AbortSignal): Promise<ImageRecord> {
+    const { 'oci.session': id = '', 'oci.store': name = '' } = op.attributes;
+    const digest = /@(sha256:[0-9a-f]{64})$/.exec(op.identifier)?.[1];
+    if (digest === undefined) throw new ApiError('BadRequest', `${op.identifier.slice(0, 200)} has no digest`);
+    const session = await this.session(signal, id === '' ? this.request.sessionId : id);
+    const { content } = this.builder.parts;
+    const store = { session, name: `oci:${name}`, content };
+    return receiveSharedImage({ store, digest, platform: vertex.platform, hold: this.#hold, signal });
   }
 
   /** Who the client is to a registry. */

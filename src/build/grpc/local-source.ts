@@ -2,6 +2,7 @@
  * `local://NAME`: a directory of the client, by the patterns that the vertex's attributes give; or an archive that it
  * sends, where they name one.
  */
+import { ApiError } from '#base/errors.ts';
 import { itemsOf } from '#base/unknown.ts';
 import { decodeFileName } from '#base/file-names.ts';
 import { RootedDirectory, pathParts } from '#content/safe-path.ts';
@@ -53,8 +54,9 @@ export function readTexts(root: string, names: readonly string[]): Map<string, s
     const real = new RootedDirectory(root).resolve(pathParts(path));
     if (real === undefined) continue;
     const info = lstatSync(real);
-    if (info.isFile() && info.size <= dockerfileBytesMax)
-      texts.set(path, decodeFileName(readBytes(real, 0, info.size)));
+    if (info.isFile() && info.size > dockerfileBytesMax)
+      throw new ApiError('BadRequest', `${name} exceeds maximum allowed size of ${dockerfileBytesMax} bytes`);
+    if (info.isFile()) texts.set(path, decodeFileName(readBytes(real, 0, info.size)));
   }
   return texts;
 }

@@ -7,6 +7,7 @@ import { onceAborted } from '#base/streams.ts';
 import { messageOf } from '#base/thrown.ts';
 import { fieldOf } from '#base/unknown.ts';
 import type { Clock } from '#os/clock.ts';
+import { lineRanges } from '../llb/location.ts';
 import type { SourceLocation } from '../llb/location.ts';
 import type { VertexOutput } from '../llb/output.ts';
 import type { Vertex } from '../llb/vertex.ts';
@@ -78,7 +79,8 @@ export class Progress {
       const timestamp = timestampOf(nowMs);
       const started = before?.started ?? timestamp;
       counts.set(what, { started, shownMs: nowMs });
-      const status = { ID: what, vertex: digest, name: what, current, timestamp, started };
+      const name = what.split(' ', 1)[0];
+      const status = { ID: what, vertex: digest, name, current, timestamp, started };
       this.#push({ statuses: [isDone ? { ...status, completed: timestamp } : status] });
     };
     let left = stepLogBytesMax;
@@ -137,11 +139,16 @@ export class Progress {
         : {
             detail: [Buffer.from(more.detail)],
             url: more.url,
-            info: { ...more.location.text },
-            ranges: more.location.ranges.map(({ start, end }) => ({ start: { line: start }, end: { line: end } })),
+            info: { ...more.location.text, definition: {} },
+            ranges: lineRanges(more.location.ranges),
           };
+    this.tell({ vertex, level: 1, short: Buffer.from(text), ...about });
+  }
+
+  /** A warning as a front end words it. */
+  tell(warning: Message): void {
     this.#lines.warnings++;
-    this.#push({ warnings: [{ vertex, level: 1, short: Buffer.from(text), ...about }] });
+    this.#push({ warnings: [warning] });
   }
 
   /** Nothing more comes. */

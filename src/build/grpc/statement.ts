@@ -1,7 +1,7 @@
 /**
  * What is said of an image, in the form of in-toto, and how its names are written there.
  *
- * Source: in-toto, "Statement" 0.1; package URLs (purl), type `docker`.
+ * Source: in-toto, "Statement" 1; package URLs (purl), type `docker`.
  */
 import { formatPlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';

@@ -31,6 +31,13 @@ export interface CacheMountItem {
   isInUse: boolean;
 }
 
+export interface CacheBeginning {
+  /** What names the files that it begins with; undefined: none. */
+  files: unknown;
+  /** What is in it is given up, where what it begins with is said and nobody else uses it. */
+  beginsAnew: boolean;
+}
+
 interface OpenCache {
   directory: string;
   close: () => Promise<void>;
@@ -101,12 +108,17 @@ export class CacheMounts {
   }
 
   /** The cache's directory, until it is closed. Waits where another command has it for itself. */
-  async open(mount: ExecMount, signal: AbortSignal, fill: Fill): Promise<OpenCache> {
-    const base = digestOf('cache-mount', mount.id).slice(0, 32);
+  async open(mount: ExecMount, beginning: CacheBeginning, signal: AbortSignal, fill: Fill): Promise<OpenCache> {
+    const { files, beginsAnew } = beginning;
+    const { mode, owner } = mount;
+    // Caches of one id that begin otherwise are others.
+    const isPlain = files === undefined && mode === 0 && owner.uid === 0 && owner.gid === 0;
+    const base = digestOf('cache-mount', mount.id, ...(isPlain ? [] : [files, mode, owner])).slice(0, 32);
     const name = await this.#take(base, mount, signal);
     try {
       let filling = this.#filling.get(name);
-      if (filling === undefined && this.#get(name) === undefined) {
+      const isGivenUp = beginsAnew && !isPlain && this.#users.get(name)?.count === 1;
+      if (filling === undefined && (isGivenUp || this.#get(name) === undefined)) {
         filling = this.#make(name, mount, fill).finally(() => this.#filling.delete(name));
         this.#filling.set(name, filling);
       }

@@ -17,6 +17,7 @@ import {
 import type { Message } from '../grpc/messages.ts';
 import { definitionVerticesMax } from '../limits.ts';
 import { checkOperation } from './check.ts';
+import { lineRanges } from './location.ts';
 import type { SourceLocation, SourceText } from './location.ts';
 import { listVertices } from './vertex.ts';
 import type {
@@ -198,11 +199,14 @@ export function encodeDefinition(edge: Edge): Message {
     const { text, ranges } = vertex.location;
     let at = texts.indexOf(text);
     if (at < 0) at = texts.push(text) - 1;
-    const lines = ranges.map(({ start, end }) => ({ start: { line: start }, end: { line: end } }));
-    locations[vertex.digest] = { locations: [{ sourceIndex: at, ranges: lines }] };
+    locations[vertex.digest] = { locations: [{ sourceIndex: at, ranges: lineRanges(ranges) }] };
   }
   def.push(encodeMessage('pb.Op', { inputs: [{ digest: edge.vertex.digest, index: edge.output }] }));
-  return { def, metadata, Source: { locations, infos: texts.map((text) => ({ ...text })) } };
+  return {
+    def,
+    metadata,
+    Source: { locations, infos: texts.map(({ filename, data, language }) => ({ filename, data, language })) },
+  };
 }
 
 function refuse(message: string): never {
@@ -213,12 +217,16 @@ function mountOf(message: Message): ExecMount {
   const kind = mountKinds[numberIn(message, 'mountType')] ?? refuse('unknown type of mount');
   const cache = messageIn(message, 'cacheOpt');
   const secret = messageIn(message, kind === 'ssh' ? 'SSHOpt' : 'secretOpt');
+  // Clients leave the numbers of mounts that have neither at nought, which is a number.
+  const hasFiles = kind === 'bind' || kind === 'cache';
+  const input = hasFiles ? index(numberIn(message, 'input')) : undefined;
+  const output = hasFiles ? index(numberIn(message, 'output')) : undefined;
   return {
     kind,
-    ...(index(numberIn(message, 'input')) === undefined ? {} : { input: numberIn(message, 'input') }),
+    ...(input === undefined ? {} : { input }),
     selector: textIn(message, 'selector'),
     target: textIn(message, 'dest'),
-    ...(index(numberIn(message, 'output')) === undefined ? {} : { output: numberIn(message, 'output') }),
+    ...(output === undefined ? {} : { output }),
     isReadOnly: message['readonly'] === true,
     sizeBytes: numberIn(messageIn(message, 'TmpfsOpt'), 'size'),
     id: textIn(kind === 'cache' ? cache : secret, 'ID'),
@@ -415,12 +423,16 @@ function locationIn(sources: Message, texts: readonly SourceText[], digest: stri
   return text === undefined || ranges.length === 0 ? undefined : { text, ranges };
 }
 
+function partsOf(definition: Message): Uint8Array[] {
+  return itemsOf(definition['def']).filter((part) => part instanceof Uint8Array);
+}
+
 /**
  * The output that a definition means; undefined: nothing (an empty definition is scratch). Throws BadRequest for what
  * is no definition: an input that was not defined before, an unknown operation, too many vertices.
  */
 export function decodeDefinition(definition: Message): Edge | undefined {
-  const parts = itemsOf(definition['def']).filter((part) => part instanceof Uint8Array);
+  const parts = partsOf(definition);
   if (parts.length === 0) return undefined;
   if (parts.length > definitionVerticesMax)
     throw new ApiError('RequestEntityTooLarge', `a build definition has more than ${definitionVerticesMax} vertices`);
@@ -431,6 +443,7 @@ export function decodeDefinition(definition: Message): Edge | undefined {
     filename: textIn(info, 'filename'),
     data: bytesIn(info, 'data'),
     language: textIn(info, 'language'),
+    definition: { def: partsOf(messageIn(info, 'definition')).map((part) => Buffer.from(part).toString('base64')) },
   }));
   let last: Edge | undefined;
   for (const bytes of parts) {

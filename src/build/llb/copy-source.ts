@@ -1,5 +1,6 @@
 /** Where a copy takes its files from: a client's directory, which has an index, or layers, which are mounted. */
 import { createReadStream } from 'node:fs';
+import { posix } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { TarError } from '#base/tar.ts';
 import { readTar } from '#base/tar-read.ts';
@@ -11,6 +12,7 @@ import { cleanContextPath } from '../context.ts';
 import type { BuildContext } from '../context.ts';
 import { archiveHeadBytesMax } from '../limits.ts';
 import { compilePattern, createIgnoreRules, hasWildcard } from '../patterns.ts';
+import type { IgnoreRules } from '../patterns.ts';
 import { layersOf } from './output.ts';
 import { openView } from './view.ts';
 import type { Output } from './output.ts';
@@ -25,22 +27,31 @@ export class SourceMissing extends ApiError {
   /** A pattern that matched nothing. */
   readonly isPattern: boolean;
   constructor(path: string, isPattern: boolean) {
-    super('BadRequest', `failed to compute cache key: ${JSON.stringify(`/${path}`)}: not found`);
+    super(
+      'BadRequest',
+      `failed to compute cache key: failed to calculate checksum of ref files:: ${JSON.stringify(`/${path}`)}: not found`,
+    );
     this.name = 'SourceMissing';
     this.path = path;
     this.isPattern = isPattern;
   }
 }
 
-export interface CopySource {
-  /** Files may be linked from here: nobody changes them. */
-  canLink: boolean;
+/** What is copied out of one directory. */
+export interface SourcePart {
   /** Directory that paths are relative to: the action's source, where patterns choose what is copied out of it. */
   root: string;
   /** What the action's source names, its wildcards expanded. */
   paths: string[];
   /** What of them and below them stays behind. */
   excluded: string[];
+}
+
+export interface CopySource {
+  /** Files may be linked from here: nobody changes them. */
+  canLink: boolean;
+  /** Several where the source of patterns has wildcards itself. */
+  parts: SourcePart[];
   /** The real path of a file that begins as an archive; undefined for everything else. */
   archive(path: string): Promise<string | undefined>;
   release(): Promise<void>;
@@ -141,10 +152,30 @@ function treePaths(tree: BuildContext, action: CopyFileAction): string[] {
   return found(action, (path, isPattern) => tree.expand(path, isPattern));
 }
 
+/**
+ * What `--exclude` leaves out. Its patterns are about what lies below a source, or below the source of other patterns;
+ * a source that is a file is known by its name.
+ */
+function exclusionsOf({ exclude, include, source }: CopyFileAction, paths: readonly string[]): IgnoreRules | undefined {
+  if (exclude.length === 0) return undefined;
+  const rules = createIgnoreRules(exclude);
+  const whole = cleanContextPath(source);
+  const depth = whole === '' ? 0 : whole.split('/').length;
+  const sources = new Set(paths.map((path) => cleanContextPath(path)));
+  const withinSource = (path: string): string => {
+    if (include.length > 0) return path.split('/').slice(depth).join('/');
+    if (sources.has(path)) return posix.basename(path);
+    for (let at = path.lastIndexOf('/'); at > 0; at = path.lastIndexOf('/', at - 1))
+      if (sources.has(path.slice(0, at))) return path.slice(at + 1);
+    return path;
+  };
+  return { ...rules, ignores: (path) => rules.ignores(withinSource(path)) };
+}
+
 /** Content of what is copied out of a client's directory. */
 export function treeContentKey(tree: BuildContext, action: CopyFileAction): string {
-  const rules = action.exclude.length === 0 ? undefined : createIgnoreRules(action.exclude);
-  return tree.digest(treePaths(tree, action), rules);
+  const paths = treePaths(tree, action);
+  return tree.digest(paths, exclusionsOf(action, paths));
 }
 
 /** Throws SourceMissing. */
@@ -154,25 +185,31 @@ export async function openCopySource(
   action: CopyFileAction,
 ): Promise<CopySource> {
   const { content } = context;
-  const rules = createIgnoreRules(action.exclude);
-  const excludedBelow = (paths: readonly string[], below: (path: string) => string[]): string[] =>
-    action.exclude.length === 0 ? [] : paths.flatMap(below).filter((path) => rules.ignores(path));
+  /** Sources that stay, and what of what lies below them does not. */
+  const excluding = (paths: string[], below: (path: string) => string[]): Pick<SourcePart, 'paths' | 'excluded'> => {
+    const rules = exclusionsOf(action, paths);
+    if (rules === undefined) return { paths, excluded: [] };
+    const inside = new Map(paths.map((path) => [path, below(path)]));
+    return {
+      paths: paths.filter((path) => inside.get(path)?.length !== 0 || !rules.ignores(cleanContextPath(path))),
+      excluded: [...inside.values()].flat().filter((path) => rules.ignores(path)),
+    };
+  };
   if (input.kind === 'tree') {
     const { tree } = input;
-    const paths = treePaths(tree, action);
-    const excluded = [...tree.ignored, ...excludedBelow(paths, (path) => tree.below(path))];
+    const { paths, excluded } = excluding(treePaths(tree, action), (path) => tree.below(path));
     return within(content, await tree.directory(), action, {
       paths,
-      excluded,
+      excluded: [...tree.ignored, ...excluded],
       canLink: true,
       release: async () => {},
     });
   }
   const { root, release } = await openView(context, layersOf(input.steps));
   try {
-    const paths = found(action, (path, isPattern) => expandInRoot(root, path, isPattern));
-    const excluded = excludedBelow(paths, (path) => listBelow(root, [path]));
-    return within(content, root, action, { paths, excluded, canLink: false, release });
+    const all = found(action, (path, isPattern) => expandInRoot(root, path, isPattern));
+    const kept = excluding(all, (path) => listBelow(root, [path]));
+    return within(content, root, action, { ...kept, canLink: false, release });
   } catch (error) {
     await release();
     throw error;
@@ -184,20 +221,24 @@ function within(
   content: Content,
   root: string,
   action: CopyFileAction,
-  { paths, excluded, canLink, release }: Pick<CopySource, 'paths' | 'excluded' | 'canLink' | 'release'>,
+  {
+    paths,
+    excluded,
+    canLink,
+    release,
+  }: Pick<SourcePart, 'paths' | 'excluded'> & Pick<CopySource, 'canLink' | 'release'>,
 ): CopySource {
   const source = action.include.length === 0 ? '' : cleanContextPath(action.source);
-  const inner = source === '' ? root : new RootedDirectory(root).directory(pathParts(source));
-  const strip = (all: string[]): string[] =>
-    source === ''
-      ? all
-      : all.filter((path) => path.startsWith(`${source}/`)).map((path) => path.slice(source.length + 1));
-  return {
-    canLink,
-    root: inner ?? root,
-    paths: strip(paths),
-    excluded: strip(excluded),
-    archive: (path) => archiveAt(content, inner ?? root, path),
-    release,
-  };
+  const depth = source === '' ? 0 : source.split('/').length;
+  // With wildcards in it the source is as many directories as it matches.
+  const sources = hasWildcard(source)
+    ? [...new Set(paths.map((path) => path.split('/').slice(0, depth).join('/')))]
+    : [source];
+  const parts = sources.map((each): SourcePart => {
+    const inner = each === '' ? root : (new RootedDirectory(root).directory(pathParts(each)) ?? root);
+    const strip = (all: string[]): string[] =>
+      each === '' ? all : all.filter((path) => path.startsWith(`${each}/`)).map((path) => path.slice(each.length + 1));
+    return { root: inner, paths: strip(paths), excluded: strip(excluded) };
+  });
+  return { canLink, parts, archive: (path) => archiveAt(content, parts[0]?.root ?? root, path), release };
 }

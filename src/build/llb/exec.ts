@@ -84,7 +84,7 @@ export async function execWork(context: SolverContext, vertex: Vertex, op: ExecO
     about: vertex.name,
     outputs: count,
     below,
-    run: (output) => new Exec(context, op, inputs, { output }).run(count),
+    run: (output) => new Exec(context, op, inputs, { output, beginsAnew: vertex.ignoresCache }).run(count),
   };
 }
 
@@ -129,6 +129,8 @@ class Exec {
   readonly #inputs: readonly Output[];
   readonly #output: VertexOutput;
   readonly #io: RunRequest['io'];
+  /** Nothing that was known before counts. */
+  readonly #beginsAnew: boolean;
   readonly #undo: (() => Promise<void>)[] = [];
   /** Writable views, by the output that they become. */
   readonly #views = new Map<number, { id: string; layers: ImageLayer[] }>();
@@ -138,13 +140,14 @@ class Exec {
     context: SolverContext,
     op: ExecOp,
     inputs: readonly Output[],
-    tell: { output: VertexOutput; io?: NonNullable<RunRequest['io']> },
+    tell: { output: VertexOutput; io?: NonNullable<RunRequest['io']>; beginsAnew?: boolean },
   ) {
     this.#context = context;
     this.#op = op;
     this.#inputs = inputs;
     this.#output = tell.output;
     this.#io = tell.io;
+    this.#beginsAnew = tell.beginsAnew === true;
   }
 
   async run(outputs: number): Promise<(ImageLayer | null)[]> {
@@ -189,6 +192,7 @@ class Exec {
       workingDir: op.cwd === '' ? '/' : op.cwd,
       network: op.network === 'sandbox' ? network : op.network,
       extraHosts: op.extraHosts,
+      hostname: op.hostname,
       mounts: [...mounts, ...hiddenMounts],
       id,
       imageId: image,
@@ -276,8 +280,11 @@ class Exec {
 
   async #cache(mount: ExecMount): Promise<string> {
     const { cacheMounts, signal } = this.#context;
-    const cache = await cacheMounts.open(mount, signal, async () => {
-      const input = mount.input === undefined ? undefined : this.#inputs[mount.input];
+    const input = mount.input === undefined ? undefined : this.#inputs[mount.input];
+    const files = input?.kind === 'tree' ? input.tree.digest([mount.selector.replace(/^\/+/, '')]) : undefined;
+    const layers = input?.kind === 'layers' ? layersKey(layersOf(input.steps)) : undefined;
+    const beginning = { files: files ?? layers, beginsAnew: this.#beginsAnew };
+    const cache = await cacheMounts.open(mount, beginning, signal, async () => {
       if (input === undefined) return undefined;
       if (input.kind === 'tree')
         return { root: select(await input.tree.directory(), mount.selector), release: async () => {} };

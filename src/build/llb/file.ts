@@ -14,6 +14,7 @@ import { openView } from './view.ts';
 import { cleanContextPath } from '../context.ts';
 import { hasWildcard } from '../patterns.ts';
 import { expandInRoot, openCopySource, treeContentKey } from './copy-source.ts';
+import type { SourcePart } from './copy-source.ts';
 import { resolveOwner } from './owner.ts';
 import { layersOf, scratch } from './output.ts';
 import type { Output, StepLayer } from './output.ts';
@@ -144,8 +145,10 @@ class FileVertex {
     const { content, signal } = this.#context;
     const source = await openCopySource(this.#context, this.input(action.from), action);
     try {
-      const files = await content.layers.digestFiles(source.root, source.paths, source.excluded, signal);
-      return [fileActionKey(action, this.#inputs.length), 'files', files];
+      const files: string[] = [];
+      for (const { root, paths, excluded } of source.parts)
+        files.push(await content.layers.digestFiles(root, paths, excluded, signal));
+      return [fileActionKey(action, this.#inputs.length), 'files', ...files];
     } finally {
       await source.release();
     }
@@ -244,14 +247,15 @@ class FileVertex {
       await Promise.all(scratches.map((path) => rm(path, { recursive: true, force: true })));
     };
     try {
-      const { paths } = source;
+      const paths = source.parts.flatMap((part) => part.paths);
+      const [first = { root: '', paths: [], excluded: [] }] = source.parts;
       const plain: CopyAction & { kind: 'copy' } = {
         kind: 'copy',
-        sourceRoot: source.root,
+        sourceRoot: first.root,
         sources: [],
         target: action.target,
         isDirectory: /(^|\/)\.?$/.test(action.target) || paths.length > 1,
-        exclude: source.excluded,
+        exclude: first.excluded,
         keepsParents: action.include.length > 0,
         makesDirectory: !action.copiesContents,
         canLink: source.canLink,
@@ -260,7 +264,7 @@ class FileVertex {
         ...(action.modeText === '' ? {} : { modeText: action.modeText }),
         ...(action.timestampNs === undefined ? {} : { mtimeMs: action.timestampNs / 1e6 }),
       };
-      if (!action.unpacks) return { actions: paths.length === 0 ? [] : [{ ...plain, sources: paths }], release };
+      if (!action.unpacks) return { actions: copiesOf(plain, source.parts, action), release };
       const actions: CopyAction[] = [];
       for (const path of paths) {
         const archive = await source.archive(path);
@@ -271,8 +275,7 @@ class FileVertex {
         const unpacked = content.blobs.scratchPath();
         scratches.push(unpacked);
         await content.layers.unpackFile(archive, unpacked);
-        const { owner: _owner, ...rest } = plain;
-        actions.push({ ...rest, sourceRoot: unpacked, sources: ['.'], exclude: [], makesDirectory: false });
+        actions.push({ ...plain, sourceRoot: unpacked, sources: ['.'], exclude: [], makesDirectory: false });
       }
       return { actions, release };
     } catch (error) {
@@ -280,6 +283,19 @@ class FileVertex {
       throw error;
     }
   }
+}
+
+/** One copy out of each directory; the target of patterns is made, though they match nothing. */
+function copiesOf(
+  plain: CopyAction & { kind: 'copy' },
+  parts: readonly SourcePart[],
+  { include, target }: CopyFileAction,
+): CopyAction[] {
+  const made = parts
+    .filter(({ paths }) => paths.length > 0)
+    .map(({ root, paths, excluded }) => ({ ...plain, sourceRoot: root, sources: paths, exclude: excluded }));
+  if (made.length > 0 || include.length === 0) return made;
+  return [{ kind: 'makeDirectory', target, mode: 0o755, makesParents: true }];
 }
 
 export async function fileWork(

@@ -24,10 +24,19 @@ interface Repository {
   ref: string;
   directory: string;
   keepsGitDirectory: boolean;
+  hasSubmodules: boolean;
+  /** Files are as old as the commit. */
+  hasCommitTimes: boolean;
   checksum: string;
 }
 
-const commitPattern = /^[0-9a-f]{40}$/;
+/** Of SHA-1, or of SHA-256. */
+const commitPattern = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
+
+function checksumOf(text: string): string {
+  if (/^(?:|[0-9a-f]{7,64})$/.test(text)) return text;
+  throw new ApiError('BadRequest', `invalid checksum ${JSON.stringify(text.slice(0, 100))}, expected hex commit hash`);
+}
 
 /** Throws BadRequest for what `git` could take for an option, or for a way to something else than a remote. */
 function repositoryOf({ identifier, attributes }: SourceOp): Repository {
@@ -43,7 +52,9 @@ function repositoryOf({ identifier, attributes }: SourceOp): Repository {
     ref,
     directory: directory === '' ? (attributes['git.subdir'] ?? '') : directory,
     keepsGitDirectory: attributes['git.keepgitdir'] === 'true',
-    checksum: attributes['git.checksum'] ?? '',
+    hasSubmodules: attributes['git.skipsubmodules'] !== 'true',
+    hasCommitTimes: attributes['git.mtime'] === 'commit',
+    checksum: checksumOf(attributes['git.checksum'] ?? ''),
   };
 }
 
@@ -93,7 +104,7 @@ async function resolveCommit(git: Git, { remote, ref }: Repository): Promise<str
     const [commit, name] = line.split('\t');
     if (commit !== undefined && name !== undefined) found.set(name, commit);
   }
-  const names = [`refs/tags/${wanted}^{}`, `refs/tags/${wanted}`, `refs/heads/${wanted}`, wanted, `${wanted}^{}`];
+  const names = [`refs/tags/${wanted}^{}`, `refs/tags/${wanted}`, `refs/heads/${wanted}`, `${wanted}^{}`, wanted];
   const commit = names.map((name) => found.get(name)).find((each) => each !== undefined);
   if (commit === undefined || !commitPattern.test(commit))
     throw new ApiError('BadRequest', `repository does not contain ref ${wanted}`);
@@ -103,12 +114,12 @@ async function resolveCommit(git: Git, { remote, ref }: Repository): Promise<str
 /** The commit's files in a directory. */
 async function checkOut(
   git: Git,
-  { remote, ref, keepsGitDirectory }: Repository,
+  { remote, ref, keepsGitDirectory, hasSubmodules, hasCommitTimes }: Repository,
   commit: string,
   into: string,
-): Promise<void> {
+): Promise<{ mtimeMs?: number }> {
   const at = (...args: string[]): Promise<string> => git.run(['-C', into, ...args]);
-  await git.run(['init', '-q', '--', into]);
+  await git.run(['init', '-q', ...(commit.length === 64 ? ['--object-format=sha256'] : []), '--', into]);
   await at('remote', 'add', 'origin', remote);
   const wanted = ref === '' || commitPattern.test(ref) ? commit : ref;
   try {
@@ -124,8 +135,14 @@ async function checkOut(
     );
   }
   await at('checkout', '-q', '--detach', commit);
-  await at('submodule', '--quiet', 'update', '--init', '--recursive', '--depth=1');
+  if (hasSubmodules) {
+    const update = ['submodule', '--quiet', 'update', '--init', '--recursive'];
+    // A remote of one of them may give no shallow histories.
+    await at(...update, '--depth=1').catch(() => at(...update));
+  }
+  const times = hasCommitTimes ? { mtimeMs: Number(await at('show', '-s', '--format=%ct', commit)) * 1000 } : {};
   if (!keepsGitDirectory) await rm(join(into, '.git'), { recursive: true, force: true });
+  return times;
 }
 
 /** Environment of `git`: nothing of the host's own configuration, and what the client has for this remote. */
@@ -177,7 +194,12 @@ async function withAgent<T>(
   }
 }
 
-async function makeLayer(context: SolverContext, repository: Repository, files: string): Promise<ImageLayer | null> {
+async function makeLayer(
+  context: SolverContext,
+  repository: Repository,
+  files: string,
+  times: { mtimeMs?: number },
+): Promise<ImageLayer | null> {
   const root = new RootedDirectory(files).directory(pathParts(repository.directory));
   if (root === undefined)
     throw new ApiError('BadRequest', `the repository has no directory ${repository.directory.slice(0, 200)}`);
@@ -191,6 +213,7 @@ async function makeLayer(context: SolverContext, repository: Repository, files: 
         isDirectory: true,
         owner: { uid: 0, gid: 0 },
         canLink: true,
+        ...times,
       },
     ]),
   );
@@ -215,8 +238,8 @@ export async function openRepository(
       const commit = await resolveCommit(git, repository);
       if (!commit.startsWith(repository.checksum))
         throw new ApiError('BadRequest', `expected checksum to match ${repository.checksum}, got ${commit}`);
-      const { remote, directory, keepsGitDirectory } = repository;
-      const key = digestOf('git', remote, commit, directory, keepsGitDirectory);
+      const { remote, directory, keepsGitDirectory, hasSubmodules, hasCommitTimes } = repository;
+      const key = digestOf('git', remote, commit, directory, keepsGitDirectory, hasSubmodules, hasCommitTimes);
       const known = cache.get(key);
       if (known !== undefined) output.cached();
       const atMs = known?.atMs ?? clock.now();
@@ -224,8 +247,8 @@ export async function openRepository(
       let layers = known?.layers;
       if (layers === undefined) {
         const files = join(scratch, 'files');
-        await checkOut(git, repository, commit, files);
-        layers = [await makeLayer(context, repository, files)];
+        const times = await checkOut(git, repository, commit, files);
+        layers = [await makeLayer(context, repository, files, times)];
         await cache.put(key, { layers, atMs, about });
       }
       return { kind: 'layers', steps: layers.map((layer) => ({ layer, createdAtMs: atMs, about })) };

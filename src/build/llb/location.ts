@@ -1,16 +1,30 @@
 /** Where in the source of a front end something stands, and where what failed does. */
 
+import { locationLinesMax } from '../limits.ts';
+
 export interface SourceText {
   filename: string;
   /** The whole file. */
   data: Buffer;
   language: string;
+  /** Where the file comes from, as the protocol says it. */
+  definition?: { def: string[] };
 }
 
 export interface SourceLocation {
   text: SourceText;
   /** Lines, the first is 1, both included. */
   ranges: readonly { start: number; end: number }[];
+}
+
+/** As the protocol has them: one for each line. */
+export function lineRanges(ranges: SourceLocation['ranges']): { start: { line: number }; end: { line: number } }[] {
+  return ranges.flatMap(({ start, end }) =>
+    Array.from({ length: Math.min(locationLinesMax, end - start + 1) }, (_, at) => ({
+      start: { line: start + at },
+      end: { line: start + at },
+    })),
+  );
 }
 
 const located = new WeakMap<object, SourceLocation>();

@@ -41,11 +41,14 @@ export interface SourceRequest {
   credential: ((domain: string) => Promise<RegistryCredential | undefined>) | undefined;
   /** A directory that the client shares. The caller of `Sources` disposes of it. */
   local(name: string, op: SourceOp, output: VertexOutput, signal: AbortSignal): Promise<BuildContext>;
+  /** An image of a directory that the client shares. */
+  layout?(vertex: Vertex, op: SourceOp, signal: AbortSignal): Promise<ImageRecord>;
   begin(vertex: Vertex): VertexOutput;
   signal: AbortSignal;
 }
 
 const imagePrefix = 'docker-image://';
+const layoutPrefix = 'oci-layout://';
 const localPrefix = 'local://';
 
 export class Sources {
@@ -84,7 +87,9 @@ export class Sources {
   }
 
   #pull(vertex: Vertex, output: VertexOutput): Promise<ImageRecord> {
-    const { pullImage, pull, credential, signal } = this.#request;
+    const { pullImage, pull, credential, signal, layout } = this.#request;
+    if (layout !== undefined && vertex.op.kind === 'source' && vertex.op.identifier.startsWith(layoutPrefix))
+      return layout(vertex, vertex.op, signal);
     if (vertex.op.kind !== 'source' || !vertex.op.identifier.startsWith(imagePrefix))
       throw new ApiError('BadRequest', `${vertex.name} is no image`);
     const { identifier, attributes } = vertex.op;
@@ -110,7 +115,7 @@ export class Sources {
 
   async #open(context: SolverContext, op: SourceOp, vertex: Vertex): Promise<Output> {
     const { identifier } = op;
-    if (identifier.startsWith(imagePrefix)) {
+    if (identifier.startsWith(imagePrefix) || identifier.startsWith(layoutPrefix)) {
       const { layers } = await this.image({ vertex, output: 0 });
       await Promise.all(layers.map((layer) => context.content.layers.ensure(layer.diffId, layer.digest)));
       return {

@@ -15,7 +15,6 @@ import {
   networkFormat,
   parseNetwork,
   type AddressBlock,
-  type NetworkDriver,
   type NetworkRecord,
 } from '#engine/network-record.ts';
 import { linkName } from '#net/kernel-names.ts';
@@ -25,7 +24,8 @@ import { parseObject } from './read-bounded.ts';
 import type { ImportReport } from './report.ts';
 import type { DockerSource } from './source.ts';
 
-const drivers: readonly NetworkDriver[] = ['bridge', 'macvlan', 'ipvlan'];
+const drivers = ['bridge', 'macvlan', 'ipvlan'] as const;
+type ImportedDriver = (typeof drivers)[number];
 /** What the store puts before each value. */
 const indexBytes = 8;
 
@@ -106,7 +106,7 @@ function clashOf(said: JsonObject, here: NetworkRecord[]): string | undefined {
   return undefined;
 }
 
-function driverOf(said: JsonObject): NetworkDriver | undefined {
+function driverOf(said: JsonObject): ImportedDriver | undefined {
   return drivers.find((driver) => driver === said['networkType']);
 }
 
