@@ -61,7 +61,8 @@ export function matchesAny(filters: Filters, name: string, test: (value: string)
 }
 
 /**
- * A name's or an id's filter is a regular expression (RE2) that may match anywhere; one that is none is taken literally.
+ * A name's or an id's filter is a regular expression (RE2) that may match anywhere; one that is none is taken
+ * literally.
  */
 export function matchesPattern(text: string, pattern: string): boolean {
   try {

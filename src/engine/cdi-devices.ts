@@ -3,7 +3,7 @@
  * directories are read when devices are asked for, as vendors write the files at any time. A later directory's device
  * takes the place of an earlier one's; one that a directory has twice counts as none.
  *
- * Specification: CDI 1.0 (github.com/cncf-tags/container-device-interface, SPEC.md).
+ * Specification: CDI 1.0 (github.com/cncf-tags/container-device-interface).
  */
 import { join } from 'node:path';
 import { messageOf } from '#base/thrown.ts';

@@ -329,7 +329,8 @@ export interface Containers {
   create(spec: ContainerSpec): Promise<string>;
   start(id: string): Promise<void>;
   /**
-   * Sends `signal`, by default the container's stop signal, waits `timeoutMs`, then SIGKILL. Resolves when it has exited.
+   * Sends `signal`, by default the container's stop signal, waits `timeoutMs`, then SIGKILL. Resolves when it has
+   * exited.
    */
   stop(id: string, timeoutMs: number, signal?: number): Promise<void>;
   kill(id: string, signal: string): Promise<void>;
