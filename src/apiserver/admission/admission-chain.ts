@@ -14,8 +14,10 @@ import {
   admitRbacEscalation,
 } from './guards.ts';
 import { admitLimitBounds, admitLimitDefaults } from './limit-ranger.ts';
+import { mutateByPolicies } from './mutating-policies.ts';
 import { admitPodSecurity } from './pod-security.ts';
 import { admitRuntimeClass } from './runtime-class.ts';
+import { admitByPolicies } from './validating-policies.ts';
 import { admitMutatingWebhooks, admitValidatingWebhooks } from './webhooks.ts';
 import {
   admitCertificateRequester,
@@ -37,6 +39,7 @@ const mutating: readonly Admission[] = [
   admitDefaultStorageClass,
   admitStorageProtection,
   admitCertificateRequester,
+  mutateByPolicies,
   admitMutatingWebhooks,
 ];
 const validating: readonly Admission[] = [
@@ -50,6 +53,7 @@ const validating: readonly Admission[] = [
   admitCertificates,
   admitTrustBundle,
   admitPodCertificate,
+  admitByPolicies,
   admitValidatingWebhooks,
 ];
 
