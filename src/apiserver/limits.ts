@@ -74,3 +74,5 @@ export const definitionRetryMs = 1_000;
 export const policyCostMax = 10_000_000;
 /** Objects that one binding's selector may find as parameters. */
 export const policyParamsMax = 1_000;
+/** Kinds that the expressions of one policy are checked against. */
+export const policyKindsMax = 10;

@@ -240,6 +240,35 @@ describe('a ValidatingAdmissionPolicy', () => {
   );
 
   it(
+    'tells in its status what cannot be right for the kinds it names',
+    withApi(async (t) => {
+      const deployments = { apiGroups: ['apps'], apiVersions: ['v1'], operations: ['*'], resources: ['deployments'] };
+      const checked = async (name: string, expression: string): Promise<TestJson> => {
+        await t.make(`${registration}/validatingadmissionpolicies`, {
+          metadata: { name },
+          spec: {
+            matchConstraints: { resourceRules: [deployments] },
+            variables: [{ name: 'wanted', expression: 'object.spec.replicas' }],
+            validations: [{ expression, messageExpression: "'wants more than ' + object.metadata.name" }],
+          },
+        });
+        const path = `${registration}/validatingadmissionpolicies/${name}`;
+        for (;;) {
+          const { status } = (await t.call('GET', path)).body;
+          if (status?.observedGeneration === 1) return status.typeChecking;
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+      };
+      assert.deepEqual(await checked('right', 'variables.wanted > 1 && object.spec.paused != true'), {});
+      const { expressionWarnings } = await checked('wrong', "variables.wanted > '1' || object.spec.nope");
+      assert.equal(expressionWarnings.length, 1);
+      assert.equal(expressionWarnings[0].fieldRef, 'spec.validations[0].expression');
+      assert.match(expressionWarnings[0].warning, /^apps\/v1, Kind=Deployment: ERROR: <input>:1:18: found no matching/);
+      assert.match(expressionWarnings[0].warning, /'_>_' applied to '\(int, string\)'[^]*undefined field 'nope'/);
+    }),
+  );
+
+  it(
     'never stands in the way of its own removal',
     withApi(async (t) => {
       const all = { apiGroups: ['*'], apiVersions: ['*'], operations: ['*'], resources: ['*'] };
@@ -350,3 +379,30 @@ describe('match conditions of a webhook', () => {
     }),
   );
 });
+
+it(
+  'who connects to a container is judged as well',
+  withApi(async (t) => {
+    const connect = {
+      apiGroups: [''],
+      apiVersions: ['v1'],
+      operations: ['CONNECT'],
+      resources: ['pods/exec', 'pods/attach'],
+    };
+    await validate(t, {
+      matchConstraints: { resourceRules: [connect] },
+      validations: [
+        {
+          expression: "request.name != 'closed' || (has(object.command) && object.command == ['ls', '-l'])",
+          messageExpression: "request.kind.kind + ' of ' + request.resource.resource + '/' + request.subResource",
+        },
+      ],
+    });
+    const open = `${pods}/closed/exec?command=ls&command=-l&stdout=true`;
+    const refused = await t.call('POST', `${pods}/closed/attach?stdin=true`, undefined, jane);
+    assert.equal(refused.status, 422);
+    assert.match(refused.body.message, /denied request: PodAttachOptions of pods\/attach$/);
+    assert.equal((await t.call('POST', open, undefined, jane)).status, 404, 'the Pod is not there; nobody denied it');
+    assert.equal((await t.call('GET', `${pods}/closed/log`, undefined, jane)).status, 404);
+  }),
+);

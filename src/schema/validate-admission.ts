@@ -81,7 +81,7 @@ function validateClientConfig(config: Draft<WebhookClientConfig>, at: string, er
   if (service !== undefined) {
     if (!service.name) errors.required(`${at}.service.name`, 'service name is required');
     if (!service.namespace) errors.required(`${at}.service.namespace`, 'service namespace is required');
-    if (service.path !== undefined && !String(service.path).startsWith('/'))
+    if (service.path && !service.path.startsWith('/'))
       errors.invalid(`${at}.service.path`, service.path, "must start with a '/'");
     if (service.port !== undefined && portProblem(service.port) !== '')
       errors.invalid(`${at}.service.port`, service.port, `port is not valid: ${portProblem(service.port)}`);

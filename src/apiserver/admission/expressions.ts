@@ -69,7 +69,9 @@ export class Evaluator implements AuthorizerHost {
   static async open(context: RequestContext, attributes: AdmissionAttributes): Promise<Evaluator> {
     const { kind, info } = context;
     const shown = (o: KubeObject | undefined): Value =>
-      o === undefined ? null : fromJson(kind.fromStored === undefined ? o : kind.fromStored(o));
+      o === undefined
+        ? null
+        : fromJson(kind.fromStored === undefined || attributes.operation === 'CONNECT' ? o : kind.fromStored(o));
     const isNamespace = kind.group === '' && kind.kind === 'Namespace';
     const namespace = isNamespace ? undefined : await namespaceOf(context, attributes);
     return new Evaluator(context, {
@@ -131,7 +133,8 @@ export class Evaluator implements AuthorizerHost {
 
 function requestOf(context: RequestContext, { object, operation, subresource, dryRun }: AdmissionAttributes): unknown {
   const { kind, info, user } = context;
-  const gvk = { group: kind.group, version: kind.version, kind: kind.kind };
+  const isConnect = operation === 'CONNECT';
+  const gvk = { group: kind.group, version: kind.version, kind: isConnect ? object.kind : kind.kind };
   const gvr = { group: kind.group, version: kind.version, resource: kind.resource };
   return {
     kind: gvk,

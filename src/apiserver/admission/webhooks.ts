@@ -92,10 +92,11 @@ async function isAsked(
 
 function reviewOf(context: RequestContext, attributes: AdmissionAttributes, uid: string): object {
   const { kind, info, user } = context;
-  const gvk = { group: kind.group, version: kind.version, kind: kind.kind };
+  const isConnect = attributes.operation === 'CONNECT';
+  const gvk = { group: kind.group, version: kind.version, kind: isConnect ? attributes.object.kind : kind.kind };
   const gvr = { group: kind.group, version: kind.version, resource: kind.resource };
   const shown = (o: KubeObject | undefined): KubeObject | null =>
-    o === undefined ? null : kind.fromStored === undefined ? o : kind.fromStored(o);
+    o === undefined ? null : kind.fromStored === undefined || isConnect ? o : kind.fromStored(o);
   return {
     apiVersion: 'admission.k8s.io/v1',
     kind: 'AdmissionReview',
@@ -108,7 +109,7 @@ function reviewOf(context: RequestContext, attributes: AdmissionAttributes, uid:
       ...(attributes.subresource === ''
         ? {}
         : { subResource: attributes.subresource, requestSubResource: attributes.subresource }),
-      name: attributes.object.metadata.name ?? info.name,
+      name: isConnect ? info.name : (attributes.object.metadata.name ?? info.name),
       ...(kind.namespaced ? { namespace: info.namespace } : {}),
       operation: attributes.operation,
       userInfo: {
@@ -181,7 +182,8 @@ export async function admitMutatingWebhooks(context: RequestContext, attributes:
     const response = await call(context, hook, attributes);
     if (response === undefined) continue;
     checkAllowed(context, hook, response);
-    if (response.patch === undefined || attributes.operation === 'DELETE') continue;
+    // What a connection is for cannot be changed.
+    if (response.patch === undefined || ['DELETE', 'CONNECT'].includes(attributes.operation)) continue;
     const { kind } = context;
     const shown = kind.fromStored === undefined ? attributes.object : kind.fromStored(attributes.object);
     const text = Buffer.from(response.patch, 'base64').toString();
