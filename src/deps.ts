@@ -86,7 +86,7 @@ export const deps: Readonly<Record<string, FolderRule>> = {
     builtins: ['node:http', 'node:https', 'node:net', 'node:tls', 'node:crypto', 'node:stream/promises'],
   },
   apiserver: {
-    folders: ['api', 'base', 'os', 'observe', 'store', 'schema'],
+    folders: ['api', 'base', 'os', 'observe', 'store', 'cel', 'schema'],
     packages: [],
     builtins: ['node:http', 'node:http2', 'node:https', 'node:net', 'node:tls', 'node:crypto', 'node:stream'],
   },

@@ -16,6 +16,8 @@ export interface Checked {
   structs: ReadonlyMap<number, StructType>;
   /** Of a node, by its id. */
   typeAt(id: number): Type;
+  /** Selections that are the name of a variable (`authorizer.requestResource`). */
+  names: ReadonlyMap<number, string>;
 }
 
 export interface CheckedCall {
@@ -60,6 +62,7 @@ class Checker {
   readonly #calls = new Map<number, CheckedCall>();
   readonly #structs = new Map<number, StructType>();
   readonly #types = new Map<number, Type>();
+  readonly #names = new Map<number, string>();
   #found = new Substitution();
   #params = 0;
   /** Whether literals may mix types here. */
@@ -74,6 +77,7 @@ class Checker {
       type: this.#found.settle(type),
       calls: this.#calls,
       structs: this.#structs,
+      names: this.#names,
       typeAt: (id) => this.#found.settle(this.#types.get(id) ?? types.dyn),
     };
   }
@@ -123,6 +127,11 @@ class Checker {
   #select(node: NodeOf<'select'>, scope: Scope | undefined): Type {
     const { operand, field, isTest, isOptional, at } = node;
     const name = isTest || isOptional ? undefined : qualifiedName(node);
+    const variable = name === undefined ? undefined : this.#environment.variables.get(name);
+    if (name !== undefined && variable !== undefined) {
+      this.#names.set(node.id, name);
+      return variable;
+    }
     if (
       name !== undefined &&
       typeNames[name] !== undefined &&

@@ -52,7 +52,17 @@ export interface DeviceRate {
   rate: number;
 }
 
+/** Devices that a driver knows: by their ids, or so many of them (-1: all), with one of the lists of capabilities. */
+export interface DeviceRequest {
+  driver: string;
+  count: number;
+  ids: string[];
+  capabilities: string[][];
+  options: Record<string, string>;
+}
+
 export interface Resources {
+  deviceRequests?: DeviceRequest[];
   cpuShares?: number;
   cpuQuotaUs?: number;
   cpuPeriodUs?: number;

@@ -54,3 +54,7 @@ export const rulesEstimateMax = 100_000_000;
 export const ruleRequestBytesMax = 3_145_728;
 /** Fields of one version of a custom resource that are selectable (the same). */
 export const selectableFieldsMax = 8;
+/** Match conditions of one webhook or policy, and audit annotations of one policy with their expressions. */
+export const matchConditionsMax = 64;
+export const auditAnnotationsMax = 20;
+export const auditExpressionBytesMax = 5_120;
