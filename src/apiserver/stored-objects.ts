@@ -233,6 +233,15 @@ export class Objects {
     return this.remember(stored, object);
   }
 
+  /** Whether it is stored as it would be now: in the same version, sealed with the first key. */
+  isCurrent(kind: StorageKind, stored: StoredValue): boolean {
+    if (this.view(stored).apiVersion !== apiVersionOf(kind.storage)) return false;
+    if (!isSealed(kind)) return true;
+    const { value } = stored;
+    const id = value[0] === 1 ? Buffer.from(value.subarray(2, 2 + (value[1] ?? 0))).toString() : undefined;
+    return id === this.#keys[0]?.id;
+  }
+
   #turn(): void {
     this.#old = this.#young;
     this.#young = new WeakMap();

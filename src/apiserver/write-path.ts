@@ -9,7 +9,7 @@
 import { ApiError } from '#base/errors.ts';
 import { copyJson, equalButFor, jsonBytes } from '#base/json.ts';
 import { kinds } from '#base/kinds.ts';
-import { apiVersionOf, isOf, type KubeObject } from '#base/objects.ts';
+import { isOf, type KubeObject } from '#base/objects.ts';
 import type { Draft, Manifest } from '#api/manifest.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { randomSuffix } from '#os/clock.ts';
@@ -398,9 +398,9 @@ async function updateOnce(
   errors.throwIfAny(kind.group, kind.kind, admitted.metadata.name ?? '');
   await admitValidating(context, attributes);
   trackManagedFields(context, old, admitted, options);
-  // What was stored in another version is written again, though nothing else changes.
-  const isCurrent = server.objects.view(before).apiVersion === apiVersionOf(kind.storage);
-  if (isCurrent && isSame(withoutTimes(admitted), withoutTimes(old))) return { stored: before, created: false };
+  // What was stored otherwise than it would be now is written again, though nothing else changes.
+  if (server.objects.isCurrent(kind, before) && isSame(withoutTimes(admitted), withoutTimes(old)))
+    return { stored: before, created: false };
   const kept = await toKept(kind, admitted);
   if (dry) return { stored: await dryStored(context, key, kept, before.modRevision), created: false };
   if (isFinished(admitted)) return finishDeletion(context, before, kept);

@@ -61,6 +61,7 @@ import type {
   VolumeAttachment,
   VolumeAttributesClass,
 } from '#api/storage.v1.ts';
+import type { StorageVersionMigration } from '#api/storagemigration.v1.ts';
 import { groupVersionOf, type KindRef, type KubeObject } from './objects.ts';
 
 /** A reference to a kind: `kindOf('apps/v1', 'deployments', 'Deployment')`. */
@@ -141,6 +142,12 @@ export const kinds = Object.freeze({
 
   PriorityClass: kindOf<PriorityClass>('scheduling.k8s.io/v1', 'priorityclasses', 'PriorityClass', cluster),
   RuntimeClass: kindOf<RuntimeClass>('node.k8s.io/v1', 'runtimeclasses', 'RuntimeClass', cluster),
+  StorageVersionMigration: kindOf<StorageVersionMigration>(
+    'storagemigration.k8s.io/v1',
+    'storageversionmigrations',
+    'StorageVersionMigration',
+    cluster,
+  ),
   Lease: kindOf<Lease>('coordination.k8s.io/v1', 'leases', 'Lease'),
   EventsV1Event: kindOf<EventsV1Event>('events.k8s.io/v1', 'events', 'Event'),
   CertificateSigningRequest: kindOf<CertificateSigningRequest>(

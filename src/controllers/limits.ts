@@ -27,3 +27,7 @@ export const requestDeniedMsMax = 3_600_000;
 export const podCertificateRequestMsMax = 900_000;
 /** What a ReplicaSet keeps of its former revisions. */
 export const revisionHistoryCharsMax = 2_000;
+/** Objects that a storage migration reads at once; how long it waits for its resource, and between two looks. */
+export const migratedPageMax = 500;
+export const migrationResourceMs = 60_000;
+export const migrationRetryMs = 5_000;

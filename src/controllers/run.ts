@@ -32,6 +32,7 @@ import { startResourceQuotaController } from './resource-quota.ts';
 import type { Controller, ControllerContext } from './runtime.ts';
 import { startServiceAccountController } from './serviceaccount.ts';
 import { startStatefulSetController } from './statefulset.ts';
+import { startStorageMigrator } from './storage-migrator.ts';
 import { startTokenSecrets } from './token-secrets.ts';
 import { startTrustBundlePublisher } from './trust-bundle-publisher.ts';
 import { startVolumeBinder } from './volume-binder.ts';
@@ -94,6 +95,7 @@ const starters: Record<string, (context: ControllerContext, options: ControllerO
   'load-balancer': (context, options) => startLoadBalancerController(context, options.loadBalancerAddresses),
   'clusterrole-aggregation': startClusterRoleAggregation,
   'endpoints-mirroring': startEndpointsMirroring,
+  'storage-migrator': startStorageMigrator,
   'token-secrets': (context, options) => startTokenSecrets(context, options.rootCa ?? ''),
 };
 

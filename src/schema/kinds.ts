@@ -16,6 +16,7 @@ import { resourceKinds } from './groups/resource.ts';
 import { authenticationKinds, authorizationKinds } from './groups/reviews.ts';
 import { nodeKinds, schedulingKinds } from './groups/scheduling.ts';
 import { storageKinds } from './groups/storage.ts';
+import { storagemigrationKinds } from './groups/storagemigration.ts';
 import { policyKinds } from './groups/policy.ts';
 import { rbacKinds } from './groups/rbac.ts';
 import type { KindRecord } from './kind.ts';
@@ -42,5 +43,6 @@ export const builtInKinds: readonly KindRecord[] = [
   ...discoveryKinds,
   ...resourceKinds,
   ...flowcontrolKinds,
+  ...storagemigrationKinds,
   ...metricsKinds,
 ];
