@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { TestJson } from '#base/testing.ts';
 import { createTestApi } from './fixture.ts';
-import type { TestApi } from './fixture.ts';
+import type { Answer, TestApi } from './fixture.ts';
 
 const definitions = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
 const gadgets = '/apis/example.com/v1/namespaces/default/gadgets';
@@ -134,6 +134,49 @@ describe('rules of custom resources', () => {
     const answer = await t.call('POST', definitions, definition(costly));
     assert.match(answer.body.message, /estimated rule cost exceeds budget by factor of more than 100x/);
   });
+});
+
+it('what breaks a schema that came later stays while it is not changed', async () => {
+  await using t = await createTestApi();
+  const item = (rank: TestJson): TestJson => ({
+    type: 'object',
+    required: ['key'],
+    properties: { key: { type: 'string' }, rank },
+  });
+  const list = (rank: TestJson): TestJson => ({
+    type: 'array',
+    items: item(rank),
+    'x-kubernetes-list-type': 'map',
+    'x-kubernetes-list-map-keys': ['key'],
+  });
+  const loose: TestJson = {
+    type: 'object',
+    properties: { color: { type: 'string' }, parts: list({ type: 'integer' }) },
+  };
+  await serve(t, definition(loose));
+  const parts = [
+    { key: 'a', rank: 9 },
+    { key: 'b', rank: 1 },
+  ];
+  await t.make(gadgets, gadget('a', { color: 'violet', parts }));
+  const { body } = await t.call('GET', `${definitions}/gadgets.example.com`);
+  // Its status is being written.
+  delete body.metadata.resourceVersion;
+  body.spec.versions[0].schema.openAPIV3Schema.properties.spec.properties = {
+    color: { type: 'string', maxLength: 3 },
+    parts: list({ type: 'integer', maximum: 5 }),
+  };
+  assert.equal((await t.call('PUT', `${definitions}/gadgets.example.com`, body)).status, 200);
+  for (let i = 0; i < 50; i++) await new Promise((resolve) => setImmediate(resolve));
+  const patch = (given: TestJson): Promise<Answer> => t.call('PATCH', `${gadgets}/a`, given, merge);
+  assert.equal((await patch({ metadata: { labels: { a: 'b' } } })).status, 200);
+  assert.equal((await patch({ spec: { parts: [parts[1], { ...parts[0] }] } })).status, 200);
+  const changed = await patch({ spec: { color: 'purple', parts: [{ key: 'a', rank: 8 }] } });
+  assert.deepEqual(
+    changed.body.details.causes.map(({ field }: TestJson) => field),
+    ['spec.color', 'spec.parts[0].rank'],
+  );
+  assert.equal((await t.call('POST', gadgets, gadget('b', { color: 'violet' }))).status, 422);
 });
 
 describe('selectable fields of custom resources', () => {

@@ -15,13 +15,13 @@ import { patternStepsMax } from '#base/limits.ts';
 import type { KubeObject, OpenObject } from '#base/objects.ts';
 import { fieldOf, isObject, type JsonObject } from '#base/unknown.ts';
 import { checkObject } from './check.ts';
-import type { FieldErrors } from './field-errors.ts';
+import { FieldErrors } from './field-errors.ts';
 import { schemaStepsMax } from './limits.ts';
 import { columnsOf } from './crd-columns.ts';
 import { allVerbs, scaleSubresource, statusSubresource } from './kind.ts';
 import type { KindConversion, KindRecord, SubresourceRecord } from './kind.ts';
 import { compileJsonPath } from './json-path.ts';
-import { itemsOf } from './schema-items.ts';
+import { formerItems, itemsOf } from './schema-items.ts';
 import { familyOf, parseCidr } from '#base/ip.ts';
 import { label1035Problem } from './name-forms.ts';
 import { ruleTree, type RuleNode } from './rules.ts';
@@ -237,7 +237,11 @@ function checkArray(value: unknown[], schema: JSONSchemaProps, path: string, err
   if (schema.minItems !== undefined && value.length < schema.minItems)
     errors.invalid(path, value.length, `${path} in body should have at least ${schema.minItems} items`);
   const items = itemsOf(schema);
-  if (items !== undefined) value.forEach((item, i) => validateSchema(item, items, `${path}[${i}]`, errors));
+  const formerItem = formerItems(schema, errors.former?.get(value));
+  if (items !== undefined)
+    value.forEach((item, i) => {
+      if (!isKept(item, formerItem?.(item), errors)) validateSchema(item, items, `${path}[${i}]`, errors);
+    });
   const type = schema['x-kubernetes-list-type'];
   if (type !== 'set' && type !== 'map') return;
   const keys = schema['x-kubernetes-list-map-keys'] ?? [];
@@ -253,6 +257,16 @@ function checkArray(value: unknown[], schema: JSONSchemaProps, path: string, err
   });
 }
 
+/** Whether a value is what it was; what is not is told what it was, for its parts. */
+function isKept(value: unknown, before: unknown, { former }: FieldErrors): boolean {
+  if (former === undefined || before === undefined) return false;
+  if (equalJson(value, before)) return true;
+  if (isContainer(value) && isContainer(before)) former.set(value, before);
+  return false;
+}
+
+const isContainer = (value: unknown): value is object => typeof value === 'object' && value !== null;
+
 const join = (path: string, name: string): string => (path === '' ? name : `${path}.${name}`);
 
 function checkProperties(value: JsonObject, schema: JSONSchemaProps, path: string, errors: FieldErrors): void {
@@ -263,7 +277,9 @@ function checkProperties(value: JsonObject, schema: JSONSchemaProps, path: strin
     errors.tooMany(path, names.length, schema.maxProperties);
   if (schema.minProperties !== undefined && names.length < schema.minProperties)
     errors.invalid(path, names.length, `${path} in body should have at least ${schema.minProperties} properties`);
+  const before = errors.former?.get(value);
   for (const name of names) {
+    if (before !== undefined && isKept(value[name], fieldOf(before, name), errors)) continue;
     const property =
       schema.properties?.[name] ??
       (typeof schema.additionalProperties === 'object' ? schema.additionalProperties : undefined);
@@ -302,7 +318,12 @@ function passes(value: unknown, schema: JSONSchemaProps, errors: FieldErrors): b
 }
 
 function checkCombinations(value: unknown, schema: JSONSchemaProps, path: string, errors: FieldErrors): void {
-  for (const part of schema.allOf ?? []) validateSchema(value, part, path, errors);
+  for (const part of schema.allOf ?? []) {
+    // All of what is changed is looked at.
+    const inner = errors.fork();
+    validateSchema(value, part, path, inner);
+    errors.take(inner);
+  }
   if (schema.anyOf !== undefined && !schema.anyOf.some((s) => passes(value, s, errors)))
     errors.invalid(path, value, `${path === '' ? '""' : path} in body must validate at least one schema (anyOf)`);
   if (schema.oneOf !== undefined) {
@@ -464,11 +485,11 @@ function customKind(
         else o.status = copyJson(old.status);
       }
     },
-    validate(o, errors) {
-      if (schema !== undefined) validateBody(o, schema, errors);
+    validate(o, errors, old) {
+      if (schema !== undefined) validateBody(o, old, schema, errors);
     },
-    validateStatus(o, _old, errors) {
-      if (schema !== undefined) validateBody(o, schema, errors);
+    validateStatus(o, old, errors) {
+      if (schema !== undefined) validateBody(o, old, schema, errors);
     },
     async validateRules(o, old, run) {
       rules ??= { tree: schema === undefined ? undefined : ruleTree(schema) };
@@ -477,11 +498,21 @@ function customKind(
   };
 }
 
-/** The object's own metadata is validated as every object's is. */
-function validateBody(o: unknown, schema: JSONSchemaProps, errors: FieldErrors): void {
+/**
+ * The object's own metadata is validated as every object's is. What breaks the schema and was not changed stays
+ * (reference implementation, validation ratcheting).
+ */
+function validateBody(o: object, old: object | undefined, schema: JSONSchemaProps, errors: FieldErrors): void {
   const { metadata: _m, apiVersion: _a, kind: _k, ...properties } = schema.properties ?? {};
   const required = (schema.required ?? []).filter((n) => n !== 'metadata' && n !== 'apiVersion' && n !== 'kind');
-  validateSchema(o, { ...schema, type: 'object', properties, required }, '', errors);
+  const root = { ...schema, type: 'object', properties, required };
+  let found = errors.fork();
+  validateSchema(o, root, '', found);
+  if (found.any && old !== undefined) {
+    found = new FieldErrors(errors.work, new WeakMap([[o, old]]));
+    validateSchema(o, root, '', found);
+  }
+  errors.take(found);
   // Within `not`, what could not be looked at any more would pass.
   if (errors.work.stepsLeft < 0)
     errors.invalid(

@@ -18,11 +18,14 @@ class ValidationWork {
 export class FieldErrors {
   readonly causes: StatusCause[] = [];
   readonly work: ValidationWork;
+  /** What lists and objects were before, for whoever does not look at what was not changed. Forks have none. */
+  readonly former: WeakMap<object, object> | undefined;
   #characters = 0;
   #full = false;
 
-  constructor(work: ValidationWork = new ValidationWork()) {
+  constructor(work: ValidationWork = new ValidationWork(), former?: WeakMap<object, object>) {
     this.work = work;
+    this.former = former;
   }
 
   /** Errors of an alternative that is only tried. */

@@ -2,7 +2,6 @@
  * Validates an object by the rules of its schema. All of one request share a budget; a rule that an unchanged value
  * does not keep only warns (reference implementation, validation ratcheting).
  */
-import type { JSONSchemaProps } from '#api/apiextensions.v1.ts';
 import type { StatusCause } from '#base/objects.ts';
 import { equalJson } from '#base/json.ts';
 import { fieldOf, isObject } from '#base/unknown.ts';
@@ -13,6 +12,7 @@ import { CelError, OptionalValue } from '#cel/values.ts';
 import { FieldErrors, omitted } from './field-errors.ts';
 import { ruleBudgetMax, ruleMessageBytesMax } from './limits.ts';
 import type { CompiledRule, RuleNode } from './rules.ts';
+import { formerItems } from './schema-items.ts';
 
 export interface RuleRun {
   errors: FieldErrors;
@@ -258,15 +258,6 @@ function addForReason(
     default:
       errors.invalid(field, value, detail);
   }
-}
-
-/** What an item of a list by keys was before; of other lists nobody can tell. */
-function formerItems(schema: JSONSchemaProps, old: unknown): ((item: unknown) => unknown) | undefined {
-  if (schema['x-kubernetes-list-type'] !== 'map' || !Array.isArray(old)) return undefined;
-  const keys = schema['x-kubernetes-list-map-keys'] ?? [];
-  const idOf = (item: unknown): string => JSON.stringify(keys.map((key) => fieldOf(item, key) ?? null));
-  const known = new Map(old.map((item: unknown) => [idOf(item), item]));
-  return (item) => known.get(idOf(item));
 }
 
 const inside = (ratchet: Ratchet, value: unknown, old: unknown): Ratchet =>
