@@ -68,10 +68,11 @@ async function startServices(
     log: log.child('services'),
     nodeName: node.name,
     table: `${tableName(node.instanceId)}_services`,
-    podRange: instance.podRange,
+    podRanges: { cluster: instance.podRange, node: node.podRange },
     async forgetUdp({ ip, port }) {
       if (conntrack === undefined) return;
-      await linuxProcesses.run(conntrack, ['-D', '-p', 'udp', '--orig-dst', ip, '--orig-port-dst', String(port)]);
+      const address = ip === undefined ? [] : ['--orig-dst', ip];
+      await linuxProcesses.run(conntrack, ['-D', '-p', 'udp', ...address, '--orig-port-dst', String(port)]);
     },
   });
   return stack.use(proxy);
