@@ -11,6 +11,7 @@
  */
 import { createHash } from 'node:crypto';
 import { formatSubnet, isIpv4, maskIp, parseCidr } from '#base/ip.ts';
+import { diffMap, diffSet } from './element-changes.ts';
 import { compareText } from './order.ts';
 import type * as core from '#api/core.v1.ts';
 import type { EndpointSlice } from '#api/discovery.v1.ts';
@@ -265,27 +266,4 @@ export function diffRules(table: string, before: RuleSet, after: RuleSet): strin
   for (const name of gone) out.push(`flush chain ip ${table} ${name}`);
   for (const name of gone) out.push(`delete chain ip ${table} ${name}`);
   return out;
-}
-
-function diffMap(map: string, before: ReadonlyMap<string, string>, after: ReadonlyMap<string, string>): string[] {
-  return changeElements(
-    map,
-    [...before].filter(([key, value]) => after.get(key) !== value).map(([key]) => key),
-    [...after].filter(([key, value]) => before.get(key) !== value).map(([key, value]) => `${key} : ${value}`),
-  );
-}
-
-function diffSet(set: string, before: ReadonlySet<string>, after: ReadonlySet<string>): string[] {
-  return changeElements(
-    set,
-    [...before].filter((key) => !after.has(key)),
-    [...after].filter((key) => !before.has(key)),
-  );
-}
-
-function changeElements(name: string, gone: readonly string[], fresh: readonly string[]): string[] {
-  return [
-    ...(gone.length > 0 ? [`delete element ${name} { ${gone.join(', ')} }`] : []),
-    ...(fresh.length > 0 ? [`add element ${name} { ${fresh.join(', ')} }`] : []),
-  ];
 }

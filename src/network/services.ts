@@ -12,7 +12,7 @@ import { kinds } from '#base/kinds.ts';
 import type { Clock, Timer } from '#os/clock.ts';
 import type { Nft } from '#os/nft.ts';
 import type { Logger } from '#observe/log.ts';
-import { rulesBatchElementsMax, rulesDelayMs } from './limits.ts';
+import { rulesBatchElementsMax, rulesDelayMs, rulesRetryMs } from './limits.ts';
 import {
   baseTable,
   diffRules,
@@ -91,7 +91,7 @@ export function runServiceProxy(options: ServiceProxyOptions): ServiceProxy {
       log.error('service rules could not be applied; making the table anew', { error: error as Error });
       started = false;
       applied = emptyRuleSet();
-      schedule(1_000);
+      schedule(rulesRetryMs);
       return;
     }
     // Flows that nobody forgets end by themselves, after half a minute of silence.
