@@ -1,6 +1,6 @@
 # The suite's cases add users with busybox's own programs, which Debian's busybox was built without.
 FROM busybox
-RUN sed -i 's/^nogroup:/nobody:/' /etc/group
+RUN sed -i 's/^nogroup:/nobody:/' /etc/group && echo wheel:x:10:root >> /etc/group
 COPY --chmod=755 <<"SCRIPT" /bin/addgroup
 #!/bin/sh
 gid=1000

@@ -149,7 +149,7 @@ export interface CaseResult {
 const caseMsMax = 30_000;
 
 /** Carries out one case. It cleans up after itself, also when it fails. */
-export async function runCase(one: ClientCase, index: number, setting: Setting): Promise<CaseResult> {
+async function runCase(one: ClientCase, index: number, setting: Setting): Promise<CaseResult> {
   const name = `${setting.run}-${index}`;
   const dir = join(setting.directory, name);
   mkdirSync(dir, { recursive: true });

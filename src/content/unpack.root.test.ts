@@ -33,7 +33,9 @@ test('nothing outside the directory is touched, whatever the archive says', asyn
   const cases: [string, Buffer[], RegExp | undefined][] = [
     ['a name that climbs out', [file('../victim', 'bad')], /escapes the root/],
     ['a name that climbs out later', [file('a/../../victim', 'bad')], /escapes the root/],
-    ['a relative symlink out', [symlink('l', '../victim')], /invalid symlink/],
+    ['a relative symlink out, then the file', [symlink('l', '../victim'), file('l', 'inside')], undefined],
+    ['a relative symlink out, then a file below it', [symlink('s', '..'), file('s/victim', 'bad')], undefined],
+    ['a relative symlink out, and a link through it', [symlink('s', '..'), link('l', 's/victim')], /invalid hardlink/],
     ['a hard link out', [link('l', '../victim')], /escapes the root|invalid hardlink/],
     ['a hard link to an absolute path', [link('l', '/victim')], /invalid hardlink/],
     ['a hard link through a symlink out', [symlink('s', '/'), link('l', 's/etc/passwd')], /invalid hardlink/],

@@ -11,7 +11,7 @@ async function answer(method: string, path: string): Promise<unknown> {
   const found = matchRoute(routes, method, path);
   assert.ok(found !== undefined, path);
   try {
-    return await found.route.handle({ params: found.params } as unknown as RouteContext);
+    return await found.route.handle({ params: found.params, query: new URLSearchParams() } as unknown as RouteContext);
   } catch (error) {
     return [(error as { code: number }).code, messageOf(error)];
   }
@@ -21,6 +21,7 @@ test('without a swarm its commands are answered as dockerd does, and beginning o
   for (const path of ['/services', '/nodes', '/tasks', '/secrets/x', '/swarm'])
     assert.match(String(await answer('GET', path)), /^503,This node is not a swarm manager/);
   assert.deepEqual(await answer('POST', '/swarm/init'), [501, 'swarm mode is not supported by this engine']);
+  assert.deepEqual(await answer('POST', '/swarm/leave'), [503, 'This node is not part of a swarm']);
   assert.deepEqual(await answer('GET', '/plugins'), []);
   assert.deepEqual(await answer('DELETE', '/plugins/x'), [404, 'plugin "x" not found']);
 });

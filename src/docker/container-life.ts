@@ -94,7 +94,7 @@ export function lifeRoutes(parts: DockerParts): Route[] {
       path: '/containers/{id*}',
       handle: async (context) => {
         if (queryFlag(context.query, 'link')) {
-          unlink(parts, context.params['id']!);
+          unlink(parts, context.params['id'] ?? '');
           return reply(204);
         }
         await engine.containers.remove(own(context, 'remove').id, {

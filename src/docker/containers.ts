@@ -4,6 +4,10 @@
  */
 import { cpus } from 'node:os';
 import { ApiError } from '#base/errors.ts';
+import { messageOf } from '#base/thrown.ts';
+import { findLink } from '#engine/links.ts';
+import { isPluginLog } from '#engine/log-drivers/options.ts';
+import { findLogPlugin } from '#engine/log-drivers/plugin.ts';
 import { parsePlatform } from '#base/platform.ts';
 import { awaitedLater } from '#base/promises.ts';
 import type { Container } from '#engine/container.ts';
@@ -36,6 +40,7 @@ import { showTop } from './top.ts';
 import { apiVersion } from './server.ts';
 
 const listFilters = [
+  'annotation',
   'ancestor',
   'before',
   'expose',
@@ -61,9 +66,11 @@ export function containerRoutes(parts: DockerParts): Route[] {
     { method: 'POST', path: '/containers/create', handle: (context) => createContainer(parts, context) },
     {
       method: 'GET',
-      path: '/containers/{id}/json',
+      path: '/containers/{id*}/json',
       handle: async (context) => {
-        const container = engine.table.get(context.params['id']!);
+        const reference = context.params['id'] ?? '';
+        const link = findLink(engine.table, reference);
+        const container = engine.table.get(link === undefined ? reference : link.text.replace(/:.*$/s, ''));
         return showContainer(
           parts,
           container,
@@ -132,6 +139,10 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
   spec.labels = { ...image.config.labels, ...spec.labels };
   fillSpec(spec, body, defaults);
   resolveReferences(parts, spec);
+  if (spec.logDriver !== undefined && isPluginLog(spec.logDriver.name))
+    await findLogPlugin(engine.plugins, spec.logDriver.name).catch((error: unknown) => {
+      throw new ApiError('InternalError', `failed to initialize logging driver: ${messageOf(error)}`);
+    });
   const id = await engine.containers.create(spec);
   return reply(201, {
     Id: id,
@@ -330,6 +341,7 @@ function matchesFilters(parts: DockerParts, container: Container, filters: Filte
     matchesAny(filters, 'is-task', (value) => /^(0|f|false)$/i.test(value)) &&
     matchesAny(filters, 'isolation', (value) => value === '' || value === 'default') &&
     matchesLabels(filters, record.spec.labels) &&
+    matchesLabels(filters, record.spec.annotations ?? {}, 'annotation') &&
     lacksLabels(filters, record.spec.labels) &&
     order('before', -1) &&
     order('since', 1)

@@ -33,7 +33,8 @@ export function specFromRequest(
     image: String(body.Image ?? ''),
     imageId,
     ...(listOf(body.Entrypoint) === undefined ? {} : { entrypoint: emptyEntrypoint(listOf(body.Entrypoint)!) }),
-    ...(listOf(body.Cmd) === undefined ? {} : { command: listOf(body.Cmd)! }),
+    // A list without words asks for the image's command, as none does.
+    ...((listOf(body.Cmd) ?? []).length === 0 ? {} : { command: listOf(body.Cmd)! }),
     env: checkEnvironment(body.Env ?? []),
     ...text('workingDir', body.WorkingDir ? cleanPath(body.WorkingDir) : ''),
     ...text('user', body.User),

@@ -48,7 +48,11 @@ export function execRoutes(parts: DockerParts): Route[] {
     {
       method: 'POST',
       path: '/exec/{id}/start',
-      handle: (context) => startExec(parts, notes, get(context.params['id']!), context),
+      handle: async (context) => {
+        // A body that is none is told before an exec that is not there.
+        await context.json();
+        return startExec(parts, notes, get(context.params['id'] ?? ''), context);
+      },
     },
     {
       method: 'POST',

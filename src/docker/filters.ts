@@ -60,9 +60,7 @@ export function matchesAny(filters: Filters, name: string, test: (value: string)
   return values === undefined || values.length === 0 || values.some(test);
 }
 
-/**
- * A name's or an id's filter is a regular expression (RE2) that may match anywhere; one that is none is taken literally.
- */
+/** A filter of names or ids is a regular expression (RE2) for any part of them; one that is none is a plain text. */
 export function matchesPattern(text: string, pattern: string): boolean {
   try {
     return compilePattern(pattern).test(text);

@@ -12,6 +12,7 @@ import { containerDirectory } from '#engine/container-record.ts';
 import { portKey, splitTarget } from './ports.ts';
 import type { ContainerSpec } from '#engine/engine.ts';
 import { endpointNames, hostnameOf } from '#engine/dns-names.ts';
+import { linkNames } from '#engine/links.ts';
 import type { DockerParts } from './context.ts';
 import { isoTime } from './context.ts';
 
@@ -200,7 +201,7 @@ export function showSummary(parts: DockerParts, container: Container, version: A
   ];
   return {
     Id: record.id,
-    Names: [`/${container.name}`],
+    Names: [`/${container.name}`, ...linkNames(parts.engine.table, container)],
     Image: record.spec.image,
     ImageID: record.spec.imageId,
     Command: commandLine([record.path, ...record.args]),

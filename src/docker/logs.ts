@@ -2,6 +2,7 @@
 import { ApiError } from '#base/errors.ts';
 import { whenDrained } from '#base/streams.ts';
 import { readableLogPath } from '#engine/container-paths.ts';
+import { isPluginLog } from '#engine/log-drivers/options.ts';
 import type { DockerParts } from './context.ts';
 import { parseTimeNs } from './filters.ts';
 import { logAttributes } from './log-attributes.ts';
@@ -17,7 +18,9 @@ export async function streamLogs(parts: DockerParts, context: RouteContext): Pro
   const wanted = { stdout: queryFlag(query, 'stdout'), stderr: queryFlag(query, 'stderr') };
   if (!wanted.stdout && !wanted.stderr)
     throw new ApiError('BadRequest', 'Bad parameters: you must choose at least one stream');
-  if (readableLogPath(engine.table, container) === undefined)
+  // A plugin says itself whether it can be read.
+  const isPlugins = isPluginLog(container.record.spec.logDriver?.name ?? 'none');
+  if (!isPlugins && readableLogPath(engine.table, container) === undefined)
     throw new ApiError('InternalError', 'configured logging driver does not support reading', undefined, 501);
   const now = parts.clock.now();
   const time = (name: string): bigint | undefined => {

@@ -1,5 +1,6 @@
 /** `docker update`: limits of a container, in its control group at once and in its record; and its restart policy. */
 import { ApiError } from '#base/errors.ts';
+import { fieldOf } from '#base/unknown.ts';
 import type { ContainerRecord } from '#engine/container-record.ts';
 import type { Container } from '#engine/container.ts';
 import { eventAttributes } from '#engine/container.ts';
@@ -97,10 +98,9 @@ function planUpdate(
 
 /** `--cpus` is a period and a quota: a container has the one or the others. */
 function checkProcessorShare(record: ContainerRecord, body: HostConfigBody): void {
-  const asked = (record.spec.request?.['HostConfig'] ?? {}) as HostConfigBody;
   const names = { NanoCpus: 'Nano CPUs', CpuPeriod: 'CPU Period', CpuQuota: 'CPU Quota' } as const;
   const refuse = (changed: keyof typeof names, set: keyof typeof names): void => {
-    if (Number(body[changed] ?? 0) > 0 && Number(asked[set] ?? 0) > 0)
+    if (Number(body[changed] ?? 0) > 0 && Number(fieldOf(record.spec.request, 'HostConfig', set) ?? 0) > 0)
       throw new ApiError(
         'InternalError',
         `Cannot update container ${record.id}: Conflicting options: ${names[changed]} cannot be updated as ${set === 'NanoCpus' ? 'NanoCPUs' : names[set]} has already been set`,

@@ -22,7 +22,7 @@ import { mountImages, unmountImages } from './image-mounts.ts';
 import { resolveInRoot } from './runtime/root-path.ts';
 import { subDirectory } from './sub-path.ts';
 import { resolveUser } from './runtime/user.ts';
-import { runningMapping } from './user-mapping.ts';
+import { runningMapping } from './container-mapping.ts';
 
 export interface PathStat {
   name: string;

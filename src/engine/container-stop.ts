@@ -12,7 +12,7 @@ import { parseSignal } from './signals.ts';
 
 const forcedEndWaitMs = 10_000;
 
-/** Resolves when it has exited, or at once when it does not run. `asked` goes before the container's own stop signal. */
+/** Resolves when it has exited, or at once when it does not run. `asked` goes before the container's stop signal. */
 export async function stopContainer(
   table: ContainerTable,
   container: Container,

@@ -32,7 +32,9 @@ import type { RunningExec } from './exec.ts';
 import { concurrentRemovalsMax, concurrentStartsMax } from './limits.ts';
 import { Gate } from '#base/gate.ts';
 import { onceAborted } from '#base/streams.ts';
-import { forwardLog } from './log-drivers/open.ts';
+import { forwardLog, infoOf } from './log-drivers/open.ts';
+import { isPluginLog } from './log-drivers/options.ts';
+import { readPluginLog } from './log-drivers/plugin.ts';
 import { keepLog } from './log-rotation.ts';
 import { readLogs } from './logs.ts';
 import type { ContainerTable } from './container-table.ts';
@@ -242,7 +244,15 @@ export class Containers implements ContainersContract {
   async *logs(id: string, options: LogOptions): AsyncGenerator<LogLine> {
     const container = this.table.get(id);
     const path = readableLogPath(this.table, container);
-    const { run } = container.record;
+    const { run, spec } = container.record;
+    if (spec.logDriver !== undefined && isPluginLog(spec.logDriver.name)) {
+      const info = infoOf(this.table, container, spec.logDriver);
+      const lines = await readPluginLog(info, this.table.context.plugins, options);
+      if (lines !== undefined) {
+        yield* lines;
+        return;
+      }
+    }
     if (path === undefined)
       throw new ApiError('InternalError', 'configured logging driver does not support reading', undefined, 501);
     yield* readLogs(

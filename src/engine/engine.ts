@@ -52,7 +52,17 @@ export interface DeviceRate {
   rate: number;
 }
 
+/** Devices that a driver knows: by their ids, or so many of them (-1: all), with one of the lists of capabilities. */
+export interface DeviceRequest {
+  driver: string;
+  count: number;
+  ids: string[];
+  capabilities: string[][];
+  options: Record<string, string>;
+}
+
 export interface Resources {
+  deviceRequests?: DeviceRequest[];
   cpuShares?: number;
   cpuQuotaUs?: number;
   cpuPeriodUs?: number;
@@ -319,7 +329,8 @@ export interface Containers {
   create(spec: ContainerSpec): Promise<string>;
   start(id: string): Promise<void>;
   /**
-   * Sends `signal`, by default the container's stop signal, waits `timeoutMs`, then SIGKILL. Resolves when it has exited.
+   * Sends `signal`, by default the container's stop signal, waits `timeoutMs`, then SIGKILL. Resolves when it has
+   * exited.
    */
   stop(id: string, timeoutMs: number, signal?: number): Promise<void>;
   kill(id: string, signal: string): Promise<void>;

@@ -17,16 +17,36 @@ interface Link {
   addresses: string[];
 }
 
-function readLink(text: string): { name: string; alias: string } {
+/** `name[:alias]`; an alias may begin with a slash. */
+function parseLink(text: string): { name: string; alias: string } {
   const at = text.indexOf(':');
   const name = at < 0 ? text : text.slice(0, at);
-  return { name, alias: at < 0 ? name.slice(name.lastIndexOf('/') + 1) : text.slice(at + 1) };
+  const alias = at < 0 ? name.slice(name.lastIndexOf('/') + 1) : text.slice(at + 1);
+  return { name, alias: alias.replace(/^\/+/, '') };
+}
+
+/** What a container is also called: `/other/alias`, of those that have a link to it. */
+export function linkNames(table: ContainerTable, container: Container): string[] {
+  return table.list().flatMap((other) =>
+    (other.record.spec.links ?? []).flatMap((text) => {
+      const { name, alias } = parseLink(text);
+      return table.find(name) === container ? [`/${other.name}/${alias}`] : [];
+    }),
+  );
+}
+
+/** Of `other/alias`: who has the link, and to whom. */
+export function findLink(table: ContainerTable, reference: string): { other: Container; text: string } | undefined {
+  const [, parent = '', alias = ''] = /^\/?([^/]+)\/([^/]+)$/.exec(reference) ?? [];
+  const other = parent === '' ? undefined : table.find(parent);
+  const text = other?.record.spec.links?.find((link) => parseLink(link).alias === alias);
+  return other === undefined || text === undefined ? undefined : { other, text };
 }
 
 /** `docker rm --link`: the container forgets the name, in its file of hosts at once. */
 export function removeLink(table: ContainerTable, container: Container, alias: string): void {
   const { spec } = container.record;
-  const left = (spec.links ?? []).filter((text) => readLink(text).alias !== alias);
+  const left = (spec.links ?? []).filter((text) => parseLink(text).alias !== alias);
   if (left.length === (spec.links ?? []).length)
     throw new ApiError('NotFound', `no such link: /${container.name}/${alias}`);
   spec.links = left;
@@ -42,7 +62,7 @@ export function removeLink(table: ContainerTable, container: Container, alias: s
 /** `name[:alias]` of each, running and with an address on a network that both are on. */
 function resolveLinks(table: ContainerTable, container: Container): Link[] {
   return (container.record.spec.links ?? []).map((text) => {
-    const { name, alias } = readLink(text);
+    const { name, alias } = parseLink(text);
     const target = table.get(name);
     if (!target.isRunning)
       throw new ApiError(

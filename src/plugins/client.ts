@@ -4,7 +4,7 @@
  *
  * Source: Docker documentation, "Docker Plugin API"; docker 28.5, pkg/plugins/client.go.
  */
-import { request as httpRequest } from 'node:http';
+import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { ApiError } from '#base/errors.ts';
 import { codeOf, messageOf } from '#base/thrown.ts';
@@ -45,8 +45,13 @@ export async function callPlugin(
   }
 }
 
-function callOnce(address: PluginAddress, method: string, body: object, timeoutMs: number): Promise<JsonObject> {
-  const { promise, resolve, reject } = Promise.withResolvers<JsonObject>();
+/** Sends a request; `hear` gets the answer, `reject` what prevents one. */
+function post(
+  address: PluginAddress,
+  { method, body, signal }: { method: string; body: object; signal: AbortSignal | undefined },
+  hear: (answer: IncomingMessage) => void,
+  reject: (error: Error) => void,
+): void {
   const bytes = Buffer.from(JSON.stringify(body));
   const { tls } = address;
   const call = (tls === undefined ? httpRequest : httpsRequest)(
@@ -57,9 +62,42 @@ function callOnce(address: PluginAddress, method: string, body: object, timeoutM
       path: `/${method}`,
       // A connection that is kept could be one of a plugin that was replaced.
       agent: false,
-      signal: AbortSignal.timeout(timeoutMs),
+      ...(signal === undefined ? {} : { signal }),
       headers: { accept: mediaType, 'content-type': mediaType, 'content-length': bytes.length },
     },
+    hear,
+  );
+  call.on('error', reject);
+  call.end(bytes);
+}
+
+/** The bytes of an answer as they come. Throws ApiError where it is none, or breaks off. */
+export async function* streamPlugin(
+  address: PluginAddress,
+  method: string,
+  body: object,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Buffer> {
+  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+  post(address, { method, body, signal }, resolve, reject);
+  try {
+    const answer = await promise;
+    if (answer.statusCode !== 200) {
+      answer.destroy();
+      throw new Error(`status ${answer.statusCode}`);
+    }
+    for await (const part of answer) yield Buffer.from(part);
+  } catch (error) {
+    if (signal?.aborted === true) return;
+    throw new ApiError('InternalError', `plugin ${JSON.stringify(address.name)}: ${method}: ${messageOf(error)}`);
+  }
+}
+
+function callOnce(address: PluginAddress, method: string, body: object, timeoutMs: number): Promise<JsonObject> {
+  const { promise, resolve, reject } = Promise.withResolvers<JsonObject>();
+  post(
+    address,
+    { method, body, signal: AbortSignal.timeout(timeoutMs) },
     (answer) => {
       const parts: Buffer[] = [];
       let size = 0;
@@ -77,9 +115,8 @@ function callOnce(address: PluginAddress, method: string, body: object, timeoutM
         }
       });
     },
+    reject,
   );
-  call.on('error', reject);
-  call.end(bytes);
   return promise;
 }
 

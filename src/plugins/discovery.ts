@@ -22,8 +22,13 @@ export const usualPlaces: PluginPlaces = {
   specs: ['/etc/docker/plugins', '/usr/lib/docker/plugins'],
 };
 
+/** Where fifos of logs are as a plugin in a container sees them. */
+export const pluginLogPath = '/run/docker/logging';
+
 export interface PluginAddress {
   name: string;
+  /** Of one that the engine runs in a container: the directory that is its root. */
+  root?: string;
   target: { socketPath: string } | { host: string; port: number };
   /** In PEM. */
   tls?: { ca?: string; cert?: string; key?: string; isInsecure: boolean };

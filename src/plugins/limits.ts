@@ -14,3 +14,5 @@ export const pluginsMax = 256;
 export const networkPluginMsMax = 30_000;
 /** Routes that a network driver gives one endpoint. */
 export const networkRoutesMax = 256;
+/** One entry of a log that a plugin gives back: a line is cut into pieces long before. */
+export const pluginLogEntryBytesMax = 1024 * 1024;

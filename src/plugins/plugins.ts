@@ -6,7 +6,7 @@ import { ApiError } from '#base/errors.ts';
 import { textsOf, type JsonObject } from '#base/unknown.ts';
 import type { Clock } from '#os/clock.ts';
 import type { Logger } from '#observe/log.ts';
-import { callPlugin, type CallOptions } from './client.ts';
+import { callPlugin, streamPlugin, type CallOptions } from './client.ts';
 import { findPlugin, listPlugins, type PluginAddress, type PluginPlaces } from './discovery.ts';
 import { pluginListMsMax } from './limits.ts';
 
@@ -14,8 +14,12 @@ export type PluginKind = 'VolumeDriver' | 'authz' | 'LogDriver' | 'NetworkDriver
 
 export interface Plugin {
   readonly name: string;
+  /** Of one that runs in a container: the directory that is its root. */
+  readonly root?: string;
   /** `VolumeDriver.Create` and the like. Throws ApiError with what the plugin says. */
   call(method: string, body: object, options?: CallOptions): Promise<JsonObject>;
+  /** An answer that goes on until the plugin, or `signal`, ends it. */
+  stream(method: string, body: object, signal: AbortSignal | undefined): AsyncIterable<Buffer>;
 }
 
 export class Plugins {
@@ -39,6 +43,8 @@ export class Plugins {
       throw new ApiError('NotFound', `plugin ${JSON.stringify(name)}: Plugin does not implement the requested driver`);
     return {
       name,
+      ...(address.root === undefined ? {} : { root: address.root }),
+      stream: (method, body, signal) => streamPlugin(address, method, body, signal),
       call: async (method, body, asked = {}) => callPlugin(address, method, body, { ...asked, clock: this.#clock }),
     };
   }

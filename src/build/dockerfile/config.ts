@@ -200,7 +200,13 @@ export function applyConfig(config: RunConfig, instruction: Instruction, scope: 
     case 'HEALTHCHECK':
       return { ...config, Healthcheck: healthcheck(instruction) };
     case 'ONBUILD':
-      return { ...config, OnBuild: [...(config.OnBuild ?? []), rest.trim()] };
+      return {
+        ...config,
+        OnBuild: [
+          ...(config.OnBuild ?? []),
+          [rest.trim(), ...instruction.heredocs.map((each) => each.content + each.name)].join('\n'),
+        ],
+      };
     case 'MAINTAINER':
       return { ...config };
     default:

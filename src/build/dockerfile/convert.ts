@@ -8,6 +8,7 @@ import type { Platform } from '#base/platform.ts';
 import { canonicalName, parseReference, withDefaultTag } from '#base/reference.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { ImageFile } from '#content/image-file.ts';
+import { parseEpoch } from '../epoch.ts';
 import { makeVertex } from '../llb/codec.ts';
 import { noteLocation } from '../llb/location.ts';
 import type { SourceLocation, SourceText } from '../llb/location.ts';
@@ -83,6 +84,8 @@ export class Conversion {
   /** Those that the target needs, in the order of the file. */
   readonly stages: readonly Stage[];
   readonly usedArgs = new Set<string>();
+  /** Nothing of the image is to be later: what the client says, or else the file. */
+  readonly createdAtMs: number | undefined;
   readonly #request: ConvertRequest;
   readonly #environment: ConvertEnvironment;
   readonly #globalArgs: Record<string, string> = {};
@@ -101,6 +104,8 @@ export class Conversion {
     this.#environment = environment;
     this.file = file;
     this.#readGlobalArgs();
+    const ownEpoch = request.isClassic ? undefined : this.#globalArgs['SOURCE_DATE_EPOCH'];
+    this.createdAtMs = request.createdAtMs ?? parseEpoch(ownEpoch);
     this.target = this.#findTarget();
     const { lint } = request;
     if (lint !== undefined) lintFile(lint, file, this.#defaultArgs);
@@ -263,7 +268,9 @@ export class Conversion {
   /** `[linux/arm64 builder 2/5] `, as the client's display shows the step's place. */
   #names(stage: Stage): (text: string) => string {
     const isShown = ({ keyword }: Instruction): boolean => ['RUN', 'COPY', 'ADD', 'WORKDIR'].includes(keyword);
-    const total = 1 + stage.instructions.filter(isShown).length;
+    // An image is a step; nothing, and another stage, are none.
+    const hasImage = this.baseOf(stage) !== 'scratch' && this.#baseStage(stage) === undefined;
+    const total = (hasImage ? 1 : 0) + stage.instructions.filter(isShown).length;
     const label = stage.name ?? (this.file.stages.length > 1 ? `stage-${stage.index}` : '');
     const { isMultiPlatform, platform } = this.#request;
     const start = [isMultiPlatform === true && platform !== undefined ? formatPlatform(platform) : '', label];
@@ -278,7 +285,11 @@ export class Conversion {
   ): Edge {
     const key = `${name} ${formatPlatform(platform)}`;
     const known = this.#sources.get(key);
-    if (known !== undefined) return known;
+    if (known !== undefined) {
+      // It counts in this stage, too.
+      nameOf('');
+      return known;
+    }
     const identifier = `docker-image://${canonicalOrId(name)}`;
     const vertex = makeVertex({ kind: 'source', identifier, attributes: {} }, [], {
       name: nameOf(`FROM ${name}`),
@@ -300,12 +311,11 @@ export class Conversion {
     const platform = this.#platforms.get(stage) ?? hostPlatform();
     const other = this.#baseStage(stage);
     if (other !== undefined) {
-      nameOf('');
       const { converter } = await this.build(other);
       return { edge: converter.edge, file: converter.file, stage: other };
     }
     const named = await this.#environment.named(name, platform);
-    if (named !== undefined || name === 'scratch') nameOf('');
+    if (named !== undefined && name !== 'scratch') nameOf('');
     if (named !== undefined) return named;
     if (name === 'scratch') return { edge: undefined, file: undefined };
     const edge = this.#image({ name, platform, at: stage.from }, nameOf);
@@ -364,7 +374,7 @@ export class Conversion {
     const below = base.stage !== undefined ? await this.build(base.stage) : undefined;
     const converter = new StageConverter(
       {
-        settings: { ...this.#request, noCache },
+        settings: { ...this.#request, noCache, createdAtMs: this.createdAtMs },
         escape: this.file.escape,
         globalArgs: this.#globalArgs,
         platformArgs: this.#platformArgs,
@@ -376,6 +386,7 @@ export class Conversion {
         ...(lint === undefined
           ? {}
           : { lint: new StageLint(lint, this.file.escape, below?.converter.hasWorkingDir ?? false) }),
+        ...(below === undefined ? {} : { below: below.converter }),
         ignored: async () => this.#environment.ignored?.(),
         outline: { args: new Map(this.#globalInfo), used: this.#fromArgs.get(stage) ?? new Set() },
       },

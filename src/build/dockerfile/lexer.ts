@@ -24,7 +24,7 @@ export interface LogicalLine {
   line: number;
   /** The last of them, continuation lines and here-documents included. */
   endLine: number;
-  /** The first empty line between continued ones. */
+  /** The last of the continued lines, where one of them is empty. */
   emptyLine?: number;
   text: string;
   heredocs: Heredoc[];
@@ -142,6 +142,7 @@ class Lexer {
         ({ isContinued } = part);
         if (text.length > dockerfileLineBytesMax) throw parseError(line, 'line is too long');
       }
+      if (emptyLine !== undefined) emptyLine = this.#at;
       text = text.trim();
       if (text === '') continue;
       const heredocs = takesHeredocs(text) ? findHeredocs(text) : [];

@@ -94,7 +94,7 @@ test('each check finds what it is for, and says it as BuildKit does', async () =
       'FROM a\nEXPOSE 80/TCP\n',
       "ExposeProtoCasing: Defined protocol '80/TCP' in EXPOSE instruction should be lowercase (line 2)",
     ],
-    ['FROM a\nRUN x \\\n\n  y\n', 'NoEmptyContinuation: Empty continuation line (line 3)'],
+    ['FROM a\nRUN x \\\n\n  y\n', 'NoEmptyContinuation: Empty continuation line (line 4)'],
     [
       'FROM a\nENV DIRECTORY=/x\nCOPY $DIRECTROY .\n',
       "UndefinedVar: Usage of undefined variable '$DIRECTROY' (did you mean $DIRECTORY?) (line 3)",
@@ -134,7 +134,7 @@ test('comments before an instruction leave checks out for it alone, and describe
 
 test('what is well written is not complained of', async () => {
   const text =
-    'ARG V=1\nFROM a:$V AS b\nSHELL ["/bin/bash", "-c"]\nCMD x\nWORKDIR /a\nWORKDIR b\nARG PUBLIC_KEY\nENV a=b\nFROM b\nWORKDIR c\nCMD ["y"]\nARG B\nFROM b\nEXPOSE 80/tcp $X\n';
+    'ARG V=1\nFROM a:$V AS b\nSHELL ["/bin/bash", "-c"]\nCMD x\nWORKDIR /a\nWORKDIR b\nARG PUBLIC_KEY\nENV a=b\nFROM b\nWORKDIR c\nCMD ["y"]\nARG B\nFROM b\nEXPOSE 80/tcp $X\nFROM a AS c\nARG D=x\nFROM c\nCOPY $D /\n';
   assert.deepEqual(await lint(text), []);
 });
 

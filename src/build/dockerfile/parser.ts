@@ -33,7 +33,7 @@ export type Keyword = (typeof keywords)[number];
 export interface Instruction {
   line: number;
   endLine: number;
-  /** The first empty line between continued ones. */
+  /** The last of the continued lines, where one of them is empty. */
   emptyLine?: number;
   keyword: Keyword;
   /** The keyword as it is written. */

@@ -6,6 +6,7 @@ import { posix } from 'node:path';
 import { parseSize } from '#base/sizes.ts';
 import type { CacheSharing, Edge, ExecMount } from '../llb/vertex.ts';
 import { parseError } from './lexer.ts';
+import { nearest } from './nearest.ts';
 
 type Kind = ExecMount['kind'];
 
@@ -47,7 +48,11 @@ class MountParser {
       const key = (equals < 0 ? field : field.slice(0, equals)).toLowerCase();
       const value = equals < 0 ? undefined : field.slice(equals + 1);
       const name = aliases.get(key) ?? key;
-      if (!known.has(name)) throw this.error(`unexpected key '${key.slice(0, 100)}' in '${field.slice(0, 200)}'`);
+      if (!known.has(name)) {
+        const near = nearest(key, [...known]);
+        const hint = near === undefined ? '' : ` (did you mean ${near}?)`;
+        throw this.error(`unexpected key '${key.slice(0, 100)}' in '${field.slice(0, 200)}'${hint}`);
+      }
       if (value === undefined && !flags.has(name))
         throw this.error(`invalid field '${field.slice(0, 200)}' must be a key=value pair`);
       if (name === 'from' && value?.includes('$') === true)

@@ -12,6 +12,7 @@ import type { Edge, ExecOp, FileAction, ProxyEnv } from '../llb/vertex.ts';
 import { rootMount } from '../llb/vertex-parts.ts';
 import { quotedWordMax } from '../limits.ts';
 import { applyConfig, resolveWorkingDir, shellOf, splitWords, toCommand } from './config.ts';
+import type { Scope } from './config.ts';
 import type { IgnoreRules } from '../patterns.ts';
 import { copySources, copyVertex, parseOwner } from './copy.ts';
 import { describeConfig, describeCopy } from './history.ts';
@@ -23,7 +24,7 @@ import { parseTrigger } from './parser.ts';
 import type { Instruction, Keyword } from './parser.ts';
 import { execMounts, parseRunMount } from './run-mounts.ts';
 import { getEnv, predefinedArgs } from './variables.ts';
-import { expandWord } from './words.ts';
+import { expandWord, showVariables } from './words.ts';
 
 /** What the request says of all stages. */
 export interface StageSettings {
@@ -54,6 +55,8 @@ export interface StageParts {
   /** Files of the stage, image or context with this name; of the build context without one. */
   resolveFrom: (name: string | undefined, instruction: Instruction) => Promise<Edge | undefined>;
   lint?: StageLint;
+  /** The stage that it stands on, whose ARGs are this one's too. */
+  below?: StageConverter;
   /** What of the build context is left out. */
   ignored: () => Promise<{ rules: IgnoreRules; patterns: readonly string[] } | undefined>;
   /** Global arguments, and those that the stage's FROM names. */
@@ -101,6 +104,11 @@ export class StageConverter {
     this.#parts = parts;
     this.outline = { ...parts.outline, secrets: new Map(), agents: new Map() };
     this.#edge = base.edge;
+    // The classic builder forgets them.
+    if (parts.below !== undefined && !parts.settings.isClassic) {
+      Object.assign(this.#args, parts.below.#args);
+      for (const name of parts.below.#declared) this.#declared.add(name);
+    }
     const { os, architecture, variant } = parts.platform;
     this.#file =
       base.file === undefined
@@ -211,10 +219,12 @@ export class StageConverter {
     if (edge !== undefined) this.#edge = edge;
   }
 
-  #about(instruction: Instruction): VertexOptions {
+  /** `shown`: variables that its name shows in place of what is written. */
+  #about(instruction: Instruction, shown: Scope['variables'] = () => undefined): VertexOptions {
     const { nameOf, platform, settings, locationOf } = this.#parts;
     const { original } = instruction;
-    return { name: nameOf(original), platform, ignoresCache: settings.noCache, location: locationOf(instruction) };
+    const name = nameOf(showVariables(original, shown));
+    return { name, platform, ignoresCache: settings.noCache, location: locationOf(instruction) };
   }
 
   #configure(instruction: Instruction): void {
@@ -364,17 +374,25 @@ export class StageConverter {
       secretEnv,
       devices: [],
     };
-    const vertex = makeVertex(op, inputs, this.#about(instruction));
+    const masked = new Map(secretEnv.map(({ name }) => [name, '****']));
+    const about = this.#about(
+      instruction,
+      (name) => masked.get(name) ?? getEnv(config.Env ?? [], name) ?? this.#args[name],
+    );
+    const vertex = makeVertex(op, inputs, about);
     this.#commit(`RUN ${argsText}${command.join(' ')} # buildkit`, config, { vertex, output: 0 });
   }
 
   async #copy(instruction: Instruction): Promise<void> {
     const { settings, resolveFrom } = this.#parts;
     const from = instruction.flags['from']?.[0];
-    const ignored = from === undefined ? await this.#parts.ignored() : undefined;
-    if (ignored !== undefined && !ignored.rules.hasExclusions)
-      for (const source of copySources(instruction, this.#scope))
-        this.#parts.lint?.copySource(instruction, source, ignored.rules, ignored.patterns);
+    const ofContext = from === undefined ? copySources(instruction, this.#scope) : [];
+    if (this.#parts.lint !== undefined && ofContext.length > 0) {
+      const ignored = await this.#parts.ignored();
+      if (ignored?.rules.hasExclusions === false)
+        for (const source of ofContext)
+          this.#parts.lint.copySource(instruction, source, ignored.rules, ignored.patterns);
+    }
     // Which stages there are to be is known before any of them has variables.
     if (from !== undefined && expandWord(from, () => undefined, this.#scope.escape) !== from)
       throw new ApiError(

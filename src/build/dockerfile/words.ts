@@ -336,3 +336,11 @@ export function expandWords(text: string, variables: Variables, escape = '\\'): 
   expander.run();
   return expander.words;
 }
+
+/** A text for people: variables that are known in place of their names, outside single quotes; all else as it is. */
+export function showVariables(text: string, variables: Variables): string {
+  return text.replace(/'[^']*'|\\.|\$(?:(\w+)|\{(\w+)\})/gs, (whole, plain?: string, braced?: string) => {
+    const name = plain ?? braced;
+    return (name === undefined ? undefined : variables(name)) ?? whole;
+  });
+}

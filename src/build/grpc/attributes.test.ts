@@ -55,6 +55,7 @@ test('what a client asks for becomes a request of the builder', () => {
     hasOwnDockerfile: false,
     contextDirectory: 'context',
     contextUrl: undefined,
+    contextSubdirectory: '',
     gitAttributes: {},
     sessions: new Map([['context', 's2']]),
     contexts: new Map([['base', 'docker-image://x']]),

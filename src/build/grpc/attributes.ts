@@ -13,7 +13,7 @@ import { isGitUrl } from '../git-url.ts';
 import type { ConvertRequest } from '../dockerfile/convert.ts';
 import type { StageBase } from '../dockerfile/stage.ts';
 import type { Edge } from '../llb/vertex.ts';
-import { parseEpoch } from './exported-layers.ts';
+import { parseEpoch } from '../epoch.ts';
 import type { CacheEntry } from './travelling-cache.ts';
 import { platformsMax } from './limits.ts';
 
@@ -26,6 +26,8 @@ export interface FrontendRequest {
   contextDirectory: string;
   /** A context that the client does not share as a directory: an URL. */
   contextUrl: string | undefined;
+  /** The directory of a fetched context that is the context. */
+  contextSubdirectory: string;
   /** Of a context that is a repository. */
   gitAttributes: Readonly<Record<string, string>>;
   /** Of another session than the build's own, by directory. */
@@ -58,7 +60,7 @@ export interface FrontendRequest {
 
 /** They steer displays, capabilities and records that do not change the result. */
 const harmless =
-  /^(?:frontend\.caps|cmdline|source|vcs:.*|sharedkey:.*|local-sessionid:.*|contextkey|dockerfilekey|filename|context|image-resolve-mode|attest:.*|build-arg:BUILDKIT_(?:SYNTAX|INLINE_CACHE|GIT_ADVICE)|compatibility-version)$/;
+  /^(?:frontend\.caps|cmdline|source|vcs:.*|sharedkey:.*|local-sessionid:.*|contextkey|dockerfilekey|filename|context|contextsubdir|image-resolve-mode|attest:.*|build-arg:BUILDKIT_(?:SYNTAX|INLINE_CACHE|GIT_ADVICE)|compatibility-version)$/;
 
 const isTrue = (text: string): boolean => text === 'true' || text === '1';
 
@@ -206,6 +208,7 @@ export function parseAttributes(
     hasOwnDockerfile: attributes['dockerfilekey'] !== undefined,
     contextDirectory: attributes['contextkey'] || 'context',
     contextUrl: urlOf(context),
+    contextSubdirectory: attributes['contextsubdir'] ?? '',
     gitAttributes: isTrue(attributes['build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR'] ?? '')
       ? { 'git.keepgitdir': 'true' }
       : {},

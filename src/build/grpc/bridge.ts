@@ -57,6 +57,8 @@ const llbCapabilities = [
   'source.git.fullurl',
   'source.git.subdir',
   'source.git.checksum',
+  'source.git.skipsubmodules',
+  'source.git.mtime',
   'source.ocilayout',
   'source.http',
   'source.http.checksum',

@@ -30,9 +30,9 @@ import { encodeDefinition, makeVertex } from '../llb/codec.ts';
 import { locationOf, noteLocation } from '../llb/location.ts';
 import type { SourceLocation, SourceText } from '../llb/location.ts';
 import { archiveAt } from '../llb/copy-source.ts';
-import { unpackVertex } from '../llb/vertex-parts.ts';
+import { plainCopy, unpackVertex } from '../llb/vertex-parts.ts';
 import type { VertexOutput } from '../llb/output.ts';
-import type { Edge } from '../llb/vertex.ts';
+import type { Edge, FileAction } from '../llb/vertex.ts';
 import { splitNetwork } from '../build.ts';
 import { isBuiltInFrontend, parseAttributes } from './attributes.ts';
 import type { FrontendRequest } from './attributes.ts';
@@ -77,6 +77,7 @@ function lowerName(filename: string): string | undefined {
 
 interface BuiltPlatform {
   platform: Platform;
+  createdAtMs: number | undefined;
   edge: Edge | undefined;
   file: ImageFile;
 }
@@ -223,7 +224,8 @@ class DockerfileFrontend implements ConvertEnvironment {
     // Of a platform that is asked for, whatever the last stage ran on.
     const { variant: _variant, ...made } = converter.file;
     const isAsked = this.#asked.platforms.length > 0;
-    return { platform, edge: converter.edge, file: isAsked ? { ...made, ...platform } : converter.file };
+    const { createdAtMs } = conversion;
+    return { platform, createdAtMs, edge: converter.edge, file: isAsked ? { ...made, ...platform } : converter.file };
   }
 
   /** The Dockerfile, and the ignore file beside it. */
@@ -232,6 +234,7 @@ class DockerfileFrontend implements ConvertEnvironment {
     const files = [filename, lowerName(filename), `${filename}.dockerignore`].filter((each) => each !== undefined);
     const input = hasOwnDockerfile ? undefined : this.#asked.inputs.get(name);
     if (input !== undefined) {
+      if (input.edge === undefined) throw new ApiError('BadRequest', 'invalid nil input definition to definition op');
       const texts = await this.#job.look(input.edge, async (root) => readTexts(root, files));
       return this.#read((path) => texts.get(path));
     }
@@ -297,10 +300,19 @@ class DockerfileFrontend implements ConvertEnvironment {
 
   async context(): Promise<Edge | undefined> {
     const { contextUrl, contextDirectory } = this.#asked;
-    if (contextUrl !== undefined) return (await (this.#remote ??= this.#openRemote(contextUrl))).edge;
+    if (contextUrl !== undefined) return this.#within((await (this.#remote ??= this.#openRemote(contextUrl))).edge);
     const input = this.#asked.inputs.get('context');
     if (input !== undefined) return input.edge;
     return this.#local(contextDirectory, '[internal] load build context', await this.#ignoreText());
+  }
+
+  /** The directory of a fetched context that was asked for. */
+  #within(edge: Edge | undefined): Edge | undefined {
+    const source = this.#asked.contextSubdirectory;
+    if (source === '' || edge === undefined) return edge;
+    const action: FileAction = { ...plainCopy, from: 0, source, target: '/', output: 0 };
+    const name = `[internal] context ${source}`;
+    return { vertex: makeVertex({ kind: 'file', actions: [action] }, [edge], { name }), output: 0 };
   }
 
   async ignored(): Promise<{ rules: IgnoreRules; patterns: string[] } | undefined> {
@@ -451,6 +463,7 @@ export async function buildDockerfile(
     refs.set(id, built.edge);
     metadata.set(id === '' ? configKey : `${configKey}/${id}`, configOf(built));
   }
-  if (asked.epochMs !== undefined) metadata.set(epochKey, Buffer.from(String(asked.epochMs / 1000)));
+  const epochMs = made.built[0]?.createdAtMs;
+  if (epochMs !== undefined) metadata.set(epochKey, Buffer.from(String(epochMs / 1000)));
   return { refs, metadata };
 }

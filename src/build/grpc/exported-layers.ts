@@ -4,11 +4,11 @@
  *
  * Source: BuildKit, its pages on reproducible builds and on the options of exporters.
  */
-import { ApiError } from '#base/errors.ts';
 import type { Content, Hold } from '#content/content.ts';
 import type { ImageLayer } from '#content/image-records.ts';
 import { toImageLayer } from '#content/image-writer.ts';
 import { compressLayer, isPlainLayer } from '#content/layer-compression.ts';
+import { parseEpoch } from '../epoch.ts';
 import type { StepLayer } from '../llb/output.ts';
 import { isTrue, parseCompression } from './compression-options.ts';
 import type { CompressionOptions } from './compression-options.ts';
@@ -19,14 +19,6 @@ export interface LayerOptions extends CompressionOptions {
   rewritesTimestamps: boolean;
   /** Of the exporter alone. */
   epochMs: number | undefined;
-}
-
-/** Seconds since 1970; undefined where nothing is said. Throws BadRequest. */
-export function parseEpoch(text: string | undefined): number | undefined {
-  if (text === undefined || text === '') return undefined;
-  const seconds = /^-?\d{1,12}$/.test(text) ? Number(text) : undefined;
-  if (seconds === undefined) throw new ApiError('BadRequest', `invalid SOURCE_DATE_EPOCH: ${text.slice(0, 100)}`);
-  return seconds * 1000;
 }
 
 export function parseLayerOptions(attributes: Readonly<Record<string, string>>): LayerOptions {

@@ -24,6 +24,7 @@ import { resultsMax } from './limits.ts';
 import { textIn } from './messages.ts';
 import type { Message } from './messages.ts';
 import type { Line, Progress } from './progress.ts';
+import { readUpload } from './file-sync.ts';
 import { receiveLocal } from './local-source.ts';
 import { sessionSecrets } from './session-secrets.ts';
 import { receiveSharedImage } from './shared-image.ts';
@@ -88,6 +89,7 @@ export class Job {
       pull: false,
       credential: (domain) => this.credential(domain),
       local: (name, op, output, signal) => this.#local(name, op, output, signal),
+      upload: (id, signal) => this.#upload(id, signal),
       layout: (vertex, op, signal) => this.#layout(vertex, op, signal),
       begin: (vertex) => progress.beginVertex(vertex),
       signal: this.signal,
@@ -247,6 +249,10 @@ export class Job {
     const { builder } = this.#parts;
     const session = await this.session(signal, op.attributes['local.session'] ?? this.request.sessionId);
     return this.adopt(await receiveLocal({ builder, session, name, attributes: op.attributes, output, signal }));
+  }
+
+  async *#upload(id: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+    yield* readUpload(await this.session(signal), id, signal);
   }
 
   async #layout(vertex: Vertex, op: SourceOp, signal: AbortSignal): Promise<ImageRecord> {

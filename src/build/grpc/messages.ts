@@ -2,6 +2,8 @@
  * The messages of BuildKit's protocol (`protocol.json`, made by `generate.ts`), to and from bytes. Names of fields are
  * the protocol's; 64-bit integers are numbers; what is absent has its type's zero.
  */
+import { ApiError } from '#base/errors.ts';
+import { messageOf } from '#base/thrown.ts';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -48,10 +50,15 @@ export function encodeMessage(type: string, message: Message): Uint8Array {
   return found.encode(found.fromObject(message)).finish();
 }
 
-/** Throws on what is no such message. */
+/** Throws BadRequest for what is no such message. */
 export function decodeMessage(type: string, bytes: Uint8Array): Message {
   const found = typeOf(type);
-  return found.toObject(found.decode(bytes), { longs: Number, defaults: true, bytes: Buffer });
+  try {
+    return found.toObject(found.decode(bytes), { longs: Number, defaults: true, bytes: Buffer });
+  } catch (error) {
+    // The decoder knows many ways to say it; a deep one ends the stack.
+    throw new ApiError('BadRequest', `invalid ${type} message: ${messageOf(error)}`);
+  }
 }
 
 export function timestampOf(timeMs: number): Message {

@@ -9,6 +9,7 @@ import { encodeDefinition, makeVertex } from '../llb/codec.ts';
 import { realClock } from '#os/clock.real.ts';
 import { GrpcError } from './grpc.ts';
 import { BuildHistory } from './history.ts';
+import { messagesIn } from './messages.ts';
 import type { Message } from './messages.ts';
 
 import { bridge, control, dockerfile, forever, goDirectory, makeBench, waitFor } from './testing.ts';
@@ -38,7 +39,7 @@ test('files come from the session, the builder builds, and the client gets names
     '[internal] load .dockerignore',
     '[internal] load build context',
     '[2/3] COPY . /all/',
-    '[3/3] RUN ["write","/$A","1"]',
+    '[3/3] RUN ["write","/x","1"]',
     'exporting to image',
   ]);
   assert.deepEqual(record.file.config?.Env?.at(-1), 'B=x');
@@ -234,4 +235,25 @@ test('builds of before are told of, with what they told, also by the next proces
   events.length = 0;
   await listen({ Ref: 'ref0' });
   assert.deepEqual([events, await history.log('ref0')], [[], undefined]);
+});
+
+test('a step that is stopped by the failure of another is shown as cancelled, not as failed', async (t) => {
+  const text =
+    'FROM base AS slow\nRUN ["wait"]\nFROM base AS bad\nRUN ["fail","3"]\nFROM base\nCOPY --from=slow / /\nCOPY --from=bad / /\n';
+  const bench = await makeBench(t, { files: dockerfile(text) });
+  const solving = bench.solve({ Ref: 'stopped', Session: 's1', Frontend: 'dockerfile.v0' });
+  const shown: string[] = [];
+  const watching = (async () => {
+    using stream = bench.client.open(control('Status'), {}, forever);
+    await stream.send({ Ref: 'stopped' });
+    for await (const response of stream.messages)
+      for (const vertex of messagesIn(response, 'vertexes'))
+        if (vertex['error'] !== '') shown.push(`${String(vertex['name'])}: ${String(vertex['error'])}`);
+  })();
+  await assert.rejects(solving, /process "fail 3" did not complete successfully: exit code: 3/);
+  await watching;
+  assert.deepEqual(shown.sort(), [
+    '[bad 2/2] RUN ["fail","3"]: process "fail 3" did not complete successfully: exit code: 3',
+    '[slow 2/2] RUN ["wait"]: context canceled',
+  ]);
 });

@@ -5,6 +5,7 @@
  *
  * A failure stops the rest; all has ended before the error is told.
  */
+import { ApiError } from '#base/errors.ts';
 import type { ImageLayer } from '#content/image-records.ts';
 import { onceAborted } from '#base/streams.ts';
 import type { CopyAction } from '#content/copy.ts';
@@ -103,8 +104,10 @@ export class Solver {
       output.end();
       return made;
     } catch (error) {
-      noteLocation(error, vertex.location);
-      output.end(error);
+      // What another step's failure stopped did not fail itself: clients show it so by these words.
+      const isStopped = this.#failed.signal.aborted;
+      if (!isStopped) noteLocation(error, vertex.location);
+      output.end(isStopped ? new ApiError('BadRequest', 'context canceled') : error);
       throw error;
     }
   }

@@ -11,6 +11,7 @@ import type { HttpTransport } from '#content/remote.ts';
 import type { RegistryCredential } from '#engine/engine.ts';
 import type { Processes } from '#os/processes.ts';
 import { digestOf } from '../cache-keys.ts';
+import { addedUrlBytesMax } from '../limits.ts';
 import type { BuildContext } from '../context.ts';
 import { download } from './download.ts';
 import { openRepository } from './git.ts';
@@ -41,6 +42,8 @@ export interface SourceRequest {
   credential: ((domain: string) => Promise<RegistryCredential | undefined>) | undefined;
   /** A directory that the client shares. The caller of `Sources` disposes of it. */
   local(name: string, op: SourceOp, output: VertexOutput, signal: AbortSignal): Promise<BuildContext>;
+  /** A file that the client sends. */
+  upload?(id: string, signal: AbortSignal): AsyncIterable<Uint8Array>;
   /** An image of a directory that the client shares. */
   layout?(vertex: Vertex, op: SourceOp, signal: AbortSignal): Promise<ImageRecord>;
   begin(vertex: Vertex): VertexOutput;
@@ -48,6 +51,8 @@ export interface SourceRequest {
 }
 
 const imagePrefix = 'docker-image://';
+/** What clients name as a URL and send themselves. */
+const uploaded = /^http:\/\/buildkit-session\/(.+)$/;
 const layoutPrefix = 'oci-layout://';
 const localPrefix = 'local://';
 
@@ -61,15 +66,15 @@ export class Sources {
   }
 
   /** Shows the work as the vertex's own. */
-  async #shown<T>(vertex: Vertex, work: (output: VertexOutput) => Promise<T>): Promise<T> {
+  async #shown<T>(vertex: Vertex, signal: AbortSignal, work: (output: VertexOutput) => Promise<T>): Promise<T> {
     const output = this.#request.begin(vertex);
     try {
       const made = await work(output);
       output.end();
       return made;
     } catch (error) {
-      noteLocation(error, vertex.location);
-      output.end(error);
+      if (!signal.aborted) noteLocation(error, vertex.location);
+      output.end(signal.aborted ? new ApiError('BadRequest', 'context canceled') : error);
       throw error;
     }
   }
@@ -78,7 +83,7 @@ export class Sources {
   image({ vertex }: Edge): Promise<ImageRecord> {
     let image = this.#images.get(vertex.digest);
     if (image === undefined) {
-      image = this.#shown(vertex, (output) => this.#pull(vertex, output));
+      image = this.#shown(vertex, this.#request.signal, (output) => this.#pull(vertex, output));
       this.#images.set(vertex.digest, image);
       // Whoever waits for it hears of it.
       image.catch(() => undefined);
@@ -123,7 +128,7 @@ export class Sources {
         steps: layers.map((layer): StepLayer => ({ layer, createdAtMs: undefined, about: '' })),
       };
     }
-    return this.#shown(vertex, async (output): Promise<Output> => {
+    return this.#shown(vertex, context.signal, async (output): Promise<Output> => {
       if (identifier.startsWith(localPrefix)) {
         const name = identifier.slice(localPrefix.length);
         return { kind: 'tree', tree: await this.#request.local(name, op, output, context.signal) };
@@ -137,7 +142,12 @@ export class Sources {
   /** One file at the root. */
   async #web(context: SolverContext, { identifier, attributes }: SourceOp, output: VertexOutput): Promise<Output> {
     const { content, cache, clock, signal } = context;
-    const found = await download({ content, ...this.#request }, identifier, attributes['http.checksum'], signal);
+    const sent = uploaded.exec(identifier)?.[1];
+    const { upload } = this.#request;
+    const found =
+      sent !== undefined && upload !== undefined
+        ? { digest: (await content.blobs.write(upload(sent, signal), {}, addedUrlBytesMax)).digest, mtimeMs: 0 }
+        : await download({ content, ...this.#request }, identifier, attributes['http.checksum'], signal);
     context.build.hold.addBlob(found.digest);
     const name = attributes['http.filename'] ?? 'download';
     const mode = Number.parseInt(attributes['http.perm'] ?? '600', 8);

@@ -8,6 +8,7 @@ import { isFluentdAsync, openFluentd } from './fluentd.ts';
 import { LogForwarder } from './forwarder.ts';
 import { openGelf } from './gelf.ts';
 import { openJournald } from './journald.ts';
+import { openPlugin } from './plugin.ts';
 import type { LogInfo, LogSink } from './sink.ts';
 import { openSyslog } from './syslog.ts';
 import { logRefusedMsMax, logRetryMs } from '../limits.ts';
@@ -39,7 +40,7 @@ export function infoOf({ context }: ContainerTable, container: Container, driver
 }
 
 async function openSink(table: ContainerTable, container: Container, driver: Driver): Promise<LogSink> {
-  const { clock, random } = table.context;
+  const { clock, random, plugins, directories } = table.context;
   const info = infoOf(table, container, driver);
   switch (info.driver) {
     case 'syslog':
@@ -51,7 +52,7 @@ async function openSink(table: ContainerTable, container: Container, driver: Dri
     case 'journald':
       return openJournald(info, clock, random, journalSocket);
     default:
-      throw new ApiError('BadRequest', `logger: no log driver named '${info.driver}' is registered`);
+      return openPlugin(info, { plugins, clock, random, run: directories.run });
   }
 }
 

@@ -29,21 +29,29 @@ const drivers: Readonly<Record<string, LogDriver>> = {
   local: { options: ['max-file', 'max-size', 'compress'], check: checkLocal, isRemote: false },
   syslog: { options: syslogOptions, check: checkSyslog, isRemote: true },
 };
+/** dockerd's own that are of other companies' clouds: no plugin has such a name. */
+const absentDrivers = ['awslogs', 'etwlogs', 'gcplogs', 'splunk'];
 const commonOptions = ['mode', 'max-buffer-size'];
 const cacheOptions = ['cache-disabled', 'cache-max-size', 'cache-max-file', 'cache-compress'];
 
 /** As `docker info` lists them. */
 export const logDriverNames: readonly string[] = Object.keys(drivers);
 
-export function isRemoteLog(driver: string): boolean {
-  return Object.hasOwn(drivers, driver) && drivers[driver]?.isRemote === true;
+/** Of none of the engine's own: a plugin, if there is one of that name. */
+export function isPluginLog(driver: string): boolean {
+  return driver !== 'none' && !Object.hasOwn(drivers, driver);
 }
 
-/** Throws ApiError. `none` takes anything. */
+export function isRemoteLog(driver: string): boolean {
+  return isPluginLog(driver) || drivers[driver]?.isRemote === true;
+}
+
+/** Throws ApiError. `none` takes anything, and what a plugin's own options mean it says itself. */
 export function checkLogOptions(driver: string, options: Options): void {
   if (driver === 'none') return;
+  if (absentDrivers.includes(driver) || !/^[a-zA-Z0-9]/.test(driver))
+    refuseOption(`logger: no log driver named '${driver}' is registered`);
   const found = Object.hasOwn(drivers, driver) ? drivers[driver] : undefined;
-  if (found === undefined) return refuseOption(`logger: no log driver named '${driver}' is registered`);
   const mode = options['mode'] ?? '';
   if (!['', 'blocking', 'non-blocking'].includes(mode)) refuseOption(`logger: logging mode not supported: ${mode}`);
   const size = options['max-buffer-size'];
@@ -56,7 +64,7 @@ export function checkLogOptions(driver: string, options: Options): void {
   for (const [key, value] of Object.entries(own)) {
     if (key === 'cache-disabled' && value !== '' && !/^(1|t|true|0|f|false)$/i.test(value))
       refuseOption(`invalid value for option cache-disabled: ${value}`);
-    if (found.options.includes(key) || (found.isRemote && cacheOptions.includes(key))) continue;
+    if (found === undefined || found.options.includes(key) || (found.isRemote && cacheOptions.includes(key))) continue;
     if (driver === 'local') refuseOption(`unknown log opt '${key}' for log driver local`);
     const quote = driver === 'gelf' ? '"' : "'";
     refuseOption(`unknown log opt ${quote}${key}${quote} for ${driver} log driver`);
@@ -67,8 +75,8 @@ export function checkLogOptions(driver: string, options: Options): void {
     } catch (error) {
       refuseOption(`invalid log opt '${key}': ${messageOf(error)}`);
     }
-  found.check(Object.fromEntries(Object.entries(own).filter(([key]) => !cacheOptions.includes(key))));
-  if (found.isRemote) checkLocal(cacheOf(options));
+  found?.check(Object.fromEntries(Object.entries(own).filter(([key]) => !cacheOptions.includes(key))));
+  if (found === undefined || found.isRemote) checkLocal(cacheOf(options));
 }
 
 /** The options of the cache, which are those of `local`. */

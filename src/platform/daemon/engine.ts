@@ -17,6 +17,8 @@ import { HttpTransport } from '#content/remote.ts';
 import { createEngine, type DockerEngine } from '#engine/create-engine.ts';
 import { usersOfImage } from '#engine/image-mounts.ts';
 import { createImages } from '#engine/images.ts';
+import { isPluginLog } from '#engine/log-drivers/options.ts';
+import { findLogPlugin } from '#engine/log-drivers/plugin.ts';
 import { stopAllContainers } from '#engine/shutdown.ts';
 import { createLogger, type Logger, type LogLevel } from '#observe/log.ts';
 import { Metrics } from '#observe/metrics.ts';
@@ -39,7 +41,7 @@ import { planListening } from './listen.ts';
 import { serveMetrics } from './metrics.ts';
 import { tellSystemd } from './notify.ts';
 import { reloadConfig } from './reload.ts';
-import { networkSettingsOf, settingsOf, transfersOf, type Live } from './settings.ts';
+import { cdiDirectoriesOf, networkSettingsOf, settingsOf, transfersOf, type Live } from './settings.ts';
 import { textLine } from './text-log.ts';
 import { parseUsernsRemap, readAccountFiles } from './userns-remap.ts';
 import type { IdMaps } from '#os/user-namespaces.linux.ts';
@@ -166,12 +168,18 @@ async function openEngine(
     networkSettings: networkSettingsOf(live.config),
     ...userMapsOf(live.config, log),
     runtimes: live.config.runtimes,
+    cdiDirectories: cdiDirectoriesOf(live.config),
     ...(places.plugins === undefined ? {} : { pluginPlaces: places.plugins }),
   });
   stack.use(engine);
   for (const name of live.settings.authorizationPlugins)
     await engine.plugins.get(name, 'authz').catch((error: unknown) => {
       throw new ApiError('BadRequest', `Error validating authorization plugin: ${messageOf(error)}`);
+    });
+  const logDriver = live.config.text('log-driver');
+  if (isPluginLog(logDriver))
+    await findLogPlugin(engine.plugins, logDriver).catch((error: unknown) => {
+      throw new ApiError('BadRequest', `failed to set log opts: ${messageOf(error)}`);
     });
   stack.use(
     await startDockerApi({

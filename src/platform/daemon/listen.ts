@@ -29,7 +29,10 @@ export function planListening(
 ): Listening {
   const tls = readTls(config, environment);
   const given = config.list('hosts');
-  const hosts = (given.length === 0 ? [defaultHost] : given).map((text) => parseHost(text, tls !== undefined));
+  // The same said twice is one: a second socket would take the place of the first.
+  const hosts = [...new Set(given.length === 0 ? [defaultHost] : given)].map((text) =>
+    parseHost(text, tls !== undefined),
+  );
   const group = groupId(config, log);
   const warnings: string[] = [];
   const listen = hosts.flatMap((host): Listen[] => {
