@@ -21,6 +21,7 @@ import { observePod } from './pod-observe.ts';
 import { cancelProbes } from './pod-probes.ts';
 import { reportPod } from './pod-report.ts';
 import type { PodState } from './pod-state.ts';
+import { podAsAllocated } from './pod-state.ts';
 import { podCgroupParent, podResources } from './qos.ts';
 import { ignoredFields } from './unsupported.ts';
 
@@ -101,7 +102,7 @@ export async function ensureSandbox(
             (pod.spec.securityContext?.sysctls ?? []).map((entry) => [entry.name, entry.value]),
           ),
           cgroupParent: podCgroupParent(pod, host.cgroupRoot),
-          resources: podResources(pod),
+          resources: podResources(podAsAllocated(state)),
           ports: hostPorts(pod),
         },
         interruption.signal,
@@ -249,7 +250,8 @@ async function specOf(
   { container, init, restartCount }: Start,
   { sandbox, volumes, observed, interruption }: StartContext,
 ): Promise<Parameters<PodState['host']['engine']['containers']['create']>[0]> {
-  const { host, pod, uid } = state;
+  const { host, uid } = state;
+  const pod = podAsAllocated(state);
   const { engine, images, files, dns } = host;
   const image = await interruption.race(images.ensure(pod, container, interruption));
   await engine.images.lease('kubelet', image.id, `${uid}/${container.name}`);

@@ -20,8 +20,6 @@ const acting = ['kubelet', 'scheduler', 'controllers', 'network', 'apiserver', '
 
 /** Fields that nothing acts on, by `Type.field`, and what a user gets instead. The list only shrinks. */
 const exceptions: Record<string, string> = {
-  'ContainerResizePolicy.resourceName':
-    'resources of running containers are not changed: event ResizeInfeasible (kubelet/unsupported.ts)',
   ...Object.fromEntries(
     foreignVolumes().map((source) => [
       `Volume.${source}`,
