@@ -28,7 +28,6 @@ cp -f "$images"/agnhost/porter/localhost.crt "$images"/agnhost/porter/localhost.
 cp -f "$here/images.Dockerfile" "$context/Dockerfile"
 chmod -R u+w "$context"
 
-docker image inspect busybox >/dev/null 2>&1 || docker pull -q busybox
 docker image inspect debian:bookworm-slim >/dev/null 2>&1 || docker pull -q debian:bookworm-slim
 build agnhost $e2e/agnhost:2.66.1
 build busybox $e2e/busybox:1.37.0-2

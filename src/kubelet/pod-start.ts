@@ -4,6 +4,7 @@
  * waited for before its traces are taken away.
  */
 import type { LifecycleHandler } from '#api/core.v1.ts';
+import { imageVolume } from './containers.ts';
 import { ApiError } from '#base/errors.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { SandboxStatus } from '#engine/engine.ts';
@@ -255,6 +256,16 @@ async function specOf(
   const { engine, images, files, dns } = host;
   const image = await interruption.race(images.ensure(pod, container, interruption));
   await engine.images.lease('kubelet', image.id, `${uid}/${container.name}`);
+  for (const { name } of container.volumeMounts ?? []) {
+    const shown = imageVolume(pod, name);
+    if (shown === undefined) continue;
+    const asImage = {
+      name: container.name,
+      image: shown.reference ?? '',
+      ...(shown.pullPolicy === undefined ? {} : { imagePullPolicy: shown.pullPolicy }),
+    };
+    await interruption.race(images.ensure(pod, asImage, interruption));
+  }
   const environment = await interruption.race(
     containerEnvironment({
       pod,

@@ -123,7 +123,7 @@ function actingWords(): Set<string> {
 }
 
 test('volumes of other plugins are refused by name when the Pod is to start', async () => {
-  for (const source of [...foreignVolumes(), 'csi', 'image']) {
+  for (const source of [...foreignVolumes(), 'csi']) {
     const pod: Pod = {
       apiVersion: 'v1',
       kind: 'Pod',
