@@ -5,13 +5,15 @@
 import { request as httpRequest } from 'node:http';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Agent, request as httpsRequest } from 'node:https';
-import type { Duplex } from 'node:stream';
+import { pipeline, type Duplex, type Transform } from 'node:stream';
+import { createDeflate, createGunzip, createGzip, createInflate } from 'node:zlib';
 import type { ApiRequest } from '#base/api-request.ts';
 import { ApiError } from '#base/errors.ts';
 import type { KeyPair } from '#base/x509.ts';
 import type { ConnectTarget } from './connect.ts';
 import { fail, failUpgrade, responseOf, withoutHop, writeHead, type HttpResponse } from './http-answer.ts';
 import type { HttpRequest } from './http-request.ts';
+import { LinkRewriter, proxiedUrl, type ProxiedPage } from './proxy-links.ts';
 import { kubeletErrorCharsMax, upgradeConnectTimeoutMs } from './limits.ts';
 
 const hopHeaders = new Set([
@@ -38,6 +40,29 @@ export interface Upgrade {
   request: IncomingMessage;
   socket: Duplex;
   head: Buffer;
+}
+
+function pageOf(target: ConnectTarget, { headers }: ApiRequest): ProxiedPage | undefined {
+  if (target.prefix === undefined) return undefined;
+  const host = headers['host'];
+  return { prefix: target.prefix, hosts: [`${target.host}:${target.port}`, ...(host === undefined ? [] : [host])] };
+}
+
+/** What a page goes through on its way; nothing for what is no page, or packed in a way that is not known. */
+function linkStages(headers: Readonly<Record<string, string>>, page: ProxiedPage): Transform[] {
+  const type = (headers['content-type'] ?? '').split(';')[0]?.trim().toLowerCase();
+  if (type !== 'text/html') return [];
+  const rewriter = new LinkRewriter(page);
+  switch (headers['content-encoding'] ?? '') {
+    case '':
+      return [rewriter];
+    case 'gzip':
+      return [createGunzip(), rewriter, createGzip()];
+    case 'deflate':
+      return [createInflate(), rewriter, createDeflate()];
+    default:
+      return [];
+  }
 }
 
 export class Forwarder {
@@ -75,7 +100,11 @@ export class Forwarder {
       port: target.port,
       path: target.path,
       method: from.method,
-      headers: { ...forwardHeaders(from.headers), host: `${target.host}:${target.port}` },
+      headers: {
+        ...forwardHeaders(from.headers),
+        host: `${target.host}:${target.port}`,
+        ...(target.prefix === undefined ? {} : { 'x-forwarded-uri': `${target.prefix}${target.path.split('?')[0]}` }),
+      },
       ...(target.scheme === 'https' ? { agent: target.kubelet ? this.#kubeletAgent : this.#plainAgent } : {}),
       signal: from.signal,
     });
@@ -88,10 +117,16 @@ export class Forwarder {
       for (const [name, value] of Object.entries(answer.headers))
         if (value !== undefined && !hopHeaders.has(name))
           headers[name] = Array.isArray(value) ? value.join(', ') : value;
+      const page = pageOf(target, from);
+      if (page !== undefined && headers['location'] !== undefined)
+        headers['location'] = proxiedUrl(headers['location'], page);
+      const stages = page === undefined || from.method === 'HEAD' ? [] : linkStages(headers, page);
+      if (stages.length > 0) delete headers['content-length'];
       response.writeHead(answer.statusCode ?? 502, headers);
       response.flushHeaders?.();
-      answer.pipe(response);
-      answer.on('error', () => response.destroy());
+      pipeline([answer, ...stages, response], (error) => {
+        if (error) response.destroy();
+      });
     });
     out.on('error', (error) => {
       if (!from.signal.aborted)

@@ -70,3 +70,6 @@ export const relistDelayMs = 250;
 export const relistDelayMsMax = 30_000;
 /** How long a definition waits that could not be brought in line, or whose last objects have not gone yet. */
 export const definitionRetryMs = 1_000;
+
+/** Of one tag of a page that comes through `proxy`: a longer one is passed on as it is. */
+export const proxiedTagBytesMax = 64 * 1024;
