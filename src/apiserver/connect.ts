@@ -8,7 +8,8 @@ import { holds, parseIp, subnetOf, unmapIp } from '#base/ip.ts';
 import type { ApiResponse } from '#base/api-request.ts';
 import type { Node, Pod } from '#api/core.v1.ts';
 import { kinds } from '#base/kinds.ts';
-import { isOf } from '#base/objects.ts';
+import { isOf, type KubeObject, type OpenObject } from '#base/objects.ts';
+import { admitConnection } from './admission/admission-chain.ts';
 import type { RequestContext, Server } from './context.ts';
 import { checkLogOptions } from './log-options.ts';
 import { notFound } from './object-errors.ts';
@@ -306,8 +307,30 @@ async function connectNode(context: RequestContext): Promise<ConnectResponse> {
   });
 }
 
+/** What a connection is for, as the object that its query stands for: `PodExecOptions`, `ServiceProxyOptions`, …. */
+function optionsOf({ kind, info, request }: RequestContext): KubeObject {
+  const options: OpenObject = {
+    apiVersion: 'v1',
+    kind: kind.subresources?.[info.subresource]?.kind ?? `${kind.kind}ProxyOptions`,
+    metadata: {},
+  };
+  if (info.subresource === 'proxy') {
+    options['path'] = info.rest;
+    return options;
+  }
+  const lists = new Set(['command', 'ports']);
+  for (const [name, value] of request.query) {
+    const known = options[name];
+    if (lists.has(name)) options[name] = [...(Array.isArray(known) ? known : []), value];
+    else options[name] = value === 'true' || value === '1' ? true : value === 'false' || value === '0' ? false : value;
+  }
+  return options;
+}
+
 export async function handleConnect(context: RequestContext): Promise<ApiResponse> {
   const { kind, info } = context;
+  // Logs are read, not connected to.
+  if (info.subresource !== 'log') await admitConnection(context, optionsOf(context));
   const redirect = info.subresource === 'proxy' ? redirectToRoot(context) : undefined;
   if (redirect !== undefined) return redirect;
   if (kind.resource === 'services') return connectService(context);

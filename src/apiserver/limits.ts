@@ -70,6 +70,12 @@ export const relistDelayMs = 250;
 export const relistDelayMsMax = 30_000;
 /** How long a definition waits that could not be brought in line, or whose last objects have not gone yet. */
 export const definitionRetryMs = 1_000;
+/** What the expressions of one policy may cost for one request and one set of parameters, as upstream has it. */
+export const policyCostMax = 10_000_000;
+/** Objects that one binding's selector may find as parameters. */
+export const policyParamsMax = 1_000;
+/** Kinds that the expressions of one policy are checked against. */
+export const policyKindsMax = 10;
 
 /** Of one tag of a page that comes through `proxy`: a longer one is passed on as it is. */
 export const proxiedTagBytesMax = 64 * 1024;

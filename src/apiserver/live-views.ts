@@ -2,7 +2,14 @@
  * The live views of an API server: one field for each kind that requests are decided by. Each is listed when it is
  * first needed.
  */
-import type { MutatingWebhookConfiguration, ValidatingWebhookConfiguration } from '#api/admissionregistration.v1.ts';
+import type {
+  MutatingAdmissionPolicy,
+  MutatingAdmissionPolicyBinding,
+  MutatingWebhookConfiguration,
+  ValidatingAdmissionPolicy,
+  ValidatingAdmissionPolicyBinding,
+  ValidatingWebhookConfiguration,
+} from '#api/admissionregistration.v1.ts';
 import type { CustomResourceDefinition } from '#api/apiextensions.v1.ts';
 import type { LimitRange, Namespace, Node, Pod, ResourceQuota, ServiceAccount } from '#api/core.v1.ts';
 import type { EndpointSlice } from '#api/discovery.v1.ts';
@@ -51,6 +58,10 @@ export class LiveViews {
   readonly priorityClasses;
   readonly runtimeClasses;
   readonly storageClasses;
+  readonly mutatingPolicies;
+  readonly mutatingPolicyBindings;
+  readonly validatingPolicies;
+  readonly validatingPolicyBindings;
   readonly mutatingWebhooks;
   readonly validatingWebhooks;
   readonly roles;
@@ -78,6 +89,16 @@ export class LiveViews {
     this.runtimeClasses = view('node.k8s.io/runtimeclasses', entriesOf<RuntimeClass>);
     this.storageClasses = view('storage.k8s.io/storageclasses', defaultClass);
     const webhooks = 'admissionregistration.k8s.io';
+    this.mutatingPolicies = view(`${webhooks}/mutatingadmissionpolicies`, objectsOf<MutatingAdmissionPolicy>);
+    this.mutatingPolicyBindings = view(
+      `${webhooks}/mutatingadmissionpolicybindings`,
+      objectsOf<MutatingAdmissionPolicyBinding>,
+    );
+    this.validatingPolicies = view(`${webhooks}/validatingadmissionpolicies`, objectsOf<ValidatingAdmissionPolicy>);
+    this.validatingPolicyBindings = view(
+      `${webhooks}/validatingadmissionpolicybindings`,
+      objectsOf<ValidatingAdmissionPolicyBinding>,
+    );
     this.mutatingWebhooks = view(`${webhooks}/mutatingwebhookconfigurations`, hooksOf<MutatingWebhookConfiguration>);
     this.validatingWebhooks = view(
       `${webhooks}/validatingwebhookconfigurations`,

@@ -13,6 +13,7 @@ import { runCustomResources } from './crd.ts';
 import { KindTable } from './kind-table.ts';
 import { LiveViews } from './live-views.ts';
 import { Objects } from './stored-objects.ts';
+import { runPolicyStatus } from './policy-status.ts';
 import { Metrics } from '#observe/metrics.ts';
 import { noAudit } from './audit.ts';
 import { createRequestMetrics } from './metrics.ts';
@@ -47,12 +48,14 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   const stopKeeping = keepOwnObjects(server);
   const stopCompaction = runCompaction(server);
   const stopCustom = await runCustomResources(server);
+  const stopPolicyStatus = runPolicyStatus(server);
   return {
     handle: server.handle,
     server,
     async [Symbol.asyncDispose]() {
       stopKeeping();
       stopCompaction();
+      stopPolicyStatus();
       stopCustom();
       server.live.close();
     },
