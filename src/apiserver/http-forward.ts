@@ -5,7 +5,8 @@
 import { request as httpRequest } from 'node:http';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Agent, request as httpsRequest } from 'node:https';
-import type { Duplex } from 'node:stream';
+import { pipeline, type Duplex, type Transform } from 'node:stream';
+import { createDeflate, createGunzip, createGzip, createInflate } from 'node:zlib';
 import type { ApiRequest } from '#base/api-request.ts';
 import { ApiError } from '#base/errors.ts';
 import type { KeyPair } from '#base/x509.ts';
@@ -13,6 +14,7 @@ import { remoteAgent } from './aggregation-client.ts';
 import type { ConnectTarget } from './connect.ts';
 import { fail, failUpgrade, responseOf, withoutHop, writeHead, type HttpResponse } from './http-answer.ts';
 import type { HttpRequest } from './http-request.ts';
+import { LinkRewriter, proxiedUrl, type ProxiedPage } from './proxy-links.ts';
 import { kubeletErrorCharsMax, upgradeConnectTimeoutMs } from './limits.ts';
 
 const hopHeaders = new Set([
@@ -35,9 +37,13 @@ function forwardHeaders(headers: Record<string, string | undefined>): Record<str
 }
 
 /** What a target is told: who asks only where it is an aggregated API server, and from nobody but us. */
-function headersTo({ host, port, remote }: ConnectTarget, from: ApiRequest): Record<string, string | string[]> {
+function headersTo(
+  { host, port, path, prefix, remote }: ConnectTarget,
+  from: ApiRequest,
+): Record<string, string | string[]> {
   const headers = forwardHeaders(from.headers);
   for (const name of Object.keys(headers)) if (name.startsWith('x-remote-')) delete headers[name];
+  if (prefix !== undefined) headers['x-forwarded-uri'] = `${prefix}${path.split('?')[0]}`;
   if (remote === undefined) return { ...headers, host: `${host}:${port}` };
   return { ...headers, ...remote.headers, host: remote.target.servername };
 }
@@ -47,6 +53,29 @@ export interface Upgrade {
   request: IncomingMessage;
   socket: Duplex;
   head: Buffer;
+}
+
+function pageOf(target: ConnectTarget, { headers }: ApiRequest): ProxiedPage | undefined {
+  if (target.prefix === undefined) return undefined;
+  const host = headers['host'];
+  return { prefix: target.prefix, hosts: [`${target.host}:${target.port}`, ...(host === undefined ? [] : [host])] };
+}
+
+/** What a page goes through on its way; nothing for what is no page, or packed in a way that is not known. */
+function linkStages(headers: Readonly<Record<string, string>>, page: ProxiedPage): Transform[] {
+  const type = (headers['content-type'] ?? '').split(';')[0]?.trim().toLowerCase();
+  if (type !== 'text/html') return [];
+  const rewriter = new LinkRewriter(page);
+  switch (headers['content-encoding'] ?? '') {
+    case '':
+      return [rewriter];
+    case 'gzip':
+      return [createGunzip(), rewriter, createGzip()];
+    case 'deflate':
+      return [createInflate(), rewriter, createDeflate()];
+    default:
+      return [];
+  }
 }
 
 export class Forwarder {
@@ -109,10 +138,16 @@ export class Forwarder {
       for (const [name, value] of Object.entries(answer.headers))
         if (value !== undefined && !hopHeaders.has(name))
           headers[name] = Array.isArray(value) ? value.join(', ') : value;
+      const page = pageOf(target, from);
+      if (page !== undefined && headers['location'] !== undefined)
+        headers['location'] = proxiedUrl(headers['location'], page);
+      const stages = page === undefined || from.method === 'HEAD' ? [] : linkStages(headers, page);
+      if (stages.length > 0) delete headers['content-length'];
       response.writeHead(answer.statusCode ?? 502, headers);
       response.flushHeaders?.();
-      answer.pipe(response);
-      answer.on('error', () => response.destroy());
+      pipeline([answer, ...stages, response], (error) => {
+        if (error) response.destroy();
+      });
     });
     out.on('error', (error) => {
       if (!from.signal.aborted)

@@ -82,3 +82,6 @@ export const remoteRetryMs = 1_000;
 /** How long one answer of it may take where this process asks itself, and how long it may be. */
 export const remoteCallMs = 30_000;
 export const remoteAnswerBytesMax = 64 * 1024 * 1024;
+
+/** Of one tag of a page that comes through `proxy`: a longer one is passed on as it is. */
+export const proxiedTagBytesMax = 64 * 1024;
