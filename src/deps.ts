@@ -88,7 +88,16 @@ export const deps: Readonly<Record<string, FolderRule>> = {
   apiserver: {
     folders: ['api', 'base', 'os', 'observe', 'store', 'cel', 'schema'],
     packages: [],
-    builtins: ['node:http', 'node:http2', 'node:https', 'node:net', 'node:tls', 'node:crypto', 'node:stream'],
+    builtins: [
+      'node:http',
+      'node:http2',
+      'node:https',
+      'node:net',
+      'node:tls',
+      'node:crypto',
+      'node:stream',
+      'node:zlib',
+    ],
   },
   client: {
     folders: ['api', 'base', 'os', 'observe'],
