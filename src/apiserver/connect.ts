@@ -9,6 +9,7 @@ import type { ApiResponse } from '#base/api-request.ts';
 import type { Node, Pod } from '#api/core.v1.ts';
 import { kinds } from '#base/kinds.ts';
 import { isOf, type KubeObject, type OpenObject } from '#base/objects.ts';
+import type { RemoteTarget } from './remote-apis.ts';
 import { admitConnection } from './admission/admission-chain.ts';
 import type { RequestContext, Server } from './context.ts';
 import { checkLogOptions } from './log-options.ts';
@@ -22,6 +23,8 @@ export interface ConnectTarget {
   port: number;
   path: string;
   /** The kubelet is shown the API server's client certificate. */ kubelet: boolean;
+  /** An aggregated API server, which is told who asks. */
+  remote?: { target: RemoteTarget; headers: Record<string, string | string[]> };
   /** The path here that stands for the target's root: links of its pages are led through it. */
   prefix?: string;
 }
@@ -36,7 +39,7 @@ export function connectionOf(answer: ApiResponse): ConnectTarget | undefined {
   return connects(answer) ? answer.connect : undefined;
 }
 
-function answerConnect(connect: ConnectTarget): ConnectResponse {
+export function answerConnect(connect: ConnectTarget): ConnectResponse {
   return { status: 200, headers: {}, connect };
 }
 

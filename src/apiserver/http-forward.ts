@@ -10,6 +10,7 @@ import { createDeflate, createGunzip, createGzip, createInflate } from 'node:zli
 import type { ApiRequest } from '#base/api-request.ts';
 import { ApiError } from '#base/errors.ts';
 import type { KeyPair } from '#base/x509.ts';
+import { remoteAgent } from './aggregation-client.ts';
 import type { ConnectTarget } from './connect.ts';
 import { fail, failUpgrade, responseOf, withoutHop, writeHead, type HttpResponse } from './http-answer.ts';
 import type { HttpRequest } from './http-request.ts';
@@ -33,6 +34,18 @@ function forwardHeaders(headers: Record<string, string | undefined>): Record<str
   for (const [name, value] of Object.entries(headers))
     if (value !== undefined && !hopHeaders.has(name) && !name.startsWith('impersonate-')) out[name] = value;
   return out;
+}
+
+/** What a target is told: who asks only where it is an aggregated API server, and from nobody but us. */
+function headersTo(
+  { host, port, path, prefix, remote }: ConnectTarget,
+  from: ApiRequest,
+): Record<string, string | string[]> {
+  const headers = forwardHeaders(from.headers);
+  for (const name of Object.keys(headers)) if (name.startsWith('x-remote-')) delete headers[name];
+  if (prefix !== undefined) headers['x-forwarded-uri'] = `${prefix}${path.split('?')[0]}`;
+  if (remote === undefined) return { ...headers, host: `${host}:${port}` };
+  return { ...headers, ...remote.headers, host: remote.target.servername };
 }
 
 /** A connection that asks for another protocol: what came behind its head is `head`. */
@@ -67,12 +80,17 @@ function linkStages(headers: Readonly<Record<string, string>>, page: ProxiedPage
 
 export class Forwarder {
   readonly #clientCa: string;
+  readonly #frontProxy: (() => KeyPair) | undefined;
   #kubeletAgent: Agent;
   readonly #plainAgent = new Agent({ rejectUnauthorized: false });
 
-  /** `kubeletClient` is shown to kubelets, whose certificates are of `clientCa`. */
-  constructor(clientCa: string, kubeletClient: KeyPair) {
+  /**
+   * `kubeletClient` is shown to kubelets, whose certificates are of `clientCa`; `frontProxy` gives what is shown to
+   * aggregated API servers.
+   */
+  constructor(clientCa: string, kubeletClient: KeyPair, frontProxy?: () => KeyPair) {
     this.#clientCa = clientCa;
+    this.#frontProxy = frontProxy;
     this.#kubeletAgent = this.#agentOf(kubeletClient);
   }
 
@@ -91,6 +109,13 @@ export class Forwarder {
     });
   }
 
+  #agentFor(target: ConnectTarget): { agent?: Agent } {
+    if (target.scheme !== 'https') return {};
+    if (target.remote !== undefined && this.#frontProxy !== undefined)
+      return { agent: remoteAgent(target.remote.target, this.#frontProxy()) };
+    return { agent: target.kubelet ? this.#kubeletAgent : this.#plainAgent };
+  }
+
   /** A plain request to a kubelet, Pod or Service; the answer is piped back as it comes. */
   forward(target: ConnectTarget, from: ApiRequest, request: HttpRequest, either: HttpResponse): void {
     const response = responseOf(either);
@@ -100,12 +125,8 @@ export class Forwarder {
       port: target.port,
       path: target.path,
       method: from.method,
-      headers: {
-        ...forwardHeaders(from.headers),
-        host: `${target.host}:${target.port}`,
-        ...(target.prefix === undefined ? {} : { 'x-forwarded-uri': `${target.prefix}${target.path.split('?')[0]}` }),
-      },
-      ...(target.scheme === 'https' ? { agent: target.kubelet ? this.#kubeletAgent : this.#plainAgent } : {}),
+      headers: headersTo(target, from),
+      ...this.#agentFor(target),
       signal: from.signal,
     });
     out.on('response', (answer) => {
@@ -147,8 +168,7 @@ export class Forwarder {
   upgrade(target: ConnectTarget, from: ApiRequest, { request, socket, head }: Upgrade): void {
     const make = target.scheme === 'https' ? httpsRequest : httpRequest;
     const headers = {
-      ...forwardHeaders(from.headers),
-      host: `${target.host}:${target.port}`,
+      ...headersTo(target, from),
       connection: 'Upgrade',
       upgrade: request.headers.upgrade ?? '',
     };
@@ -159,7 +179,7 @@ export class Forwarder {
       method: from.method,
       headers,
       timeout: upgradeConnectTimeoutMs,
-      ...(target.scheme === 'https' ? { agent: target.kubelet ? this.#kubeletAgent : this.#plainAgent } : {}),
+      ...this.#agentFor(target),
     });
     out.on('timeout', () => out.destroy(new Error('i/o timeout')));
     socket.once('close', () => out.destroy());

@@ -76,6 +76,12 @@ export const policyCostMax = 10_000_000;
 export const policyParamsMax = 1_000;
 /** Kinds that the expressions of one policy are checked against. */
 export const policyKindsMax = 10;
+/** How often it is looked whether an aggregated API server is there, and, while it is not, again. */
+export const remoteCheckMs = 30_000;
+export const remoteRetryMs = 1_000;
+/** How long one answer of it may take where this process asks itself, and how long it may be. */
+export const remoteCallMs = 30_000;
+export const remoteAnswerBytesMax = 64 * 1024 * 1024;
 
 /** Of one tag of a page that comes through `proxy`: a longer one is passed on as it is. */
 export const proxiedTagBytesMax = 64 * 1024;

@@ -11,6 +11,7 @@ import type {
   ValidatingWebhookConfiguration,
 } from '#api/admissionregistration.v1.ts';
 import type { CustomResourceDefinition } from '#api/apiextensions.v1.ts';
+import type { APIService } from '#api/apiregistration.v1.ts';
 import type { LimitRange, Namespace, Node, Pod, ResourceQuota, ServiceAccount } from '#api/core.v1.ts';
 import type { EndpointSlice } from '#api/discovery.v1.ts';
 import type { Ingress } from '#api/networking.v1.ts';
@@ -20,6 +21,7 @@ import type { ClusterRole, ClusterRoleBinding, Role, RoleBinding } from '#api/rb
 import type { PriorityClass } from '#api/scheduling.v1.ts';
 import type { StorageClass } from '#api/storage.v1.ts';
 import type { KubeObject } from '#base/objects.ts';
+import { remoteServices } from './remote-apis.ts';
 import { NodeGraph } from './authz/node-graph.ts';
 import { bindingsBySubject } from './authz/subjects.ts';
 import { LiveKind, type LiveEntry, type LiveSource } from './live-kind.ts';
@@ -36,6 +38,9 @@ const hooksOf = <K extends MutatingWebhookConfiguration | ValidatingWebhookConfi
 ): readonly NonNullable<K['webhooks']>[number][] => entries.flatMap(({ object }) => object.webhooks ?? []);
 
 const limitsOf = (entries: Entries<LimitRange>) => entries.flatMap(({ object }) => object.spec?.limits ?? []);
+
+/** APIServices that lead to other servers. */
+const remoteOf = (entries: Entries<APIService>) => remoteServices(objectsOf(entries));
 
 /** PriorityClasses for Pods that name none: of several the lowest, which is the first. */
 const globalDefaults = (entries: Entries<PriorityClass>): readonly PriorityClass[] =>
@@ -71,6 +76,7 @@ export class LiveViews {
   readonly disruptionBudgets;
   readonly endpointSlices;
   readonly definitions;
+  readonly apiServices;
   readonly nodeGraph: NodeGraph;
   readonly #all: { drain(): void; close(): void }[] = [];
 
@@ -104,6 +110,7 @@ export class LiveViews {
       `${webhooks}/validatingwebhookconfigurations`,
       hooksOf<ValidatingWebhookConfiguration>,
     );
+    this.apiServices = view('apiregistration.k8s.io/apiservices', remoteOf);
     const rbac = 'rbac.authorization.k8s.io';
     this.roles = view(`${rbac}/roles`, entriesOf<Role>);
     this.clusterRoles = view(`${rbac}/clusterroles`, entriesOf<ClusterRole>);

@@ -197,6 +197,11 @@ export interface KubeletOptions {
   /** Pods' cgroups lie below this one. */
   cgroupRoot: string;
   dns: DnsSettings;
+  /**
+   * Resolves when the network policies that select a Pod hold for its address: its containers start after that. Absent
+   * where the network knows no policies.
+   */
+  isolate?(pod: Pod, podIp: string): Promise<void>;
   /** Told of each look at a Pod when it is over, also when it has failed. */
   onPass?(operation: PodPass, durationMs: number): void;
 }
@@ -210,7 +215,7 @@ export interface ImageManager {
 /** What a Pod's worker is given by the kubelet, beside the doors. */
 export interface PodHost extends Pick<
   KubeletOptions,
-  'engine' | 'files' | 'prober' | 'clock' | 'log' | 'cgroupRoot' | 'dns' | 'onPass'
+  'engine' | 'files' | 'prober' | 'clock' | 'log' | 'cgroupRoot' | 'dns' | 'isolate' | 'onPass'
 > {
   images: ImageManager;
   api: PodApi;

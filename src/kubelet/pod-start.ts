@@ -135,6 +135,7 @@ export async function startAll(
   interim: InterimReports,
 ): Promise<number | undefined> {
   const { host } = state;
+  if (host.isolate !== undefined) await state.interruption.race(host.isolate(state.pod, sandbox.podIp));
   let volumes: MountedVolumes;
   try {
     volumes = state.volumes ?? (await mountPodVolumes(state, sandbox));
