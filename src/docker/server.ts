@@ -218,7 +218,13 @@ async function serve(exchange: Exchange): Promise<void> {
     sendResult(exchange, result);
   } catch (error) {
     const known = toApiError(error);
-    if (known.code >= 500) log.warn('a request failed', { method: request.method, path: url.pathname, error });
+    // What is refused on purpose needs no stack; a fault of the program's own does.
+    if (known.code >= 500)
+      log.warn('a request failed', {
+        method: request.method,
+        path: url.pathname,
+        error: error instanceof ApiError ? error.message : error,
+      });
     if (context?.answered() === true) {
       abandon(exchange);
       return;

@@ -32,6 +32,7 @@ import { linkHosts } from './links.ts';
 import { forwardLog, openStartSink } from './log-drivers/open.ts';
 import { logBoundOf, monitorBytes } from './log-rotation.ts';
 import { addressesOf, blocksOf } from './network-record.ts';
+import { makeShallowBinds, removeShallowBinds } from './shallow-binds.ts';
 import { subDirectory } from './sub-path.ts';
 import { checkPropagation } from './propagation.ts';
 import { buildBundle } from './runtime/bundle.ts';
@@ -55,7 +56,7 @@ export async function startContainer(table: ContainerTable, container: Container
     undo.defer(async () => {
       await Promise.all(volumes.map((name) => table.volumes.release(name, record.id)));
     });
-    undo.defer(() => unmountImages(context, record));
+    undo.defer(() => unmountImages(context, record).finally(() => removeShallowBinds(context, record.id)));
     const resolved = awaitedLater(resolveMounts(table, container, net, volumes));
     // What it begins while something else fails is undone once it is there.
     undo.defer(() => whenSettled(resolved));
@@ -115,13 +116,8 @@ export async function startContainer(table: ContainerTable, container: Container
   emitVolumes(table, container, 'mount');
   table.onStarted(container);
   await context.runtimes.get(record.spec.runtime).start(record.id);
-  context.events.emit({
-    type: 'container',
-    action: 'start',
-    id: record.id,
-    attributes: eventAttributes(container),
-    owner: record.spec.owner,
-  });
+  const attributes = eventAttributes(container);
+  context.events.emit({ type: 'container', action: 'start', id: record.id, attributes, owner: record.spec.owner });
 }
 
 function noteRun(context: EngineContext, container: Container, run: RunRecord): void {
@@ -289,6 +285,7 @@ async function createProcess(
     },
     configuration,
   );
+  await removeShallowBinds(context, record.id);
   // Not awaited: the kernel may take its time to move a process, and nothing depends on it.
   if (context.os.cgroups.top !== '')
     void context.os.cgroups.enter(monitorsCgroup(context.instanceId, context.os.cgroups.top), process.monitorPid);
@@ -333,7 +330,7 @@ async function resolveMounts(
   );
   const owner = mappingFor(table, container.record)?.view.root ?? { uid: 0, gid: 0 };
   for (const { source } of etc) if (dirname(source) === directory) chownSync(source, owner.uid, owner.gid);
-  return [...etc, ...out];
+  return [...etc, ...(await makeShallowBinds(table.context, container.id, out))];
 }
 
 /**
