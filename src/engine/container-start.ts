@@ -58,7 +58,8 @@ export async function startContainer(table: ContainerTable, container: Container
     undo.defer(async () => {
       await Promise.all(volumes.map((name) => table.volumes.release(name, record.id)));
     });
-    undo.defer(() => unmountImages(context, record).finally(() => removeShallowBinds(context, record.id)));
+    undo.defer(() => removeShallowBinds(context, record.id));
+    undo.defer(() => unmountImages(context, record));
     const resolved = awaitedLater(resolveMounts(table, container, net, volumes));
     // What it begins while something else fails is undone once it is there.
     undo.defer(() => whenSettled(resolved));
