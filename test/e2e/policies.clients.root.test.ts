@@ -68,7 +68,7 @@ async function openCluster(machine: Machine): Promise<Cluster> {
   };
 }
 
-test('policies between Pods of two nodes', { timeout: 300_000 }, async (t) => {
+test('policies between Pods of two nodes', { timeout: 480_000 }, async (t) => {
   await using machine = createMachine();
   const { ips, ask, expect } = await openCluster(machine);
   const addresses = async (): Promise<string[]> =>
