@@ -136,7 +136,10 @@ export function planNetwork(host: HostConfigBody, body: CreateBody): PlannedNetw
     return { mode: { type: 'container', containerId: mode.slice(10) }, attachments: [] };
   }
   const first = mainNetwork(host);
-  const names = [first, ...Object.keys(wanted).filter((name) => name !== first && name !== 'default')];
+  const others = Object.keys(wanted).filter((name) => name !== first && name !== 'default');
+  // Who names networks, but not the default one, is not on that.
+  const isLeftOut = first === 'bridge' && others.length > 0 && !('bridge' in wanted) && !('default' in wanted);
+  const names = [...(isLeftOut ? [] : [first]), ...others];
   const attachments = names.map((name) =>
     attachmentFrom(name, wanted[name] ?? (name === 'bridge' ? wanted['default'] : undefined) ?? {}),
   );

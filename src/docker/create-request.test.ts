@@ -2,10 +2,15 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { specFromRequest } from './create-request.ts';
 
-test('a command without words is the image’s, as dockerd has it; an entrypoint without words is none', () => {
-  const spec = specFromRequest({ Image: 'x', Cmd: [], Entrypoint: [''] }, 'a', 'sha256:x');
-  assert.equal(spec.command, undefined);
-  assert.deepEqual(spec.entrypoint, []);
+test('a command without words is the image’s, as dockerd has it; with an entrypoint of one empty word it is none', () => {
+  const planned = (body: object): unknown[] => {
+    const { command, entrypoint } = specFromRequest({ Image: 'x', Cmd: [], ...body }, 'a', 'sha256:x');
+    return [entrypoint, command];
+  };
+  assert.deepEqual(planned({}), [undefined, undefined]);
+  assert.deepEqual(planned({ Entrypoint: [] }), [[], undefined]);
+  assert.deepEqual(planned({ Entrypoint: [''] }), [[], []]);
+  assert.deepEqual(planned({ Entrypoint: [''], Cmd: ['a'] }), [[], ['a']]);
   assert.deepEqual(specFromRequest({ Image: 'x', Cmd: ['a'] }, 'a', 'sha256:x').command, ['a']);
 });
 

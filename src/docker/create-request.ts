@@ -32,7 +32,7 @@ export function specFromRequest(
     owner: 'docker',
     image: String(body.Image ?? ''),
     imageId,
-    ...(listOf(body.Entrypoint) === undefined ? {} : { entrypoint: emptyEntrypoint(listOf(body.Entrypoint)!) }),
+    ...planEntrypoint(listOf(body.Entrypoint)),
     // A list without words asks for the image's command, as none does.
     ...((listOf(body.Cmd) ?? []).length === 0 ? {} : { command: listOf(body.Cmd)! }),
     env: checkEnvironment(body.Env ?? []),
@@ -101,9 +101,10 @@ function listOf(value: unknown): string[] | undefined {
   return Array.isArray(value) ? value.map(String) : [String(value)];
 }
 
-/** `--entrypoint ""` arrives as `[""]` and means none. */
-function emptyEntrypoint(list: string[]): string[] {
-  return list.length === 1 && list[0] === '' ? [] : list;
+/** `--entrypoint ""` arrives as `[""]` and means none, without the image's command; a list without words takes that. */
+function planEntrypoint(words: string[] | undefined): Pick<ContainerSpec, 'entrypoint' | 'command'> {
+  if (words === undefined) return {};
+  return words.length === 1 && words[0] === '' ? { entrypoint: [], command: [] } : { entrypoint: words };
 }
 
 function checkEnvironment(env: string[]): string[] {

@@ -1,5 +1,5 @@
 /**
- * Nothing is taken in silence: every parameter that the Engine API 1.50 has for images and builds is read by its
+ * Nothing is taken in silence: every parameter that the Engine API 1.51 has for images and builds is read by its
  * endpoint. What is not is listed here, with the reason; the list may only shrink.
  */
 import assert from 'node:assert/strict';

@@ -338,6 +338,12 @@ test('manifests are listed and inspected with their sizes and users, from the ve
   const whole = (await inspect({ manifests: '1' })) as Answer;
   assert.equal((whole['Manifests'] as Answer[]).length, 3);
   assert.equal(((await inspect({ manifests: '1' }, 47)) as Answer)['Manifests'], undefined);
+  const counts = async (minor: number): Promise<unknown[]> =>
+    ((await list(minor)) as Answer[]).map((image) => image['Containers']);
+  assert.deepEqual([await counts(50), await counts(51)], [[-1], [1]]);
+  const isOfContainers = async (minor: number): Promise<boolean> =>
+    'Hostname' in (((await inspect({}, minor)) as Answer)['Config'] as Answer);
+  assert.deepEqual([await isOfContainers(49), await isOfContainers(50)], [true, false]);
   const platform = JSON.stringify(arm64);
   assert.match(await textOf(() => inspect({ platform })), /does not provide the specified platform \(linux\/arm64\)/);
   await store.images.pull(name, { platform: arm64 });

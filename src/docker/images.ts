@@ -111,6 +111,12 @@ function rowsOf(images: ImageStore, record: ImageRecord, wantsManifests: boolean
   });
 }
 
+/** Of the image, and of the others of an index that it stands for. */
+function countContainers({ options }: ImageStore, { image, index }: ImageTarget): number {
+  const ids = new Set([image.id, ...(index === undefined ? [] : options.records.imagesOf(index).map(({ id }) => id))]);
+  return [...ids].reduce((sum, id) => sum + (options.containersOf?.(id) ?? []).length, 0);
+}
+
 function listImages(parts: ImageParts, context: RouteContext): unknown {
   const { images } = parts;
   const { records, clock } = images.options;
@@ -152,7 +158,7 @@ function listImages(parts: ImageParts, context: RouteContext): unknown {
     const sizeBytes = manifests?.reduce((sum, each) => sum + each.Size.Total, 0) ?? summary.sizeBytes;
     return [
       {
-        Containers: -1,
+        Containers: context.version[1] < 51 ? -1 : countContainers(images, row.target),
         Created: Math.floor(record.createdAtMs / 1000),
         Id: record.id,
         Labels: Object.keys(summary.config.labels).length === 0 ? null : summary.config.labels,
@@ -188,6 +194,19 @@ function targetOf(images: ImageStore, target: ImageTarget): ImageTarget {
   return target.index === undefined ? (targetsOf(images, target.image)[0] ?? target) : target;
 }
 
+/** What only containers have: in an image's configuration before version 1.50, and empty. */
+const containerFields = {
+  Hostname: '',
+  Domainname: '',
+  AttachStdin: false,
+  AttachStdout: false,
+  AttachStderr: false,
+  Tty: false,
+  OpenStdin: false,
+  StdinOnce: false,
+  Image: '',
+};
+
 function inspectImage({ images }: ImageParts, context: RouteContext): unknown {
   const { version, query } = context;
   const name = context.params['name']!;
@@ -213,20 +232,12 @@ function inspectImage({ images }: ImageParts, context: RouteContext): unknown {
     DockerVersion: record.file.docker_version ?? '',
     Author: record.file.author ?? '',
     Config: {
-      Hostname: '',
-      Domainname: '',
+      ...(version[1] < 50 ? containerFields : {}),
       User: config.User ?? '',
-      AttachStdin: false,
-      AttachStdout: false,
-      AttachStderr: false,
       ...(config.ExposedPorts ? { ExposedPorts: config.ExposedPorts } : {}),
-      Tty: false,
-      OpenStdin: false,
-      StdinOnce: false,
       Env: config.Env ?? [],
       Cmd: config.Cmd ?? null,
       ...(config.Healthcheck === undefined ? {} : { Healthcheck: config.Healthcheck }),
-      Image: '',
       Volumes: config.Volumes ?? null,
       WorkingDir: config.WorkingDir ?? '',
       Entrypoint: config.Entrypoint ?? null,

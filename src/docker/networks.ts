@@ -4,7 +4,7 @@ import { parseBool } from '#engine/network-options.ts';
 import { builtInNetworks, withPrefix } from '#engine/network-record.ts';
 import type { NetworkRecord } from '#engine/network-record.ts';
 import { assertRemovable } from '#engine/networks.ts';
-import { connectNetwork, disconnectNetwork } from '#engine/network-connect.ts';
+import { connectNetwork, disconnectNetwork, removeUnusedNetwork } from '#engine/network-connect.ts';
 import type { DockerParts } from './context.ts';
 import type { NetworkBody } from './create-body.ts';
 import type { Container } from '#engine/container.ts';
@@ -67,7 +67,7 @@ export function networkRoutes(parts: DockerParts): Route[] {
             'Forbidden',
             `error while removing network: network ${network.name} has active endpoints (${users.map((container) => `name:"${container.name}" id:"${container.record.run!.endpoints.find((endpoint) => endpoint.networkId === network.id)!.endpointId.slice(0, 12)}"`).join(', ')})`,
           );
-        await engine.networks.remove(network.id);
+        await removeUnusedNetwork(engine.table, network);
         return reply(204);
       },
     },

@@ -168,6 +168,19 @@ test('what an older version said of networks is said as today', () => {
   for (const [minor, wrong, message] of bad) assert.throws(() => adapt(minor, wrong), message);
 });
 
+test('who names networks, but not the default one, is not on that', () => {
+  const networksOf = (mode: string, names: string[]): unknown[] | undefined =>
+    make(
+      { NetworkMode: mode },
+      { NetworkingConfig: { EndpointsConfig: Object.fromEntries(names.map((name) => [name, {}])) } },
+    ).networks?.map(({ network }) => network);
+  assert.deepEqual(networksOf('default', []), ['bridge']);
+  assert.deepEqual(networksOf('default', ['a', 'b']), ['a', 'b']);
+  assert.deepEqual(networksOf('bridge', ['a', 'bridge']), ['bridge', 'a']);
+  assert.deepEqual(networksOf('', ['a', 'default']), ['bridge', 'a']);
+  assert.deepEqual(networksOf('c', ['a']), ['c', 'a']);
+});
+
 test('settings of an endpoint are checked, each fault named', () => {
   const asked = (endpoint: Record<string, unknown>, network = 'n'): unknown =>
     make({ NetworkMode: network }, { NetworkingConfig: { EndpointsConfig: { [network]: endpoint } } }).networks;

@@ -3,7 +3,7 @@
  * opened: finds the route, negotiates the version, renders errors, hands over raw connections. No resource's logic is
  * here; each has a file of its own with a table of routes (route.ts).
  *
- * Versions 1.24 to 1.50, as dockerd 28.2 speaks them.
+ * Versions 1.24 to 1.51, as dockerd 28.5 speaks them.
  */
 import { createServer } from 'node:http';
 import { createServer as createSecureServer } from 'node:https';
@@ -20,12 +20,13 @@ import { compileRoutes, matchRoute } from './match.ts';
 import { Reply } from './route.ts';
 import type { Route, RouteContext } from './route.ts';
 
-export const apiVersion = '1.50';
+const apiMinorMax = 51;
+export const apiVersion = `1.${apiMinorMax}`;
 /** The first Docker Engine that has this API: scripts and clients ask whether an engine is new enough. */
-const dockerVersion = '28.2.0';
+const dockerVersion = '28.3.0';
 export const apiVersionMin = '1.24';
 
-/** As a distribution marks its own build of docker: `28.2.0+tiphys0.1.0`. */
+/** As a distribution marks its own build of docker: `28.3.0+tiphys0.1.0`. */
 export function engineVersionOf(tiphysVersion: string): string {
   return `${dockerVersion}+tiphys${tiphysVersion}`;
 }
@@ -218,7 +219,13 @@ async function serve(exchange: Exchange): Promise<void> {
     sendResult(exchange, result);
   } catch (error) {
     const known = toApiError(error);
-    if (known.code >= 500) log.warn('a request failed', { method: request.method, path: url.pathname, error });
+    // What is refused on purpose needs no stack; a fault of the program's own does.
+    if (known.code >= 500)
+      log.warn('a request failed', {
+        method: request.method,
+        path: url.pathname,
+        error: error instanceof ApiError ? error.message : error,
+      });
     if (context?.answered() === true) {
       abandon(exchange);
       return;
@@ -247,9 +254,9 @@ function decodePath(path: string): string {
 /** `/v1.41/containers/json`; without a version the newest is meant. */
 function splitVersion(path: string): { path: string; version: [number, number] } {
   const match = /^\/v(\d+)\.(\d+)(\/.*)$/.exec(path);
-  if (match === null) return { path, version: [1, 50] };
+  if (match === null) return { path, version: [1, apiMinorMax] };
   const version: [number, number] = [Number(match[1]), Number(match[2])];
-  if (version[0] !== 1 || version[1] > 50)
+  if (version[0] !== 1 || version[1] > apiMinorMax)
     throw new ApiError(
       'BadRequest',
       `client version ${version.join('.')} is too new. Maximum supported API version is ${apiVersion}`,

@@ -244,6 +244,7 @@ async function showInfo(parts: DockerParts, version: [number, number]): Promise<
     },
     ...limits.fields,
     // Fields that version 1.50 left out.
+    ...(minor < 49 ? {} : { FirewallBackend: { Driver: 'nftables' } }),
     ...(minor < 50 ? { BridgeNfIptables: false, BridgeNfIp6tables: false } : {}),
     ...showSettings(settings),
     IPv4Forwarding: readIfExists('/proc/sys/net/ipv4/ip_forward')?.trim() === '1',

@@ -19,6 +19,7 @@ import { packFile } from './pack-file.ts';
 import type { Container } from './container.ts';
 import type { ContainerTable } from './container-table.ts';
 import { mountImages, unmountImages } from './image-mounts.ts';
+import { markRoot } from './runtime/bundle.ts';
 import { resolveInRoot } from './runtime/root-path.ts';
 import { subDirectory } from './sub-path.ts';
 import { resolveUser } from './runtime/user.ts';
@@ -194,6 +195,8 @@ export function exportRoot(
     const root =
       mounted ?? (await table.context.snapshots.mountContainerRoot(container.id, container.record.spec.imageId)).root;
     try {
+      // One that was never started has it, too.
+      markRoot(root);
       const ownerOf = ownersInside(table, container);
       for (const bytes of packTar(root, { layer: false, skipRoot: true, ownerOf })) await write(bytes);
     } finally {

@@ -19,6 +19,7 @@ export class AttachHub {
   readonly #stdinOnce: boolean;
   #socket: AttachSocket | undefined;
   #connecting: Promise<void> | undefined;
+  #isRunOver = false;
 
   constructor(poll: Poll, options: { stdinOnce: boolean }) {
     this.#poll = poll;
@@ -54,7 +55,10 @@ export class AttachHub {
   async #open(path: string): Promise<void> {
     const socket = await this.#poll.connectAttach(path);
     socket.onPacket = (packet, done) => this.#deliver(packet, done);
-    socket.onEnd = () => this.end();
+    socket.onEnd = () => {
+      this.#socket = undefined;
+      if (this.#isRunOver) this.#dismiss();
+    };
     this.#socket = socket;
     for (const client of this.#clients) this.#pump(client);
   }
@@ -91,16 +95,24 @@ export class AttachHub {
     stdin.on('error', () => undefined);
   }
 
-  /** The container has ended: everything it wrote has been delivered. */
+  /**
+   * The run is over and its record says so: clients go once they have all that it wrote. Not before: who has seen the
+   * end of the output asks for the exit code next.
+   */
   end(): void {
-    this.#socket?.close();
-    this.#socket = undefined;
-    this.#connecting = undefined;
-    for (const client of [...this.#clients]) client.resolve();
+    this.#isRunOver = true;
+    if (this.#socket === undefined) this.#dismiss();
   }
 
   /** The start failed: those who wait learn it. */
   fail(): void {
+    this.#socket?.close();
+    this.#socket = undefined;
+    this.#connecting = undefined;
+    this.#dismiss();
+  }
+
+  #dismiss(): void {
     for (const client of [...this.#clients]) client.resolve();
   }
 }

@@ -4,7 +4,7 @@
  */
 import { mkdirSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
-import { removeTree } from '#os/files.ts';
+import { readIfExists, removeTree } from '#os/files.ts';
 import { Container, eventAttributes } from './container.ts';
 import { containerDirectory, recordFormat } from './container-record.ts';
 import type { ContainerRecord } from './container-record.ts';
@@ -12,6 +12,7 @@ import type { EngineContext } from './context.ts';
 import type { ContainerSpec, Mount } from './engine.ts';
 import { leaseImages, resolveImages } from './image-mounts.ts';
 import type { Networks } from './networks.ts';
+import { followOwnRoot } from './propagation.ts';
 import { attachedNetwork } from './network-endpoint.ts';
 import { planCapabilities } from './runtime/capabilities.ts';
 import { resolveInRoot } from './runtime/root-path.ts';
@@ -53,7 +54,12 @@ export async function createContainer(
     anonymousVolumes,
     pins,
   );
-  const spec: ContainerSpec = { ...wanted, id, imageId: image.id, mounts: resolveImages(context, mounts) };
+  const spec: ContainerSpec = {
+    ...wanted,
+    id,
+    imageId: image.id,
+    mounts: followRoot(context, wanted, resolveImages(context, mounts)),
+  };
   if (mounts.some((mount) => mount.type === 'volume' && mount.populate === true))
     await populateVolumes(context, volumes, id, spec);
   const record: ContainerRecord = {
@@ -90,10 +96,16 @@ export async function createContainer(
   return container;
 }
 
-/** Entrypoint and command by docker's rule: a new entrypoint drops the image's command. */
+/** A Pod's volumes are where the kubelet put them. */
+function followRoot({ directories }: EngineContext, { owner }: ContainerSpec, mounts: Mount[]): Mount[] {
+  if (owner !== 'docker') return mounts;
+  return followOwnRoot(mounts, directories.data, () => readIfExists('/proc/self/mountinfo') ?? '');
+}
+
+/** Entrypoint and command by docker's rule: a new entrypoint that says something drops the image's command. */
 function planProcess(spec: ContainerSpec, config: { entrypoint: string[]; command: string[] }): string[] {
   const entrypoint = spec.entrypoint ?? config.entrypoint;
-  const command = spec.command ?? (spec.entrypoint === undefined ? config.command : []);
+  const command = spec.command ?? ((spec.entrypoint ?? []).length === 0 ? config.command : []);
   const process = [...entrypoint, ...command];
   if (process.length === 0) throw new ApiError('BadRequest', 'no command specified');
   return process;

@@ -32,6 +32,7 @@ import { linkHosts } from './links.ts';
 import { forwardLog, openStartSink } from './log-drivers/open.ts';
 import { logBoundOf, monitorBytes } from './log-rotation.ts';
 import { addressesOf, blocksOf } from './network-record.ts';
+import { makeShallowBinds, removeShallowBinds } from './shallow-binds.ts';
 import { subDirectory } from './sub-path.ts';
 import { checkPropagation } from './propagation.ts';
 import { buildBundle } from './runtime/bundle.ts';
@@ -57,7 +58,7 @@ export async function startContainer(table: ContainerTable, container: Container
     undo.defer(async () => {
       await Promise.all(volumes.map((name) => table.volumes.release(name, record.id)));
     });
-    undo.defer(() => unmountImages(context, record));
+    undo.defer(() => unmountImages(context, record).finally(() => removeShallowBinds(context, record.id)));
     const resolved = awaitedLater(resolveMounts(table, container, net, volumes));
     // What it begins while something else fails is undone once it is there.
     undo.defer(() => whenSettled(resolved));
@@ -312,6 +313,7 @@ async function createProcess(
     },
     configuration,
   );
+  await removeShallowBinds(context, record.id);
   // Not awaited: the kernel may take its time to move a process, and nothing depends on it.
   if (context.os.cgroups.top !== '')
     void context.os.cgroups.enter(monitorsCgroup(context.instanceId, context.os.cgroups.top), process.monitorPid);
@@ -356,7 +358,7 @@ async function resolveMounts(
   );
   const owner = mappingFor(table, container.record)?.view.root ?? { uid: 0, gid: 0 };
   for (const { source } of etc) if (dirname(source) === directory) chownSync(source, owner.uid, owner.gid);
-  return [...etc, ...out];
+  return [...etc, ...(await makeShallowBinds(table.context, container.id, out))];
 }
 
 /**

@@ -6,11 +6,13 @@ import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
 import { mkdtempSync, readFileSync } from 'node:fs';
 import { connect } from 'node:net';
+import { PassThrough } from 'node:stream';
 import { after, before, describe, test } from 'node:test';
 import { realRandom } from '#os/clock.real.ts';
 import { createNetworkDoor } from '#os/network.linux.ts';
 import type { DockerEngine } from './create-engine.ts';
 import type { ContainerSpec } from './engine.ts';
+import { removeUnusedNetwork } from './network-connect.ts';
 import { execText, makeImage, newInstanceId, openTestEngine, removeTestEngine, specOf } from './testing.ts';
 
 const isRoot = process.getuid?.() === 0;
@@ -233,6 +235,20 @@ describe('packets between containers, Pods and the host', { skip: !isRoot && 'ne
     await assert.rejects(engine.networks.remove('held'), /network held has active endpoints/);
     await engine.containers.stop(id, 0);
     await engine.networks.remove('held');
+  });
+
+  test('a network goes as soon as the end of the run on it is seen', async () => {
+    for (let times = 0; times < 5; times++) {
+      const network = await engine.networks.create({ name: 'brief' });
+      const id = await engine.containers.create(
+        specOf('brief', ['true'], { networks: [{ network: 'brief', aliases: [] }] }),
+      );
+      const attached = engine.containers.attach(id, { stdout: new PassThrough() });
+      await engine.containers.start(id);
+      await attached;
+      await removeUnusedNetwork(engine.table, network);
+      await engine.containers.remove(id);
+    }
   });
 
   test('a bridge that was there before is used as it is, and stays', async () => {

@@ -207,3 +207,19 @@ export function refreshHosts(table: ContainerTable, container: Container): void 
   writeFileSync(`${directory}/hosts`, texts.hosts);
   writeFileSync(`${directory}/resolv.conf`, texts.resolvConf);
 }
+
+/**
+ * Takes a network away that no container runs on. Who saw a run end may come before its addresses are given back: the
+ * end is waited for.
+ */
+export async function removeUnusedNetwork(table: ContainerTable, network: NetworkRecord): Promise<void> {
+  const isOn = ({ record, isRunning }: Container): boolean =>
+    !isRunning && record.networks.some(({ networkId }) => networkId === network.id);
+  await Promise.all(
+    table
+      .list()
+      .filter(isOn)
+      .map(({ lock }) => lock.run(async () => undefined)),
+  );
+  await table.networks.remove(network.id);
+}

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { tmpdir } from 'node:os';
 import { test } from 'node:test';
 import type { Mount } from './engine.ts';
-import { checkPropagation, mountOf, parseMountInfo } from './propagation.ts';
+import { checkPropagation, followOwnRoot, mountOf, parseMountInfo } from './propagation.ts';
 
 const info = [
   '21 1 8:1 / / rw - ext4 /dev/a rw',
@@ -46,4 +46,23 @@ test('a bind whose propagation cannot be is refused', () => {
   checkPropagation(bind('rslave'), at('master:3 '));
   assert.throws(() => checkPropagation(bind('rshared'), at('master:3 ')), /not a shared mount/);
   checkPropagation(bind('rprivate'), at(''));
+});
+
+test("binds of the engine's own directory follow it, and a private one is refused", () => {
+  const bind = (source: string, propagation?: NonNullable<Mount['propagation']>): Mount => ({
+    type: 'bind',
+    source,
+    target: '/t',
+    readOnly: false,
+    ...(propagation === undefined ? {} : { propagation }),
+  });
+  const follow = (mount: Mount, flags = 'shared:7'): Mount['propagation'] =>
+    followOwnRoot([mount], '/lib/engine', () => `21 1 8:1 / / rw ${flags} - ext4 /dev/a rw`)[0]!.propagation;
+  for (const source of ['/lib/engine', '/lib/engine/volumes', '/lib', '/']) {
+    assert.equal(follow(bind(source)), 'rslave', source);
+    assert.equal(follow(bind(source), ''), undefined, source);
+    assert.equal(follow(bind(source, 'rshared')), 'rshared', source);
+    assert.throws(() => follow(bind(source, 'rprivate')), /must use either propagation mode/, source);
+  }
+  for (const source of ['/lib/engine2', '/opt']) assert.equal(follow(bind(source, 'rprivate')), 'rprivate', source);
 });

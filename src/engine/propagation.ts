@@ -52,3 +52,24 @@ export function checkPropagation(mount: Mount, mountInfo: () => string): void {
     `path ${mount.source} is mounted on ${place.target} but it is not a shared${kind.endsWith('slave') ? ' or slave' : ''} mount`,
   );
 }
+
+/**
+ * Binds of the engine's own directory, or of what holds it: a private one would keep mounts of the engine alive that it
+ * takes away, so they follow it, where the kernel lets them; who asks for a private one is refused.
+ */
+export function followOwnRoot(mounts: readonly Mount[], root: string, mountInfo: () => string): Mount[] {
+  const holds = (outer: string, inner: string): boolean =>
+    inner === outer || inner.startsWith(`${outer}/`.replace('//', '/'));
+  return mounts.map((mount) => {
+    if (mount.type !== 'bind' || !(holds(root, mount.source) || holds(mount.source, root))) return mount;
+    if (mount.propagation === undefined) {
+      const place = mountOf(mount.source, parseMountInfo(mountInfo()));
+      return place?.isShared === true || place?.isSlave === true ? { ...mount, propagation: 'rslave' } : mount;
+    }
+    if (mount.propagation === 'rslave' || mount.propagation === 'rshared') return mount;
+    throw new ApiError(
+      'BadRequest',
+      `invalid mount config: must use either propagation mode "rslave" or "rshared" when mount source is within the daemon root, daemon root: ${JSON.stringify(root)}, bind mount source: ${JSON.stringify(mount.source)}, propagation: ${JSON.stringify(mount.propagation)}`,
+    );
+  });
+}

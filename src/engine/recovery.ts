@@ -20,6 +20,7 @@ import { endpointsPath } from './container-network.ts';
 import type { EndpointRecord, RunRecord } from './container-record.ts';
 import { bundleDirectory, cgroupPath, networkNamespacePath } from './container-paths.ts';
 import { removeImageRoots, unmountImages } from './image-mounts.ts';
+import { sweepShallowBinds } from './shallow-binds.ts';
 import { refreshHosts, repairNetworks } from './network-connect.ts';
 import type { Containers } from './containers.ts';
 import { thaw } from './freeze.ts';
@@ -231,6 +232,7 @@ async function sweep(table: ContainerTable): Promise<void> {
       await context.os.mounts.unmount(`${run}/shm/${name}`);
       removeTree(`${run}/shm/${name}`);
     }
+  await sweepShallowBinds(context);
   for (const name of listDirectory(`${run}/c`)) {
     if (known.has(name)) continue;
     const pid = Number(readIfExists(`${run}/c/${name}/conmon.pid`) ?? 0);

@@ -49,7 +49,7 @@ export interface NetworkRules {
   internal: boolean;
   /** Containers of one bridge may talk to each other (`enable_icc`). */
   together: boolean;
-  /** Families in which only published ports lead in from outside; else every port does, but from other networks. */
+  /** Families in which only published ports lead in from outside; else every port does, from other networks, too. */
   guarded: IpFamily[];
   /** Families whose published ports are the containers' own, reached by their own addresses. */
   routed: IpFamily[];
@@ -284,7 +284,8 @@ function planSets(family: FamilyWords, table: string): string[] {
  *   not send back by the same link: another Pod's, another network's, the host's own, a Service's, anybody's on the
  *   internet. Neighbours of version 6 are found by packets, some without a source.
  * - Isolation: only published ports lead to a container from outside its bridge, be it another network, a Pod or
- *   another machine (as docker 28 has it).
+ *   another machine, unless its network is unprotected in this family (as docker 29 has it). Nothing leads into an
+ *   internal network, or out of one.
  */
 export function planTable(family: FamilyWords, { table, prefix, ports, networks, unmasqueraded }: TablePlan): string {
   const { table: ip, loopback } = family;
@@ -326,15 +327,14 @@ export function planTable(family: FamilyWords, { table, prefix, ports, networks,
     ['from_link', 'fib saddr . iif oif missing drop'],
     ['isolation', 'ct state established,related accept'],
     ['isolation', 'iifname . oifname @hairpinned accept'],
-    ['isolation', 'iifname @internal_links oifname != @internal_links drop'],
-    ['isolation', 'iifname != @internal_links oifname @internal_links drop'],
+    // Also from one internal network to another, whatever their modes.
+    ['isolation', 'iifname @internal_links drop'],
+    ['isolation', 'oifname @internal_links drop'],
     ['isolation', 'ct status dnat accept'],
     ['isolation', `iifname . oifname @trusted ${ip} daddr . meta l4proto . th dport @opened accept`],
     ['isolation', `oifname @routed_bridges ${ip} daddr . meta l4proto . th dport @opened accept`],
     ['isolation', `oifname @routed_bridges meta l4proto ${family.icmp} accept`],
     ['isolation', 'oifname @guarded_bridges drop'],
-    ['isolation', `oifname @bridges iifname "${prefix}*" drop`],
-    ['isolation', 'oifname @bridges iifname @bridges drop'],
   ];
   const text = [
     `add table ${at}`,

@@ -203,7 +203,7 @@ export function validatePodUpdate(pod: Draft<Pod>, old: Pod, errors: FieldErrors
   if (!sameJson(a, b)) errors.forbidden('spec', mutable);
   const kept = spec.tolerations ?? [];
   for (const t of old.spec.tolerations ?? [])
-    if (!kept.some((k) => sameJson(k, t))) {
+    if (!kept.some((k) => sameJson({ ...k, tolerationSeconds: t.tolerationSeconds }, t))) {
       errors.forbidden('spec.tolerations', 'existing toleration can not be modified except its tolerationSeconds');
       break;
     }

@@ -104,9 +104,11 @@ function mountToken(context: RequestContext, spec: PodSpec): void {
 
 const unreachable = ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable'];
 
+/** Of updates, too: whoever replaces a Pod's tolerations need not repeat these. */
 export function admitDefaultTolerations(context: RequestContext, attributes: AdmissionAttributes): void {
-  const { object } = attributes;
-  if (!isOf(kinds.Pod, object) || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
+  const { object, operation } = attributes;
+  if (!isOf(kinds.Pod, object) || attributes.subresource !== '') return;
+  if (operation !== 'CREATE' && operation !== 'UPDATE') return;
   const { spec } = object;
   for (const key of unreachable) {
     const tolerated = (spec.tolerations ?? []).some(

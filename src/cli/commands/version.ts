@@ -3,7 +3,7 @@ import { kubernetesVersion, tiphysVersion } from '#platform/version.ts';
 import { print } from '../output.ts';
 
 export function version(options: { json?: boolean }): void {
-  const parts = { tiphys: tiphysVersion(), kubernetes: kubernetesVersion, dockerApi: '1.50', node: process.version };
+  const parts = { tiphys: tiphysVersion(), kubernetes: kubernetesVersion, dockerApi: '1.51', node: process.version };
   print(
     options.json === true
       ? JSON.stringify(parts)

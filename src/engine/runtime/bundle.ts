@@ -170,7 +170,7 @@ function planBelow(mount: Mount): Mount {
 }
 
 /** By this file programs know that they run in a container of docker's. */
-function markRoot(root: string): void {
+export function markRoot(root: string): void {
   if (lstatSync(`${root}/.dockerenv`, { throwIfNoEntry: false }) === undefined)
     writeFileSync(`${root}/.dockerenv`, '', { mode: 0o755 });
 }
