@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FieldErrors } from './field-errors.ts';
-import { validateSchema } from './crd-schema.ts';
+import { validateSchema } from './validate-schema.ts';
 import { cidrProblem, endpointIpProblem, ipProblem } from './ip-fields.ts';
 import { validateEndpoints } from './validate-endpoints.ts';
 import { validateNetworkPolicy } from './validate-policy.ts';

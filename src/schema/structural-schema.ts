@@ -5,7 +5,7 @@
  */
 import type { JSONSchemaProps } from '#api/apiextensions.v1.ts';
 import { PatternError, compilePattern } from '#base/pattern.ts';
-import { validateSchema } from './crd-schema.ts';
+import { validateSchema } from './validate-schema.ts';
 import { FieldErrors } from './field-errors.ts';
 import { itemsOf } from './schema-items.ts';
 

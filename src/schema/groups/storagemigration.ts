@@ -53,12 +53,12 @@ export const storagemigrationKinds: readonly KindRecord[] = [
       // The core group has an empty name, which Go writes.
       if (o.spec?.resource !== undefined) o.spec.resource.group ??= '';
     },
+    // Go writes a status always.
     prepareCreate(o) {
-      delete o.status;
+      o.status = {};
     },
     prepareUpdate(o, old) {
-      if (old.status === undefined) delete o.status;
-      else o.status = old.status;
+      o.status = old.status ?? {};
     },
     validate,
     validateUpdate(o, old, errors) {
