@@ -32,7 +32,7 @@ export const deps: Readonly<Record<string, FolderRule>> = {
     builtins: ['node:sqlite', 'node:worker_threads', 'node:fs'],
   },
   schema: {
-    folders: ['api', 'base'],
+    folders: ['api', 'base', 'cel'],
     packages: [],
     builtins: ['node:fs', 'node:path'],
   },
@@ -86,9 +86,18 @@ export const deps: Readonly<Record<string, FolderRule>> = {
     builtins: ['node:http', 'node:https', 'node:net', 'node:tls', 'node:crypto', 'node:stream/promises'],
   },
   apiserver: {
-    folders: ['api', 'base', 'os', 'observe', 'store', 'schema'],
+    folders: ['api', 'base', 'os', 'observe', 'store', 'cel', 'schema'],
     packages: [],
-    builtins: ['node:http', 'node:http2', 'node:https', 'node:net', 'node:tls', 'node:crypto', 'node:stream'],
+    builtins: [
+      'node:http',
+      'node:http2',
+      'node:https',
+      'node:net',
+      'node:tls',
+      'node:crypto',
+      'node:stream',
+      'node:zlib',
+    ],
   },
   client: {
     folders: ['api', 'base', 'os', 'observe'],

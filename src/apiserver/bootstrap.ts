@@ -11,6 +11,7 @@ import { kinds } from '#base/kinds.ts';
 import type { KindRef, KubeObject } from '#base/objects.ts';
 import { copyJson } from '#base/json.ts';
 import { apiVersionOf } from '#base/objects.ts';
+import { frontProxyClient } from '#base/node-identity.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { addressAt, formatSubnet } from '#base/ip.ts';
 import { serviceRange } from './allocation.ts';
@@ -52,7 +53,7 @@ const priorities = [
   ],
 ] as const;
 const marker = '/registry/tiphys/bootstrapped';
-const bootstrapFormat = 3;
+const bootstrapFormat = 4;
 
 export async function bootstrap(server: Server): Promise<void> {
   const stored = await server.store.get(marker);
@@ -91,6 +92,7 @@ export async function bootstrap(server: Server): Promise<void> {
     );
   }
   await ensureKubernetesService(server);
+  await ensureAuthentication(server);
 }
 
 /** What the server keeps there while it runs: one who deletes it (`kubectl delete all --all`) finds it again. */
@@ -99,6 +101,7 @@ const ownKeys = [
   '/registry/services/default/kubernetes',
   '/registry/endpoints/default/kubernetes',
   '/registry/discovery.k8s.io/endpointslices/default/kubernetes',
+  '/registry/configmaps/kube-system/extension-apiserver-authentication',
 ];
 
 /** Puts back what is deleted of the server's own objects. Answers how to stop. */
@@ -116,6 +119,7 @@ export function keepOwnObjects(server: Server): () => void {
         again = false;
         for (const name of namespaces) await ensure(server, kinds.Namespace, { metadata: { name } });
         await ensureKubernetesService(server);
+        await ensureAuthentication(server);
       } while (again && !stopped);
     } catch (error) {
       // Its address may be another's for a while, its Namespace may be going.
@@ -178,6 +182,28 @@ function localServices(server: Server): Template<APIService>[] {
   );
 }
 
+/** How aggregated API servers know who asks: clients by their certificates, others by what the front proxy says. */
+async function ensureAuthentication(server: Server): Promise<void> {
+  // A simulated server has no clients of others, and its keys are made only for who needs them.
+  if (server.options.advertise === undefined) return;
+  const { ca, frontProxy } = server.options.keys;
+  const list = (...names: string[]): string => JSON.stringify(names);
+  const data = {
+    'client-ca-file': ca.certificatePem,
+    'requestheader-client-ca-file': frontProxy.certificatePem,
+    'requestheader-allowed-names': list(frontProxyClient),
+    'requestheader-extra-headers-prefix': list('X-Remote-Extra-'),
+    'requestheader-group-headers': list('X-Remote-Group'),
+    'requestheader-uid-headers': list('X-Remote-Uid'),
+    'requestheader-username-headers': list('X-Remote-User'),
+  };
+  const metadata = { name: 'extension-apiserver-authentication', namespace: 'kube-system' };
+  await ensure(server, kinds.ConfigMap, { metadata, data });
+  await refresh(server, kinds.ConfigMap, metadata, (object) => {
+    object.data = data;
+  });
+}
+
 async function ensureKubernetesService(server: Server): Promise<void> {
   const advertise = server.options.advertise;
   const port = advertise?.port ?? 6443;
@@ -207,23 +233,23 @@ async function ensureKubernetesService(server: Server): Promise<void> {
   };
   await ensure(server, kinds.Endpoints, endpoints);
   await ensure(server, kinds.EndpointSlice, slice);
-  await refresh(server, kinds.Endpoints, (object) => {
+  await refresh(server, kinds.Endpoints, endpoints.metadata, (object) => {
     object.subsets = endpoints.subsets;
   });
-  await refresh(server, kinds.EndpointSlice, (object) => {
+  await refresh(server, kinds.EndpointSlice, slice.metadata, (object) => {
     object.endpoints = slice.endpoints;
     object.ports = slice.ports;
   });
 }
 
-/** The address may be another one after a restart. */
+/** Addresses and authorities may be others after a restart. */
 async function refresh<T extends KubeObject>(
   server: Server,
   ref: KindRef<T>,
+  { name, namespace }: { name: string; namespace: string },
   change: (object: T) => void,
 ): Promise<void> {
-  const name = 'kubernetes';
-  const context = internalContext(server, server.kinds.builtIn(ref), { namespace: 'default', name });
+  const context = internalContext(server, server.kinds.builtIn(ref), { namespace, name });
   await updateObject(context, name, (current) => {
     change(current);
     return unversioned(current);

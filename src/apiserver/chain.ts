@@ -17,6 +17,7 @@ import { dispatch } from './dispatch.ts';
 import { requestsInFlightMax } from './limits.ts';
 import { beginRequest, endRequest } from './metrics.ts';
 import { serveNonResource } from './non-resource.ts';
+import { findRemote, serveRemote } from './remote-requests.ts';
 import { parseRequestInfo } from './request-info.ts';
 import { answerStatus } from './respond.ts';
 
@@ -61,6 +62,8 @@ async function answerRequest(server: Server, request: ApiRequest, event: AuditEv
     server.audit.received(event);
   }
   if (info.isResource || !isOpen(info.path)) await authorize(server, user, info);
+  const remote = request.path.includes('/apis/') ? await findRemote(server, request.path) : undefined;
+  if (remote !== undefined) return serveRemote(server, request, user, remote);
   if (!info.isResource) return serveNonResource(server, request);
   const kind = server.kinds.find(info.group, info.version, info.resource);
   if (kind === undefined) throw new ApiError('NotFound', 'the server could not find the requested resource', {});

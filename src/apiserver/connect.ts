@@ -8,7 +8,9 @@ import { holds, parseIp, subnetOf, unmapIp } from '#base/ip.ts';
 import type { ApiResponse } from '#base/api-request.ts';
 import type { Node, Pod } from '#api/core.v1.ts';
 import { kinds } from '#base/kinds.ts';
-import { isOf } from '#base/objects.ts';
+import { isOf, type KubeObject, type OpenObject } from '#base/objects.ts';
+import type { RemoteTarget } from './remote-apis.ts';
+import { admitConnection } from './admission/admission-chain.ts';
 import type { RequestContext, Server } from './context.ts';
 import { checkLogOptions } from './log-options.ts';
 import { notFound } from './object-errors.ts';
@@ -21,6 +23,10 @@ export interface ConnectTarget {
   port: number;
   path: string;
   /** The kubelet is shown the API server's client certificate. */ kubelet: boolean;
+  /** An aggregated API server, which is told who asks. */
+  remote?: { target: RemoteTarget; headers: Record<string, string | string[]> };
+  /** The path here that stands for the target's root: links of its pages are led through it. */
+  prefix?: string;
 }
 interface ConnectResponse extends ApiResponse {
   connect: ConnectTarget;
@@ -33,7 +39,7 @@ export function connectionOf(answer: ApiResponse): ConnectTarget | undefined {
   return connects(answer) ? answer.connect : undefined;
 }
 
-function answerConnect(connect: ConnectTarget): ConnectResponse {
+export function answerConnect(connect: ConnectTarget): ConnectResponse {
   return { status: 200, headers: {}, connect };
 }
 
@@ -149,9 +155,19 @@ function splitName(what: string, text: string): { scheme: string; name: string; 
   return { scheme, name, port };
 }
 
-function proxyPath(context: RequestContext): string {
-  const query = context.request.query.toString();
-  return `/${context.info.rest}${query === '' ? '' : `?${query}`}`;
+function proxyPaths({ info, request }: RequestContext): Required<Pick<ConnectTarget, 'path' | 'prefix'>> {
+  const query = request.query.toString();
+  const prefix = request.path.slice(0, request.path.length - info.rest.length).replace(/\/$/, '');
+  return { path: `/${info.rest}${query === '' ? '' : `?${query}`}`, prefix };
+}
+
+/** A page without a path of its own is asked for by its directory: what is relative in it means something else then. */
+function redirectToRoot({ info, request }: RequestContext): ApiResponse | undefined {
+  const isPage = request.method === 'GET' || request.method === 'HEAD';
+  if (!isPage || info.rest !== '' || request.path.endsWith('/') || request.headers.upgrade !== undefined)
+    return undefined;
+  const query = request.query.toString();
+  return { status: 301, headers: { location: `${request.path}/${query === '' ? '' : `?${query}`}` } };
 }
 
 /**
@@ -210,7 +226,7 @@ async function connectAddress(
     scheme: asked.scheme === 'https' ? 'https' : 'http',
     host,
     port,
-    path: proxyPath(context),
+    ...proxyPaths(context),
     kubelet: false,
   });
 }
@@ -273,7 +289,7 @@ async function connectService(context: RequestContext): Promise<ConnectResponse>
     scheme: asked.scheme === 'https' ? 'https' : 'http',
     host: chosen.host,
     port: chosen.port,
-    path: proxyPath(context),
+    ...proxyPaths(context),
     kubelet: false,
   });
 }
@@ -283,19 +299,43 @@ async function connectNode(context: RequestContext): Promise<ConnectResponse> {
   const asked = splitName('node', context.info.name);
   const target = await kubeletOf(context.server, asked.name);
   if (asked.port === '' || asked.port === String(target.port))
-    return answerConnect({ scheme: 'https', ...target, path: proxyPath(context), kubelet: true });
+    return answerConnect({ scheme: 'https', ...target, ...proxyPaths(context), kubelet: true });
   checkProxyable(target.host);
   return answerConnect({
     scheme: asked.scheme === 'https' ? 'https' : 'http',
     host: target.host,
     port: portOf(asked.port),
-    path: proxyPath(context),
+    ...proxyPaths(context),
     kubelet: false,
   });
 }
 
+/** What a connection is for, as the object that its query stands for: `PodExecOptions`, `ServiceProxyOptions`, …. */
+function optionsOf({ kind, info, request }: RequestContext): KubeObject {
+  const options: OpenObject = {
+    apiVersion: 'v1',
+    kind: kind.subresources?.[info.subresource]?.kind ?? `${kind.kind}ProxyOptions`,
+    metadata: {},
+  };
+  if (info.subresource === 'proxy') {
+    options['path'] = info.rest;
+    return options;
+  }
+  const lists = new Set(['command', 'ports']);
+  for (const [name, value] of request.query) {
+    const known = options[name];
+    if (lists.has(name)) options[name] = [...(Array.isArray(known) ? known : []), value];
+    else options[name] = value === 'true' || value === '1' ? true : value === 'false' || value === '0' ? false : value;
+  }
+  return options;
+}
+
 export async function handleConnect(context: RequestContext): Promise<ApiResponse> {
   const { kind, info } = context;
+  // Logs are read, not connected to.
+  if (info.subresource !== 'log') await admitConnection(context, optionsOf(context));
+  const redirect = info.subresource === 'proxy' ? redirectToRoot(context) : undefined;
+  if (redirect !== undefined) return redirect;
   if (kind.resource === 'services') return connectService(context);
   if (kind.resource === 'nodes') return connectNode(context);
   if (info.subresource !== 'proxy') return connectPod(context);

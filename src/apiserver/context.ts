@@ -9,6 +9,7 @@ import type { KindRecord } from '#schema/kind.ts';
 import type { Store } from '#store/store.ts';
 import type { KindTable } from './kind-table.ts';
 import type { KeyRing } from './keys.ts';
+import type { RemoteApis, RemoteCaller } from './remote-apis.ts';
 import type { Auditor } from './audit.ts';
 import type { LiveViews } from './live-views.ts';
 import type { RequestMetrics } from './metrics.ts';
@@ -104,6 +105,9 @@ export interface Server {
   onWritten?: () => void;
   /** Set by a transport that can reach webhooks. */
   callWebhook?: WebhookCaller;
+  /** What aggregated API servers have; set by a transport that can reach them: how they are asked. */
+  remoteApis: RemoteApis;
+  callRemote?: RemoteCaller;
 }
 
 /** `T`: what the objects of the request's kind are. */

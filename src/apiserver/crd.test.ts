@@ -52,6 +52,45 @@ describe('custom resources', () => {
   };
 
   it(
+    'keep integers of 64 bits to the digit, however they are written and read',
+    withApi(async (t) => {
+      await established(t);
+      const text = (value: string, name = 'a'): Uint8Array =>
+        Buffer.from(
+          `{"apiVersion":"stable.example.com/v1","kind":"CronTab","metadata":{"name":"${name}"},` +
+            `"spec":{"image":"x","free":{"least":-9007199254740993,"most":${value},"text":"1234567890123456789"}}}`,
+        );
+      const send = async (
+        method: string,
+        where: string,
+        body?: Uint8Array,
+        type = 'application/json',
+      ): Promise<string> => {
+        const answer = await t.api.handle({
+          method,
+          path: where,
+          query: new URLSearchParams(),
+          headers: { 'content-type': type, accept: 'application/json' },
+          user: { name: 'admin', groups: ['system:masters'] },
+          signal: new AbortController().signal,
+          ...(body === undefined ? {} : { body }),
+        });
+        return answer.body instanceof Uint8Array ? Buffer.from(answer.body).toString() : '';
+      };
+      const exact = /"free":\{"least":-9007199254740993,"most":9223372036854775807,"text":"1234567890123456789"\}/;
+      assert.match(await send('POST', path, text('9223372036854775807')), exact);
+      assert.match(await send('GET', `${path}/a`), exact);
+      const patch = Buffer.from('{"spec":{"free":{"added":9007199254740995}}}');
+      assert.match(await send('PATCH', `${path}/a`, patch, 'application/merge-patch+json'), /"added":9007199254740995/);
+      assert.match(await send('GET', path), /"most":9223372036854775807/);
+      await assert.rejects(async () => {
+        const answer = await send('POST', path, text('9223372036854775809', 'b'));
+        throw new Error(answer);
+      }, /cannot be kept exactly/);
+    }),
+  );
+
+  it(
     'are served with their schema: defaults, pruning, validation, columns, status',
     withApi(async (t) => {
       await established(t);

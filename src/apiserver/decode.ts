@@ -5,7 +5,7 @@
 import type { Draft } from '#api/manifest.ts';
 import type { ApiRequest } from '#base/api-request.ts';
 import { ApiError } from '#base/errors.ts';
-import { copyJson, scanJson } from '#base/json.ts';
+import { copyJson, parseJson, scanJson } from '#base/json.ts';
 import { parseLooseYaml } from '#base/yaml.ts';
 import { apiVersionOf, groupVersionOf } from '#base/objects.ts';
 import type { KubeObject } from '#base/objects.ts';
@@ -88,9 +88,11 @@ export function parseBody(
     );
   const text = Buffer.from(body.buffer, body.byteOffset, body.length).toString('utf8');
   if (type.endsWith('yaml')) return parseYaml(text);
-  const duplicates = scanJson(text).duplicates.map(duplicateText);
+  // Custom resources may hold any integer of 64 bits; what a built-in field may hold is checked as a number.
+  const isCustom = context.kind.custom === true;
+  const duplicates = scanJson(text, undefined, isCustom).duplicates.map(duplicateText);
   try {
-    return { value: JSON.parse(text), duplicates, json: text };
+    return { value: isCustom ? parseJson(text) : JSON.parse(text), duplicates, json: text };
   } catch (error) {
     throw new ApiError('BadRequest', jsonProblem(text, messageOf(error)));
   }

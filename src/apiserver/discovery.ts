@@ -2,7 +2,10 @@
 import type { ApiRequest, ApiResponse } from '#base/api-request.ts';
 import { ApiError } from '#base/errors.ts';
 import { apiVersionOf } from '#base/objects.ts';
+import type { APIService } from '#api/apiregistration.v1.ts';
+import type { APIResource } from '#api/meta.v1.ts';
 import type { KindRecord } from '#schema/kind.ts';
+import { groupVersionOf, isAvailable } from './remote-apis.ts';
 import type { Server } from './context.ts';
 import { answerJson } from './respond.ts';
 
@@ -37,17 +40,70 @@ function resourceDiscovery(kind: KindRecord): object {
   };
 }
 
-function aggregated(server: Server, core: boolean, version: string): ApiResponse {
-  const items = server.kinds
-    .groups()
+/** A version of a group: its kinds, or the APIService that leads to who has them. */
+type ServedVersion = { version: string; kinds: readonly KindRecord[] } | { version: string; remote: APIService };
+interface ServedGroup {
+  group: string;
+  versions: readonly ServedVersion[];
+}
+
+/** Groups of this server and of those that it aggregates; a version that is elsewhere is not here. */
+async function groupsOf(server: Server): Promise<ServedGroup[]> {
+  const remote = (await server.live.apiServices.current()).in();
+  const own: ServedGroup[] = server.kinds.groups();
+  if (remote.size === 0) return own;
+  const groups = new Map(own.map(({ group, versions }) => [group, [...versions]]));
+  for (const service of remote.values()) {
+    const { group = '', version = '' } = service.spec ?? {};
+    const others = (groups.get(group) ?? []).filter((each) => each.version !== version);
+    groups.set(group, [...others, { version, remote: service }]);
+  }
+  return [...groups].map(([group, versions]) => ({ group, versions }));
+}
+
+function versionDiscovery(server: Server, served: ServedVersion): object {
+  const { version } = served;
+  if ('kinds' in served) return { version, freshness: 'Current', resources: served.kinds.map(resourceDiscovery) };
+  const { remote } = served;
+  const list = server.remoteApis.resourcesOf(groupVersionOf(remote));
+  const resources = list === undefined ? [] : remoteDiscovery(list.resources, remote);
+  return { version, freshness: isAvailable(remote) && list !== undefined ? 'Current' : 'Stale', resources };
+}
+
+/** What another server says of its resources, with what lies below each. */
+function remoteDiscovery(resources: readonly APIResource[], { spec }: APIService): object[] {
+  const { group = '', version = '' } = spec ?? {};
+  return resources
+    .filter(({ name }) => !name.includes('/'))
+    .map(({ name, kind, namespaced, singularName, verbs, shortNames = [], categories = [] }) => {
+      const below = resources.filter((each) => each.name.startsWith(`${name}/`));
+      return {
+        resource: name,
+        responseKind: responseKind(group, version, kind),
+        scope: namespaced ? 'Namespaced' : 'Cluster',
+        singularResource: singularName,
+        verbs,
+        ...(shortNames.length > 0 ? { shortNames } : {}),
+        ...(categories.length > 0 ? { categories } : {}),
+        ...(below.length === 0
+          ? {}
+          : {
+              subresources: below.map((each) => ({
+                subresource: each.name.slice(name.length + 1),
+                responseKind: responseKind(group, version, each.kind),
+                verbs: each.verbs,
+              })),
+            }),
+      };
+    });
+}
+
+async function aggregated(server: Server, core: boolean, version: string): Promise<ApiResponse> {
+  const items = (await groupsOf(server))
     .filter((g) => (g.group === '') === core)
     .map((g) => ({
       metadata: { ...(g.group === '' ? {} : { name: g.group }), creationTimestamp: null },
-      versions: g.versions.map((v) => ({
-        version: v.version,
-        freshness: 'Current',
-        resources: v.kinds.map(resourceDiscovery),
-      })),
+      versions: g.versions.map((v) => versionDiscovery(server, v)),
     }));
   return answerJson(
     { kind: 'APIGroupDiscoveryList', apiVersion: `apidiscovery.k8s.io/${version}`, metadata: {}, items },
@@ -57,7 +113,7 @@ function aggregated(server: Server, core: boolean, version: string): ApiResponse
 }
 
 /** `/api`. */
-export function serveApi(server: Server, request: ApiRequest): ApiResponse {
+export async function serveApi(server: Server, request: ApiRequest): Promise<ApiResponse> {
   const version = aggregatedVersion(request);
   if (version !== undefined) return aggregated(server, true, version);
   const address = server.options.advertise;
@@ -76,14 +132,13 @@ function groupObject(group: string, versions: readonly string[]): object {
 }
 
 /** `/apis`. */
-export function serveApis(server: Server, request: ApiRequest): ApiResponse {
+export async function serveApis(server: Server, request: ApiRequest): Promise<ApiResponse> {
   const version = aggregatedVersion(request);
   if (version !== undefined) return aggregated(server, false, version);
   return answerJson({
     kind: 'APIGroupList',
     apiVersion: 'v1',
-    groups: server.kinds
-      .groups()
+    groups: (await groupsOf(server))
       .filter((g) => g.group !== '')
       .map((g) =>
         groupObject(
@@ -95,8 +150,8 @@ export function serveApis(server: Server, request: ApiRequest): ApiResponse {
 }
 
 /** `/apis/GROUP`. */
-export function serveGroup(server: Server, group: string): ApiResponse {
-  const found = server.kinds.groups().find((g) => g.group === group && group !== '');
+export async function serveGroup(server: Server, group: string): Promise<ApiResponse> {
+  const found = (await groupsOf(server)).find((g) => g.group === group && group !== '');
   if (found === undefined) throw new ApiError('NotFound', 'the server could not find the requested resource', {});
   return answerJson({
     kind: 'APIGroup',

@@ -259,7 +259,26 @@ const examples: Record<string, [path: string, fields: object]> = {
   ],
   ValidatingAdmissionPolicy: [
     '/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies',
-    { spec: { validations: [{ expression: 'true' }], matchConstraints: { resourceRules: [{ resources: ['*'] }] } } },
+    {
+      spec: {
+        validations: [{ expression: 'true' }],
+        matchConstraints: {
+          resourceRules: [{ apiGroups: ['*'], apiVersions: ['*'], operations: ['*'], resources: ['*'] }],
+        },
+      },
+    },
+  ],
+  MutatingAdmissionPolicy: [
+    '/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicies',
+    {
+      spec: {
+        mutations: [{ patchType: 'ApplyConfiguration', applyConfiguration: { expression: 'Object{}' } }],
+        matchConstraints: {
+          resourceRules: [{ apiGroups: ['*'], apiVersions: ['*'], operations: ['CREATE'], resources: ['*'] }],
+        },
+        reinvocationPolicy: 'Never',
+      },
+    },
   ],
   CustomResourceDefinition: [
     '/apis/apiextensions.k8s.io/v1/customresourcedefinitions',

@@ -5,13 +5,16 @@
 import { request as httpRequest } from 'node:http';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Agent, request as httpsRequest } from 'node:https';
-import type { Duplex } from 'node:stream';
+import { pipeline, type Duplex, type Transform } from 'node:stream';
+import { createDeflate, createGunzip, createGzip, createInflate } from 'node:zlib';
 import type { ApiRequest } from '#base/api-request.ts';
 import { ApiError } from '#base/errors.ts';
 import type { KeyPair } from '#base/x509.ts';
+import { remoteAgent } from './aggregation-client.ts';
 import type { ConnectTarget } from './connect.ts';
 import { fail, failUpgrade, responseOf, withoutHop, writeHead, type HttpResponse } from './http-answer.ts';
 import type { HttpRequest } from './http-request.ts';
+import { LinkRewriter, proxiedUrl, type ProxiedPage } from './proxy-links.ts';
 import { kubeletErrorCharsMax, upgradeConnectTimeoutMs } from './limits.ts';
 
 const hopHeaders = new Set([
@@ -33,6 +36,18 @@ function forwardHeaders(headers: Record<string, string | undefined>): Record<str
   return out;
 }
 
+/** What a target is told: who asks only where it is an aggregated API server, and from nobody but us. */
+function headersTo(
+  { host, port, path, prefix, remote }: ConnectTarget,
+  from: ApiRequest,
+): Record<string, string | string[]> {
+  const headers = forwardHeaders(from.headers);
+  for (const name of Object.keys(headers)) if (name.startsWith('x-remote-')) delete headers[name];
+  if (prefix !== undefined) headers['x-forwarded-uri'] = `${prefix}${path.split('?')[0]}`;
+  if (remote === undefined) return { ...headers, host: `${host}:${port}` };
+  return { ...headers, ...remote.headers, host: remote.target.servername };
+}
+
 /** A connection that asks for another protocol: what came behind its head is `head`. */
 export interface Upgrade {
   request: IncomingMessage;
@@ -40,14 +55,42 @@ export interface Upgrade {
   head: Buffer;
 }
 
+function pageOf(target: ConnectTarget, { headers }: ApiRequest): ProxiedPage | undefined {
+  if (target.prefix === undefined) return undefined;
+  const host = headers['host'];
+  return { prefix: target.prefix, hosts: [`${target.host}:${target.port}`, ...(host === undefined ? [] : [host])] };
+}
+
+/** What a page goes through on its way; nothing for what is no page, or packed in a way that is not known. */
+function linkStages(headers: Readonly<Record<string, string>>, page: ProxiedPage): Transform[] {
+  const type = (headers['content-type'] ?? '').split(';')[0]?.trim().toLowerCase();
+  if (type !== 'text/html') return [];
+  const rewriter = new LinkRewriter(page);
+  switch (headers['content-encoding'] ?? '') {
+    case '':
+      return [rewriter];
+    case 'gzip':
+      return [createGunzip(), rewriter, createGzip()];
+    case 'deflate':
+      return [createInflate(), rewriter, createDeflate()];
+    default:
+      return [];
+  }
+}
+
 export class Forwarder {
   readonly #clientCa: string;
+  readonly #frontProxy: (() => KeyPair) | undefined;
   #kubeletAgent: Agent;
   readonly #plainAgent = new Agent({ rejectUnauthorized: false });
 
-  /** `kubeletClient` is shown to kubelets, whose certificates are of `clientCa`. */
-  constructor(clientCa: string, kubeletClient: KeyPair) {
+  /**
+   * `kubeletClient` is shown to kubelets, whose certificates are of `clientCa`; `frontProxy` gives what is shown to
+   * aggregated API servers.
+   */
+  constructor(clientCa: string, kubeletClient: KeyPair, frontProxy?: () => KeyPair) {
     this.#clientCa = clientCa;
+    this.#frontProxy = frontProxy;
     this.#kubeletAgent = this.#agentOf(kubeletClient);
   }
 
@@ -66,6 +109,13 @@ export class Forwarder {
     });
   }
 
+  #agentFor(target: ConnectTarget): { agent?: Agent } {
+    if (target.scheme !== 'https') return {};
+    if (target.remote !== undefined && this.#frontProxy !== undefined)
+      return { agent: remoteAgent(target.remote.target, this.#frontProxy()) };
+    return { agent: target.kubelet ? this.#kubeletAgent : this.#plainAgent };
+  }
+
   /** A plain request to a kubelet, Pod or Service; the answer is piped back as it comes. */
   forward(target: ConnectTarget, from: ApiRequest, request: HttpRequest, either: HttpResponse): void {
     const response = responseOf(either);
@@ -75,8 +125,8 @@ export class Forwarder {
       port: target.port,
       path: target.path,
       method: from.method,
-      headers: { ...forwardHeaders(from.headers), host: `${target.host}:${target.port}` },
-      ...(target.scheme === 'https' ? { agent: target.kubelet ? this.#kubeletAgent : this.#plainAgent } : {}),
+      headers: headersTo(target, from),
+      ...this.#agentFor(target),
       signal: from.signal,
     });
     out.on('response', (answer) => {
@@ -88,10 +138,16 @@ export class Forwarder {
       for (const [name, value] of Object.entries(answer.headers))
         if (value !== undefined && !hopHeaders.has(name))
           headers[name] = Array.isArray(value) ? value.join(', ') : value;
+      const page = pageOf(target, from);
+      if (page !== undefined && headers['location'] !== undefined)
+        headers['location'] = proxiedUrl(headers['location'], page);
+      const stages = page === undefined || from.method === 'HEAD' ? [] : linkStages(headers, page);
+      if (stages.length > 0) delete headers['content-length'];
       response.writeHead(answer.statusCode ?? 502, headers);
       response.flushHeaders?.();
-      answer.pipe(response);
-      answer.on('error', () => response.destroy());
+      pipeline([answer, ...stages, response], (error) => {
+        if (error) response.destroy();
+      });
     });
     out.on('error', (error) => {
       if (!from.signal.aborted)
@@ -112,8 +168,7 @@ export class Forwarder {
   upgrade(target: ConnectTarget, from: ApiRequest, { request, socket, head }: Upgrade): void {
     const make = target.scheme === 'https' ? httpsRequest : httpRequest;
     const headers = {
-      ...forwardHeaders(from.headers),
-      host: `${target.host}:${target.port}`,
+      ...headersTo(target, from),
       connection: 'Upgrade',
       upgrade: request.headers.upgrade ?? '',
     };
@@ -124,7 +179,7 @@ export class Forwarder {
       method: from.method,
       headers,
       timeout: upgradeConnectTimeoutMs,
-      ...(target.scheme === 'https' ? { agent: target.kubelet ? this.#kubeletAgent : this.#plainAgent } : {}),
+      ...this.#agentFor(target),
     });
     out.on('timeout', () => out.destroy(new Error('i/o timeout')));
     socket.once('close', () => out.destroy());

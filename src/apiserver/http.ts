@@ -12,6 +12,7 @@ import type { SecureContextOptions } from 'node:tls';
 import type { UserInfo } from '#base/api-request.ts';
 import type { KeyPair } from '#base/x509.ts';
 import type { ApiServer } from './server.ts';
+import { createRemoteCaller } from './aggregation-client.ts';
 import { connectionOf } from './connect.ts';
 import { fail, failUpgrade, send, writeHttp1, type HttpResponse } from './http-answer.ts';
 import { Forwarder } from './http-forward.ts';
@@ -26,6 +27,8 @@ export interface HttpOptions {
   clientCa: string;
   /** Shown to kubelets. */
   kubeletClient: KeyPair;
+  /** What is shown to aggregated API servers, as it is now; without it none is asked. */
+  frontProxy?: () => KeyPair;
   host: string;
   port: number;
   /** Further addresses with the same port. */
@@ -49,7 +52,7 @@ class Listener {
 
   constructor(options: HttpOptions) {
     this.#options = options;
-    this.#forwarder = new Forwarder(options.clientCa, options.kubeletClient);
+    this.#forwarder = new Forwarder(options.clientCa, options.kubeletClient, options.frontProxy);
   }
 
   setKubeletClient(pair: KeyPair): void {
@@ -136,6 +139,7 @@ class Listener {
 /** Listens; resolves when connections are taken. */
 export async function serveHttp(options: HttpOptions): Promise<HttpServer> {
   options.api.server.callWebhook ??= createWebhookCaller(options.api.server);
+  if (options.frontProxy !== undefined) options.api.server.callRemote ??= createRemoteCaller(options.frontProxy);
   const listener = new Listener(options);
   const servers: Http2SecureServer[] = [];
   let port = options.port;

@@ -17,14 +17,19 @@ export interface KeyRing {
   format: 1;
   /** Signs the API server's, the kubelets' and the clients' certificates. */
   ca: KeyPair;
+  /** Signs what aggregated API servers know the front proxy by, and nothing else. */
+  frontProxy: KeyPair;
   serviceAccount: SigningKey[];
   encryption: EncryptionKey[];
 }
+
+export const frontProxyAuthority = 'tiphys-front-proxy-ca';
 
 export function createKeyRing(random: Random, clock: Clock): KeyRing {
   return {
     format: 1,
     ca: createCertificateAuthority('tiphys-ca', random, clock),
+    frontProxy: createCertificateAuthority(frontProxyAuthority, random, clock),
     serviceAccount: [createSigningKey(random)],
     encryption: [{ id: 'key1', key: Buffer.from(random.bytes(32)).toString('base64') }],
   };

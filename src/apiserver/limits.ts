@@ -70,3 +70,18 @@ export const relistDelayMs = 250;
 export const relistDelayMsMax = 30_000;
 /** How long a definition waits that could not be brought in line, or whose last objects have not gone yet. */
 export const definitionRetryMs = 1_000;
+/** What the expressions of one policy may cost for one request and one set of parameters, as upstream has it. */
+export const policyCostMax = 10_000_000;
+/** Objects that one binding's selector may find as parameters. */
+export const policyParamsMax = 1_000;
+/** Kinds that the expressions of one policy are checked against. */
+export const policyKindsMax = 10;
+/** How often it is looked whether an aggregated API server is there, and, while it is not, again. */
+export const remoteCheckMs = 30_000;
+export const remoteRetryMs = 1_000;
+/** How long one answer of it may take where this process asks itself, and how long it may be. */
+export const remoteCallMs = 30_000;
+export const remoteAnswerBytesMax = 64 * 1024 * 1024;
+
+/** Of one tag of a page that comes through `proxy`: a longer one is passed on as it is. */
+export const proxiedTagBytesMax = 64 * 1024;

@@ -2,8 +2,16 @@
  * The live views of an API server: one field for each kind that requests are decided by. Each is listed when it is
  * first needed.
  */
-import type { MutatingWebhookConfiguration, ValidatingWebhookConfiguration } from '#api/admissionregistration.v1.ts';
+import type {
+  MutatingAdmissionPolicy,
+  MutatingAdmissionPolicyBinding,
+  MutatingWebhookConfiguration,
+  ValidatingAdmissionPolicy,
+  ValidatingAdmissionPolicyBinding,
+  ValidatingWebhookConfiguration,
+} from '#api/admissionregistration.v1.ts';
 import type { CustomResourceDefinition } from '#api/apiextensions.v1.ts';
+import type { APIService } from '#api/apiregistration.v1.ts';
 import type { LimitRange, Namespace, Node, Pod, ResourceQuota, ServiceAccount } from '#api/core.v1.ts';
 import type { EndpointSlice } from '#api/discovery.v1.ts';
 import type { Ingress } from '#api/networking.v1.ts';
@@ -13,6 +21,7 @@ import type { ClusterRole, ClusterRoleBinding, Role, RoleBinding } from '#api/rb
 import type { PriorityClass } from '#api/scheduling.v1.ts';
 import type { StorageClass } from '#api/storage.v1.ts';
 import type { KubeObject } from '#base/objects.ts';
+import { remoteServices } from './remote-apis.ts';
 import { NodeGraph } from './authz/node-graph.ts';
 import { bindingsBySubject } from './authz/subjects.ts';
 import { LiveKind, type LiveEntry, type LiveSource } from './live-kind.ts';
@@ -29,6 +38,9 @@ const hooksOf = <K extends MutatingWebhookConfiguration | ValidatingWebhookConfi
 ): readonly NonNullable<K['webhooks']>[number][] => entries.flatMap(({ object }) => object.webhooks ?? []);
 
 const limitsOf = (entries: Entries<LimitRange>) => entries.flatMap(({ object }) => object.spec?.limits ?? []);
+
+/** APIServices that lead to other servers. */
+const remoteOf = (entries: Entries<APIService>) => remoteServices(objectsOf(entries));
 
 /** PriorityClasses for Pods that name none: of several the lowest, which is the first. */
 const globalDefaults = (entries: Entries<PriorityClass>): readonly PriorityClass[] =>
@@ -51,6 +63,10 @@ export class LiveViews {
   readonly priorityClasses;
   readonly runtimeClasses;
   readonly storageClasses;
+  readonly mutatingPolicies;
+  readonly mutatingPolicyBindings;
+  readonly validatingPolicies;
+  readonly validatingPolicyBindings;
   readonly mutatingWebhooks;
   readonly validatingWebhooks;
   readonly roles;
@@ -60,6 +76,7 @@ export class LiveViews {
   readonly disruptionBudgets;
   readonly endpointSlices;
   readonly definitions;
+  readonly apiServices;
   readonly nodeGraph: NodeGraph;
   readonly #all: { drain(): void; close(): void }[] = [];
 
@@ -78,11 +95,22 @@ export class LiveViews {
     this.runtimeClasses = view('node.k8s.io/runtimeclasses', entriesOf<RuntimeClass>);
     this.storageClasses = view('storage.k8s.io/storageclasses', defaultClass);
     const webhooks = 'admissionregistration.k8s.io';
+    this.mutatingPolicies = view(`${webhooks}/mutatingadmissionpolicies`, objectsOf<MutatingAdmissionPolicy>);
+    this.mutatingPolicyBindings = view(
+      `${webhooks}/mutatingadmissionpolicybindings`,
+      objectsOf<MutatingAdmissionPolicyBinding>,
+    );
+    this.validatingPolicies = view(`${webhooks}/validatingadmissionpolicies`, objectsOf<ValidatingAdmissionPolicy>);
+    this.validatingPolicyBindings = view(
+      `${webhooks}/validatingadmissionpolicybindings`,
+      objectsOf<ValidatingAdmissionPolicyBinding>,
+    );
     this.mutatingWebhooks = view(`${webhooks}/mutatingwebhookconfigurations`, hooksOf<MutatingWebhookConfiguration>);
     this.validatingWebhooks = view(
       `${webhooks}/validatingwebhookconfigurations`,
       hooksOf<ValidatingWebhookConfiguration>,
     );
+    this.apiServices = view('apiregistration.k8s.io/apiservices', remoteOf);
     const rbac = 'rbac.authorization.k8s.io';
     this.roles = view(`${rbac}/roles`, entriesOf<Role>);
     this.clusterRoles = view(`${rbac}/clusterroles`, entriesOf<ClusterRole>);

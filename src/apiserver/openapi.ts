@@ -30,7 +30,7 @@ function tagOf(server: Server, path: string): string {
   return hashOf(Buffer.from(`${path} ${server.kinds.generation} ${server.options.gitVersion ?? defaultGitVersion}`));
 }
 
-function serveIndex(server: Server): ApiResponse {
+async function serveIndex(server: Server): Promise<ApiResponse> {
   const paths: Record<string, { serverRelativeURL: string }> = {};
   for (const { group, versions } of server.kinds.groups()) {
     for (const { version } of versions) {
@@ -38,6 +38,9 @@ function serveIndex(server: Server): ApiResponse {
       paths[path] = { serverRelativeURL: `/openapi/v3/${path}?hash=${tagOf(server, path)}` };
     }
   }
+  // Those of aggregated servers are their own to tell.
+  for (const groupVersion of (await server.live.apiServices.current()).in().keys())
+    paths[`apis/${groupVersion}`] = { serverRelativeURL: `/openapi/v3/apis/${groupVersion}` };
   return answerJson({ paths });
 }
 
@@ -84,7 +87,11 @@ function serveV2(server: Server, request: ApiRequest): ApiResponse {
   return { status: 200, headers, body: protobuf ? documents.v2.protobuf : documents.v2.json };
 }
 
-export function serveOpenApi(server: Server, request: ApiRequest, parts: readonly string[]): ApiResponse {
+export async function serveOpenApi(
+  server: Server,
+  request: ApiRequest,
+  parts: readonly string[],
+): Promise<ApiResponse> {
   const [, form, root, third = '', fourth = ''] = parts;
   if (form === 'v2' && parts.length === 2) return serveV2(server, request);
   if (form === 'v3' && parts.length === 2) return serveIndex(server);

@@ -6,6 +6,8 @@
 import type { ApiHandler } from '#base/api-request.ts';
 import { builtInKinds } from '#schema/kinds.ts';
 import { bootstrap, keepOwnObjects } from './bootstrap.ts';
+import { runAggregation } from './aggregation.ts';
+import { RemoteApis } from './remote-apis.ts';
 import { runChain } from './chain.ts';
 import { runCompaction } from './compaction.ts';
 import type { ApiServerOptions, Server } from './context.ts';
@@ -13,6 +15,7 @@ import { runCustomResources } from './crd.ts';
 import { KindTable } from './kind-table.ts';
 import { LiveViews } from './live-views.ts';
 import { Objects } from './stored-objects.ts';
+import { runPolicyStatus } from './policy-status.ts';
 import { Metrics } from '#observe/metrics.ts';
 import { noAudit } from './audit.ts';
 import { createRequestMetrics } from './metrics.ts';
@@ -42,17 +45,22 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     metrics,
     requests: createRequestMetrics(metrics, store),
     audit: options.audit ?? noAudit,
+    remoteApis: new RemoteApis(),
   };
   await bootstrap(server);
   const stopKeeping = keepOwnObjects(server);
   const stopCompaction = runCompaction(server);
   const stopCustom = await runCustomResources(server);
+  const stopPolicyStatus = runPolicyStatus(server);
+  const stopAggregation = runAggregation(server);
   return {
     handle: server.handle,
     server,
     async [Symbol.asyncDispose]() {
       stopKeeping();
       stopCompaction();
+      stopPolicyStatus();
+      stopAggregation();
       stopCustom();
       server.live.close();
     },

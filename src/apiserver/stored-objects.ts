@@ -6,7 +6,7 @@
  */
 import { createCipheriv, createDecipheriv } from 'node:crypto';
 import { joinOwn, ownBytes, ownCopy } from '#base/bytes.ts';
-import { freezeFresh, freezeJson } from '#base/json.ts';
+import { freezeFresh, freezeJson, parseJson } from '#base/json.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import type { KubeObject } from '#base/objects.ts';
 import { isObject } from '#base/unknown.ts';
@@ -224,7 +224,7 @@ export class Objects {
     const known = this.#young.get(stored) ?? this.#old.get(stored);
     if (known !== undefined) return known;
     const plain = this.#open(stored);
-    const object = JSON.parse(Buffer.from(plain.buffer, plain.byteOffset, plain.length).toString()) as KubeObject;
+    const object = parseJson(Buffer.from(plain.buffer, plain.byteOffset, plain.length).toString()) as KubeObject;
     object.metadata.resourceVersion = String(stored.modRevision);
     return this.remember(stored, object);
   }

@@ -7,7 +7,7 @@ import type { ApiResponse } from '#base/api-request.ts';
 import { kinds } from '#base/kinds.ts';
 import type { KubeObject, KubeStatus } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
-import { validateEphemeralContainers, validatePodSpec } from '#schema/validate-pod.ts';
+import { validateEphemeralContainers, validatePodSpec, validateResize } from '#schema/validate-pod.ts';
 import { qosClassOf } from '#schema/qos.ts';
 import type { RequestContext } from './context.ts';
 import { bodyKind, decodeAs, decodeOptions } from './decode.ts';
@@ -43,8 +43,11 @@ const part =
 const resize: UpdateOptions<Pod> = {
   validate({ spec = {}, metadata }, old, errors) {
     validatePodSpec(spec, 'spec', errors);
+    if (old.metadata.annotations?.['kubernetes.io/config.mirror'] !== undefined)
+      errors.forbidden('', 'static pods cannot be resized');
     if (qosClassOf(spec) !== (old.status?.qosClass ?? qosClassOf(old.spec)))
-      errors.invalid('metadata', metadata?.name, 'Pod QOS Class may not change as a result of resizing');
+      errors.invalid('spec', metadata?.name, 'Pod QOS Class may not change as a result of resizing');
+    validateResize(spec, old.spec, errors);
   },
 };
 

@@ -97,8 +97,7 @@ function resizeSpec(current: PodSpec, wanted: Draft<PodSpec>): Draft<PodSpec> {
     list.map((container) => {
       const other = from.find(({ name }) => name === container.name);
       if (other === undefined) return container;
-      const { resources = {}, resizePolicy } = other;
-      return { ...container, resources, ...(resizePolicy === undefined ? {} : { resizePolicy }) };
+      return { ...container, resources: other.resources ?? {} };
     });
   return {
     ...current,

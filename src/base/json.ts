@@ -39,10 +39,11 @@ interface Frame {
 
 /**
  * Throws BadRequest beyond the bound of depth, RequestEntityTooLarge beyond those of values and keys, and BadRequest
- * for a number that a double cannot hold. Assumes nothing of the text: what is not JSON is found by the parser
- * afterwards. `visitKey` is called with each key's path, in the order of the text.
+ * for a number that a double cannot hold, unless `keepsLarge` says that integers of 64 bits are read by `parseJson`.
+ * Assumes nothing of the text: what is not JSON is found by the parser afterwards. `visitKey` is called with each key's
+ * path, in the order of the text.
  */
-export function scanJson(text: string, visitKey?: (path: string) => void): JsonFindings {
+export function scanJson(text: string, visitKey?: (path: string) => void, keepsLarge = false): JsonFindings {
   const duplicates: string[] = [];
   const stack: Frame[] = [];
   let values = 0;
@@ -90,7 +91,8 @@ export function scanJson(text: string, visitKey?: (path: string) => void): JsonF
     } else if (c >= digit0 && c <= digit9) {
       const start = i;
       i = numberEnd(text, i);
-      if (i - start >= 16 || (i - start >= 4 && hasExponent(text, start, i))) checkNumber(text.slice(start, i));
+      if (i - start >= 16 || (i - start >= 4 && hasExponent(text, start, i)))
+        checkNumber(text.slice(start, i), keepsLarge);
       continue;
     }
     i++;
@@ -134,8 +136,34 @@ export function isExactInteger(text: string): boolean {
   );
 }
 
+/** An integer of more digits than a double surely holds, as a value. */
+const largeInteger = /[:,[]\s*-?\d{16,}\s*[,}\]]/;
+const int64Digits = 19;
+const fitsInt64 = (text: string): boolean =>
+  text.length <= int64Digits && BigInt.asIntN(64, BigInt(text)) === BigInt(text);
+
+/** `JSON.parse`, but that integers which a double does not hold are bigints; for texts that `scanJson` let pass. */
+export function parseJson(text: string): unknown {
+  if (!largeInteger.test(text)) return JSON.parse(text);
+  return JSON.parse(text, (_key: string, value: unknown, { source = '' }: { source?: string } = {}) =>
+    typeof value === 'number' && !Number.isSafeInteger(value) && /^-?\d+$/.test(source) ? BigInt(source) : value,
+  );
+}
+
+/** Bigints are written as the integers that they are. */
+Object.defineProperty(BigInt.prototype, 'toJSON', {
+  value(this: bigint): unknown {
+    return rawJson(this.toString());
+  },
+  configurable: true,
+});
+
+/** `JSON.rawJSON` (ECMAScript, "JSON.parse source text access"), which TypeScript does not know yet. */
+const rawJson: (text: string) => unknown = Reflect.get(JSON, 'rawJSON').bind(JSON);
+
 /** `JSON.parse` rounds integers beyond 2^53 and makes infinities of what is larger than any double. */
-function checkNumber(text: string): void {
+function checkNumber(text: string, keepsLarge: boolean): void {
+  if (keepsLarge && /^\d+$/.test(text) && fitsInt64(text)) return;
   const shown = text.length > 40 ? `${text.slice(0, 40)}…` : text;
   if (/^\d+$/.test(text)) {
     if (!isExactInteger(text))

@@ -3,6 +3,8 @@
  * discovery.
  */
 import type {
+  MutatingAdmissionPolicy,
+  MutatingAdmissionPolicyBinding,
   MutatingWebhookConfiguration,
   ValidatingAdmissionPolicy,
   ValidatingAdmissionPolicyBinding,
@@ -188,6 +190,18 @@ export const kinds = Object.freeze({
     'admissionregistration.k8s.io/v1',
     'validatingadmissionpolicybindings',
     'ValidatingAdmissionPolicyBinding',
+    cluster,
+  ),
+  MutatingAdmissionPolicy: kindOf<MutatingAdmissionPolicy>(
+    'admissionregistration.k8s.io/v1',
+    'mutatingadmissionpolicies',
+    'MutatingAdmissionPolicy',
+    cluster,
+  ),
+  MutatingAdmissionPolicyBinding: kindOf<MutatingAdmissionPolicyBinding>(
+    'admissionregistration.k8s.io/v1',
+    'mutatingadmissionpolicybindings',
+    'MutatingAdmissionPolicyBinding',
     cluster,
   ),
   FlowSchema: kindOf<FlowSchema>('flowcontrol.apiserver.k8s.io/v1', 'flowschemas', 'FlowSchema', cluster),

@@ -2,6 +2,8 @@
  * Names by which a node is known to the API server, and the signers of its certificates (Kubernetes documentation,
  * "Certificates and Certificate Signing Requests", "Kubernetes signers"; those of `tiphys.io` are this project's).
  */
+/** As whom the API server comes to those that it aggregates. */
+export const frontProxyClient = 'front-proxy-client';
 export const nodeUserPrefix = 'system:node:';
 export const nodeGroup = 'system:nodes';
 /** Group of the identities of the nodes' network parts, and the beginning of their names. */

@@ -2,7 +2,8 @@
 import { functionsOf } from './declare.ts';
 import type { Overload } from './environment.ts';
 import { listsLibrary, optionalLibrary, setsLibrary, stringsLibrary } from './extensions.ts';
-import { kubernetesLibrary } from './kubernetes.ts';
+import { authorizerLibrary } from './authorizer.ts';
+import { jsonPatchLibrary, kubernetesLibrary } from './kubernetes.ts';
 import { standardLibrary } from './standard.ts';
 
 export const baseFunctions: ReadonlyMap<string, readonly Overload[]> = functionsOf(
@@ -12,4 +13,11 @@ export const baseFunctions: ReadonlyMap<string, readonly Overload[]> = functions
   listsLibrary,
   optionalLibrary,
   kubernetesLibrary,
+  authorizerLibrary,
 );
+
+/** Those of a MutatingAdmissionPolicy. */
+export const mutationFunctions: ReadonlyMap<string, readonly Overload[]> = new Map([
+  ...baseFunctions,
+  ...functionsOf(jsonPatchLibrary),
+]);

@@ -14,6 +14,8 @@ export interface Checked {
   /** Of each call, by its node's id. */
   calls: ReadonlyMap<number, CheckedCall>;
   structs: ReadonlyMap<number, StructType>;
+  /** Selections that are the name of a variable (`authorizer.requestResource`). */
+  names: ReadonlyMap<number, string>;
 }
 
 export interface CheckedCall {
@@ -57,6 +59,7 @@ class Checker {
   readonly #environment: Environment;
   readonly #calls = new Map<number, CheckedCall>();
   readonly #structs = new Map<number, StructType>();
+  readonly #names = new Map<number, string>();
   #found = new Substitution();
   #params = 0;
   /** Whether literals may mix types here. */
@@ -67,7 +70,7 @@ class Checker {
   }
 
   settle(type: Type): Checked {
-    return { type: this.#found.settle(type), calls: this.#calls, structs: this.#structs };
+    return { type: this.#found.settle(type), calls: this.#calls, structs: this.#structs, names: this.#names };
   }
 
   #wrong(at: number, message: string): Type {
@@ -109,6 +112,11 @@ class Checker {
   #select(node: NodeOf<'select'>, scope: Scope | undefined): Type {
     const { operand, field, isTest, isOptional, at } = node;
     const name = isTest || isOptional ? undefined : qualifiedName(node);
+    const variable = name === undefined ? undefined : this.#environment.variables.get(name);
+    if (name !== undefined && variable !== undefined) {
+      this.#names.set(node.id, name);
+      return variable;
+    }
     if (
       name !== undefined &&
       typeNames[name] !== undefined &&

@@ -166,6 +166,8 @@ export class Compiler {
 
   #select(node: NodeOf<'select'>, scope: Scope | undefined): Code {
     const { operand, field, isTest, isOptional } = node;
+    const name = this.#checked.names.get(node.id);
+    if (name !== undefined) return this.#ident(name, undefined);
     if (operand.op === 'ident' && operand.name === lazyName && !isShadowed(lazyName, scope) && !isTest)
       return { steps: (frame) => lazyVariable(frame, field) };
     if (operand.op === 'ident' && operand.name === 'google') return plainly(() => typeValue(`google.${field}`));

@@ -364,3 +364,13 @@ export const kubernetesLibrary: Library = [
   ...urlLibrary,
   ...semverLibrary,
 ];
+
+/** `~` and `/` as a JSON pointer has them. */
+export const jsonPatchLibrary: Library = [
+  declare(
+    'jsonpatch.escapeKey',
+    '(string) string',
+    ([key]) => textOf(key).replaceAll('~', '~0').replaceAll('/', '~1'),
+    traversalOf(0),
+  ),
+];

@@ -29,6 +29,7 @@ import {
   ownedBy,
   recorderOf,
   slowStart,
+  release,
 } from './runtime.ts';
 
 function jobPod(job: Job, index: number | undefined, failures: number | undefined): Manifest<Pod> {
@@ -69,6 +70,11 @@ function jobPod(job: Job, index: number | undefined, failures: number | undefine
   return pod;
 }
 
+function isSelected(job: Job, pod: Pod): boolean {
+  const selector = selectorOf(job.spec.selector);
+  return selector !== undefined && matchesLabels(selector, pod.metadata.labels);
+}
+
 class JobController {
   readonly #context: ControllerContext;
   readonly #jobs: Informer<Job>;
@@ -82,7 +88,10 @@ class JobController {
   constructor(context: ControllerContext) {
     this.#context = context;
     this.#recorder = recorderOf(context, 'job-controller');
-    this.#jobs = context.informers.informer(kinds.Job).addIndex('controller', indexes.controller);
+    this.#jobs = context.informers
+      .informer(kinds.Job)
+      .addIndex('controller', indexes.controller)
+      .addIndex('namespace', indexes.namespace);
     this.#pods = context.informers
       .informer(kinds.Pod)
       .addIndex('controller', indexes.controller)
@@ -91,6 +100,7 @@ class JobController {
     this.ttlQueue = createQueue(context, 'ttl-after-finished', (key) => this.#expire(key));
     enqueueEach(this.#jobs, this.queue);
     enqueueController(this.#pods, 'Job', this.queue);
+    this.#pods.addHandler({ added: (pod) => this.#enqueueMatching(pod), updated: (pod) => this.#enqueueMatching(pod) });
     const onFinished = (job: Job): void => {
       if (isJobFinished(job) && job.spec.ttlSecondsAfterFinished !== undefined) this.ttlQueue.add(keyOf(job));
     };
@@ -118,6 +128,13 @@ class JobController {
         for (const pod of this.#pods.by('controller', job.metadata.uid)) freeOrphan(pod);
       },
     });
+  }
+
+  /** A Pod without a controller may be one to adopt. */
+  #enqueueMatching(pod: Pod): void {
+    if (indexes.controller(pod) !== undefined || pod.metadata.labels === undefined) return;
+    for (const job of this.#jobs.by('namespace', pod.metadata.namespace))
+      if (!isJobFinished(job) && isSelected(job, pod)) this.queue.add(keyOf(job));
   }
 
   async #expire(key: string): Promise<ReconcileResult | undefined> {
@@ -156,14 +173,7 @@ class JobController {
       (job.spec.managedBy !== undefined && job.spec.managedBy !== 'kubernetes.io/job-controller')
     )
       return undefined;
-    const selector = selectorOf(job.spec.selector);
-    if (job.metadata.deletionTimestamp === undefined && selector !== undefined) {
-      const orphans = [...this.#pods.by('orphans', job.metadata.namespace)].filter(
-        (pod) => pod.metadata.deletionTimestamp === undefined && matchesLabels(selector, pod.metadata.labels),
-      );
-      await forEachBounded(orphans, (pod) => adopt(this.#context, kinds.Pod, job, pod));
-    }
-    const pods = [...this.#pods.by('controller', job.metadata.uid)];
+    const pods = await this.#claim(job);
     if (job.metadata.deletionTimestamp !== undefined) {
       await forEachBounded(pods, (pod) => this.#dropFinalizer(pod));
       return undefined;
@@ -173,6 +183,20 @@ class JobController {
       return { requeueAfterMs: 10 };
     await this.#apply(key, job, plan);
     return plan.requeueAfterMs === undefined ? undefined : { requeueAfterMs: plan.requeueAfterMs };
+  }
+
+  /** The Job's Pods: those that match without a controller become its own, and its own that do not match are let go. */
+  async #claim(job: Job): Promise<Pod[]> {
+    const owned = [...this.#pods.by('controller', job.metadata.uid)];
+    if (job.metadata.deletionTimestamp !== undefined) return owned;
+    const orphans = [...this.#pods.by('orphans', job.metadata.namespace)].filter(
+      (pod) => pod.metadata.deletionTimestamp === undefined && isSelected(job, pod),
+    );
+    await forEachBounded(orphans, (pod) => adopt(this.#context, kinds.Pod, job, pod));
+    const others = owned.filter((pod) => !isSelected(job, pod));
+    // Its finalizer goes by the way of all Pods that have no Job.
+    await forEachBounded(others, (pod) => release(this.#context, kinds.Pod, job, pod));
+    return [...this.#pods.by('controller', job.metadata.uid)].filter((pod) => isSelected(job, pod));
   }
 
   /**
@@ -187,7 +211,9 @@ class JobController {
     const known = new Map(pods.map((pod) => [pod.metadata.uid, pod.metadata.resourceVersion]));
     const unseen = list.items.filter(
       (pod) =>
-        controllerOf(pod)?.uid === job.metadata.uid && known.get(pod.metadata.uid) !== pod.metadata.resourceVersion,
+        controllerOf(pod)?.uid === job.metadata.uid &&
+        isSelected(job, pod) &&
+        known.get(pod.metadata.uid) !== pod.metadata.resourceVersion,
     );
     for (const pod of unseen)
       this.#context.informers.absorb(

@@ -104,6 +104,11 @@ test('a StatefulSet goes in order up and down, and updates from the top', () => 
   assert.deepEqual(plan(set(3, { podManagementPolicy: 'Parallel' }), []), [['0@r1', '1@r1', '2@r1'], []]);
   assert.deepEqual(plan(set(1), [of('s-0'), of('s-1'), of('s-2')]), [[], ['s-2 scale']]);
   assert.deepEqual(plan(set(1), [of('s-0'), of('s-1'), of('s-2', 'r1', { deleting: true })]), [[], []]);
+  const unready = (name: string): Pod => of(name, 'r1', { ready: false });
+  // What is not well holds the scaling up, but for the one that all others would wait for.
+  assert.deepEqual(plan(set(0), ['s-0', 's-1', 's-2'].map(unready)), [[], []]);
+  assert.deepEqual(plan(set(0), [of('s-0'), unready('s-1'), of('s-2')]), [[], ['s-2 scale']]);
+  assert.deepEqual(plan(set(0), [of('s-0'), of('s-1'), unready('s-2')]), [[], ['s-2 scale']]);
   assert.deepEqual(plan(set(2), [of('s-0'), of('s-1')], 'r2'), [[], ['s-1 update']]);
   assert.deepEqual(plan(set(2), [of('s-0'), of('s-1', 'r2', { ready: false })], 'r2'), [[], []]);
   assert.deepEqual(

@@ -104,7 +104,10 @@ export function planStatefulSet(
     settled = false;
     if (!parallel) return plan;
   }
+  const firstUnhealthy = condemned.findLast((pod) => !healthy(pod));
   for (const pod of condemned) {
+    // One that is not well holds the rest up, unless it is itself the one that all others wait for.
+    if (!parallel && !healthy(pod) && pod !== firstUnhealthy) return plan;
     if (pod.metadata.deletionTimestamp === undefined) plan.delete.push({ pod, reason: 'scale' });
     settled = false;
     // One at a time, the highest first, each gone before the next.

@@ -65,7 +65,13 @@ export interface HostConfigBody extends Given<{
   NetworkMode: string;
   PortBindings: Record<string, Given<{ HostIp: string; HostPort: string }>[] | null>;
   PublishAllPorts: boolean;
-  DeviceRequests: Given<{ Driver: string; Capabilities: string[][] }>[];
+  DeviceRequests: Given<{
+    Driver: string;
+    Count: number;
+    DeviceIDs: string[];
+    Capabilities: string[][];
+    Options: Record<string, string>;
+  }>[];
   Devices: Given<{ PathOnHost: string; PathInContainer: string; CgroupPermissions: string }>[];
   DeviceCgroupRules: string[];
   CapAdd: string[];

@@ -19,12 +19,6 @@ export function checkHostConfig(host: HostConfigBody, facts: HostFacts = anyHost
   const runtime = String(host['Runtime'] ?? '');
   if (runtime !== '' && !facts.hasRuntime(runtime))
     throw new ApiError('BadRequest', `unknown or invalid runtime name: ${runtime}`);
-  const [request] = host.DeviceRequests ?? [];
-  if (request !== undefined)
-    throw new ApiError(
-      'InternalError',
-      `could not select device driver "${request.Driver ?? ''}" with capabilities: [${(request.Capabilities ?? []).map((all) => `[${all.join(' ')}]`).join(' ')}]`,
-    );
   checkProcessors(host, facts);
   const uts = String(host['UTSMode'] ?? '');
   if (uts !== '' && uts !== 'host') throw new ApiError('BadRequest', `invalid UTS mode: ${uts}`);

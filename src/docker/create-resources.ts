@@ -43,6 +43,13 @@ export function planResources(host: HostConfigBody, facts: HostFacts): Resources
       containerPath: device.PathInContainer || device.PathOnHost,
       permissions: checkPermissions(device.CgroupPermissions ?? ''),
     })),
+    deviceRequests: (host.DeviceRequests ?? []).map((request) => ({
+      driver: request.Driver ?? '',
+      count: request.Count ?? 0,
+      ids: request.DeviceIDs ?? [],
+      capabilities: request.Capabilities ?? [],
+      options: request.Options ?? {},
+    })),
     deviceRules: (host.DeviceCgroupRules ?? []).map(parseDeviceRule),
     ulimits: (host.Ulimits ?? []).map((limit) => ({
       name: limit.Name,

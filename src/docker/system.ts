@@ -8,6 +8,7 @@ import { parseCidr } from '#base/ip.ts';
 import { onceAborted, whenFinished } from '#base/streams.ts';
 import type { Container } from '#engine/container.ts';
 import type { EngineEvent } from '#engine/engine.ts';
+import { readCdiDevices } from '#engine/cdi-devices.ts';
 import { logDriverNames } from '#engine/log-drivers/options.ts';
 import { fileSystemAt, listDirectory, readIfExists, statIfExists } from '#os/files.ts';
 import type { Cgroups } from '#os/cgroups.ts';
@@ -35,7 +36,7 @@ export function systemRoutes(parts: DockerParts): Route[] {
         }),
     },
     { method: 'GET', path: '/version', handle: () => showVersion(parts) },
-    { method: 'GET', path: '/info', handle: (context) => showInfo(parts, context.version[1]) },
+    { method: 'GET', path: '/info', handle: (context) => showInfo(parts, context.version) },
     { method: 'GET', path: '/events', handle: (context) => streamEvents(parts, context) },
   ];
 }
@@ -190,6 +191,12 @@ function showRuntimes({ programs }: Runtimes, own: string): object {
   return Object.fromEntries([...ownRuntimeNames.map((name) => [name, { path: own }]), ...added]);
 }
 
+function showDevices(directories: readonly string[], [, minor]: [number, number]): object {
+  if (minor < 50) return { CDISpecDirs: directories };
+  const devices = [...readCdiDevices(directories).devices.keys()].map((name) => ({ Source: 'cdi', ID: name }));
+  return { CDISpecDirs: directories, DiscoveredDevices: devices };
+}
+
 function seccompName(profile: string | undefined): string {
   return profile === undefined ? 'builtin' : profile === 'unconfined' ? 'unconfined' : 'custom';
 }
@@ -209,7 +216,8 @@ function showSettings(settings: DaemonSettings): object {
   };
 }
 
-async function showInfo(parts: DockerParts, minor: number): Promise<unknown> {
+async function showInfo(parts: DockerParts, version: [number, number]): Promise<unknown> {
+  const [, minor] = version;
   const programs = await programsOf(parts);
   const program = (...names: string[]): { ID: string; Expected?: string } => {
     const found = programs.find((one) => names.includes(one.name));
@@ -263,6 +271,7 @@ async function showInfo(parts: DockerParts, minor: number): Promise<unknown> {
       programs.find((one) => one.name === engine.context.runtime.name)?.path ?? engine.context.runtime.name,
     ),
     DefaultRuntime: settings.containers.runtime,
+    ...showDevices(engine.context.cdiDirectories, version),
     Swarm: noSwarm,
     Isolation: '',
     InitBinary: 'docker-init',

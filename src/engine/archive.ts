@@ -23,7 +23,7 @@ import { markRoot } from './runtime/bundle.ts';
 import { resolveInRoot } from './runtime/root-path.ts';
 import { subDirectory } from './sub-path.ts';
 import { resolveUser } from './runtime/user.ts';
-import { runningMapping } from './user-mapping.ts';
+import { runningMapping } from './container-mapping.ts';
 
 export interface PathStat {
   name: string;

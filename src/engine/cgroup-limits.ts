@@ -1,5 +1,6 @@
 /** The part of a container's limits that is files of a control group. */
-import type { CgroupLimits } from '#os/cgroups.ts';
+import { ApiError } from '#base/errors.ts';
+import type { CgroupLimits, Cgroups } from '#os/cgroups.ts';
 import type { Resources } from './engine.ts';
 import { pidsMaxMax } from './limits.ts';
 
@@ -30,4 +31,10 @@ export function cgroupLimits(resources: Resources): CgroupLimits {
       blockIoWeight,
     }).filter(([, value]) => value !== undefined),
   ) as CgroupLimits;
+}
+
+/** Other limits for a group that stands. Throws InternalError with what the kernel refused. */
+export function applyUpdate(cgroups: Cgroups, path: string, limits: CgroupLimits): void {
+  const refused = cgroups.applyLimits(path, limits);
+  if (refused.length > 0) throw new ApiError('InternalError', `the kernel refused ${refused.join(', ')}`);
 }

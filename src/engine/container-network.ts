@@ -16,7 +16,8 @@ import { hasEndpoints } from './network-record.ts';
 import { checkEndpointSettings, hasAddress, selectGateways, type Gateways } from './network-endpoint.ts';
 import { reservePorts } from './published-ports.ts';
 import { forgetUdpFlows } from './udp-flows.ts';
-import { mappingFor, type UserMapping } from './user-mapping.ts';
+import { mappingFor } from './container-mapping.ts';
+import type { UserMapping } from './user-mapping.ts';
 import type { EngineContext } from './context.ts';
 
 export interface ContainerNetwork {

@@ -20,7 +20,7 @@ import type { ContainerNetwork } from './container-network.ts';
 import { hostnameOf, resolverOf } from './dns-names.ts';
 import { bundleDirectory, cgroupPath, logPathOf, shmPath } from './container-paths.ts';
 import { containerDirectory } from './container-record.ts';
-import type { EndpointRecord, RunRecord } from './container-record.ts';
+import type { ContainerRecord, EndpointRecord, RunRecord } from './container-record.ts';
 import type { ContainerTable } from './container-table.ts';
 import type { EngineContext } from './context.ts';
 import { eventAttributes } from './container.ts';
@@ -38,7 +38,9 @@ import { checkPropagation } from './propagation.ts';
 import { buildBundle } from './runtime/bundle.ts';
 import { shmSizeBytesDefault } from './runtime/oci-spec.ts';
 import { forgetUdpFlows } from './udp-flows.ts';
-import { mappingFor, openPassage } from './user-mapping.ts';
+import type { MappedView } from '#content/snapshots.ts';
+import { mappingFor } from './container-mapping.ts';
+import { openPassage } from './user-mapping.ts';
 
 // walk docker-run 4/7: `POST /start`: root, network and ports are made, each with its undo, and the record of the run
 // is written.
@@ -56,24 +58,15 @@ export async function startContainer(table: ContainerTable, container: Container
     undo.defer(async () => {
       await Promise.all(volumes.map((name) => table.volumes.release(name, record.id)));
     });
-    undo.defer(() => unmountImages(context, record).finally(() => removeShallowBinds(context, record.id)));
+    undo.defer(() => unmountSources(context, record));
     const resolved = awaitedLater(resolveMounts(table, container, net, volumes));
     // What it begins while something else fails is undone once it is there.
     undo.defer(() => whenSettled(resolved));
     const mapping = mappingFor(table, record);
-    const rooted = context.snapshots.mountContainerRoot(record.id, record.spec.imageId, mapping?.view);
-    undo.defer(async () => {
-      await rooted.then(
-        () => context.snapshots.unmountContainerRoot(record.id),
-        () => undefined,
-      );
-      container.root = undefined;
-    });
+    const rooted = mountRoot(context, container, { view: mapping?.view, undo });
     const [{ root }, mounts] = await Promise.all([rooted, resolved, net.ready.then(() => undefined)]);
     container.root = root;
-    if (mapping !== undefined)
-      for (const path of [dirname(root), containerDirectory(context.directories.data, record.id)])
-        openPassage(path, mapping.view.root.gid);
+    if (mapping !== undefined) openPassages(table, record.id, { root, gid: mapping.view.root.gid });
     const cgroup = enterCgroup(table, container, undo);
     const shmPath = await prepareShm(table, container, undo);
     const spec = buildBundle(table, container, {
@@ -94,8 +87,7 @@ export async function startContainer(table: ContainerTable, container: Container
     const run: RunRecord = {
       bootId: context.bootId,
       ...process,
-      pidStartTime: context.os.processes.startTime(process.pid) ?? '',
-      monitorStartTime: context.os.processes.startTime(process.monitorPid) ?? '',
+      ...startTimesOf(context, process),
       cgroup,
       ...(mapping === undefined ? {} : { isMapped: true as const }),
       ...(net.path === undefined ? {} : { networkNamespace: net.path }),
@@ -116,8 +108,48 @@ export async function startContainer(table: ContainerTable, container: Container
   emitVolumes(table, container, 'mount');
   table.onStarted(container);
   await context.runtimes.get(record.spec.runtime).start(record.id);
+  emitStart(context, container);
+}
+
+async function unmountSources(context: EngineContext, record: ContainerRecord): Promise<void> {
+  await Promise.all([unmountImages(context, record), removeShallowBinds(context, record.id)]);
+}
+
+function emitStart(context: EngineContext, container: Container): void {
+  const { id, spec } = container.record;
   const attributes = eventAttributes(container);
-  context.events.emit({ type: 'container', action: 'start', id: record.id, attributes, owner: record.spec.owner });
+  context.events.emit({ type: 'container', action: 'start', id, attributes, owner: spec.owner });
+}
+
+/** The root, which goes with `undo`. */
+function mountRoot(
+  { snapshots }: EngineContext,
+  container: Container,
+  { view, undo }: { view: MappedView | undefined; undo: AsyncDisposableStack },
+): Promise<{ root: string }> {
+  const { id, spec } = container.record;
+  const rooted = snapshots.mountContainerRoot(id, spec.imageId, view);
+  undo.defer(async () => {
+    await rooted.then(
+      () => snapshots.unmountContainerRoot(id),
+      () => undefined,
+    );
+    container.root = undefined;
+  });
+  return rooted;
+}
+
+function startTimesOf(
+  { os }: EngineContext,
+  { pid, monitorPid }: { pid: number; monitorPid: number },
+): Pick<RunRecord, 'pidStartTime' | 'monitorStartTime'> {
+  const at = (of: number): string => os.processes.startTime(of) ?? '';
+  return { pidStartTime: at(pid), monitorStartTime: at(monitorPid) };
+}
+
+/** What is below these directories the container's root comes to by its path. */
+function openPassages({ context }: ContainerTable, id: string, { root, gid }: { root: string; gid: number }): void {
+  for (const path of [dirname(root), containerDirectory(context.directories.data, id)]) openPassage(path, gid);
 }
 
 function noteRun(context: EngineContext, container: Container, run: RunRecord): void {

@@ -81,6 +81,7 @@ export class Container {
       labels: record.spec.labels,
       restartCount: record.restartCount,
       logPath: record.spec.logPath ?? '',
+      resources: record.spec.resources,
     };
   }
 

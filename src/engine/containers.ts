@@ -3,7 +3,9 @@
  * to the file of its verb.
  */
 import { ApiError } from '#base/errors.ts';
+import type { CgroupLimits } from '#os/cgroups.ts';
 import type { Clock } from '#os/clock.ts';
+import { applyUpdate } from './cgroup-limits.ts';
 import { publishNames } from './dns-names.ts';
 import { AttachHub } from './attach.ts';
 import type { Container } from './container.ts';
@@ -154,6 +156,15 @@ export class Containers implements ContainersContract {
 
   async pause(id: string, paused: boolean): Promise<void> {
     await setPaused(this.table, this.table.get(id), paused);
+  }
+
+  async update(id: string, limits: CgroupLimits): Promise<void> {
+    const container = this.table.get(id);
+    const { context } = this.table;
+    const { run, spec } = container.record;
+    if (container.isRunning && run !== undefined) applyUpdate(context.os.cgroups, run.cgroup, limits);
+    spec.resources = { ...spec.resources, ...limits };
+    container.save(context);
   }
 
   status(id: string): ContainerStatus | undefined {

@@ -59,6 +59,8 @@ export interface EngineContext {
   cgroupParents: CgroupParents;
   hostLimits: HostLimits;
   networkSettings: NetworkSettings;
+  /** Where devices are described; none: they are not looked for. */
+  cdiDirectories: readonly string[];
   /** Absent: containers are in the host's user namespace. */
   userMapping?: UserMapping;
   /** The AppArmor profile of containers that ask for none; undefined where the host has no AppArmor. */

@@ -29,6 +29,7 @@ import { ApiError } from '#base/errors.ts';
 import { usualPlaces, type PluginPlaces } from '#plugins/discovery.ts';
 import { Plugins } from '#plugins/plugins.ts';
 import { VolumeDrivers } from '#plugins/volume-driver.ts';
+import { usualCdiDirectories } from './cdi-devices.ts';
 import { Containers } from './containers.ts';
 import type { EngineContext } from './context.ts';
 import type { Engine, Images } from './engine.ts';
@@ -69,6 +70,8 @@ export interface EngineOptions {
   mounts?: Mounts;
   /** Absent: docker's defaults. */
   networkSettings?: NetworkSettings;
+  /** Absent: where vendors of devices put their descriptions. */
+  cdiDirectories?: readonly string[];
   /** OCI runtimes besides the engine's own, by name. */
   runtimes?: RuntimePrograms;
   /** Containers get a user namespace with these maps. */
@@ -187,6 +190,7 @@ async function openContext(
     runtimes: createRuntimes(runtime, runtimeOptions, options.runtimes ?? {}),
     hostLimits: readHostLimits(log),
     networkSettings: options.networkSettings ?? {},
+    cdiDirectories: options.cdiDirectories ?? usualCdiDirectories,
     ...(options.userMaps === undefined ? {} : { userMapping: await openMapping(options, options.userMaps, mounts) }),
     cgroupParents: new CgroupParents(cgroups, options.runDir),
     apparmorDefault: await loadDefaultProfile(linuxProcesses, options.runDir, log),

@@ -14,6 +14,7 @@
  */
 import type { Duplex, Readable, Writable } from 'node:stream';
 import type { Platform } from '#base/platform.ts';
+import type { CgroupLimits } from '#os/cgroups.ts';
 
 export type Owner = 'docker' | 'kubelet' | 'build';
 export type ContainerState = 'created' | 'running' | 'paused' | 'restarting' | 'removing' | 'exited' | 'dead';
@@ -52,7 +53,17 @@ export interface DeviceRate {
   rate: number;
 }
 
+/** Devices that a driver knows: by their ids, or so many of them (-1: all), with one of the lists of capabilities. */
+export interface DeviceRequest {
+  driver: string;
+  count: number;
+  ids: string[];
+  capabilities: string[][];
+  options: Record<string, string>;
+}
+
 export interface Resources {
+  deviceRequests?: DeviceRequest[];
   cpuShares?: number;
   cpuQuotaUs?: number;
   cpuPeriodUs?: number;
@@ -229,6 +240,8 @@ export interface ContainerStatus {
   labels: Record<string, string>;
   restartCount: number;
   logPath: string;
+  /** What it was given last. */
+  resources: Resources;
 }
 
 export interface SandboxSpec {
@@ -257,6 +270,8 @@ export interface SandboxStatus {
   labels: Record<string, string>;
   network: 'pod' | 'host';
   cgroupParent: string;
+  /** What its control group was given last. */
+  resources: Resources;
 }
 
 export interface ExecSpec {
@@ -325,6 +340,11 @@ export interface Containers {
   stop(id: string, timeoutMs: number, signal?: number): Promise<void>;
   kill(id: string, signal: string): Promise<void>;
   remove(id: string, options?: { force?: boolean; volumes?: boolean }): Promise<void>;
+  /**
+   * Gives it other limits; a running one has them at once. What is not named stays; a quota or a memory limit of -1 is
+   * none. Throws InternalError, and changes nothing that it says of the container, when the kernel refuses.
+   */
+  update(id: string, limits: CgroupLimits): Promise<void>;
   status(id: string): ContainerStatus | undefined;
   list(filter?: { owner?: Owner; labels?: Record<string, string> }): ContainerStatus[];
   /** Resolves with the exit code when it is not running. */
@@ -343,6 +363,8 @@ export interface Containers {
 export interface Sandboxes {
   /** When the signal aborts, what has been made by then is taken away, and it rejects with the signal's reason. */
   create(spec: SandboxSpec, signal?: AbortSignal): Promise<SandboxStatus>;
+  /** Gives the control group of the whole other limits, as `Containers.update` does. */
+  update(id: string, limits: CgroupLimits): Promise<void>;
   /** Takes network, namespaces and cgroup away; a no-op when it is gone. */
   remove(id: string): Promise<void>;
   list(): SandboxStatus[];

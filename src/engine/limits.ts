@@ -88,3 +88,6 @@ export const logFlushAwayMsMax = 2_000;
 export const logPlaceMs = 1_000;
 /** How long a log driver of a plugin may take to begin, to end, and to read the next line. */
 export const logPluginMsMax = 10_000;
+/** Of device descriptions (CDI): how many files of a directory, and bytes of each. */
+export const cdiFilesMax = 1000;
+export const cdiFileBytesMax = 4 * 1024 * 1024;

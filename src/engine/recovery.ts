@@ -138,12 +138,11 @@ async function recoverOne(
       await resumeNames(table, container).catch((error: unknown) =>
         context.log.warn('the resolver of a container', { id: record.id, error: error as Error }),
       );
-    if (gate !== undefined)
-      await context.runtimes
-        .get(record.spec.runtime)
-        .start(record.id)
-        // It may have been started before the engine died.
-        .catch(() => {});
+    if (gate !== undefined) {
+      const runtime = context.runtimes.get(record.spec.runtime);
+      // It may have been started before the engine died.
+      await runtime.start(record.id).catch(() => {});
+    }
     return;
   }
   // What it said before it ended may not have been sent.

@@ -14,6 +14,8 @@ import type { PublishedPort } from '#net/published-port.ts';
 import { listDirectory, readIfExists, removeTree, writeFileAtomic } from '#os/files.ts';
 import { connectInNamespace } from '#os/connect.linux.ts';
 import type { EngineContext } from './context.ts';
+import type { CgroupLimits } from '#os/cgroups.ts';
+import { applyUpdate } from './cgroup-limits.ts';
 import type { Sandboxes as SandboxContract, SandboxSpec, SandboxStatus } from './engine.ts';
 import { Lock } from '#base/gate.ts';
 import { startPidInit } from './runtime/pid-init.ts';
@@ -182,6 +184,15 @@ export class Sandboxes implements SandboxContract {
     record.initStartTime = os.processes.startTime(record.initPid) ?? '';
   }
 
+  async update(id: string, limits: CgroupLimits): Promise<void> {
+    const record = this.#records.get(id);
+    if (record?.ready !== true) throw new ApiError('NotFound', `sandbox ${id} not found`);
+    const { spec } = record;
+    applyUpdate(this.#context.os.cgroups, spec.cgroupParent, limits);
+    spec.resources = { ...spec.resources, ...limits };
+    this.#save(record);
+  }
+
   async remove(id: string): Promise<void> {
     const record = this.#records.get(id);
     if (record === undefined) return;
@@ -284,5 +295,6 @@ function statusOf(record: SandboxRecord): SandboxStatus {
     labels: record.spec.labels,
     network: record.spec.network,
     cgroupParent: record.spec.cgroupParent,
+    resources: record.spec.resources ?? {},
   };
 }

@@ -21,8 +21,6 @@ import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import { isCode } from '#os/libc.linux.ts';
 import type { Mounts } from '#os/mount.ts';
 import type { IdMaps, IdRange, UserNamespaces } from '#os/user-namespaces.linux.ts';
-import type { ContainerRecord } from './container-record.ts';
-import type { ContainerSpec } from './engine.ts';
 
 export interface UserMapping {
   /** Path of the pinned namespace. */
@@ -123,31 +121,4 @@ function checkAbove({ content, run }: MappingPlaces): void {
 export function openPassage(path: string, gid: number): void {
   chownSync(path, 0, gid);
   chmodSync(path, 0o710);
-}
-
-/** Of the table of containers, what is asked here. */
-interface MappedContainers {
-  context: { userMapping?: UserMapping };
-  get(reference: string): { record: ContainerRecord };
-}
-
-/** Undefined for a container in the host's user namespace. Who joins another's namespaces is where that one is. */
-export function mappingFor(table: MappedContainers, record: ContainerRecord): UserMapping | undefined {
-  const { userMapping } = table.context;
-  if (userMapping === undefined || !isMappable(record.spec)) return undefined;
-  const { network, pidMode, ipcMode } = record.spec;
-  for (const joined of [network, pidMode, ipcMode])
-    if (joined?.type === 'container' && table.get(joined.containerId).record.run?.isMapped !== true) return undefined;
-  return userMapping;
-}
-
-/** Of a build, steps that see nothing but their own root: what else is mounted in one has the host's owners. */
-function isMappable({ owner, hostUsers, mounts, network }: ContainerSpec): boolean {
-  if (owner === 'build') return network.type !== 'host' && mounts.every(({ type }) => type === 'tmpfs');
-  return owner === 'docker' && hostUsers !== true;
-}
-
-/** How the files of a running container are to be read: by its own view. */
-export function runningMapping(table: MappedContainers, record: ContainerRecord): UserMapping | undefined {
-  return record.run?.isMapped === true ? table.context.userMapping : undefined;
 }

@@ -16,6 +16,7 @@ import { isSafeSysctl, sysctlNamespace } from '#base/sysctls.ts';
 import { criticalPriorityMin } from './limits.ts';
 import type { Pressure } from './node-status.ts';
 import { amount, qosClassOf } from './qos.ts';
+import type { ResizePending } from './resize.ts';
 import type { Refusal } from './status.ts';
 import { unsupportedPart } from './unsupported.ts';
 
@@ -262,4 +263,32 @@ export function admitPod(pod: Pod, own: PodDemand, taken: PodDemand, room: NodeR
   return untolerated
     ? rejected('TaintToleration', "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate")
     : undefined;
+}
+
+/**
+ * Why a Pod that is here cannot have what it asks for now; `taken` by all others. Of processor and memory alone:
+ * nothing else is resized.
+ */
+export function resizeRefusal(wanted: PodDemand, taken: PodDemand, allocatable: Demand): ResizePending | undefined {
+  let deferred: ResizePending | undefined;
+  for (const resource of ['cpu', 'memory']) {
+    const want = wanted.resources.get(resource) ?? 0;
+    const capacity = allocatable.get(resource);
+    if (want === 0 || capacity === undefined) continue;
+    const count = (each: number): number => Math.round(each * (resource === 'cpu' ? 1000 : 1));
+    const requested = count(want);
+    const used = count(taken.resources.get(resource) ?? 0);
+    const most = count(capacity);
+    if (requested > most)
+      return {
+        reason: 'Infeasible',
+        message: `Node didn't have enough capacity: ${resource}, requested: ${requested}, capacity: ${most}`,
+      };
+    if (used + requested > most)
+      deferred ??= {
+        reason: 'Deferred',
+        message: `Node didn't have enough resource: ${resource}, requested: ${requested}, used: ${used}, capacity: ${most}`,
+      };
+  }
+  return deferred;
 }

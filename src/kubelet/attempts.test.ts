@@ -27,6 +27,7 @@ const status = (over: Partial<ContainerStatus>): ContainerStatus => ({
   labels: {},
   restartCount: 0,
   logPath: '',
+  resources: {},
   ...over,
 });
 const pod = (restartPolicy: string): Pod => ({
@@ -56,6 +57,7 @@ const look = (policy: string, restartCount: number): { state: unknown; phase: st
     hostIp: '',
     nowMs: now,
     sandboxReady: true,
+    nodeMemoryBytes: 2 ** 30,
     startedAtMs: now,
   });
   return {

@@ -3,6 +3,7 @@ import type { ContainerStatus } from '#engine/engine.ts';
 import { startErrorExitCode } from './limits.ts';
 import { labelRestartCount } from './pod-labels.ts';
 import type { Attempt } from './container-memory.ts';
+import { groupLimits } from './resize.ts';
 
 export function hasExited(status: ContainerStatus): boolean {
   return status.state === 'exited' || status.state === 'dead';
@@ -31,6 +32,7 @@ export function attemptOf(status: ContainerStatus, message: string): Attempt {
     image: status.image,
     specImage: status.image,
     message,
+    limits: groupLimits(status.resources),
   };
   if (attempt.state === 'exited' && status.isExitUnknown === true) return { ...attempt, reason: 'Unknown' };
   if (!hasFailedToStart(status)) return attempt;

@@ -6,7 +6,8 @@
  */
 import type { Pod } from '#api/core.v1.ts';
 import type { AnyContainer } from './containers.ts';
-import { lstat, mkdir, readFile, realpath, writeFile } from 'node:fs/promises';
+import { imageVolume } from './containers.ts';
+import { chmod, lstat, mkdir, readFile, realpath, writeFile } from 'node:fs/promises';
 import { dirname, join, sep } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { messageOf } from '#base/thrown.ts';
@@ -81,12 +82,23 @@ async function containerMounts(input: ContainerFilesOptions): Promise<Mount[]> {
   const { pod, container, environment, volumes, paths } = input;
   const mounts: Mount[] = [];
   for (const volumeMount of container.volumeMounts ?? []) {
-    const volume = volumes.get(volumeMount.name);
-    if (volume === undefined) throw new ApiError('NotFound', `volume "${volumeMount.name}" not found`);
     const subPath: string =
       volumeMount.subPathExpr === undefined || volumeMount.subPathExpr === ''
         ? (volumeMount.subPath ?? '')
         : expandVariables(volumeMount.subPathExpr, (name) => environment.get(name));
+    const image = imageVolume(pod, volumeMount.name);
+    if (image !== undefined) {
+      mounts.push({
+        type: 'image',
+        source: image.reference ?? '',
+        target: volumeMount.mountPath,
+        readOnly: true,
+        ...(subPath === '' ? {} : { subPath }),
+      });
+      continue;
+    }
+    const volume = volumes.get(volumeMount.name);
+    if (volume === undefined) throw new ApiError('NotFound', `volume "${volumeMount.name}" not found`);
     const source = subPath === '' ? volume.path : await subPathOf(volume.path, subPath);
     const propagation =
       volumeMount.mountPropagation === 'Bidirectional'
@@ -105,7 +117,9 @@ async function containerMounts(input: ContainerFilesOptions): Promise<Mount[]> {
   }
   const messagePath = terminationMessagePath(paths, pod.metadata.uid, container.name, input.restartCount);
   await mkdir(dirname(messagePath), { recursive: true });
-  await writeFile(messagePath, '', { mode: 0o666, flag: 'a' });
+  await writeFile(messagePath, '', { flag: 'a' });
+  // Whoever the container runs as may write it; a mode at its making would be less the umask.
+  await chmod(messagePath, 0o666);
   mounts.push({
     type: 'bind',
     source: messagePath,

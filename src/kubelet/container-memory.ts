@@ -4,6 +4,7 @@
  */
 import type { Pod } from '#api/core.v1.ts';
 import type { AnyContainer } from './containers.ts';
+import type { GroupLimits } from './resize.ts';
 
 /** One attempt of a container, as the engine reports it. */
 export interface Attempt {
@@ -16,6 +17,8 @@ export interface Attempt {
   finishedAtMs: number;
   imageId: string;
   image: string;
+  /** What its control group has. */
+  limits: GroupLimits;
   /** The image as the Pod named it at the start; absent where that is not known. */
   specImage?: string | undefined;
   /** Termination message, once it has exited. */
@@ -43,6 +46,8 @@ export interface ContainerMemory {
     | undefined;
   /** The attempt that was to go because the Pod was told another image: one more follows at once. */
   replaced: string;
+  /** The attempt that is to go because other resources ask for another one. */
+  resized: string;
   waiting: { reason: string; message: string } | undefined;
   /** When that back-off ends (ms since 1970). */
   backOffUntilMs: number;
@@ -65,6 +70,7 @@ export function memoryOf(memory: Memory, name: string): ContainerMemory {
       ready: false,
       killBecause: undefined,
       replaced: '',
+      resized: '',
       waiting: undefined,
       notBeforeMs: 0,
       announcedAttempt: -1,

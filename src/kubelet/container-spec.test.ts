@@ -1,6 +1,6 @@
 import type { Pod } from '#api/core.v1.ts';
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { TestJson } from '#base/testing.ts';
@@ -34,6 +34,7 @@ async function specOf(
   spec: TestJson,
   container: TestJson,
   prepare: (paths: KubeletPaths) => void = () => {},
+  look: (made: ContainerSpec) => void = () => {},
 ): Promise<ContainerSpec & { hostsFile: string }> {
   const home = mkdtempSync('/tmp/tiphys-spec-');
   const paths: KubeletPaths = {
@@ -60,6 +61,7 @@ async function specOf(
       nodeMemoryBytes: 1 << 30,
       cgroupRoot: '/x',
     });
+    look(made);
     return { ...made, hostsFile: readFileSync(made.etcFiles!.hosts!, 'utf8') };
   } finally {
     rmSync(home, { recursive: true });
@@ -122,4 +124,31 @@ test("the cluster's own domain is in the hosts file", async () => {
     ),
     /example/,
   );
+});
+
+test('a volume that is an image is mounted as one, read-only, and whoever runs may write the termination message', async () => {
+  const umask = process.umask(0o077);
+  try {
+    const modes: number[] = [];
+    const made = await specOf(
+      { volumes: [{ name: 'v', image: { reference: 'tools:1' } }] },
+      {
+        name: 'c',
+        volumeMounts: [
+          { name: 'v', mountPath: '/all' },
+          { name: 'v', mountPath: '/part', subPath: 'etc' },
+        ],
+      },
+      () => {},
+      ({ mounts }) => modes.push(statSync(mounts.at(-1)!.source).mode & 0o777),
+    );
+    assert.deepEqual(made.mounts.slice(0, 2), [
+      { type: 'image', source: 'tools:1', target: '/all', readOnly: true },
+      { type: 'image', source: 'tools:1', target: '/part', readOnly: true, subPath: 'etc' },
+    ]);
+    assert.equal(made.mounts[2]?.target, '/dev/termination-log');
+    assert.deepEqual(modes, [0o666]);
+  } finally {
+    process.umask(umask);
+  }
 });

@@ -1,5 +1,5 @@
 /** The containers of a Pod, of whatever sort. */
-import type { Container, EphemeralContainer, Pod } from '#api/core.v1.ts';
+import type { Container, EphemeralContainer, ImageVolumeSource, Pod } from '#api/core.v1.ts';
 
 export type AnyContainer = Container | EphemeralContainer;
 
@@ -18,4 +18,9 @@ export function containerNamed(pod: Pick<Pod, 'spec'>, name: string): AnyContain
   const of = <C extends AnyContainer>(list: C[] | undefined): C | undefined => list?.find((each) => each.name === name);
   const { containers, initContainers, ephemeralContainers } = pod.spec;
   return of(containers) ?? of(initContainers) ?? of(ephemeralContainers);
+}
+
+/** The image that a volume shows; undefined where it is a volume of another kind. */
+export function imageVolume({ spec }: Pick<Pod, 'spec'>, volume: string): ImageVolumeSource | undefined {
+  return spec.volumes?.find(({ name }) => name === volume)?.image;
 }

@@ -17,7 +17,9 @@ import type { Containers, Engine, Images, ImageSummary, Mount, Sandboxes } from 
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random, Timer } from '#os/clock.ts';
 import type { ReferencedObjects } from './env.ts';
+import type { PodDemand } from './admit.ts';
 import type { Interruption } from './interruption.ts';
+import type { ResizePending } from './resize.ts';
 import type { NodeFacts } from './node-status.ts';
 
 /** The part of the engine that a kubelet uses. */
@@ -29,6 +31,7 @@ export interface KubeletEngine extends Pick<Engine, 'onEvent'> {
     | 'stop'
     | 'kill'
     | 'remove'
+    | 'update'
     | 'status'
     | 'list'
     | 'wait'
@@ -37,7 +40,7 @@ export interface KubeletEngine extends Pick<Engine, 'onEvent'> {
     | 'stats'
     | 'diskUsage'
   >;
-  readonly sandboxes: Pick<Sandboxes, 'create' | 'remove' | 'list' | 'status'>;
+  readonly sandboxes: Pick<Sandboxes, 'create' | 'remove' | 'update' | 'list' | 'status'>;
   readonly images: Pick<Images, 'list' | 'remove' | 'lease' | 'releaseLease'>;
 }
 
@@ -194,6 +197,11 @@ export interface KubeletOptions {
   /** Pods' cgroups lie below this one. */
   cgroupRoot: string;
   dns: DnsSettings;
+  /**
+   * Resolves when the network policies that select a Pod hold for its address: its containers start after that. Absent
+   * where the network knows no policies.
+   */
+  isolate?(pod: Pod, podIp: string): Promise<void>;
   /** Told of each look at a Pod when it is over, also when it has failed. */
   onPass?(operation: PodPass, durationMs: number): void;
 }
@@ -207,7 +215,7 @@ export interface ImageManager {
 /** What a Pod's worker is given by the kubelet, beside the doors. */
 export interface PodHost extends Pick<
   KubeletOptions,
-  'engine' | 'files' | 'prober' | 'clock' | 'log' | 'cgroupRoot' | 'dns' | 'onPass'
+  'engine' | 'files' | 'prober' | 'clock' | 'log' | 'cgroupRoot' | 'dns' | 'isolate' | 'onPass'
 > {
   images: ImageManager;
   api: PodApi;
@@ -215,6 +223,10 @@ export interface PodHost extends Pick<
   memoryBytes: number;
   allocatable: { cpu: number; memory: number; ephemeralStorage: number };
   onGone(uid: string): void;
+  /**
+   * Gives a Pod that is here its new place, if the node has it: `demand` is what it is to take. Undefined: it has it.
+   */
+  takeResize(uid: string, demand: PodDemand): ResizePending | undefined;
 }
 
 /** What an event is about: a Pod, or one of its containers. */

@@ -25,7 +25,9 @@ import { NodeReporter } from './node-reporter.ts';
 import { NodePlaces } from './node-room.ts';
 import { allocatableOf, type Pressure } from './node-status.ts';
 import { createPodApi } from './pod-api.ts';
+import type { PodDemand } from './admit.ts';
 import { amount } from './qos.ts';
+import type { ResizePending } from './resize.ts';
 import { type PodUse, podUseOf } from './pod-use.ts';
 import { PodWorker } from './pod-worker.ts';
 import { shutDownPods, type ShutdownOptions } from './shutdown.ts';
@@ -78,6 +80,7 @@ class NodeKubelet implements Kubelet {
       memoryBytes: amount(facts.capacity['memory']) ?? 0,
       allocatable,
       onGone: (uid) => this.#forget(uid),
+      takeResize: (uid, demand) => this.#resize(uid, demand),
     };
     this.#reporter = new NodeReporter({
       client,
@@ -170,6 +173,20 @@ class NodeKubelet implements Kubelet {
     const worker = this.#workers.get(uid);
     if (worker !== undefined) this.#places.release(worker);
     this.#workers.delete(uid);
+    this.#wakeDeferred();
+  }
+
+  #resize(uid: string, demand: PodDemand): ResizePending | undefined {
+    const worker = this.#workers.get(uid);
+    if (worker === undefined) return undefined;
+    const pending = this.#places.resize(worker, demand);
+    if (pending === undefined) this.#wakeDeferred();
+    return pending;
+  }
+
+  /** Room may have come free for those that wait for it. */
+  #wakeDeferred(): void {
+    for (const worker of this.#workers.values()) if (worker.isDeferred) worker.wake();
   }
 
   /** Lease, node status, pressure, images and volumes, each in its own rhythm. */

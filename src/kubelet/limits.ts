@@ -84,3 +84,9 @@ export const hostnameBytesMax = 64;
 export const reportRetryMs = 2_000;
 /** Of the tmpfs that Secrets and tokens lie on. */
 export const secretsBytesMax = 256 * 1024 * 1024;
+
+/** Between two attempts to resize a Pod that could not be, or not wholly. */
+export const resizeRetryMs = 10_000;
+
+/** Of a log, sent together. */
+export const logChunkBytes = 32 * 1024;

@@ -3,15 +3,16 @@
  * for each Pod that comes.
  */
 import type { Node, Pod } from '#api/core.v1.ts';
-import { admitPod, type PodDemand, sumOfDemands } from './admit.ts';
+import { admitPod, type PodDemand, resizeRefusal, sumOfDemands } from './admit.ts';
 import type { NodeFacts, Pressure } from './node-status.ts';
 import { amount } from './qos.ts';
+import type { ResizePending } from './resize.ts';
 import type { Refusal } from './status.ts';
 
 /** A Pod that has its place on the node. */
 export interface Placed {
   readonly pod: Pod;
-  readonly demand: PodDemand;
+  demand: PodDemand;
   /** Nothing of it runs or will. */
   readonly isFinished: boolean;
 }
@@ -55,6 +56,22 @@ export class NodePlaces {
 
   release(placed: Placed): void {
     if (this.#placed.delete(placed)) this.#count(placed.demand, -1);
+  }
+
+  /**
+   * Gives one that is here a new place. Refused when the node never has what it asks for of processor or memory, or
+   * does not have it now.
+   */
+  resize(placed: Placed, demand: PodDemand): ResizePending | undefined {
+    const others = sumOfDemands(
+      [...this.#placed].filter((each) => each !== placed && !each.isFinished).map((each) => each.demand),
+    );
+    const pending = resizeRefusal(demand, others, this.#allocatable);
+    if (pending !== undefined) return pending;
+    this.#count(placed.demand, -1);
+    placed.demand = demand;
+    this.#count(demand, 1);
+    return undefined;
   }
 
   #count({ resources, hostPorts }: PodDemand, sign: 1 | -1): void {

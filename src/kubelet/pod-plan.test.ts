@@ -11,6 +11,7 @@ import {
 } from './container-memory.ts';
 import { planPod } from './pod-plan.ts';
 import { stored } from './stored.testing.ts';
+import { groupLimits } from './resize.ts';
 
 const now = 1_000_000;
 
@@ -34,6 +35,7 @@ function attempt(over: Partial<Attempt>): Attempt {
     imageId: '',
     image: '',
     message: '',
+    limits: groupLimits({}),
     ...over,
   };
 }

@@ -168,8 +168,8 @@ function startAgain(
 ): void {
   const state = memoryOf(memory, container.name);
   const leftMs = backOffLeft(state, attempt, nowMs);
-  // Another image has not failed yet.
-  if (isChanged(container, attempt)) state.backOffMs = 0;
+  // Another image, or the same with other resources, has not failed yet.
+  if (isChanged(container, attempt) || state.replaced === attempt.id) state.backOffMs = 0;
   if (state.backOffMs > 0 && leftMs > 0) {
     plan.backOff.push({ name: container.name, leftMs, totalMs: state.backOffMs });
     plan.againAfterMs = Math.min(plan.againAfterMs ?? Infinity, leftMs);
@@ -178,7 +178,7 @@ function startAgain(
 
 /**
  * Kills an attempt that may not go on: the Pod names another image (`changed` says so to users; undefined where that
- * does not count), or a probe or hook has failed.
+ * does not count), its new resources ask for a new start, or a probe or hook has failed.
  */
 function killUnfit(
   { memory }: Sighting,
@@ -190,6 +190,13 @@ function killUnfit(
   if (changed !== undefined && isChanged(container, attempt)) {
     state.replaced = attempt.id;
     plan.kill.push({ name: container.name, id: attempt.id, message: changed });
+  } else if (state.resized === attempt.id) {
+    state.replaced = attempt.id;
+    plan.kill.push({
+      name: container.name,
+      id: attempt.id,
+      message: `Container ${container.name} resize requires restart`,
+    });
   } else if (killBecause?.attempt === attempt.id)
     plan.kill.push({
       name: container.name,

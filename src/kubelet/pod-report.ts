@@ -11,7 +11,7 @@ import { equalJson } from '#base/json.ts';
 import { whenSettled } from '#base/promises.ts';
 import { syncErrorRetryMs } from './limits.ts';
 import { podFullName } from './pod-labels.ts';
-import { isTerminal, type PodState, type Report } from './pod-state.ts';
+import { isTerminal, podAsAllocated, type PodState, type Report } from './pod-state.ts';
 import { podStatus } from './status.ts';
 
 const retryFirstMs = 100;
@@ -64,7 +64,9 @@ async function writeOnce(state: PodState): Promise<void> {
   const { host, pod, report } = state;
   const { observed, plan, sandbox, failed, terminal = false } = report!;
   const status = podStatus({
-    pod,
+    pod: podAsAllocated(state),
+    nodeMemoryBytes: host.memoryBytes,
+    resize: state.resize,
     observed,
     memory: state.memory,
     plan,

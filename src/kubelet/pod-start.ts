@@ -4,6 +4,7 @@
  * waited for before its traces are taken away.
  */
 import type { LifecycleHandler } from '#api/core.v1.ts';
+import { imageVolume } from './containers.ts';
 import { ApiError } from '#base/errors.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { SandboxStatus } from '#engine/engine.ts';
@@ -21,6 +22,7 @@ import { observePod } from './pod-observe.ts';
 import { cancelProbes } from './pod-probes.ts';
 import { reportPod } from './pod-report.ts';
 import type { PodState } from './pod-state.ts';
+import { podAsAllocated } from './pod-state.ts';
 import { podCgroupParent, podResources } from './qos.ts';
 import { ignoredFields } from './unsupported.ts';
 
@@ -101,7 +103,7 @@ export async function ensureSandbox(
             (pod.spec.securityContext?.sysctls ?? []).map((entry) => [entry.name, entry.value]),
           ),
           cgroupParent: podCgroupParent(pod, host.cgroupRoot),
-          resources: podResources(pod),
+          resources: podResources(podAsAllocated(state)),
           ports: hostPorts(pod),
         },
         interruption.signal,
@@ -133,6 +135,7 @@ export async function startAll(
   interim: InterimReports,
 ): Promise<number | undefined> {
   const { host } = state;
+  if (host.isolate !== undefined) await state.interruption.race(host.isolate(state.pod, sandbox.podIp));
   let volumes: MountedVolumes;
   try {
     volumes = state.volumes ?? (await mountPodVolumes(state, sandbox));
@@ -249,10 +252,21 @@ async function specOf(
   { container, init, restartCount }: Start,
   { sandbox, volumes, observed, interruption }: StartContext,
 ): Promise<Parameters<PodState['host']['engine']['containers']['create']>[0]> {
-  const { host, pod, uid } = state;
+  const { host, uid } = state;
+  const pod = podAsAllocated(state);
   const { engine, images, files, dns } = host;
   const image = await interruption.race(images.ensure(pod, container, interruption));
   await engine.images.lease('kubelet', image.id, `${uid}/${container.name}`);
+  for (const { name } of container.volumeMounts ?? []) {
+    const shown = imageVolume(pod, name);
+    if (shown === undefined) continue;
+    const asImage = {
+      name: container.name,
+      image: shown.reference ?? '',
+      ...(shown.pullPolicy === undefined ? {} : { imagePullPolicy: shown.pullPolicy }),
+    };
+    await interruption.race(images.ensure(pod, asImage, interruption));
+  }
   const environment = await interruption.race(
     containerEnvironment({
       pod,

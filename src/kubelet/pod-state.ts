@@ -9,6 +9,8 @@ import type { MountedVolumes, PodHost } from './doors.ts';
 import { Interruption } from './interruption.ts';
 import { memoryFromStatus, type Memory, type Observed } from './container-memory.ts';
 import type { PodPlan } from './pod-plan.ts';
+import type { Allocation, ResizeState } from './resize.ts';
+import { allocatedPod, firstAllocation, firstResizeState } from './resize.ts';
 import type { Refusal } from './status.ts';
 
 /** What the next status is made of. */
@@ -30,6 +32,9 @@ export interface Failing {
 export interface PodState {
   /** The newest version that is known. */
   pod: Pod;
+  /** What the node has given it room for; the Pod may ask for other resources by now. */
+  allocation: Allocation;
+  readonly resize: ResizeState;
   readonly uid: string;
   readonly host: PodHost;
   readonly memory: Memory;
@@ -80,6 +85,8 @@ export function newPodState(pod: Pod, host: PodHost, wake: () => void): PodState
   const leftovers: Promise<unknown>[] = [];
   return {
     pod,
+    allocation: firstAllocation(pod),
+    resize: firstResizeState(pod),
     uid: pod.metadata.uid,
     host,
     memory: memoryFromStatus(pod),
@@ -111,6 +118,11 @@ export function newPodState(pod: Pod, host: PodHost, wake: () => void): PodState
     deadlineTimer: undefined,
     wake,
   };
+}
+
+/** The Pod as it runs: with what is allocated to it. */
+export function podAsAllocated({ pod, allocation }: PodState): Pod {
+  return allocatedPod(pod, allocation);
 }
 
 /** The Pod is on its way out: nothing of it starts any more. */

@@ -12,7 +12,7 @@ import type { Timer } from '#os/clock.ts';
 import { podDemandOf, type PodDemand } from './admit.ts';
 import type { PodHost, PodPass } from './doors.ts';
 import { Interrupted, Interruption } from './interruption.ts';
-import { shutdownWordMsMax, syncErrorRetryMaxMs, syncErrorRetryMs } from './limits.ts';
+import { resizeRetryMs, shutdownWordMsMax, syncErrorRetryMaxMs, syncErrorRetryMs } from './limits.ts';
 import { podFullName } from './pod-labels.ts';
 import { memoryOf, type Observed } from './container-memory.ts';
 import { addEphemeral, newBackOffs, planPod, type PodPlan } from './pod-plan.ts';
@@ -21,10 +21,10 @@ import { adoptPod, observePod } from './pod-observe.ts';
 import { cancelAllProbes, manageProbes } from './pod-probes.ts';
 import { reported, reportPod, seeVersion } from './pod-report.ts';
 import { ensureSandbox, InterimReports, mountPodVolumes, startAll } from './pod-start.ts';
-import { deadlineLeftMs, isEnding, isTerminal, newPodState, type PodState } from './pod-state.ts';
+import { deadlineLeftMs, isEnding, isTerminal, newPodState, podAsAllocated, type PodState } from './pod-state.ts';
+import { resizePod, settleResize } from './pod-resize.ts';
 import { graceMsOf, killAll, killContainer } from './pod-stop.ts';
 import { backOffMessage, type Refusal } from './status.ts';
-import { resizedContainers } from './unsupported.ts';
 
 const pastDeadline: Refusal = {
   reason: 'DeadlineExceeded',
@@ -53,7 +53,15 @@ export class PodWorker {
   }
   /** What it takes of its node. */
   get demand(): PodDemand {
-    return (this.#demand ??= podDemandOf(this.#state.pod));
+    return (this.#demand ??= podDemandOf(podAsAllocated(this.#state)));
+  }
+  /** It has been given room for this. */
+  set demand(demand: PodDemand) {
+    this.#demand = demand;
+  }
+  /** It waits for room on the node for what it was resized to. */
+  get isDeferred(): boolean {
+    return this.#state.resize.pending?.reason === 'Deferred';
   }
   /** Nothing of it runs or will, as far as its place on the node goes. */
   get isFinished(): boolean {
@@ -67,17 +75,8 @@ export class PodWorker {
   /** A newer version of the Pod; also when only its deletion was asked for. */
   update(pod: Pod): void {
     const state = this.#state;
-    const { generation, deletionTimestamp } = pod.metadata;
-    const isChanged = generation !== state.pod.metadata.generation;
+    const isChanged = pod.metadata.generation !== state.pod.metadata.generation;
     if (isChanged && this.#reason === 'sync') this.#reason = 'update';
-    if (isChanged && deletionTimestamp === undefined)
-      for (const name of resizedContainers(state.pod, pod))
-        state.host.api.tell(
-          { pod, container: name },
-          'Warning',
-          'ResizeInfeasible',
-          'resources of a running container are not changed by this node; a new Pod has the new ones',
-        );
     seeVersion(state, pod);
   }
 
@@ -246,12 +245,13 @@ export class PodWorker {
     this.#watchDeadline();
     let observed = await observePod(state);
     if (!state.isAdopted) adoptPod(state, observed);
-    let plan = planPod(state.pod, observed, state.memory, clock.now());
+    if (await resizePod(state, observed)) observed = await observePod(state);
+    let plan = planPod(podAsAllocated(state), observed, state.memory, clock.now());
     for (const id of plan.remove) await engine.containers.remove(id, { force: true }).catch(() => {});
     if (plan.kill.length > 0) {
       await this.#kill(plan);
       observed = await observePod(state);
-      plan = planPod(state.pod, observed, state.memory, clock.now());
+      plan = planPod(podAsAllocated(state), observed, state.memory, clock.now());
     }
     // How a run has ended is told before the next one begins.
     if (plan.start.some(({ restartCount }) => restartCount > 0))
@@ -260,13 +260,15 @@ export class PodWorker {
     // What has not changed need not be looked at again.
     if (plan.start.length > 0) {
       observed = await observePod(state);
-      plan = planPod(state.pod, observed, state.memory, clock.now());
+      plan = planPod(podAsAllocated(state), observed, state.memory, clock.now());
     }
     manageProbes(state, observed, sandbox);
+    settleResize(state, observed);
     for (const name of newBackOffs(plan, state.memory))
       api.tell({ pod: state.pod, container: name }, 'Warning', 'BackOff', backOffMessage(state.pod, name));
     reportPod(state, { observed, plan, sandbox });
-    const waits = [plan.againAfterMs, retryMs].filter((ms): ms is number => ms !== undefined);
+    const resizeMs = state.resize.pending === undefined && !state.resize.progress ? undefined : resizeRetryMs;
+    const waits = [plan.againAfterMs, retryMs, resizeMs].filter((ms): ms is number => ms !== undefined);
     if (waits.length > 0) this.#wakeAfter(Math.min(...waits));
     const mayGoOn = plan.start.some(({ container }) => memoryOf(state.memory, container.name).waiting === undefined);
     if (retryMs === undefined && mayGoOn) this.#again = true;

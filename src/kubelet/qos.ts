@@ -56,7 +56,7 @@ function cpuSharesOf(cores: number): number {
   return Math.max(2, Math.min(262_144, Math.floor(cores * 1024)));
 }
 
-const cpuPeriodUs = 100_000;
+export const cpuPeriodUs = 100_000;
 const cpuQuotaUsMin = 1_000;
 
 function limitsOf(cpuRequest: number, cpuLimit: number | undefined, memoryLimit: number | undefined): Resources {

@@ -120,9 +120,13 @@ const server = new WebSocketServer({
   perMessageDeflate: false,
   maxPayload: webSocketMessageBytesMax,
   handleProtocols: (offered) =>
-    [...webSocketProtocols, 'v4.base64.channel.k8s.io', 'SPDY/3.1+portforward.k8s.io'].find((name) =>
-      offered.has(name),
-    ) ?? false,
+    [
+      ...webSocketProtocols,
+      'v4.base64.channel.k8s.io',
+      'SPDY/3.1+portforward.k8s.io',
+      'binary.k8s.io',
+      'base64.binary.k8s.io',
+    ].find((name) => offered.has(name)) ?? false,
 });
 
 export function acceptWebSocket({ request, socket, head }: Upgrade): Promise<WebSocket> {

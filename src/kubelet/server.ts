@@ -8,16 +8,22 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TLSSocket } from 'node:tls';
 import { PassThrough, type Duplex } from 'node:stream';
 import { ApiError, toApiError } from '#base/errors.ts';
-import type { LogLine } from '#engine/engine.ts';
 import type { Clock } from '#os/clock.ts';
 import { onceClosed, whenDrained } from '#base/streams.ts';
-import { parseRfc3339 } from '#base/timestamp.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { Exposition } from '#observe/exposition.ts';
 import type { Logger } from '#observe/log.ts';
 import { acceptPortForward } from './port-forward.ts';
-import { acceptRemoteCommand, exitStatus, failureStatus, success } from './remote-command.ts';
-import { findPod, loggedContainer, type LoggedContainer, runningContainer, type Served } from './serving.ts';
+import { openLog, sendMessages } from './log-stream.ts';
+import {
+  acceptRemoteCommand,
+  acceptWebSocket,
+  exitStatus,
+  failureStatus,
+  isWebSocket,
+  success,
+} from './remote-command.ts';
+import { findPod, type LoggedContainer, runningContainer, type Served } from './serving.ts';
 import { resourceMetrics, statsSummary, type NodeUsage } from './stats.ts';
 
 export interface KubeletServerOptions extends Served {
@@ -137,68 +143,18 @@ async function answer(
   throw new ApiError('NotFound', '404 page not found');
 }
 
-function formatLine(line: LogLine, timestamps: boolean): Uint8Array {
-  return timestamps ? Buffer.concat([Buffer.from(`${line.timestamp} `), line.data]) : line.data;
-}
-
 async function sendLogs(
   options: KubeletServerOptions,
   response: ServerResponse,
   named: LoggedContainer,
   query: URLSearchParams,
 ): Promise<void> {
-  const attempt = loggedContainer(options, named, query.get('previous') === 'true');
-  const number = (name: string): number | undefined => (query.get(name) === null ? undefined : Number(query.get(name)));
-  const sinceSeconds = number('sinceSeconds');
-  const sinceTime = query.get('sinceTime');
-  const sinceNs =
-    sinceSeconds !== undefined
-      ? BigInt(options.clock.now() - sinceSeconds * 1000) * 1_000_000n
-      : sinceTime === null
-        ? undefined
-        : parseRfc3339(sinceTime);
-  const stream = query.get('stream') ?? 'All';
   const gone = new AbortController();
   onceClosed(response, () => gone.abort(new Error('client went away')));
+  const chunks = openLog(options, named, query, gone.signal);
   response.writeHead(200, { 'content-type': 'text/plain' });
   response.flushHeaders();
-  let left = number('limitBytes') ?? Infinity;
-  const tailLines = number('tailLines');
-  const lines = options.engine.containers.logs(attempt.id, {
-    stdout: stream !== 'Stderr',
-    stderr: stream !== 'Stdout',
-    follow: query.get('follow') === 'true',
-    ...(sinceNs === undefined ? {} : { sinceNs }),
-    ...(tailLines === undefined ? {} : { tailLines }),
-    signal: gone.signal,
-  });
-  const timestamps = query.get('timestamps') === 'true';
-  /** A piece of a line was sent last: what follows of its stream is the same line. */
-  const open = { stdout: false, stderr: false };
-  let batch: Uint8Array[] = [];
-  let batchBytes = 0;
-  const flush = async (): Promise<void> => {
-    if (batchBytes === 0) return;
-    const chunk = Buffer.concat(batch);
-    batch = [];
-    batchBytes = 0;
-    if (!response.write(chunk)) await whenDrained(response);
-  };
-  try {
-    for await (const line of lines) {
-      const bytes = formatLine(line, timestamps && !open[line.stream]);
-      open[line.stream] = line.partial;
-      const cut = bytes.length > left ? bytes.subarray(0, left) : bytes;
-      left -= cut.length;
-      batch.push(cut);
-      batchBytes += cut.length;
-      if (batchBytes > 32 * 1024 || query.get('follow') === 'true') await flush();
-      if (left <= 0 || gone.signal.aborted) break;
-    }
-  } catch (error) {
-    if (!gone.signal.aborted) throw error;
-  }
-  await flush();
+  for await (const chunk of chunks) if (!response.write(chunk)) await whenDrained(response);
   response.end();
 }
 
@@ -244,6 +200,16 @@ async function upgrade(
       .map(Number);
     const dial = (port: number): Promise<Duplex> => options.engine.sandboxes.connect(pod.metadata.uid, port);
     await acceptPortForward({ request, socket, head }, ports, dial, pod.metadata.name);
+    return;
+  }
+  if (parts[0] === 'containerLogs' && parts.length === 4 && isWebSocket(request)) {
+    const gone = new AbortController();
+    const [, namespace = '', podName = '', container = ''] = parts;
+    const named = { namespace, podName, container };
+    const chunks = openLog(options, named, query, gone.signal);
+    const ws = await acceptWebSocket({ request, socket, head });
+    ws.on('close', () => gone.abort(new Error('client went away')));
+    await sendMessages(ws, chunks);
     return;
   }
   if (parts[0] !== 'exec' && parts[0] !== 'attach') throw new ApiError('NotFound', '404 page not found');

@@ -6,6 +6,7 @@ import { memoryOf, type Attempt, type Memory } from './container-memory.ts';
 import { planPod } from './pod-plan.ts';
 import { podStatus } from './status.ts';
 import { stored } from './stored.testing.ts';
+import { groupLimits } from './resize.ts';
 
 const now = Date.parse('2026-01-01T00:00:00Z');
 const pod: Pod = {
@@ -25,6 +26,7 @@ const attempt = (over: Partial<Attempt>): Attempt => ({
   imageId: 'sha256:1',
   image: 'busybox',
   message: '',
+  limits: groupLimits({}),
   ...over,
 });
 
@@ -39,6 +41,7 @@ function statusOf(subject: Pod, attempts: Attempt[], memory: Memory = new Map())
     hostIp: '10.0.0.1',
     nowMs: now,
     sandboxReady: true,
+    nodeMemoryBytes: 2 ** 30,
     startedAtMs: now,
   });
 }
@@ -115,6 +118,7 @@ test('an init container that is done is ready, a sidecar that has ended is not',
     hostIp: '',
     nowMs: now,
     sandboxReady: true,
+    nodeMemoryBytes: 2 ** 30,
     startedAtMs: now,
   });
   assert.equal(status.phase, 'Succeeded');

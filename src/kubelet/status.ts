@@ -15,7 +15,8 @@ import type { AnyContainer } from './containers.ts';
 import { memoryOf, type Attempt, type Memory, type Observed } from './container-memory.ts';
 import { isSidecar, type PodPlan } from './pod-plan.ts';
 import { timesRememberedMax } from './limits.ts';
-import { qosClassOf } from './qos.ts';
+import { containerResources, qosClassOf } from './qos.ts';
+import { groupLimits, reportedResources, type ResizeState } from './resize.ts';
 import { podFullName, runtimeName } from './pod-labels.ts';
 
 export interface StatusInput {
@@ -36,6 +37,8 @@ export interface StatusInput {
   refused?: Refusal;
   /** Everything has stopped for good: the last report before the Pod goes. */
   terminal?: boolean;
+  nodeMemoryBytes: number;
+  resize?: ResizeState;
 }
 
 export interface Refusal {
@@ -111,6 +114,7 @@ function containerStatus(
     imageID: current?.imageId ?? '',
     started: false,
   };
+  if (!ephemeral) Object.assign(status, resourcesOf(input, container, current));
   if (current !== undefined) status.containerID = `${runtimeName}://${current.id}`;
   const waits = (reason: string, message?: string): ContainerState => ({
     waiting: { reason, ...(message === undefined || message === '' ? {} : { message }) },
@@ -149,6 +153,20 @@ function containerStatus(
   else if (status.lastState.terminated === undefined && previous?.lastState?.terminated !== undefined)
     status.lastState = previous.lastState;
   return status;
+}
+
+/** What is allocated to a container, and what it has. */
+function resourcesOf(
+  { pod, nodeMemoryBytes }: StatusInput,
+  container: AnyContainer,
+  current: Attempt | undefined,
+): Pick<ContainerStatus, 'allocatedResources' | 'resources'> {
+  const { resources = {} } = container;
+  const { requests } = resources;
+  const allocated = requests === undefined ? {} : { allocatedResources: requests };
+  if (current?.state !== 'running') return { ...allocated, resources };
+  const wanted = groupLimits(containerResources(pod, container, nodeMemoryBytes));
+  return { ...allocated, resources: reportedResources(container, { has: current.limits, wanted }) };
 }
 
 /** Every init container has done its part (the last one stands for all: they run in order). */
@@ -259,9 +277,28 @@ function conditionsOf(
     ...(refused?.disrupted === true
       ? [{ type: 'DisruptionTarget', ok: true, reason: 'TerminationByKubelet', message: refused.message }]
       : []),
+    ...resizeConditions(input, ended),
   ].map((now) => condition(pod, now, nowMs));
-  const ownTypes = new Set(own.map((entry) => entry.type));
+  const ownTypes = new Set([...own.map((entry) => entry.type), 'PodResizePending', 'PodResizeInProgress']);
   return [...own, ...(pod.status?.conditions ?? []).filter((entry) => !ownTypes.has(entry.type))];
+}
+
+/** Conditions that are there only while a resize is. */
+function resizeConditions({ resize }: StatusInput, ended: boolean): ConditionNow[] {
+  if (ended || resize === undefined) return [];
+  const { pending, progress } = resize;
+  return [
+    ...(pending === undefined ? [] : [{ type: 'PodResizePending', ok: true, ...pending }]),
+    ...(progress === undefined
+      ? []
+      : [
+          {
+            type: 'PodResizeInProgress',
+            ok: true,
+            ...(progress.error === '' ? {} : { reason: 'Error', message: progress.error }),
+          },
+        ]),
+  ];
 }
 
 // walk pod-ip 5/5: the address is reported as `status.podIP`.

@@ -5,7 +5,7 @@ import type { TestJson } from '#base/testing.ts';
 import { podHostname } from './container-spec.ts';
 import { podResources, qosClassOf } from './qos.ts';
 import { checkRuntimeClass } from './runtime-class.ts';
-import { ignoredFields, resizedContainers, unsupportedPart } from './unsupported.ts';
+import { ignoredFields, unsupportedPart } from './unsupported.ts';
 import { stored } from './stored.testing.ts';
 
 const pod = (spec: TestJson): Pod => ({
@@ -40,23 +40,6 @@ test('a field without effect is told, once for each place', () => {
   assert.deepEqual(
     told.map((text) => text.split(' has no')[0]),
     ['seLinuxOptions of spec', 'windowsOptions of container "c"', 'defaultUser of volume "v"'],
-  );
-});
-
-test('containers whose resources were changed are named', () => {
-  const before = pod({ containers: [{ name: 'a', resources: { limits: { cpu: '1' } } }, { name: 'b' }] });
-  assert.deepEqual(
-    resizedContainers(
-      before,
-      pod({
-        containers: [
-          { name: 'a', resources: { limits: { cpu: '2' } } },
-          { name: 'b', resources: {} },
-        ],
-        ephemeralContainers: [{ name: 'new' }],
-      }),
-    ),
-    ['a'],
   );
 });
 

@@ -69,15 +69,3 @@ export function ignoredFields(pod: Pod): string[] {
   if (pod.spec.schedulingGroup !== undefined) out.push('schedulingGroup has no effect: Pods are scheduled one by one');
   return out;
 }
-
-/** Names of containers whose resources were changed while they may run: they keep those with which they were made. */
-export function resizedContainers(before: Pod, after: Pod): string[] {
-  const old = new Map(
-    allContainers(before).map((container) => [container.name, JSON.stringify(container.resources ?? {})]),
-  );
-  return allContainers(after)
-    .filter(
-      (container) => old.has(container.name) && old.get(container.name) !== JSON.stringify(container.resources ?? {}),
-    )
-    .map((container) => container.name);
-}

@@ -18,6 +18,8 @@ import type { VolumeContext, VolumeSources } from './volume-sources.ts';
 export async function mountVolumes(pod: Pod, context: VolumeContext): Promise<MountedVolumes> {
   const mounted = new Map<string, { path: string; readOnly: boolean }>();
   for (const volume of pod.spec.volumes ?? []) {
+    // The engine shows an image to a container; nothing of it lies here.
+    if (volume.image !== undefined) continue;
     try {
       mounted.set(volume.name, await mountVolume(pod, volume, context));
     } catch (error) {

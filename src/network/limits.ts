@@ -1,6 +1,10 @@
 /** Bounds of Services, DNS and Ingress on a node. */
 export const rulesBatchElementsMax = 2_000;
+/** Elements of a set or map that one command of nft changes. */
+export const ruleCommandElementsMax = 500;
 export const rulesDelayMs = 5;
+/** After a transaction that the kernel refused. */
+export const rulesRetryMs = 1_000;
 export const dnsTtlSeconds = 5;
 export const ingressReloadDelayMs = 50;
 /** How long a change waits for certificates that were not read yet. */

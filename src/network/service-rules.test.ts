@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { sampleOf } from '#base/testing.ts';
 import { kinds } from '#base/kinds.ts';
+import { udpChanges } from './services.ts';
 import { diffRules, emptyRuleSet, planRules, servicePorts, usableEndpoints, type Endpoint } from './service-rules.ts';
 
 const service = (spec: Partial<ServiceSpec> = {}): Service =>
@@ -33,7 +34,7 @@ const endpoint = (over: Partial<Endpoint>): Endpoint => ({
   ...over,
 });
 const rulesOf = (subject: Service, endpoints: SliceEndpoint[]) =>
-  planRules(servicePorts(subject, [slice(endpoints)], 'node-1'), '10.244.0.0/16');
+  planRules(servicePorts(subject, [slice(endpoints)], 'node-1'), { cluster: '10.244.0.0/16', node: '10.244.0.0/24' });
 
 test('a Service with endpoints is translated for its address and its node port', () => {
   const rules = rulesOf(service(), [
@@ -55,14 +56,53 @@ test('a Service without endpoints is rejected, a headless one has no rules', () 
   assert.deepEqual(rulesOf(service({ clusterIP: 'None' }), []), emptyRuleSet());
 });
 
+const chainOf = (rules: ReturnType<typeof rulesOf>, verdict: string | undefined): string[] =>
+  rules.chains.get(verdict!.replace('goto ', ''))!;
+const far = { addresses: ['10.244.1.3'], nodeName: 'node-2' };
+
+test('a node port masquerades whoever asks: the endpoint may be on another node', () => {
+  const rules = rulesOf(service(), [{ addresses: ['10.244.0.2'], nodeName: 'node-1' }, far]);
+  const chain = chainOf(rules, rules.nodePorts.get('tcp . 30080'));
+  assert.equal(chain[0], 'meta mark set meta mark | 0x4000');
+  assert.match(chain[1]!, /10\.244\.0\.2 .*10\.244\.1\.3/);
+});
+
 test('outside traffic of a Local Service stays on this node and keeps its source', () => {
   const rules = rulesOf(service({ externalTrafficPolicy: 'Local' }), [
     { addresses: ['10.244.0.2'], nodeName: 'node-1' },
-    { addresses: ['10.244.1.3'], nodeName: 'node-2' },
+    far,
   ]);
-  const chain = rules.chains.get(rules.nodePorts.get('tcp . 30080')!.replace('goto ', ''))!;
+  const chain = chainOf(rules, rules.nodePorts.get('tcp . 30080'));
   assert.equal(chain.at(-1), 'meta l4proto tcp dnat ip to 10.244.0.2:8080');
-  assert.ok(!chain.some((line) => line.startsWith('ip saddr !=')));
+  assert.ok(!chain.at(-1)!.includes('mark'));
+});
+
+test('traffic from inside the cluster to a Local Service goes to any node', () => {
+  const rules = rulesOf(service({ externalTrafficPolicy: 'Local', internalTrafficPolicy: 'Local' }), [far]);
+  const chain = chainOf(rules, rules.nodePorts.get('tcp . 30080'));
+  const any = /goto (\S+)$/.exec(chain[0]!)![1]!;
+  assert.deepEqual(chain, [
+    `ip saddr 10.244.0.0/24 goto ${any}`,
+    `ip saddr 10.244.0.0/16 meta mark set meta mark | 0x4000 goto ${any}`,
+    `fib saddr type local meta mark set meta mark | 0x4000 goto ${any}`,
+    'drop',
+  ]);
+  assert.deepEqual(rules.chains.get(any), ['meta l4proto tcp dnat ip to 10.244.1.3:8080']);
+  assert.equal(rules.rejectedNodePorts.size, 0);
+});
+
+test('UDP flows are forgotten by address and by node port, also when only a chain behind another changed', () => {
+  const subject = service({ externalTrafficPolicy: 'Local', ports: [{ port: 53, nodePort: 30_053, protocol: 'UDP' }] });
+  const planned = (ip: string) => {
+    const found = { ...slice([{ addresses: [ip], nodeName: 'node-2' }]) };
+    found.ports = [{ name: '', port: 53, protocol: 'UDP' }];
+    return planRules(servicePorts(subject, [found], 'node-1'), { cluster: '10.244.0.0/16', node: '10.244.0.0/24' });
+  };
+  assert.deepEqual(udpChanges(planned('10.244.1.3'), planned('10.244.1.3')), []);
+  assert.deepEqual(udpChanges(planned('10.244.1.3'), planned('10.244.1.4')), [
+    { ip: '10.96.0.7', port: 53 },
+    { port: 30_053 },
+  ]);
 });
 
 test('endpoints that end are used only while nothing else is left', () => {

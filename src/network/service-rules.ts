@@ -11,6 +11,7 @@
  */
 import { createHash } from 'node:crypto';
 import { formatSubnet, isIpv4, maskIp, parseCidr } from '#base/ip.ts';
+import { diffMap, diffSet } from './element-changes.ts';
 import { compareText } from './order.ts';
 import type * as core from '#api/core.v1.ts';
 import type { EndpointSlice } from '#api/discovery.v1.ts';
@@ -143,40 +144,70 @@ function chainName(prefix: string, port: ServicePort): string {
   return `${prefix}-${createHash('sha256').update(`${port.id}/${port.protocol}`).digest('hex').slice(0, 16)}`;
 }
 
-/** `podRange`: traffic from there keeps its source even through node ports. */
-export function planRules(ports: Iterable<ServicePort>, podRange: string): RuleSet {
+/** Subnets of Pods. */
+export interface PodRanges {
+  cluster: string;
+  /** Those of this node. */
+  node: string;
+}
+
+export function planRules(ports: Iterable<ServicePort>, ranges: PodRanges): RuleSet {
   const rules = emptyRuleSet();
-  for (const port of ports) addPort(rules, port, podRange);
+  for (const port of ports) addPort(rules, port, ranges);
   return rules;
 }
 
 // walk service-packet 3/4: a port becomes a chain that picks an endpoint, and elements of the verdict maps.
-function addPort(rules: RuleSet, port: ServicePort, podRange: string): void {
-  const inside = usableEndpoints(port.endpoints, port.internalLocal);
-  const outside = usableEndpoints(port.endpoints, port.externalLocal);
-  const anyEndpoint = usableEndpoints(port.endpoints, false).length > 0;
-  for (const endpoint of [...inside, ...outside]) rules.hairpins.add(`${endpoint.ip} . ${endpoint.ip}`);
+function addPort(rules: RuleSet, port: ServicePort, ranges: PodRanges): void {
+  const everywhere = usableEndpoints(port.endpoints, false);
+  const inside = port.internalLocal ? usableEndpoints(port.endpoints, true) : everywhere;
+  for (const { ip } of [...inside, ...everywhere]) rules.hairpins.add(`${ip} . ${ip}`);
   if (inside.length > 0) {
     const name = chainName('svc', port);
     rules.chains.set(name, [balance(port, inside)]);
     for (const ip of port.clusterIps) rules.services.set(`${ip} . ${port.protocol} . ${port.port}`, `goto ${name}`);
-  } else if (!anyEndpoint || !port.internalLocal) {
+  } else if (everywhere.length === 0 || !port.internalLocal) {
     for (const ip of port.clusterIps) rules.rejectedServices.add(`${ip} . ${port.protocol} . ${port.port}`);
   }
   if (port.externalIps.length === 0 && port.nodePort === undefined) return;
-  if (outside.length === 0) {
+  if (everywhere.length === 0) {
     for (const ip of port.externalIps) rules.rejectedServices.add(`${ip} . ${port.protocol} . ${port.port}`);
     if (port.nodePort !== undefined) rules.rejectedNodePorts.add(`${port.protocol} . ${port.nodePort}`);
     return;
   }
-  const name = chainName('ext', port);
-  const mark = port.externalLocal ? [] : [`ip saddr != ${podRange} meta mark set meta mark | ${masqueradeMark}`];
-  rules.chains.set(name, [...mark, 'ip saddr 127.0.0.0/8 meta mark set meta mark | 0x4000', balance(port, outside)]);
+  const name = addExternalChain(rules, port, ranges);
   const ranged = port.sourceRanges.length === 0 ? name : chainName('rng', port);
   if (port.sourceRanges.length > 0)
-    rules.chains.set(ranged, [`ip saddr { ${port.sourceRanges.join(', ')}, ${podRange} } goto ${name}`]);
+    rules.chains.set(ranged, [`ip saddr { ${port.sourceRanges.join(', ')}, ${ranges.cluster} } goto ${name}`]);
   for (const ip of port.externalIps) rules.services.set(`${ip} . ${port.protocol} . ${port.port}`, `goto ${ranged}`);
   if (port.nodePort !== undefined) rules.nodePorts.set(`${port.protocol} . ${port.nodePort}`, `goto ${name}`);
+}
+
+/**
+ * The chain of node ports, external and load balancer addresses; its name. An endpoint may be on another node, whose
+ * answer would go to the client past the translation, were its packets not masqueraded. With the policy Local only
+ * endpoints of this node are chosen, which see the client's address; where it has none the packet is dropped, so that a
+ * load balancer tries another node. What comes from inside the cluster is not bound by that policy: it may go to any
+ * endpoint, and only Pods of this node keep their address, since their answers come back this way in any case.
+ */
+function addExternalChain(rules: RuleSet, port: ServicePort, ranges: PodRanges): string {
+  const everywhere = balance(port, usableEndpoints(port.endpoints, false));
+  const name = chainName('ext', port);
+  const mark = `meta mark set meta mark | ${masqueradeMark}`;
+  if (!port.externalLocal) {
+    rules.chains.set(name, [mark, everywhere]);
+    return name;
+  }
+  const any = chainName('any', port);
+  rules.chains.set(any, [everywhere]);
+  const own = usableEndpoints(port.endpoints, true);
+  rules.chains.set(name, [
+    `ip saddr ${ranges.node} goto ${any}`,
+    `ip saddr ${ranges.cluster} ${mark} goto ${any}`,
+    `fib saddr type local ${mark} goto ${any}`,
+    own.length === 0 ? 'drop' : balance(port, own),
+  ]);
+  return name;
 }
 
 // walk service-packet 4/4: the kernel looks a destination up in one map and rewrites it; nothing of ours is on the way.
@@ -230,38 +261,9 @@ export function diffRules(table: string, before: RuleSet, after: RuleSet): strin
   out.push(...diffSet(`ip ${table} rejected-services`, before.rejectedServices, after.rejectedServices));
   out.push(...diffSet(`ip ${table} rejected-node-ports`, before.rejectedNodePorts, after.rejectedNodePorts));
   out.push(...diffSet(`ip ${table} hairpins`, before.hairpins, after.hairpins));
-  const gone = [...before.chains.keys()]
-    .filter((name) => !after.chains.has(name))
-    .sort((a, b) => rankOf(a) - rankOf(b));
+  // All are emptied before the first goes: they point at each other.
+  const gone = [...before.chains.keys()].filter((name) => !after.chains.has(name));
   for (const name of gone) out.push(`flush chain ip ${table} ${name}`);
   for (const name of gone) out.push(`delete chain ip ${table} ${name}`);
   return out;
-}
-
-/** Chains that point at others go first. */
-function rankOf(name: string): number {
-  return name.startsWith('rng-') ? 0 : 1;
-}
-
-function diffMap(map: string, before: ReadonlyMap<string, string>, after: ReadonlyMap<string, string>): string[] {
-  return changeElements(
-    map,
-    [...before].filter(([key, value]) => after.get(key) !== value).map(([key]) => key),
-    [...after].filter(([key, value]) => before.get(key) !== value).map(([key, value]) => `${key} : ${value}`),
-  );
-}
-
-function diffSet(set: string, before: ReadonlySet<string>, after: ReadonlySet<string>): string[] {
-  return changeElements(
-    set,
-    [...before].filter((key) => !after.has(key)),
-    [...after].filter((key) => !before.has(key)),
-  );
-}
-
-function changeElements(name: string, gone: readonly string[], fresh: readonly string[]): string[] {
-  return [
-    ...(gone.length > 0 ? [`delete element ${name} { ${gone.join(', ')} }`] : []),
-    ...(fresh.length > 0 ? [`add element ${name} { ${fresh.join(', ')} }`] : []),
-  ];
 }

@@ -12,16 +12,23 @@ import { kinds } from '#base/kinds.ts';
 import type { Clock, Timer } from '#os/clock.ts';
 import type { Nft } from '#os/nft.ts';
 import type { Logger } from '#observe/log.ts';
-import { rulesBatchElementsMax, rulesDelayMs } from './limits.ts';
+import { rulesBatchElementsMax, rulesDelayMs, rulesRetryMs } from './limits.ts';
 import {
   baseTable,
   diffRules,
   emptyRuleSet,
   planRules,
   servicePorts,
+  type PodRanges,
   type RuleSet,
   type ServicePort,
 } from './service-rules.ts';
+
+/** A port of a Service's address, or without one a node port. */
+export interface UdpTarget {
+  ip?: string;
+  port: number;
+}
 
 export interface ServiceProxyOptions {
   informers: InformerFactory;
@@ -31,9 +38,9 @@ export interface ServiceProxyOptions {
   nodeName: string;
   /** nftables table of this node. */
   table: string;
-  podRange: string;
-  /** Forgets tracked UDP flows to an address that is no endpoint any more. */
-  forgetUdp(service: { ip: string; port: number }): Promise<void>;
+  podRanges: PodRanges;
+  /** Forgets tracked UDP flows to what leads to other endpoints now. */
+  forgetUdp(target: UdpTarget): Promise<void>;
 }
 
 export interface ServiceProxy extends AsyncDisposable {
@@ -71,7 +78,7 @@ export function runServiceProxy(options: ServiceProxyOptions): ServiceProxy {
     if (closed) return;
     for (const key of dirty) refresh(key);
     dirty.clear();
-    const wanted = planRules([...ports.values()].flat(), options.podRange);
+    const wanted = planRules([...ports.values()].flat(), options.podRanges);
     const commands = diffRules(table, applied, wanted);
     const staleUdp = [...applied.chains.keys()].length > 0 ? udpChanges(applied, wanted) : [];
     if (started && commands.length === 0) return;
@@ -84,7 +91,7 @@ export function runServiceProxy(options: ServiceProxyOptions): ServiceProxy {
       log.error('service rules could not be applied; making the table anew', { error: error as Error });
       started = false;
       applied = emptyRuleSet();
-      schedule(1_000);
+      schedule(rulesRetryMs);
       return;
     }
     // Flows that nobody forgets end by themselves, after half a minute of silence.
@@ -129,16 +136,25 @@ export function runServiceProxy(options: ServiceProxyOptions): ServiceProxy {
   };
 }
 
-/** UDP addresses whose endpoints changed: tracked flows would keep the old endpoint for as long as packets come. */
-function udpChanges(before: RuleSet, after: RuleSet): { ip: string; port: number }[] {
-  const out: { ip: string; port: number }[] = [];
+/** UDP ports whose endpoints changed: tracked flows would keep the old endpoint for as long as packets come. */
+export function udpChanges(before: RuleSet, after: RuleSet): UdpTarget[] {
+  const isSame = (old: string, now: string | undefined): boolean =>
+    now === old && linesBehind(before, old) === linesBehind(after, old);
+  const out: UdpTarget[] = [];
   for (const [key, verdict] of before.services) {
     const [ip, protocol, port] = key.split(' . ');
-    if (protocol !== 'udp') continue;
-    const chain = verdict.replace('goto ', '');
-    if (after.services.get(key) === verdict && after.chains.get(chain)?.join() === before.chains.get(chain)?.join())
-      continue;
-    out.push({ ip: ip!, port: Number(port) });
+    if (protocol === 'udp' && !isSame(verdict, after.services.get(key))) out.push({ ip: ip!, port: Number(port) });
+  }
+  for (const [key, verdict] of before.nodePorts) {
+    const [protocol, port] = key.split(' . ');
+    if (protocol === 'udp' && !isSame(verdict, after.nodePorts.get(key))) out.push({ port: Number(port) });
   }
   return out;
+}
+
+/** All that a verdict leads to, through chains that point at others. */
+function linesBehind(rules: RuleSet, verdict: string): string {
+  const chain = /goto (\S+)$/.exec(verdict)?.[1];
+  const lines = chain === undefined ? [] : (rules.chains.get(chain) ?? []);
+  return lines.map((line) => `${line}\n${linesBehind(rules, line)}`).join('');
 }

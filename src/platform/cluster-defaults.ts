@@ -41,7 +41,7 @@ const defaults: [KindRef, OpenObject][] = [
       kind: 'ClusterRole',
       metadata: { name: networkGroup },
       rules: [
-        { apiGroups: [''], resources: ['services', 'namespaces', 'persistentvolumes'], verbs: read },
+        { apiGroups: [''], resources: ['services', 'pods', 'namespaces', 'persistentvolumes'], verbs: read },
         { apiGroups: ['discovery.k8s.io'], resources: ['endpointslices'], verbs: read },
         {
           apiGroups: ['networking.k8s.io'],

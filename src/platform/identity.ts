@@ -2,9 +2,15 @@
  * Keys and certificates of an instance: the key-ring on disk (mode 0600), and what each process and the user's
  * kubeconfig are given from it.
  */
-import { createKeyRing, type KeyRing } from '#apiserver/keys.ts';
+import { createKeyRing, frontProxyAuthority, type KeyRing } from '#apiserver/keys.ts';
 import { addressAt, subnetOf } from '#base/ip.ts';
-import { issueCertificate, renewCertificateAuthority, type CertificateRequest, type KeyPair } from '#base/x509.ts';
+import {
+  createCertificateAuthority,
+  issueCertificate,
+  renewCertificateAuthority,
+  type CertificateRequest,
+  type KeyPair,
+} from '#base/x509.ts';
 import { loadKubeconfig } from '#client/kubeconfig.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
@@ -23,9 +29,14 @@ interface Means {
 export function loadKeyRing(paths: Paths, { random, clock }: Means): KeyRing {
   const text = readIfExists(files.keys(paths));
   if (text === undefined) throw new Error(`${files.keys(paths)} is missing`);
-  const ring = JSON.parse(text) as KeyRing;
-  if (clock.now() < timeOf(ring.ca, renewalPartMin)) return ring;
-  return writeKeyRing(paths, { ...ring, ca: renewCertificateAuthority(ring.ca, random, clock) });
+  const kept = JSON.parse(text) as Omit<KeyRing, 'frontProxy'> & { frontProxy?: KeyPair };
+  // Rings of before aggregation have no authority for it.
+  const { frontProxy = createCertificateAuthority(frontProxyAuthority, random, clock) } = kept;
+  const ring: KeyRing = { ...kept, frontProxy };
+  const old = (['ca', 'frontProxy'] as const).filter((name) => clock.now() >= timeOf(ring[name], renewalPartMin));
+  if (old.length === 0 && kept.frontProxy !== undefined) return ring;
+  for (const name of old) ring[name] = renewCertificateAuthority(ring[name], random, clock);
+  return writeKeyRing(paths, ring);
 }
 
 export function establishKeyRing(paths: Paths, means: Means): KeyRing {

@@ -7,6 +7,7 @@ import { createEventRecorder } from '#client/events.ts';
 import type { Informer, InformerFactory } from '#client/informer.ts';
 import { kinds } from '#base/kinds.ts';
 import type { DockerEngine } from '#engine/create-engine.ts';
+import type { KubeletOptions } from '#kubelet/doors.ts';
 import { runKubelet, type Kubelet } from '#kubelet/kubelet.ts';
 import { createLinuxNode, kubeletPaths } from '#kubelet/linux-node.ts';
 import { startKubeletServer } from '#kubelet/server.ts';
@@ -25,6 +26,7 @@ export interface KubeletDoors {
   informers: InformerFactory;
   services: Informer<Service>;
   engine: DockerEngine;
+  isolate: NonNullable<KubeletOptions['isolate']>;
 }
 
 export async function startKubelet(parts: NodeParts, doors: KubeletDoors): Promise<Kubelet> {
@@ -62,6 +64,7 @@ export async function startKubelet(parts: NodeParts, doors: KubeletDoors): Promi
     pods,
     self: doors.informers.informer(kinds.Node, { fieldSelector: `metadata.name=${node.name}` }),
     services: doors.services,
+    isolate: doors.isolate,
     recorder: createEventRecorder({ ...common, component: 'kubelet', host: node.name }),
     cgroupRoot: groups,
   });

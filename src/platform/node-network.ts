@@ -1,6 +1,6 @@
 /**
- * The network part of a node process: cluster DNS, Services, Ingress. It has an identity of its own, which may read
- * what every node's network needs and the certificates that Ingresses name.
+ * The network part of a node process: cluster DNS, Services, network policies, Ingress. It has an identity of its own,
+ * which may read what every node's network needs and the certificates that Ingresses name.
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,10 +8,12 @@ import type { Client } from '#client/client.ts';
 import type { InformerFactory } from '#client/informer.ts';
 import { runDns, upstreamsOf } from '#network/dns.ts';
 import { runIngress } from '#network/ingress.ts';
+import { runPolicyEnforcer, type PolicyEnforcer } from '#network/policies.ts';
 import { runServiceProxy } from '#network/services.ts';
 import { coverInput, type NodeServices } from '#net/firewall.ts';
 import { tableName } from '#net/kernel-names.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
+import type { Nft } from '#os/nft.ts';
 import { readIfExists } from '#os/files.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { hostAddresses } from './host.ts';
@@ -29,7 +31,7 @@ export async function startNetwork(
   parts: NodeParts,
   client: Client,
   informers: InformerFactory,
-): Promise<{ ready: Promise<unknown> }> {
+): Promise<{ ready: Promise<unknown>; isolate: PolicyEnforcer['isolate'] }> {
   const { instance, node, log, stack } = parts;
   const dns = await runDns({
     informers,
@@ -48,30 +50,45 @@ export async function startNetwork(
   };
   if (node.number === 1)
     await coverInput({ processes: linuxProcesses, instanceId: node.instanceId, log: log.child('firewall') }, services);
-  const proxy = await startServices(parts, informers);
-  const ingress = startIngress(parts, client, informers);
-  return { ready: Promise.all([dns.ready, proxy.ready, ingress.ready]) };
-}
-
-async function startServices(
-  { instance, node, log, stack }: NodeParts,
-  informers: InformerFactory,
-): Promise<{ ready: Promise<unknown> }> {
   const { createNetworkDoor } = await import('#os/network.linux.ts');
   const door = createNetworkDoor();
   stack.defer(() => door.close());
+  const proxy = startServices(parts, informers, door.nft);
+  const policies = stack.use(
+    runPolicyEnforcer({
+      informers,
+      nft: door.nft,
+      clock: realClock,
+      log: log.child('policies'),
+      nodeName: node.name,
+      table: `${tableName(node.instanceId)}_policies`,
+    }),
+  );
+  const ingress = startIngress(parts, client, informers);
+  return {
+    ready: Promise.all([dns.ready, proxy.ready, policies.ready, ingress.ready]),
+    isolate: (pod, podIp) => policies.isolate(pod, podIp),
+  };
+}
+
+function startServices(
+  { instance, node, log, stack }: NodeParts,
+  informers: InformerFactory,
+  nft: Nft,
+): { ready: Promise<unknown> } {
   const conntrack = linuxProcesses.find('conntrack');
   const proxy = runServiceProxy({
     informers,
-    nft: door.nft,
+    nft,
     clock: realClock,
     log: log.child('services'),
     nodeName: node.name,
     table: `${tableName(node.instanceId)}_services`,
-    podRange: instance.podRange,
+    podRanges: { cluster: instance.podRange, node: node.podRange },
     async forgetUdp({ ip, port }) {
       if (conntrack === undefined) return;
-      await linuxProcesses.run(conntrack, ['-D', '-p', 'udp', '--orig-dst', ip, '--orig-port-dst', String(port)]);
+      const address = ip === undefined ? [] : ['--orig-dst', ip];
+      await linuxProcesses.run(conntrack, ['-D', '-p', 'udp', ...address, '--orig-port-dst', String(port)]);
     },
   });
   return stack.use(proxy);

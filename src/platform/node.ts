@@ -43,7 +43,7 @@ export async function runNode(number: number): Promise<void> {
   const engine = await startEngine(parts);
   await identity.kubeletClient.ready;
   const services = networkInformers.informer(kinds.Service);
-  const kubelet = await startKubelet(parts, { client, informers, services, engine });
+  const kubelet = await startKubelet(parts, { client, informers, services, engine, isolate: network.isolate });
   workloads = { engine, kubelet };
   informers.start();
   await Promise.all([network.ready, kubelet.ready, identity.kubeletServing.ready]);

@@ -10,6 +10,7 @@ import type { KeyRing } from '#apiserver/keys.ts';
 import { createApiServer, type ApiServer } from '#apiserver/server.ts';
 import { serveHttp } from '#apiserver/http.ts';
 import type { Client } from '#client/client.ts';
+import { frontProxyClient } from '#base/node-identity.ts';
 import { kinds } from '#base/kinds.ts';
 import { createRestClientMetrics } from '#client/metrics.ts';
 import { createClient } from '#client/rest-client.ts';
@@ -77,8 +78,8 @@ export async function runServer(): Promise<void> {
 /** The store and the API server on it, listening. */
 async function startApi({ paths, instance, log, metrics, stack }: Part, ring: KeyRing): Promise<ApiServer> {
   const first = nodePlan(instance, 1, hostName());
-  const own = (request: CertificateRequest): ManagedCertificate => {
-    const certificate = ownCertificate(ring.ca, request, { random: realRandom, clock: realClock, log });
+  const own = (request: CertificateRequest, authority = ring.ca): ManagedCertificate => {
+    const certificate = ownCertificate(authority, request, { random: realRandom, clock: realClock, log });
     stack.defer(() => certificate.close());
     void certificate.run();
     return certificate;
@@ -89,7 +90,8 @@ async function startApi({ paths, instance, log, metrics, stack }: Part, ring: Ke
     organizations: ['system:masters'],
     client: true,
   });
-  await Promise.all([serving.ready, kubeletClient.ready]);
+  const frontProxy = own({ commonName: frontProxyClient, client: true }, ring.frontProxy);
+  await Promise.all([serving.ready, kubeletClient.ready, frontProxy.ready]);
   const store = stack.use(
     await openSqliteStore({ path: files.database(paths), clock: realClock, log: log.child('store') }),
   );
@@ -122,6 +124,7 @@ async function startApi({ paths, instance, log, metrics, stack }: Part, ring: Ke
       serving: serving.pair,
       clientCa: ring.ca.certificatePem,
       kubeletClient: kubeletClient.pair,
+      frontProxy: () => frontProxy.pair,
       host: '127.0.0.1',
       port: instance.apiPort,
       alsoListen: [first.address],

@@ -128,6 +128,7 @@ function applySchemaDefaults(value: unknown, schema: JSONSchemaProps): void {
 function typeName(value: unknown): string {
   if (value === null) return 'null';
   if (Array.isArray(value)) return 'array';
+  if (typeof value === 'bigint') return 'integer';
   if (typeof value === 'number') return Number.isInteger(value) ? 'integer' : 'number';
   return typeof value;
 }
@@ -156,7 +157,7 @@ export function validateSchema(value: unknown, schema: JSONSchemaProps, path: st
       schema.enum.map((e) => (typeof e === 'string' ? e : JSON.stringify(e))),
     );
   if (typeof value === 'string') checkText(value, schema, path, errors);
-  else if (typeof value === 'number') checkNumber(value, schema, path, errors);
+  else if (typeof value === 'number' || typeof value === 'bigint') checkNumber(value, schema, path, errors);
   else if (Array.isArray(value)) checkArray(value, schema, path, errors);
   else if (isObject(value)) checkProperties(value, schema, path, errors);
   checkCombinations(value, schema, path, errors);
@@ -169,7 +170,7 @@ function isSpent(schema: JSONSchemaProps, errors: FieldErrors): boolean {
 
 function checkType(value: unknown, schema: JSONSchemaProps, path: string, errors: FieldErrors): boolean {
   if (schema['x-kubernetes-int-or-string'] === true) {
-    if (typeof value === 'string' || Number.isInteger(value)) return true;
+    if (typeof value === 'string' || typeName(value) === 'integer') return true;
     errors.invalid(
       path,
       typeName(value),
@@ -210,7 +211,7 @@ function checkPattern(value: string, pattern: string, path: string, errors: Fiel
   }
 }
 
-function checkNumber(value: number, schema: JSONSchemaProps, path: string, errors: FieldErrors): void {
+function checkNumber(value: number | bigint, schema: JSONSchemaProps, path: string, errors: FieldErrors): void {
   if (
     schema.maximum !== undefined &&
     (schema.exclusiveMaximum === true ? value >= schema.maximum : value > schema.maximum)
@@ -229,7 +230,7 @@ function checkNumber(value: number, schema: JSONSchemaProps, path: string, error
       value,
       `${path} in body should be greater than ${schema.exclusiveMinimum === true ? '' : 'or equal to '}${schema.minimum}`,
     );
-  if (schema.multipleOf !== undefined && !Number.isInteger(value / schema.multipleOf))
+  if (schema.multipleOf !== undefined && !Number.isInteger(Number(value) / schema.multipleOf))
     errors.invalid(path, value, `${path} in body should be a multiple of ${schema.multipleOf}`);
 }
 

@@ -42,3 +42,7 @@ export const ownCertificateSecondsMax = 86_400;
 /** Texts of a condition. */
 export const conditionReasonBytesMax = 1_024;
 export const conditionMessageBytesMax = 32_768;
+/** Match conditions of one webhook or policy, and audit annotations of one policy with their expressions. */
+export const matchConditionsMax = 64;
+export const auditAnnotationsMax = 20;
+export const auditExpressionBytesMax = 5_120;

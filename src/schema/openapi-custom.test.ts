@@ -32,7 +32,14 @@ function published(schema: JSONSchemaProps | undefined, version3: boolean, selec
   return customSchema(kind, { metadata: { $ref: 'meta' }, version3 });
 }
 
-const common = { apiVersion: { type: 'string' }, kind: { type: 'string' }, metadata: { $ref: 'meta' } };
+const common = {
+  apiVersion: {
+    type: 'string',
+    description: 'APIVersion defines by which version of its schema the object is written.',
+  },
+  kind: { type: 'string', description: 'Kind names the type of the object, in CamelCase.' },
+  metadata: { $ref: 'meta' },
+};
 
 describe('published schemas of custom resources', () => {
   it('list nothing of a root that lets all through, in version 2', () => {

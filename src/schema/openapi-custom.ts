@@ -17,7 +17,14 @@ export interface CustomSchemaOptions {
 /** The schema of a custom resource as its definition published it, with the fields that every object has. */
 export function customSchema(kind: KindRecord, { metadata, version3 }: CustomSchemaOptions): JsonObject {
   const published = kind.publishedSchema;
-  const common = { apiVersion: { type: 'string' }, kind: { type: 'string' }, metadata };
+  const common = {
+    apiVersion: {
+      type: 'string',
+      description: 'APIVersion defines by which version of its schema the object is written.',
+    },
+    kind: { type: 'string', description: 'Kind names the type of the object, in CamelCase.' },
+    metadata,
+  };
   const fields = Object.keys(kind.selectableFields).map((fieldPath) => ({ fieldPath }));
   const selectable: JsonObject = fields.length === 0 ? {} : { 'x-kubernetes-selectable-fields': fields };
   if (published === undefined || (!version3 && published['x-kubernetes-preserve-unknown-fields'] === true))

@@ -2,7 +2,6 @@
 import type {
   MutatingWebhook,
   MutatingWebhookConfiguration,
-  RuleWithOperations,
   ValidatingWebhookConfiguration,
   WebhookClientConfig,
 } from '#api/admissionregistration.v1.ts';
@@ -13,9 +12,10 @@ import type { FieldErrors } from './field-errors.ts';
 import { validateSignerName } from './validate-certificates.ts';
 import { label1035Problem, portProblem, subdomainProblem } from './name-forms.ts';
 import { sameJson } from './validate-values.ts';
+import { validateHookRule } from './validate-hook-rule.ts';
+import { validateMatchConditions } from './validate-policies.ts';
 import { validateLabelSelector } from './validate-selector.ts';
 
-const operations = ['*', 'CONNECT', 'CREATE', 'DELETE', 'UPDATE'];
 const reviewVersions = ['v1', 'v1beta1'];
 
 /** Webhooks of both kinds (`admissionregistration.k8s.io/v1`). */
@@ -61,6 +61,7 @@ export function validateWebhooks(
     for (const field of ['namespaceSelector', 'objectSelector'] as const)
       validateLabelSelector(hook[field], `${at}.${field}`, errors);
     (hook.rules ?? []).forEach((rule, j) => validateHookRule(rule, `${at}.rules[${j}]`, errors));
+    validateMatchConditions(hook.matchConditions, `${at}.matchConditions`, errors);
   });
 }
 
@@ -80,7 +81,7 @@ function validateClientConfig(config: Draft<WebhookClientConfig>, at: string, er
   if (service !== undefined) {
     if (!service.name) errors.required(`${at}.service.name`, 'service name is required');
     if (!service.namespace) errors.required(`${at}.service.namespace`, 'service namespace is required');
-    if (service.path !== undefined && !String(service.path).startsWith('/'))
+    if (service.path && !service.path.startsWith('/'))
       errors.invalid(`${at}.service.path`, service.path, "must start with a '/'");
     if (service.port !== undefined && portProblem(service.port) !== '')
       errors.invalid(`${at}.service.port`, service.port, `port is not valid: ${portProblem(service.port)}`);
@@ -102,20 +103,6 @@ function validateClientConfig(config: Draft<WebhookClientConfig>, at: string, er
   if (parsed.hash !== '') errors.invalid(`${at}.url`, parsed.hash.slice(1), 'fragments are not permitted in the URL');
   if (parsed.search !== '')
     errors.invalid(`${at}.url`, parsed.search.slice(1), 'query parameters are not permitted in the URL');
-}
-
-function validateHookRule(rule: Draft<RuleWithOperations>, at: string, errors: FieldErrors): void {
-  for (const field of ['operations', 'apiGroups', 'apiVersions', 'resources'] as const) {
-    const values: string[] = rule[field] ?? [];
-    if (values.length === 0) errors.required(`${at}.${field}`);
-    if (field !== 'resources' && values.length > 1 && values.includes('*'))
-      errors.invalid(`${at}.${field}`, values, "if '*' is present, must not specify other values");
-  }
-  (rule.operations ?? []).forEach((operation, i) => {
-    if (!operations.includes(operation)) errors.unsupported(`${at}.operations[${i}]`, operation, operations);
-  });
-  if (rule.scope !== undefined && !['*', 'Cluster', 'Namespaced'].includes(rule.scope ?? ''))
-    errors.unsupported(`${at}.scope`, rule.scope, ['*', 'Cluster', 'Namespaced']);
 }
 
 const requestBytesMax = 65_536;

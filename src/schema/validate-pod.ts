@@ -254,3 +254,28 @@ export function validateEphemeralContainers(pod: Draft<Pod>, old: Pod, errors: F
       `existing ephemeral container ${JSON.stringify(name)} may not be removed`,
     );
 }
+
+/**
+ * Of a resize: processor and memory change, nothing else does, and nothing is taken away. Rules: Kubernetes
+ * documentation, "Resize CPU and Memory Resources assigned to Containers / Limitations".
+ */
+export function validateResize(spec: Draft<PodSpec>, old: PodSpec, errors: FieldErrors): void {
+  for (const list of ['containers', 'initContainers'] as const)
+    (old[list] ?? []).forEach((before, i) => {
+      const at = `spec.${list}[${i}]`;
+      const after = (spec[list] ?? []).find(({ name }) => name === before.name);
+      for (const part of ['requests', 'limits'] as const) {
+        const had = before.resources?.[part] ?? {};
+        const has = after?.resources?.[part] ?? {};
+        if (Object.keys(had).some((name) => !(name in has)))
+          errors.forbidden(`${at}.resources.${part}`, `resource ${part} cannot be removed`);
+        const names = new Set([...Object.keys(had), ...Object.keys(has)]);
+        if ([...names].some((name) => name !== 'cpu' && name !== 'memory' && had[name] !== has[name]))
+          errors.forbidden('spec', 'only cpu and memory resources are mutable');
+      }
+      const restarts = (before.resizePolicy ?? []).some(({ restartPolicy }) => restartPolicy === 'RestartContainer');
+      const isPreparation = list === 'initContainers' && before.restartPolicy !== 'Always';
+      if (isPreparation && restarts && !sameJson(before.resources, after?.resources))
+        errors.forbidden(at, 'non-sidecar init containers with a resize policy of RestartContainer cannot be resized');
+    });
+}

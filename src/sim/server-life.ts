@@ -14,6 +14,9 @@ export function lazyKeys(random: SimRandom): KeyRing {
     get ca() {
       return made().ca;
     },
+    get frontProxy() {
+      return made().frontProxy;
+    },
     get serviceAccount() {
       return made().serviceAccount;
     },

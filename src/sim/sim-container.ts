@@ -7,9 +7,10 @@
 import type { AnyContainer } from '#kubelet/containers.ts';
 import type * as api from '#api/core.v1.ts';
 import type { ContainerStateTerminated, Pod } from '#api/core.v1.ts';
-import type { ContainerState, ContainerStatus } from '#engine/engine.ts';
+import type { ContainerState, ContainerStatus, Resources } from '#engine/engine.ts';
 import { labelContainerName, labelRestartCount, podLabels, runtimeName } from '#kubelet/pod-labels.ts';
 import { isSidecar } from '#kubelet/pod-plan.ts';
+import { containerResources } from '#kubelet/qos.ts';
 import type { Clock, Random, Timer } from '#os/clock.ts';
 import { ContainerLog } from './container-log.ts';
 import { durationMs } from './duration.ts';
@@ -62,6 +63,7 @@ export interface NewContainer {
   imageId: string;
   labels: Record<string, string>;
   createdAtMs: number;
+  resources: Resources;
 }
 
 /** It is its own status: the engine hands it out as it is. */
@@ -85,6 +87,7 @@ export class SimContainer implements ContainerStatus {
   startedAtMs = 0;
   finishedAtMs = 0;
   restartCount = 0;
+  resources: Resources;
   logPath = '';
   /** Its termination message. */
   message = '';
@@ -108,6 +111,7 @@ export class SimContainer implements ContainerStatus {
     this.attempt = made.restartCount;
     this.image = made.image;
     this.imageId = made.imageId;
+    this.resources = made.resources;
     this.labels = made.labels;
     this.createdAtMs = made.createdAtMs;
   }
@@ -277,6 +281,11 @@ export function runsFromStatus(pod: PodOfRuns, status: api.ContainerStatus): Sim
       imageId: imageID,
       labels: { ...podLabels(pod.pod), [labelContainerName]: status.name, [labelRestartCount]: String(attempt) },
       createdAtMs: 0,
+      resources: containerResources(
+        pod.pod,
+        { ...container, ...(status.resources === undefined ? {} : { resources: status.resources }) },
+        pod.machine.memoryBytes,
+      ),
     });
     runs.push(made);
     return made;

@@ -67,6 +67,10 @@ export class SimEngine implements KubeletEngine, ServedRuntime {
     stop: (id, timeoutMs) => this.#stop(id, timeoutMs),
     kill: async (id) => this.#get(id).kill(),
     remove: async (id) => this.#remove(id),
+    update: async (id, limits) => {
+      const container = this.#get(id);
+      container.resources = { ...container.resources, ...limits };
+    },
     status: (id) => this.#containers.get(id),
     list: ({ labels = {} } = {}) => this.#list(labels),
     wait: (id, signal) => this.#wait(this.#get(id), signal),
@@ -81,6 +85,10 @@ export class SimEngine implements KubeletEngine, ServedRuntime {
   readonly sandboxes: KubeletEngine['sandboxes'] & ServedRuntime['sandboxes'] = {
     create: (spec, signal) => this.#createSandbox(spec, signal),
     remove: async (id) => this.#removeSandbox(id),
+    update: async (id, limits) => {
+      const sandbox = this.pods.get(id)?.sandbox;
+      if (sandbox !== undefined) sandbox.resources = { ...sandbox.resources, ...limits };
+    },
     list: () => [...this.pods.values()].flatMap(({ sandbox }) => sandbox ?? []),
     status: (id) => this.pods.get(id)?.sandbox,
     connect: async (id, port) => listeningOn(this.pods.get(id)?.running() ?? [], port),
@@ -176,6 +184,7 @@ export class SimEngine implements KubeletEngine, ServedRuntime {
       imageId: spec.imageId,
       labels: spec.labels,
       createdAtMs: node.now(),
+      resources: spec.resources,
     });
     pod.containers.unshift(made);
     this.#containers.set(made.id, made);
@@ -229,8 +238,9 @@ export class SimEngine implements KubeletEngine, ServedRuntime {
   // ---- sandboxes ------------------------------------------------------------------------------------------------
 
   #sandboxOf(id: string, spec: Partial<SandboxSpec>, podIp: string): SandboxStatus {
-    const { labels = { [labelPodUid]: id }, name = '', network = 'pod', cgroupParent = '' } = spec;
-    return { id, name, ready: true, podIp, createdAtMs: this.#machine.node.now(), labels, network, cgroupParent };
+    const { labels = { [labelPodUid]: id }, name = '', network = 'pod', cgroupParent = '', resources = {} } = spec;
+    const createdAtMs = this.#machine.node.now();
+    return { id, name, ready: true, podIp, createdAtMs, labels, network, cgroupParent, resources };
   }
 
   async #createSandbox(spec: SandboxSpec, signal = this.#power.signal): Promise<SandboxStatus> {

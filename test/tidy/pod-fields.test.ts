@@ -20,8 +20,6 @@ const acting = ['kubelet', 'scheduler', 'controllers', 'network', 'apiserver', '
 
 /** Fields that nothing acts on, by `Type.field`, and what a user gets instead. The list only shrinks. */
 const exceptions: Record<string, string> = {
-  'ContainerResizePolicy.resourceName':
-    'resources of running containers are not changed: event ResizeInfeasible (kubelet/unsupported.ts)',
   ...Object.fromEntries(
     foreignVolumes().map((source) => [
       `Volume.${source}`,
@@ -125,7 +123,7 @@ function actingWords(): Set<string> {
 }
 
 test('volumes of other plugins are refused by name when the Pod is to start', async () => {
-  for (const source of [...foreignVolumes(), 'csi', 'image']) {
+  for (const source of [...foreignVolumes(), 'csi']) {
     const pod: Pod = {
       apiVersion: 'v1',
       kind: 'Pod',

@@ -2,6 +2,7 @@
  * Admission: the mutating and the validating plug-ins as two visible lists, run in order (Kubernetes, "Admission
  * Control in Kubernetes").
  */
+import type { KubeObject } from '#base/objects.ts';
 import type { RequestContext } from '../context.ts';
 import { admitDefinition } from '../crd-check.ts';
 import type { Admission, AdmissionAttributes } from './attributes.ts';
@@ -14,8 +15,10 @@ import {
   admitRbacEscalation,
 } from './guards.ts';
 import { admitLimitBounds, admitLimitDefaults } from './limit-ranger.ts';
+import { mutateByPolicies } from './mutating-policies.ts';
 import { admitPodSecurity } from './pod-security.ts';
 import { admitRuntimeClass } from './runtime-class.ts';
+import { admitByPolicies } from './validating-policies.ts';
 import { admitMutatingWebhooks, admitValidatingWebhooks } from './webhooks.ts';
 import {
   admitCertificateRequester,
@@ -37,6 +40,7 @@ const mutating: readonly Admission[] = [
   admitDefaultStorageClass,
   admitStorageProtection,
   admitCertificateRequester,
+  mutateByPolicies,
   admitMutatingWebhooks,
 ];
 const validating: readonly Admission[] = [
@@ -50,6 +54,7 @@ const validating: readonly Admission[] = [
   admitCertificates,
   admitTrustBundle,
   admitPodCertificate,
+  admitByPolicies,
   admitValidatingWebhooks,
 ];
 
@@ -65,4 +70,13 @@ export async function admitValidating(context: RequestContext, attributes: Admis
     const waits = admit(context, attributes);
     if (waits !== undefined) await waits;
   }
+}
+
+/** Who connects to a container, a node or a Service is judged by webhooks and policies; what for is in `object`. */
+export async function admitConnection(context: RequestContext, object: KubeObject): Promise<void> {
+  const { subresource } = context.info;
+  const attributes: AdmissionAttributes = { operation: 'CONNECT', object, old: undefined, subresource, dryRun: false };
+  await admitMutatingWebhooks(context, attributes);
+  await admitByPolicies(context, attributes);
+  await admitValidatingWebhooks(context, attributes);
 }

@@ -1,22 +1,25 @@
 /**
  * Admission webhooks (Kubernetes, "Dynamic Admission Control"): mutating ones in order of their configurations' names,
  * each seeing what the one before made; validating ones all at once. How a webhook is reached is the transport's
- * business (`server.callWebhook`); without one every call fails, and the webhook's failure policy decides. Match
- * conditions (CEL) are not evaluated: a webhook that has them is called whenever its rules match.
+ * business (`server.callWebhook`); without one every call fails, and the webhook's failure policy decides.
  */
 import { ApiError, reasonOf, type ErrorDetails } from '#base/errors.ts';
 import { scanJson } from '#base/json.ts';
 import { jsonPatch } from '#base/patch.ts';
-import { matchesSelectorObject } from '#base/selectors.ts';
-import type { MutatingWebhook, RuleWithOperations, ValidatingWebhook } from '#api/admissionregistration.v1.ts';
+import type { MutatingWebhook, ValidatingWebhook } from '#api/admissionregistration.v1.ts';
 import { isKubeObject, type KubeObject, type StatusCause } from '#base/objects.ts';
 import { fieldOf, isObject, itemsOf, textOf, type JsonObject } from '#base/unknown.ts';
 import { messageOf } from '#base/thrown.ts';
 import { checkObject } from '#schema/check.ts';
+import { CelError } from '#cel/values.ts';
 import type { RequestContext } from '../context.ts';
+import { forbiddenBy } from '../object-errors.ts';
 import type { AdmissionAttributes } from './attributes.ts';
+import { conditionsHold, Evaluator } from './expressions.ts';
+import { hookMatches } from './matching.ts';
 
 type Hook = MutatingWebhook | ValidatingWebhook;
+type EvaluatorOnce = () => Promise<Evaluator>;
 
 /** What a webhook answers (AdmissionResponse of `admission.k8s.io/v1`); it is a stranger's, so all of it may lack. */
 interface HookResponse {
@@ -69,56 +72,31 @@ function texts(fields: JsonObject): Record<string, string> {
 /** Kinds that webhooks never see, so that a broken one can always be removed. */
 const exempt = new Set(['MutatingWebhookConfiguration', 'ValidatingWebhookConfiguration']);
 
-const has = (list: readonly string[] | undefined, value: string): boolean =>
-  list !== undefined && (list.includes('*') || list.includes(value));
-
-function ruleMatches(rule: RuleWithOperations, context: RequestContext, attributes: AdmissionAttributes): boolean {
-  const { kind } = context;
-  if (
-    !has(rule.operations, attributes.operation) ||
-    !has(rule.apiGroups, kind.group) ||
-    !has(rule.apiVersions, kind.version)
-  )
-    return false;
-  if ((rule.scope === 'Namespaced' && !kind.namespaced) || (rule.scope === 'Cluster' && kind.namespaced)) return false;
-  const { subresource } = attributes;
-  return (rule.resources ?? []).some((r) => {
-    const [resource = '', sub = ''] = r.split('/');
-    const named = resource === '*' || resource === kind.resource;
-    return named && (sub === subresource || (sub === '*' && r.includes('/')) || r === '*/*');
-  });
-}
-
-async function matches(hook: Hook, context: RequestContext, attributes: AdmissionAttributes): Promise<boolean> {
-  if (!(hook.rules ?? []).some((rule) => ruleMatches(rule, context, attributes))) return false;
-  const labelsOf = (o: KubeObject | undefined): Record<string, string> => o?.metadata.labels ?? {};
-  if (
-    !matchesSelectorObject(hook.objectSelector ?? {}, labelsOf(attributes.object)) &&
-    (attributes.old === undefined || !matchesSelectorObject(hook.objectSelector ?? {}, labelsOf(attributes.old)))
-  )
-    return false;
-  const { kind, info, server } = context;
-  const namespace = kind.namespaced
-    ? info.namespace
-    : kind.kind === 'Namespace'
-      ? (attributes.object.metadata.name ?? '')
-      : '';
-  if (namespace === '') return true;
-  // A Namespace that is written is judged by what it will be.
-  const stored =
-    kind.kind === 'Namespace' && attributes.operation !== 'DELETE'
-      ? undefined
-      : (await server.live.namespaces.current()).get('', namespace);
-  const seen = stored ?? (kind.kind === 'Namespace' ? attributes.object : undefined);
-  return matchesSelectorObject(hook.namespaceSelector ?? {}, labelsOf(seen));
+/** Whether the webhook is to be asked: an error of its conditions is a failure of its own. */
+async function isAsked(
+  hook: Hook,
+  context: RequestContext,
+  attributes: AdmissionAttributes,
+  evaluator: EvaluatorOnce,
+): Promise<boolean> {
+  if (!(await hookMatches(hook, context, attributes))) return false;
+  if ((hook.matchConditions ?? []).length === 0) return true;
+  try {
+    return await conditionsHold(hook.matchConditions, await evaluator());
+  } catch (error) {
+    if (!(error instanceof CelError)) throw error;
+    if (hook.failurePolicy === 'Ignore') return false;
+    throw forbiddenBy(context, attributes.object.metadata.name ?? context.info.name, error.message);
+  }
 }
 
 function reviewOf(context: RequestContext, attributes: AdmissionAttributes, uid: string): object {
   const { kind, info, user } = context;
-  const gvk = { group: kind.group, version: kind.version, kind: kind.kind };
+  const isConnect = attributes.operation === 'CONNECT';
+  const gvk = { group: kind.group, version: kind.version, kind: isConnect ? attributes.object.kind : kind.kind };
   const gvr = { group: kind.group, version: kind.version, resource: kind.resource };
   const shown = (o: KubeObject | undefined): KubeObject | null =>
-    o === undefined ? null : kind.fromStored === undefined ? o : kind.fromStored(o);
+    o === undefined ? null : kind.fromStored === undefined || isConnect ? o : kind.fromStored(o);
   return {
     apiVersion: 'admission.k8s.io/v1',
     kind: 'AdmissionReview',
@@ -131,7 +109,7 @@ function reviewOf(context: RequestContext, attributes: AdmissionAttributes, uid:
       ...(attributes.subresource === ''
         ? {}
         : { subResource: attributes.subresource, requestSubResource: attributes.subresource }),
-      name: attributes.object.metadata.name ?? info.name,
+      name: isConnect ? info.name : (attributes.object.metadata.name ?? info.name),
       ...(kind.namespaced ? { namespace: info.namespace } : {}),
       operation: attributes.operation,
       userInfo: {
@@ -200,11 +178,12 @@ function checkAllowed(context: RequestContext, hook: Hook, response: HookRespons
 export async function admitMutatingWebhooks(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   if (exempt.has(context.kind.kind)) return;
   for (const hook of (await context.server.live.mutatingWebhooks.current()).in()) {
-    if (!(await matches(hook, context, attributes))) continue;
+    if (!(await isAsked(hook, context, attributes, () => Evaluator.open(context, attributes)))) continue;
     const response = await call(context, hook, attributes);
     if (response === undefined) continue;
     checkAllowed(context, hook, response);
-    if (response.patch === undefined || attributes.operation === 'DELETE') continue;
+    // What a connection is for cannot be changed.
+    if (response.patch === undefined || ['DELETE', 'CONNECT'].includes(attributes.operation)) continue;
     const { kind } = context;
     const shown = kind.fromStored === undefined ? attributes.object : kind.fromStored(attributes.object);
     const text = Buffer.from(response.patch, 'base64').toString();
@@ -225,9 +204,11 @@ export async function admitValidatingWebhooks(context: RequestContext, attribute
   if (exempt.has(context.kind.kind)) return;
   const hooks = (await context.server.live.validatingWebhooks.current()).in();
   if (hooks.length === 0) return;
+  let opened: Promise<Evaluator> | undefined;
+  const evaluator = (): Promise<Evaluator> => (opened ??= Evaluator.open(context, attributes));
   await Promise.all(
     hooks.map(async (hook) => {
-      if (!(await matches(hook, context, attributes))) return;
+      if (!(await isAsked(hook, context, attributes, evaluator))) return;
       const response = await call(context, hook, attributes);
       if (response !== undefined) checkAllowed(context, hook, response);
     }),

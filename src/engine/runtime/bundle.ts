@@ -14,6 +14,7 @@ import type { ContainerTable } from '../container-table.ts';
 import { linkEnvironment } from '../links.ts';
 import { checkApparmor, planApparmor } from './apparmor.ts';
 import { planCapabilities } from './capabilities.ts';
+import { applyDeviceRequests } from './device-requests.ts';
 import { buildOciSpec } from './oci-spec.ts';
 import type { OciDevice } from './oci-spec.ts';
 import { resolveInRoot } from './root-path.ts';
@@ -66,7 +67,7 @@ export function buildBundle(table: ContainerTable, container: Container, parts: 
     available: context.hostLimits.capabilities,
   });
   checkApparmor(spec.security.apparmor, context.apparmorDefault);
-  return buildOciSpec({
+  const configuration = buildOciSpec({
     ...optional(
       'apparmorProfile',
       planApparmor(spec.security.apparmor, spec.security.privileged === true, context.apparmorDefault),
@@ -96,6 +97,8 @@ export function buildBundle(table: ContainerTable, container: Container, parts: 
     hasHostMqueue: statSync('/dev/mqueue', { throwIfNoEntry: false }) !== undefined,
     canLockBelow: kernelAtLeast('5.12'),
   });
+  applyDeviceRequests(configuration, spec.resources.deviceRequests ?? [], context.cdiDirectories);
+  return configuration;
 }
 
 /**

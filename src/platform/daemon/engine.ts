@@ -41,7 +41,7 @@ import { planListening } from './listen.ts';
 import { serveMetrics } from './metrics.ts';
 import { tellSystemd } from './notify.ts';
 import { reloadConfig } from './reload.ts';
-import { networkSettingsOf, settingsOf, transfersOf, type Live } from './settings.ts';
+import { cdiDirectoriesOf, networkSettingsOf, settingsOf, transfersOf, type Live } from './settings.ts';
 import { textLine } from './text-log.ts';
 import { parseUsernsRemap, readAccountFiles } from './userns-remap.ts';
 import type { IdMaps } from '#os/user-namespaces.linux.ts';
@@ -168,6 +168,7 @@ async function openEngine(
     networkSettings: networkSettingsOf(live.config),
     ...userMapsOf(live.config, log),
     runtimes: live.config.runtimes,
+    cdiDirectories: cdiDirectoriesOf(live.config),
     ...(places.plugins === undefined ? {} : { pluginPlaces: places.plugins }),
   });
   stack.use(engine);

@@ -188,8 +188,7 @@ const containers: DaemonOption[] = [
     flag: 'cdi-spec-dir',
     key: 'cdi-spec-dirs',
     kind: 'list',
-    help: 'device specifications',
-    refuse: (value) => (textsOf(value).every((text) => text === '') ? undefined : notBuilt),
+    help: 'where devices are described (CDI)',
   },
   {
     flag: 'authorization-plugin',

@@ -4,6 +4,7 @@ import { ApiError } from '#base/errors.ts';
 import { messageOf } from '#base/thrown.ts';
 import { defaultSettings, type DaemonSettings } from '#docker/settings.ts';
 import type { NetworkSettings } from '#engine/network-settings.ts';
+import { usualCdiDirectories } from '#engine/cdi-devices.ts';
 import { labelsOf, type DaemonConfig } from './config.ts';
 
 const defaultTransfers = { downloads: 3, uploads: 5, attempts: 5 };
@@ -47,6 +48,13 @@ export function settingsOf(config: DaemonConfig, warnings: string[]): DaemonSett
       ...(seccomp === undefined ? {} : { seccomp }),
     },
   };
+}
+
+/** None where CDI is turned off. */
+export function cdiDirectoriesOf(config: DaemonConfig): readonly string[] {
+  if (config.flags('features')['cdi'] === false) return [];
+  const said = config.list('cdi-spec-dirs');
+  return said.length === 0 ? usualCdiDirectories : said.filter((directory) => directory !== '');
 }
 
 function seccompOf(profile: string): string | undefined {

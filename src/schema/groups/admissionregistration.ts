@@ -1,8 +1,12 @@
 /** admissionregistration.k8s.io/v1. */
 import type {
+  MatchResources,
+  MutatingAdmissionPolicy,
+  MutatingAdmissionPolicyBinding,
   MutatingWebhook,
   MutatingWebhookConfiguration,
   ValidatingAdmissionPolicy,
+  ValidatingAdmissionPolicyBinding,
   ValidatingWebhookConfiguration,
 } from '#api/admissionregistration.v1.ts';
 import type { Draft } from '#api/manifest.ts';
@@ -13,6 +17,12 @@ import type { KindOptions, KindRecord } from '../kind.ts';
 import { column, columns, defineKind, statusSubresource } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
 import { validateWebhooks } from '../validate-admission.ts';
+import {
+  validateBinding,
+  validateMutatingPolicy,
+  validateValidatingBinding,
+  validateValidatingPolicy,
+} from '../validate-policies.ts';
 
 const api = ['api-extensions'];
 
@@ -32,17 +42,29 @@ function defaultWebhooks(o: Draft<MutatingWebhookConfiguration | ValidatingWebho
   }
 }
 
-function defaultAdmissionPolicy(o: Draft<ValidatingAdmissionPolicy>): void {
+function defaultAdmissionPolicy(o: Draft<ValidatingAdmissionPolicy | MutatingAdmissionPolicy>): void {
   const spec = (o.spec ??= {});
   setDefaultText(spec, 'failurePolicy', 'Fail');
-  if (spec.matchConstraints) {
-    const m = spec.matchConstraints;
-    setDefaultText(m, 'matchPolicy', 'Equivalent');
-    m.namespaceSelector ??= {};
-    m.objectSelector ??= {};
-    for (const r of m.resourceRules ?? []) setDefaultText(r, 'scope', '*');
-  }
+  if (spec.matchConstraints) defaultMatch(spec.matchConstraints);
 }
+
+function defaultMatch(match: Draft<MatchResources>): void {
+  setDefaultText(match, 'matchPolicy', 'Equivalent');
+  match.namespaceSelector ??= {};
+  match.objectSelector ??= {};
+  for (const rule of [...(match.resourceRules ?? []), ...(match.excludeResourceRules ?? [])])
+    setDefaultText(rule, 'scope', '*');
+}
+
+function defaultBinding(o: Draft<ValidatingAdmissionPolicyBinding | MutatingAdmissionPolicyBinding>): void {
+  if (o.spec?.matchResources) defaultMatch(o.spec.matchResources);
+}
+
+/** The kind of a policy's parameters; `<unset>` where it has none. */
+const paramKindOf = ({ spec }: ValidatingAdmissionPolicy | MutatingAdmissionPolicy): string =>
+  spec?.paramKind ? `${spec.paramKind.apiVersion}/${spec.paramKind.kind}` : '<unset>';
+const paramRefOf = ({ spec }: ValidatingAdmissionPolicyBinding | MutatingAdmissionPolicyBinding): string =>
+  spec?.paramRef ? `${spec.paramRef.namespace ?? '*'}/${spec.paramRef.name ?? '*'}` : '<unset>';
 
 const webhookColumns = columns<MutatingWebhookConfiguration | ValidatingWebhookConfiguration>(
   column('Webhooks', (o) => (o.webhooks ?? []).length, { type: 'integer' }),
@@ -56,25 +78,42 @@ export const admissionregistrationKinds: readonly KindRecord[] = [
     hasGeneration: true,
     validate: validateWebhooks,
   }),
+  admission(kinds.MutatingAdmissionPolicy, {
+    hasGeneration: true,
+    defaults: defaultAdmissionPolicy,
+    validate: validateMutatingPolicy,
+    columns: columns<MutatingAdmissionPolicy>(
+      column('Mutations', (o) => (o.spec?.mutations ?? []).length, { type: 'integer' }),
+      column('ParamKind', paramKindOf),
+    ),
+  }),
+  admission(kinds.MutatingAdmissionPolicyBinding, {
+    hasGeneration: true,
+    defaults: defaultBinding,
+    validate: validateBinding,
+    columns: columns<MutatingAdmissionPolicyBinding>(
+      column('PolicyName', (o) => o.spec?.policyName),
+      column('ParamRef', paramRefOf),
+    ),
+  }),
   admission(kinds.ValidatingAdmissionPolicy, {
     subresources: status,
     hasGeneration: true,
     defaults: defaultAdmissionPolicy,
+    validate: validateValidatingPolicy,
     prepareUpdate: resetStatus,
-    columns: columns(
+    columns: columns<ValidatingAdmissionPolicy>(
       column('Validations', (o) => (o.spec?.validations ?? []).length, { type: 'integer' }),
-      column('ParamKind', (o) =>
-        o.spec?.paramKind ? `${o.spec.paramKind.apiVersion}/${o.spec.paramKind.kind}` : '<unset>',
-      ),
+      column('ParamKind', paramKindOf),
     ),
   }),
   admission(kinds.ValidatingAdmissionPolicyBinding, {
     hasGeneration: true,
-    columns: columns(
+    defaults: defaultBinding,
+    validate: validateValidatingBinding,
+    columns: columns<ValidatingAdmissionPolicyBinding>(
       column('PolicyName', (o) => o.spec?.policyName),
-      column('ParamRef', (o) =>
-        o.spec?.paramRef ? `${o.spec.paramRef.namespace ?? '*'}/${o.spec.paramRef.name ?? '*'}` : '<unset>',
-      ),
+      column('ParamRef', paramRefOf),
     ),
   }),
   admission(kinds.ValidatingWebhookConfiguration, {
