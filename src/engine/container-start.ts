@@ -20,7 +20,7 @@ import type { ContainerNetwork } from './container-network.ts';
 import { hostnameOf, resolverOf } from './dns-names.ts';
 import { bundleDirectory, cgroupPath, logPathOf, shmPath } from './container-paths.ts';
 import { containerDirectory } from './container-record.ts';
-import type { EndpointRecord, RunRecord } from './container-record.ts';
+import type { ContainerRecord, EndpointRecord, RunRecord } from './container-record.ts';
 import type { ContainerTable } from './container-table.ts';
 import type { EngineContext } from './context.ts';
 import { eventAttributes } from './container.ts';
@@ -58,8 +58,7 @@ export async function startContainer(table: ContainerTable, container: Container
     undo.defer(async () => {
       await Promise.all(volumes.map((name) => table.volumes.release(name, record.id)));
     });
-    undo.defer(() => removeShallowBinds(context, record.id));
-    undo.defer(() => unmountImages(context, record));
+    undo.defer(() => unmountSources(context, record));
     const resolved = awaitedLater(resolveMounts(table, container, net, volumes));
     // What it begins while something else fails is undone once it is there.
     undo.defer(() => whenSettled(resolved));
@@ -110,6 +109,10 @@ export async function startContainer(table: ContainerTable, container: Container
   table.onStarted(container);
   await context.runtimes.get(record.spec.runtime).start(record.id);
   emitStart(context, container);
+}
+
+async function unmountSources(context: EngineContext, record: ContainerRecord): Promise<void> {
+  await Promise.all([unmountImages(context, record), removeShallowBinds(context, record.id)]);
 }
 
 function emitStart(context: EngineContext, container: Container): void {
