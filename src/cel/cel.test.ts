@@ -160,6 +160,12 @@ describe('a list with keys', () => {
   });
 });
 
+it('a day that no calendar has is no time', () => {
+  for (const text of ['2024-02-30T00:00:00Z', '2023-02-29T00:00:00Z', '2024-04-31T00:00:00Z', '2024-01-01T24:00:00Z'])
+    assert.throws(() => compile(`timestamp('${text}')`, environment), /invalid timestamp argument/);
+  assert.ok(compile("timestamp('2024-02-29T23:59:59Z')", environment));
+});
+
 it('names of fields are escaped and found again', () => {
   for (const name of ['a', 'my-field', 'a.b/c', 'namespace', '__x', 'a__b', 'in'])
     assert.equal(fieldName(escapedName(name)), name);

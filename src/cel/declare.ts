@@ -110,4 +110,6 @@ export const traversalOf =
   (args) =>
     traversal(sizeOf(args[argument]!) * times);
 /** A pattern costs a quarter of its length for each tenth of the text. */
-export const matchCost: Cost = ([text, pattern]) => traversal(1 + sizeOf(text!)) * Math.ceil(sizeOf(pattern!) / 4);
+export const matchCostOf = (characters: number, patternLength: number): number =>
+  traversal(1 + characters) * Math.ceil(patternLength / 4);
+export const matchCost: Cost = ([text, pattern]) => matchCostOf(sizeOf(text!), sizeOf(pattern!));

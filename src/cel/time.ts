@@ -30,7 +30,9 @@ export class Timestamp {
     if (found === null) return undefined;
     const [, date = '', time = '', digits = '', zone = ''] = found;
     const ms = Date.parse(`${date}T${time}${zone}`);
-    if (Number.isNaN(ms)) return undefined;
+    // A 30th of February would be taken for the 1st of March, and 24:00 for the next day.
+    if (Number.isNaN(ms) || new Date(`${date}T00:00:00Z`).toISOString().slice(0, 10) !== date || time.startsWith('24'))
+      return undefined;
     const nanos = BigInt(ms) * 1_000_000n + BigInt(digits.padEnd(9, '0'));
     return Timestamp.isWithin(nanos) ? new Timestamp(nanos) : undefined;
   }

@@ -4,11 +4,11 @@
  * Admission Policy", "Mutating Admission Policy").
  */
 import { authorizerType, resourceCheckType } from '#cel/authorizer.ts';
-import { baseFunctions, mutationFunctions } from '#cel/base-environment.ts';
 import type { Environment, StructType } from '#cel/environment.ts';
 import { compile, CompilationError, type Program } from '#cel/program.ts';
 import { listType, mapType, types, typeText, type Type } from '#cel/types.ts';
 import type { StructValue, Value } from '#cel/values.ts';
+import { expressionFunctions, mutatingFunctions } from './format-library.ts';
 
 type Fields = Readonly<Record<string, Type>>;
 const objectType = (name: string, fields: Fields): Type => ({
@@ -83,8 +83,8 @@ export function environmentFor(place: ExpressionPlace): Environment {
   if (variables !== undefined)
     names.set('variables', { kind: 'object', name: 'kubernetes.variables', field: (name) => variables.get(name) });
   return isMutation
-    ? { variables: names, functions: mutationFunctions, struct: mutationStruct }
-    : { variables: names, functions: baseFunctions };
+    ? { variables: names, functions: mutatingFunctions, struct: mutationStruct }
+    : { variables: names, functions: expressionFunctions };
 }
 
 /**

@@ -4,12 +4,12 @@
  */
 import type { JSONSchemaProps, ValidationRule } from '#api/apiextensions.v1.ts';
 import type { Node } from '#cel/ast.ts';
-import { baseFunctions } from '#cel/base-environment.ts';
 import type { Environment } from '#cel/environment.ts';
 import { estimateCost } from '#cel/estimate.ts';
 import { escapedName } from '#cel/json-values.ts';
 import { CompilationError, compileChecked, type CompiledExpression, type Program } from '#cel/program.ts';
 import { optionalType, type Type } from '#cel/types.ts';
+import { expressionFunctions } from './format-library.ts';
 import { fieldPathOf } from './rule-paths.ts';
 import { declareType, elementsMaxAt, isFieldName, type DeclaredType } from './rule-types.ts';
 import { itemsOf } from './schema-items.ts';
@@ -51,7 +51,7 @@ export function compileRules(
       ['self', declared.type],
       ['oldSelf', oldSelf],
     ]),
-    functions: baseFunctions,
+    functions: expressionFunctions,
   });
   const [plain, optional] = [environment(declared.type), environment(optionalType(declared.type))];
   return rules.map((rule) => {
