@@ -1,6 +1,6 @@
 /**
- * `format.dns1123Label().validate(…)` and its like in expressions (Kubernetes documentation, "Common Expression Language
- * in Kubernetes", "Kubernetes format library"), and with it all that an expression may call.
+ * `format.dns1123Label().validate(…)` and its like in expressions (Kubernetes documentation, "Common Expression
+ * Language in Kubernetes", "Kubernetes format library"), and with it all that an expression may call.
  */
 import { labelValueProblems, qualifiedNameProblems } from '#base/selectors.ts';
 import { baseFunctions, mutationFunctions } from '#cel/base-environment.ts';
