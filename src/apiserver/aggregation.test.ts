@@ -1,11 +1,12 @@
 /** An API server that is aggregated: found, asked with who asks, told of in discovery, and missed when it is gone. */
 import assert from 'node:assert/strict';
 import { createServer, type Server as HttpsServer } from 'node:https';
-import type { IncomingMessage } from 'node:http';
+import { validateHeaderName, validateHeaderValue, type IncomingMessage } from 'node:http';
 import { describe, it } from 'node:test';
 import type { TestJson } from '#base/testing.ts';
 import { createCertificateAuthority, issueCertificate, type KeyPair } from '#base/x509.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
+import { identityHeaders } from './aggregation.ts';
 import { createRemoteCaller } from './aggregation-client.ts';
 import { connectionOf } from './connect.ts';
 import { createTestApi } from './fixture.ts';
@@ -19,6 +20,8 @@ const issue = (commonName: string, ca: KeyPair, dnsNames: string[] = []): KeyPai
 /** An extension server that knows the front proxy by its certificate, on loopback. */
 class Remote implements AsyncDisposable {
   readonly asked: { path: string; user: string; groups: string; proxy: string }[] = [];
+  /** Of each request, a line's value each. */
+  readonly groups: string[][] = [];
   status = 200;
   readonly #server: HttpsServer;
 
@@ -38,7 +41,8 @@ class Remote implements AsyncDisposable {
     );
   }
 
-  #note({ url = '', headers, socket }: IncomingMessage): void {
+  #note({ url = '', headers, headersDistinct, socket }: IncomingMessage): void {
+    this.groups.push(headersDistinct['x-remote-group'] ?? []);
     const proxy = 'getPeerCertificate' in socket ? String(Object(Object(socket).getPeerCertificate()).subject?.CN) : '';
     this.asked.push({
       path: url,
@@ -183,5 +187,54 @@ describe('an aggregated API server', () => {
     assert.equal(remote.asked.length, 0);
     const joe = { user: { name: 'joe', groups: ['system:authenticated'] } };
     assert.equal((await t.call('GET', '/apis/wardle.example.com/v1/flunders', undefined, joe)).status, 403);
+  });
+
+  it('that claims the group of APIServices, or one of this server, can be removed again', async () => {
+    await using t = await createTestApi();
+    const claims = ['apiregistration.k8s.io', 'rbac.authorization.k8s.io', 'apps'];
+    for (const group of claims) {
+      const { spec } = apiService();
+      const claimed = await t.call('GET', `${services}/v1.${group}`);
+      const body = { ...claimed.body, spec: { ...spec, group } };
+      assert.equal((await t.call('PUT', `${services}/v1.${group}`, body)).status, 200);
+    }
+    assert.equal((await t.call('GET', '/apis/apps/v1/deployments')).status, 503);
+    for (const group of claims) assert.equal((await t.call('DELETE', `${services}/v1.${group}`)).status, 200);
+    assert.equal((await t.call('GET', '/apis/apps/v1/deployments')).status, 200);
+  });
+
+  it('is told names as they are, each on a line of its own, or is not asked', () => {
+    const groups = ['a,b', 'ж'];
+    const headers = identityHeaders({ name: 'é', groups, extra: { 'Über(x)': ['1'] } });
+    assert.deepEqual(headers, {
+      'x-remote-user': Buffer.from('é').toString('latin1'),
+      'x-remote-group': ['a,b', Buffer.from('ж').toString('latin1')],
+      'x-remote-extra-%c3%9cber%28x%29': ['1'],
+    });
+    for (const [name, value] of Object.entries(headers)) {
+      validateHeaderName(name);
+      for (const each of [value].flat()) validateHeaderValue(name, each);
+    }
+    assert.throws(() => identityHeaders({ name: 'a\r\nx-remote-group: system:masters', groups: [] }), /invalid header/);
+  });
+
+  it('learns of each group of a caller of this process', async () => {
+    await using t = await createTestApi();
+    await using remote = new Remote();
+    const port = await remote.listen();
+    reach(t, port);
+    await serviceOf(t, port);
+    await t.make(services, apiService());
+    await condition(t, 'Passed');
+    await t.api.handle({
+      method: 'GET',
+      path: '/apis/wardle.example.com/v1',
+      query: new URLSearchParams(),
+      headers: {},
+      user: { name: 'jane', groups: ['system:masters', 'dev'] },
+      wantsObject: true,
+      signal: new AbortController().signal,
+    });
+    assert.deepEqual(remote.groups.at(-1), ['system:masters', 'dev', 'system:authenticated']);
   });
 });

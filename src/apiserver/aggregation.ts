@@ -6,7 +6,7 @@
 import type { APIService, APIServiceCondition } from '#api/apiregistration.v1.ts';
 import type { APIResourceList } from '#api/meta.v1.ts';
 import type { UserInfo } from '#base/api-request.ts';
-import { isReason } from '#base/errors.ts';
+import { ApiError, isReason } from '#base/errors.ts';
 import { kinds } from '#base/kinds.ts';
 import { messageOf } from '#base/thrown.ts';
 import { timestamp } from '#base/timestamp.ts';
@@ -19,13 +19,30 @@ import { lookUp } from './lookup.ts';
 import { groupVersionOf, type RemoteTarget } from './remote-apis.ts';
 import { updateObject } from './write-path.ts';
 
-/** Headers that tell an aggregated server who asks. */
+/**
+ * Headers that tell an aggregated server who asks, one line for each value, in UTF-8. Throws `ServiceUnavailable` where
+ * a name has characters that no header may have: they would become headers of their own.
+ */
 export function identityHeaders({ name, uid, groups, extra }: UserInfo): Record<string, string | string[]> {
-  const headers: Record<string, string | string[]> = { 'x-remote-user': name, 'x-remote-group': groups };
-  if (uid !== undefined && uid !== '') headers['x-remote-uid'] = uid;
+  const headers: Record<string, string | string[]> = {
+    'x-remote-user': headerValue(name),
+    'x-remote-group': groups.map(headerValue),
+  };
+  if (uid !== undefined && uid !== '') headers['x-remote-uid'] = headerValue(uid);
   for (const [key, values] of Object.entries(extra ?? {}))
-    headers[`x-remote-extra-${encodeURIComponent(key).toLowerCase()}`] = [...values];
+    headers[`x-remote-extra-${headerName(key)}`] = [...values].map(headerValue);
   return headers;
+}
+
+const headerName = (key: string): string =>
+  encodeURIComponent(key)
+    .replace(/[()]/g, (found) => (found === '(' ? '%28' : '%29'))
+    .toLowerCase();
+
+function headerValue(text: string): string {
+  if (/[\p{Cc}]/u.test(text.replaceAll('\t', '')))
+    throw new ApiError('ServiceUnavailable', 'error trying to reach service: invalid header field value');
+  return Buffer.from(text).toString('latin1');
 }
 
 /** Why an aggregated server cannot be asked. */
@@ -142,7 +159,7 @@ async function availabilityOf(server: Server, service: APIService): Promise<APIS
   try {
     const target = await remoteTarget(server, service);
     if (server.callRemote === undefined) throw new Unavailable('FailedDiscoveryCheck', 'no transport');
-    const headers = { accept: 'application/json', ...flatten(identityHeaders(asAdministrator)) };
+    const headers = { accept: 'application/json', ...identityHeaders(asAdministrator) };
     const { status, body } = await server
       .callRemote(target, { method: 'GET', path, headers, timeoutMs: remoteRetryMs * 5 })
       .catch((error: unknown) => {
@@ -164,12 +181,6 @@ async function availabilityOf(server: Server, service: APIService): Promise<APIS
     return { type: 'Available', status: 'False', reason: error.reason, message: error.message };
   }
 }
-
-/** One value for each header. */
-export const flatten = (headers: Record<string, string | string[]>): Record<string, string> =>
-  Object.fromEntries(
-    Object.entries(headers).map(([name, value]) => [name, Array.isArray(value) ? value.join(',') : value]),
-  );
 
 /** What a stranger says of its resources, as far as it is what it should be. */
 function resourceList(body: Uint8Array): APIResourceList | undefined {

@@ -141,6 +141,32 @@ describe('a ValidatingAdmissionPolicy', () => {
   );
 
   it(
+    'finds its parameters behind any number of other objects, and fails closed where there are too many',
+    withApi(async (t) => {
+      const paramRef = {
+        namespace: 'default',
+        selector: { matchLabels: { limits: 'yes' } },
+        parameterNotFoundAction: 'Allow',
+      };
+      await validate(
+        t,
+        {
+          matchConstraints: rules('secrets'),
+          paramKind: { apiVersion: 'v1', kind: 'ConfigMap' },
+          validations: [{ expression: "params.metadata.name != 'z'", message: 'found' }],
+        },
+        { paramRef },
+      );
+      const secrets = '/api/v1/namespaces/default/secrets';
+      await t.make(configMaps, configMap({}, 'z', { limits: 'yes' }));
+      for (let i = 0; i < 1_000; i++) await t.make(configMaps, configMap({}, `a-${i}`));
+      assert.match((await t.call('POST', secrets, { metadata: { name: 's' } })).body.message, /denied request: found$/);
+      for (let i = 0; i < 1_000; i++) await t.make(configMaps, configMap({}, `b-${i}`, { limits: 'yes' }));
+      assert.match((await t.call('POST', secrets, { metadata: { name: 's' } })).body.message, /more than 1000 params/);
+    }),
+  );
+
+  it(
     'treats its errors as its failure policy says',
     withApi(async (t) => {
       const broken = { validations: [{ expression: 'object.data.missing == "x"' }] };
@@ -340,6 +366,29 @@ describe('a MutatingAdmissionPolicy', () => {
       const refused = await t.call('POST', configMaps, configMap({}));
       assert.equal(refused.status, 422);
       assert.match(refused.body.message, /unexpected type name "Object.spec", expected "Object.data"/);
+    }),
+  );
+
+  it(
+    'changes neither kind, place nor identity of an object',
+    withApi(async (t) => {
+      const replace = async (path: string, value: string): Promise<TestJson> => {
+        const expression = `[JSONPatch{op: "add", path: "${path}", value: "${value}"}]`;
+        await mutate(t, { mutations: [{ patchType: 'JSONPatch', jsonPatch: { expression } }] });
+        const { status, body } = await t.call('POST', configMaps, configMap({}, 'made'));
+        for (const kind of ['mutatingadmissionpolicybindings', 'mutatingadmissionpolicies'])
+          await t.call('DELETE', `${registration}/${kind}/policy`);
+        return { status, body };
+      };
+      const elsewhere = await replace('/metadata/namespace', 'kube-system');
+      assert.equal(elsewhere.status, 400);
+      assert.match(elsewhere.body.message, /does not match the namespace sent on the request/);
+      const other = await replace('/kind', 'Pod');
+      assert.equal(other.status, 422);
+      assert.match(other.body.message, /must not make v1, Kind=Pod of it/);
+      const { status, body } = await replace('/metadata/uid', 'chosen');
+      assert.equal(status, 201);
+      assert.notEqual(body.metadata.uid, 'chosen');
     }),
   );
 });

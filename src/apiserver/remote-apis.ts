@@ -21,7 +21,7 @@ export interface RemoteAnswer {
 export interface RemoteRequest {
   method: string;
   path: string;
-  headers: Record<string, string>;
+  headers: Record<string, string | string[]>;
   body?: Uint8Array;
   timeoutMs: number;
 }

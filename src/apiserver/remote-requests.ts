@@ -4,16 +4,21 @@ import type { ApiRequest, ApiResponse, UserInfo } from '#base/api-request.ts';
 import { ApiError } from '#base/errors.ts';
 import { isObject } from '#base/unknown.ts';
 import { messageOf } from '#base/thrown.ts';
-import { flatten, identityHeaders, remoteTarget } from './aggregation.ts';
+import { identityHeaders, remoteTarget } from './aggregation.ts';
 import { isAvailable } from './remote-apis.ts';
 import { answerConnect } from './connect.ts';
 import type { Server } from './context.ts';
 import { remoteCallMs } from './limits.ts';
 
+/** What this server answers whatever APIServices say: who gave it away could never take it back. */
+const keptGroup = 'apiregistration.k8s.io/';
+
 /** The APIService that a path belongs to; undefined where this server answers it itself. */
 export async function findRemote(server: Server, path: string): Promise<APIService | undefined> {
   const found = /^(?:\/openapi\/v3)?\/apis\/([^/]+\/[^/]+)(?:\/|$)/.exec(path)?.[1];
-  return found === undefined ? undefined : (await server.live.apiServices.current()).in().get(found);
+  return found === undefined || found.startsWith(keptGroup)
+    ? undefined
+    : (await server.live.apiServices.current()).in().get(found);
 }
 
 export async function serveRemote(
@@ -64,7 +69,7 @@ async function askFor(
       headers: {
         accept: 'application/json',
         ...(body === undefined ? {} : { 'content-type': request.headers['content-type'] ?? 'application/json' }),
-        ...flatten(headers),
+        ...headers,
       },
       ...(body === undefined ? {} : { body }),
       timeoutMs: remoteCallMs,

@@ -9,7 +9,7 @@ import type {
   Mutation,
 } from '#api/admissionregistration.v1.ts';
 import { ApiError } from '#base/errors.ts';
-import { isKubeObject, type KubeObject } from '#base/objects.ts';
+import type { KubeObject } from '#base/objects.ts';
 import { jsonPatch } from '#base/patch.ts';
 import { isObject } from '#base/unknown.ts';
 import { messageOf } from '#base/thrown.ts';
@@ -17,10 +17,10 @@ import { toJson } from '#cel/json-values.ts';
 import type { Program } from '#cel/program.ts';
 import { CelError, isKind, itemsOf, type StructValue, type Value } from '#cel/values.ts';
 import { appliedType, jsonPatchListType, type ExpressionPlace } from '#schema/admission-expressions.ts';
-import { checkObject } from '#schema/check.ts';
 import { mergeApplied } from '#schema/field-sets.ts';
 import { sameJson } from '#schema/validate-values.ts';
 import type { RequestContext } from '../context.ts';
+import { adoptMade } from './adopt.ts';
 import type { AdmissionAttributes } from './attributes.ts';
 import { conditionsHold, Evaluator, prepare, prepareVariables, type Ready } from './expressions.ts';
 import { bindingsFor, ConfigurationError, isExempt } from './policies.ts';
@@ -111,20 +111,12 @@ function failedBy(policy: MutatingAdmissionPolicy, binding: MutatingAdmissionPol
   );
 }
 
-/** A change of the object as the request's version shows it, which then is stored as its version is. */
-function change(
-  { kind, server }: RequestContext,
-  attributes: AdmissionAttributes,
-  make: (shown: KubeObject) => unknown,
-): void {
-  const shown = structuredClone(kind.fromStored === undefined ? attributes.object : kind.fromStored(attributes.object));
-  const made = make(shown);
-  if (!isKubeObject(made)) throw new CelError('the mutation does not leave an object');
-  const { error } = checkObject(made, kind.type);
-  if (error !== undefined) throw new CelError(error);
-  attributes.object = kind.toStored === undefined ? made : kind.toStored(made);
-  const { group, version, kind: name } = kind.storage;
-  server.kinds.findKind(group, version, name)?.defaults?.(attributes.object);
+/** A change of the object as the request's version shows it. */
+function change(context: RequestContext, attributes: AdmissionAttributes, make: (shown: KubeObject) => unknown): void {
+  const { fromStored } = context.kind;
+  const shown = structuredClone(fromStored === undefined ? attributes.object : fromStored(attributes.object));
+  const why = adoptMade(context, attributes, make(shown));
+  if (why !== undefined) throw new CelError(`the mutation ${why}`);
 }
 
 /** Operations of a JSON Patch; those that were left out are none. */

@@ -12,9 +12,10 @@ import type {
 } from '#api/admissionregistration.v1.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
 import { groupVersionOf, type KubeObject } from '#base/objects.ts';
+import { giveWay } from '#os/turn.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import type { RequestContext } from '../context.ts';
-import { policyParamsMax } from '../limits.ts';
+import { policyParamsMax, scanPageMax } from '../limits.ts';
 import { fromStored, storageKey, storagePrefix } from '../stored-objects.ts';
 import type { AdmissionAttributes } from './attributes.ts';
 import { resourcesMatch } from './matching.ts';
@@ -119,8 +120,20 @@ async function selectedParams(
   namespace: string,
   { selector }: ParamRef,
 ): Promise<KubeObject[]> {
-  const { values } = await server.store.list(storagePrefix(kind, namespace), { limit: policyParamsMax });
-  return values
-    .map((stored) => fromStored(kind, server.objects.view(stored)))
-    .filter((object) => matchesSelectorObject(selector, object.metadata.labels));
+  const found: KubeObject[] = [];
+  const prefix = storagePrefix(kind, namespace);
+  let page = await server.store.list(prefix, { limit: scanPageMax });
+  for (;;) {
+    for (const stored of page.values) {
+      const object = fromStored(kind, server.objects.view(stored));
+      if (!matchesSelectorObject(selector, object.metadata.labels)) continue;
+      found.push(object);
+      if (found.length > policyParamsMax)
+        throw new ConfigurationError(`the selector of paramRef finds more than ${policyParamsMax} params`);
+    }
+    const last = page.values.at(-1);
+    if (!page.more || last === undefined) return found;
+    page = await server.store.list(prefix, { limit: scanPageMax, after: last.key, revision: page.revision });
+    await giveWay();
+  }
 }

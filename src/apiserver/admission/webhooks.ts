@@ -10,10 +10,10 @@ import type { MutatingWebhook, ValidatingWebhook } from '#api/admissionregistrat
 import { isKubeObject, type KubeObject, type StatusCause } from '#base/objects.ts';
 import { fieldOf, isObject, itemsOf, textOf, type JsonObject } from '#base/unknown.ts';
 import { messageOf } from '#base/thrown.ts';
-import { checkObject } from '#schema/check.ts';
 import { CelError } from '#cel/values.ts';
 import type { RequestContext } from '../context.ts';
 import { forbiddenBy } from '../object-errors.ts';
+import { adoptMade } from './adopt.ts';
 import type { AdmissionAttributes } from './attributes.ts';
 import { conditionsHold, Evaluator } from './expressions.ts';
 import { hookMatches } from './matching.ts';
@@ -188,15 +188,8 @@ export async function admitMutatingWebhooks(context: RequestContext, attributes:
     const shown = kind.fromStored === undefined ? attributes.object : kind.fromStored(attributes.object);
     const text = Buffer.from(response.patch, 'base64').toString();
     scanJson(text);
-    const patched = jsonPatch(shown, JSON.parse(text));
-    if (!isKubeObject(patched)) throw failed(hook, 'the patch does not leave an object');
-    // A patch is decoded as a request is: what the kind does not have is dropped.
-    const { error } = checkObject(patched, kind.type);
-    if (error !== undefined) throw failed(hook, error);
-    attributes.object = kind.toStored === undefined ? patched : kind.toStored(patched);
-    context.server.kinds
-      .findKind(kind.storage.group, kind.storage.version, kind.storage.kind)
-      ?.defaults?.(attributes.object);
+    const why = adoptMade(context, attributes, jsonPatch(shown, JSON.parse(text)));
+    if (why !== undefined) throw failed(hook, `the patch ${why}`);
   }
 }
 
