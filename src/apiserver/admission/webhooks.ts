@@ -7,7 +7,7 @@ import { ApiError, reasonOf, type ErrorDetails } from '#base/errors.ts';
 import { scanJson } from '#base/json.ts';
 import { jsonPatch } from '#base/patch.ts';
 import type { MutatingWebhook, ValidatingWebhook } from '#api/admissionregistration.v1.ts';
-import { isKubeObject, type KubeObject, type StatusCause } from '#base/objects.ts';
+import type { KubeObject, StatusCause } from '#base/objects.ts';
 import { fieldOf, isObject, itemsOf, textOf, type JsonObject } from '#base/unknown.ts';
 import { messageOf } from '#base/thrown.ts';
 import { CelError } from '#cel/values.ts';
