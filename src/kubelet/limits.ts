@@ -2,6 +2,9 @@
 /** Where the node's owner has not said otherwise; and what the node's part of the Pod range has addresses for. */
 export const podsPerNodeDefault = 110;
 export const podsPerNodeMax = 250;
+/** Limits of a control group: the kernel refuses longer quotas; more bytes are no exact number here, nor anywhere. */
+export const cpuQuotaUsMax = 2 ** 43;
+export const memoryLimitBytesMax = 2 ** 52;
 export const leaseDurationSeconds = 40;
 export const leaseRenewMs = 10_000;
 export const nodeStatusIntervalMs = 300_000;

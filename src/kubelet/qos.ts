@@ -6,7 +6,7 @@ import type { Pod } from '#api/core.v1.ts';
 import { type AnyContainer, startedContainers } from './containers.ts';
 import { parseQuantity } from '#base/quantity.ts';
 import type { Resources } from '#engine/engine.ts';
-import { quantitiesRememberedMax } from './limits.ts';
+import { cpuQuotaUsMax, memoryLimitBytesMax, quantitiesRememberedMax } from './limits.ts';
 
 export type QosClass = 'Guaranteed' | 'Burstable' | 'BestEffort';
 
@@ -59,13 +59,18 @@ function cpuSharesOf(cores: number): number {
 export const cpuPeriodUs = 100_000;
 const cpuQuotaUsMin = 1_000;
 
+function quotaUsOf(cores: number): number {
+  return Math.min(cpuQuotaUsMax, Math.max(cpuQuotaUsMin, Math.floor(cores * cpuPeriodUs)));
+}
+
+/** Amounts that no machine has are held to what the kernel and the runtime can be told. */
 function limitsOf(cpuRequest: number, cpuLimit: number | undefined, memoryLimit: number | undefined): Resources {
   return {
     cpuShares: cpuSharesOf(cpuRequest),
-    ...(cpuLimit === undefined || cpuLimit === 0
+    ...(cpuLimit === undefined || cpuLimit === 0 ? {} : { cpuPeriodUs, cpuQuotaUs: quotaUsOf(cpuLimit) }),
+    ...(memoryLimit === undefined || memoryLimit === 0
       ? {}
-      : { cpuPeriodUs, cpuQuotaUs: Math.max(cpuQuotaUsMin, Math.floor(cpuLimit * cpuPeriodUs)) }),
-    ...(memoryLimit === undefined || memoryLimit === 0 ? {} : { memoryLimitBytes: memoryLimit }),
+      : { memoryLimitBytes: Math.min(memoryLimitBytesMax, Math.ceil(memoryLimit)) }),
   };
 }
 
