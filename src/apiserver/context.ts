@@ -119,4 +119,6 @@ export interface RequestContext<T extends KubeObject = KubeObject> {
   /** Set for resource requests of a served kind. */
   kind: KindRecord<T>;
   warnings: string[];
+  /** The server writes what it needs itself: neither policies nor webhooks may keep it from starting. */
+  isOwn?: true;
 }

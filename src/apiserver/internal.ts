@@ -1,4 +1,4 @@
-/** Requests that the API server makes of itself, past authentication and authorisation. */
+/** Requests that the API server makes of itself, past authentication, authorisation, and configured admission. */
 import type { KubeObject } from '#base/objects.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import type { RequestContext, Server } from './context.ts';
@@ -32,6 +32,7 @@ export function internalContext<T extends KubeObject>(
     user,
     kind,
     warnings: [],
+    isOwn: true,
     info: {
       isResource: true,
       verb,

@@ -2,8 +2,11 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { TestJson } from '#base/testing.ts';
+import { kinds } from '#base/kinds.ts';
 import { createTestApi, podBody, pods } from './fixture.ts';
 import type { TestApi } from './fixture.ts';
+import { internalContext } from './internal.ts';
+import { createObject } from './write-path.ts';
 
 const withApi = (run: (t: TestApi) => Promise<void>) => async (): Promise<void> => {
   await using t = await createTestApi();
@@ -389,6 +392,40 @@ describe('a MutatingAdmissionPolicy', () => {
       const { status, body } = await replace('/metadata/uid', 'chosen');
       assert.equal(status, 201);
       assert.notEqual(body.metadata.uid, 'chosen');
+    }),
+  );
+
+  it(
+    'never keeps the server from writing what it needs itself, nor does another policy or a webhook',
+    withApi(async (t) => {
+      const everything = { resourceRules: [{ ...rules().resourceRules[0], resources: ['*/*'] }] };
+      await validate(t, { matchConstraints: everything, validations: [{ expression: 'false' }] });
+      const expression = '[JSONPatch{op: "replace", path: "/spec", value: 5}]';
+      const mutations = [{ patchType: 'JSONPatch', jsonPatch: { expression } }];
+      await mutate(t, { matchConstraints: everything, mutations });
+      for (const kind of ['mutatingwebhookconfigurations', 'validatingwebhookconfigurations'])
+        await t.make(`${registration}/${kind}`, {
+          metadata: { name: 'w' },
+          webhooks: [
+            {
+              name: 'w.example.com',
+              admissionReviewVersions: ['v1'],
+              sideEffects: 'None',
+              clientConfig: { url: 'https://127.0.0.1:1/' },
+              rules: everything.resourceRules,
+            },
+          ],
+        });
+      const { server } = t.api;
+      const write = (name: string): Promise<unknown> =>
+        createObject(internalContext(server, server.kinds.builtIn(kinds.ConfigMap), { namespace: 'default' }), () => ({
+          apiVersion: 'v1',
+          kind: 'ConfigMap',
+          metadata: { name, namespace: 'default' },
+        }));
+      await write('own');
+      assert.equal((await t.call('GET', `${configMaps}/own`)).status, 200);
+      assert.equal((await t.call('POST', configMaps, configMap({}))).status, 422);
     }),
   );
 });

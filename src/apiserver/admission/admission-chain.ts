@@ -1,6 +1,6 @@
 /**
  * Admission: the mutating and the validating plug-ins as two visible lists, run in order (Kubernetes, "Admission
- * Control in Kubernetes").
+ * Control in Kubernetes"); then what users configure, which the server's own writes pass by.
  */
 import type { KubeObject } from '#base/objects.ts';
 import type { RequestContext } from '../context.ts';
@@ -40,9 +40,8 @@ const mutating: readonly Admission[] = [
   admitDefaultStorageClass,
   admitStorageProtection,
   admitCertificateRequester,
-  mutateByPolicies,
-  admitMutatingWebhooks,
 ];
+const mutatingConfigured: readonly Admission[] = [mutateByPolicies, admitMutatingWebhooks];
 const validating: readonly Admission[] = [
   admitDefinition,
   admitNodeRestriction,
@@ -54,22 +53,28 @@ const validating: readonly Admission[] = [
   admitCertificates,
   admitTrustBundle,
   admitPodCertificate,
-  admitByPolicies,
-  admitValidatingWebhooks,
 ];
+const validatingConfigured: readonly Admission[] = [admitByPolicies, admitValidatingWebhooks];
 
-export async function admitMutating(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
-  for (const admit of mutating) {
+async function admitBy(
+  plugins: readonly Admission[],
+  context: RequestContext,
+  attributes: AdmissionAttributes,
+): Promise<void> {
+  for (const admit of plugins) {
     const waits = admit(context, attributes);
     if (waits !== undefined) await waits;
   }
 }
 
+export async function admitMutating(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
+  await admitBy(mutating, context, attributes);
+  if (context.isOwn !== true) await admitBy(mutatingConfigured, context, attributes);
+}
+
 export async function admitValidating(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
-  for (const admit of validating) {
-    const waits = admit(context, attributes);
-    if (waits !== undefined) await waits;
-  }
+  await admitBy(validating, context, attributes);
+  if (context.isOwn !== true) await admitBy(validatingConfigured, context, attributes);
 }
 
 /** Who connects to a container, a node or a Service is judged by webhooks and policies; what for is in `object`. */
