@@ -102,7 +102,7 @@ describe('endpoints and options of bridges', { skip }, () => {
         { network: 'aa', aliases: [], ...twice },
         { network: 'bb', aliases: [], ...twice },
       ]),
-      /error setting interface name to "x0": file exists/,
+      /error renaming interface to "x0": file exists/,
     );
     const next = await start('next', ['aa', 'bb']);
     assert.equal(ipOf(next), '10.199.1.2', 'what was taken for a start that failed is free again');

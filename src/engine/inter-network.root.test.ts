@@ -6,6 +6,7 @@
 import assert from 'node:assert/strict';
 import { mkdtempSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
+import { linuxProcesses } from '#os/processes.linux.ts';
 import type { DockerEngine } from './create-engine.ts';
 import { addressesOf } from './network-record.ts';
 import { execText, makeImage, newInstanceId, openTestEngine, removeTestEngine, specOf } from './testing.ts';
@@ -32,6 +33,7 @@ const isClosed = (mode: Mode): boolean => mode === 'isolated' || mode.startsWith
 describe('packets between docker networks', { skip: !isRoot && 'needs root' }, () => {
   const home = mkdtempSync('/tmp/tiphys-inter-network-');
   const ids = new Map<Mode, string>();
+  const unreachable: string[] = [];
   let engine: DockerEngine;
 
   const sh = async (mode: Mode, script: string): Promise<string> =>
@@ -71,6 +73,17 @@ describe('packets between docker networks', { skip: !isRoot && 'needs root' }, (
       );
       await engine.containers.start(id);
       ids.set(mode, id);
+      // No address of an isolated network is on its bridge: without a route, what others send leaves the machine. The
+      // bridge has no IPv6 at all, so that no route leads there.
+      if (mode === 'isolated') {
+        const { blocks, link } = engine.networks.find(mode);
+        for (const { subnet } of blocks) {
+          const route = subnet.includes(':') ? ['unreachable', subnet] : [subnet, 'dev', link!];
+          const done = await linuxProcesses.run('ip', ['route', 'add', ...route]);
+          assert.equal(done.code, 0, done.stderr);
+          if (subnet.includes(':')) unreachable.push(subnet);
+        }
+      }
       // An internal network gives no way out; a container that may change its routes takes one.
       if (mode.startsWith('internal'))
         for (const { subnet, gateway } of engine.networks.find(mode).blocks)
@@ -80,6 +93,7 @@ describe('packets between docker networks', { skip: !isRoot && 'needs root' }, (
 
   after(async () => {
     await engine[Symbol.asyncDispose]();
+    for (const subnet of unreachable) await linuxProcesses.run('ip', ['route', 'del', 'unreachable', subnet]);
     await removeTestEngine(home, instanceId);
   });
 

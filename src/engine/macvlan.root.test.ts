@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { mkdtempSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { messageOf } from '#base/thrown.ts';
+import { linkPrefix } from '#net/kernel-names.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import type { DockerEngine } from './create-engine.ts';
 import type { ContainerSpec } from './engine.ts';
@@ -34,7 +35,11 @@ describe('networks on a link of the host', { skip }, () => {
     (await execText(engine, id, ['sh', '-c', script])).text.trim();
   const reaches = async (id: string, target: string): Promise<boolean> =>
     (await sh(id, `ping -c 1 -W 1 ${target} >/dev/null 2>&1 && echo yes`)) === 'yes';
-  const links = async (): Promise<string[]> => (await engine.netlink.listLinks()).map(({ name }) => name);
+  /** Those of this instance: others come and go beside it. */
+  const links = async (): Promise<string[]> =>
+    (await engine.netlink.listLinks())
+      .map(({ name }) => name)
+      .filter((name) => name.startsWith(linkPrefix(instanceId)));
   let subnets = 0;
   /** A network of each test's own, with its gateway on the other end of the wire. */
   const create = async (name: string, options: Record<string, string>, driver = 'macvlan'): Promise<string> => {

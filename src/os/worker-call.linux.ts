@@ -36,7 +36,9 @@ export function startSyscallWorker(name: string): SyscallWorker {
   const waiting = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>();
   let worker: Worker | undefined;
   let nextId = 1;
-  const failAll = (error: Error): void => {
+  /** What a worker that was closed leaves is not the next one's to lose. */
+  const failAll = (ended: Worker, error: Error): void => {
+    if (worker !== undefined && worker !== ended) return;
     for (const entry of waiting.values()) entry.reject(error);
     waiting.clear();
     worker = undefined;
@@ -56,8 +58,8 @@ export function startSyscallWorker(name: string): SyscallWorker {
       if (answer.error === undefined) entry.resolve(answer.result as never);
       else entry.reject(revive(answer.error));
     });
-    started.on('error', failAll);
-    started.on('exit', () => failAll(new Error(`worker ${name} ended`)));
+    started.on('error', (error: Error) => failAll(started, error));
+    started.on('exit', () => failAll(started, new Error(`worker ${name} ended`)));
     return started;
   };
   return {
@@ -73,7 +75,10 @@ export function startSyscallWorker(name: string): SyscallWorker {
     async close() {
       const ending = worker;
       worker = undefined;
-      await ending?.terminate();
+      const ended = ending?.terminate();
+      // Seen: a thread that never heard of its end. It holds nothing, and must not hold the process.
+      ending?.unref();
+      await ended;
     },
   };
 }
