@@ -57,7 +57,7 @@ export function specFromRequest(
     ...text('stopSignal', body.StopSignal),
     ...(timeout === undefined || timeout === null ? {} : { stopTimeoutSeconds: timeout }),
     ...(host.CgroupParent ? { cgroupParent: planCgroupParent(host.CgroupParent) } : {}),
-    ...planLog(host['LogConfig']?.Type ?? '', host['LogConfig']?.Config ?? {}),
+    ...planLog(host['LogConfig']?.Type || 'json-file', host['LogConfig']?.Config ?? {}),
     restartPolicy: planRestart(host['RestartPolicy'] ?? {}, host['AutoRemove'] === true),
     autoRemove: host['AutoRemove'] === true,
     init: host['Init'] === true,
