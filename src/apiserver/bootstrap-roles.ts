@@ -15,7 +15,8 @@ const rule = (apiGroups: string[], resources: string[], verbs: string[], resourc
 const paths = (nonResourceURLs: string[]): PolicyRule => ({ nonResourceURLs, verbs: ['get'] });
 
 const labels = { 'kubernetes.io/bootstrapping': 'rbac-defaults' };
-const annotations = { 'rbac.authorization.kubernetes.io/autoupdate': 'true' };
+export const autoUpdate = 'rbac.authorization.kubernetes.io/autoupdate';
+const annotations = { [autoUpdate]: 'true' };
 const meta = (name: string, extra: Record<string, string> = {}, namespace?: string): ObjectMeta => ({
   name,
   ...(namespace === undefined ? {} : { namespace }),

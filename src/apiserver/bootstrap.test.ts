@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { TestApi } from './fixture.ts';
+import { bootstrap } from './bootstrap.ts';
 import { createTestApi } from './fixture.ts';
 
 const withApi = (run: (t: TestApi) => Promise<void>) => async (): Promise<void> => {
@@ -70,5 +71,58 @@ describe("the server's own objects", () => {
         setImmediate(resolve);
       });
     assert.equal((await t.call('GET', lease)).body.status.phase, 'Active');
+  });
+
+  it('are there again after a start, with what they grant, unless an administrator keeps them as they are', async () => {
+    await using t = await createTestApi();
+    const rbac = '/apis/rbac.authorization.k8s.io/v1';
+    const [local, discovery] = [
+      '/apis/apiregistration.k8s.io/v1/apiservices/v1.apps',
+      `${rbac}/clusterroles/system:discovery`,
+    ];
+    const [view, kept] = [`${rbac}/clusterroles/view`, `${rbac}/clusterroles/system:basic-user`];
+    const [bound, other] = ['system:discovery', 'system:basic-user'].map(
+      (name) => `${rbac}/clusterrolebindings/${name}`,
+    );
+    const read = async (path: string) => (await t.call('GET', path)).body;
+    const change = async (path: string, patch: object) => {
+      const headers = { 'content-type': 'application/merge-patch+json' };
+      assert.equal((await t.call('PATCH', path, patch, { headers })).status, 200, path);
+    };
+    const extra = { apiGroups: [''], resources: ['pods'], verbs: ['get'] };
+    const before = await Promise.all([local, discovery, view, bound!].map(read));
+    await t.call('DELETE', local);
+    await change(discovery, { rules: [extra] });
+    await change(view, { aggregationRule: { clusterRoleSelectors: [{ matchLabels: { a: 'b' } }] } });
+    await change(bound!, { subjects: null });
+    await change(kept, {
+      rules: null,
+      metadata: { annotations: { 'rbac.authorization.kubernetes.io/autoupdate': 'false' } },
+    });
+    const { uid } = (await read(other!)).metadata;
+    await t.call('DELETE', other!);
+    await t.call('POST', `${rbac}/clusterrolebindings`, {
+      apiVersion: 'rbac.authorization.k8s.io/v1',
+      kind: 'ClusterRoleBinding',
+      metadata: { name: 'system:basic-user' },
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'cluster-admin' },
+      subjects: [{ apiGroup: 'rbac.authorization.k8s.io', kind: 'Group', name: 'system:authenticated' }],
+    });
+    const revision = async () => (await t.call('GET', `${rbac}/clusterroles`)).body.metadata.resourceVersion;
+    await bootstrap(t.api.server);
+    const after = await Promise.all([local, discovery, view, bound!].map(read));
+    assert.equal(after[0].spec.group, 'apps');
+    assert.deepEqual(after[1].rules, [extra, ...before[1].rules]);
+    assert.deepEqual(after[2].aggregationRule.clusterRoleSelectors, [
+      { matchLabels: { a: 'b' } },
+      ...before[2].aggregationRule.clusterRoleSelectors,
+    ]);
+    assert.deepEqual(after[3].subjects, before[3].subjects);
+    assert.equal((await read(kept)).rules ?? null, null);
+    const anew = await read(other!);
+    assert.deepEqual([anew.roleRef.name, anew.metadata.uid === uid], ['system:basic-user', false]);
+    const then = await revision();
+    await bootstrap(t.api.server);
+    assert.equal(await revision(), then, 'nothing is written where nothing is missing');
   });
 });

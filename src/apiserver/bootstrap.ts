@@ -1,11 +1,11 @@
 /**
  * What every cluster holds from its first moment: system namespaces, roles, priority classes, the `kubernetes` Service.
- * Made through the write path, once.
+ * Made through the write path.
  */
 import type { APIService } from '#api/apiregistration.v1.ts';
 import type { Template } from '#api/manifest.ts';
 import type { ObjectMeta } from '#api/meta.v1.ts';
-import { ownBytes } from '#base/bytes.ts';
+import type { ClusterRole, ClusterRoleBinding } from '#api/rbac.v1.ts';
 import { isReason } from '#base/errors.ts';
 import { kinds } from '#base/kinds.ts';
 import type { KindRef, KubeObject } from '#base/objects.ts';
@@ -14,9 +14,12 @@ import { apiVersionOf } from '#base/objects.ts';
 import { frontProxyClient } from '#base/node-identity.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { addressAt, formatSubnet } from '#base/ip.ts';
+import { sameJson } from '#schema/validate-values.ts';
 import { serviceRange } from './allocation.ts';
-import { clusterRoleBindings, clusterRoles, roles } from './bootstrap-roles.ts';
+import { missingPermissions } from './authz/permissions.ts';
+import { autoUpdate, clusterRoleBindings, clusterRoles, roles } from './bootstrap-roles.ts';
 import type { Server } from './context.ts';
+import { deleteObject } from './delete.ts';
 import { internalContext } from './internal.ts';
 import { ownObjectsRetryMs } from './limits.ts';
 import { lookUp } from './lookup.ts';
@@ -52,45 +55,35 @@ const priorities = [
     'Used for system critical pods that must not be moved from their current node.',
   ],
 ] as const;
-const marker = '/registry/tiphys/bootstrapped';
-const bootstrapFormat = 4;
 
+/** At each start: what was deleted meanwhile, or what a newer version adds, is there again. */
 export async function bootstrap(server: Server): Promise<void> {
-  const stored = await server.store.get(marker);
-  const { format: known }: { format: number } =
-    stored === undefined ? { format: 0 } : JSON.parse(Buffer.from(stored.value).toString());
-  if (known < bootstrapFormat) {
-    await Promise.all(namespaces.map((name) => ensure(server, kinds.Namespace, { metadata: { name } })));
-    // the rest at once, so that a store with a disk syncs a few times and not a hundred
-    await Promise.all([
-      ...priorities.map(([name, value, description]) =>
-        ensure(server, kinds.PriorityClass, { metadata: { name }, value, description }),
-      ),
-      ...clusterRoles().map((role) => ensure(server, kinds.ClusterRole, role)),
-      ...clusterRoleBindings().map((binding) => ensure(server, kinds.ClusterRoleBinding, binding)),
-      ...roles().map((role) => ensure(server, kinds.Role, role)),
-      ensure(server, kinds.ServiceCIDR, {
-        metadata: { name: 'kubernetes' },
-        spec: { cidrs: [formatSubnet(serviceRange(server))] },
-        status: {
-          conditions: [
-            {
-              type: 'Ready',
-              status: 'True',
-              reason: '',
-              message: '',
-              lastTransitionTime: timestamp(server.clock.now()),
-            },
-          ],
-        },
-      }),
-      ...localServices(server).map((service) => ensure(server, kinds.APIService, service)),
-    ]);
-    await server.store.txn(
-      [],
-      [{ type: 'put', key: marker, value: ownBytes(JSON.stringify({ format: bootstrapFormat })) }],
-    );
-  }
+  await Promise.all(namespaces.map((name) => ensure(server, kinds.Namespace, { metadata: { name } })));
+  // the rest at once, so that a store with a disk syncs a few times and not a hundred
+  await Promise.all([
+    ...priorities.map(([name, value, description]) =>
+      ensure(server, kinds.PriorityClass, { metadata: { name }, value, description }),
+    ),
+    ...clusterRoles().map((role) => keepRole(server, kinds.ClusterRole, role)),
+    ...clusterRoleBindings().map((binding) => keepBinding(server, binding)),
+    ...roles().map((role) => keepRole(server, kinds.Role, role)),
+    ensure(server, kinds.ServiceCIDR, {
+      metadata: { name: 'kubernetes' },
+      spec: { cidrs: [formatSubnet(serviceRange(server))] },
+      status: {
+        conditions: [
+          {
+            type: 'Ready',
+            status: 'True',
+            reason: '',
+            message: '',
+            lastTransitionTime: timestamp(server.clock.now()),
+          },
+        ],
+      },
+    }),
+    ...localServices(server).map((service) => ensure(server, kinds.APIService, service)),
+  ]);
   await ensureKubernetesService(server);
   await ensureAuthentication(server);
 }
@@ -157,6 +150,56 @@ export function keepOwnObjects(server: Server): () => void {
     timer.cancel();
     for (const watch of watches.values()) watch.close();
   };
+}
+
+/** Whether an administrator has taken a default role or binding over (Kubernetes, "Auto-reconciliation"). */
+const isTakenOver = ({ annotations }: ObjectMeta): boolean => annotations?.[autoUpdate] === 'false';
+
+type Granted = Pick<ClusterRole, 'rules' | 'aggregationRule'>;
+
+/** The rules, the selectors and the labels that a default role has, beside those that it was given. */
+async function keepRole<T extends KubeObject & Granted>(
+  server: Server,
+  ref: KindRef<T>,
+  wanted: Template<NoInfer<T>> & Granted,
+): Promise<void> {
+  const { metadata = {} }: { metadata?: ObjectMeta } = wanted;
+  const { name = '', namespace = '', labels = {} } = metadata;
+  const found = await lookUp(server, ref, name, namespace);
+  if (found === undefined) return ensure(server, ref, wanted);
+  if (isTakenOver(found.metadata)) return;
+  const rules = (wanted.rules ?? []).filter((rule) => !missingPermissions(found.rules ?? [], rule).next().done);
+  const selectors = (wanted.aggregationRule?.clusterRoleSelectors ?? []).filter(
+    (selector) => !(found.aggregationRule?.clusterRoleSelectors ?? []).some((other) => sameJson(other, selector)),
+  );
+  const isLabelled = Object.keys(labels).every((label) => found.metadata.labels?.[label] !== undefined);
+  if (rules.length === 0 && selectors.length === 0 && isLabelled) return;
+  await refresh(server, ref, { name, namespace }, (object) => {
+    if (rules.length > 0) object.rules = [...(object.rules ?? []), ...rules];
+    if (selectors.length > 0)
+      object.aggregationRule = {
+        clusterRoleSelectors: [...(object.aggregationRule?.clusterRoleSelectors ?? []), ...selectors],
+      };
+    object.metadata.labels = { ...labels, ...object.metadata.labels };
+  });
+}
+
+/** The subjects of a default binding, beside those that it was given; of another role it is made anew. */
+async function keepBinding(server: Server, wanted: Template<ClusterRoleBinding>): Promise<void> {
+  const ref = kinds.ClusterRoleBinding;
+  const { name = '' } = wanted.metadata ?? {};
+  const found = await lookUp(server, ref, name);
+  if (found !== undefined && isTakenOver(found.metadata)) return;
+  const isOther = found !== undefined && !sameJson(found.roleRef, wanted.roleRef);
+  if (isOther) await deleteObject(internalContext(server, server.kinds.builtIn(ref), { name }), '', name, {});
+  if (found === undefined || isOther) return ensure(server, ref, wanted);
+  const subjects = (wanted.subjects ?? []).filter(
+    (subject) => !(found.subjects ?? []).some((other) => sameJson(other, subject)),
+  );
+  if (subjects.length > 0)
+    await refresh(server, ref, { name, namespace: '' }, (object) => {
+      object.subjects = [...(object.subjects ?? []), ...subjects];
+    });
 }
 
 /** The groups that this server serves itself, as the API lists them. */

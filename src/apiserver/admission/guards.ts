@@ -10,53 +10,12 @@ import { isOf } from '#base/objects.ts';
 import { ApiError } from '#base/errors.ts';
 import { isAllowed } from '../authz/authorizer-chain.ts';
 import { nodeNameOf } from '../authz/node.ts';
+import { missingPermissions, type Permission } from '../authz/permissions.ts';
 import { rulesOf, visitRules } from '../authz/rbac.ts';
 import type { PolicyRule } from '#api/rbac.v1.ts';
 import type { RequestContext } from '../context.ts';
 import type { AdmissionAttributes } from './attributes.ts';
 import { forbiddenBy } from '../object-errors.ts';
-
-/** One verb on one path, or on one resource: all of its objects, or one. */
-type Permission = { verb: string; url: string } | { verb: string; group: string; resource: string; name?: string };
-
-/** A rule as the single permissions that it grants. */
-function* breakDown({
-  verbs,
-  nonResourceURLs = [],
-  apiGroups = [],
-  resources = [],
-  resourceNames = [],
-}: PolicyRule): Generator<Permission> {
-  for (const verb of verbs) {
-    for (const url of nonResourceURLs) yield { verb, url };
-    for (const group of apiGroups)
-      for (const resource of resources) {
-        if (resourceNames.length === 0) yield { verb, group, resource };
-        for (const name of resourceNames) yield { verb, group, resource, name };
-      }
-  }
-}
-
-const listCovers = (list: readonly string[] | undefined, value: string): boolean =>
-  list !== undefined && (list.includes('*') || list.includes(value));
-
-/** Whether a rule that somebody has grants a single permission. */
-function covers(have: PolicyRule, want: Permission): boolean {
-  if (!listCovers(have.verbs, want.verb)) return false;
-  if ('url' in want)
-    return (have.nonResourceURLs ?? []).some(
-      (url) => url === '*' || url === want.url || (url.endsWith('*') && want.url.startsWith(url.slice(0, -1))),
-    );
-  const { resource, name } = want;
-  if (!listCovers(have.apiGroups, want.group)) return false;
-  const slash = resource.indexOf('/');
-  if (
-    !(have.resources ?? []).some((r) => r === '*' || r === resource || (slash > 0 && r === `*${resource.slice(slash)}`))
-  )
-    return false;
-  const { resourceNames = [] } = have;
-  return resourceNames.length === 0 || (name !== undefined && resourceNames.includes(name));
-}
 
 /** As upstream prints a rule in Go. */
 function permissionText(permission: Permission): string {
@@ -78,10 +37,7 @@ async function missingRules(
     have.push(rule);
     return false;
   });
-  const missing: Permission[] = [];
-  for (const rule of rules)
-    for (const single of breakDown(rule)) if (!have.some((h) => covers(h, single))) missing.push(single);
-  return missing;
+  return rules.flatMap((rule) => [...missingPermissions(have, rule)]);
 }
 
 /** Nobody grants what they do not have, unless they hold `escalate` on roles or `bind` on the role. */
