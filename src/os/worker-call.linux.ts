@@ -10,6 +10,8 @@ import { Worker } from 'node:worker_threads';
 import { SystemError } from './libc.linux.ts';
 import type { SyscallOperations } from './syscall.worker.ts';
 
+const workerEndMs = 2_000;
+
 interface Answer {
   id: number;
   result?: unknown;
@@ -75,10 +77,13 @@ export function startSyscallWorker(name: string): SyscallWorker {
     async close() {
       const ending = worker;
       worker = undefined;
-      const ended = ending?.terminate();
+      if (ending === undefined) return;
       // Seen: a thread that never heard of its end. It holds nothing, and must not hold the process.
-      ending?.unref();
-      await ended;
+      const { promise: waited, resolve } = Promise.withResolvers<void>();
+      const timer = setTimeout(resolve, workerEndMs);
+      await Promise.race([ending.terminate(), waited]);
+      clearTimeout(timer);
+      ending.unref();
     },
   };
 }
