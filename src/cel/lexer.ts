@@ -89,7 +89,8 @@ function numberOf([text, hex, hexUnsigned, double, digits, unsigned]: RegExpExec
   return text === '' ? 0n : value;
 }
 
-const escapes: Record<string, string> = {
+/** Letters that stand for a character after a backslash, as in C. */
+export const letterEscapes: Readonly<Record<string, string>> = {
   a: '\u0007',
   b: '\b',
   f: '\f',
@@ -121,7 +122,7 @@ function readText(source: string, at: number, [start, prefix = '', quote = '']: 
 function unescape(raw: string, at: number): string {
   return raw.replace(escaped, (...found: string[]) => {
     const [all = '', x, upper, short, long, octal = '', letter, plain] = found;
-    if (letter !== undefined) return escapes[letter] ?? '';
+    if (letter !== undefined) return letterEscapes[letter] ?? '';
     if (plain !== undefined) return plain;
     const digits = x ?? upper ?? short ?? long;
     const code = digits === undefined ? parseInt(octal, 8) : parseInt(digits, 16);

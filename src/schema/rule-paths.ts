@@ -1,5 +1,6 @@
 /** Paths of fields below a schema, as `fieldPath` of a rule and selectable fields write them: `.spec.ports['a.b']`. */
 import type { JSONSchemaProps } from '#api/apiextensions.v1.ts';
+import { letterEscapes } from '#cel/lexer.ts';
 
 export interface FoundField {
   /** As field errors write it. */
@@ -9,17 +10,7 @@ export interface FoundField {
   schema: JSONSchemaProps;
 }
 
-const escapes: Readonly<Record<string, string>> = {
-  a: '\u0007',
-  b: '\b',
-  f: '\f',
-  n: '\n',
-  r: '\r',
-  t: '\t',
-  v: '\v',
-  "'": "'",
-  '\\': '\\',
-};
+const escapes: Readonly<Record<string, string>> = { ...letterEscapes, "'": "'", '\\': '\\' };
 
 /** Splits at `.`, `[` and `]`; what is in single quotes stays together. */
 function tokensOf(text: string): string[] {
