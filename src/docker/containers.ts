@@ -16,6 +16,7 @@ import { attachContainer, attachWebSocket } from './attach.ts';
 import { lifeRoutes } from './container-life.ts';
 import type { DockerParts } from './context.ts';
 import { checkHealthTimes, checkPlatform, mergeHealthCheck, platformWarnings } from './create-checks.ts';
+import type { CreateBody } from './create-body.ts';
 import { adaptNetworking } from './create-network.ts';
 import { specFromRequest } from './create-request.ts';
 import {
@@ -125,6 +126,7 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
   const exposed = [...image.config.exposedPorts, ...Object.keys(body.ExposedPorts ?? {})];
   body.ExposedPorts = Object.fromEntries(exposed.map((port) => [portKey(port), {}]));
   const warnings = adaptNetworking(body, context.version);
+  adaptHost(body, context.version);
   // The default of clients that know no private one.
   if (context.version[1] < 40 && !body.HostConfig?.IpcMode)
     body.HostConfig = { ...body.HostConfig, IpcMode: 'shareable' };
@@ -148,6 +150,18 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
     Id: id,
     Warnings: [...platformWarnings(context.query.get('platform'), image.platform), ...warnings],
   });
+}
+
+/** What a version does not know of the host's part of a body, it passes over. */
+function adaptHost({ HostConfig: host }: CreateBody, [, minor]: RouteContext['version']): void {
+  if (!host) return;
+  if (minor >= 52) delete host['KernelMemoryTCP'];
+  if (minor < 56) delete host.Umask;
+  else if ((host.Umask ?? 0) < 0 || (host.Umask ?? 0) > 0xffff_ffff)
+    throw new ApiError(
+      'BadRequest',
+      `json: cannot unmarshal number ${host.Umask} into Go struct field HostConfig.Umask of type uint32`,
+    );
 }
 
 function withTag(image: string): string {

@@ -178,6 +178,8 @@ export interface ContainerSpec {
   /** Name of an OCI runtime of the configuration's; absent: the engine's own. */
   runtime?: string;
   shmSizeBytes?: number;
+  /** Of its process, of commands in it and of health checks; absent: the runtime's. */
+  umask?: number;
   /** Seconds that a stop waits before SIGKILL, where the caller of `stop` does not say. */
   stopTimeoutSeconds?: number;
   domainname?: string;
