@@ -12,7 +12,7 @@ import { redirectsMax } from '#content/limits.ts';
 import type { RegistryCredential } from '#engine/engine.ts';
 import type { ImageStore } from '#engine/images.ts';
 import { listTags } from '#engine/images-sources.ts';
-import { lacksLabels, matchesLabels, parseFilters, parseTime } from './filters.ts';
+import { lacksLabels, matchesLabels, parseFilters, parseTime, flagFilter } from './filters.ts';
 import { compileGlob } from './image-filters.ts';
 import { listAttestations } from './image-attestations.ts';
 import { archivePlatforms, descriptorOf, platformOfQuery, platformsOf, showManifests } from './image-manifests.ts';
@@ -58,18 +58,6 @@ export function isoNano(ms: number): string {
 }
 
 const listFilters = ['dangling', 'label', 'label!', 'before', 'since', 'reference', 'until'];
-
-/** A filter that is true or false, in Go's spellings. */
-function flagFilter(filters: ReadonlyMap<string, string[]>, name: string): boolean | undefined {
-  const values = filters.get(name);
-  if (values === undefined || values.length === 0) return undefined;
-  const read = values.map((value) =>
-    /^(?:1|t|true)$/i.test(value) ? true : /^(?:0|f|false)$/i.test(value) ? false : undefined,
-  );
-  if (read.includes(undefined) || new Set(read).size > 1)
-    throw new ApiError('BadRequest', `invalid filter '${name}=[${values.join(' ').slice(0, 200)}]'`);
-  return read[0];
-}
 
 /** Bytes of an image's layers that other images in the list have too. */
 function sharedSizes(images: ImageStore): (record: ImageRecord) => number {

@@ -328,6 +328,12 @@ function makeContext(
         );
       return body;
     },
+    async jsonList() {
+      const bytes = await readOnce();
+      const body = bytes.length === 0 ? [] : (parseJson(bytes, request.headers) ?? []);
+      if (Array.isArray(body)) return body;
+      throw new ApiError('BadRequest', 'invalid JSON: json: cannot unmarshal object into Go value of type []');
+    },
     async hijack(contentType) {
       if (raw !== undefined) await readOnce();
       hijacked = true;

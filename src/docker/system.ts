@@ -12,6 +12,7 @@ import { readCdiDevices } from '#engine/cdi-devices.ts';
 import { logDriverNames } from '#engine/log-drivers/options.ts';
 import { fileSystemAt, listDirectory, readIfExists, statIfExists } from '#os/files.ts';
 import type { Cgroups } from '#os/cgroups.ts';
+import { shownContainers } from './context.ts';
 import type { DockerParts } from './context.ts';
 import { matchesAny, matchesLabels, parseFilters, parseTimeNs } from './filters.ts';
 import { programsOf } from './programs.ts';
@@ -232,7 +233,7 @@ async function showInfo(parts: DockerParts, version: [number, number]): Promise<
   const warnings = [...limits.warnings, ...settings.warnings];
   return {
     ID: engine.context.instanceId,
-    ...countContainers(engine.table.list()),
+    ...countContainers(shownContainers(parts)),
     Images: engine.images.list().length,
     Driver: 'overlay2',
     DriverStatus: driverStatus(parts.platform.dataDir),
@@ -357,6 +358,7 @@ function matchesEvent(filters: Filters, event: EngineEvent): boolean {
         (image !== '' && (image === value || untagged(image) === value)),
     );
   return (
+    event.owner !== 'plugin' &&
     matchesAny(filters, 'type', (value) => event.type === value) &&
     matchesAny(
       filters,
@@ -369,6 +371,7 @@ function matchesEvent(filters: Filters, event: EngineEvent): boolean {
     ofImage &&
     ofType('network') &&
     ofType('volume') &&
+    ofType('plugin') &&
     matchesLabels(filters, event.attributes)
   );
 }

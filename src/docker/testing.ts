@@ -227,6 +227,7 @@ export function contextOf(
     version: [1, minor],
     signal: new AbortController().signal,
     json: async () => ({}),
+    jsonList: async () => [],
     hijack: async () => {
       throw new Error('none');
     },

@@ -16,7 +16,8 @@ import type { Duplex, Readable, Writable } from 'node:stream';
 import type { Platform } from '#base/platform.ts';
 import type { CgroupLimits } from '#os/cgroups.ts';
 
-export type Owner = 'docker' | 'kubelet' | 'build';
+/** `plugin`: a managed one runs in it. */
+export type Owner = 'docker' | 'kubelet' | 'build' | 'plugin';
 export type ContainerState = 'created' | 'running' | 'paused' | 'restarting' | 'removing' | 'exited' | 'dead';
 
 export interface Mount {
@@ -324,7 +325,7 @@ export interface ContainerStats {
 }
 
 export interface EngineEvent {
-  type: 'container' | 'image' | 'network' | 'volume' | 'daemon';
+  type: 'container' | 'image' | 'network' | 'volume' | 'plugin' | 'daemon';
   action: string;
   id: string;
   attributes: Record<string, string>;
