@@ -97,7 +97,9 @@ export function pluginRoutes(plugins: ManagedPlugins): Route[] {
       method: 'POST',
       path: '/plugins/{name*}/enable',
       handle: async (context) => {
-        await plugins.enable(nameOf(context));
+        const timeout = context.query.get('timeout') || '0';
+        if (!/^\d{1,6}$/.test(timeout)) throw new ApiError('BadRequest', `invalid timeout ${JSON.stringify(timeout)}`);
+        await plugins.enable(nameOf(context), Number(timeout));
         return reply(200);
       },
     },

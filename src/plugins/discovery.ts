@@ -29,6 +29,8 @@ export interface PluginAddress {
   name: string;
   /** What it implements, where that is known without asking it. */
   kinds?: readonly string[];
+  /** How long a call may take where the caller does not say. */
+  timeoutMs?: number;
   /** Of one that the engine runs in a container: where the host has what it sees at a path. */
   hostPath?: (path: string) => string;
   target: { socketPath: string } | { host: string; port: number };

@@ -38,6 +38,8 @@ export interface PluginRecord {
   /** Where it came from. */
   reference: string;
   enabled: boolean;
+  /** How long its answers may take, as the user wants it; absent: as of any plugin. */
+  timeoutMs?: number;
   /** While it is enabled. */
   containerId?: string;
   config: PluginConfig;
@@ -153,6 +155,7 @@ export class ManagedPlugins implements ManagedAddresses {
       name,
       target: { socketPath: `${this.#socketsOf(record.id)}/${face.Socket}` },
       kinds: kindsOf(record.config),
+      ...(record.timeoutMs === undefined ? {} : { timeoutMs: record.timeoutMs }),
       hostPath: (path) => {
         if (propagated !== '' && (path === propagated || path.startsWith(`${propagated}/`)))
           return `${this.#propagatedOf(record.id)}${path.slice(propagated.length)}`;
@@ -288,11 +291,12 @@ export class ManagedPlugins implements ManagedAddresses {
     });
   }
 
-  async enable(text: string): Promise<void> {
+  /** `timeoutSeconds`: how long its answers may take; 0: as of any plugin. */
+  async enable(text: string, timeoutSeconds: number): Promise<void> {
     await this.#lock.run(async () => {
-      const record = this.get(text);
+      const { timeoutMs: _before, ...record } = this.get(text);
       if (record.enabled) throw new ApiError('Conflict', `plugin ${record.name} is already enabled`);
-      await this.#start(record);
+      await this.#start({ ...record, ...(timeoutSeconds === 0 ? {} : { timeoutMs: timeoutSeconds * 1000 }) });
       this.#emit('enable', record);
     });
   }

@@ -70,6 +70,17 @@ function imageOf(
   };
 }
 
+/** Of a directory that goes into the store; none where it is empty. */
+async function packLayer({ content }: ImagesOptions, hold: Hold, directory: string): Promise<ImageLayer[]> {
+  const packed = await content.layers.commitUpper(directory);
+  if (packed.isEmpty) return [];
+  hold.addBlob(packed.digest);
+  hold.addLayer(packed.diffId);
+  const layer = await compressLayer(content, toImageLayer(packed), { kind: 'gzip' });
+  hold.addBlob(layer.digest);
+  return [layer];
+}
+
 /** Of the archive that `docker plugin create` sends: `config.json` and the directory `rootfs`. Throws BadRequest. */
 export async function createContent(
   options: ImagesOptions,
@@ -88,12 +99,8 @@ export async function createContent(
       throw new ApiError('RequestEntityTooLarge', 'the plugin configuration is too large');
     const config = readPluginConfig(readFileSync(`${scratch}/config.json`));
     if (statIfExists(`${scratch}/rootfs`)?.isDirectory() !== true) throw new ApiError('BadRequest', 'no rootfs found');
-    const packed = await content.layers.commitUpper(`${scratch}/rootfs`);
-    hold.addBlob(packed.digest);
-    hold.addLayer(packed.diffId);
-    const layer = await compressLayer(content, toImageLayer(packed), { kind: 'gzip' });
-    hold.addBlob(layer.digest);
-    const whole: PluginConfig = { ...config, rootfs: { type: 'layers', diff_ids: [layer.digest] } };
+    const layers = await packLayer(options, hold, `${scratch}/rootfs`);
+    const whole = { ...config, rootfs: { type: 'layers', diff_ids: layers.map(({ digest }) => digest) } };
     const bytes = Buffer.from(`${JSON.stringify(whole)}\n`);
     const id = await content.blobs.writeBytes(bytes);
     hold.addBlob(id);
@@ -101,11 +108,15 @@ export async function createContent(
       schemaVersion: 2,
       mediaType: mediaTypes.dockerManifest,
       config: { mediaType: pluginConfigType, size: bytes.length, digest: id },
-      layers: [{ mediaType: mediaTypes.dockerLayer, size: layer.sizeBytes, digest: layer.digest }],
+      layers: layers.map((layer) => ({
+        mediaType: mediaTypes.dockerLayer,
+        size: layer.sizeBytes,
+        digest: layer.digest,
+      })),
     };
     const digest = await content.blobs.writeBytes(Buffer.from(JSON.stringify(manifest)));
     hold.addBlob(digest);
-    return { config: whole, image: imageOf(options, { id, layers: [layer], manifest: digest }) };
+    return { config: whole, image: imageOf(options, { id, layers, manifest: digest }) };
   } finally {
     removeTree(scratch);
   }
