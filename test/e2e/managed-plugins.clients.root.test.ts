@@ -4,6 +4,10 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, 
 import { dirname } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
+import { realClock } from '#os/clock.real.ts';
+import { SimRandom } from '#os/clock.sim.ts';
+import { readIfExists } from '#os/files.ts';
+import { testSeed } from '#os/test-seed.ts';
 import { ask, freePort, importBusybox, makeDaemon, startRegistry, type TestDaemon } from './daemon.ts';
 import { run } from './machine.ts';
 
@@ -117,7 +121,7 @@ test('a plugin outlives kill -9 of the engine, and comes back with it', async (t
   await daemon.end('SIGKILL');
   await daemon.start();
   assert.equal(await daemon.ok('volume', 'inspect', '-f', '{{.Driver}}', 'kept'), 'me/vol');
-  const pid = await pluginPid(daemon);
+  const [pid] = await pluginPids(daemon);
   await daemon.end('SIGTERM');
   assert.ok(!existsSync(`/proc/${pid}`));
   await daemon.start();
@@ -188,13 +192,46 @@ test('what is no plugin, or does not listen, is told and leaves nothing', async 
   await fails(daemon, ['plugin', 'inspect', 'nobody'], /plugin "nobody" not found|No such plugin/);
 });
 
-/** Of the one plugin that runs. */
-async function pluginPid(daemon: TestDaemon): Promise<number> {
-  const pids = readdirSync('/proc').filter((name) => {
-    if (!/^\d+$/.test(name)) return false;
-    const words = readFileSync(`/proc/${name}/cmdline`, 'utf8');
-    return words.includes('/plugin.mjs') && readFileSync(`/proc/${name}/mountinfo`, 'utf8').includes(daemon.home);
-  });
-  assert.equal(pids.length, 1);
-  return Number(pids[0]);
+const rounds = 6;
+const random = new SimRandom(testSeed());
+
+test(`killed while a plugin is made, enabled, disabled and removed, all is there or gone (${rounds} rounds)`, async (t) => {
+  const { daemon, source } = await start(t);
+  const steps = [
+    ['create', 'me/vol', source],
+    ['enable', 'me/vol'],
+    ['disable', 'me/vol'],
+    ['rm', '-f', 'me/vol'],
+  ];
+  for (let round = 0; round < rounds; round++) {
+    let isOver = false;
+    const work = async (): Promise<void> => {
+      for (let at = 0; !isOver; at++) await daemon.docker('plugin', ...steps[at % steps.length]!);
+    };
+    const working = work();
+    await realClock.sleep(100 + random.float() * 1500);
+    await daemon.end('SIGKILL');
+    isOver = true;
+    await working;
+    await daemon.start();
+    const states = (await daemon.ok('plugin', 'ls', '--format', '{{.Enabled}}')).split('\n').filter(Boolean);
+    assert.ok(states.length <= 1);
+    const running = (await pluginPids(daemon)).length;
+    assert.equal(running, states[0] === 'true' ? 1 : 0, `round ${round}: ${states.join()}`);
+    if (states.length === 1) await daemon.ok('plugin', 'rm', '-f', 'me/vol');
+    assert.deepEqual(readdirSync(`${daemon.home}/engine/engine/plugins`), []);
+    assert.doesNotMatch(readFileSync('/proc/self/mountinfo', 'utf8'), new RegExp(`${daemon.home}.*/plugins/`));
+  }
+});
+
+/** Processes of plugins that run. */
+async function pluginPids(daemon: TestDaemon): Promise<number[]> {
+  const isPlugin = (pid: string): boolean => {
+    // It may end meanwhile.
+    const words = readIfExists(`/proc/${pid}/cmdline`) ?? '';
+    return words.includes('/plugin.mjs') && (readIfExists(`/proc/${pid}/mountinfo`) ?? '').includes(daemon.home);
+  };
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && isPlugin(name))
+    .map(Number);
 }
