@@ -139,6 +139,12 @@ export class LogStore implements ForkableStore {
   currentRevision(): number {
     return this.#mvcc.revision;
   }
+  sync(): undefined {
+    return undefined;
+  }
+  unconfirmedMs(): number {
+    return 0;
+  }
   compactedRevision(): number {
     return this.#mvcc.compactedRevision;
   }
