@@ -56,6 +56,12 @@ const maxPods = (text: string): number => {
     );
   return value;
 };
+const endpoints = (text: string): string[] => text.split(',').map((one) => one.trim());
+const etcdPrefix = (text: string): string => {
+  if (!/^\/[^\s/]+(\/[^\s/]+)*$/.test(text))
+    throw new UsageError(`${JSON.stringify(text)} is not a prefix: it begins with a slash and does not end with one`);
+  return text;
+};
 const collect = (value: string, before: string[]): string[] => [...before, value];
 
 function withPlatformOptions(command: Command): Command {
@@ -67,7 +73,16 @@ function withPlatformOptions(command: Command): Command {
     .option('--http-port <port>', 'port for Ingress (default: 80, or 8080 where it is taken)', port)
     .option('--https-port <port>', 'port for Ingress over TLS (default: 443, or 8443 where it is taken)', port)
     .option('--max-pods <number>', 'Pods on each node at once (default: 110)', maxPods)
-    .option('--registry-mirror <url>', 'mirror of docker.io; may be repeated', collect, []);
+    .option('--registry-mirror <url>', 'mirror of docker.io; may be repeated', collect, [])
+    .option('--etcd-endpoints <urls>', 'etcd that holds the state, separated by commas (default: SQLite)', endpoints)
+    .option('--etcd-cafile <file>', "authority of etcd's certificates")
+    .option('--etcd-certfile <file>', 'certificate by which etcd knows this server')
+    .option('--etcd-keyfile <file>', 'its key')
+    .option(
+      '--etcd-prefix <prefix>',
+      'below which the keys of this cluster lie in etcd (default: /tiphys)',
+      etcdPrefix,
+    );
 }
 
 withPlatformOptions(program.command('demo').description('take an application through its whole life on this machine'))

@@ -9,6 +9,7 @@ import { findFreeSubnet } from '#net/pools.ts';
 import { ApiError } from '#base/errors.ts';
 import type { Random } from '#os/clock.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
+import type { EtcdChoice } from './cluster-store.ts';
 import { localNodes, setLocalNodes } from './local-nodes.ts';
 import { files, makeDirectory, privateMode, type Paths } from './paths.ts';
 
@@ -28,6 +29,8 @@ export interface Instance {
   registryMirrors: string[];
   /** Pods on each node at once; absent: as a kubelet has it. */
   maxPods?: number;
+  /** The etcd that holds the cluster's state; absent: SQLite in the data directory. */
+  etcd?: EtcdChoice;
 }
 
 export interface NodePlan {
@@ -83,6 +86,7 @@ export interface InstanceChoices {
   nodes?: number;
   registryMirrors?: string[];
   maxPods?: number;
+  etcd?: EtcdChoice;
 }
 
 /**

@@ -31,6 +31,7 @@ import {
   requestMsMax,
   retryMs,
 } from './limits.ts';
+import { methods } from './requests.ts';
 
 export interface EtcdAddress {
   /** `https://host:2379`, `http://…`; members of one cluster. */
@@ -72,6 +73,11 @@ export class EtcdClient {
   /** Asks, and asks again elsewhere, until there is an answer or `requestMsMax` are over. */
   read(method: string, request: Message): Promise<Message> {
     return this.#ask(method, request, { attemptMs: attemptMsMax, mayRepeat: () => true });
+  }
+
+  /** Whether a majority of the members answers. Rejects with the reason why not. */
+  async probe(): Promise<void> {
+    await this.read(methods.range, { key: Buffer.of(0), count_only: true });
   }
 
   /** Asks once. Rejects with Timeout where it is not known whether the request was carried out. */
@@ -266,16 +272,15 @@ function isTransient(error: unknown): boolean {
  */
 function apiErrorOf(error: unknown): Error {
   if (error instanceof GrpcError) {
-    if (error.status === code.unavailable) return new ApiError('Timeout', error.message, { retryAfterSeconds: 1 });
+    if (error.status === code.unavailable) return new ApiError('Timeout', error.message);
     return isTransient(error) ? timeout() : error;
   }
   if (error instanceof NotSentError) {
-    const unavailable = new ApiError('ServiceUnavailable', error.message, { retryAfterSeconds: 1 });
+    const unavailable = new ApiError('ServiceUnavailable', error.message);
     unavailable.cause = error;
     return unavailable;
   }
   return timeout();
 }
 
-const timeout = (): ApiError =>
-  new ApiError('Timeout', `Timeout: ${new DeadlineError().message}`, { retryAfterSeconds: 1 });
+const timeout = (): ApiError => new ApiError('Timeout', `Timeout: ${new DeadlineError().message}`);

@@ -60,13 +60,13 @@ export async function openEtcdStore(options: EtcdStoreOptions): Promise<EtcdStor
   const { address, clock, log, prefix = '/tiphys' } = options;
   const client = new EtcdClient({ ...address, clock, log });
   try {
-    const { base } = await readMeta(client, prefix, options.random);
+    const { base, epoch } = await readMeta(client, prefix, options.random);
     const place = new Place(prefix, base);
     const compacted = await readCompacted(client, prefix);
     const state = await readAll(client, place, compacted.revision);
     const mvcc = new Mvcc(state.revision);
     for (const value of state.values) mvcc.restore(value);
-    const store = new EtcdStore({ ...options, client, place, mvcc, compacted });
+    const store = new EtcdStore({ ...options, client, place, mvcc, compacted, epoch });
     await store.sync();
     return store;
   } catch (error) {
@@ -80,9 +80,12 @@ interface Parts extends EtcdStoreOptions {
   place: Place;
   mvcc: Mvcc;
   compacted: Compacted;
+  epoch: string;
 }
 
 export class EtcdStore implements Store {
+  /** Of the state that lies in etcd. */
+  readonly epoch: string;
   readonly #client: EtcdClient;
   readonly #place: Place;
   readonly #mirror: Mirror;
@@ -98,7 +101,8 @@ export class EtcdStore implements Store {
   #confirmedAtMs: number;
   #confirming: Timer | undefined;
 
-  constructor({ client, place, mvcc, compacted, clock, random, log }: Parts) {
+  constructor({ client, place, mvcc, compacted, epoch, clock, random, log }: Parts) {
+    this.epoch = epoch;
     this.#client = client;
     this.#place = place;
     this.#clock = clock;
@@ -185,7 +189,7 @@ export class EtcdStore implements Store {
     const late = Promise.withResolvers<never>();
     const timer = this.#clock.setTimer(
       Math.max(mirrorMsMin, untilMs - this.#clock.monotonic()),
-      () => late.reject(new ApiError('Timeout', 'the changes of etcd do not arrive', { retryAfterSeconds: 1 })),
+      () => late.reject(new ApiError('Timeout', 'the changes of etcd do not arrive')),
       { background: true },
     );
     try {
