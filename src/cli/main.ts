@@ -64,16 +64,8 @@ const etcdPrefix = (text: string): string => {
 };
 const collect = (value: string, before: string[]): string[] => [...before, value];
 
-function withPlatformOptions(command: Command): Command {
+function withEtcdOptions(command: Command): Command {
   return command
-    .option('--nodes <number>', 'nodes on this machine; those after the first live in network namespaces', nodes)
-    .option('--data <dir>', 'data directory (default: $TIPHYS_HOME/data or /var/lib/tiphys)')
-    .option('--api-port <port>', 'port of the API server on 127.0.0.1 (default: 6443)', port)
-    .option('--registry-port <port>', 'port of the registry on 127.0.0.1 (default: 5000)', port)
-    .option('--http-port <port>', 'port for Ingress (default: 80, or 8080 where it is taken)', port)
-    .option('--https-port <port>', 'port for Ingress over TLS (default: 443, or 8443 where it is taken)', port)
-    .option('--max-pods <number>', 'Pods on each node at once (default: 110)', maxPods)
-    .option('--registry-mirror <url>', 'mirror of docker.io; may be repeated', collect, [])
     .option('--etcd-endpoints <urls>', 'etcd that holds the state, separated by commas (default: SQLite)', endpoints)
     .option('--etcd-cafile <file>', "authority of etcd's certificates")
     .option('--etcd-certfile <file>', 'certificate by which etcd knows this server')
@@ -83,6 +75,18 @@ function withPlatformOptions(command: Command): Command {
       'below which the keys of this cluster lie in etcd (default: /tiphys)',
       etcdPrefix,
     );
+}
+
+function withPlatformOptions(command: Command): Command {
+  return withEtcdOptions(command)
+    .option('--nodes <number>', 'nodes on this machine; those after the first live in network namespaces', nodes)
+    .option('--data <dir>', 'data directory (default: $TIPHYS_HOME/data or /var/lib/tiphys)')
+    .option('--api-port <port>', 'port of the API server on 127.0.0.1 (default: 6443)', port)
+    .option('--registry-port <port>', 'port of the registry on 127.0.0.1 (default: 5000)', port)
+    .option('--http-port <port>', 'port for Ingress (default: 80, or 8080 where it is taken)', port)
+    .option('--https-port <port>', 'port for Ingress over TLS (default: 443, or 8443 where it is taken)', port)
+    .option('--max-pods <number>', 'Pods on each node at once (default: 110)', maxPods)
+    .option('--registry-mirror <url>', 'mirror of docker.io; may be repeated', collect, []);
 }
 
 withPlatformOptions(program.command('demo').description('take an application through its whole life on this machine'))
@@ -102,6 +106,13 @@ withPlatformOptions(program.command('up').description('start the platform in the
   .action(async (options) => {
     const { up } = await import('./commands/up.ts');
     await up(options);
+  });
+withEtcdOptions(program.command('migrate').description("move the cluster's state to an etcd, or back to SQLite"))
+  .option('--to-sqlite', 'back to SQLite in the data directory')
+  .option('--data <dir>', 'data directory')
+  .action(async (options) => {
+    const { migrateState } = await import('./commands/migrate.ts');
+    await migrateState(options);
   });
 program
   .command('down')

@@ -4,7 +4,8 @@
  *
  * An etcd holds the cluster whose keys this machine has, or none: the first server leaves a fingerprint of its
  * authority there, and who has another is refused - its tokens would not hold and it could not read Secrets. A machine
- * that has once used an etcd remembers its epoch, so that a wrong endpoint does not look like a cluster without objects.
+ * that has once used an etcd remembers its epoch, so that a wrong endpoint does not look like a cluster without
+ * objects.
  */
 import { createHash, createPublicKey } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
@@ -71,7 +72,7 @@ async function openWaiting(etcd: EtcdChoice, log: Logger): Promise<EtcdStore> {
   }
 }
 
-function addressOf({ endpoints, cafile, certfile, keyfile }: EtcdChoice): EtcdAddress {
+export function addressOf({ endpoints, cafile, certfile, keyfile }: EtcdChoice): EtcdAddress {
   if ((certfile === undefined) !== (keyfile === undefined))
     throw new ApiError('BadRequest', '--etcd-certfile and --etcd-keyfile go together');
   const read = (path: string, option: string): string => {
@@ -94,8 +95,8 @@ function addressOf({ endpoints, cafile, certfile, keyfile }: EtcdChoice): EtcdAd
 }
 
 /**
- * What a user chooses for an instance is looked at before anything is changed. Rejects with words for the user where the
- * state lies elsewhere, or no member of the etcd answers now.
+ * What a user chooses for an instance is looked at before anything is changed. Rejects with words for the user where
+ * the state lies elsewhere, or no member of the etcd answers now.
  */
 export async function checkEtcd(paths: Paths, before: EtcdChoice | undefined, etcd: EtcdChoice): Promise<void> {
   if (before === undefined && existsSync(files.database(paths)))
@@ -104,6 +105,11 @@ export async function checkEtcd(paths: Paths, before: EtcdChoice | undefined, et
       "this cluster's state lies in its data directory: 'tiphys migrate' moves it to an etcd, with the same options",
     );
 
+  await checkReachable(etcd);
+}
+
+/** Rejects where no majority of the members answers. */
+export async function checkReachable(etcd: EtcdChoice): Promise<void> {
   const client = new EtcdClient({ ...addressOf(etcd), clock: realClock, log: silentLogger });
   try {
     await client.probe();

@@ -144,6 +144,15 @@ export async function establishInstance(
   return instance;
 }
 
+/** What is true of the state from now on; one atomic step. */
+export function setEtcd(paths: Paths, etcd: EtcdChoice | undefined): void {
+  const kept = loadInstance(paths);
+  if (kept === undefined) throw new ApiError('NotFound', `there is no instance in ${paths.data}`);
+  const { etcd: _before, ...instance } = kept;
+  const after: Instance = { ...instance, ...(etcd === undefined ? {} : { etcd }) };
+  writeFileAtomic(files.instance(paths), `${JSON.stringify(after, null, 2)}\n`, { sync: true });
+}
+
 function pickRange(candidates: string[], used: Subnet[]): string | undefined {
   return candidates.find((candidate) => !used.some((subnet) => overlaps(subnet, subnetOf(candidate))));
 }

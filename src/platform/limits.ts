@@ -22,6 +22,8 @@ export const sharedRetryMs = 1_500;
 export const sharedLookMs = 500;
 export const sharedLeaseMs = 7_000;
 export const sharedRenewDeadlineMs = 5_000;
+/** How long a move back to SQLite waits for the lease of a server that was killed. */
+export const otherServersWaitMs = 15_000;
 /** How soon a server that begins asks an etcd again that did not answer. */
 export const etcdRetryMs = 1_000;
 /** What a part has to end after it was told to; then it is killed. */

@@ -12,8 +12,7 @@ import protobuf from 'protobufjs';
 const wanted: Readonly<Record<string, readonly string[]>> = {
   KV: ['Range', 'Txn', 'Compact'],
   Watch: ['Watch'],
-  Lease: ['LeaseGrant', 'LeaseRevoke', 'LeaseKeepAlive'],
-  Maintenance: ['Status'],
+  Lease: ['LeaseGrant', 'LeaseRevoke', 'LeaseKeepAlive', 'LeaseTimeToLive'],
 };
 
 const [directory] = process.argv.slice(2);

@@ -28,3 +28,5 @@ export const watchRetryMs = 200;
 export const mirrorMsMin = 250;
 /** A server that nobody asks for what is current asks by itself so often. */
 export const confirmIntervalMs = 3_000;
+/** Bytes of keys and values of one transaction while a state is moved; etcd takes half as much again. */
+export const movedBytesMax = 2 ** 20;

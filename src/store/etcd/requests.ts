@@ -14,7 +14,7 @@ export const methods = {
   grant: '/etcdserverpb.Lease/LeaseGrant',
   revoke: '/etcdserverpb.Lease/LeaseRevoke',
   keepAlive: '/etcdserverpb.Lease/LeaseKeepAlive',
-  status: '/etcdserverpb.Maintenance/Status',
+  timeToLive: '/etcdserverpb.Lease/LeaseTimeToLive',
 } as const;
 
 const equal = 0;

@@ -9,7 +9,7 @@ import type { EtcdClient } from './client.ts';
 import { pageBytesWanted, pageKeysMax, pageKeysMin } from './limits.ts';
 import { methods, type Place } from './requests.ts';
 
-const etcdFormat = 1;
+export const etcdFormat = 1;
 
 export interface Meta {
   format: number;
@@ -37,11 +37,17 @@ async function readKey(client: EtcdClient, key: string): Promise<Message | undef
   return messagesIn(answer, 'kvs')[0];
 }
 
+/** Undefined where there is no state. Throws BadRequest where its format is newer. */
+export async function findMeta(client: EtcdClient, prefix: string): Promise<Meta | undefined> {
+  const found = await readKey(client, `${prefix}.meta`);
+  return found === undefined ? undefined : parseMeta(bytesIn(found, 'value').toString());
+}
+
 /** The state's format and base; made where there is none. Of several servers that make it one succeeds. */
 export async function readMeta(client: EtcdClient, prefix: string, random: Random): Promise<Meta> {
   const key = `${prefix}.meta`;
-  const found = await readKey(client, key);
-  if (found !== undefined) return parseMeta(bytesIn(found, 'value').toString());
+  const found = await findMeta(client, prefix);
+  if (found !== undefined) return found;
   const made: Meta = { format: etcdFormat, epoch: random.uuid(), base: 0 };
   const answer = await client.write(methods.txn, {
     compare: [{ key: Buffer.from(key), result: 0, target: 1, create_revision: 0 }],
