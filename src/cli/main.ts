@@ -58,8 +58,9 @@ const maxPods = (text: string): number => {
 };
 const endpoints = (text: string): string[] => text.split(',').map((one) => one.trim());
 const etcdPrefix = (text: string): string => {
-  if (!/^\/[^\s/]+(\/[^\s/]+)*$/.test(text))
-    throw new UsageError(`${JSON.stringify(text)} is not a prefix: it begins with a slash and does not end with one`);
+  // Of two prefixes none may lie within the other.
+  if (!/^\/[^\s/]+$/.test(text))
+    throw new UsageError(`${JSON.stringify(text)} is not a prefix: it is a slash and a name without further ones`);
   return text;
 };
 const collect = (value: string, before: string[]): string[] => [...before, value];

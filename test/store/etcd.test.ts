@@ -1,15 +1,20 @@
 /** The etcd backend against real etcds: the suite of all stores, and what only a shared store does. */
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { isReason } from '#base/errors.ts';
+import { createCertificateAuthority, issueCertificate, type KeyPair } from '#base/x509.ts';
 import { silentLogger } from '#observe/log.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
-import { EtcdClient } from '#store/etcd/client.ts';
+import { EtcdClient, type EtcdAddress } from '#store/etcd/client.ts';
 import { openEtcdStore, type EtcdStore } from '#store/etcd/etcd-store.ts';
 import { mirrorMsMin, requestMsMax } from '#store/etcd/limits.ts';
 import { methods } from '#store/etcd/requests.ts';
-import { CompactedError, type StoreEvent } from '#store/store.ts';
+import { CompactedError, type Operation, type StoreEvent } from '#store/store.ts';
 import { runStoreSuite } from '#store/store.suite.ts';
+import { Proxy } from './proxy.ts';
 import { etcdPrograms, etcdVersion, noEtcd, startEtcd, type TestEtcd } from './etcd.ts';
 
 const text = (value: Uint8Array | undefined): string | undefined =>
@@ -129,6 +134,75 @@ for (const program of etcdPrograms()) {
       );
     });
 
+    it('takes up transactions whole that etcd cuts into several messages', async () => {
+      const prefix = fresh();
+      await using proxy = new Proxy(etcd.endpoints[0] ?? '');
+      await using store = await openAt([await proxy.listen()], prefix);
+      await using other = await openAt(etcd.endpoints, prefix);
+      const watch = store.watch('/', store.currentRevision());
+      proxy.cut();
+      const revisions: number[] = [];
+      for (let n = 0; n < 6; n++) {
+        const operations = Array.from({ length: 100 }, (_, i): Operation => ({
+          type: 'put',
+          key: `/${n}/${i}`,
+          value: Buffer.alloc(14_000, n),
+        }));
+        revisions.push((await other.txn([], operations)).revision);
+      }
+      proxy.mend();
+      const seen: number[] = [];
+      for await (const batch of watch) {
+        for (const revision of new Set(batch.map((event) => event.revision))) {
+          assert.equal(batch.filter((event) => event.revision === revision).length, 100);
+          seen.push(revision);
+        }
+        if (seen.length === revisions.length) break;
+      }
+      assert.deepEqual(seen, revisions);
+    });
+
+    it('begins anew where etcd has forgotten what it missed, and tells who watches', async () => {
+      const prefix = fresh();
+      await using proxy = new Proxy(etcd.endpoints[0] ?? '');
+      await using store = await openAt([await proxy.listen()], prefix);
+      await using other = await openAt(etcd.endpoints, prefix);
+      await put(store, '/a', '1');
+      await put(store, '/gone', '1');
+      await put(store, '/same', '1');
+      const watching = take(store.watch('/', store.currentRevision()), 1);
+      proxy.cut();
+      await put(other, '/a', '2');
+      const { revision } = await other.txn([], [{ type: 'delete', key: '/gone' }]);
+      await other.compact(revision);
+      assert.equal(text((await store.get('/a'))?.value), '1');
+      proxy.mend();
+      await assert.rejects(watching, CompactedError);
+      await store.sync();
+      assert.equal(text((await store.get('/a'))?.value), '2');
+      assert.equal(await store.get('/gone'), undefined);
+      assert.equal((await store.list('/')).values.length, 2);
+      assert.equal((await put(store, '/b', '1')).succeeded, true);
+    });
+
+    it('misses nothing and repeats nothing when its connection is lost again and again', async () => {
+      const prefix = fresh();
+      await using proxy = new Proxy(etcd.endpoints[0] ?? '');
+      await using store = await openAt([await proxy.listen()], prefix);
+      await using other = await openAt(etcd.endpoints, prefix);
+      const taken = take(store.watch('/', store.currentRevision()), 500);
+      const revisions: number[] = [];
+      for (let n = 0; n < 500; n++) {
+        revisions.push((await put(other, `/${n % 7}`, String(n))).revision);
+        if (n % 100 === 50) proxy.cut();
+        if (n % 100 === 80) proxy.mend();
+      }
+      assert.deepEqual(
+        (await taken).map((event) => event.revision),
+        revisions,
+      );
+    });
+
     it('refuses a state whose format is newer', async () => {
       const prefix = fresh();
       const client = new EtcdClient({ endpoints: etcd.endpoints, clock: realClock, log: silentLogger });
@@ -137,6 +211,58 @@ for (const program of etcdPrograms()) {
       await client.close();
       await assert.rejects(openAt(etcd.endpoints, prefix), /format 99/);
     });
+  });
+
+  it(`etcd ${etcdVersion(program)} knows a server by its certificate, and a server etcd by its own`, async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'tiphys-etcd-tls-'));
+    const authority = createCertificateAuthority('etcd-ca', realRandom, realClock);
+    const issue = (commonName: string): KeyPair =>
+      issueCertificate(
+        { commonName, ipAddresses: ['127.0.0.1'], server: true, client: true },
+        authority,
+        realRandom,
+        realClock,
+      );
+    const [member, client] = [issue('member'), issue('tiphys')];
+    const write = (name: string, text: string): string => {
+      writeFileSync(join(directory, name), text, { mode: 0o600 });
+      return join(directory, name);
+    };
+    try {
+      await using etcd = await startEtcd(program, {
+        tls: {
+          ca: write('ca.pem', authority.certificatePem),
+          cert: write('cert.pem', member.certificatePem),
+          key: write('key.pem', member.keyPem),
+        },
+      });
+      const open = (tls: EtcdAddress['tls']): Promise<EtcdStore> =>
+        openEtcdStore({
+          address: { endpoints: etcd.endpoints, ...(tls === undefined ? {} : { tls }) },
+          clock: realClock,
+          random: realRandom,
+          log: silentLogger,
+        });
+      const ca = authority.certificatePem;
+      const known = { ca, cert: client.certificatePem, key: client.keyPem };
+      let store: EtcdStore | undefined;
+      for (let attempt = 0; store === undefined; attempt++)
+        store = await open(known).catch((error: unknown) => {
+          if (attempt === 10) throw error;
+          return undefined;
+        });
+      await put(store, '/a', '1');
+      await store[Symbol.asyncDispose]();
+      await assert.rejects(open({ ca }), (error) => isReason(error, 'ServiceUnavailable', 'Timeout'));
+      await assert.rejects(
+        open({ ...known, ca: createCertificateAuthority('x', realRandom, realClock).certificatePem }),
+        {
+          message: /certificate/,
+        },
+      );
+    } finally {
+      rmSync(directory, { recursive: true, force: true });
+    }
   });
 
   describe(`etcd ${etcdVersion(program)} with three members`, () => {

@@ -13,7 +13,7 @@ import { connect as connectTcp, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { connect as connectTls } from 'node:tls';
 import { ApiError } from '#base/errors.ts';
-import { messageOf } from '#base/thrown.ts';
+import { codeOf, messageOf } from '#base/thrown.ts';
 import { GrpcClient, type ClientStream } from '#grpc/client.ts';
 import { GrpcError, code } from '#grpc/errors.ts';
 import type { Message } from '#grpc/fields.ts';
@@ -116,7 +116,10 @@ export class EtcdClient {
       channel = await this.#connected(over.signal);
       return await channel.grpc.call(method, request, over.signal);
     } catch (error) {
-      if (channel !== undefined && isTransient(error)) this.#leave(channel);
+      if (channel === undefined) throw error;
+      if (isTransient(error)) this.#leave(channel);
+      // A connection that its other side was about to end took no more requests.
+      if (wasEnding(error)) throw new NotSentError(messageOf(error));
       throw over.signal.aborted ? new DeadlineError() : error;
     } finally {
       timer.cancel();
@@ -254,6 +257,10 @@ function endpointOf(text: string): URL {
   if (url === undefined || !['http:', 'https:'].includes(url.protocol) || url.hostname === '')
     throw new ApiError('BadRequest', `${JSON.stringify(text)} is no endpoint of etcd; one is https://host:2379`);
   return url;
+}
+
+function wasEnding(error: unknown): boolean {
+  return ['ERR_HTTP2_INVALID_SESSION', 'ERR_HTTP2_GOAWAY_SESSION'].includes(codeOf(error) ?? '');
 }
 
 /** Another member, or a later moment, may answer. */

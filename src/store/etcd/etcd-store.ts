@@ -15,7 +15,7 @@ import { ApiError } from '#base/errors.ts';
 import { awaitedLater, whenSettled } from '#base/promises.ts';
 import { messageOf } from '#base/thrown.ts';
 import { GrpcError, code } from '#grpc/errors.ts';
-import { bytesIn, messagesIn, numberIn, textIn, type Message } from '#grpc/fields.ts';
+import { bytesIn, messageIn, messagesIn, numberIn, textIn, type Message } from '#grpc/fields.ts';
 import type { Logger } from '#observe/log.ts';
 import { pause, type Clock, type Random, type Timer } from '#os/clock.ts';
 import { checkBounds, Mvcc } from '../mvcc.ts';
@@ -32,7 +32,7 @@ import type {
   WatchRoute,
 } from '../store.ts';
 import { EtcdClient, type EtcdAddress } from './client.ts';
-import { confirmIntervalMs, mirrorMsMin, requestMsMax, watchRetryMs } from './limits.ts';
+import { confirmIntervalMs, mirrorMsMin, requestMsMax, watchRetryMs, watchRetryMsMax } from './limits.ts';
 import { Mirror } from './mirror.ts';
 import { Place, lastOfEach, methods } from './requests.ts';
 import { readAll, readCompacted, readMeta } from './state.ts';
@@ -99,6 +99,8 @@ export class EtcdStore implements Store {
   #next: Promise<void> | undefined;
   readonly #following: Promise<void>;
   #confirmedAtMs: number;
+  /** Why the changes are not followed now. */
+  #problem: string | undefined;
   #confirming: Timer | undefined;
 
   constructor({ client, place, mvcc, compacted, epoch, clock, random, log }: Parts) {
@@ -189,7 +191,7 @@ export class EtcdStore implements Store {
     const late = Promise.withResolvers<never>();
     const timer = this.#clock.setTimer(
       Math.max(mirrorMsMin, untilMs - this.#clock.monotonic()),
-      () => late.reject(new ApiError('Timeout', 'the changes of etcd do not arrive')),
+      () => late.reject(new ApiError('Timeout', `the changes of etcd do not arrive${this.#whyNot()}`)),
       { background: true },
     );
     try {
@@ -197,6 +199,10 @@ export class EtcdStore implements Store {
     } finally {
       timer.cancel();
     }
+  }
+
+  #whyNot(): string {
+    return this.#problem === undefined ? '' : `: ${this.#problem}`;
   }
 
   async txn(compares: Compare[], operations: Operation[]): Promise<TxnResult> {
@@ -225,13 +231,16 @@ export class EtcdStore implements Store {
   /** Follows etcd's changes until the store is closed. */
   async #follow(): Promise<void> {
     const { signal } = this.#closing;
-    while (!signal.aborted) {
+    for (let delayMs = watchRetryMs; !signal.aborted; delayMs = Math.min(watchRetryMsMax, 2 * delayMs)) {
+      const revision = this.#mvcc.revision;
       try {
         await this.#followOnce(signal);
       } catch (error) {
-        if (!signal.aborted) this.#log.warn('the changes of etcd are followed anew', { error: messageOf(error) });
+        this.#problem = messageOf(error);
+        if (!signal.aborted) this.#log.warn('the changes of etcd are followed anew', { error: this.#problem });
       }
-      await pause(this.#clock, watchRetryMs, signal);
+      if (this.#mvcc.revision > revision) delayMs = watchRetryMs;
+      await pause(this.#clock, delayMs, signal);
     }
   }
 
@@ -240,17 +249,17 @@ export class EtcdStore implements Store {
     const all = Buffer.of(0);
     const from = this.#mvcc.revision + 1 - this.#place.base;
     await stream.send({ create_request: { key: all, range_end: all, start_revision: from, fragment: true } });
-    let events: Message[] = [];
+    let pending: Message[] = [];
     for await (const answer of stream.messages) {
       if (numberIn(answer, 'compact_revision') > 0) {
         await this.#beginAnew();
         return;
       }
       if (answer['canceled'] === true) throw new Error(`etcd ended the watch: ${textIn(answer, 'cancel_reason')}`);
-      events.push(...messagesIn(answer, 'events'));
-      if (answer['fragment'] === true) continue;
-      this.#mirror.apply(events);
-      events = [];
+      const [whole, begun] = splitLast([...pending, ...messagesIn(answer, 'events')], answer['fragment'] === true);
+      this.#mirror.apply(whole);
+      pending = begun;
+      this.#problem = undefined;
     }
   }
 
@@ -334,6 +343,14 @@ export class EtcdStore implements Store {
     this.#mirror.giveUp(new ApiError('ServiceUnavailable', 'the store is closed'));
     this.#mvcc.closeWatches();
   }
+}
+
+/** Of a message that is continued in the next one, the events of the last revision may not be all. */
+function splitLast(events: readonly Message[], isContinued: boolean): [whole: Message[], begun: Message[]] {
+  const revisionOf = (event: Message | undefined): number => numberIn(messageIn(event ?? {}, 'kv'), 'mod_revision');
+  const last = revisionOf(events.at(-1));
+  const end = isContinued ? events.findIndex((event) => revisionOf(event) === last) : events.length;
+  return [events.slice(0, Math.max(0, end)), events.slice(Math.max(0, end))];
 }
 
 /** What etcd refuses, as kube-apiserver passes it on: in etcd's words, as an internal error. */

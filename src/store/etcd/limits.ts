@@ -22,8 +22,9 @@ export const pageKeysMin = 32;
 export const pageKeysMax = 4096;
 /** Pages are made larger below, smaller above. */
 export const pageBytesWanted = 4 * 2 ** 20;
-/** Between two attempts to follow etcd's changes. */
-export const watchRetryMs = 200;
+/** Between two attempts to follow etcd's changes; it doubles while nothing comes. */
+export const watchRetryMs = 100;
+export const watchRetryMsMax = 2_000;
 /** However late an answer came, the change that it speaks of is waited for so long. */
 export const mirrorMsMin = 250;
 /** A server that nobody asks for what is current asks by itself so often. */

@@ -81,11 +81,23 @@ export async function readAll(
   place: Place,
   etcdRevision: number,
 ): Promise<{ values: StoredValue[]; revision: number }> {
+  const attempts = 3;
+  for (let attempt = 1; ; attempt++)
+    try {
+      return await readAt(client, place, attempt === 1 ? etcdRevision : 0);
+    } catch (error) {
+      // History was forgotten before, or while it was read.
+      if (attempt === attempts || !(error instanceof GrpcError && error.status === code.outOfRange)) throw error;
+    }
+}
+
+/** A page; a smaller one where it does not fit into a message. */
+async function readPage(client: EtcdClient, request: Message, limit: number): Promise<Message> {
   try {
-    return await readAt(client, place, etcdRevision);
+    return await client.read(methods.range, { ...request, limit });
   } catch (error) {
-    if (etcdRevision === 0 || !(error instanceof GrpcError && error.status === code.outOfRange)) throw error;
-    return readAt(client, place, 0);
+    if (limit === 1 || !(error instanceof GrpcError && error.status === code.resourceExhausted)) throw error;
+    return readPage(client, request, Math.ceil(limit / 8));
   }
 }
 
@@ -100,7 +112,7 @@ async function readAt(
   let revision = etcdRevision;
   let limit = pageKeysMin;
   for (;;) {
-    const answer = await client.read(methods.range, { key: start, range_end: end, limit, revision });
+    const answer = await readPage(client, { key: start, range_end: end, revision }, limit);
     if (revision === 0) revision = place.revisionOf(answer) - place.base;
     const page = place.values(answer);
     values.push(...page);
