@@ -9,6 +9,7 @@ import { findFreeSubnet } from '#net/pools.ts';
 import { ApiError } from '#base/errors.ts';
 import type { Random } from '#os/clock.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
+import type { EtcdChoice } from './cluster-store.ts';
 import { localNodes, setLocalNodes } from './local-nodes.ts';
 import { files, makeDirectory, privateMode, type Paths } from './paths.ts';
 
@@ -28,6 +29,8 @@ export interface Instance {
   registryMirrors: string[];
   /** Pods on each node at once; absent: as a kubelet has it. */
   maxPods?: number;
+  /** The etcd that holds the cluster's state; absent: SQLite in the data directory. */
+  etcd?: EtcdChoice;
 }
 
 export interface NodePlan {
@@ -83,6 +86,7 @@ export interface InstanceChoices {
   nodes?: number;
   registryMirrors?: string[];
   maxPods?: number;
+  etcd?: EtcdChoice;
 }
 
 /**
@@ -138,6 +142,15 @@ export async function establishInstance(
   if (JSON.stringify(instance) !== JSON.stringify(kept))
     writeFileAtomic(files.instance(paths), `${JSON.stringify(instance, null, 2)}\n`, { sync: true });
   return instance;
+}
+
+/** What is true of the state from now on; one atomic step. */
+export function setEtcd(paths: Paths, etcd: EtcdChoice | undefined): void {
+  const kept = loadInstance(paths);
+  if (kept === undefined) throw new ApiError('NotFound', `there is no instance in ${paths.data}`);
+  const { etcd: _before, ...instance } = kept;
+  const after: Instance = { ...instance, ...(etcd === undefined ? {} : { etcd }) };
+  writeFileAtomic(files.instance(paths), `${JSON.stringify(after, null, 2)}\n`, { sync: true });
 }
 
 function pickRange(candidates: string[], used: Subnet[]): string | undefined {

@@ -1,5 +1,6 @@
 /** `tiphys up`. */
 import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { realClock } from '#os/clock.real.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import type { InstanceChoices } from '#platform/instance.ts';
@@ -19,6 +20,11 @@ export interface PlatformOptions {
   httpsPort?: number;
   registryMirror?: string[];
   maxPods?: number;
+  etcdEndpoints?: string[];
+  etcdCafile?: string;
+  etcdCertfile?: string;
+  etcdKeyfile?: string;
+  etcdPrefix?: string;
   yes?: boolean;
   dryRun?: boolean;
   foreground?: boolean;
@@ -36,7 +42,21 @@ export function choicesOf(options: PlatformOptions): InstanceChoices {
     ...(options.registryMirror === undefined || options.registryMirror.length === 0
       ? {}
       : { registryMirrors: options.registryMirror }),
+    ...etcdOf(options),
   };
+}
+
+function etcdOf(options: PlatformOptions): Pick<InstanceChoices, 'etcd'> {
+  const { etcdEndpoints: endpoints = [], etcdCafile, etcdCertfile, etcdKeyfile, etcdPrefix } = options;
+  const rest = {
+    ...(etcdCafile === undefined ? {} : { cafile: resolve(etcdCafile) }),
+    ...(etcdCertfile === undefined ? {} : { certfile: resolve(etcdCertfile) }),
+    ...(etcdKeyfile === undefined ? {} : { keyfile: resolve(etcdKeyfile) }),
+    ...(etcdPrefix === undefined ? {} : { prefix: etcdPrefix }),
+  };
+  if (endpoints.length > 0) return { etcd: { endpoints, ...rest } };
+  if (Object.keys(rest).length > 0) throw new UsageError('--etcd-endpoints says which etcd is meant');
+  return {};
 }
 
 export function requireRoot(what: string): void {
@@ -101,6 +121,7 @@ export async function up(options: PlatformOptions): Promise<void> {
   for (const note of notes) print(`  note: ${note}`);
   print(`  API server  https://127.0.0.1:${instance.apiPort}   kubectl --context tiphys get nodes`);
   print(`  Docker      ${files.dockerSocket(paths)}   docker --context tiphys ps`);
+  if (instance.etcd !== undefined) print(`  State       etcd ${instance.etcd.endpoints.join(', ')}`);
   print(`  Registry    127.0.0.1:${instance.registryPort}`);
   if (options.foreground === true) await stayInForeground(paths);
 }
