@@ -4,6 +4,7 @@
  * and how much of them, is a policy's to say.
  */
 import type { ApiRequest, UserInfo } from '#base/api-request.ts';
+import type { Admission } from './flow-control/flow-control.ts';
 import type { RequestInfo } from './request-info.ts';
 
 /** What is known of a request; grows on its way. */
@@ -16,6 +17,8 @@ export interface AuditEvent {
   user: UserInfo | undefined;
   /** As whom, where it is somebody else. */
   impersonated: UserInfo | undefined;
+  /** What lets it be carried out, once something does. */
+  admission: Admission | undefined;
   /** The answer's code; 0 until there is one. */
   code: number;
 }

@@ -1,9 +1,10 @@
 /**
  * The request chain, top to bottom:
  *
- *   parse request info → fairness → authenticate → impersonate → audit → authorise → read the body → handler
+ *   parse request info → authenticate → impersonate → audit → flow control → authorise → read the body → handler
  *
- * Fairness is one bound on what is under way; audit is a slot (`audit.ts`). Each step sees what the earlier ones found.
+ * Flow control (`flow-control/flow-control.ts`) comes before anything that takes time or memory; audit is a slot
+ * (`audit.ts`). Each step sees what the earlier ones found.
  * An error thrown anywhere becomes a `Status` here and nowhere else.
  */
 import { ApiError, toApiError } from '#base/errors.ts';
@@ -14,12 +15,13 @@ import { impersonate, isImpersonating } from './authn/impersonate.ts';
 import { authorize } from './authz/authorizer-chain.ts';
 import type { RequestContext, Server } from './context.ts';
 import { dispatch } from './dispatch.ts';
+import { TooManyRequests, type Admission } from './flow-control/flow-control.ts';
 import { requestsInFlightMax } from './limits.ts';
 import { beginRequest, endRequest } from './metrics.ts';
 import { serveNonResource } from './non-resource.ts';
 import { findRemote, serveRemote } from './remote-requests.ts';
-import { parseRequestInfo } from './request-info.ts';
-import { answerStatus } from './respond.ts';
+import { parseRequestInfo, type RequestInfo } from './request-info.ts';
+import { answerStatus, answerText } from './respond.ts';
 
 // walk kubectl-apply 2/8: the request chain, top to bottom: authenticate, impersonate, authorise, dispatch.
 export async function runChain(server: Server, request: ApiRequest): Promise<ApiResponse> {
@@ -32,6 +34,7 @@ export async function runChain(server: Server, request: ApiRequest): Promise<Api
     receivedAtMs: clock.now(),
     user: undefined,
     impersonated: undefined,
+    admission: undefined,
     code: 0,
   };
   beginRequest(requests, info);
@@ -42,7 +45,7 @@ export async function runChain(server: Server, request: ApiRequest): Promise<Api
   } catch (error) {
     const known = toApiError(error);
     event.code = known.code;
-    return answerError(server, request, known);
+    return answerError(server, request, known, event.admission);
   } finally {
     endRequest(requests, info, kinds, { code: event.code, seconds: (clock.monotonic() - begunMs) / 1000 });
     audit.complete(event);
@@ -61,6 +64,55 @@ async function answerRequest(server: Server, request: ApiRequest, event: AuditEv
   } finally {
     server.audit.received(event);
   }
+  if (isLongRunning(info)) return answerUser(server, request, { info, user });
+  const admitted = server.flowControl.admit(request, user, info);
+  const admission = (event.admission = admitted instanceof Promise ? await admitted : admitted);
+  return answerAdmitted(server, request, { info, user, admission });
+}
+
+/** What lasts and is no watch is not counted (Kubernetes, "API Priority and Fairness", "Exempt requests"). */
+const lastingSubresources = new Set(['attach', 'exec', 'proxy', 'log', 'portforward']);
+const isLongRunning = ({ isResource, subresource }: RequestInfo): boolean =>
+  isResource && subresource !== '' && lastingSubresources.has(subresource);
+
+/** Who asks for what, and how it is known that the request no longer takes anything. */
+interface Asked {
+  info: RequestInfo;
+  user: UserInfo;
+  admission?: Admission;
+}
+
+/** A seat is taken until the answer is there, has been sent where it goes out in pieces, or has begun to wait. */
+async function answerAdmitted(
+  server: Server,
+  request: ApiRequest,
+  asked: Asked & { admission: Admission },
+): Promise<ApiResponse> {
+  const { admission } = asked;
+  let lasts = false;
+  try {
+    const answer = await answerUser(server, request, asked);
+    if (request.wantsObject !== true) Object.assign(answer.headers, admission.headers);
+    lasts = asked.info.verb === 'watch' || (answer.body !== undefined && !(answer.body instanceof Uint8Array));
+    if (!lasts || request.signal.aborted) return answer;
+    request.signal.addEventListener('abort', () => admission.release(), { once: true });
+    if (asked.info.verb !== 'watch' && answer.body !== undefined && !(answer.body instanceof Uint8Array))
+      answer.body = releasing(answer.body, admission);
+    return answer;
+  } finally {
+    if (!lasts || request.signal.aborted) admission.release();
+  }
+}
+
+async function* releasing(body: AsyncIterable<Uint8Array>, admission: Admission): AsyncGenerator<Uint8Array> {
+  try {
+    yield* body;
+  } finally {
+    admission.release();
+  }
+}
+
+async function answerUser(server: Server, request: ApiRequest, { info, user, admission }: Asked): Promise<ApiResponse> {
   if (info.isResource || !isOpen(info.path)) await authorize(server, user, info);
   const remote = request.path.includes('/apis/') ? await findRemote(server, request.path) : undefined;
   if (remote !== undefined) return serveRemote(server, request, user, remote);
@@ -70,14 +122,24 @@ async function answerRequest(server: Server, request: ApiRequest, event: AuditEv
   // Only who is known and allowed is listened to any longer; what is proxied passes through unread.
   if (request.readBody !== undefined && info.subresource !== 'proxy') request.body = await request.readBody(user);
   const context: RequestContext = { server, request, info, user, kind, warnings: [] };
+  if (admission !== undefined && info.verb === 'watch') context.onBegun = () => admission.release();
   return dispatch(context);
 }
 
-function answerError(server: Server, request: ApiRequest, known: ApiError): ApiResponse {
+function answerError(
+  server: Server,
+  request: ApiRequest,
+  known: ApiError,
+  admission: Admission | undefined,
+): ApiResponse {
   if (known.cause !== undefined)
     server.log.error('request failed', { method: request.method, path: request.path, error: known.cause });
   if (request.wantsObject === true) throw known;
-  const answer = answerStatus(undefined, known.toStatus(), known.code);
+  const answer =
+    known instanceof TooManyRequests
+      ? answerText(`${known.message}\n`, known.code)
+      : answerStatus(undefined, known.toStatus(), known.code);
+  Object.assign(answer.headers, known instanceof TooManyRequests ? known.headers : admission?.headers);
   if (known.details?.retryAfterSeconds !== undefined)
     answer.headers['retry-after'] = String(known.details.retryAfterSeconds);
   return answer;

@@ -7,6 +7,8 @@ import type { Logger } from '#observe/log.ts';
 import type { Metrics } from '#observe/metrics.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import type { Store } from '#store/store.ts';
+import type { FlowControl } from './flow-control/flow-control.ts';
+import type { Thread } from './flow-control/pace.ts';
 import type { KindTable } from './kind-table.ts';
 import type { KeyRing } from './keys.ts';
 import type { RemoteApis, RemoteCaller } from './remote-apis.ts';
@@ -57,6 +59,8 @@ export interface ApiServerOptions {
   usage?: UsageProvider;
   /** What this process measures; kept apart when absent. */
   metrics?: Metrics;
+  /** The thread that serves, for what is begun in one turn of it to be bounded. */
+  thread?: Thread;
   /** Told of each request; nobody when absent. */
   audit?: Auditor;
   anonymous?: boolean;
@@ -107,6 +111,7 @@ export interface Server {
   callWebhook?: WebhookCaller;
   /** What aggregated API servers have; set by a transport that can reach them: how they are asked. */
   remoteApis: RemoteApis;
+  flowControl: FlowControl;
   callRemote?: RemoteCaller;
 }
 
@@ -119,6 +124,8 @@ export interface RequestContext<T extends KubeObject = KubeObject> {
   /** Set for resource requests of a served kind. */
   kind: KindRecord<T>;
   warnings: string[];
+  /** Of a watch: what is there has been handed over, and it only waits from now on. */
+  onBegun?: () => void;
   /** The server writes what it needs itself: neither policies nor webhooks may keep it from starting. */
   isOwn?: true;
 }

@@ -12,6 +12,8 @@ import { runChain } from './chain.ts';
 import { runCompaction } from './compaction.ts';
 import type { ApiServerOptions, Server } from './context.ts';
 import { runCustomResources } from './crd.ts';
+import { FlowControl } from './flow-control/flow-control.ts';
+import { runFlowControl } from './flow-control/run-flow-control.ts';
 import { KindTable } from './kind-table.ts';
 import { LiveViews } from './live-views.ts';
 import { Objects } from './stored-objects.ts';
@@ -46,8 +48,9 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     requests: createRequestMetrics(metrics, store),
     audit: options.audit ?? noAudit,
     remoteApis: new RemoteApis(),
+    flowControl: new FlowControl({ clock, metrics, thread: options.thread }),
   };
-  await bootstrap(server);
+  const [stopFlowControl] = await Promise.all([runFlowControl(server), bootstrap(server)]);
   const stopKeeping = keepOwnObjects(server);
   const stopCompaction = runCompaction(server);
   const stopCustom = await runCustomResources(server);
@@ -57,6 +60,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     handle: server.handle,
     server,
     async [Symbol.asyncDispose]() {
+      stopFlowControl();
       stopKeeping();
       stopCompaction();
       stopPolicyStatus();

@@ -17,6 +17,7 @@ import { createClient } from '#client/rest-client.ts';
 import { createDirectTransport } from '#client/transport-direct.ts';
 import { processUptimeMs, realClock, realRandom } from '#os/clock.real.ts';
 import { writeFileAtomic } from '#os/files.ts';
+import { ownThread } from '#os/turn.ts';
 import { releaseMemory } from '#os/memory.linux.ts';
 import { measureStore } from '#store/measured-store.ts';
 import { openSqliteStore } from '#store/sqlite.ts';
@@ -116,6 +117,7 @@ async function startApi({ paths, instance, log, metrics, stack }: Part, ring: Ke
       usage,
       metrics,
       releaseMemory,
+      thread: ownThread,
     }),
   );
   const http = stack.use(
