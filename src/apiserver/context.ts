@@ -12,7 +12,8 @@ import type { Thread } from './flow-control/pace.ts';
 import type { KindTable } from './kind-table.ts';
 import type { KeyRing } from './keys.ts';
 import type { RemoteApis, RemoteCaller } from './remote-apis.ts';
-import type { Auditor } from './audit.ts';
+import type { Auditor, AuditRecord } from './audit/auditor.ts';
+import type { OpenAudit } from './audit/open-audit.ts';
 import type { LiveViews } from './live-views.ts';
 import type { RequestMetrics } from './metrics.ts';
 import type { Objects } from './stored-objects.ts';
@@ -61,8 +62,8 @@ export interface ApiServerOptions {
   metrics?: Metrics;
   /** The thread that serves, for what is begun in one turn of it to be bounded. */
   thread?: Thread;
-  /** Told of each request; nobody when absent. */
-  audit?: Auditor;
+  /** What is recorded of requests; nothing when absent. */
+  audit?: OpenAudit | undefined;
   anonymous?: boolean;
   /** How long history is kept for watches and paged lists; 0 turns the compaction loop off. */
   historyKeepMs?: number;
@@ -104,7 +105,7 @@ export interface Server {
   /** The lease that Events of this minute share. */
   eventLease?: { minute: number; lease: Promise<number> };
   requests: RequestMetrics;
-  audit: Auditor;
+  audit: Auditor | undefined;
   /** Told of each write that was stored, for bounds that cannot wait for a timer. */
   onWritten?: () => void;
   /** Set by a transport that can reach webhooks. */
@@ -124,6 +125,8 @@ export interface RequestContext<T extends KubeObject = KubeObject> {
   /** Set for resource requests of a served kind. */
   kind: KindRecord<T>;
   warnings: string[];
+  /** Where the request is audited. */
+  audit?: AuditRecord;
   /** Of a watch: what is there has been handed over, and it only waits from now on. */
   onBegun?: () => void;
   /** The server writes what it needs itself: neither policies nor webhooks may keep it from starting. */

@@ -102,3 +102,17 @@ export const remoteAnswerBytesMax = 64 * 1024 * 1024;
 
 /** Of one tag of a page that comes through `proxy`: a longer one is passed on as it is. */
 export const proxiedTagBytesMax = 64 * 1024;
+/** Configuration files that flags name. */
+export const configFileBytesMax = 1024 * 1024;
+/** What a webhook that a kubeconfig names may answer. */
+export const webhookAnswerBytesMax = 1024 * 1024;
+/** An audit event's id and user agent, where a client gives them. */
+export const auditIdCharsMax = 64;
+export const userAgentCharsMax = 1024;
+/** Audit events that wait to be sent, beside the bound on their number. */
+export const auditBufferBytesMax = 64 * 1024 * 1024;
+/** Of the audit log, where no flag says it. */
+export const auditLogBytesDefault = 100 * 1024 * 1024;
+/** How long the audit webhook may take, and how often it is asked to take a batch. */
+export const auditWebhookMs = 30_000;
+export const auditWebhookTriesMax = 5;

@@ -19,7 +19,7 @@ import { LiveViews } from './live-views.ts';
 import { Objects } from './stored-objects.ts';
 import { runPolicyStatus } from './policy-status.ts';
 import { Metrics } from '#observe/metrics.ts';
-import { noAudit } from './audit.ts';
+import { Auditor } from './audit/auditor.ts';
 import { createRequestMetrics } from './metrics.ts';
 import { TokenSigner } from './tokens.ts';
 
@@ -32,13 +32,14 @@ export interface ApiServer extends AsyncDisposable {
 export async function createApiServer(options: ApiServerOptions): Promise<ApiServer> {
   const { store, clock, random, log, metrics = new Metrics() } = options;
   const objects = new Objects(options.keys.encryption, random);
+  const kinds = new KindTable(builtInKinds);
   const server: Server = {
     options,
     store,
     clock,
     random,
     log,
-    kinds: new KindTable(builtInKinds),
+    kinds,
     objects,
     handle: (request) => runChain(server, request),
     live: new LiveViews({ store, objects, clock, log: log.child('live') }),
@@ -46,7 +47,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     verifiedTokens: new Map(),
     metrics,
     requests: createRequestMetrics(metrics, store),
-    audit: options.audit ?? noAudit,
+    audit: options.audit === undefined ? undefined : new Auditor({ ...options.audit, clock, random, metrics }),
     remoteApis: new RemoteApis(),
     flowControl: new FlowControl({ clock, metrics, thread: options.thread }),
   };
@@ -67,6 +68,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
       stopAggregation();
       stopCustom();
       server.live.close();
+      for (const backend of options.audit?.backends ?? []) await backend[Symbol.asyncDispose]();
     },
   };
 }

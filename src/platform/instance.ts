@@ -28,6 +28,8 @@ export interface Instance {
   registryMirrors: string[];
   /** Pods on each node at once; absent: as a kubelet has it. */
   maxPods?: number;
+  /** kube-apiserver's flags, as `NAME=VALUE`. */
+  kubeApiserverArgs?: string[];
 }
 
 export interface NodePlan {
@@ -83,6 +85,7 @@ export interface InstanceChoices {
   nodes?: number;
   registryMirrors?: string[];
   maxPods?: number;
+  kubeApiserverArgs?: string[];
 }
 
 /**

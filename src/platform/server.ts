@@ -6,7 +6,9 @@
 import { isReason } from '#base/errors.ts';
 import type { UserInfo } from '#base/api-request.ts';
 import type { CertificateRequest } from '#base/x509.ts';
+import { openAudit } from '#apiserver/audit/open-audit.ts';
 import type { KeyRing } from '#apiserver/keys.ts';
+import { ServerFlags } from '#apiserver/server-flags.ts';
 import { createApiServer, type ApiServer } from '#apiserver/server.ts';
 import { serveHttp } from '#apiserver/http.ts';
 import type { Client } from '#client/client.ts';
@@ -31,6 +33,7 @@ import { createKubeletMetrics } from './kubelet-metrics.ts';
 import type { ManagedCertificate } from './managed-certificate.ts';
 import { beginPart, type Part } from './part.ts';
 import { files } from './paths.ts';
+import { writeLogLine } from './process-log.ts';
 import { kubernetesVersion } from './version.ts';
 
 export async function runServer(): Promise<void> {
@@ -97,6 +100,7 @@ async function startApi({ paths, instance, log, metrics, stack }: Part, ring: Ke
     await openSqliteStore({ path: files.database(paths), clock: realClock, log: log.child('store') }),
   );
   measureStore(store, metrics, realClock);
+  const flags = new ServerFlags(instance.kubeApiserverArgs ?? []);
   const usage = createKubeletMetrics({
     nodes: async () => (await api.server.live.nodes.current()).in(),
     ca: ring.ca.certificatePem,
@@ -118,6 +122,7 @@ async function startApi({ paths, instance, log, metrics, stack }: Part, ring: Ke
       metrics,
       releaseMemory,
       thread: ownThread,
+      audit: openAudit({ flags, clock: realClock, log: log.child('audit'), metrics, standardOutput: writeLogLine }),
     }),
   );
   const http = stack.use(

@@ -7,6 +7,7 @@ import { knownParts, stopPart } from '#platform/launch.ts';
 import { loadInstance } from '#platform/instance.ts';
 import { archiveTools, installPackages, missingTools, tools } from '#platform/packages.ts';
 import { files, pathsOf, type Paths } from '#platform/paths.ts';
+import { checkServerArguments } from '#platform/server-arguments.ts';
 import { bringUp } from '#platform/up.ts';
 import { confirm, print, seconds, UsageError } from '../output.ts';
 
@@ -19,6 +20,7 @@ export interface PlatformOptions {
   httpsPort?: number;
   registryMirror?: string[];
   maxPods?: number;
+  kubeApiserverArg?: string[];
   yes?: boolean;
   dryRun?: boolean;
   foreground?: boolean;
@@ -36,6 +38,9 @@ export function choicesOf(options: PlatformOptions): InstanceChoices {
     ...(options.registryMirror === undefined || options.registryMirror.length === 0
       ? {}
       : { registryMirrors: options.registryMirror }),
+    ...(options.kubeApiserverArg === undefined || options.kubeApiserverArg.length === 0
+      ? {}
+      : { kubeApiserverArgs: checkServerArguments(options.kubeApiserverArg) }),
   };
 }
 
