@@ -14,9 +14,8 @@ import { createRegistryServer, createSecureRegistryServer } from '#registry/serv
 import { defaultSettings } from '#docker/settings.ts';
 import { baseImageMaker } from './base-images.ts';
 import { startDockerApi } from './docker-api.ts';
-import { hostName } from './host.ts';
-import { nodePlan } from './instance.ts';
-import type { NodeParts } from './node-parts.ts';
+import { hasRegistry, type NodeParts } from './node-parts.ts';
+import { serverAddress } from './instance.ts';
 import { openStore } from './open-store.ts';
 import { files } from './paths.ts';
 
@@ -47,6 +46,7 @@ export async function startEngine(parts: NodeParts): Promise<DockerEngine> {
     mounts,
     podCidr: node.podRange,
     clusterCidrs: [instance.podRange, instance.serviceRange],
+    ...(parts.underlay === undefined ? {} : { podMtu: parts.underlay.mtu }),
   });
   stack.use(engine);
   const settings = { ...defaultSettings, mirrors: instance.registryMirrors };
@@ -70,28 +70,30 @@ export async function startEngine(parts: NodeParts): Promise<DockerEngine> {
 
 /** Names under which clients know the platform's registry. */
 function registryDomains(parts: NodeParts): string[] {
-  return ['127.0.0.1', 'localhost', firstAddress(parts)].map((host) => `${host}:${parts.instance.registryPort}`);
+  return ['127.0.0.1', 'localhost', serverAddress(parts.instance)].map((host) => `${host}:${registryPort(parts)}`);
 }
 
-/** The node's images; on the first node with the registry, which listens then. */
+const registryPort = ({ instance }: NodeParts): number => instance.joined?.registryPort ?? instance.registryPort;
+
+/** The node's images; on the first machine's first node with the registry, which listens then. */
 async function openImages(
   parts: NodeParts,
   { content, records, access }: ContentParts,
   engine: () => DockerEngine | undefined,
 ): Promise<ImageStore> {
-  const { node, log } = parts;
-  const registry =
-    node.number === 1
-      ? createRegistry({
-          content,
-          images: records,
-          access,
-          log: log.child('registry'),
-          clock: realClock,
-          domains: registryDomains(parts),
-          bring: (name) => images.pull(name, { owner: 'kubelet' }),
-        })
-      : undefined;
+  const { log } = parts;
+  const registry = hasRegistry(parts)
+    ? createRegistry({
+        content,
+        images: records,
+        access,
+        log: log.child('registry'),
+        clock: realClock,
+        domains: registryDomains(parts),
+        bring: (name) => images.pull(name, { owner: 'kubelet' }),
+        isRemoved: parts.isRemoved,
+      })
+    : undefined;
   const images = createImages({
     content,
     records,
@@ -108,10 +110,6 @@ async function openImages(
   return images;
 }
 
-function firstAddress({ instance }: NodeParts): string {
-  return nodePlan(instance, 1, hostName()).address;
-}
-
 /** Plain on loopback, where docker expects it so; anywhere else with the node's serving certificate. */
 async function listenRegistry(parts: NodeParts, registry: Registry): Promise<void> {
   const { instance, node, identity, stack } = parts;
@@ -120,10 +118,7 @@ async function listenRegistry(parts: NodeParts, registry: Registry): Promise<voi
     secure.setSecureContext({ cert: certificatePem, key: keyPem, ca: identity.ca() }),
   );
   const plain = createRegistryServer(registry);
-  for (const [server, address] of [
-    [plain, '127.0.0.1'],
-    [secure, node.address],
-  ] as const) {
+  const listen = async (server: typeof plain | typeof secure, address: string): Promise<void> => {
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
       server.listen(instance.registryPort, address, () => resolve());
@@ -135,14 +130,19 @@ async function listenRegistry(parts: NodeParts, registry: Registry): Promise<voi
           server.closeAllConnections();
         }),
     );
-  }
+  };
+  await listen(plain, '127.0.0.1');
+  // Other nodes are served once it is known which of them are none any more.
+  parts.removedKnown
+    .then(() => listen(secure, node.address))
+    .catch((error: unknown) => parts.log.error('the registry does not listen for other nodes', { error }));
 }
 
 /** Engines of other nodes reach the registry over TLS and are known by their nodes' certificates. */
 function platformRegistry(parts: NodeParts): NonNullable<ImagesOptions['platformRegistry']> {
   const { identity, instance } = parts;
   return {
-    url: `https://${firstAddress(parts)}:${instance.registryPort}`,
+    url: `https://${serverAddress(instance)}:${registryPort(parts)}`,
     tls: () => ({ ca: identity.ca(), ...identity.kubeletClient.pair }),
     domains: registryDomains(parts),
   };

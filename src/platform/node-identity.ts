@@ -9,7 +9,8 @@
  * | ingress-serving | clients of Ingresses whose host names no certificate | kubelet-client |
  *
  * On the first start there is nothing: the server process has left a kubeconfig with a bootstrap token, and two
- * requests are under way at once. Later starts find the certificates in `nodes/N/pki` and wait for nobody.
+ * requests are under way at once. Later starts find the certificates in `nodes/N/pki` and wait for nobody. On a machine
+ * that joined, `tiphys join` has put the first certificate and the authority there (`join.ts`).
  */
 import { join } from 'node:path';
 import {
@@ -29,8 +30,7 @@ import type { Logger } from '#observe/log.ts';
 import type { Metrics } from '#observe/metrics.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
-import { hostName } from './host.ts';
-import { nodePlan, type Instance, type NodePlan } from './instance.ts';
+import { serverAddress, type Instance, type NodePlan } from './instance.ts';
 import { bootstrapLookMs } from './limits.ts';
 import {
   ManagedCertificate,
@@ -72,15 +72,15 @@ export function startNodeIdentity(place: Place): NodeIdentity {
     if (known === undefined) throw new Error("the cluster's authority is not known yet");
     return known;
   };
-  const address = node.number === 1 ? '127.0.0.1' : nodePlan(instance, 1, hostName()).address;
+  const server = serverOf(instance, node);
   const common = {
-    server: `https://${address}:${instance.apiPort}`,
+    server,
     ca,
     userAgent: `tiphys-node/${tiphysVersion()}`,
     clock: realClock,
   };
   const measureClient = createRestClientMetrics(metrics, realClock);
-  const host = `${address}:${instance.apiPort}`;
+  const { host } = new URL(server);
   const connectAs = (options: Partial<Parameters<typeof createHttpTransport>[0]>, manager: string) => {
     const transport = measureClient(stack.use(createHttpTransport({ ...common, ...options })), host);
     return { transport, client: createClient(transport, manager) };
@@ -155,6 +155,12 @@ export function startNodeIdentity(place: Place): NodeIdentity {
   };
   void ask();
   return { ca, kubeletClient, networkClient, kubeletServing, ingressServing, connect };
+}
+
+/** The API server: of this machine, or of the one whose cluster this one has joined. */
+function serverOf(instance: Instance, node: NodePlan): string {
+  const address = node.number === 1 ? '127.0.0.1' : serverAddress(instance);
+  return instance.joined?.server ?? `https://${address}:${instance.apiPort}`;
 }
 
 function bootstrapToken(paths: Paths): string {

@@ -74,6 +74,7 @@ export async function bringUp(paths: Paths, choices: InstanceChoices, options: U
 async function bringUpHere(paths: Paths, choices: InstanceChoices, options: UpOptions): Promise<UpResult> {
   return withLock(paths, async () => {
     const kept = loadInstance(paths);
+    refuseLeft(kept);
     if (kept !== undefined && options.replace !== true && isWhole(paths) && !changes(paths, kept, choices))
       return { instance: kept, started: [], notes: [] };
     const door = createNetworkDoor();
@@ -84,12 +85,14 @@ async function bringUpHere(paths: Paths, choices: InstanceChoices, options: UpOp
       if (kept !== undefined && (options.replace === true || needsRestart(kept, instance)))
         for (const name of knownParts(paths)) await stopPart(paths, name, linuxProcesses, realClock);
       await checkPorts(paths, instance);
-      const ring = establishKeyRing(paths, { random: realRandom, clock: realClock });
+      // A machine that joined holds no key of the cluster's.
+      const ring =
+        instance.joined === undefined ? establishKeyRing(paths, { random: realRandom, clock: realClock }) : undefined;
       await ensureContainersUnit(linuxProcesses);
       await loadModules(linuxProcesses);
       await prepareHost(instance, paths, door);
       await ensureMountNamespace(paths, linuxProcesses);
-      if (!holdsAdminConfig(paths, realClock))
+      if (ring !== undefined && !holdsAdminConfig(paths, realClock))
         writeAdminConfig(paths, instance, ring, { random: realRandom, clock: realClock });
       const started = startMissing(paths, instance);
       // In its unit the home is root's, or nobody's; whoever called `up` has got the contexts.
@@ -110,6 +113,7 @@ async function bringUpHere(paths: Paths, choices: InstanceChoices, options: UpOp
 async function bringUpByUnit(paths: Paths, choices: InstanceChoices, options: UpOptions): Promise<UpResult> {
   const chosen = await withLock(paths, async () => {
     const kept = loadInstance(paths);
+    refuseLeft(kept);
     if (kept !== undefined && options.replace !== true && isWhole(paths) && !changes(paths, kept, choices))
       return { instance: kept, whole: true, notes: [] };
     const door = createNetworkDoor();
@@ -149,9 +153,18 @@ async function chooseInstance(
   });
 }
 
+/** Its data is no beginning of a cluster of its own. */
+function refuseLeft(kept: Instance | undefined): void {
+  if (kept?.joined?.hasLeft === true)
+    throw new ApiError(
+      'Conflict',
+      `this machine has left the cluster of ${kept.joined.server} and kept its images, containers and volumes: 'tiphys join' takes it into one again, 'tiphys down --purge' removes them`,
+    );
+}
+
 function isWhole(paths: Paths): boolean {
   return (
-    holdsAdminConfig(paths, realClock) &&
+    (loadInstance(paths)?.joined !== undefined || holdsAdminConfig(paths, realClock)) &&
     leavingNodes(paths).length === 0 &&
     partNames(paths).every((name) => {
       const status = partStatus(paths, name);
@@ -194,6 +207,7 @@ function withFreePorts(paths: Paths, choices: InstanceChoices, kept: Instance | 
 
 /** A process of ours that was killed just now may still hold its port for a moment. */
 async function checkPorts(paths: Paths, instance: Instance): Promise<void> {
+  if (instance.joined !== undefined) return;
   const check = async (part: string, port: number, option: string): Promise<void> => {
     const isFree = (): boolean => partStatus(paths, part).pid !== undefined || portIsFree(port, '127.0.0.1');
     if (await waitUntil(realClock, portWaitMs, isFree, 20)) return;

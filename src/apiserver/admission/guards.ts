@@ -2,9 +2,10 @@
  * Validating plug-ins: privilege escalation through RBAC objects, what kubelets may write, growing of claims, service
  * accounts' token secrets.
  */
-import type { PersistentVolumeClaim } from '#api/core.v1.ts';
+import type { Node, PersistentVolumeClaim } from '#api/core.v1.ts';
 import { parseCertificationRequest } from '#base/certificate-request.ts';
 import { compareQuantities } from '#base/quantity.ts';
+import { overlaps, parseCidr, subnetOf } from '#base/ip.ts';
 import { kinds } from '#base/kinds.ts';
 import { isOf } from '#base/objects.ts';
 import { ApiError } from '#base/errors.ts';
@@ -95,6 +96,8 @@ export async function admitNodeRestriction(context: RequestContext, attributes: 
       object.metadata.name ?? '',
       `node ${JSON.stringify(node)} is not allowed to modify node ${JSON.stringify(object.metadata.name)}`,
     );
+  if (isOf(kinds.Node, object))
+    await admitPodRange(context, object, old !== undefined && isOf(kinds.Node, old) ? old : undefined);
   if (!isOf(kinds.Pod, object)) return;
   const before = old !== undefined && isOf(kinds.Pod, old) ? old : object;
   const bound = (operation === 'CREATE' ? object : before).spec.nodeName;
@@ -110,6 +113,21 @@ export async function admitNodeRestriction(context: RequestContext, attributes: 
       object.metadata.name ?? '',
       `node ${JSON.stringify(node)} can only ${operation === 'DELETE' ? 'delete' : operation === 'CREATE' ? 'create' : 'update pod status for'} pods with spec.nodeName set to itself`,
     );
+}
+
+/** A node brings no Pod range that another one has: packets for the other's Pods would go to it. */
+async function admitPodRange(context: RequestContext, node: Node, old: Node | undefined): Promise<void> {
+  const range = node.spec.podCIDR;
+  if (range === undefined || range === old?.spec.podCIDR) return;
+  const all = (await context.server.live.nodes.current()).in();
+  const other = all.find(
+    ({ metadata, spec }) =>
+      metadata.name !== node.metadata.name &&
+      parseCidr(spec.podCIDR) !== undefined &&
+      overlaps(subnetOf(spec.podCIDR!), subnetOf(range)),
+  );
+  if (other !== undefined)
+    throw forbiddenBy(context, node.metadata.name, `spec.podCIDR ${range} is of node ${other.metadata.name}`);
 }
 
 export async function admitClaimResize(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
