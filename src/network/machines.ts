@@ -11,11 +11,13 @@ import { kinds } from '#base/kinds.ts';
 import { clusterConfig } from '#base/node-identity.ts';
 import { whenSettled } from '#base/promises.ts';
 import type { InformerFactory } from '#client/informer.ts';
-import { linkName, linkPrefix, macOfIp } from '#net/kernel-names.ts';
+import { linkName, linkPrefix, macOfIp, tableName } from '#net/kernel-names.ts';
 import { findUnderlay, type Underlay } from '#net/underlay.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Timer } from '#os/clock.ts';
+import type { Nft } from '#os/nft.ts';
 import type { LinkInfo, Netlink, NetStep } from '#os/netlink.ts';
+import { closeLoopback, openLoopback } from './loopback-guard.ts';
 import { machineRoutesDelayMs, machineRoutesLookMs } from './limits.ts';
 import {
   planMachineRoutes,
@@ -28,6 +30,7 @@ import {
 export interface MachineRouterOptions {
   informers: InformerFactory;
   netlink: Netlink;
+  nft: Nft;
   clock: Clock;
   log: Logger;
   instanceId: string;
@@ -107,6 +110,7 @@ export function planChanges(
       },
       { op: 'setLink', name: vxlan, alias: aliasOf(vxlanId, underlay) },
       { op: 'sysctl', path: `net/ipv4/conf/${vxlan}/rp_filter`, value: '0' },
+      { op: 'sysctl', path: `net/ipv4/conf/${vxlan}/route_localnet`, value: '1' },
       { op: 'sysctl', path: `net/ipv6/conf/${vxlan}/disable_ipv6`, value: '1', ignore: ['ENOENT'] },
       { op: 'addAddress', link: vxlan, address: `${nodeAddress}/32` },
       { op: 'setLink', name: vxlan, up: true },
@@ -149,8 +153,14 @@ function planEnd(vxlan: string, { node, machine }: MachineRoute): NetStep[] {
   ];
 }
 
+const guardTable = (instanceId: string): string => `${tableName(instanceId)}_machines`;
+
 /** Takes routes to other machines' Pods away; what is on links of the instance goes with them. */
-export async function removeMachineRoutes(netlink: Netlink, podRange: string, instanceId: string): Promise<void> {
+export async function removeMachineRoutes(
+  { netlink, nft }: Pick<MachineRouterOptions, 'netlink' | 'nft'>,
+  { podRange, instanceId }: Pick<MachineRouterOptions, 'podRange' | 'instanceId'>,
+): Promise<void> {
+  await closeLoopback({ netlink, nft, table: guardTable(instanceId) });
   const { routes } = await observe(netlink, podRange, instanceId);
   const steps = routes.map(({ destination, link, via }): NetStep => ({
     op: 'deleteRoute',
@@ -170,6 +180,9 @@ export function runMachineRouter(options: MachineRouterOptions): MachineRouter {
     fieldSelector: `metadata.name=${clusterConfig.name}`,
   });
   let known = new Map<string, string>();
+  const guard = { netlink, nft: options.nft, table: guardTable(options.instanceId) };
+  /** Of what a process before this one did nothing is known. */
+  let mayBeOpen = true;
   let told = '';
   let closed = false;
   let timer: Timer | undefined;
@@ -187,6 +200,10 @@ export function runMachineRouter(options: MachineRouterOptions): MachineRouter {
     const kernel = await observe(netlink, options.podRange, options.instanceId);
     const steps = planChanges(plan, kernel, known, { ...options, underlay });
     if (steps.length > 0) await netlink.run([{ steps }]);
+    const hasRoutes = plan.routes.some(({ way }) => way === 'route');
+    if (hasRoutes) await openLoopback(guard, underlay.link);
+    else if (mayBeOpen) await closeLoopback(guard);
+    mayBeOpen = hasRoutes;
     known = new Map(plan.routes.filter(({ way }) => way === 'vxlan').map(({ node, machine }) => [node, machine]));
   };
   const look = async (): Promise<void> => {

@@ -27,7 +27,7 @@ export async function clearNode(
   number: number,
   { network, mounts }: ClearDoors,
 ): Promise<void> {
-  if (number === 1) await removeMachineRoutes(network.netlink, instance.podRange, instance.id);
+  if (number === 1) await removeMachineRoutes(network, { podRange: instance.podRange, instanceId: instance.id });
   await stopHaproxy(join(files.nodeRun(paths, number), 'ingress'));
   await removeAllOf(nodePlan(instance, number, hostName()).instanceId, {
     processes: linuxProcesses,

@@ -6,7 +6,7 @@ import { machineAnnotations } from '#base/node-identity.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { Client } from '#client/client.ts';
-import { drainMsMax } from '#controllers/limits.ts';
+import { drainMsMax, removalSettleMs } from '#controllers/limits.ts';
 import { realClock } from '#os/clock.real.ts';
 import { rmSync } from 'node:fs';
 import { accessCluster, administer, instanceHere } from './cluster-access.ts';
@@ -149,6 +149,8 @@ async function askToGo(paths: Paths, node: string): Promise<void> {
   try {
     await askRemoval(client, node);
     await awaitRemoval(client, node);
+    // It is refused a moment before its name is free again.
+    await realClock.sleep(removalSettleMs + removalStepMs);
   } catch (error) {
     // It was taken out before.
     if (isReason(error, 'Unauthorized', 'NotFound')) return;

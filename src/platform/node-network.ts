@@ -67,7 +67,7 @@ export async function startNetwork(
       table: `${tableName(node.instanceId)}_policies`,
     }),
   );
-  const machines = node.number === 1 ? startMachines(parts, informers, door.netlink) : undefined;
+  const machines = node.number === 1 ? startMachines(parts, informers, door) : undefined;
   const ingress = startIngress(parts, client, informers);
   return {
     ready: Promise.all([dns.ready, proxy.ready, policies.ready, ingress.ready, machines?.ready]),
@@ -79,11 +79,12 @@ export async function startNetwork(
 function startMachines(
   { instance, node, log, stack }: NodeParts,
   informers: InformerFactory,
-  netlink: Netlink,
+  { netlink, nft }: { netlink: Netlink; nft: Nft },
 ): { ready: Promise<unknown> } {
   const router = runMachineRouter({
     informers,
     netlink,
+    nft,
     clock: realClock,
     log: log.child('machines'),
     instanceId: instance.id,

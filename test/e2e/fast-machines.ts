@@ -236,7 +236,7 @@ async function removeGroups(path: string): Promise<void> {
 function environment(): Record<string, string> {
   return {
     TIPHYS_HOME: '',
-    HOME: '/root',
+    HOME: '/tmp',
     KUBECONFIG: '/run/tiphys/admin.conf',
     DOCKER_HOST: 'unix:///run/tiphys/docker.sock',
     DOCKER_BUILDKIT: '0',

@@ -71,14 +71,14 @@ async function bad(machine: FastMachine, words: string[], says: RegExp): Promise
   assert.match(stderr, says);
 }
 
-const fetchFrom = 'kubectl exec client -- busybox wget -q -T 3 -O -';
+const fetchFrom = 'kubectl exec client -- busybox timeout 3 busybox wget -q -O -';
 const ready = (pod: string): string =>
   `kubectl get pod ${pod} -o jsonpath='{.status.conditions[?(@.type=="Ready")].status}'`;
 
 /** What of Tiphys is in a machine's kernel. */
-const leftovers = `ip -o link | grep -o 'tph[^:@]*'; ip route | grep -E '^10\\.(244|96)\\.'; nft list tables | grep tiphys
+const leftovers = `ip -o link | grep -o 'tph[^:@]*'; ip route | grep -E '^10\\.(244|96)\\.'; grep -l 1 /proc/sys/net/ipv4/conf/*/route_localnet; nft list tables | grep tiphys
   grep -o ' /var/lib/tiphys/[^ ]*\\| /run/tiphys[^ ]*' /proc/mounts; ls -d /sys/fs/cgroup/tiphys* /sys/fs/cgroup/*/tiphys* 2>/dev/null
-  pgrep -fl 'conmon|haproxy|supervise.sh'; true`;
+  pgrep -l 'conmon|haproxy|node'; pgrep -fl '[s]upervise.sh'; true`;
 
 /** The same on both kinds of network. */
 async function reachesEachOther(a: FastMachine, b: FastMachine): Promise<void> {
@@ -92,7 +92,11 @@ async function reachesEachOther(a: FastMachine, b: FastMachine): Promise<void> {
   const ip = (await a.ok('kubectl', 'get', 'service', 'web', '-o', 'jsonpath={.spec.clusterIP}')).trim();
   for (const machine of [a, b])
     for (const at of [ip, `${a.address}:30080`, `${b.address}:30080`, '127.0.0.1:30080'])
-      assert.match(await machine.ok('/bin/busybox', 'wget', '-q', '-T', '3', '-O', '-', `http://${at}/`), /hello/, at);
+      assert.match(
+        await machine.ok('/bin/busybox', 'timeout', '3', 'busybox', 'wget', '-q', '-O', '-', `http://${at}/`),
+        /hello/,
+        at,
+      );
   // The API server, from Pods on B.
   assert.match(
     await a.ok(
@@ -157,6 +161,7 @@ test(
 
     await good(b, ...join);
     assert.match(await b.ok('docker', 'ps', '-a', '--format', '{{.Names}}'), /^mine$/m, 'its data waited');
+    await a.ok('kubectl', 'delete', 'pod', 'client');
     await apply(a, client('b'));
     await a.until('a Pod again', ready('client'), /True/);
     assert.match(await good(a, 'remove', 'b'), /certificates are refused/);
