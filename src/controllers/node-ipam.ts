@@ -4,7 +4,7 @@
  * that could be asked. What a Node says is never changed, and never given twice.
  */
 import type { Node } from '#api/core.v1.ts';
-import { formatSubnet, overlaps, parseCidr, sizeOf, subnetOf, type Subnet } from '#base/ip.ts';
+import { formatSubnet, overlaps, parseSubnet, sizeOf, subnetOf, type Subnet } from '#base/ip.ts';
 import { kinds } from '#base/kinds.ts';
 import { type Controller, type ControllerContext, createQueue, recorderOf } from './runtime.ts';
 
@@ -32,8 +32,7 @@ export function startNodeIpam(context: ControllerContext, options: PodRangeOptio
   const { client, informers } = context;
   const nodes = informers.informer(kinds.Node);
   const recorder = recorderOf(context, 'node-ipam');
-  const takenRanges = (): Subnet[] =>
-    nodes.list().flatMap(({ spec }) => (parseCidr(spec.podCIDR) === undefined ? [] : [subnetOf(spec.podCIDR!)]));
+  const takenRanges = (): Subnet[] => nodes.list().flatMap(({ spec }) => parseSubnet(spec.podCIDR) ?? []);
   // One at a time: the next one sees what this one took.
   const queue = createQueue(
     context,

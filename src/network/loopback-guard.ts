@@ -4,8 +4,9 @@
  * what listens on loopback alone. So a rule that drops such packets stands before the setting is changed, and goes
  * after it. The rule's set names the links that were changed, so that nothing else is changed back.
  */
+import { fieldOf, itemsOf } from '#base/unknown.ts';
 import { readIfExists } from '#os/files.ts';
-import type { Netlink } from '#os/netlink.ts';
+import type { Netlink, NetStep } from '#os/netlink.ts';
 import type { Nft } from '#os/nft.ts';
 
 export interface LoopbackDoors {
@@ -34,16 +35,17 @@ add element ip ${table} opened { "${link}" }
 
 /** All links that were opened, also by a process before. */
 export async function closeLoopback({ netlink, nft, table }: LoopbackDoors): Promise<void> {
-  const tables = JSON.parse(await nft.list('list tables')) as {
-    nftables: { table?: { family: string; name: string } }[];
+  const listed = async (what: string): Promise<readonly unknown[]> =>
+    itemsOf(fieldOf(JSON.parse(await nft.list(what)), 'nftables'));
+  const isThere = (entry: unknown): boolean => {
+    const found = fieldOf(entry, 'table');
+    return fieldOf(found, 'family') === 'ip' && fieldOf(found, 'name') === table;
   };
-  if (!tables.nftables.some((entry) => entry.table?.family === 'ip' && entry.table.name === table)) return;
-  const listed = JSON.parse(await nft.list(`list set ip ${table} opened`)) as {
-    nftables: { set?: { elem?: string[] } }[];
-  };
-  const links = listed.nftables.flatMap(({ set }) => set?.elem ?? []);
+  if (!(await listed('list tables')).some(isThere)) return;
+  const sets = await listed(`list set ip ${table} opened`);
+  const links = sets.flatMap((entry) => itemsOf(fieldOf(fieldOf(entry, 'set'), 'elem'))).map(String);
   await netlink.run([
-    { steps: links.map((link) => ({ op: 'sysctl' as const, path: settingOf(link), value: '0', ignore: ['ENOENT'] })) },
+    { steps: links.map((link): NetStep => ({ op: 'sysctl', path: settingOf(link), value: '0', ignore: ['ENOENT'] })) },
   ]);
   await nft.run(`delete table ip ${table}`);
 }

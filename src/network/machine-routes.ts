@@ -9,7 +9,16 @@
  * overlaps it: a node may say what it likes of itself.
  */
 import type { Node } from '#api/core.v1.ts';
-import { addressAt, contains, containsSubnet, overlaps, parseCidr, parseIp, subnetOf } from '#base/ip.ts';
+import {
+  addressAt,
+  contains,
+  containsSubnet,
+  overlaps,
+  parseIp,
+  parseSubnet,
+  subnetOf,
+  type Subnet,
+} from '#base/ip.ts';
 import { machineAnnotations } from '#base/node-identity.ts';
 import type { Underlay } from '#net/underlay.ts';
 
@@ -49,18 +58,18 @@ export function planMachineRoutes(nodes: readonly Node[], view: MachineView): Ma
   const own = nodes.filter((node) => isHere(node, view));
   // Who was first has the range.
   const inOrder = [...own, ...nodes.filter((node) => !own.includes(node)).sort(byAge)];
-  const taken = new Map<string, string>();
+  const taken: { subnet: Subnet; name: string }[] = [];
   for (const node of inOrder) {
     const { name, annotations } = node.metadata;
     const range = node.spec.podCIDR;
-    if (parseCidr(range) === undefined || range === undefined) continue;
-    const subnet = subnetOf(range);
-    const holder = [...taken].find(([other]) => overlaps(subnetOf(other), subnet));
-    taken.set(range, holder?.[1] ?? name);
+    const subnet = parseSubnet(range);
+    if (range === undefined || subnet === undefined) continue;
+    const holder = taken.find((other) => overlaps(other.subnet, subnet));
+    if (holder === undefined) taken.push({ subnet, name });
     if (isHere(node, view)) continue;
     const machine = annotations?.[machineAnnotations.address];
     if (holder !== undefined || !containsSubnet(whole, subnet)) {
-      const why = holder === undefined ? `is not in the cluster's, ${view.podRange}` : `is of node ${holder[1]}`;
+      const why = holder === undefined ? `is not in the cluster's, ${view.podRange}` : `is of node ${holder.name}`;
       plan.problems.push(`Pod range ${range} of node ${name} ${why}`);
     } else if (parseIp(machine)?.family !== 'IPv4' || machine === undefined) {
       plan.problems.push(`node ${name} does not say where its machine is reached`);
@@ -82,6 +91,6 @@ function isHere({ metadata }: Node, { nodeName, machine }: MachineView): boolean
 }
 
 function byAge(a: Node, b: Node): number {
-  const [at, bt] = [a, b].map(({ metadata }) => metadata.creationTimestamp ?? '');
-  return at! < bt! ? -1 : at! > bt! ? 1 : a.metadata.name < b.metadata.name ? -1 : 1;
+  const keyOf = ({ metadata }: Node): string => `${metadata.creationTimestamp ?? ''} ${metadata.name}`;
+  return keyOf(a) < keyOf(b) ? -1 : 1;
 }

@@ -6,7 +6,7 @@
  * Nothing is kept but in the kernel: a process that comes back finds routes and the VXLAN as they are, and packets go
  * on meanwhile.
  */
-import { containsSubnet, parseCidr, subnetOf } from '#base/ip.ts';
+import { containsSubnet, parseSubnet, subnetOf } from '#base/ip.ts';
 import { kinds } from '#base/kinds.ts';
 import { clusterConfig } from '#base/node-identity.ts';
 import { whenSettled } from '#base/promises.ts';
@@ -50,7 +50,7 @@ export interface MachineRouter extends AsyncDisposable {
 }
 
 /** IANA's. */
-export const vxlanPort = 4789;
+const vxlanPort = 4789;
 const mainTable = 254;
 
 /** What of the kernel concerns routes between machines. */
@@ -71,8 +71,9 @@ async function observe(netlink: Netlink, podRange: string, instanceId: string): 
       const link = names.get(linkIndex) ?? '';
       // Links of the instance lead to its own nodes and Pods.
       const isElsewhere = link === vxlanLink || !link.startsWith(linkPrefix(instanceId));
-      const isPods = family === 'IPv4' && parseCidr(destination) !== undefined && via !== '' && table === mainTable;
-      return isPods && isElsewhere && containsSubnet(whole, subnetOf(destination)) ? [{ destination, via, link }] : [];
+      const subnet = family === 'IPv4' && via !== '' && table === mainTable ? parseSubnet(destination) : undefined;
+      const isPods = subnet !== undefined && containsSubnet(whole, subnet);
+      return isPods && isElsewhere ? [{ destination, via, link }] : [];
     }),
   };
 }
@@ -213,7 +214,7 @@ export function runMachineRouter(options: MachineRouterOptions): MachineRouter {
     } catch (error) {
       // Whatever stands is looked at anew.
       known = new Map();
-      log.error('routes to other machines could not be made', { error: error as Error });
+      log.error('routes to other machines could not be made', { error });
     }
     schedule(machineRoutesLookMs);
   };

@@ -12,7 +12,7 @@ import { clusterConfig, clusterInfo } from '#base/node-identity.ts';
 import { fieldOf } from '#base/unknown.ts';
 import type { Client } from '#client/client.ts';
 import { kubeconfigText } from './identity.ts';
-import { serverAddress, vxlanIdOf, type Instance, type NetworkMode } from './instance.ts';
+import { networkModes, serverAddress, vxlanIdOf, type Instance, type NetworkMode } from './instance.ts';
 import { kubernetesVersion, tiphysVersion } from './version.ts';
 
 export interface ClusterConfig {
@@ -78,7 +78,7 @@ export function readClusterConfig({ data }: Pick<ConfigMap, 'data'>): ClusterCon
     podRange: text('podRange'),
     serviceRange: text('serviceRange'),
     domain: text('domain'),
-    network: text('network') as NetworkMode,
+    network: networkModes.find((mode) => mode === text('network')) ?? 'auto',
     vxlanId: Number(text('vxlanId')),
     serverAddress: text('serverAddress'),
     registryPort: Number(text('registryPort')),

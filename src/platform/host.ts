@@ -12,6 +12,7 @@ import type { Netlink, NetProgram } from '#os/netlink.ts';
 import type { Namespaces } from '#os/namespaces.ts';
 import { ApiError } from '#base/errors.ts';
 import { maskIp, parseCidr, type Subnet } from '#base/ip.ts';
+import { fieldOf, textOf } from '#base/unknown.ts';
 import { messageOf } from '#base/thrown.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import { linuxPortHolder } from '#os/ports.ts';
@@ -187,7 +188,10 @@ export async function prepareHost(
 /** By which link this machine reaches others; undefined where it has none. Nodes in namespaces cannot see it. */
 export function loadUnderlay(paths: Paths): Underlay | undefined {
   const text = readIfExists(files.underlay(paths));
-  return text === undefined ? undefined : (JSON.parse(text) as Underlay);
+  const kept: unknown = text === undefined ? undefined : JSON.parse(text);
+  const [link, address] = [textOf(kept, 'link'), textOf(kept, 'address')];
+  if (link === undefined || address === undefined) return undefined;
+  return { link, address, prefix: Number(fieldOf(kept, 'prefix')), mtu: Number(fieldOf(kept, 'mtu')) };
 }
 
 async function noteUnderlay(instance: Instance, paths: Paths, netlink: Netlink): Promise<void> {

@@ -1,8 +1,9 @@
 /**
  * What an instance is: a short id that every link, table and cgroup carries, its address ranges and ports. Chosen once,
  * kept in the data directory with a format number, and read by every process. A newer format is refused, an older one
- * is migrated when the instance starts: format 1 also held the number of nodes (`local-nodes.ts`). Format 3 is that of a
- * machine that joined the cluster of another one (`join.ts`): programs that know of none would start a cluster of its own.
+ * is migrated when the instance starts: format 1 also held the number of nodes (`local-nodes.ts`). Format 3 is that of
+ * a machine that joined the cluster of another one (`join.ts`): programs that know of none would start a cluster of its
+ * own.
  */
 import { createHash } from 'node:crypto';
 import { addressAt, maskIp, overlaps, formatSubnet, subnetOf, type Subnet } from '#base/ip.ts';

@@ -17,11 +17,10 @@ export function clockProblem(ownMs: number, serverMs: number): string | undefine
 
 const versionPattern = /^v(\d+)\.(\d+)\./;
 
-/** Kubernetes' version skew policy: a kubelet is no newer than the API server, and three minor versions older at most. */
+/** Kubernetes' version skew policy: a kubelet is no newer than the API server, and three minors older at most. */
 export function versionProblem(own: string, server: string): string | undefined {
-  const [[, ownMajor, ownMinor], [, major, minor]] = [own, server].map((text) =>
-    [...(versionPattern.exec(text) ?? [])].map(Number),
-  ) as [number[], number[]];
+  const [, ownMajor, ownMinor] = (versionPattern.exec(own) ?? []).map(Number);
+  const [, major, minor] = (versionPattern.exec(server) ?? []).map(Number);
   if (ownMajor === undefined || ownMinor === undefined || major === undefined || minor === undefined)
     return `the server says that it is ${server}, which is no version of Kubernetes`;
   const behind = minor - ownMinor;

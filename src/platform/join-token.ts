@@ -1,8 +1,8 @@
 /**
  * The token by which another machine joins: `ID.SECRET@sha256:HASH`. The first part is a bootstrap token of Kubernetes,
- * by which the cluster knows the machine; the second is the hash of the public key of the cluster's authority (kubeadm's
- * `--discovery-token-ca-cert-hash`, RFC 7469, section 2.4), by which the machine knows the cluster before it says
- * anything.
+ * by which the cluster knows the machine; the second is the hash of the public key of the cluster's authority
+ * (kubeadm's `--discovery-token-ca-cert-hash`; RFC 7469, section 2.4), by which the machine knows the cluster before it
+ * says anything.
  */
 import { createHash, X509Certificate } from 'node:crypto';
 import { ApiError } from '#base/errors.ts';

@@ -125,7 +125,7 @@ function textIn({ data }: Secret, key: string): string {
 
 /** `token` may be the whole token, or its id. */
 export async function deleteJoinToken(paths: Paths, token: string): Promise<string> {
-  const id = token.split('.')[0]!;
+  const [id = ''] = token.split('.');
   await using stack = new AsyncDisposableStack();
   try {
     await administer(paths, stack).delete(kinds.Secret, tokenSecretName(id), 'kube-system');

@@ -200,7 +200,8 @@ interface Joined {
 }
 
 function instanceOf({ kept, server, name, address, podRange, config }: Joined): Instance {
-  const freePort = (ports: number[]): number => ports.find((port) => portIsFree(port)) ?? ports[0]!;
+  const freePort = (first: number, ...others: number[]): number =>
+    [first, ...others].find((port) => portIsFree(port)) ?? first;
   const { httpPort, httpsPort } = kept ?? {};
   return {
     format: 0,
@@ -210,8 +211,8 @@ function instanceOf({ kept, server, name, address, podRange, config }: Joined): 
     domain: config.domain,
     apiPort: Number(new URL(server).port || 443),
     registryPort: config.registryPort,
-    httpPort: httpPort ?? freePort([80, 8080, 8081, 8082, 8090]),
-    httpsPort: httpsPort ?? freePort([443, 8443, 8444, 8445, 9443]),
+    httpPort: httpPort ?? freePort(80, 8080, 8081, 8082, 8090),
+    httpsPort: httpsPort ?? freePort(443, 8443, 8444, 8445, 9443),
     registryMirrors: kept?.registryMirrors ?? [],
     address,
     joined: {

@@ -46,8 +46,8 @@ export function readNodeFacts(parts: NodeParts, dataDir: string, appArmor: boole
 }
 
 /** Where other machines reach this one: what was said, unless it is a name, which stands for the server alone. */
-export function machineAddress({ address }: Pick<Instance, 'address'>, underlay: Underlay): string {
-  return isIpv4(address) ? address! : underlay.address;
+function machineAddress({ address }: Pick<Instance, 'address'>, underlay: Underlay): string {
+  return address !== undefined && isIpv4(address) ? address : underlay.address;
 }
 
 /**

@@ -5,7 +5,7 @@
 import type { Node, PersistentVolumeClaim } from '#api/core.v1.ts';
 import { parseCertificationRequest } from '#base/certificate-request.ts';
 import { compareQuantities } from '#base/quantity.ts';
-import { overlaps, parseCidr, subnetOf } from '#base/ip.ts';
+import { overlaps, parseSubnet } from '#base/ip.ts';
 import { kinds } from '#base/kinds.ts';
 import { isOf } from '#base/objects.ts';
 import { ApiError } from '#base/errors.ts';
@@ -118,14 +118,13 @@ export async function admitNodeRestriction(context: RequestContext, attributes: 
 /** A node brings no Pod range that another one has: packets for the other's Pods would go to it. */
 async function admitPodRange(context: RequestContext, node: Node, old: Node | undefined): Promise<void> {
   const range = node.spec.podCIDR;
-  if (range === undefined || range === old?.spec.podCIDR) return;
+  const subnet = parseSubnet(range);
+  if (subnet === undefined || range === old?.spec.podCIDR) return;
   const all = (await context.server.live.nodes.current()).in();
-  const other = all.find(
-    ({ metadata, spec }) =>
-      metadata.name !== node.metadata.name &&
-      parseCidr(spec.podCIDR) !== undefined &&
-      overlaps(subnetOf(spec.podCIDR!), subnetOf(range)),
-  );
+  const other = all.find(({ metadata, spec }) => {
+    const its = metadata.name === node.metadata.name ? undefined : parseSubnet(spec.podCIDR);
+    return its !== undefined && overlaps(its, subnet);
+  });
   if (other !== undefined)
     throw forbiddenBy(context, node.metadata.name, `spec.podCIDR ${range} is of node ${other.metadata.name}`);
 }

@@ -65,3 +65,30 @@ test('a kubelet asks for certificates, and has no right to become another node b
   assert.equal(await allowed(''), true);
   assert.equal(await allowed('nodeclient'), false);
 });
+
+test('a node that was taken out is refused with the certificates it had, and let in with later ones', async () => {
+  await using api = await createTestApi();
+  const status = async (user: typeof kubelet, certifiedAtMs: number): Promise<number> =>
+    (await api.raw('GET', '/api/v1/nodes', { user, certifiedAtMs })).status;
+  const at = api.clock.now();
+  assert.equal(await status(kubelet, at), 200);
+  await api.make('/api/v1/namespaces/kube-system/configmaps', {
+    metadata: { name: 'tiphys-removed-nodes' },
+    data: { a: new Date(at).toISOString() },
+  });
+  assert.equal(await status(kubelet, at), 401);
+  assert.equal(await status(network, at), 401);
+  assert.equal(await status(kubelet, at + 2_000), 200);
+  assert.equal(await status({ ...kubelet, name: 'system:node:b' }, at), 200);
+});
+
+test('a node brings no Pod range that another node has', async () => {
+  await using api = await createTestApi();
+  await api.make('/api/v1/nodes', { metadata: { name: 'b' }, spec: { podCIDR: '10.244.1.0/24' } });
+  const make = (podCIDR: string): Promise<{ status: number; text: string }> =>
+    api.call('POST', '/api/v1/nodes', { metadata: { name: 'a' }, spec: { podCIDR } }, { user: kubelet });
+  const refused = await make('10.244.0.0/16');
+  assert.equal(refused.status, 403);
+  assert.match(refused.text, /spec.podCIDR 10.244.0.0\/16 is of node b/);
+  assert.equal((await make('10.244.2.0/24')).status, 201);
+});
