@@ -47,7 +47,9 @@ export async function publishCluster(
     kubernetesVersion,
     tiphysVersion: tiphysVersion(),
   };
-  const data = Object.fromEntries(Object.entries(config).map(([name, value]) => [name, String(value)]));
+  const texts = Object.fromEntries(Object.entries(config).map(([name, value]) => [name, String(value)]));
+  // Nodes that joined follow the authority's certificate when it is renewed.
+  const data = { ...texts, authority: ca };
   await put(client, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { ...clusterConfig }, data });
   if (instance.address === undefined) return;
   const server = `https://${joinHostPort(instance.address, instance.apiPort)}`;

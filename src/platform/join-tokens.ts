@@ -8,13 +8,17 @@ import { loadKubeconfig } from '#client/kubeconfig.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import { createNetworkDoor } from '#os/network.linux.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
+import { coverInput } from '#net/firewall.ts';
+import { silentLogger } from '#observe/log.ts';
 import { findUnderlay } from '#net/underlay.ts';
 import { bootstrapTokenType, createTokenSecret, drawToken, tokenSecretName } from './bootstrap-token.ts';
 import { administer, instanceHere } from './cluster-access.ts';
-import { saveInstance, type Instance } from './instance.ts';
+import { hostName } from './host.ts';
+import { nodePlan, saveInstance, type Instance } from './instance.ts';
 import { authorityHashOf, formatJoinToken } from './join-token.ts';
 import { partStatus, waitUntil } from './launch.ts';
 import { serverRestartMsMax } from './limits.ts';
+import { nodeServices } from './node-network.ts';
 import { files, type Paths } from './paths.ts';
 import { withLock } from './up.ts';
 
@@ -67,6 +71,9 @@ async function openToMachines(
     const opened = { ...instance, address };
     saveInstance(paths, opened);
     await restartServer(paths);
+    const first = nodePlan(opened, 1, hostName());
+    const host = { processes: linuxProcesses, instanceId: opened.id, log: silentLogger };
+    await coverInput(host, nodeServices(opened, first));
     return { instance: opened, isFirst: instance.address === undefined };
   });
 }

@@ -8,7 +8,7 @@ import { machineAnnotations } from '#base/node-identity.ts';
 import type { Underlay } from '#net/underlay.ts';
 import { readIfExists } from '#os/files.ts';
 import type { Instance } from './instance.ts';
-import { hasRegistry, kubeletPort, type NodeParts } from './node-parts.ts';
+import { kubeletPort, type NodeParts } from './node-parts.ts';
 import { kubernetesVersion, tiphysVersion } from './version.ts';
 
 export function readNodeFacts(parts: NodeParts, dataDir: string, appArmor: boolean): NodeFacts {
@@ -37,10 +37,7 @@ export function readNodeFacts(parts: NodeParts, dataDir: string, appArmor: boole
     version: kubernetesVersion,
     runtimeVersion: `tiphys://${tiphysVersion()}`,
     podCidr: node.podRange,
-    labels: {
-      'node.kubernetes.io/instance-type': 'tiphys',
-      ...(hasRegistry(parts) ? { 'node-role.kubernetes.io/control-plane': '' } : {}),
-    },
+    labels: { 'node.kubernetes.io/instance-type': 'tiphys' },
     annotations: underlay === undefined ? {} : { [machineAnnotations.address]: machineAddress(instance, underlay) },
   };
 }

@@ -14,6 +14,7 @@
  */
 import { join } from 'node:path';
 import {
+  clusterConfig,
   ingressNamePrefix,
   networkGroup,
   networkUserPrefix,
@@ -22,6 +23,7 @@ import {
   nodeUserPrefix,
 } from '#base/node-identity.ts';
 import type { Client } from '#client/client.ts';
+import { kinds } from '#base/kinds.ts';
 import { loadKubeconfig } from '#client/kubeconfig.ts';
 import { createRestClientMetrics } from '#client/metrics.ts';
 import { createClient } from '#client/rest-client.ts';
@@ -30,6 +32,7 @@ import type { Logger } from '#observe/log.ts';
 import type { Metrics } from '#observe/metrics.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
+import { authorityHashOf } from './join-token.ts';
 import { serverAddress, type Instance, type NodePlan } from './instance.ts';
 import { bootstrapLookMs } from './limits.ts';
 import {
@@ -154,6 +157,10 @@ export function startNodeIdentity(place: Place): NodeIdentity {
     for (const certificate of [kubeletServing, ingressServing]) void certificate.run();
   };
   void ask();
+  if (instance.joined !== undefined)
+    void kubeletClient.ready
+      .then(() => refreshAuthority(member, caFile))
+      .catch((error: unknown) => log.debug("the cluster's authority was not read again", { error }));
   return { ca, kubeletClient, networkClient, kubeletServing, ingressServing, connect };
 }
 
@@ -167,6 +174,17 @@ function bootstrapToken(paths: Paths): string {
   const { token } = loadKubeconfig(files.bootstrapConfig(paths));
   if (typeof token !== 'string') throw new Error(`no token in ${files.bootstrapConfig(paths)}`);
   return token;
+}
+
+/**
+ * On a machine that joined: the authority's certificate as it is now, for the next start. It is believed because it has
+ * the key that the token pinned; what the old one vouches for, the new one does.
+ */
+async function refreshAuthority(client: Client, file: string): Promise<void> {
+  const { data } = await client.get(kinds.ConfigMap, clusterConfig.name, clusterConfig.namespace);
+  const [now, kept] = [data?.['authority'], readIfExists(file)];
+  if (now === undefined || kept === undefined || now === kept) return;
+  if (authorityHashOf(now) === authorityHashOf(kept)) writeFileAtomic(file, now, { mode: 0o600, sync: true });
 }
 
 /** The authority that the server process has told this machine of; what was told before, while it has not yet. */

@@ -20,7 +20,7 @@ import type { Nft } from '#os/nft.ts';
 import { readIfExists } from '#os/files.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { hostAddresses } from './host.ts';
-import { clusterDnsAddress, vxlanIdOf } from './instance.ts';
+import { clusterDnsAddress, vxlanIdOf, type Instance, type NodePlan } from './instance.ts';
 import { hasRegistry, kubeletPort, type NodeParts } from './node-parts.ts';
 import { files } from './paths.ts';
 
@@ -28,6 +28,17 @@ import { files } from './paths.ts';
 export function hostResolvConf(): string {
   const own = readIfExists('/etc/resolv.conf') ?? '';
   return /^\s*nameserver\s+127\./m.test(own) ? (readIfExists('/run/systemd/resolve/resolv.conf') ?? own) : own;
+}
+
+/** What Pods, and other machines where there may be some, reach on a node itself. */
+export function nodeServices(instance: Instance, node: NodePlan): NodeServices {
+  const tlsPorts = [instance.apiPort, instance.registryPort, kubeletPort];
+  return {
+    addresses: [node.address, clusterDnsAddress(instance)],
+    tcpPorts: [53, ...tlsPorts],
+    udpPorts: [53],
+    ...(instance.address === undefined ? {} : { fromMachines: { podRange: instance.podRange, tcpPorts: tlsPorts } }),
+  };
 }
 
 export async function startNetwork(
@@ -46,13 +57,11 @@ export async function startNetwork(
     upstreams: upstreamsOf(hostResolvConf()),
   });
   stack.use(dns);
-  const services: NodeServices = {
-    addresses: [node.address, clusterDnsAddress(instance)],
-    tcpPorts: [53, instance.apiPort, instance.registryPort, kubeletPort],
-    udpPorts: [53],
-  };
   if (node.number === 1)
-    await coverInput({ processes: linuxProcesses, instanceId: node.instanceId, log: log.child('firewall') }, services);
+    await coverInput(
+      { processes: linuxProcesses, instanceId: node.instanceId, log: log.child('firewall') },
+      nodeServices(instance, node),
+    );
   const { createNetworkDoor } = await import('#os/network.linux.ts');
   const door = createNetworkDoor();
   stack.defer(() => door.close());

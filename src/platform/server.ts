@@ -4,7 +4,7 @@
  * (`control-plane.ts`).
  */
 import { isReason } from '#base/errors.ts';
-import type { ConfigMap } from '#api/core.v1.ts';
+import type { ConfigMap, Node } from '#api/core.v1.ts';
 import type { Logger } from '#observe/log.ts';
 import type { UserInfo } from '#base/api-request.ts';
 import type { CertificateRequest } from '#base/x509.ts';
@@ -63,6 +63,7 @@ export async function runServer(): Promise<void> {
     publishCluster(platform, instance, { ca: ring.ca.certificatePem, volumeDirectory: files.volumes(paths) }),
   ]);
   stack.use(endRemoved(platform, http, log));
+  stack.use(markControlPlane(platform, nodePlan(instance, 1, hostName()).name, log));
   const control = runControlPlane({
     clientFor,
     clock: realClock,
@@ -98,6 +99,21 @@ function endRemoved(client: Client, http: HttpServer, log: Logger): AsyncDisposa
   const end = ({ data }: ConfigMap): void =>
     http.endClients(({ user, certifiedAtMs }) => isRevoked({ name: user.name, issuedAtMs: certifiedAtMs }, data));
   removed.addHandler({ added: end, updated: end });
+  informers.start();
+  return informers;
+}
+
+/** The node of the control plane's machine carries its role, which no node may give itself. */
+function markControlPlane(client: Client, node: string, log: Logger): AsyncDisposable {
+  const role = 'node-role.kubernetes.io/control-plane';
+  const informers = new InformerFactory({ client, clock: realClock, random: realRandom, log });
+  const mark = ({ metadata }: Node): void => {
+    if (metadata.labels?.[role] !== undefined) return;
+    client
+      .patch(kinds.Node, { name: node }, { merge: { metadata: { labels: { [role]: '' } } } })
+      .catch((error: unknown) => log.warn('the node has no role', { node, error }));
+  };
+  informers.informer(kinds.Node, { fieldSelector: `metadata.name=${node}` }).addHandler({ added: mark, updated: mark });
   informers.start();
   return informers;
 }

@@ -31,6 +31,8 @@ export interface UpResult {
 const startTimeoutMs = 480_000;
 /** As long as another `up` may take to start. */
 const lockTimeoutMs = startTimeoutMs;
+/** A node whose server is away is not waited for: both may have lost power, and this one must not hang in its boot. */
+const joinedStartMs = 60_000;
 const portWaitMs = 2_000;
 
 /** Runs while nobody else starts or stops this instance. */
@@ -97,7 +99,7 @@ async function bringUpHere(paths: Paths, choices: InstanceChoices, options: UpOp
       const started = startMissing(paths, instance);
       // In its unit the home is root's, or nobody's; whoever called `up` has got the contexts.
       const notes = isInsideUnit() ? [] : addContexts(process.env['HOME'] ?? homedir(), paths);
-      await waitForParts(paths);
+      notes.push(...(await waitForParts(paths, instance)));
       notes.push(...(await settleLeavingNodes(instance, paths)));
       return { instance, started, notes };
     } finally {
@@ -233,22 +235,28 @@ function startMissing(paths: Paths, instance: Instance): string[] {
   return started;
 }
 
-async function waitForParts(paths: Paths): Promise<void> {
+/** Resolves with what is to be known: a node does not fail because its server is away. */
+async function waitForParts(paths: Paths, { joined }: Instance): Promise<string[]> {
   const begun = realClock.monotonic();
   const ok = await waitUntil(
     realClock,
-    startTimeoutMs,
+    joined === undefined ? startTimeoutMs : joinedStartMs,
     () =>
       partNames(paths).every((name) => partStatus(paths, name).ready) ||
       (realClock.monotonic() - begun > 1_000 && hasGivenUp(paths)),
     5,
   );
   const missing = partNames(paths).filter((name) => !partStatus(paths, name).ready);
+  if (joined !== undefined && missing.length > 0 && !hasGivenUp(paths))
+    return [
+      `the node is not ready yet, most likely because ${joined.server} does not answer: docker works, Pods and Services follow when it does ('tiphys status' says so; ${files.logs(paths)} has the rest)`,
+    ];
   if (!ok || missing.length > 0)
     throw new ApiError(
       'Timeout',
       `not ready: ${missing.join(', ')}. The reason is in ${missing.map((name) => `${files.logs(paths)}/${name}.log`).join(', ')}`,
     );
+  return [];
 }
 
 /** A part's supervisor has ended: the process said that trying again is of no use. */

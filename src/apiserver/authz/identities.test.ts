@@ -92,3 +92,31 @@ test('a node brings no Pod range that another node has', async () => {
   assert.match(refused.text, /spec.podCIDR 10.244.0.0\/16 is of node b/);
   assert.equal((await make('10.244.2.0/24')).status, 201);
 });
+
+test('a node marks itself by its own labels, and takes no taint away', async () => {
+  await using api = await createTestApi();
+  const headers = { 'content-type': 'application/merge-patch+json' };
+  const say = async (method: string, body: object): Promise<string> => {
+    const path = method === 'POST' ? '/api/v1/nodes' : '/api/v1/nodes/a';
+    const { status, text } = await api.call(method, path, body, {
+      user: kubelet,
+      headers: method === 'POST' ? {} : headers,
+    });
+    return status < 300 ? 'ok' : text;
+  };
+  const role = { 'node-role.kubernetes.io/control-plane': '' };
+  const own = { 'kubernetes.io/hostname': 'a', zone: 'x', 'node.kubernetes.io/instance-type': 'y' };
+  assert.match(
+    await say('POST', { metadata: { name: 'a', labels: { ...own, ...role } } }),
+    /node \\"a\\" is not allowed to set the following labels: node-role.kubernetes.io\/control-plane/,
+  );
+  const taints = [{ key: 'k', effect: 'NoSchedule' }];
+  assert.equal(await say('POST', { metadata: { name: 'a', labels: own }, spec: { taints } }), 'ok');
+  assert.match(await say('PATCH', { metadata: { labels: role } }), /is not allowed to modify labels: node-role/);
+  assert.match(
+    await say('PATCH', { metadata: { labels: { 'x.node-restriction.kubernetes.io/y': '' } } }),
+    /modify labels/,
+  );
+  assert.match(await say('PATCH', { spec: { taints: null } }), /node \\"a\\" is not allowed to modify taints/);
+  assert.equal(await say('PATCH', { metadata: { labels: { zone: 'z' } }, spec: { unschedulable: true } }), 'ok');
+});
