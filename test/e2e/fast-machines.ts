@@ -20,7 +20,7 @@ import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { run, type Output } from './machine.ts';
 
-const checkout = resolve(fileURLToPath(import.meta.url), '../../..');
+export const checkout = resolve(fileURLToPath(import.meta.url), '../../..');
 const diskSize = '8G';
 
 export interface FastMachine {

@@ -1,7 +1,7 @@
 /** Machines that join another one's cluster: what works on one machine works on two, and ends when it is to end. */
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { createFastMachines, type FastMachine } from './fast-machines.ts';
+import { checkout, createFastMachines, type FastMachine } from './fast-machines.ts';
 
 const place = (node: string): string => `nodeSelector: {kubernetes.io/hostname: ${node}}`;
 const web = (node: string): string => `
@@ -219,6 +219,14 @@ test('what stands in the way of joining is said with its remedy', { timeout: 300
   await bad(b, [join, url, token, '--name', 'a'], /has a node a already.*--name.*tiphys remove a/);
   await bad(b, [join, url, token, '--server'], /not supported yet/);
   await bad(b, [join, 'https://no.such.host.invalid:6443', token], /there is no host/);
+  // Its clock: machines that are made here share the kernel's.
+  const late = 'const now = Date.now; Date.now = () => now() + 3_600_000';
+  const off = await b.run('env', [
+    `NODE_OPTIONS=--import=data:text/javascript,${encodeURIComponent(late)}`,
+    `${checkout}/tiphys`,
+    ...[join, url, token],
+  ]);
+  assert.match(off.stderr, /clock of this machine is 60 min ahead of the server's.*timedatectl/);
   await b.ok('ip', 'address', 'add', '10.244.9.1/24', 'dev', 'lo');
   await bad(b, [join, url, token], /Pod range 10\.244\.0\.0\/16 overlaps 10\.244\.9\.\d.*--pod-range/);
   await b.ok('ip', 'address', 'del', '10.244.9.1/24', 'dev', 'lo');
