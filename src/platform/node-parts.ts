@@ -1,4 +1,6 @@
 /** What the parts of a node process share. */
+import type { Node } from '#api/core.v1.ts';
+import type { Informer } from '#client/informer.ts';
 import type { NodeCertificate } from '#base/node-identity.ts';
 import type { Underlay } from '#net/underlay.ts';
 import type { Logger } from '#observe/log.ts';
@@ -14,6 +16,8 @@ export interface NodeParts {
   identity: NodeIdentity;
   log: Logger;
   metrics: Metrics;
+  /** Of the whole cluster, as they are known here. */
+  nodes: Informer<Node>;
   /** The link to other machines; undefined where this one has none. */
   underlay: Underlay | undefined;
   /** Whether a node's certificate is refused because the node was taken out of the cluster. */

@@ -40,6 +40,7 @@ export async function runNode(number: number): Promise<void> {
   });
   const parts: NodeParts = {
     ...{ instance, node, paths, identity, log, metrics, stack },
+    nodes: networkInformers.informer(kinds.Node),
     underlay: loadUnderlay(paths),
     isRemoved: (certificate) => isRevoked(certificate, removed.list()[0]?.data),
     removedKnown: removed.synced,

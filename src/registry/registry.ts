@@ -46,6 +46,8 @@ export interface RegistryOptions {
    * rejects when it cannot.
    */
   bring?: (canonicalName: string) => Promise<unknown>;
+  /** What engines of the platform may do, and nobody else then: read what this engine has. Absent: also write. */
+  engines?: 'read';
   /** Whether a node's certificate is refused because the node was taken out of the cluster. */
   isRemoved?: (certificate: NodeCertificate) => boolean;
 }
@@ -201,7 +203,9 @@ class HttpRegistry implements Registry {
     isUpload = false,
   ): Promise<Identity | undefined> {
     const engine = engineOf(request.socket, this.#options.isRemoved ?? (() => false));
-    if (engine !== undefined) return engine;
+    const isReadOnly = this.#options.engines === 'read';
+    if (engine !== undefined) return isReadOnly ? { ...engine, canWrite: false, isAdministrator: false } : engine;
+    if (isReadOnly) throw new RegistryError('UNAUTHORIZED', 'authentication required');
     const header = request.headers.authorization;
     const address = request.socket.remoteAddress;
     const identity = await this.#options.access.identify(header, address);

@@ -143,6 +143,17 @@ test(
     assert.match(await b.ok('docker', 'run', '--rm', 'app:1', 'busybox', 'cat', '/www/index.html'), /hello/);
     await b.ok('docker', 'run', '-d', '--name', 'mine', 'app:1', 'busybox', 'sleep', '100000');
 
+    // Built on one machine, and run on the other: by name, and by the platform's registry.
+    await b.ok(
+      '/bin/sh',
+      '-ec',
+      `mkdir -p /tmp/image && cd /tmp/image && printf 'FROM app:1\nRUN busybox echo built on b >/made\n' >Dockerfile && docker build -q -t own:1 -t localhost:5000/own:2 .
+    docker push -q localhost:5000/own:2`,
+    );
+    await a.until('what B has', "kubectl get node b -o jsonpath='{.status.images[*].names}'", /own:1/);
+    for (const image of ['own:1', 'localhost:5000/own:2'])
+      assert.match(await a.ok('docker', 'run', '--rm', image, 'busybox', 'cat', '/made'), /built on b/, image);
+
     await b.killPlatform();
     assert.match(await a.ok('/bin/sh', '-c', `${fetchFrom} http://web/`), /hello/, 'the kernel goes on');
     const before = await a.ok('/bin/sh', '-c', 'kubectl get pod web -o jsonpath={.status.containerStatuses}');
