@@ -1,10 +1,11 @@
 /**
  * The request chain, top to bottom:
  *
- *   parse request info → fairness → authenticate → impersonate → audit → authorise → read the body → handler
+ *   parse request info → fairness → sync → authenticate → impersonate → audit → authorise → read the body → handler
  *
- * Fairness is one bound on what is under way; audit is a slot (`audit.ts`). Each step sees what the earlier ones found.
- * An error thrown anywhere becomes a `Status` here and nowhere else.
+ * Fairness is one bound on what is under way; the store is synced where several servers share one; audit is a slot
+ * (`audit.ts`). Each step sees what the earlier ones found. An error thrown anywhere becomes a `Status` here and
+ * nowhere else.
  */
 import { ApiError, toApiError } from '#base/errors.ts';
 import type { ApiRequest, ApiResponse, UserInfo } from '#base/api-request.ts';
@@ -14,11 +15,11 @@ import { impersonate, isImpersonating } from './authn/impersonate.ts';
 import { authorize } from './authz/authorizer-chain.ts';
 import type { RequestContext, Server } from './context.ts';
 import { dispatch } from './dispatch.ts';
-import { requestsInFlightMax } from './limits.ts';
+import { requestsInFlightMax, unconfirmedMsMax } from './limits.ts';
 import { beginRequest, endRequest } from './metrics.ts';
 import { serveNonResource } from './non-resource.ts';
 import { findRemote, serveRemote } from './remote-requests.ts';
-import { parseRequestInfo } from './request-info.ts';
+import { parseRequestInfo, type RequestInfo } from './request-info.ts';
 import { answerStatus } from './respond.ts';
 
 // walk kubectl-apply 2/8: the request chain, top to bottom: authenticate, impersonate, authorise, dispatch.
@@ -53,6 +54,8 @@ async function answerRequest(server: Server, request: ApiRequest, event: AuditEv
   const { info } = event;
   if (server.requests.inFlight > requestsInFlightMax)
     throw new ApiError('TooManyRequests', 'Too many requests, please try again later.', { retryAfterSeconds: 1 });
+  const synced = mustKnowAll(server, request, info) ? server.store.sync() : undefined;
+  if (synced !== undefined) await synced;
   let user: UserInfo;
   try {
     const authenticated = (event.user = await authenticate(server, request));
@@ -61,6 +64,7 @@ async function answerRequest(server: Server, request: ApiRequest, event: AuditEv
   } finally {
     server.audit.received(event);
   }
+  checkConfirmed(server, user);
   if (info.isResource || !isOpen(info.path)) await authorize(server, user, info);
   const remote = request.path.includes('/apis/') ? await findRemote(server, request.path) : undefined;
   if (remote !== undefined) return serveRemote(server, request, user, remote);
@@ -71,6 +75,29 @@ async function answerRequest(server: Server, request: ApiRequest, event: AuditEv
   if (request.readBody !== undefined && info.subresource !== 'proxy') request.body = await request.readBody(user);
   const context: RequestContext = { server, request, info, user, kind, warnings: [] };
   return dispatch(context);
+}
+
+/**
+ * Whether the request is to see every write that any server has acknowledged before. Not so where the client is content
+ * with a revision that this server has seen: any (`0`), or that one (Kubernetes API concepts, "Resource versions").
+ */
+function mustKnowAll(server: Server, { query }: ApiRequest, { isResource, verb }: RequestInfo): boolean {
+  if (!isResource) return false;
+  if (verb !== 'get' && verb !== 'list' && verb !== 'watch') return true;
+  const revision = query.get('resourceVersion') ?? '';
+  return revision === '' || !(Number(revision) <= server.store.currentRevision());
+}
+
+/**
+ * A server that has reached no majority of its store for a while does not know which permissions were taken away since:
+ * then nobody is authorised but administrators and nodes.
+ */
+function checkConfirmed(server: Server, { groups }: UserInfo): void {
+  if (server.store.unconfirmedMs() < unconfirmedMsMax) return;
+  if (groups.includes('system:masters') || groups.includes('system:nodes')) return;
+  throw new ApiError('ServiceUnavailable', 'the server has lost its store and cannot tell what is permitted', {
+    retryAfterSeconds: 1,
+  });
 }
 
 function answerError(server: Server, request: ApiRequest, known: ApiError): ApiResponse {

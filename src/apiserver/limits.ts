@@ -88,3 +88,8 @@ export const remoteAnswerBytesMax = 64 * 1024 * 1024;
 
 /** Of one tag of a page that comes through `proxy`: a longer one is passed on as it is. */
 export const proxiedTagBytesMax = 64 * 1024;
+/** For how long a server decides by permissions that no majority of its store has confirmed. */
+export const unconfirmedMsMax = 10_000;
+/** A server that shares its store is among the endpoints for so long after it was last seen; it renews so often. */
+export const serverLeaseSeconds = 9;
+export const serverLeaseSteps = 3;

@@ -14,6 +14,7 @@ import type { ApiServerOptions, Server } from './context.ts';
 import { runCustomResources } from './crd.ts';
 import { KindTable } from './kind-table.ts';
 import { LiveViews } from './live-views.ts';
+import { ServerLease } from './server-leases.ts';
 import { Objects } from './stored-objects.ts';
 import { runPolicyStatus } from './policy-status.ts';
 import { Metrics } from '#observe/metrics.ts';
@@ -47,6 +48,8 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     audit: options.audit ?? noAudit,
     remoteApis: new RemoteApis(),
   };
+  const lease = new ServerLease(server);
+  await lease.start();
   await bootstrap(server);
   const stopKeeping = keepOwnObjects(server);
   const stopCompaction = runCompaction(server);
@@ -57,6 +60,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     handle: server.handle,
     server,
     async [Symbol.asyncDispose]() {
+      await lease.stop();
       stopKeeping();
       stopCompaction();
       stopPolicyStatus();

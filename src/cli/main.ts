@@ -76,10 +76,30 @@ const range = (text: string): string => {
     throw new UsageError(`${JSON.stringify(text)} is not a range of IPv4 addresses (10.244.0.0/16; /8 to /19)`);
   return formatSubnet(subnetOf(text));
 };
+const endpoints = (text: string): string[] => text.split(',').map((one) => one.trim());
+const etcdPrefix = (text: string): string => {
+  // Of two prefixes none may lie within the other.
+  if (!/^\/[^\s/]+$/.test(text))
+    throw new UsageError(`${JSON.stringify(text)} is not a prefix: it is a slash and a name without further ones`);
+  return text;
+};
 const collect = (value: string, before: string[]): string[] => [...before, value];
 
-function withPlatformOptions(command: Command): Command {
+function withEtcdOptions(command: Command): Command {
   return command
+    .option('--etcd-endpoints <urls>', 'etcd that holds the state, separated by commas (default: SQLite)', endpoints)
+    .option('--etcd-cafile <file>', "authority of etcd's certificates")
+    .option('--etcd-certfile <file>', 'certificate by which etcd knows this server')
+    .option('--etcd-keyfile <file>', 'its key')
+    .option(
+      '--etcd-prefix <prefix>',
+      'below which the keys of this cluster lie in etcd (default: /tiphys)',
+      etcdPrefix,
+    );
+}
+
+function withPlatformOptions(command: Command): Command {
+  return withEtcdOptions(command)
     .option('--nodes <number>', 'nodes on this machine; those after the first live in network namespaces', nodes)
     .option('--data <dir>', 'data directory (default: $TIPHYS_HOME/data or /var/lib/tiphys)')
     .option('--api-port <port>', 'port of the API server on 127.0.0.1 (default: 6443)', port)
@@ -114,6 +134,13 @@ withPlatformOptions(program.command('up').description('start the platform in the
   .action(async (options) => {
     const { up } = await import('./commands/up.ts');
     await up(options);
+  });
+withEtcdOptions(program.command('migrate').description("move the cluster's state to an etcd, or back to SQLite"))
+  .option('--to-sqlite', 'back to SQLite in the data directory')
+  .option('--data <dir>', 'data directory')
+  .action(async (options) => {
+    const { migrateState } = await import('./commands/migrate.ts');
+    await migrateState(options);
   });
 program
   .command('down')

@@ -162,7 +162,7 @@ export async function listTags(
 export async function findSource(
   options: ImagesOptions,
   reference: Reference,
-  pull: Pick<PullOptions, 'credential' | 'signal'>,
+  pull: Pick<PullOptions, 'credential' | 'signal' | 'artifact'>,
 ): Promise<Source> {
   const own = await ownSource(options, reference);
   if (own !== undefined) return own;
@@ -173,7 +173,8 @@ export async function findSource(
   const sources = sourcesOf(options, reference, pull.credential);
   const [platform, others] = [true, false].map((is) => sources.filter(({ isPlatform }) => isPlatform === is));
   const ask = async ({ endpoint, path, isPlatform }: PossibleSource): Promise<Source | undefined> => {
-    const repository = new RemoteRepository(options.transport, endpoint, path, 'pull');
+    const artifact = pull.artifact === undefined ? {} : { artifact: pull.artifact };
+    const repository = new RemoteRepository(options.transport, { ...endpoint, ...artifact }, path, 'pull');
     try {
       return { repository, manifest: await repository.manifest(wanted, pull.signal), isPlatform };
     } catch (error) {

@@ -11,6 +11,7 @@ import { findFreeSubnet } from '#net/pools.ts';
 import { ApiError } from '#base/errors.ts';
 import type { Random } from '#os/clock.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
+import type { EtcdChoice } from './cluster-store.ts';
 import { localNodes, setLocalNodes } from './local-nodes.ts';
 import { files, makeDirectory, privateMode, type Paths } from './paths.ts';
 
@@ -35,6 +36,8 @@ export interface Instance {
   registryMirrors: string[];
   /** Pods on each node at once; absent: as a kubelet has it. */
   maxPods?: number;
+  /** The etcd that holds the cluster's state; absent: SQLite in the data directory. */
+  etcd?: EtcdChoice;
   /**
    * Where other machines reach this one: an address, or of a machine with the API server also a name. There the API
    * server listens on all addresses once this is known.
@@ -141,6 +144,7 @@ export interface InstanceChoices {
   /** Of a new instance. */
   podRange?: string;
   serviceRange?: string;
+  etcd?: EtcdChoice;
 }
 
 /** Written at once, or not at all. */
@@ -221,13 +225,25 @@ function refuseOther(kept: Instance, choices: InstanceChoices): void {
         `${option} is chosen when a cluster is made (this one has ${kept[name]}); 'tiphys down --purge' ends this one`,
       );
   if (kept.joined === undefined) return;
-  const unfit = { nodes: choices.nodes !== undefined && choices.nodes !== 1, network: choices.network !== undefined };
+  const unfit = {
+    nodes: choices.nodes !== undefined && choices.nodes !== 1,
+    network: choices.network !== undefined,
+    'etcd-endpoints': choices.etcd !== undefined,
+  };
   for (const [name, isUnfit] of Object.entries(unfit))
     if (isUnfit)
       throw new ApiError(
         'BadRequest',
         `--${name} is for the machine with the control plane (${kept.joined.server}); this one has joined it`,
       );
+}
+
+/** What is true of the state from now on; one atomic step. */
+export function setEtcd(paths: Paths, etcd: EtcdChoice | undefined): void {
+  const kept = loadInstance(paths);
+  if (kept === undefined) throw new ApiError('NotFound', `there is no instance in ${paths.data}`);
+  const { etcd: _before, ...instance } = kept;
+  saveInstance(paths, { ...instance, ...(etcd === undefined ? {} : { etcd }) });
 }
 
 function pickRange(candidates: string[], used: Subnet[]): string | undefined {

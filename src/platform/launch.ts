@@ -2,7 +2,7 @@
  * Starts and stops the platform's processes. Each has a supervisor of its own (`supervise.sh`) in a session of its own:
  *
  * | process  | runs                                                            | listens on |
- * | server | store, API server, controllers, scheduler | 127.0.0.1, the first node's address; all once others may join |
+ * | server | store, API server, controllers, scheduler | 127.0.0.1, the first node's address; all if others may join |
  * | node-1 | content, engine, Docker API, registry, kubelet, Services, DNS, Ingress | docker.sock; registry port;
  * kubelet 10250; DNS 53 |
  * | node-N   | the same without a docker.sock of the user's, in a network namespace    | the node's address |

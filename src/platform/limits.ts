@@ -19,6 +19,15 @@ export const bootstrapTokenMs = 24 * 3_600_000;
 export const bootstrapTokenRetryMs = 1_000;
 /** How often the leading server renews its lease, and others look whether it does. */
 export const controlPlaneRetryMs = 5_000;
+/** The same where several servers share their store; how long a lease is good, and until when it must be renewed. */
+export const sharedRetryMs = 1_500;
+export const sharedLookMs = 500;
+export const sharedLeaseMs = 7_000;
+export const sharedRenewDeadlineMs = 5_000;
+/** How long a move back to SQLite waits for the lease of a server that was killed. */
+export const otherServersWaitMs = 15_000;
+/** How soon a server that begins asks an etcd again that did not answer. */
+export const etcdRetryMs = 1_000;
 /** What a part has to end after it was told to; then it is killed. */
 export const partStopTimeoutMs = 10_000;
 /** What is read of another engine's files: of a database, of any other file that is read whole, of a line. */

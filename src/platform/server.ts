@@ -22,9 +22,9 @@ import { processUptimeMs, realClock, realRandom } from '#os/clock.real.ts';
 import { writeFileAtomic } from '#os/files.ts';
 import { releaseMemory } from '#os/memory.linux.ts';
 import { measureStore } from '#store/measured-store.ts';
-import { openSqliteStore } from '#store/sqlite.ts';
 import { BootstrapToken } from './bootstrap-token.ts';
 import { publishCluster } from './cluster-config.ts';
+import { openClusterStore } from './cluster-store.ts';
 import { applyClusterDefaults } from './cluster-defaults.ts';
 import { runControlPlane } from './control-plane.ts';
 import { hostAddresses, hostName } from './host.ts';
@@ -71,6 +71,7 @@ export async function runServer(): Promise<void> {
     log,
     metrics,
     identity: `${hostName()}_${instance.id}`,
+    isShared: instance.etcd !== undefined,
     options: {
       rootCa: ring.ca.certificatePem,
       signer: ring.ca,
@@ -138,9 +139,7 @@ async function startApi(
   });
   const frontProxy = own({ commonName: frontProxyClient, client: true }, ring.frontProxy);
   await Promise.all([serving.ready, kubeletClient.ready, frontProxy.ready]);
-  const store = stack.use(
-    await openSqliteStore({ path: files.database(paths), clock: realClock, log: log.child('store') }),
-  );
+  const store = stack.use(await openClusterStore({ paths, etcd: instance.etcd, ring, log: log.child('store') }));
   measureStore(store, metrics, realClock);
   const usage = createKubeletMetrics({
     nodes: async () => (await api.server.live.nodes.current()).in(),

@@ -9,6 +9,7 @@ import { tryLock, tryLockNetwork } from '#os/files.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { createNetworkDoor } from '#os/network.linux.ts';
 import { ensureMountNamespace } from './chroot.ts';
+import { checkEtcd } from './cluster-store.ts';
 import { addContexts } from './contexts.ts';
 import { loadModules, portIsFree, prepareHost, usedSubnets } from './host.ts';
 import { establishKeyRing, holdsAdminConfig, writeAdminConfig } from './identity.ts';
@@ -148,6 +149,7 @@ async function chooseInstance(
   kept: Instance | undefined,
   door: ReturnType<typeof createNetworkDoor>,
 ): Promise<Instance> {
+  if (choices.etcd !== undefined) await checkEtcd(paths, kept?.etcd, choices.etcd);
   const used = kept === undefined ? await usedSubnets(door.netlink) : [];
   return establishInstance(paths, withFreePorts(paths, choices, kept), realRandom, {
     usedSubnets: used,

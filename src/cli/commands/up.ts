@@ -1,5 +1,6 @@
 /** `tiphys up`. */
 import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { realClock } from '#os/clock.real.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import type { InstanceChoices, NetworkMode } from '#platform/instance.ts';
@@ -22,6 +23,11 @@ export interface PlatformOptions {
   network?: NetworkMode;
   podRange?: string;
   serviceRange?: string;
+  etcdEndpoints?: string[];
+  etcdCafile?: string;
+  etcdCertfile?: string;
+  etcdKeyfile?: string;
+  etcdPrefix?: string;
   yes?: boolean;
   dryRun?: boolean;
   foreground?: boolean;
@@ -42,7 +48,21 @@ export function choicesOf(options: PlatformOptions): InstanceChoices {
     ...(options.registryMirror === undefined || options.registryMirror.length === 0
       ? {}
       : { registryMirrors: options.registryMirror }),
+    ...etcdOf(options),
   };
+}
+
+function etcdOf(options: PlatformOptions): Pick<InstanceChoices, 'etcd'> {
+  const { etcdEndpoints: endpoints = [], etcdCafile, etcdCertfile, etcdKeyfile, etcdPrefix } = options;
+  const rest = {
+    ...(etcdCafile === undefined ? {} : { cafile: resolve(etcdCafile) }),
+    ...(etcdCertfile === undefined ? {} : { certfile: resolve(etcdCertfile) }),
+    ...(etcdKeyfile === undefined ? {} : { keyfile: resolve(etcdKeyfile) }),
+    ...(etcdPrefix === undefined ? {} : { prefix: etcdPrefix }),
+  };
+  if (endpoints.length > 0) return { etcd: { endpoints, ...rest } };
+  if (Object.keys(rest).length > 0) throw new UsageError('--etcd-endpoints says which etcd is meant');
+  return {};
 }
 
 export function requireRoot(what: string): void {
@@ -109,6 +129,7 @@ export async function up(options: PlatformOptions): Promise<void> {
     print(`  API server  https://127.0.0.1:${instance.apiPort}   kubectl --context tiphys get nodes`);
   else print(`  Cluster     ${instance.joined.server}, as node ${instance.joined.node}   tiphys nodes`);
   print(`  Docker      ${files.dockerSocket(paths)}   docker --context tiphys ps`);
+  if (instance.etcd !== undefined) print(`  State       etcd ${instance.etcd.endpoints.join(', ')}`);
   if (instance.joined === undefined) print(`  Registry    127.0.0.1:${instance.registryPort}`);
   if (options.foreground === true) await stayInForeground(paths);
 }
