@@ -70,14 +70,19 @@ async function answerRequest(server: Server, request: ApiRequest, event: AuditEv
   // Only who is known and allowed is listened to any longer; what is proxied passes through unread.
   if (request.readBody !== undefined && info.subresource !== 'proxy') request.body = await request.readBody(user);
   const context: RequestContext = { server, request, info, user, kind, warnings: [] };
-  return dispatch(context);
+  try {
+    return await dispatch(context);
+  } catch (error) {
+    return answerError(server, request, toApiError(error), context);
+  }
 }
 
-function answerError(server: Server, request: ApiRequest, known: ApiError): ApiResponse {
+/** `context`: what clients are warned of goes with the refusal, too. */
+function answerError(server: Server, request: ApiRequest, known: ApiError, context?: RequestContext): ApiResponse {
   if (known.cause !== undefined)
     server.log.error('request failed', { method: request.method, path: request.path, error: known.cause });
   if (request.wantsObject === true) throw known;
-  const answer = answerStatus(undefined, known.toStatus(), known.code);
+  const answer = answerStatus(context, known.toStatus(), known.code);
   if (known.details?.retryAfterSeconds !== undefined)
     answer.headers['retry-after'] = String(known.details.retryAfterSeconds);
   return answer;

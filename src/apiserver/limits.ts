@@ -88,3 +88,6 @@ export const remoteAnswerBytesMax = 64 * 1024 * 1024;
 
 /** Of one tag of a page that comes through `proxy`: a longer one is passed on as it is. */
 export const proxiedTagBytesMax = 64 * 1024;
+
+/** Owners of an object that are compared with each other, which costs the square of their number. */
+export const ownersComparedMax = 256;
