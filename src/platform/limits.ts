@@ -55,3 +55,5 @@ export const removalMsMax = 30_000;
 export const removalStepMs = 200;
 /** How long a server that was told to start anew may take. */
 export const serverRestartMsMax = 60_000;
+/** How long a command waits for the cluster's nodes. */
+export const nodesAnswerMsMax = 5_000;
