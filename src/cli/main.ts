@@ -107,14 +107,20 @@ function withPlatformOptions(command: Command): Command {
     .option('--http-port <port>', 'port for Ingress (default: 80, or 8080 where it is taken)', port)
     .option('--https-port <port>', 'port for Ingress over TLS (default: 443, or 8443 where it is taken)', port)
     .option('--max-pods <number>', 'Pods on each node at once (default: 110)', maxPods)
+    .option('--registry-mirror <url>', 'mirror of docker.io; may be repeated', collect, [])
+    .option(
+      '--kube-apiserver-arg <flag>',
+      "a flag of kube-apiserver's, as audit-policy-file=FILE; may be repeated; '' takes all back",
+      collect,
+      [],
+    )
     .option(
       '--network <mode>',
       'how Pods reach those on other machines: auto (default; routes on one link, else VXLAN), routes or vxlan',
       networkMode,
     )
     .option('--pod-range <cidr>', 'addresses of Pods, for a new cluster (default: a free /16)', range)
-    .option('--service-range <cidr>', 'addresses of Services, for a new cluster (default: a free /16)', range)
-    .option('--registry-mirror <url>', 'mirror of docker.io; may be repeated', collect, []);
+    .option('--service-range <cidr>', 'addresses of Services, for a new cluster (default: a free /16)', range);
 }
 
 withPlatformOptions(program.command('demo').description('take an application through its whole life on this machine'))

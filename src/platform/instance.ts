@@ -38,6 +38,8 @@ export interface Instance {
   maxPods?: number;
   /** The etcd that holds the cluster's state; absent: SQLite in the data directory. */
   etcd?: EtcdChoice;
+  /** kube-apiserver's flags, as `NAME=VALUE`. */
+  kubeApiserverArgs?: string[];
   /**
    * Where other machines reach this one: an address, or of a machine with the API server also a name. There the API
    * server listens on all addresses once this is known.
@@ -145,6 +147,7 @@ export interface InstanceChoices {
   podRange?: string;
   serviceRange?: string;
   etcd?: EtcdChoice;
+  kubeApiserverArgs?: string[];
 }
 
 /** Written at once, or not at all. */
