@@ -175,7 +175,14 @@ test(
     await a.ok('kubectl', 'delete', 'pod', 'client');
     await apply(a, client('b'));
     await a.until('a Pod again', ready('client'), /True/);
+    // The server moves to another address.
+    await a.ok('ip', 'address', 'add', '10.80.0.77/24', 'dev', 'eth0');
+    const moved = await tokenOf(a, '--address', '10.80.0.77');
+    assert.match(moved[1] ?? '', /10\.80\.0\.77/);
+    await good(b, ...moved);
+    assert.match(await good(b, 'status'), /Cluster +https:\/\/10\.80\.0\.77:6443, as node b\nNodes +2, all ready/);
     assert.match(await good(a, 'remove', 'b'), /certificates are refused/);
+    await bad(b, moved, /does not know this machine any more.*tiphys leave/);
     await bad(b, ['nodes'], /does not know this machine any more.*tiphys leave/);
     await good(b, 'leave', '--purge', '--yes');
     assert.equal(await b.ok('/bin/sh', '-c', leftovers), '');
