@@ -203,7 +203,12 @@ test('machines with a router between them reach each other by VXLAN', { timeout:
   const [router, a, b] = made.machines as [FastMachine, FastMachine, FastMachine];
   await router.ok('/bin/sh', '-c', 'echo 1 >/proc/sys/net/ipv4/ip_forward');
   await good(a, 'up', '--yes');
-  await good(b, ...(await tokenOf(a)), '--yes');
+  const words = await tokenOf(a);
+  const filter =
+    'add chain ip block f { type filter hook forward priority 0; }; add rule ip block f udp dport 4789 drop';
+  await router.ok('nft', `add table ip block; ${filter}`);
+  assert.match(await good(b, ...words, '--yes'), /no packets come through to 10\.244\.0\.1.*UDP port 4789/);
+  await router.ok('nft', 'delete table ip block');
   await reachesEachOther(a, b);
   const links = await b.ok('ip', '-d', 'link');
   assert.match(links, /tph[0-9a-f]{4}x: .* mtu 1350 [^]*vxlan id \d+ local 10\.81\.0\.3/);
