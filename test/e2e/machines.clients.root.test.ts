@@ -27,6 +27,18 @@ spec:
   terminationGracePeriodSeconds: 0
   containers: [{name: c, image: "app:1", imagePullPolicy: IfNotPresent, command: [busybox, sleep, "100000"]}]
 `;
+const everywhere = `
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: everywhere}
+spec:
+  selector: {matchLabels: {app: everywhere}}
+  template:
+    metadata: {labels: {app: everywhere}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers: [{name: c, image: "app:1", imagePullPolicy: IfNotPresent, command: [busybox, sleep, "777777"]}]
+`;
 const policy = (from: string): string => `
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -175,6 +187,8 @@ test(
     await a.ok('kubectl', 'delete', 'pod', 'client');
     await apply(a, client('b'));
     await a.until('a Pod again', ready('client'), /True/);
+    await apply(a, everywhere);
+    await b.until('the DaemonSet', 'pgrep -x busybox -a | grep -c 777777; true', /^[1-9]/);
     // The server moves to another address.
     await a.ok('ip', 'address', 'add', '10.80.0.77/24', 'dev', 'eth0');
     const moved = await tokenOf(a, '--address', '10.80.0.77');
@@ -183,6 +197,7 @@ test(
     assert.match(await good(b, 'status'), /Cluster +https:\/\/10\.80\.0\.77:6443, as node b\nNodes +2, all ready/);
     assert.match(await good(a, 'remove', 'b'), /certificates are refused/);
     await bad(b, moved, /does not know this machine any more.*tiphys leave/);
+    await b.until('what no drain moves ends', 'pgrep -x busybox -a | grep -c 777777; true', /^0/, 90_000);
     await bad(b, ['nodes'], /does not know this machine any more.*tiphys leave/);
     await good(b, 'leave', '--purge', '--yes');
     assert.equal(await b.ok('/bin/sh', '-c', leftovers), '');
