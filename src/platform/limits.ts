@@ -55,3 +55,10 @@ export const removalMsMax = 30_000;
 export const removalStepMs = 200;
 /** How long a server that was told to start anew may take. */
 export const serverRestartMsMax = 60_000;
+/** How long a command waits for the cluster's nodes. */
+export const nodesAnswerMsMax = 5_000;
+/** How often a node that joined looks whether it still belongs to its cluster, and how often it must be refused. */
+export const membershipLookMs = 15_000;
+export const membershipLooksMin = 3;
+/** What Pods have to end on a node that was taken out. */
+export const removedGraceMs = 10_000;
