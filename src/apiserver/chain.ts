@@ -54,8 +54,7 @@ async function answerRequest(server: Server, request: ApiRequest, event: AuditEv
   const { info } = event;
   if (server.requests.inFlight > requestsInFlightMax)
     throw new ApiError('TooManyRequests', 'Too many requests, please try again later.', { retryAfterSeconds: 1 });
-  const synced = mustKnowAll(server, request, info) ? server.store.sync() : undefined;
-  if (synced !== undefined) await synced;
+  if (server.store.isShared && mustKnowAll(server, request, info)) await server.store.sync();
   let user: UserInfo;
   try {
     const authenticated = (event.user = await authenticate(server, request));

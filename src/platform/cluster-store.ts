@@ -16,6 +16,7 @@ import { realClock, realRandom } from '#os/clock.real.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import { EtcdClient, type EtcdAddress } from '#store/etcd/client.ts';
 import { openEtcdStore, type EtcdStore } from '#store/etcd/etcd-store.ts';
+import { defaultEtcdPrefix } from '#store/etcd/requests.ts';
 import { openSqliteStore } from '#store/sqlite.ts';
 import type { Store } from '#store/store.ts';
 import { etcdRetryMs } from './limits.ts';
@@ -35,6 +36,13 @@ export interface ClusterStoreInput {
   etcd: EtcdChoice | undefined;
   ring: KeyRing;
   log: Logger;
+}
+
+/** Where the state lies, in words. */
+export function describeState(paths: Paths, etcd: EtcdChoice | undefined): string {
+  return etcd === undefined
+    ? files.database(paths)
+    : `etcd ${etcd.endpoints.join(', ')} below ${etcd.prefix ?? defaultEtcdPrefix}`;
 }
 
 /**

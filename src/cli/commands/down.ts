@@ -2,8 +2,11 @@
 import { realClock } from '#os/clock.real.ts';
 import { homedir } from 'node:os';
 import { removeContexts } from '#platform/contexts.ts';
+import { describeState } from '#platform/cluster-store.ts';
 import { takeDown } from '#platform/down.ts';
+import { loadInstance } from '#platform/instance.ts';
 import { pathsOf } from '#platform/paths.ts';
+import { defaultEtcdPrefix } from '#store/etcd/requests.ts';
 import { print, seconds } from '../output.ts';
 import { requireRoot } from './up.ts';
 
@@ -11,8 +14,13 @@ export async function down(options: { purge?: boolean; data?: string }): Promise
   requireRoot('tiphys down');
   const paths = pathsOf(process.env, options.data);
   const begun = realClock.monotonic();
+  const etcd = loadInstance(paths)?.etcd;
   if (options.purge === true) removeContexts(process.env['HOME'] ?? homedir(), paths);
   const { stopped } = await takeDown(paths, { purge: options.purge === true });
+  if (options.purge === true && etcd !== undefined)
+    print(
+      `The state of the cluster stays in ${describeState(paths, etcd)}; etcdctl del --prefix ${etcd.prefix ?? defaultEtcdPrefix}/ removes its keys, and del ${etcd.prefix ?? defaultEtcdPrefix}.meta its record.`,
+    );
   if (stopped.length === 0) print('Tiphys was not up.');
   else
     print(
