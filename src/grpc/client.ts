@@ -51,7 +51,10 @@ export class GrpcClient {
       this.#session.once('close', () => resolve());
       socket.once('close', () => resolve());
     });
-    this.#session.once('connect', () => this.#session.setLocalWindowSize(windowBytes));
+    this.#session.once('connect', () => {
+      // The other side may have ended it before it is told of.
+      if (!this.#session.destroyed) this.#session.setLocalWindowSize(windowBytes);
+    });
   }
 
   close(): void {

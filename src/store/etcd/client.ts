@@ -62,6 +62,8 @@ export class EtcdClient {
   readonly #closing = new AbortController();
   #at = 0;
   #channel: Promise<Channel> | undefined;
+  /** Why members could not be reached when they were last tried. */
+  readonly #problems = new Map<string, string>();
 
   /** Throws BadRequest for endpoints that are none. */
   constructor(options: EtcdClientOptions) {
@@ -136,7 +138,7 @@ export class EtcdClient {
   async #connected(signal: AbortSignal): Promise<Channel> {
     this.#channel ??= this.#connectAny();
     const aborted = Promise.withResolvers<never>();
-    const abort = (): void => aborted.reject(new NotSentError('no member of etcd answers'));
+    const abort = (): void => aborted.reject(new NotSentError(this.#unreachable()));
     if (signal.aborted) abort();
     signal.addEventListener('abort', abort, { once: true });
     try {
@@ -147,18 +149,22 @@ export class EtcdClient {
   }
 
   async #connectAny(): Promise<Channel> {
-    const problems: string[] = [];
     const first = this.#at % this.#endpoints.length;
     for (const endpoint of [...this.#endpoints.slice(first), ...this.#endpoints.slice(0, first)]) {
       try {
         return await this.#connect(endpoint);
       } catch (error) {
-        problems.push(`${endpoint.host}: ${messageOf(error)}`);
+        this.#problems.set(endpoint.host, messageOf(error));
         this.#at++;
       }
     }
     this.#channel = undefined;
-    throw new NotSentError(`no member of etcd can be reached (${problems.join('; ')})`);
+    throw new NotSentError(this.#unreachable());
+  }
+
+  #unreachable(): string {
+    const problems = [...this.#problems].map(([host, problem]) => `${host}: ${problem}`);
+    return `no member of etcd can be reached${problems.length === 0 ? '' : ` (${problems.join('; ')})`}`;
   }
 
   async #connect(endpoint: URL): Promise<Channel> {
@@ -185,6 +191,7 @@ export class EtcdClient {
     });
     const channel: Channel = { endpoint: endpoint.host, grpc, pings: { cancel: () => undefined } };
     this.#armPing(channel);
+    this.#problems.delete(endpoint.host);
     log.debug('connected to etcd', { endpoint: channel.endpoint });
     void grpc.closed.then(() => {
       channel.pings.cancel();
