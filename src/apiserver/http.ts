@@ -44,6 +44,9 @@ export interface HttpServer extends AsyncDisposable {
   setKubeletClient(pair: KeyPair): void;
 }
 
+/** One for all: making one for each request is the dearest part of a small answer. */
+const clientGone = Object.assign(new Error('the client has gone'), { name: 'AbortError' });
+
 class Listener {
   readonly #options: HttpOptions;
   readonly #forwarder: Forwarder;
@@ -88,7 +91,7 @@ class Listener {
 
   async #serve(request: HttpRequest, response: HttpResponse): Promise<void> {
     const abort = new AbortController();
-    response.once('close', () => abort.abort());
+    response.once('close', () => abort.abort(clientGone));
     response.on('error', () => undefined);
     let release = (): void => undefined;
     try {
@@ -115,7 +118,7 @@ class Listener {
 
   async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     const abort = new AbortController();
-    socket.on('error', () => abort.abort());
+    socket.on('error', () => abort.abort(clientGone));
     try {
       const from = toApiRequest(request, undefined, abort.signal);
       const answer = await this.#options.api.handle(from);

@@ -87,7 +87,13 @@ function withPlatformOptions(command: Command): Command {
     .option('--http-port <port>', 'port for Ingress (default: 80, or 8080 where it is taken)', port)
     .option('--https-port <port>', 'port for Ingress over TLS (default: 443, or 8443 where it is taken)', port)
     .option('--max-pods <number>', 'Pods on each node at once (default: 110)', maxPods)
-    .option('--registry-mirror <url>', 'mirror of docker.io; may be repeated', collect, []);
+    .option('--registry-mirror <url>', 'mirror of docker.io; may be repeated', collect, [])
+    .option(
+      '--kube-apiserver-arg <flag>',
+      "a flag of kube-apiserver's, as audit-policy-file=FILE; may be repeated; '' takes all back",
+      collect,
+      [],
+    );
 }
 
 withPlatformOptions(program.command('demo').description('take an application through its whole life on this machine'))

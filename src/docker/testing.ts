@@ -204,11 +204,11 @@ export const textOf = async (run: () => Promise<unknown>): Promise<string> => {
   }
 };
 
-/** A request of a route as the server gives it, whose answer's body goes nowhere. Version 1.51 if none is given. */
+/** A request of a route as the server gives it, whose answer's body goes nowhere. Version 1.56 if none is given. */
 export function contextOf(
   query: URLSearchParams,
   body: Iterable<Uint8Array> = [],
-  { name = 'base', minor = 51 } = {},
+  { name = 'base', minor = 56 } = {},
 ): RouteContext {
   const request = Object.assign(Readable.from(body, { objectMode: false }), { headers: {}, url: '/' });
   const response = Object.assign(
@@ -227,6 +227,7 @@ export function contextOf(
     version: [1, minor],
     signal: new AbortController().signal,
     json: async () => ({}),
+    jsonList: async () => [],
     hijack: async () => {
       throw new Error('none');
     },

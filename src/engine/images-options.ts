@@ -81,5 +81,7 @@ export interface PullOptions {
   onProgress?: Progress;
   signal?: AbortSignal;
   owner?: Owner;
+  /** Other than an image: registries give rights to it by another name. */
+  artifact?: 'plugin';
   /** Other than this machine's. */ platform?: Platform;
 }

@@ -122,7 +122,7 @@ interface BlobFetch {
 }
 
 /** One blob, continued after a broken transfer, verified at its end. */
-async function fetchBlob(
+export async function fetchBlob(
   options: ImagesOptions,
   { repository, descriptor }: BlobFetch,
   onBytes: (current: number) => void,

@@ -152,7 +152,7 @@ export async function listTags(
 export async function findSource(
   options: ImagesOptions,
   reference: Reference,
-  pull: Pick<PullOptions, 'credential' | 'signal'>,
+  pull: Pick<PullOptions, 'credential' | 'signal' | 'artifact'>,
 ): Promise<Source> {
   const own = await ownSource(options, reference);
   if (own !== undefined) return own;
@@ -161,7 +161,8 @@ export async function findSource(
   const wanted = reference.digest ?? reference.tag ?? 'latest';
   let last: unknown;
   for (const source of sourcesOf(options, reference, pull.credential)) {
-    const repository = new RemoteRepository(options.transport, source.endpoint, source.path, 'pull');
+    const endpoint = { ...source.endpoint, ...(pull.artifact === undefined ? {} : { artifact: pull.artifact }) };
+    const repository = new RemoteRepository(options.transport, endpoint, source.path, 'pull');
     try {
       return { repository, manifest: await repository.manifest(wanted, pull.signal) };
     } catch (error) {

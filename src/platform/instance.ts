@@ -31,6 +31,8 @@ export interface Instance {
   maxPods?: number;
   /** The etcd that holds the cluster's state; absent: SQLite in the data directory. */
   etcd?: EtcdChoice;
+  /** kube-apiserver's flags, as `NAME=VALUE`. */
+  kubeApiserverArgs?: string[];
 }
 
 export interface NodePlan {
@@ -87,6 +89,7 @@ export interface InstanceChoices {
   registryMirrors?: string[];
   maxPods?: number;
   etcd?: EtcdChoice;
+  kubeApiserverArgs?: string[];
 }
 
 /**

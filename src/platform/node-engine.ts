@@ -4,6 +4,7 @@ import type { Content } from '#content/content.ts';
 import type { ImageRecords } from '#content/image-records.ts';
 import { HttpTransport } from '#content/remote.ts';
 import { createEngine, type DockerEngine } from '#engine/create-engine.ts';
+import { ManagedPlugins } from '#engine/managed-plugins/managed-plugins.ts';
 import { usersOfImage } from '#engine/image-mounts.ts';
 import { createImages, type ImageStore } from '#engine/images.ts';
 import type { ImagesOptions } from '#engine/images-options.ts';
@@ -34,9 +35,17 @@ export async function startEngine(parts: NodeParts): Promise<DockerEngine> {
   const access = createAccess({ content, clock: realClock, random: realRandom, anonymousPull: 'loopback' });
   let engine: DockerEngine | undefined;
   const images = await openImages(parts, { content, records, access }, () => engine);
+  const directories = { dataDir: join(data, 'engine'), runDir: join(run, 'engine') };
+  const plugins = new ManagedPlugins({
+    ...directories,
+    images: images.options,
+    clock: realClock,
+    random: realRandom,
+    log: log.child('plugins'),
+  });
   engine = await createEngine({
-    dataDir: join(data, 'engine'),
-    runDir: join(run, 'engine'),
+    ...directories,
+    managedPlugins: plugins,
     instanceId: node.instanceId,
     nodeName: node.name,
     clock: realClock,
@@ -49,12 +58,14 @@ export async function startEngine(parts: NodeParts): Promise<DockerEngine> {
     clusterCidrs: [instance.podRange, instance.serviceRange],
   });
   stack.use(engine);
+  await plugins.open(engine);
   const settings = { ...defaultSettings, mirrors: instance.registryMirrors };
   const socketPath = node.number === 1 ? files.dockerSocket(paths) : join(run, 'docker.sock');
   stack.use(
     await startDockerApi({
       engine,
       images,
+      plugins,
       content,
       records,
       snapshots,

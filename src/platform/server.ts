@@ -6,7 +6,9 @@
 import { isReason } from '#base/errors.ts';
 import type { UserInfo } from '#base/api-request.ts';
 import type { CertificateRequest } from '#base/x509.ts';
+import { openAudit } from '#apiserver/audit/open-audit.ts';
 import type { KeyRing } from '#apiserver/keys.ts';
+import { ServerFlags } from '#apiserver/server-flags.ts';
 import { createApiServer, type ApiServer } from '#apiserver/server.ts';
 import { serveHttp } from '#apiserver/http.ts';
 import type { Client } from '#client/client.ts';
@@ -17,6 +19,7 @@ import { createClient } from '#client/rest-client.ts';
 import { createDirectTransport } from '#client/transport-direct.ts';
 import { processUptimeMs, realClock, realRandom } from '#os/clock.real.ts';
 import { writeFileAtomic } from '#os/files.ts';
+import { ownThread } from '#os/turn.ts';
 import { releaseMemory } from '#os/memory.linux.ts';
 import { measureStore } from '#store/measured-store.ts';
 import { BootstrapToken } from './bootstrap-token.ts';
@@ -30,6 +33,7 @@ import { createKubeletMetrics } from './kubelet-metrics.ts';
 import type { ManagedCertificate } from './managed-certificate.ts';
 import { beginPart, type Part } from './part.ts';
 import { files } from './paths.ts';
+import { writeLogLine } from './process-log.ts';
 import { kubernetesVersion } from './version.ts';
 
 export async function runServer(): Promise<void> {
@@ -95,6 +99,7 @@ async function startApi({ paths, instance, log, metrics, stack }: Part, ring: Ke
   await Promise.all([serving.ready, kubeletClient.ready, frontProxy.ready]);
   const store = stack.use(await openClusterStore({ paths, etcd: instance.etcd, ring, log: log.child('store') }));
   measureStore(store, metrics, realClock);
+  const flags = new ServerFlags(instance.kubeApiserverArgs ?? []);
   const usage = createKubeletMetrics({
     nodes: async () => (await api.server.live.nodes.current()).in(),
     ca: ring.ca.certificatePem,
@@ -115,6 +120,8 @@ async function startApi({ paths, instance, log, metrics, stack }: Part, ring: Ke
       usage,
       metrics,
       releaseMemory,
+      thread: ownThread,
+      audit: openAudit({ flags, clock: realClock, log: log.child('audit'), metrics, standardOutput: writeLogLine }),
     }),
   );
   const http = stack.use(

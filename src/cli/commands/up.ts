@@ -8,6 +8,7 @@ import { knownParts, stopPart } from '#platform/launch.ts';
 import { loadInstance } from '#platform/instance.ts';
 import { archiveTools, installPackages, missingTools, tools } from '#platform/packages.ts';
 import { files, pathsOf, type Paths } from '#platform/paths.ts';
+import { checkServerArguments } from '#platform/server-arguments.ts';
 import { bringUp } from '#platform/up.ts';
 import { confirm, print, seconds, UsageError } from '../output.ts';
 
@@ -25,6 +26,7 @@ export interface PlatformOptions {
   etcdCertfile?: string;
   etcdKeyfile?: string;
   etcdPrefix?: string;
+  kubeApiserverArg?: string[];
   yes?: boolean;
   dryRun?: boolean;
   foreground?: boolean;
@@ -43,6 +45,9 @@ export function choicesOf(options: PlatformOptions): InstanceChoices {
       ? {}
       : { registryMirrors: options.registryMirror }),
     ...etcdOf(options),
+    ...(options.kubeApiserverArg === undefined || options.kubeApiserverArg.length === 0
+      ? {}
+      : { kubeApiserverArgs: checkServerArguments(options.kubeApiserverArg) }),
   };
 }
 
