@@ -97,7 +97,9 @@ async function startApi({ paths, instance, log, metrics, stack }: Part, ring: Ke
   });
   const frontProxy = own({ commonName: frontProxyClient, client: true }, ring.frontProxy);
   await Promise.all([serving.ready, kubeletClient.ready, frontProxy.ready]);
-  const store = stack.use(await openClusterStore({ paths, etcd: instance.etcd, ring, log: log.child('store') }));
+  const store = stack.use(
+    await openClusterStore({ paths, etcd: instance.etcd, ring, ranges: instance, log: log.child('store') }),
+  );
   measureStore(store, metrics, realClock);
   const flags = new ServerFlags(instance.kubeApiserverArgs ?? []);
   const usage = createKubeletMetrics({
