@@ -29,6 +29,8 @@ interface Progress extends Audited {
   record: AuditRecord | undefined;
   /** What lets it be carried out, once something does. */
   admission: Admission | undefined;
+  /** Once it is dispatched: what clients are warned of goes with a refusal, too. */
+  context: RequestContext | undefined;
 }
 
 // walk kubectl-apply 2/8: the request chain, top to bottom: authenticate, impersonate, authorise, dispatch.
@@ -43,6 +45,7 @@ export async function runChain(server: Server, request: ApiRequest): Promise<Api
     user: undefined,
     record: undefined,
     admission: undefined,
+    context: undefined,
   };
   beginRequest(requests, info);
   let code = 0;
@@ -55,7 +58,7 @@ export async function runChain(server: Server, request: ApiRequest): Promise<Api
     const known = toApiError(error);
     code = known.code;
     finishAudit(server, progress, { error: known });
-    return withAuditId(server, progress, answerError(server, request, known, progress.admission));
+    return withAuditId(server, progress, answerError(server, request, known, progress));
   } finally {
     endRequest(requests, info, kinds, { code, seconds: (clock.monotonic() - begunMs) / 1000 });
   }
@@ -71,10 +74,10 @@ async function answerRequest(server: Server, request: ApiRequest, progress: Prog
   const user = isImpersonating(request) ? await impersonate(server, request, authenticated) : authenticated;
   if (record !== undefined && user !== authenticated) record.impersonated = user;
   checkConfirmed(server, user);
-  if (isLongRunning(info)) return answerUser(server, request, { info, user, record });
+  if (isLongRunning(info)) return answerUser(server, request, { info, user, progress });
   const admitted = server.flowControl.admit(request, user, info);
   const admission = (progress.admission = admitted instanceof Promise ? await admitted : admitted);
-  return answerAdmitted(server, request, { info, user, record, admission });
+  return answerAdmitted(server, request, { info, user, progress, admission });
 }
 
 /** What lasts is recorded when it begins and when it ends; who could not be known is recorded once. */
@@ -115,7 +118,7 @@ const isLongRunning = ({ isResource, subresource }: RequestInfo): boolean =>
 interface Asked {
   info: RequestInfo;
   user: UserInfo;
-  record: AuditRecord | undefined;
+  progress: Progress;
   admission?: Admission;
 }
 
@@ -150,7 +153,8 @@ async function* releasing(body: AsyncIterable<Uint8Array>, admission: Admission)
 }
 
 async function answerUser(server: Server, request: ApiRequest, asked: Asked): Promise<ApiResponse> {
-  const { info, user, record, admission } = asked;
+  const { info, user, progress, admission } = asked;
+  const { record } = progress;
   if (info.isResource || !isOpen(info.path)) await authorize(server, user, info, record);
   const remote = request.path.includes('/apis/') ? await findRemote(server, request.path) : undefined;
   if (remote !== undefined) return serveRemote(server, request, user, remote);
@@ -159,7 +163,7 @@ async function answerUser(server: Server, request: ApiRequest, asked: Asked): Pr
   if (kind === undefined) throw new ApiError('NotFound', 'the server could not find the requested resource', {});
   // Only who is known and allowed is listened to any longer; what is proxied passes through unread.
   if (request.readBody !== undefined && info.subresource !== 'proxy') request.body = await request.readBody(user);
-  const context: RequestContext = {
+  const context: RequestContext = (progress.context = {
     server,
     request,
     info,
@@ -167,7 +171,7 @@ async function answerUser(server: Server, request: ApiRequest, asked: Asked): Pr
     kind,
     warnings: [],
     ...(record === undefined ? {} : { audit: record }),
-  };
+  });
   if (admission !== undefined && info.verb === 'watch') context.onBegun = () => admission.release();
   return dispatch(context);
 }
@@ -199,7 +203,7 @@ function answerError(
   server: Server,
   request: ApiRequest,
   known: ApiError,
-  admission: Admission | undefined,
+  { context, admission }: Progress,
 ): ApiResponse {
   if (known.cause !== undefined)
     server.log.error('request failed', { method: request.method, path: request.path, error: known.cause });
@@ -207,7 +211,7 @@ function answerError(
   const answer =
     known instanceof TooManyRequests
       ? answerText(`${known.message}\n`, known.code)
-      : answerStatus(undefined, known.toStatus(), known.code);
+      : answerStatus(context, known.toStatus(), known.code);
   Object.assign(answer.headers, known instanceof TooManyRequests ? known.headers : admission?.headers);
   if (known.details?.retryAfterSeconds !== undefined)
     answer.headers['retry-after'] = String(known.details.retryAfterSeconds);

@@ -121,3 +121,6 @@ export const auditLogBytesDefault = 100 * 1024 * 1024;
 /** How long the audit webhook may take, and how often it is asked to take a batch. */
 export const auditWebhookMs = 30_000;
 export const auditWebhookTriesMax = 5;
+
+/** Owners of an object that are compared with each other, which costs the square of their number. */
+export const ownersComparedMax = 256;

@@ -65,6 +65,8 @@ export interface ImageRecord {
   isPlugins?: boolean;
   /** Came from another registry, so that a pull of its name asks there again. */
   isPulled?: boolean;
+  /** Came by a credential: who wants it from here must come to it by one of his own. */
+  isCredentialed?: boolean;
   /** Came because a Pod needed it, and no user has named it since: the kubelet may remove it again. */
   isKubelets?: boolean;
   tagTimeMs?: number;

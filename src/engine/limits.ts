@@ -98,3 +98,5 @@ export const logPluginMsMax = 10_000;
 /** Of device descriptions (CDI): how many files of a directory, and bytes of each. */
 export const cdiFilesMax = 1000;
 export const cdiFileBytesMax = 4 * 1024 * 1024;
+/** Nodes that are asked for an image which they say they have. */
+export const peersAskedMax = 8;

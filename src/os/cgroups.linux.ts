@@ -130,7 +130,11 @@ function shared(layout: Layout, main: string): Pick<Cgroups, 'pids' | 'remove' |
       await Promise.allSettled(layout.roots.map((root) => writeFile(`${root}${path}/cgroup.procs`, String(pid))));
     },
     killAll: kill,
-    remove: (path) => layout.roots.map((root) => removeBelow(root + path)).every(Boolean),
+    // In a hybrid layout a runtime makes groups in the unified hierarchy, too, where it sees it.
+    remove: (path) =>
+      [...new Set([...layout.roots, ...(layout.unified === undefined ? [] : [layout.unified])])]
+        .map((root) => removeBelow(root + path))
+        .every(Boolean),
     list: (path) => [...new Set(layout.roots.flatMap((root) => below(root + path)))],
   };
 }

@@ -329,7 +329,7 @@ describe('small things', () => {
       'PodTemplate.': 'Name Containers Images Pod Labels',
       'PriorityClass.scheduling.k8s.io': 'Name Value Global-Default Age PreemptionPolicy',
       'IPAddress.networking.k8s.io': 'Name ParentRef',
-      'CSIStorageCapacity.storage.k8s.io': 'Name StorageClassName Capacity',
+      'CSIStorageCapacity.storage.k8s.io': 'Name Created At',
       'CSIDriver.storage.k8s.io':
         'Name AttachRequired PodInfoOnMount StorageCapacity TokenRequests RequiresRepublish Modes Age',
       'FlowSchema.flowcontrol.apiserver.k8s.io':

@@ -4,7 +4,7 @@ import type { DeviceClaim, ResourceClaim } from '#api/resource.v1.ts';
 import { kinds } from '#base/kinds.ts';
 import { setDefault, setDefaultText } from '../defaults.ts';
 import type { KindRecord } from '../kind.ts';
-import { column, columns, defineKind, pathText, statusSubresource } from '../kind.ts';
+import { column, columns, defineKind, pathText, statusSubresource, metadataFields } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
 import { sameJson } from '../validate-values.ts';
 
@@ -16,6 +16,7 @@ export const resourceKinds: readonly KindRecord[] = [
     columns: columns(),
   }),
   defineKind(kinds.ResourceClaim, {
+    statusKeeps: metadataFields,
     subresources: status,
     columns: columns(column('State', (o) => claimState(o))),
     prepareCreate(o) {
