@@ -21,6 +21,7 @@ import { defaultEtcdPrefix } from '#store/etcd/requests.ts';
 import { openSqliteStore } from '#store/sqlite.ts';
 import type { Store } from '#store/store.ts';
 import { etcdRetryMs } from './limits.ts';
+import { FinalError } from './final-error.ts';
 import { files, type Paths } from './paths.ts';
 
 /** As the user named it; files are read when a server starts. */
@@ -48,8 +49,8 @@ export function describeState(paths: Paths, etcd: EtcdChoice | undefined): strin
 }
 
 /**
- * Opens the store. Waits for an etcd that does not answer; rejects with Conflict where it holds another cluster, and
- * with BadRequest where it can never be opened as it is named.
+ * Opens the store. Waits for an etcd that does not answer; rejects with a FinalError where it holds another cluster, or
+ * can never be opened as it is named.
  */
 export async function openClusterStore(input: ClusterStoreInput): Promise<Store> {
   const { paths, etcd, log } = input;
@@ -58,6 +59,7 @@ export async function openClusterStore(input: ClusterStoreInput): Promise<Store>
   try {
     checkEpoch(paths, store.epoch);
     await checkCluster(store, input);
+    writeFileAtomic(files.etcdEpoch(paths), `${store.epoch}\n`, { sync: true, mode: 0o600 });
     return store;
   } catch (error) {
     await store[Symbol.asyncDispose]();
@@ -76,6 +78,7 @@ async function openWaiting(etcd: EtcdChoice, log: Logger): Promise<EtcdStore> {
         log,
       });
     } catch (error) {
+      if (isReason(error, 'BadRequest')) throw new FinalError('BadRequest', error.message);
       if (!isReason(error, 'ServiceUnavailable', 'Timeout')) throw error;
       log.warn('etcd does not answer; waiting for it', { error: error.message });
       await realClock.sleep(etcdRetryMs);
@@ -90,7 +93,7 @@ export function addressOf({ endpoints, cafile, certfile, keyfile }: EtcdChoice):
     try {
       return readFileSync(path, 'utf8');
     } catch (cause) {
-      const error = new ApiError('BadRequest', `${option}: ${path} cannot be read`);
+      const error = new ApiError('NotFound', `${option}: ${path} cannot be read`);
       error.cause = cause;
       throw error;
     }
@@ -132,11 +135,10 @@ export async function checkReachable(etcd: EtcdChoice): Promise<void> {
 function checkEpoch(paths: Paths, epoch: string): void {
   const known = readIfExists(files.etcdEpoch(paths))?.trim();
   if (known !== undefined && known !== epoch)
-    throw new ApiError(
+    throw new FinalError(
       'Conflict',
       `this etcd does not hold the cluster that this machine belongs to (epoch ${epoch}, not ${known}); check --etcd-endpoints and --etcd-prefix, or remove ${files.etcdEpoch(paths)} to begin with what is there`,
     );
-  if (known === undefined) writeFileAtomic(files.etcdEpoch(paths), `${epoch}\n`, { sync: true, mode: 0o600 });
 }
 
 /** The authority is renewed with its key: only another ring has another one. */
@@ -155,12 +157,12 @@ async function checkCluster(store: Store, { ring, ranges }: ClusterStoreInput): 
   const there: unknown = JSON.parse(Buffer.from(found?.value ?? '{}').toString());
   const { authority, serviceRange, domain } = isObject(there) ? there : {};
   if (authority !== own.authority)
-    throw new ApiError(
+    throw new FinalError(
       'Conflict',
       'this etcd holds the cluster of another authority: a further server needs the keys of the first one (keys.json), or an --etcd-prefix of its own',
     );
   if (serviceRange !== own.serviceRange || domain !== own.domain)
-    throw new ApiError(
+    throw new FinalError(
       'Conflict',
       `the cluster in this etcd has the Service range ${String(serviceRange)} and the domain ${String(domain)}; this machine has ${own.serviceRange} and ${own.domain}`,
     );
