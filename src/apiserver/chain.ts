@@ -68,8 +68,7 @@ async function answerRequest(server: Server, request: ApiRequest, progress: Prog
   const { info } = progress;
   if (server.requests.inFlight > requestsInFlightMax)
     throw new ApiError('TooManyRequests', 'Too many requests, please try again later.', { retryAfterSeconds: 1 });
-  const synced = mustKnowAll(server, request, info) ? server.store.sync() : undefined;
-  if (synced !== undefined) await synced;
+  if (server.store.isShared && mustKnowAll(server, request, info)) await server.store.sync();
   const authenticated = (progress.user = await authenticate(server, request));
   const record = (progress.record = server.audit?.begin(progress));
   const user = isImpersonating(request) ? await impersonate(server, request, authenticated) : authenticated;

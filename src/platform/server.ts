@@ -143,7 +143,9 @@ async function startApi(
   });
   const frontProxy = own({ commonName: frontProxyClient, client: true }, ring.frontProxy);
   await Promise.all([serving.ready, kubeletClient.ready, frontProxy.ready]);
-  const store = stack.use(await openClusterStore({ paths, etcd: instance.etcd, ring, log: log.child('store') }));
+  const store = stack.use(
+    await openClusterStore({ paths, etcd: instance.etcd, ring, ranges: instance, log: log.child('store') }),
+  );
   measureStore(store, metrics, realClock);
   const flags = new ServerFlags(instance.kubeApiserverArgs ?? []);
   const usage = createKubeletMetrics({
