@@ -2,30 +2,87 @@
  * A message of HTTP/2 or 1.1 as an `ApiRequest`: who sent it, by its client certificate, its headers, and its body
  * within the bounds of what is held in memory.
  */
+import { X509Certificate } from 'node:crypto';
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import type { Http2ServerRequest } from 'node:http2';
 import { TLSSocket, type PeerCertificate } from 'node:tls';
 import { ApiError } from '#base/errors.ts';
 import type { ApiRequest, UserInfo } from '#base/api-request.ts';
 import type { Clock } from '#os/clock.ts';
-import { requestBodiesBytesMax, requestBodiesOfUserBytesMax, requestBodyBytesMax, requestBodyMsMax } from './limits.ts';
+import type { ProxyConfig } from './authn/request-header.ts';
+import {
+  chainLengthMax,
+  requestBodiesBytesMax,
+  requestBodiesOfUserBytesMax,
+  requestBodyBytesMax,
+  requestBodyMsMax,
+} from './limits.ts';
 
 export type HttpRequest = Http2ServerRequest | IncomingMessage;
 
-/** By connection: the session of HTTP/2, since its `socket` is a proxy made anew at each access; else the socket. */
-const users = new WeakMap<object, UserInfo | null>();
+/** Who a connection is of: a user, an authenticating proxy, or nobody that is known. */
+type Peer = { user: UserInfo } | { isProxy: true } | Record<never, never>;
+const nobody: Peer = {};
 
-/** Who a connection is of, by its client certificate. */
-function userOf(request: HttpRequest): UserInfo | undefined {
-  const session = 'stream' in request ? request.stream?.session : undefined;
-  const connection = session ?? request.socket;
-  if (connection === undefined || connection === null) return undefined;
-  const known = users.get(connection);
-  if (known !== undefined) return known ?? undefined;
-  const socket = session?.socket ?? request.socket;
-  const user = socket instanceof TLSSocket && socket.authorized ? certified(socket.getPeerCertificate()) : undefined;
-  users.set(connection, user ?? null);
-  return user;
+/**
+ * Who connections are of, by their client certificates. Those of the cluster's authority are users; one of the proxies'
+ * authority is never a user, whatever its subject says.
+ */
+export class Peers {
+  /** The session of HTTP/2, since its `socket` is a proxy made anew at each access; else the socket. */
+  readonly #known = new WeakMap<object, Peer>();
+  readonly #proxy: ProxyConfig | undefined;
+  readonly #authority: string;
+
+  constructor(clientCa: string, proxy: ProxyConfig | undefined) {
+    this.#proxy = proxy;
+    this.#authority = clientCa;
+  }
+
+  of(request: HttpRequest): Peer {
+    const session = 'stream' in request ? request.stream?.session : undefined;
+    const connection = session ?? request.socket;
+    if (connection === undefined || connection === null) return nobody;
+    const known = this.#known.get(connection);
+    if (known !== undefined) return known;
+    const socket = session?.socket ?? request.socket;
+    const peer = socket instanceof TLSSocket && socket.authorized ? this.#identify(socket) : nobody;
+    this.#known.set(connection, peer);
+    return peer;
+  }
+
+  #identify(socket: TLSSocket): Peer {
+    const proxy = this.#proxy;
+    const user = certified(socket.getPeerCertificate());
+    // With one authority there is nothing to tell apart: TLS has checked the chain.
+    if (proxy === undefined) return user === undefined ? nobody : { user };
+    const certificate = socket.getPeerX509Certificate();
+    if (certificate === undefined) return nobody;
+    if (leadsTo(certificate, this.#authority)) return user === undefined ? nobody : { user };
+    if (!leadsTo(certificate, proxy.ca)) return nobody;
+    const isAllowed = proxy.allowedNames.length === 0 || (user !== undefined && proxy.allowedNames.includes(user.name));
+    return isAllowed ? { isProxy: true } : nobody;
+  }
+}
+
+/** Whether one of the authorities in a PEM has signed the certificate, or who has signed it. */
+function leadsTo(certificate: X509Certificate, pem: string): boolean {
+  const authorities = (pem.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g) ?? []).map(
+    (each) => new X509Certificate(each),
+  );
+  let at: X509Certificate | undefined = certificate;
+  for (let depth = 0; at !== undefined && depth < chainLengthMax; depth++) {
+    const signed: X509Certificate = at;
+    const { fingerprint256, issuerCertificate } = signed;
+    if (
+      authorities.some(
+        (each) => each.fingerprint256 === fingerprint256 || (signed.checkIssued(each) && signed.verify(each.publicKey)),
+      )
+    )
+      return true;
+    at = issuerCertificate?.fingerprint256 === fingerprint256 ? undefined : issuerCertificate;
+  }
+  return false;
 }
 
 /** CN is the name, each O a group (Kubernetes, "X.509 client certificates"). */
@@ -37,7 +94,7 @@ function certified({ subject }: Partial<PeerCertificate>): UserInfo | undefined 
   return { name, groups: [...groups, 'system:authenticated'] };
 }
 
-function plainHeaders(request: HttpRequest): Record<string, string | undefined> {
+function plainHeaders(request: HttpRequest, isFromProxy: boolean): Record<string, string | undefined> {
   const headers: IncomingHttpHeaders = request.headers;
   const out: Record<string, string | undefined> = {};
   let impersonates = false;
@@ -47,17 +104,18 @@ function plainHeaders(request: HttpRequest): Record<string, string | undefined> 
     out[name] = Array.isArray(value) ? value.join(', ') : value;
     impersonates ||= name.startsWith('impersonate-');
   }
-  if (impersonates) Object.assign(out, impersonationLines(request.rawHeaders));
+  if (impersonates || isFromProxy) Object.assign(out, headerLines(request.rawHeaders, isFromProxy));
   return out;
 }
 
 /** What was sent in several headers of one name is handed over as lines, since names of groups may hold commas. */
-function impersonationLines(raw: readonly string[]): Record<string, string> {
+function headerLines(raw: readonly string[], all: boolean): Record<string, string> {
   const out: Record<string, string> = {};
   for (let i = 0; i < raw.length; i += 2) {
     const [header = '', value = ''] = raw.slice(i, i + 2);
     const name = header.toLowerCase();
-    if (name.startsWith('impersonate-')) out[name] = out[name] === undefined ? value : `${out[name]}\n${value}`;
+    if (name.charCodeAt(0) !== 58 && (all || name.startsWith('impersonate-')))
+      out[name] = out[name] === undefined ? value : `${out[name]}\n${value}`;
   }
   return out;
 }
@@ -125,17 +183,22 @@ function tooLarge(): ApiError {
 }
 
 // walk kubectl-apply 1/8: a message of HTTP/2 or 1.1 becomes an `ApiRequest`, with the client certificate as its user.
-export function toApiRequest(request: HttpRequest, readBody: ApiRequest['readBody'], signal: AbortSignal): ApiRequest {
+export function toApiRequest(
+  request: HttpRequest,
+  { readBody, signal, peers }: { readBody: ApiRequest['readBody']; signal: AbortSignal; peers: Peers },
+): ApiRequest {
   const url = request.url ?? '/';
   const cut = url.indexOf('?');
-  const user = userOf(request);
+  const peer = peers.of(request);
+  const isFromProxy = 'isProxy' in peer;
   return {
     method: request.method ?? 'GET',
     path: cut < 0 ? url : url.slice(0, cut),
     query: new URLSearchParams(cut < 0 ? '' : url.slice(cut + 1)),
-    headers: plainHeaders(request),
+    headers: plainHeaders(request, isFromProxy),
     ...(readBody === undefined ? {} : { readBody }),
-    ...(user === undefined ? {} : { user }),
+    ...('user' in peer ? { user: peer.user } : {}),
+    ...(isFromProxy ? { isFromProxy } : {}),
     remoteAddress: request.socket?.remoteAddress ?? '',
     signal,
   };

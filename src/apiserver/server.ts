@@ -19,6 +19,9 @@ import { LiveViews } from './live-views.ts';
 import { Objects } from './stored-objects.ts';
 import { runPolicyStatus } from './policy-status.ts';
 import { Metrics } from '#observe/metrics.ts';
+import { issuerOf } from './authn/authenticate.ts';
+import { Authenticators } from './authn/authenticators.ts';
+import { Authorizers } from './authz/authorizers.ts';
 import { Auditor } from './audit/auditor.ts';
 import { createRequestMetrics } from './metrics.ts';
 import { TokenSigner } from './tokens.ts';
@@ -33,6 +36,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   const { store, clock, random, log, metrics = new Metrics() } = options;
   const objects = new Objects(options.keys.encryption, random);
   const kinds = new KindTable(builtInKinds);
+  const { flags } = options;
   const server: Server = {
     options,
     store,
@@ -48,9 +52,18 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     metrics,
     requests: createRequestMetrics(metrics, store),
     audit: options.audit === undefined ? undefined : new Auditor({ ...options.audit, clock, random, metrics }),
+    authenticators: undefined,
+    authorizers: flags === undefined ? undefined : new Authorizers(flags, { clock, log: log.child('authorization') }),
     remoteApis: new RemoteApis(),
     flowControl: new FlowControl({ clock, metrics, thread: options.thread }),
   };
+  if (flags !== undefined)
+    server.authenticators = new Authenticators({
+      flags,
+      ownIssuer: issuerOf(server),
+      clock,
+      log: log.child('authentication'),
+    });
   const [stopFlowControl] = await Promise.all([runFlowControl(server), bootstrap(server)]);
   const stopKeeping = keepOwnObjects(server);
   const stopCompaction = runCompaction(server);
@@ -68,6 +81,8 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
       stopAggregation();
       stopCustom();
       server.live.close();
+      server.authenticators?.[Symbol.dispose]();
+      server.authorizers?.[Symbol.dispose]();
       for (const backend of options.audit?.backends ?? []) await backend[Symbol.asyncDispose]();
     },
   };

@@ -31,6 +31,8 @@ export interface ApiRequest {
    * headers.
    */
   user?: UserInfo;
+  /** The transport has found that an authenticating proxy sends it: its headers may say who asks. */
+  isFromProxy?: boolean;
   /** The client's address, for audit and `selfsubjectreviews`. */
   remoteAddress?: string;
   /** Aborted when the client goes away. */

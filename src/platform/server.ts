@@ -122,14 +122,17 @@ async function startApi({ paths, instance, log, metrics, stack }: Part, ring: Ke
       metrics,
       releaseMemory,
       thread: ownThread,
+      flags,
       audit: openAudit({ flags, clock: realClock, log: log.child('audit'), metrics, standardOutput: writeLogLine }),
     }),
   );
+  const { proxy } = api.server.authenticators ?? {};
   const http = stack.use(
     await serveHttp({
       api,
       serving: serving.pair,
       clientCa: ring.ca.certificatePem,
+      ...(proxy === undefined ? {} : { proxy }),
       kubeletClient: kubeletClient.pair,
       frontProxy: () => frontProxy.pair,
       host: '127.0.0.1',
