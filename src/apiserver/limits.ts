@@ -143,3 +143,5 @@ export const accessQuestionsMax = 256;
 export const knownAnswersMax = 8192;
 /** Certificates between a client's and an authority's. */
 export const chainLengthMax = 10;
+/** Objects that are sealed anew at a time, when the key that seals has changed. */
+export const sealedTogetherMax = 100;

@@ -14,6 +14,8 @@ import type { ApiServerOptions, Server } from './context.ts';
 import { runCustomResources } from './crd.ts';
 import { FlowControl } from './flow-control/flow-control.ts';
 import { runFlowControl } from './flow-control/run-flow-control.ts';
+import type { EncryptionKey } from './keys.ts';
+import { sealAgain } from './seal-again.ts';
 import { KindTable } from './kind-table.ts';
 import { LiveViews } from './live-views.ts';
 import { Objects } from './stored-objects.ts';
@@ -30,6 +32,10 @@ export interface ApiServer extends AsyncDisposable {
   handle: ApiHandler;
   /** For the transport. */
   server: Server;
+  /**
+   * The first key seals from now on, and what others have sealed is sealed with it before this resolves: how many.
+   */
+  sealWith(keys: readonly EncryptionKey[]): Promise<number>;
 }
 
 export async function createApiServer(options: ApiServerOptions): Promise<ApiServer> {
@@ -73,6 +79,10 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   return {
     handle: server.handle,
     server,
+    sealWith: (keys) => {
+      objects.setKeys(keys);
+      return sealAgain(server);
+    },
     async [Symbol.asyncDispose]() {
       stopFlowControl();
       stopKeeping();

@@ -170,6 +170,14 @@ program
     await addRegistryUser(user, options);
   });
 program
+  .command('rotate-encryption-key')
+  .description('encrypt Secrets with a new key, those that are there too')
+  .option('--data <dir>', 'data directory (default: $TIPHYS_HOME/data or /var/lib/tiphys)')
+  .action(async (options: { data?: string }) => {
+    const { rotateKey } = await import('./commands/rotate-encryption-key.ts');
+    await rotateKey(options);
+  });
+program
   .command('test')
   .description('run the tests (npm test)')
   .argument('[files...]')

@@ -26,6 +26,7 @@ import { openSqliteStore } from '#store/sqlite.ts';
 import { BootstrapToken } from './bootstrap-token.ts';
 import { applyClusterDefaults } from './cluster-defaults.ts';
 import { runControlPlane } from './control-plane.ts';
+import { followEncryptionKeys } from './encryption-keys.ts';
 import { hostAddresses, hostName } from './host.ts';
 import { loadKeyRing, ownCertificate, serverNames } from './identity.ts';
 import { nodePlan } from './instance.ts';
@@ -125,6 +126,9 @@ async function startApi({ paths, instance, log, metrics, stack }: Part, ring: Ke
       flags,
       audit: openAudit({ flags, clock: realClock, log: log.child('audit'), metrics, standardOutput: writeLogLine }),
     }),
+  );
+  stack.use(
+    followEncryptionKeys({ paths, random: realRandom, clock: realClock, log, sealWith: (keys) => api.sealWith(keys) }),
   );
   const { proxy } = api.server.authenticators ?? {};
   const http = stack.use(
