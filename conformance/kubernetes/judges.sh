@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds one judge, or one program of the suite's images, from its pinned Go module, unless it is there.
 # Usage: judges.sh DIRECTORY NAME
-# NAME: e2e.test ginkgo kubectl agnhost nonewprivs pause sample-apiserver etcd kubernetes
+# NAME: e2e.test ginkgo kubectl kube-apiserver agnhost nonewprivs pause sample-apiserver etcd kubernetes
 # The programs come to DIRECTORY/bin, the modules that they are built in to DIRECTORY/mod; `kubernetes` prints where the
 # suite's own sources are. The suite compares versions, so kubectl and e2e.test are linked with theirs.
 set -eu
@@ -23,7 +23,7 @@ enter_kubernetes() {
   done
   {
     printf '//go:build tools\npackage tools\nimport (\n'
-    printf ' _ "k8s.io/kubernetes/%s"\n' test/e2e cmd/kubectl test/images/agnhost test/images/nonewprivs
+    printf ' _ "k8s.io/kubernetes/%s"\n' test/e2e cmd/kubectl cmd/kube-apiserver test/images/agnhost test/images/nonewprivs
     printf ' _ "github.com/onsi/ginkgo/v2/ginkgo"\n)\n'
   } >tools.go
   go mod tidy
@@ -57,6 +57,10 @@ case $name in
   kubectl)
     enter_kubernetes
     CGO_ENABLED=1 go build -ldflags "-s -w$stamps" -o "$program" k8s.io/kubernetes/cmd/kubectl
+    ;;
+  kube-apiserver)
+    enter_kubernetes
+    CGO_ENABLED=1 go build -mod=mod -ldflags "-s -w$stamps" -o "$program" k8s.io/kubernetes/cmd/kube-apiserver
     ;;
   agnhost | nonewprivs)
     enter_kubernetes

@@ -8,13 +8,14 @@ import { copyJson, scanJson } from '#base/json.ts';
 import { apiVersionOf, isKubeObject, resourceNameOf } from '#base/objects.ts';
 import type { KubeObject, OpenObject, StatusCause } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
-import { fieldOf, isObject } from '#base/unknown.ts';
+import { fieldOf, isObject, type JsonObject } from '#base/unknown.ts';
 import { checkObject } from '#schema/check.ts';
 import {
   compareFields,
   emptySet,
   equalSets,
   fieldsOf,
+  findListProblem,
   intersectionOf,
   isEmptySet,
   mergeApplied,
@@ -28,6 +29,7 @@ import type { RequestContext } from './context.ts';
 import { fieldValidation, parseYaml } from './decode.ts';
 import type { ParsedBody } from './decode.ts';
 import { applyRetriesMax } from './limits.ts';
+import { nameMissing, unreadableVersion } from './object-errors.ts';
 import { readManagers, stripSystem, writeManagers } from './managed-fields.ts';
 import type { Manager } from './managed-fields.ts';
 import { createObject, updateObject } from './write-path.ts';
@@ -48,6 +50,13 @@ function parseApplied(text: string): ParsedBody {
   return parseYaml(text);
 }
 
+/** As messages name an object that nobody has read yet: `namespace/name; group/version, Kind=kind`. */
+function labelOf(value: JsonObject, name: string): string {
+  const namespace = fieldOf(value, 'metadata', 'namespace');
+  const version = String(value.apiVersion);
+  return `(${typeof namespace === 'string' ? namespace : ''}/${name}; ${version.includes('/') ? version : `/${version}`}, Kind=${String(value.kind)})`;
+}
+
 function readConfiguration(context: RequestContext): KubeObject {
   const { request, kind, info } = context;
   const { value, duplicates } =
@@ -60,24 +69,26 @@ function readConfiguration(context: RequestContext): KubeObject {
   const wanted = apiVersionOf(kind);
   value.apiVersion ??= wanted;
   value.kind ??= kind.kind;
-  const label = `(${info.namespace === '' ? '' : `${info.namespace}/`}${info.name}; ${String(value.apiVersion)}, Kind=${String(value.kind)})`;
+  const label = labelOf(value, info.name);
   if (value.kind !== kind.kind || value.apiVersion !== wanted)
     throw new ApiError(
       'BadRequest',
       `failed to create typed patch object ${label}: the object's kind does not match the request's (${wanted}, Kind=${kind.kind})`,
     );
-  const result = checkObject(value, kind.type);
+  // What is empty or null is somebody's, too: only a copy loses it.
+  const result = checkObject(copyJson(value), kind.type);
   if (result.unknown.length > 0)
     throw new ApiError(
-      'InternalError',
+      'Unknown',
       `failed to create typed patch object ${label}: ${result.unknown.length === 1 ? `.${result.unknown[0]}: field not declared in schema` : `errors:\n${result.unknown.map((u) => `  .${u}: field not declared in schema`).join('\n')}`}`,
     );
   if (result.error !== undefined)
-    throw new ApiError('InternalError', `failed to create typed patch object ${label}: ${result.error}`);
+    throw new ApiError('Unknown', `failed to create typed patch object ${label}: ${result.error}`);
+  const problem = kind.custom === true ? undefined : findListProblem(value, kind.type, true);
+  if (problem !== undefined) throw new ApiError('Unknown', `failed to create typed patch object ${label}: ${problem}`);
   value.metadata ??= {};
   if (!isKubeObject(value)) throw new ApiError('BadRequest', 'error decoding YAML: metadata is no object');
-  value.metadata.name ??= info.name;
-  if (value.metadata.name !== info.name)
+  if (value.metadata.name && value.metadata.name !== info.name)
     throw new ApiError(
       'BadRequest',
       `the name of the object (${value.metadata.name}) does not match the name on the URL (${info.name})`,
@@ -194,6 +205,7 @@ function mergeInto(
   writeManagers(merged, own === undefined ? [...managers, entry] : managers.map((m) => (m === own ? entry : m)));
   if (resourceVersion === undefined) delete merged.metadata.resourceVersion;
   else merged.metadata.resourceVersion = resourceVersion;
+  checkObject(merged, node);
   return merged;
 }
 
@@ -208,6 +220,9 @@ export async function applyObject(context: RequestContext, options: UpdateOption
         name: info.name,
         kind: kind.resource,
       });
+    const { name: named, resourceVersion: version } = configuration.metadata;
+    if (!named) throw nameMissing(info.name);
+    if (version !== undefined && !/^\d*$/.test(version)) throw unreadableVersion(version);
     if (configuration.metadata.uid !== undefined && configuration.metadata.uid !== '')
       throw new ApiError(
         'Conflict',
@@ -225,7 +240,12 @@ export async function applyObject(context: RequestContext, options: UpdateOption
         set,
       },
     ]);
-    return createObject(context, () => copyJson(object), { apply: true });
+    const make = (): KubeObject => {
+      const fresh = copyJson(object);
+      checkObject(fresh, kind.type);
+      return fresh;
+    };
+    return createObject(context, make, { apply: true });
   };
   const update = (): Promise<Written> =>
     updateObject(

@@ -1,10 +1,11 @@
 /**
  * The request chain, top to bottom:
  *
- *   parse request info → authenticate → audit → impersonate → flow control → authorise → read the body → handler
+ *   parse request info → sync → authenticate → audit → impersonate → flow control → authorise → read the body → handler
  *
- * Flow control (`flow-control/flow-control.ts`) comes before anything that takes time or memory. Each step sees what
- * the earlier ones found. An error thrown anywhere becomes a `Status` here and nowhere else.
+ * The store is synced where several servers share one. Flow control (`flow-control/flow-control.ts`) comes before
+ * anything that takes time or memory. Each step sees what the earlier ones found. An error thrown anywhere becomes a
+ * `Status` here and nowhere else.
  */
 import { ApiError, toApiError } from '#base/errors.ts';
 import type { ApiRequest, ApiResponse, UserInfo } from '#base/api-request.ts';
@@ -15,7 +16,7 @@ import { authorize } from './authz/authorizer-chain.ts';
 import type { RequestContext, Server } from './context.ts';
 import { dispatch } from './dispatch.ts';
 import { TooManyRequests, type Admission } from './flow-control/flow-control.ts';
-import { auditIdCharsMax, requestsInFlightMax } from './limits.ts';
+import { auditIdCharsMax, requestsInFlightMax, unconfirmedMsMax } from './limits.ts';
 import { beginRequest, endRequest } from './metrics.ts';
 import { serveNonResource } from './non-resource.ts';
 import { findRemote, serveRemote } from './remote-requests.ts';
@@ -28,6 +29,8 @@ interface Progress extends Audited {
   record: AuditRecord | undefined;
   /** What lets it be carried out, once something does. */
   admission: Admission | undefined;
+  /** Once it is dispatched: what clients are warned of goes with a refusal, too. */
+  context: RequestContext | undefined;
 }
 
 // walk kubectl-apply 2/8: the request chain, top to bottom: authenticate, impersonate, authorise, dispatch.
@@ -42,6 +45,7 @@ export async function runChain(server: Server, request: ApiRequest): Promise<Api
     user: undefined,
     record: undefined,
     admission: undefined,
+    context: undefined,
   };
   beginRequest(requests, info);
   let code = 0;
@@ -54,7 +58,7 @@ export async function runChain(server: Server, request: ApiRequest): Promise<Api
     const known = toApiError(error);
     code = known.code;
     finishAudit(server, progress, { error: known });
-    return withAuditId(server, progress, answerError(server, request, known, progress.admission));
+    return withAuditId(server, progress, answerError(server, request, known, progress));
   } finally {
     endRequest(requests, info, kinds, { code, seconds: (clock.monotonic() - begunMs) / 1000 });
   }
@@ -64,14 +68,17 @@ async function answerRequest(server: Server, request: ApiRequest, progress: Prog
   const { info } = progress;
   if (server.requests.inFlight > requestsInFlightMax)
     throw new ApiError('TooManyRequests', 'Too many requests, please try again later.', { retryAfterSeconds: 1 });
+  const synced = mustKnowAll(server, request, info) ? server.store.sync() : undefined;
+  if (synced !== undefined) await synced;
   const authenticated = (progress.user = await authenticate(server, request));
   const record = (progress.record = server.audit?.begin(progress));
   const user = isImpersonating(request) ? await impersonate(server, request, authenticated) : authenticated;
   if (record !== undefined && user !== authenticated) record.impersonated = user;
-  if (isLongRunning(info)) return answerUser(server, request, { info, user, record });
+  checkConfirmed(server, user);
+  if (isLongRunning(info)) return answerUser(server, request, { info, user, progress });
   const admitted = server.flowControl.admit(request, user, info);
   const admission = (progress.admission = admitted instanceof Promise ? await admitted : admitted);
-  return answerAdmitted(server, request, { info, user, record, admission });
+  return answerAdmitted(server, request, { info, user, progress, admission });
 }
 
 /** What lasts is recorded when it begins and when it ends; who could not be known is recorded once. */
@@ -112,7 +119,7 @@ const isLongRunning = ({ isResource, subresource }: RequestInfo): boolean =>
 interface Asked {
   info: RequestInfo;
   user: UserInfo;
-  record: AuditRecord | undefined;
+  progress: Progress;
   admission?: Admission;
 }
 
@@ -147,7 +154,8 @@ async function* releasing(body: AsyncIterable<Uint8Array>, admission: Admission)
 }
 
 async function answerUser(server: Server, request: ApiRequest, asked: Asked): Promise<ApiResponse> {
-  const { info, user, record, admission } = asked;
+  const { info, user, progress, admission } = asked;
+  const { record } = progress;
   if (info.isResource || !isOpen(info.path)) await authorize(server, user, info, record);
   const remote = request.path.includes('/apis/') ? await findRemote(server, request.path) : undefined;
   if (remote !== undefined) return serveRemote(server, request, user, remote);
@@ -156,7 +164,7 @@ async function answerUser(server: Server, request: ApiRequest, asked: Asked): Pr
   if (kind === undefined) throw new ApiError('NotFound', 'the server could not find the requested resource', {});
   // Only who is known and allowed is listened to any longer; what is proxied passes through unread.
   if (request.readBody !== undefined && info.subresource !== 'proxy') request.body = await request.readBody(user);
-  const context: RequestContext = {
+  const context: RequestContext = (progress.context = {
     server,
     request,
     info,
@@ -164,16 +172,39 @@ async function answerUser(server: Server, request: ApiRequest, asked: Asked): Pr
     kind,
     warnings: [],
     ...(record === undefined ? {} : { audit: record }),
-  };
+  });
   if (admission !== undefined && info.verb === 'watch') context.onBegun = () => admission.release();
   return dispatch(context);
+}
+
+/**
+ * Whether the request is to see every write that any server has acknowledged before. Not so where the client is content
+ * with a revision that this server has seen: any (`0`), or that one (Kubernetes API concepts, "Resource versions").
+ */
+function mustKnowAll(server: Server, { query }: ApiRequest, { isResource, verb }: RequestInfo): boolean {
+  if (!isResource) return false;
+  if (verb !== 'get' && verb !== 'list' && verb !== 'watch') return true;
+  const revision = query.get('resourceVersion') ?? '';
+  return revision === '' || !(Number(revision) <= server.store.currentRevision());
+}
+
+/**
+ * A server that has reached no majority of its store for a while does not know which permissions were taken away since:
+ * then nobody is authorised but administrators and nodes.
+ */
+function checkConfirmed(server: Server, { groups }: UserInfo): void {
+  if (server.store.unconfirmedMs() < unconfirmedMsMax) return;
+  if (groups.includes('system:masters') || groups.includes('system:nodes')) return;
+  throw new ApiError('ServiceUnavailable', 'the server has lost its store and cannot tell what is permitted', {
+    retryAfterSeconds: 1,
+  });
 }
 
 function answerError(
   server: Server,
   request: ApiRequest,
   known: ApiError,
-  admission: Admission | undefined,
+  { context, admission }: Progress,
 ): ApiResponse {
   if (known.cause !== undefined)
     server.log.error('request failed', { method: request.method, path: request.path, error: known.cause });
@@ -181,7 +212,7 @@ function answerError(
   const answer =
     known instanceof TooManyRequests
       ? answerText(`${known.message}\n`, known.code)
-      : answerStatus(undefined, known.toStatus(), known.code);
+      : answerStatus(context, known.toStatus(), known.code);
   Object.assign(answer.headers, known instanceof TooManyRequests ? known.headers : admission?.headers);
   if (known.details?.retryAfterSeconds !== undefined)
     answer.headers['retry-after'] = String(known.details.retryAfterSeconds);

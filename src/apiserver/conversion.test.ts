@@ -88,6 +88,8 @@ async function until(isDone: () => boolean): Promise<void> {
   assert.ok(isDone());
 }
 
+const merge = { headers: { 'content-type': 'application/merge-patch+json' } };
+
 describe('conversion webhooks', () => {
   it('convert what is written and read', async () => {
     await using t = await createTestApi();
@@ -128,10 +130,8 @@ describe('conversion webhooks', () => {
     await serve(t);
     await t.make(pathOf('v1'), host('v1', 'a', { hostPort: 'localhost:1' }));
     const { body } = await t.call('GET', `${definitions}/hosts.example.com`);
-    // Its status is being written.
-    delete body.metadata.resourceVersion;
     body.spec.versions = versionsOf('v2');
-    assert.equal((await t.call('PUT', `${definitions}/hosts.example.com`, body)).status, 200);
+    assert.equal((await t.call('PATCH', `${definitions}/hosts.example.com`, { spec: body.spec }, merge)).status, 200);
     await until(() => t.api.server.kinds.find('example.com', 'v1', 'hosts')?.storage.version === 'v2');
     await t.make(pathOf('v1'), host('v1', 'b', { hostPort: 'localhost:2' }));
     const list = async (version: string): Promise<TestJson[]> => (await t.call('GET', pathOf(version))).body.items;

@@ -99,10 +99,8 @@ describe('rules of custom resources', () => {
     await serve(t, definition({ ...spec, 'x-kubernetes-validations': [] }));
     await t.make(gadgets, gadget('a', { replicas: 3, max: 2, color: 'red' }));
     const { body } = await t.call('GET', `${definitions}/gadgets.example.com`);
-    // Its status is being written.
-    delete body.metadata.resourceVersion;
     body.spec.versions[0].schema.openAPIV3Schema.properties.spec = spec;
-    assert.equal((await t.call('PUT', `${definitions}/gadgets.example.com`, body)).status, 200);
+    assert.equal((await t.call('PATCH', `${definitions}/gadgets.example.com`, { spec: body.spec }, merge)).status, 200);
     const { generation } = (await t.call('GET', `${definitions}/gadgets.example.com`)).body.metadata;
     assert.equal(generation, 2);
     for (let i = 0; i < 50; i++) await new Promise((resolve) => setImmediate(resolve));
@@ -160,13 +158,11 @@ it('what breaks a schema that came later stays while it is not changed', async (
   ];
   await t.make(gadgets, gadget('a', { color: 'violet', parts }));
   const { body } = await t.call('GET', `${definitions}/gadgets.example.com`);
-  // Its status is being written.
-  delete body.metadata.resourceVersion;
   body.spec.versions[0].schema.openAPIV3Schema.properties.spec.properties = {
     color: { type: 'string', maxLength: 3 },
     parts: list({ type: 'integer', maximum: 5 }),
   };
-  assert.equal((await t.call('PUT', `${definitions}/gadgets.example.com`, body)).status, 200);
+  assert.equal((await t.call('PATCH', `${definitions}/gadgets.example.com`, { spec: body.spec }, merge)).status, 200);
   for (let i = 0; i < 50; i++) await new Promise((resolve) => setImmediate(resolve));
   const patch = (given: TestJson): Promise<Answer> => t.call('PATCH', `${gadgets}/a`, given, merge);
   assert.equal((await patch({ metadata: { labels: { a: 'b' } } })).status, 200);

@@ -137,7 +137,12 @@ const examples: Record<string, [path: string, fields: object]> = {
         template,
         serviceName: 's',
         updateStrategy: { type: 'RollingUpdate', rollingUpdate: { partition: 1 } },
-        volumeClaimTemplates: [{ metadata: { name: 'd' }, spec: { accessModes: ['ReadWriteOnce'] } }],
+        volumeClaimTemplates: [
+          {
+            metadata: { name: 'd' },
+            spec: { accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '1Gi' } } },
+          },
+        ],
       },
     },
   ],

@@ -8,6 +8,7 @@ import type { Http2ServerRequest } from 'node:http2';
 import { TLSSocket, type PeerCertificate } from 'node:tls';
 import { ApiError } from '#base/errors.ts';
 import type { ApiRequest, UserInfo } from '#base/api-request.ts';
+import { certificateBackdateMs } from '#base/x509.ts';
 import type { Clock } from '#os/clock.ts';
 import type { ProxyConfig } from './authn/request-header.ts';
 import {
@@ -20,8 +21,14 @@ import {
 
 export type HttpRequest = Http2ServerRequest | IncomingMessage;
 
+/** Who a client certificate is of, and since when. */
+export interface Certified {
+  user: UserInfo;
+  certifiedAtMs: number;
+}
+
 /** Who a connection is of: a user, an authenticating proxy, or nobody that is known. */
-type Peer = { user: UserInfo } | { isProxy: true } | Record<never, never>;
+type Peer = Certified | { isProxy: true } | Record<never, never>;
 const nobody: Peer = {};
 
 /**
@@ -46,21 +53,27 @@ export class Peers {
     const known = this.#known.get(connection);
     if (known !== undefined) return known;
     const socket = session?.socket ?? request.socket;
-    const peer = socket instanceof TLSSocket && socket.authorized ? this.#identify(socket) : nobody;
+    const peer = socket instanceof TLSSocket ? this.ofSocket(socket) : nobody;
     this.#known.set(connection, peer);
     return peer;
   }
 
+  /** Whom the certificate that was shown on a connection is of. */
+  ofSocket(socket: TLSSocket): Peer {
+    return socket.authorized ? this.#identify(socket) : nobody;
+  }
+
   #identify(socket: TLSSocket): Peer {
     const proxy = this.#proxy;
-    const user = certified(socket.getPeerCertificate());
+    const client = certified(socket.getPeerCertificate());
     // With one authority there is nothing to tell apart: TLS has checked the chain.
-    if (proxy === undefined) return user === undefined ? nobody : { user };
+    if (proxy === undefined) return client ?? nobody;
     const certificate = socket.getPeerX509Certificate();
     if (certificate === undefined) return nobody;
-    if (leadsTo(certificate, this.#authority)) return user === undefined ? nobody : { user };
+    if (leadsTo(certificate, this.#authority)) return client ?? nobody;
     if (!leadsTo(certificate, proxy.ca)) return nobody;
-    const isAllowed = proxy.allowedNames.length === 0 || (user !== undefined && proxy.allowedNames.includes(user.name));
+    const { allowedNames } = proxy;
+    const isAllowed = allowedNames.length === 0 || (client !== undefined && allowedNames.includes(client.user.name));
     return isAllowed ? { isProxy: true } : nobody;
   }
 }
@@ -86,12 +99,15 @@ function leadsTo(certificate: X509Certificate, pem: string): boolean {
 }
 
 /** CN is the name, each O a group (Kubernetes, "X.509 client certificates"). */
-function certified({ subject }: Partial<PeerCertificate>): UserInfo | undefined {
+function certified({ subject, valid_from: from = '' }: Partial<PeerCertificate>): Certified | undefined {
   const { CN, O } = subject ?? {};
   const name = Array.isArray(CN) ? CN[0] : CN;
   if (name === undefined || name === '') return undefined;
   const groups = O === undefined ? [] : [O].flat();
-  return { name, groups: [...groups, 'system:authenticated'] };
+  return {
+    user: { name, groups: [...groups, 'system:authenticated'] },
+    certifiedAtMs: Date.parse(from) + certificateBackdateMs,
+  };
 }
 
 function plainHeaders(request: HttpRequest, isFromProxy: boolean): Record<string, string | undefined> {
@@ -197,7 +213,7 @@ export function toApiRequest(
     query: new URLSearchParams(cut < 0 ? '' : url.slice(cut + 1)),
     headers: plainHeaders(request, isFromProxy),
     ...(readBody === undefined ? {} : { readBody }),
-    ...('user' in peer ? { user: peer.user } : {}),
+    ...('user' in peer ? peer : {}),
     ...(isFromProxy ? { isFromProxy } : {}),
     remoteAddress: request.socket?.remoteAddress ?? '',
     signal,

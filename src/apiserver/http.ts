@@ -8,7 +8,7 @@ import { createSecureServer } from 'node:http2';
 import type { Http2SecureServer } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import type { SecureContextOptions } from 'node:tls';
+import type { SecureContextOptions, TLSSocket } from 'node:tls';
 import type { UserInfo } from '#base/api-request.ts';
 import type { KeyPair } from '#base/x509.ts';
 import type { ProxyConfig } from './authn/request-header.ts';
@@ -17,7 +17,7 @@ import { createRemoteCaller } from './aggregation-client.ts';
 import { connectionOf } from './connect.ts';
 import { fail, failUpgrade, send, writeHttp1, type HttpResponse } from './http-answer.ts';
 import { Forwarder } from './http-forward.ts';
-import { BodyBudget, Peers, toApiRequest, type HttpRequest } from './http-request.ts';
+import { BodyBudget, Peers, toApiRequest, type Certified, type HttpRequest } from './http-request.ts';
 import { createWebhookCaller } from './webhook-client.ts';
 
 export interface HttpOptions {
@@ -45,6 +45,8 @@ export interface HttpServer extends AsyncDisposable {
   setServing(pair: KeyPair): void;
   /** Shown to kubelets from now on. */
   setKubeletClient(pair: KeyPair): void;
+  /** Ends the connections of clients whose certificates are not to hold any more, and what is under way on them. */
+  endClients(is: (client: Certified) => boolean): void;
 }
 
 /** One for all: making one for each request is the dearest part of a small answer. */
@@ -54,6 +56,8 @@ class Listener {
   readonly #options: HttpOptions;
   readonly #forwarder: Forwarder;
   readonly #sockets = new Set<Socket>();
+  /** Those whose handshake is done. */
+  readonly #secured = new Set<TLSSocket>();
   readonly #bodies = new BodyBudget();
   readonly #peers: Peers;
 
@@ -61,6 +65,13 @@ class Listener {
     this.#options = options;
     this.#peers = new Peers(options.clientCa, options.proxy);
     this.#forwarder = new Forwarder(options.clientCa, options.kubeletClient, options.frontProxy);
+  }
+
+  endClients(is: (client: Certified) => boolean): void {
+    for (const socket of this.#secured) {
+      const client = this.#peers.ofSocket(socket);
+      if ('user' in client && is(client)) socket.destroy();
+    }
   }
 
   setKubeletClient(pair: KeyPair): void {
@@ -91,6 +102,10 @@ class Listener {
       this.#sockets.add(socket);
       socket.setNoDelay(true);
       socket.once('close', () => this.#sockets.delete(socket));
+    });
+    server.on('secureConnection', (socket: TLSSocket) => {
+      this.#secured.add(socket);
+      socket.once('close', () => this.#secured.delete(socket));
     });
     server.on('sessionError', () => undefined);
     return server;
@@ -177,6 +192,7 @@ export async function serveHttp(options: HttpOptions): Promise<HttpServer> {
       for (const server of servers) server.setSecureContext(listener.secureContext(pair));
     },
     setKubeletClient: (pair) => listener.setKubeletClient(pair),
+    endClients: (is) => listener.endClients(is),
     async [Symbol.asyncDispose]() {
       const closed = servers.map(
         (server) =>

@@ -102,6 +102,11 @@ export const remoteAnswerBytesMax = 64 * 1024 * 1024;
 
 /** Of one tag of a page that comes through `proxy`: a longer one is passed on as it is. */
 export const proxiedTagBytesMax = 64 * 1024;
+/** For how long a server decides by permissions that no majority of its store has confirmed. */
+export const unconfirmedMsMax = 10_000;
+/** A server that shares its store is among the endpoints for so long after it was last seen; it renews so often. */
+export const serverLeaseSeconds = 9;
+export const serverLeaseSteps = 3;
 /** Configuration files that flags name. */
 export const configFileBytesMax = 1024 * 1024;
 /** What a webhook that a kubeconfig names may answer. */
@@ -145,3 +150,6 @@ export const knownAnswersMax = 8192;
 export const chainLengthMax = 10;
 /** Objects that are sealed anew at a time, when the key that seals has changed. */
 export const sealedTogetherMax = 100;
+
+/** Owners of an object that are compared with each other, which costs the square of their number. */
+export const ownersComparedMax = 256;

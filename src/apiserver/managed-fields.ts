@@ -10,6 +10,7 @@ import { timestamp } from '#base/timestamp.ts';
 import {
   compareFields,
   emptySet,
+  findListProblem,
   fromFieldsV1,
   isEmptySet,
   isFieldsV1,
@@ -19,7 +20,9 @@ import {
 } from '#schema/field-sets.ts';
 import type { FieldSet } from '#schema/field-sets.ts';
 import type { ObjectNode } from '#schema/types.ts';
+import { zeroObject } from '#schema/zeros.ts';
 import type { RequestContext } from './context.ts';
+import { fromStored } from './stored-objects.ts';
 
 export interface Manager {
   name: string;
@@ -40,9 +43,6 @@ const systemMeta = [
   'generation',
   'managedFields',
   'resourceVersion',
-  'deletionTimestamp',
-  'deletionGracePeriodSeconds',
-  'generateName',
 ];
 
 const systemFields: FieldSet = {
@@ -86,6 +86,7 @@ export function readManagers(entries: readonly ManagedFieldsEntry[] | undefined)
 export function writeManagers(object: KubeObject, managers: readonly Manager[]): void {
   const entries = managers
     .filter((m) => !isEmptySet(m.set))
+    .sort(byOperationAndTime)
     .map((m): ManagedFieldsEntry => ({
       manager: m.name,
       operation: m.operation,
@@ -99,6 +100,13 @@ export function writeManagers(object: KubeObject, managers: readonly Manager[]):
   else object.metadata.managedFields = entries;
 }
 
+/** Who applied comes first; then the older entry; then names decide. */
+function byOperationAndTime(a: Manager, b: Manager): number {
+  for (const field of ['operation', 'time', 'name', 'apiVersion', 'subresource'] as const)
+    if (a[field] !== b[field]) return a[field] < b[field] ? -1 : 1;
+  return 0;
+}
+
 function managerName(context: RequestContext): string {
   const asked = context.request.query.get('fieldManager');
   if (asked !== null && asked !== '') return asked;
@@ -108,31 +116,35 @@ function managerName(context: RequestContext): string {
 }
 
 /**
- * Entries that a client sent: reset by `[{}]` (an empty list says nothing), its own where it changed them, those stored
- * otherwise.
+ * Entries that a client sent: reset by `[{}]` (an empty list says nothing), its own where it changed them; those stored
+ * where it sent none that can be read, as upstream decides.
  */
 function startingManagers(old: KubeObject | undefined, object: KubeObject): Manager[] {
-  const sent = object.metadata.managedFields;
-  if (old === undefined) return [];
-  if (sent === undefined || sent === null) return readManagers(old.metadata.managedFields);
+  const sent = object.metadata.managedFields ?? [];
   const [first] = sent;
   if (first !== undefined && sent.length === 1 && Object.keys(first).length === 0) return [];
-  if (sent.length === 0) return readManagers(old.metadata.managedFields);
-  // As upstream: what cannot be read leaves those that are stored.
-  return sent.every((entry) => entry.fieldsV1 === undefined || isFieldsV1(entry.fieldsV1))
-    ? readManagers(sent)
-    : readManagers(old.metadata.managedFields);
+  const managers = sent.every(isReadable) ? readManagers(sent) : [];
+  return managers.length > 0 ? managers : readManagers(old?.metadata.managedFields);
 }
 
-/** What of an object somebody manages. */
-function asCompared(object: KubeObject | undefined): { metadata?: ObjectMeta; status?: unknown } {
-  if (object === undefined) return {};
+const isReadable = ({ operation, fieldsType, fieldsV1 }: ManagedFieldsEntry): boolean =>
+  (operation === 'Apply' || operation === 'Update') &&
+  fieldsType === 'FieldsV1' &&
+  (fieldsV1 === undefined || isFieldsV1(fieldsV1));
+
+/** What of an object somebody manages. Its status is written through its subresource alone, where it has one. */
+function asCompared(object: KubeObject, withStatus: boolean): { metadata?: ObjectMeta; status?: unknown } {
   const { apiVersion: _a, kind: _k, metadata, ...rest } = object;
   const { managedFields: _m, ...meta } = metadata;
-  return { ...rest, metadata: meta };
+  const compared: { metadata?: ObjectMeta; status?: unknown } = { ...rest, metadata: meta };
+  if (!withStatus) delete compared.status;
+  return compared;
 }
 
-/** After every write but apply. */
+/**
+ * After every write but apply: once defaults are set, and before admission, whose changes nobody manages. What a typed
+ * server's new object has by itself is managed by nobody either.
+ */
 export function trackManagedFields(
   context: RequestContext,
   old: KubeObject | undefined,
@@ -140,16 +152,23 @@ export function trackManagedFields(
   options: { manager?: string; apply?: boolean; subresource?: string },
 ): void {
   if (options.apply === true) return;
+  const { kind } = context;
   if (context.server.options.trackFields === false) {
     if (old?.metadata.managedFields === undefined) delete object.metadata.managedFields;
     else object.metadata.managedFields = old.metadata.managedFields;
     return;
   }
-  const node: ObjectNode = context.kind.type;
+  const node: ObjectNode = kind.type;
   const subresource = options.subresource ?? '';
-  const before = asCompared(old);
-  const after = asCompared(object);
-  if (old === undefined && context.kind.hasStatus) delete after.status;
+  const withStatus = subresource !== '' || !('status' in kind.subresources);
+  const shown = (one: KubeObject): object => asCompared(fromStored(kind, one), withStatus);
+  const before = old === undefined ? (kind.custom === true ? {} : zeroObject(node)) : shown(old);
+  const after = shown(object);
+  // As upstream: an object whose fields cannot be told apart has no managers.
+  if (findListProblem(after, node, false) !== undefined) {
+    delete object.metadata.managedFields;
+    return;
+  }
   const { changed, removed } = compareFields(before, after, node);
   const managers = startingManagers(old, object);
   const mine = stripSystem(changed);

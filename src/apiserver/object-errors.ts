@@ -2,6 +2,7 @@
 import { ApiError } from '#base/errors.ts';
 import type { Reason } from '#base/errors.ts';
 import { resourceNameOf } from '#base/objects.ts';
+import { invalidError } from '#schema/field-errors.ts';
 import type { RequestContext } from './context.ts';
 
 interface Named {
@@ -34,4 +35,25 @@ export function conflict(
 
 export function forbiddenBy({ kind }: RequestContext, name: string, text: string): ApiError {
   return objectError('Forbidden', kind, name, `${quoted(kind, name)} is forbidden: ${text}`);
+}
+
+/** Of kinds whose updates must say what they change. */
+export function versionMissing({ group, resource }: Named, name: string): ApiError {
+  const message = 'Invalid value: 0: must be specified for an update';
+  return invalidError(group, resource, name, [
+    { reason: 'FieldValueInvalid', field: 'metadata.resourceVersion', message },
+  ]);
+}
+
+/** Upstream does not expect it, and says what its parser does. */
+export function unreadableVersion(version: string): ApiError {
+  return new ApiError('Unknown', `strconv.ParseUint: parsing ${JSON.stringify(version)}: invalid syntax`);
+}
+
+/** The object of an update has the name that the request's path has. */
+export function nameMissing(name: string): ApiError {
+  return new ApiError(
+    'BadRequest',
+    `the name of the object (${name} based on URL) was undeterminable: name must be provided`,
+  );
 }

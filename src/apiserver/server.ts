@@ -18,6 +18,7 @@ import type { EncryptionKey } from './keys.ts';
 import { sealAgain } from './seal-again.ts';
 import { KindTable } from './kind-table.ts';
 import { LiveViews } from './live-views.ts';
+import { ServerLease } from './server-leases.ts';
 import { Objects } from './stored-objects.ts';
 import { runPolicyStatus } from './policy-status.ts';
 import { Metrics } from '#observe/metrics.ts';
@@ -70,6 +71,8 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
       clock,
       log: log.child('authentication'),
     });
+  const lease = new ServerLease(server);
+  await lease.start();
   const [stopFlowControl] = await Promise.all([runFlowControl(server), bootstrap(server)]);
   const stopKeeping = keepOwnObjects(server);
   const stopCompaction = runCompaction(server);
@@ -84,6 +87,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
       return sealAgain(server);
     },
     async [Symbol.asyncDispose]() {
+      await lease.stop();
       stopFlowControl();
       stopKeeping();
       stopCompaction();

@@ -11,12 +11,15 @@ import { copyJson, equalButFor, jsonBytes } from '#base/json.ts';
 import { kinds } from '#base/kinds.ts';
 import { isOf, type KubeObject } from '#base/objects.ts';
 import type { Draft, Manifest } from '#api/manifest.ts';
+import type { ObjectMeta } from '#api/meta.v1.ts';
 import { timestamp } from '#base/timestamp.ts';
+import { isObject } from '#base/unknown.ts';
 import { randomSuffix } from '#os/clock.ts';
 import { giveWay } from '#os/turn.ts';
 import { FieldErrors } from '#schema/field-errors.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import { validateMetadata, validateMetadataUpdate } from '#schema/validate-meta.ts';
+import { fillZeros } from '#schema/zeros.ts';
 import { transactionBytesMax } from '#store/limits.ts';
 import type { Operation, StoredValue } from '#store/store.ts';
 import { admitMutating, admitValidating } from './admission/admission-chain.ts';
@@ -27,8 +30,8 @@ import type { RequestContext, Server } from './context.ts';
 import { prepareShown, shownOf, toKept } from './conversion.ts';
 import { conflictRetriesMax, createRetriesMax, eventTtlSeconds, measuredBodyBytesMin } from './limits.ts';
 import { trackManagedFields } from './managed-fields.ts';
-import { keepField } from './metadata-fields.ts';
-import { alreadyExists, conflict, notFound } from './object-errors.ts';
+import { dropRepeatedOwners, keepField } from './metadata-fields.ts';
+import { alreadyExists, conflict, notFound, unreadableVersion } from './object-errors.ts';
 import { fromStored, isShownAsStored, storageKey, toStored } from './stored-objects.ts';
 
 export function isDryRun(context: RequestContext): boolean {
@@ -90,7 +93,7 @@ function fillCreated(context: RequestContext, object: KubeObject): void {
   delete meta.deletionTimestamp;
   delete meta.deletionGracePeriodSeconds;
   if (kind.hasGeneration) meta.generation = 1;
-  else delete meta.generation;
+  dropSelfLink(meta);
 }
 
 /**
@@ -104,11 +107,8 @@ export async function createObject(
 ): Promise<Written> {
   const { server } = context;
   let decoded = make();
-  if (
-    decoded.metadata.resourceVersion !== undefined &&
-    decoded.metadata.resourceVersion !== '' &&
-    options.apply !== true
-  )
+  // Storing refuses it, which a dry run does not come to; no version is no number.
+  if (/^[1-9]\d*$/.test(String(decoded.metadata.resourceVersion)) && options.apply !== true && !isDryRun(context))
     throw new ApiError('BadRequest', 'resourceVersion should not be set on objects to be created');
   const generated = !decoded.metadata.name && decoded.metadata.generateName !== undefined;
   for (let attempt = 0; ; attempt++) {
@@ -149,20 +149,24 @@ async function createOnce(
   const dry = isDryRun(context);
   if (kind.custom === true) await checkDefinitionStays(server, kind);
   checkStorable(context, received);
+  if (kind.custom !== true) fillZeros(received, kind.type);
   const object = toStored(kind, received);
   fillCreated(context, object);
   stored.defaults?.(object);
-  stored.prepareCreate?.(object);
+  trackManagedFields(context, undefined, object, options);
   const attributes: AdmissionAttributes = { operation: 'CREATE', object, old: undefined, subresource: '', dryRun: dry };
   await admitMutating(context, attributes);
   const admitted = attributes.object;
+  dropRepeatedOwners(context, admitted);
+  stored.prepareCreate?.(admitted, server.clock.now());
+  if (kind.custom !== true) fillStatus(admitted, stored);
   const errors = new FieldErrors();
   validateMetadata(admitted, kind, errors);
   stored.validate?.(admitted, errors, undefined);
   await validateRules(context, stored, attributes, errors);
   errors.throwIfAny(kind.group, kind.kind, admitted.metadata.name ?? '');
+  tellWarnings(context, stored, attributes);
   await admitValidating(context, attributes);
-  trackManagedFields(context, undefined, admitted, options);
   const { name = '', namespace = '' } = admitted.metadata;
   const key = storageKey(kind, namespace, name);
   const allocation = await planAllocation(context, admitted, undefined);
@@ -185,6 +189,19 @@ async function createOnce(
       : new RetryAllocation(quotaConflict());
   }
   return { stored: await committed(context, key, result.revision, kept), created: true };
+}
+
+/** What is right and yet not wise: said once the object has passed. */
+function tellWarnings({ warnings }: RequestContext, stored: KindRecord, { object, old }: AdmissionAttributes): void {
+  stored.warn?.(object, old, (text) => {
+    warnings.push(text);
+  });
+}
+
+/** What the server itself says of a new object has its zeros, too. */
+function fillStatus(object: KubeObject & { status?: unknown }, { type }: KindRecord): void {
+  const status = type.fields.get('status')?.type;
+  if (status?.kind === 'object' && isObject(object.status)) fillZeros(object.status, status);
 }
 
 async function validateRules(
@@ -294,7 +311,7 @@ export async function updateObject<T extends KubeObject>(
     const wanted = await change(options.sharesCurrent === true && isShownAsStored(kind) ? current : copyJson(current));
     const asked = wanted.metadata.resourceVersion;
     if (asked !== undefined && asked !== '' && asked !== '0' && asked !== old.metadata.resourceVersion)
-      throw conflict(kind, name);
+      throw /^\d+$/.test(asked) ? conflict(kind, name) : unreadableVersion(asked);
     if (options.uid !== undefined && options.uid !== '' && options.uid !== old.metadata.uid)
       throw conflict(
         kind,
@@ -307,15 +324,13 @@ export async function updateObject<T extends KubeObject>(
   }
 }
 
+/** It is of the past: what clients send of it goes. */
+function dropSelfLink(meta: ObjectMeta): void {
+  if (meta.selfLink !== undefined) Object.assign(meta, { selfLink: undefined });
+}
+
 /** Metadata that is the server's alone. */
-const keptFields = [
-  'uid',
-  'creationTimestamp',
-  'deletionTimestamp',
-  'deletionGracePeriodSeconds',
-  'generateName',
-  'generation',
-] as const;
+const keptFields = ['creationTimestamp', 'generation'] as const;
 
 /** An object to be written whatever version there is. */
 export function unversioned<T extends KubeObject>(object: T): Manifest<T> & KubeObject {
@@ -339,14 +354,18 @@ function keepMetadata(context: RequestContext, object: KubeObject, old: KubeObje
         'the namespace of the provided object does not match the namespace sent on the request',
       );
     keepField(meta, old.metadata, 'namespace');
-  }
-  if (meta.uid !== undefined && meta.uid !== '' && meta.uid !== old.metadata.uid)
+  } else if (meta.namespace !== undefined) delete meta.namespace;
+  if (context.request.method === 'PUT' && meta.uid && meta.uid !== old.metadata.uid)
     throw conflict(
       context.kind,
       name,
       `Precondition failed: UID in precondition: ${meta.uid}, UID in object meta: ${old.metadata.uid}`,
     );
   for (const field of keptFields) keepField(meta, old.metadata, field);
+  if (!meta.uid) keepField(meta, old.metadata, 'uid');
+  if (old.metadata.deletionTimestamp) meta.deletionTimestamp = old.metadata.deletionTimestamp;
+  if (old.metadata.deletionGracePeriodSeconds != null)
+    meta.deletionGracePeriodSeconds ??= old.metadata.deletionGracePeriodSeconds;
   // A `delete` would make a slow dictionary of it, for as long as the object and its copies live.
   Object.assign(meta, { resourceVersion: undefined });
 }
@@ -371,21 +390,24 @@ async function updateOnce(
   const subresource = options.subresource ?? '';
   const dry = isDryRun(context);
   checkStorable(context, wanted);
+  if (kind.custom !== true) fillZeros(wanted, kind.type);
   const object = toStored(kind, wanted);
   keepMetadata(context, object, old);
-  if (subresource === '') {
-    stored.defaults?.(object);
-    stored.prepareUpdate?.(object, old);
-  } else if (subresource === 'status') {
+  if (subresource === '') stored.defaults?.(object);
+  else if (subresource === 'status') {
     if (stored.custom === true) stored.defaults?.(object);
     else if ('status' in object && object.status !== undefined && object.status !== null)
-      stored.defaultStatus?.(object.status);
+      stored.defaultStatus?.(object.status, object);
   }
-  if (kind.hasGeneration && options.keepsGeneration !== true && !isSameSpec(object, old, kind))
-    object.metadata.generation = (old.metadata.generation ?? 0) + 1;
+  trackManagedFields(context, old, object, options);
   const attributes: AdmissionAttributes = { operation: 'UPDATE', object, old, subresource, dryRun: dry };
   await admitMutating(context, attributes);
   const admitted = attributes.object;
+  dropRepeatedOwners(context, admitted);
+  if (subresource === '') stored.prepareUpdate?.(admitted, old, server.clock.now());
+  else if (subresource === 'status') stored.prepareStatus?.(admitted, old, server.clock.now());
+  if (kind.hasGeneration && options.keepsGeneration !== true && !isSameSpec(admitted, old, kind))
+    admitted.metadata.generation = (old.metadata.generation ?? 0) + 1;
   const errors = new FieldErrors();
   validateMetadata(admitted, kind, errors, old);
   validateMetadataUpdate(admitted, old, errors);
@@ -396,8 +418,8 @@ async function updateOnce(
   } else if (subresource === 'status') stored.validateStatus?.(admitted, old, errors);
   await validateRules(context, stored, attributes, errors);
   errors.throwIfAny(kind.group, kind.kind, admitted.metadata.name ?? '');
+  tellWarnings(context, stored, attributes);
   await admitValidating(context, attributes);
-  trackManagedFields(context, old, admitted, options);
   // What was stored otherwise than it would be now is written again, though nothing else changes.
   if (server.objects.isCurrent(kind, before) && isSame(withoutTimes(admitted), withoutTimes(old)))
     return { stored: before, created: false };

@@ -12,9 +12,11 @@ import { strategicMergePatch } from '#schema/strategic-merge.ts';
 import { applyObject } from './apply.ts';
 import type { RequestContext } from './context.ts';
 import { checkDraft, contentTypeOf, decodeObject, parseBody } from './decode.ts';
+import { metadataFields } from '#schema/kind.ts';
 import { keepField, takeField } from './metadata-fields.ts';
 import { answerObject, answerStored, viewAs } from './respond.ts';
-import { createObject, isDryRun, updateObject } from './write-path.ts';
+import { nameMissing, versionMissing } from './object-errors.ts';
+import { createObject, isDryRun, unversioned, updateObject } from './write-path.ts';
 import type { UpdateOptions, Written } from './write-path.ts';
 
 function answerWritten(context: RequestContext, written: Written): ApiResponse {
@@ -39,19 +41,16 @@ export async function handleCreate(context: RequestContext): Promise<ApiResponse
   return answerWritten(context, await createObject(context, () => decodeObject(context)));
 }
 
-/**
- * What a subresource may change; the rest of what was sent is ignored. Through the status of a custom object metadata
- * stays as it is, as upstream decides.
- */
+/** What a subresource may change; the rest of what was sent is ignored. */
 function mergeSubresource({ info, kind }: RequestContext, current: KubeObject, wanted: KubeObject): KubeObject {
   const { subresource } = info;
   if (subresource === '') return wanted;
   if (subresource === 'finalize') return mergeFinalizers(current, wanted);
   const metadata = { ...current.metadata };
   keepField(metadata, wanted.metadata, 'resourceVersion');
-  const fields = kind.custom === true && subresource === 'status' ? customStatusFields : metadataFields;
-  for (const field of fields) takeField(metadata, wanted.metadata, field);
-  takeField(metadata, wanted.metadata, 'uid');
+  for (const field of ['managedFields', 'uid'] as const) takeField(metadata, wanted.metadata, field);
+  for (const field of metadataFields)
+    if (!kind.statusKeeps.includes(field)) keepField(metadata, wanted.metadata, field);
   if (subresource === 'status' || subresource === 'approval') {
     const merged: OpenObject = { ...current, metadata };
     if ('status' in wanted && wanted.status !== undefined) merged.status = wanted.status;
@@ -68,9 +67,6 @@ function mergeSubresource({ info, kind }: RequestContext, current: KubeObject, w
   };
   return merged;
 }
-
-const metadataFields = ['labels', 'annotations', 'finalizers', 'ownerReferences', 'managedFields'] as const;
-const customStatusFields = ['managedFields'] as const;
 
 /** `namespaces/finalize`: finalizers of the specification, and nothing else. */
 function mergeFinalizers(current: KubeObject, wanted: KubeObject): KubeObject {
@@ -112,7 +108,7 @@ export async function handleUpdate(context: RequestContext, extra: UpdateOptions
   const { info, kind } = context;
   const decode = (): KubeObject => {
     const decoded = decodeObject(context);
-    if (decoded.metadata.name === undefined || decoded.metadata.name === '') decoded.metadata.name = info.name;
+    if (!decoded.metadata.name) throw nameMissing(info.name);
     if (decoded.metadata.name !== info.name)
       throw new ApiError(
         'BadRequest',
@@ -121,6 +117,10 @@ export async function handleUpdate(context: RequestContext, extra: UpdateOptions
     context.warnings = [...new Set(context.warnings)];
     return decoded;
   };
+  const createWhenMissing =
+    kind.createsOnUpdate && info.subresource === ''
+      ? { createWhenMissing: () => createObject(context, () => unversioned(decode())) }
+      : {};
   // The first attempt has what was sent, which it changes; another one decodes again.
   let first: KubeObject | undefined = decode();
   const written = await updateObject(
@@ -129,9 +129,10 @@ export async function handleUpdate(context: RequestContext, extra: UpdateOptions
     (current) => {
       const decoded = first ?? decode();
       first = undefined;
+      if (kind.needsVersion && !decoded.metadata.resourceVersion) throw versionMissing(kind, info.name);
       return mergeSubresource(context, current, decoded);
     },
-    { subresource: info.subresource, sharesCurrent: kind.custom !== true, ...extra },
+    { subresource: info.subresource, sharesCurrent: kind.custom !== true, ...createWhenMissing, ...extra },
   );
   return answerWritten(context, written);
 }

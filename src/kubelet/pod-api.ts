@@ -17,13 +17,10 @@ export function createPodApi(options: Pick<KubeletOptions, 'client' | 'services'
       recorder.event(referenceTo(pod, path), type, reason, message);
     },
     checkRuntimeClass: (pod) => checkRuntimeClass(pod, client),
-    updateStatus({ metadata }, status) {
-      const { name, namespace, uid, resourceVersion } = metadata;
-      return client.update(
-        kinds.Pod,
-        { apiVersion: 'v1', kind: 'Pod', metadata: { name, namespace, uid, resourceVersion }, status },
-        { subresource: 'status' },
-      );
+    updateStatus(pod, status) {
+      // An update of the status takes labels and finalizers as they are sent; who manages what stays when it is not.
+      const { managedFields: _m, ...metadata } = pod.metadata;
+      return client.update(kinds.Pod, { apiVersion: 'v1', kind: 'Pod', metadata, status }, { subresource: 'status' });
     },
     async read({ metadata }) {
       try {

@@ -3,7 +3,7 @@
  * in place on the parsed value. Null list items and null scalars follow Go's JSON: a null leaves the zero value, so the
  * field is dropped.
  */
-import { isQuantity } from '#base/quantity.ts';
+import { canonicalQuantity, isQuantity } from '#base/quantity.ts';
 import { isObject, type JsonObject } from '#base/unknown.ts';
 import { shownValueCharsMax, unknownFieldsMax } from './limits.ts';
 import type { Field, ObjectNode, TypeNode, UnionNode } from './types.ts';
@@ -90,8 +90,8 @@ function keepsNull({ type, pointer }: Field): boolean {
  * What a typed decoder does not keep apart from what is absent: empty lists, maps and scalars of optional fields that
  * are no pointers.
  */
-function isOmitted(value: unknown, { type, pointer, required, keepsZero }: Field): boolean {
-  if (pointer || required || keepsZero === true) return false;
+function isOmitted(value: unknown, { type, pointer, writesZero }: Field): boolean {
+  if (pointer || writesZero) return false;
   switch (type.kind) {
     case 'string':
     case 'bytes':
@@ -227,10 +227,11 @@ function checkScalar(value: unknown, kind: string, check: Check, owner: string |
       if (typeof value !== 'number' && typeof value !== 'string') fail(check, value, 'intstr.IntOrString', owner);
       return value;
     case 'quantity':
-      if (typeof value === 'number') return String(value);
+      if (typeof value === 'number') return canonicalQuantity(String(value));
       if (typeof value !== 'string') fail(check, value, 'resource.Quantity', owner);
       else if (!isQuantity(value))
         check.error ??= "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+      else return canonicalQuantity(value);
       return value;
     case 'time':
     case 'microtime':

@@ -17,7 +17,7 @@ import { checkObject } from './check.ts';
 import { FieldErrors } from './field-errors.ts';
 import { schemaStepsMax } from './limits.ts';
 import { columnsOf } from './crd-columns.ts';
-import { allVerbs, scaleSubresource, statusSubresource } from './kind.ts';
+import { allVerbs, metadataFields, scaleSubresource, statusSubresource } from './kind.ts';
 import type { KindConversion, KindRecord, SubresourceRecord } from './kind.ts';
 import { compileJsonPath } from './json-path.ts';
 import { itemsOf } from './schema-items.ts';
@@ -68,6 +68,7 @@ function fieldsNode(schema: JSONSchemaProps): ObjectNode {
             type: nodeOfSchema(property),
             required: (schema.required ?? []).includes(name),
             pointer: true,
+            writesZero: false,
           };
           if (property.default !== undefined) field.default = property.default;
           fields.set(name, field);
@@ -87,7 +88,7 @@ function rootNode(schema: JSONSchemaProps | undefined): ObjectNode {
   const inner = schema === undefined ? undefined : fieldsNode({ ...schema, properties: schema.properties ?? {} });
   const fields = new Map<string, Field>(inner?.fields ?? []);
   const common = (name: string, type: TypeNode): void => {
-    fields.set(name, { name, type, required: false, pointer: false });
+    fields.set(name, { name, type, required: false, pointer: false, writesZero: false });
   };
   common('apiVersion', scalarNode('string'));
   common('kind', scalarNode('string'));
@@ -234,6 +235,9 @@ function customKind(
     ),
     hasGeneration: true,
     hasStatus,
+    statusKeeps: metadataFields,
+    needsVersion: true,
+    createsOnUpdate: false,
     nameForm: 'subdomain',
     custom: true,
     publishedSchema: schema,

@@ -4,6 +4,7 @@
  * callers own it.
  */
 import type {
+  AzureDiskVolumeSource,
   Container,
   DownwardAPIVolumeFile,
   HTTPGetAction,
@@ -52,15 +53,18 @@ export function defaultQuantities(list: Record<string, string> | undefined): voi
   for (const [name, value] of Object.entries(list)) if (isQuantity(value)) list[name] = canonicalQuantity(value);
 }
 
+/** A reference (OCI distribution, "Pulling manifests"): registry, path in small letters, tag. */
+const imageForm =
+  /^(([a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])(\.([a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*(:\d+)?\/)?[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*(:\w[\w.-]{0,127})?$/;
+
 /** `:latest` and no tag at all mean Always. */
 function defaultPullPolicy(image: string | undefined): string {
-  if (image === undefined || image === '') return 'IfNotPresent';
-  if (image.includes('@')) return 'IfNotPresent';
+  if (image === undefined || image.includes('@') || !imageForm.test(image)) return 'IfNotPresent';
   const tag = /:([^/:]+)$/.exec(image)?.[1];
   return tag === undefined || tag === 'latest' ? 'Always' : 'IfNotPresent';
 }
 
-function defaultContainer(container: Draft<Container>, hostNetwork: boolean): void {
+function defaultContainer(container: Draft<Container>): void {
   setDefaultText(container, 'imagePullPolicy', defaultPullPolicy(container.image));
   setDefaultText(container, 'terminationMessagePath', '/dev/termination-log');
   setDefaultText(container, 'terminationMessagePolicy', 'File');
@@ -72,7 +76,6 @@ function defaultContainer(container: Draft<Container>, hostNetwork: boolean): vo
     setDefault((resources.requests ??= {}), name, value);
   for (const port of container.ports ?? []) {
     setDefaultText(port, 'protocol', 'TCP');
-    if (hostNetwork && !port.hostPort && port.containerPort !== undefined) port.hostPort = port.containerPort;
   }
   for (const env of container.env ?? [])
     if (env.valueFrom?.fieldRef) setDefaultText(env.valueFrom.fieldRef, 'apiVersion', 'v1');
@@ -106,6 +109,27 @@ function defaultVolume(volume: Draft<Volume>): void {
   if (volume.image) setDefaultText(volume.image, 'pullPolicy', defaultPullPolicy(volume.image.reference));
   if (volume.ephemeral?.volumeClaimTemplate) defaultClaim(volume.ephemeral.volumeClaimTemplate);
   if (volume.iscsi) setDefaultText(volume.iscsi, 'iscsiInterface', 'default');
+  if (volume.rbd) defaultRbd(volume.rbd);
+  if (volume.azureDisk) defaultAzureDisk(volume.azureDisk);
+  if (volume.scaleIO) defaultScaleIo(volume.scaleIO);
+}
+
+export function defaultRbd(source: { pool?: string; user?: string; keyring?: string }): void {
+  setDefaultText(source, 'pool', 'rbd');
+  setDefaultText(source, 'user', 'admin');
+  setDefaultText(source, 'keyring', '/etc/ceph/keyring');
+}
+
+export function defaultAzureDisk(source: Draft<AzureDiskVolumeSource>): void {
+  setDefault(source, 'cachingMode', 'ReadWrite');
+  setDefault(source, 'kind', 'Shared');
+  setDefault(source, 'fsType', 'ext4');
+  setDefault(source, 'readOnly', false);
+}
+
+export function defaultScaleIo(source: { storageMode?: string; fsType?: string }): void {
+  setDefaultText(source, 'storageMode', 'ThinProvisioned');
+  setDefaultText(source, 'fsType', 'xfs');
 }
 
 export function defaultClaim(claim: { spec?: Draft<PersistentVolumeClaimSpec> }): void {
@@ -121,10 +145,8 @@ function defaultPodSpec(spec: Draft<PodSpec>): void {
   setDefault(spec, 'terminationGracePeriodSeconds', 30);
   setDefault(spec, 'securityContext', {});
   setDefaultText(spec, 'schedulerName', 'default-scheduler');
-  const hostNetwork = spec.hostNetwork === true;
-  for (const container of spec.containers ?? []) defaultContainer(container, hostNetwork);
-  for (const container of spec.initContainers ?? []) defaultContainer(container, hostNetwork);
-  for (const container of spec.ephemeralContainers ?? []) defaultContainer(container, false);
+  for (const list of ['containers', 'initContainers', 'ephemeralContainers'] as const)
+    for (const container of spec[list] ?? []) defaultContainer(container);
   for (const volume of spec.volumes ?? []) defaultVolume(volume);
   if (spec.serviceAccountName) setDefault(spec, 'serviceAccount', spec.serviceAccountName);
   else if (spec.serviceAccount) spec.serviceAccountName = spec.serviceAccount;
@@ -140,11 +162,19 @@ export function labelAs(object: { metadata?: Draft<ObjectMeta> }, labels: Record
   if (labels !== undefined && Object.keys(metadata.labels ?? {}).length === 0) metadata.labels = { ...labels };
 }
 
+/** On the node's own network a port is what it is. */
+function defaultHostPorts(spec: Draft<PodSpec>): void {
+  for (const list of ['containers', 'initContainers'] as const)
+    for (const port of (spec[list] ?? []).flatMap(({ ports = [] }) => ports))
+      if (!port.hostPort && port.containerPort !== undefined) port.hostPort = port.containerPort;
+}
+
 /** A Pod itself, not a template: these defaults would otherwise change templates that were stored before. */
 export function defaultPod(pod: Draft<Pod>): void {
   const spec = (pod.spec ??= {});
   defaultPodSpec(spec);
   setDefault(spec, 'enableServiceLinks', true);
+  if (spec.hostNetwork === true) defaultHostPorts(spec);
   setDefaultText((pod.status ??= {}), 'phase', 'Pending');
 }
 

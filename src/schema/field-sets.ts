@@ -5,9 +5,9 @@
  * the place itself as a member.
  */
 import { equalJson } from '#base/json.ts';
-import { fieldOf, isObject, type JsonObject } from '#base/unknown.ts';
+import { isObject, type JsonObject } from '#base/unknown.ts';
 import { setPathsMax, shownValueCharsMax } from './limits.ts';
-import type { ListNode, TypeNode } from './types.ts';
+import type { Field, ListNode, TypeNode } from './types.ts';
 
 export interface FieldSet {
   self: boolean;
@@ -29,7 +29,7 @@ function childNode(node: TypeNode, name: string): TypeNode {
 function isAtomic(node: TypeNode, value: unknown): boolean {
   if (Array.isArray(value)) return listNode(node) === undefined;
   if (!isObject(value)) return true;
-  return (node.kind === 'object' || node.kind === 'map') && node.atomic === true;
+  return (node.kind === 'object' || node.kind === 'map' || node.kind === 'any') && node.atomic === true;
 }
 
 /** The node of a list whose items are told apart. */
@@ -37,16 +37,60 @@ function listNode(node: TypeNode): ListNode | undefined {
   return node.kind === 'list' && node.listType !== undefined && node.listType !== 'atomic' ? node : undefined;
 }
 
+/** A required key that lacks is the zero of its type, as the published schemas say. */
+function requiredKey(field: Field | undefined): unknown {
+  if (field?.required !== true || field.pointer) return undefined;
+  return field.type.kind === 'string' ? '' : field.type.kind === 'int32' ? 0 : undefined;
+}
+
 /** The edge of a list's item. */
 function itemKey(node: ListNode, item: unknown): string {
   if (node.listType === 'set') return `v:${JSON.stringify(item)}`;
   const key: JsonObject = {};
   for (const name of [...(node.keys ?? [])].sort()) {
-    const fallback = node.item.kind === 'object' ? node.item.fields.get(name)?.default : undefined;
-    const value = fieldOf(item, name) ?? fallback;
+    const given = isObject(item) && Object.hasOwn(item, name) ? item[name] : undefined;
+    const field = node.item.kind === 'object' ? node.item.fields.get(name) : undefined;
+    const value = given === undefined ? (field?.default ?? requiredKey(field)) : given;
     if (value !== undefined) key[name] = value;
   }
   return `k:${JSON.stringify(key)}`;
+}
+
+/**
+ * Why a value's lists cannot be merged: an item without a key, or, with `repeats`, two of one key. Undefined where they
+ * can.
+ */
+export function findListProblem(value: unknown, node: TypeNode, repeats: boolean, path = ''): string | undefined {
+  if (Array.isArray(value)) {
+    const list = listNode(node);
+    return list === undefined ? undefined : findItemProblem(value, list, repeats, path);
+  }
+  if (!isObject(value) || isAtomic(node, value)) return undefined;
+  for (const name of Object.keys(value)) {
+    const below = findListProblem(value[name], childNode(node, name), repeats, `${path}.${name}`);
+    if (below !== undefined) return below;
+  }
+  return undefined;
+}
+
+function findItemProblem(
+  items: readonly unknown[],
+  list: ListNode,
+  repeats: boolean,
+  path: string,
+): string | undefined {
+  const seen = new Set<string>();
+  for (const [i, item] of items.entries()) {
+    const key = itemKey(list, item);
+    if (key === 'k:{}')
+      return `${path}: element ${i}: associative list with keys has an element that omits all key fields ${JSON.stringify(list.keys)} (and doesn't have default values for any key fields)`;
+    if (repeats && seen.has(key)) return `${path}: duplicate entries for key ${edgeText(key)}`;
+    seen.add(key);
+    const below =
+      list.listType === 'set' ? undefined : findListProblem(item, list.item, repeats, `${path}${edgeText(key)}`);
+    if (below !== undefined) return below;
+  }
+  return undefined;
 }
 
 /** All fields that a value sets. */
@@ -55,11 +99,16 @@ export function fieldsOf(value: unknown, node: TypeNode, marks = false, created 
   const set = emptySet();
   if (Array.isArray(value) && list !== undefined) {
     if (marks && created) set.self = true;
+    const repeated = new Set<string>();
     for (const item of value) {
       const child = list.listType === 'set' ? leaf() : fieldsOf(item, list.item, marks, true);
       child.self = true;
-      set.children.set(itemKey(list, item), child);
+      const key = itemKey(list, item);
+      if (set.children.has(key)) repeated.add(key);
+      set.children.set(key, child);
     }
+    // Of items that cannot be told apart nobody manages any.
+    for (const key of repeated) set.children.delete(key);
     if (value.length === 0) set.self = true;
     return set;
   }
@@ -67,16 +116,8 @@ export function fieldsOf(value: unknown, node: TypeNode, marks = false, created 
   const names = Object.keys(value).filter((k) => value[k] !== undefined);
   if (names.length === 0) return leaf();
   if (marks && created) set.self = true;
-  for (const name of names)
-    set.children.set(`f:${name}`, fieldsOf(value[name], childNode(node, name), marks, marks && isOptional(node, name)));
+  for (const name of names) set.children.set(`f:${name}`, fieldsOf(value[name], childNode(node, name), marks, marks));
   return set;
-}
-
-/** A typed server's object always has its embedded structs; only pointers, maps and lists come into being. */
-function isOptional(node: TypeNode, name: string): boolean {
-  if (node.kind !== 'object') return true;
-  const field = node.fields.get(name);
-  return field === undefined || field.type.kind !== 'object' || field.pointer;
 }
 
 export interface Comparison {
@@ -103,8 +144,7 @@ function compareObjects(old: JsonObject, value: JsonObject, node: TypeNode, out:
   for (const name of Object.keys(value)) {
     const [was, is] = [old[name], value[name]];
     if (is === undefined || is === was) continue;
-    if (was === undefined)
-      out.changed.children.set(`f:${name}`, fieldsOf(is, childNode(node, name), true, isOptional(node, name)));
+    if (was === undefined) out.changed.children.set(`f:${name}`, fieldsOf(is, childNode(node, name), true, true));
     else note(`f:${name}`, differenceOf(was, is, childNode(node, name)), out);
   }
   for (const name of Object.keys(old)) {
@@ -278,8 +318,10 @@ export function mergeApplied(live: unknown, applied: unknown, node: TypeNode): u
   if (!isObject(live) || !isObject(applied)) return applied;
   const out: JsonObject = { ...live };
   for (const [name, value] of Object.entries(applied)) {
-    if (value === null) delete out[name];
-    else out[name] = mergeApplied(out[name], value, childNode(node, name));
+    // What is null is not applied where something can be kept in parts; elsewhere it is nothing.
+    if (value === null) {
+      if (isAtomic(childNode(node, name), out[name])) out[name] = null;
+    } else out[name] = mergeApplied(out[name], value, childNode(node, name));
   }
   return out;
 }

@@ -42,3 +42,29 @@ export const keptZeros: Readonly<Record<string, readonly string[]>> = {
   'scheduling.v1beta1/WorkloadSpec': ['podGroupTemplates'],
   'storage.v1/CSINodeDriver': ['topologyKeys'],
 };
+
+/** Required fields that are left out when they are zero or empty. Source as above. */
+export const omittedZeros: Readonly<Record<string, readonly string[]>> = {
+  'admissionregistration.v1/ValidatingAdmissionPolicyBindingSpec': ['policyName', 'validationActions'],
+  'apiserverinternal.v1alpha1/ServerStorageVersion': ['apiServerID', 'encodingVersion', 'decodableVersions'],
+  'apiserverinternal.v1alpha1/StorageVersionCondition': ['message'],
+  'authentication.v1/TokenReviewSpec': ['token'],
+  'coordination.v1alpha2/LeaseCandidateSpec': ['strategy'],
+  'coordination.v1beta1/LeaseCandidateSpec': ['strategy'],
+  'core.v1/ContainerRestartRule': ['action'],
+  'core.v1/ContainerRestartRuleOnExitCodes': ['operator'],
+  'core.v1/ImageVolumeStatus': ['imageRef'],
+  'core.v1/PodCertificateProjection': ['signerName', 'keyType'],
+  'flowcontrol.v1/FlowSchemaCondition': ['type'],
+  'flowcontrol.v1/PriorityLevelConfigurationCondition': ['type'],
+  'networking.v1/ParentReference': ['resource', 'name'],
+  'resource.v1/CounterSet': ['counters'],
+  'resource.v1/DeviceCounterConsumption': ['counters'],
+  'resource.v1alpha3/PartitionTypeStatus': ['attribute', 'type'],
+  'resource.v1alpha3/PoolStatus': ['driver', 'poolName'],
+  'resource.v1alpha3/ShareableCapacityStatus': ['name'],
+  'resource.v1beta1/CounterSet': ['counters'],
+  'resource.v1beta1/DeviceCounterConsumption': ['counters'],
+  'resource.v1beta2/CounterSet': ['counters'],
+  'resource.v1beta2/DeviceCounterConsumption': ['counters'],
+};

@@ -67,16 +67,26 @@ export interface KindRecord<T extends KubeObject = KubeObject> {
   hasStatus: boolean;
   defaults?(object: Draft<T>): void;
   /** What `defaults` does within `status`, for writes that change nothing else. */
-  defaultStatus?(status: StatusOf<T>): void;
+  defaultStatus?(status: StatusOf<T>, object: Draft<T>): void;
   /** Runs after defaulting of a new object: drops what clients may not set. */
-  prepareCreate?(object: Draft<T>): void;
-  prepareUpdate?(object: Draft<T>, old: T): void;
+  prepareCreate?(object: Draft<T>, now: number): void;
+  prepareUpdate?(object: Draft<T>, old: T, now: number): void;
+  /** As `prepareUpdate`, of the status subresource. */
+  prepareStatus?(object: Draft<T>, old: T, now: number): void;
   validate?(object: Draft<T>, errors: FieldErrors, old: T | undefined): void;
   validateUpdate?(object: Draft<T>, old: T, errors: FieldErrors): void;
   validateStatus?(object: Draft<T>, old: T, errors: FieldErrors): void;
+  /** Of what has passed validation: what the client should know of it. */
+  warn?(object: Draft<T>, old: T | undefined, warn: (text: string) => void): void;
   /** What takes its time: rules that are expressions. Other work of the process has its turns meanwhile. */
   validateRules?(object: Draft<T>, old: T | undefined, run: RuleRun): Promise<void>;
   /** Names: a DNS subdomain unless said otherwise. */
+  /** Metadata that a write to the status leaves as it is. */
+  statusKeeps: readonly MetadataField[];
+  /** An update must say which version it changes. */
+  needsVersion: boolean;
+  /** An update of what is not there makes it. */
+  createsOnUpdate: boolean;
   nameForm: 'subdomain' | 'label' | 'label1035' | 'path' | 'ip';
   scale?: { specPath: string; statusPath: string; selectorPath: string };
   custom?: boolean;
@@ -85,6 +95,10 @@ export interface KindRecord<T extends KubeObject = KubeObject> {
   /** What clients are warned of with each answer. */
   deprecation?: string;
 }
+
+/** Metadata that its owner writes. */
+export const metadataFields = ['labels', 'annotations', 'finalizers', 'ownerReferences'] as const;
+type MetadataField = (typeof metadataFields)[number];
 
 export interface KindConversion {
   /** Answers objects of one's own, in the order given. */
@@ -171,6 +185,9 @@ export function defineKind<T extends KubeObject>(
     selectableFields: {},
     hasGeneration: false,
     hasStatus: 'status' in subresources,
+    statusKeeps: [],
+    needsVersion: false,
+    createsOnUpdate: false,
     nameForm: 'subdomain' as const,
     storage: { group, resource, version, kind },
     ...rest,

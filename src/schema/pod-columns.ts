@@ -34,7 +34,7 @@ function isReady(pod: Pod): boolean {
 
 function podStatusText(pod: Pod): string {
   const status = pod.status ?? {};
-  let reason: string = status.reason || status.phase || 'Unknown';
+  let reason: string = status.reason || status.phase || '';
   if ((status.conditions ?? []).some((c) => c.type === 'PodScheduled' && c.reason === 'SchedulingGated'))
     reason = 'SchedulingGated';
   const inits = status.initContainerStatuses ?? [];

@@ -299,8 +299,8 @@ function readField(reader: Reader, field: Field, wire: number, out: JsonObject):
     return;
   }
   const value = readValue(reader, type);
-  if (!field.pointer && !field.required && field.keepsZero !== true && isZero(value)) return;
-  if (value === null && !field.required) return;
+  if (!field.pointer && !field.writesZero && isZero(value)) return;
+  if (value === null && !field.writesZero) return;
   out[name] = value;
 }
 

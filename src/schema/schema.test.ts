@@ -329,7 +329,7 @@ describe('small things', () => {
       'PodTemplate.': 'Name Containers Images Pod Labels',
       'PriorityClass.scheduling.k8s.io': 'Name Value Global-Default Age PreemptionPolicy',
       'IPAddress.networking.k8s.io': 'Name ParentRef',
-      'CSIStorageCapacity.storage.k8s.io': 'Name StorageClassName Capacity',
+      'CSIStorageCapacity.storage.k8s.io': 'Name Created At',
       'CSIDriver.storage.k8s.io':
         'Name AttachRequired PodInfoOnMount StorageCapacity TokenRequests RequiresRepublish Modes Age',
       'FlowSchema.flowcontrol.apiserver.k8s.io':
@@ -337,6 +337,7 @@ describe('small things', () => {
       'PriorityLevelConfiguration.flowcontrol.apiserver.k8s.io':
         'Name Type NominalConcurrencyShares Queues HandSize QueueLengthLimit Age',
       'DeviceClass.resource.k8s.io': 'Name Age',
+      'DeviceTaintRule.resource.k8s.io': 'Name Key Value Effect TimeAdded Age',
       'ResourceClaimTemplate.resource.k8s.io': 'Name Age',
       'Event.events.k8s.io': 'Last Seen Type Reason Object Subobject* Source* Message First Seen* Count* Name*',
       'Event.': 'Last Seen Type Reason Object Subobject* Source* Message First Seen* Count* Name*',

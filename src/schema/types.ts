@@ -7,7 +7,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isObject } from '#base/unknown.ts';
-import { keptZeros } from './kept-zeros.ts';
+import { keptZeros, omittedZeros } from './kept-zeros.ts';
 
 export type ScalarKind =
   | 'string'
@@ -26,6 +26,8 @@ export type TypeNode = ScalarNode | ObjectNode | ListNode | MapNode | UnionNode;
 
 export interface ScalarNode {
   kind: ScalarKind;
+  /** Of any value: server-side apply treats it as a whole. */
+  atomic?: boolean;
 }
 
 export interface ObjectNode {
@@ -72,8 +74,8 @@ export interface Field {
   /** Strategic merge patch directives of the field: `merge`, `replace`, `retainKeys`. */
   strategies?: readonly string[];
   default?: unknown;
-  /** Optional, and yet written when it is zero: its JSON tag has no `omitempty`. */
-  keepsZero?: boolean;
+  /** Written when it is zero: its JSON tag has no `omitempty`. */
+  writesZero: boolean;
 }
 
 type PackageData = Record<string, Record<string, string>>;
@@ -106,11 +108,7 @@ export function typeOf(name: string): ObjectNode {
       if (fields === undefined) {
         fields = new Map();
         for (const [field, text] of Object.entries(raw))
-          if (field !== '$')
-            fields.set(field, {
-              ...parseField(field, text),
-              ...(keptZeros[name]?.includes(field) === true ? { keepsZero: true } : {}),
-            });
+          if (field !== '$') fields.set(field, withZero(name, parseField(field, text)));
       }
       return fields;
     },
@@ -118,6 +116,12 @@ export function typeOf(name: string): ObjectNode {
   if (raw.$ === 'map=atomic') node.atomic = true;
   types.set(name, node);
   return node;
+}
+
+/** Which fields are written when they are zero: those that are required, and those that the lists say otherwise of. */
+function withZero(type: string, field: Field): Field {
+  if (keptZeros[type]?.includes(field.name) === true) return { ...field, writesZero: true };
+  return omittedZeros[type]?.includes(field.name) === true ? { ...field, writesZero: false } : field;
 }
 
 export function scalarNode(kind: ScalarKind): ScalarNode {
@@ -132,11 +136,15 @@ export function memberOf({ members }: UnionNode, value: unknown): number {
   return members.findIndex(({ kind }) => kind === form);
 }
 
+/** What built-in types hold of other kinds is nobody's in parts. */
+const anyNode: ScalarNode = { kind: 'any', atomic: true };
+
 function parseType(text: string, options: Record<string, string>): TypeNode {
   if (text.startsWith('{}'))
     return { kind: 'map', item: parseType(text.slice(2), {}), ...(options.map === 'atomic' ? { atomic: true } : {}) };
   if (text.includes('|')) return { kind: 'union', members: text.split('|').map((member) => parseType(member, {})) };
   if (text.startsWith('@')) return typeOf(text.slice(1));
+  if (text === 'any') return anyNode;
   if (!text.startsWith('[]')) return scalarNode(text as ScalarKind);
   const node: ListNode = { kind: 'list', item: parseType(text.slice(2), {}) };
   if (options.list !== undefined) node.listType = options.list as ListType;
@@ -144,6 +152,18 @@ function parseType(text: string, options: Record<string, string>): TypeNode {
   if (options.merge !== undefined) node.mergeKey = options.merge;
   if (options.strategy !== undefined) node.strategies = options.strategy.split(',');
   return node;
+}
+
+/** The same type, its fields still read at first use. */
+function withAtomic(node: ObjectNode, atomic: boolean): ObjectNode {
+  return {
+    kind: 'object',
+    ...(node.name === undefined ? {} : { name: node.name }),
+    atomic,
+    get fields() {
+      return node.fields;
+    },
+  };
 }
 
 function parseField(name: string, text: string): Field {
@@ -166,8 +186,9 @@ function parseField(name: string, text: string): Field {
   }
   const required = head.endsWith('!');
   let type = parseType(required ? head.slice(0, -1) : head, options);
-  if (type.kind === 'object' && options.map === 'atomic' && type.atomic !== true) type = { ...type, atomic: true };
-  const field: Field = { name, type, required, pointer };
+  // A type that is atomic elsewhere may be granular here, and the other way.
+  if (type.kind === 'object' && options.map !== undefined) type = withAtomic(type, options.map === 'atomic');
+  const field: Field = { name, type, required, pointer, writesZero: required };
   if (number !== undefined) field.number = number;
   if (options.strategy !== undefined) field.strategies = options.strategy.split(',');
   if (cut >= 0) field.default = JSON.parse(text.slice(cut + 9));

@@ -4,14 +4,16 @@ import type {
   LifecycleHandler,
   ObjectFieldSelector,
   Probe,
+  ResourceFieldSelector,
   ResourceRequirements,
   SeccompProfile,
+  VolumeMount,
 } from '#api/core.v1.ts';
 import type { Draft } from '#api/manifest.ts';
 import { compareQuantities, isQuantity } from '#base/quantity.ts';
 import { qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
-import { configKeyProblem, labelProblem, portNameProblems, portProblem } from './name-forms.ts';
+import { configKeyProblem, labelProblem, portNameProblems, portProblem, subdomainProblem } from './name-forms.ts';
 import {
   isExtended,
   nonNegative,
@@ -45,7 +47,7 @@ export function validateResources(
     else if (isExtended(name) && isQuantity(limit) && isQuantity(value) && compareQuantities(value, limit) !== 0)
       errors.invalid(`${at}.requests`, value, `must be equal to ${name} limit of ${limit}`);
     if (name.includes('/') && limit === undefined)
-      errors.required(`${at}.limits[${name}]`, 'Limit must be set for non overcommitable resources');
+      errors.required(`${at}.limits`, 'Limit must be set for non overcommitable resources');
   }
 }
 
@@ -75,10 +77,13 @@ function validateEnv(container: Draft<Container>, at: string, errors: FieldError
     if (env.value) errors.invalid(`${path}.valueFrom`, '', 'may not be specified when `value` is not empty');
     if (env.valueFrom.fieldRef)
       validateFieldPath(env.valueFrom.fieldRef, `${path}.valueFrom.fieldRef`, environmentFields, errors);
+    const resource = env.valueFrom.resourceFieldRef;
+    if (resource) validateResourceField(resource, `${path}.valueFrom.resourceFieldRef`, errors);
     for (const ref of ['configMapKeyRef', 'secretKeyRef'] as const) {
       const selector = env.valueFrom[ref];
       if (!selector) continue;
-      if (!selector.name) errors.required(`${path}.valueFrom.${ref}.name`);
+      const nameProblem = subdomainProblem(selector.name ?? '');
+      if (nameProblem !== '') errors.invalid(`${path}.valueFrom.${ref}.name`, selector.name ?? '', nameProblem);
       if (!selector.key) errors.required(`${path}.valueFrom.${ref}.key`);
       else {
         const problem = configKeyProblem(selector.key);
@@ -89,7 +94,9 @@ function validateEnv(container: Draft<Container>, at: string, errors: FieldError
   (container.envFrom ?? []).forEach((from, i) => {
     const path = `${at}.envFrom[${i}]`;
     if (!from.configMapRef && !from.secretRef)
-      errors.invalid(path, '', 'must specify one of: `configMapRef` or `secretRef`');
+      errors.invalid(`${at}.envFrom`, '', 'must specify one of: `configMapRef` or `secretRef`');
+    if (from.configMapRef && from.secretRef)
+      errors.invalid(`${at}.envFrom`, '', 'may not have more than one field specified at a time');
     if (from.configMapRef && !from.configMapRef.name) errors.required(`${path}.configMapRef.name`);
     if (from.secretRef && !from.secretRef.name) errors.required(`${path}.secretRef.name`);
   });
@@ -120,6 +127,26 @@ export function validateFieldPath(
   }
   if (/^metadata\.(labels|annotations)\['.+'\]$/.test(ref.fieldPath)) return;
   if (!allowed.includes(ref.fieldPath)) errors.unsupported(`${at}.fieldPath`, ref.fieldPath, allowed);
+}
+
+const containerResources = ['cpu', 'ephemeral-storage', 'memory'].flatMap((name) => [
+  `limits.${name}`,
+  `requests.${name}`,
+]);
+const divisors: readonly (readonly [RegExp, readonly string[]])[] = [
+  [/cpu$/, ['1m', '1']],
+  [/(memory|ephemeral-storage)$/, ['1', '1k', '1M', '1G', '1T', '1P', '1E', '1Ki', '1Mi', '1Gi', '1Ti', '1Pi', '1Ei']],
+];
+
+/** An amount of a container's, in units of the divisor. */
+function validateResourceField(ref: Draft<ResourceFieldSelector>, at: string, errors: FieldErrors): void {
+  const { resource = '', divisor = '0' } = ref;
+  if (resource === '') errors.required(`${at}.resource`);
+  else if (!containerResources.includes(resource) && !/^(limits|requests)\.hugepages-/.test(resource))
+    errors.unsupported(`${at}.resource`, resource, containerResources);
+  const allowed = divisors.find(([form]) => form.test(resource))?.[1];
+  if (allowed !== undefined && divisor !== '0' && !allowed.includes(divisor))
+    errors.invalid(`${at}.divisor`, divisor, `only divisor's values ${allowed.join(', ')} are supported`);
 }
 
 /** What a hook or a probe does, as far as it is checked: which of them it may, the caller says. */
@@ -200,7 +227,7 @@ function validateMounts(
   (container.volumeMounts ?? []).forEach((mount, i) => {
     const path = `${at}.volumeMounts[${i}]`;
     if (!mount.name) errors.required(`${path}.name`);
-    else if (!volumes.has(mount.name)) errors.notFound(`${path}.name`, mount.name);
+    if (!volumes.has(mount.name ?? '')) errors.notFound(`${path}.name`, mount.name ?? '');
     if (!mount.mountPath) errors.required(`${path}.mountPath`);
     else {
       if (paths.has(mount.mountPath)) errors.invalid(`${path}.mountPath`, mount.mountPath, 'must be unique');
@@ -213,7 +240,74 @@ function validateMounts(
       if (mount.subPathExpr)
         errors.invalid(`${path}.subPathExpr`, mount.subPathExpr, 'subPathExpr and subPath are mutually exclusive');
     }
-    oneOf(mount.mountPropagation, ['Bidirectional', 'HostToContainer', 'None'], `${path}.mountPropagation`, errors);
+    validatePropagation(mount, container, `${at}.volumeMounts`, errors);
+  });
+}
+
+/** Upstream names these fields without the mount's place in the list. */
+function validatePropagation(
+  mount: Draft<VolumeMount>,
+  { securityContext }: Draft<Container>,
+  at: string,
+  errors: FieldErrors,
+): void {
+  const { mountPropagation: propagation, recursiveReadOnly: recursive, readOnly } = mount;
+  oneOf(propagation, ['Bidirectional', 'HostToContainer', 'None'], `${at}.mountPropagation`, errors);
+  if (propagation === 'Bidirectional' && securityContext?.privileged !== true)
+    errors.forbidden(
+      `${at}.mountPropagation`,
+      'Bidirectional mount propagation is available only to privileged containers',
+    );
+  if (recursive === undefined || recursive === 'Disabled') return;
+  if (recursive !== 'Enabled' && recursive !== 'IfPossible') {
+    errors.unsupported(`${at}.recursiveReadOnly`, recursive, ['Disabled', 'Enabled', 'IfPossible']);
+    return;
+  }
+  if (readOnly !== true) errors.forbidden(`${at}.recursiveReadOnly`, 'may only be specified when readOnly is true');
+  if (propagation !== undefined && propagation !== 'None')
+    errors.forbidden(`${at}.recursiveReadOnly`, 'may only be specified when mountPropagation is None or not specified');
+}
+
+const exitOperators = ['In', 'NotIn'];
+
+/** When a container starts again, by its own policy and by how it ended. */
+function validateRestart(container: Draft<Container>, at: string, errors: FieldErrors): void {
+  const { restartPolicy, restartPolicyRules = [] } = container;
+  const policies = ['Always', 'Never', 'OnFailure'];
+  if (restartPolicy === undefined) {
+    if (restartPolicyRules.length > 0)
+      errors.required(`${at}.restartPolicy`, 'must specify restartPolicy when restart rules are used');
+  } else if (!policies.includes(restartPolicy)) errors.unsupported(`${at}.restartPolicy`, restartPolicy, policies);
+  restartPolicyRules.forEach(({ action = '', exitCodes }, i) => {
+    const path = `${at}.restartPolicyRules[${i}]`;
+    if (action !== 'Restart' && action !== 'RestartAllContainers')
+      errors.unsupported(`${path}.action`, action, ['Restart', 'RestartAllContainers']);
+    if (!exitCodes) errors.required(`${path}.exitCodes`, 'must be specified');
+    else if (!exitOperators.includes(exitCodes.operator ?? ''))
+      errors.unsupported(`${path}.exitCodes.operator`, exitCodes.operator ?? '', exitOperators);
+  });
+}
+
+const resizable = ['cpu', 'memory'];
+const resizePolicies = ['NotRequired', 'RestartContainer'];
+
+export function validateResizePolicies(
+  { resizePolicy }: Draft<Container>,
+  at: string,
+  podPolicy: string | undefined,
+  errors: FieldErrors,
+): void {
+  const seen = new Set<string>();
+  (resizePolicy ?? []).forEach(({ resourceName = '', restartPolicy = '' }, i) => {
+    if (seen.has(resourceName)) errors.duplicate(`${at}.resizePolicy[${i}]`, resourceName);
+    seen.add(resourceName);
+    if (resourceName === '') errors.required(`${at}.resizePolicy`);
+    else if (!resizable.includes(resourceName)) errors.unsupported(`${at}.resizePolicy`, resourceName, resizable);
+    if (restartPolicy === '') errors.required(`${at}.resizePolicy`);
+    else if (!resizePolicies.includes(restartPolicy))
+      errors.unsupported(`${at}.resizePolicy`, restartPolicy, resizePolicies);
+    if (podPolicy === 'Never' && restartPolicy !== 'NotRequired')
+      errors.invalid(`${at}.resizePolicy`, restartPolicy, "must be 'NotRequired' when pod `restartPolicy` is 'Never'");
   });
 }
 
@@ -238,6 +332,7 @@ export function validateContainer(
     `${at}.terminationMessagePolicy`,
     errors,
   );
+  validateRestart(container, at, errors);
   validatePorts(container, at, errors);
   validateEnv(container, at, errors);
   validateMounts(container, at, volumes, errors);
@@ -266,7 +361,6 @@ export function validateContainer(
 }
 
 export function validateInit(container: Draft<Container>, at: string, errors: FieldErrors): void {
-  oneOf(container.restartPolicy, ['Always', 'Never', 'OnFailure'], `${at}.restartPolicy`, errors);
   if (container.restartPolicy === 'Always') return;
   for (const field of ['lifecycle', 'livenessProbe', 'readinessProbe', 'startupProbe'] as const)
     if (container[field])

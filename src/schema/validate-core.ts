@@ -1,24 +1,12 @@
 /** Validation of configuration, nodes, volumes and Ingresses. */
-import type {
-  ConfigMap,
-  Node,
-  PersistentVolume,
-  PersistentVolumeClaim,
-  PersistentVolumeClaimSpec,
-  Secret,
-} from '#api/core.v1.ts';
+import type { ConfigMap, Node, Secret } from '#api/core.v1.ts';
 import type { Draft } from '#api/manifest.ts';
 import type { Ingress, IngressBackend } from '#api/networking.v1.ts';
-import type { StorageClass } from '#api/storage.v1.ts';
-import { posix } from 'node:path';
-import { compareQuantities, isQuantity } from '#base/quantity.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { isIp } from '#base/ip.ts';
 import { configKeyProblem, portProblem, subdomainProblem } from './name-forms.ts';
-import { sameJson, validateQuantities } from './validate-values.ts';
-import { validateHostPath } from './validate-volume-source.ts';
-import { validateNodeSelector } from './validate-selector.ts';
+import { sameJson } from './validate-values.ts';
 
 const dataBytesMax = 1024 * 1024;
 
@@ -98,116 +86,6 @@ export function validateNode(o: Draft<Node>, errors: FieldErrors): void {
     if (seen.has(id)) errors.duplicate(`spec.taints[${i}]`, taint);
     seen.add(id);
   });
-}
-
-const volumeModes = ['Block', 'Filesystem'];
-const modes = ['ReadOnlyMany', 'ReadWriteMany', 'ReadWriteOnce', 'ReadWriteOncePod'];
-
-export function validateClaim(o: Draft<PersistentVolumeClaim>, errors: FieldErrors): void {
-  const spec = o.spec ?? {};
-  if ((spec.accessModes ?? []).length === 0) errors.required('spec.accessModes', 'at least 1 access mode is required');
-  for (const mode of spec.accessModes ?? [])
-    if (!modes.includes(mode)) errors.unsupported('spec.accessModes', mode, modes);
-  if ((spec.accessModes ?? []).length > 1 && spec.accessModes?.includes('ReadWriteOncePod'))
-    errors.forbidden('spec.accessModes', 'may not use ReadWriteOncePod with other access modes');
-  if (spec.volumeMode && !volumeModes.includes(spec.volumeMode ?? ''))
-    errors.unsupported('spec.volumeMode', spec.volumeMode, volumeModes);
-  const storage = spec.resources?.requests?.storage;
-  if (storage === undefined) errors.required('spec.resources[storage]');
-  else if (!isQuantity(storage)) errors.invalid('spec.resources[storage]', storage, 'must be a quantity');
-  else if (compareQuantities(storage, '0') <= 0)
-    errors.invalid('spec.resources[storage]', storage, 'must be greater than zero');
-  if (spec.storageClassName) {
-    const problem = subdomainProblem(spec.storageClassName);
-    if (problem !== '') errors.invalid('spec.storageClassName', spec.storageClassName, problem);
-  }
-}
-
-export function validateClaimUpdate(
-  o: Draft<PersistentVolumeClaim>,
-  old: PersistentVolumeClaim,
-  errors: FieldErrors,
-): void {
-  const part = (
-    { resources: _r, volumeName, volumeAttributesClassName: _v, ...rest }: Draft<PersistentVolumeClaimSpec>,
-    other: PersistentVolumeClaimSpec,
-  ): unknown => ({
-    ...rest,
-    ...(other.volumeName ? { volumeName } : {}),
-    storageClassName: rest.storageClassName ?? other.storageClassName,
-  });
-  if (!sameJson(part(o.spec ?? {}, old.spec), part(old.spec, old.spec)))
-    errors.forbidden(
-      'spec',
-      'spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims',
-    );
-}
-
-const reclaimPolicies = ['Delete', 'Recycle', 'Retain'];
-
-export function validateVolume(o: Draft<PersistentVolume>, errors: FieldErrors): void {
-  const spec = o.spec ?? {};
-  if ((spec.accessModes ?? []).length === 0) errors.required('spec.accessModes');
-  for (const mode of spec.accessModes ?? [])
-    if (!modes.includes(mode)) errors.unsupported('spec.accessModes', mode, modes);
-  if ((spec.accessModes ?? []).length > 1 && spec.accessModes?.includes('ReadWriteOncePod'))
-    errors.forbidden('spec.accessModes', 'may not use ReadWriteOncePod with other access modes');
-  if (spec.capacity?.storage === undefined) errors.required('spec.capacity');
-  else if (Object.keys(spec.capacity).length > 1) errors.unsupported('spec.capacity', spec.capacity, ['storage']);
-  if (spec.hostPath) validateHostPath(spec.hostPath, 'spec.hostPath', errors);
-  validateQuantities(spec.capacity, 'spec.capacity', errors);
-  const sources = (
-    [
-      'hostPath',
-      'local',
-      'nfs',
-      'csi',
-      'iscsi',
-      'fc',
-      'rbd',
-      'cephfs',
-      'gcePersistentDisk',
-      'awsElasticBlockStore',
-      'azureDisk',
-      'azureFile',
-      'cinder',
-      'flexVolume',
-      'flocker',
-      'glusterfs',
-      'photonPersistentDisk',
-      'portworxVolume',
-      'quobyte',
-      'scaleIO',
-      'storageos',
-      'vsphereVolume',
-    ] as const
-  ).filter((s) => spec[s]);
-  if (sources.length === 0) errors.required('spec', 'must specify a volume type');
-  sources.slice(1).forEach((s) => errors.forbidden(`spec.${s}`, 'may not specify more than 1 volume type'));
-  const policy = spec.persistentVolumeReclaimPolicy;
-  if (policy && !reclaimPolicies.includes(policy))
-    errors.unsupported('spec.persistentVolumeReclaimPolicy', policy, reclaimPolicies);
-  // It would empty the machine.
-  if (policy === 'Recycle' && spec.hostPath?.path && posix.resolve(spec.hostPath.path) === '/')
-    errors.forbidden('spec.persistentVolumeReclaimPolicy', "may not be 'recycle' for a hostPath mount of '/'");
-  if (spec.volumeMode && !volumeModes.includes(spec.volumeMode ?? ''))
-    errors.unsupported('spec.volumeMode', spec.volumeMode, volumeModes);
-  if (spec.nodeAffinity?.required)
-    validateNodeSelector(spec.nodeAffinity.required, 'spec.nodeAffinity.required', errors);
-  if (spec.local && !spec.nodeAffinity) errors.required('spec.nodeAffinity', 'Local volume requires node affinity');
-}
-
-export function validateStorageClass(o: Draft<StorageClass>, errors: FieldErrors, old?: StorageClass): void {
-  if (!o.provisioner) errors.required('provisioner');
-  if (!['Delete', 'Retain'].includes(o.reclaimPolicy ?? ''))
-    errors.unsupported('reclaimPolicy', o.reclaimPolicy, ['Delete', 'Retain']);
-  if (!['Immediate', 'WaitForFirstConsumer'].includes(o.volumeBindingMode ?? ''))
-    errors.unsupported('volumeBindingMode', o.volumeBindingMode, ['Immediate', 'WaitForFirstConsumer']);
-  if (old === undefined) return;
-  if (!sameJson(o.parameters, old.parameters)) errors.forbidden('parameters', 'updates to parameters are forbidden.');
-  if (o.provisioner !== old.provisioner) errors.forbidden('provisioner', 'updates to provisioner are forbidden.');
-  if (o.reclaimPolicy !== old.reclaimPolicy)
-    errors.forbidden('reclaimPolicy', 'updates to reclaimPolicy are forbidden.');
 }
 
 const pathTypes = ['Exact', 'ImplementationSpecific', 'Prefix'];

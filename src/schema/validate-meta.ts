@@ -70,8 +70,8 @@ function validateNames(meta: ObjectMeta, kind: KindRecord, errors: FieldErrors):
 
 function validateFinalizers(finalizers: string[] | undefined, kind: KindRecord, errors: FieldErrors): void {
   (finalizers ?? []).forEach((f, i) => {
-    for (const problem of qualifiedNameProblems(f)) errors.invalid(`metadata.finalizers[${i}]`, f, problem);
-    if (kind.group === '' && !f.includes('/') && !standardFinalizers.has(f))
+    for (const problem of qualifiedNameProblems(f)) errors.invalid('metadata.finalizers', f, problem);
+    if (!plainMetadataGroups.has(kind.group) && kind.custom !== true && !f.includes('/') && !standardFinalizers.has(f))
       errors.invalid(
         `metadata.finalizers[${i}]`,
         f,
@@ -80,16 +80,28 @@ function validateFinalizers(finalizers: string[] | undefined, kind: KindRecord, 
   });
 }
 
+/** Groups whose kinds take any qualified name as a finalizer. */
+const plainMetadataGroups = new Set([
+  'admissionregistration.k8s.io',
+  'apiextensions.k8s.io',
+  'apiregistration.k8s.io',
+  'coordination.k8s.io',
+]);
 const standardFinalizers = new Set(['kubernetes', 'orphan', 'foregroundDeletion']);
 
 function validateOwners(owners: Draft<OwnerReference>[] | undefined, errors: FieldErrors): void {
   let controller: string | undefined;
   (owners ?? []).forEach((owner, i) => {
     const at = `metadata.ownerReferences[${i}]`;
-    if (!owner.apiVersion) errors.invalid(`${at}.apiVersion`, owner.apiVersion ?? '', 'version must not be empty');
-    if (!owner.kind) errors.invalid(`${at}.kind`, owner.kind ?? '', 'must not be empty');
-    if (!owner.name) errors.invalid(`${at}.name`, owner.name ?? '', 'must not be empty');
-    if (!owner.uid) errors.invalid(`${at}.uid`, owner.uid ?? '', 'must not be empty');
+    const { apiVersion = '' } = owner;
+    if (apiVersion === '') errors.required(`${at}.apiVersion`, 'must not be empty');
+    else if (!/^([^/]*\/)?[^/]+$/.test(apiVersion))
+      errors.invalid(`${at}.apiVersion`, apiVersion, 'must be <group>/<version> or <version>');
+    if (apiVersion === 'v1' && owner.kind === 'Event')
+      errors.invalid(at, owner, '/v1, Kind=Event is disallowed from being an owner');
+    if (!owner.kind) errors.required(`${at}.kind`, 'must not be empty');
+    if (!owner.name) errors.required(`${at}.name`, 'must not be empty');
+    if (!owner.uid) errors.required(`${at}.uid`, 'must not be empty');
     if (owner.controller !== true) return;
     if (controller !== undefined)
       errors.invalid(
@@ -101,12 +113,20 @@ function validateOwners(owners: Draft<OwnerReference>[] | undefined, errors: Fie
   });
 }
 
+const immutableFields = [
+  'name',
+  'namespace',
+  'uid',
+  'creationTimestamp',
+  'deletionTimestamp',
+  'deletionGracePeriodSeconds',
+] as const;
+
 /** What an update may not change in metadata. */
 export function validateMetadataUpdate(object: KubeObject, old: KubeObject, errors: FieldErrors): void {
-  for (const field of ['name', 'namespace', 'uid', 'creationTimestamp'] as const) {
+  for (const field of immutableFields)
     if ((object.metadata[field] ?? '') !== (old.metadata[field] ?? ''))
       errors.invalid(`metadata.${field}`, object.metadata[field] ?? '', 'field is immutable');
-  }
   if (old.metadata.deletionTimestamp !== undefined) {
     const before = new Set(old.metadata.finalizers ?? []);
     const added = (object.metadata.finalizers ?? []).filter((f: string) => !before.has(f));

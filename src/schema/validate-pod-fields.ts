@@ -8,6 +8,8 @@ import { compareQuantities, isQuantity } from '#base/quantity.ts';
 import { qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { dnsSearchesMax, nameserversMax } from './limits.ts';
+import { validateResizePolicies } from './validate-container.ts';
+import { validateClaimUses, validatePodClaims, validatePodResources } from './validate-pod-claims.ts';
 import { validatePodOs } from './validate-pod-os.ts';
 
 type Listed = [container: Draft<Container>, at: string];
@@ -114,7 +116,7 @@ function validateDns(config: Draft<PodDNSConfig> | undefined, at: string, errors
 function validateOs(os: Draft<PodOS> | undefined, at: string, errors: FieldErrors): void {
   if (os === undefined || os === null) return;
   if (!os.name) errors.required(`${at}.name`);
-  else if (!['linux', 'windows'].includes(os.name)) errors.unsupported(`${at}.name`, os.name, ['linux', 'windows']);
+  else if (!['linux', 'windows'].includes(os.name)) errors.unsupported(at, os.name, ['linux', 'windows']);
 }
 
 /** What validatePodSpec leaves: each rule here needs more than the field it names, or stands for the Pod as a whole. */
@@ -132,6 +134,15 @@ export function validateAcrossFields(spec: Draft<PodSpec>, at: string, errors: F
   }
   validateGates(spec.schedulingGates, `${at}.schedulingGates`, errors);
   validateDns(spec.dnsConfig, `${at}.dnsConfig`, errors);
+  validatePodClaims(spec.resourceClaims, `${at}.resourceClaims`, errors);
+  validateClaimUses(spec, at, errors);
+  validatePodResources(spec, at, errors);
+  for (const [container, path] of [...containers, ...inits])
+    validateResizePolicies(container, path, spec.restartPolicy, errors);
+  (spec.readinessGates ?? []).forEach(({ conditionType = '' }, i) => {
+    for (const problem of qualifiedNameProblems(conditionType))
+      errors.invalid(`${at}.readinessGates[${i}].conditionType`, conditionType, problem);
+  });
   validateOs(spec.os, `${at}.os`, errors);
   validatePodOs(spec, at, errors);
   (spec.volumes ?? []).forEach((volume, i) => {

@@ -2,17 +2,26 @@
  * Validation of Pods and Pod templates: what the API reference demands, with the messages of the reference
  * implementation.
  */
-import type { Container, Pod, PodSpec, PodTemplateSpec, Toleration, TopologySpreadConstraint } from '#api/core.v1.ts';
+import type {
+  Container,
+  Pod,
+  PodSpec,
+  PodTemplateSpec,
+  Toleration,
+  TopologySpreadConstraint,
+  Volume,
+} from '#api/core.v1.ts';
 import type { Draft } from '#api/manifest.ts';
 import { qualifiedNameProblems } from '#base/selectors.ts';
 import { isPodSysctlName, sysctlNameForm, sysctlNameLengthMax, sysctlNamespace } from '#base/sysctls.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { ipProblem } from './ip-fields.ts';
+import { keepProfileAnnotations, validateProfileAnnotations } from './apparmor-annotations.ts';
 import { labelProblem, subdomainProblem } from './name-forms.ts';
 import { validateContainer, validateInit, validateResources, validateSeccomp } from './validate-container.ts';
 import { validateAnnotations, validateLabels } from './validate-meta.ts';
 import { validateAcrossFields } from './validate-pod-fields.ts';
-import { validateAffinity } from './validate-selector.ts';
+import { validateAffinity, validateLabelSelector } from './validate-selector.ts';
 import { nonNegative, oneOf, sameJson, validateInt32 } from './validate-values.ts';
 import { validateVolumeSource } from './validate-volume-source.ts';
 
@@ -73,6 +82,12 @@ function validateSpread(list: Draft<TopologySpreadConstraint>[] | undefined, at:
   (list ?? []).forEach((c, i) => {
     if (!((c.maxSkew ?? 0) > 0)) errors.invalid(`${at}[${i}].maxSkew`, c.maxSkew ?? 0, 'must be greater than zero');
     if (!c.topologyKey) errors.required(`${at}[${i}].topologyKey`, 'can not be empty');
+    if (c.labelSelector) validateLabelSelector(c.labelSelector, `${at}[${i}].labelSelector`, errors);
+    const twin = (list ?? []).findIndex(
+      (o) => o.topologyKey === c.topologyKey && o.whenUnsatisfiable === c.whenUnsatisfiable,
+    );
+    if (twin < i)
+      errors.duplicate(`${at}[${i}].{topologyKey, whenUnsatisfiable}`, `{${c.topologyKey}, ${c.whenUnsatisfiable}}`);
     if (!['DoNotSchedule', 'ScheduleAnyway'].includes(c.whenUnsatisfiable ?? ''))
       errors.unsupported(`${at}[${i}].whenUnsatisfiable`, c.whenUnsatisfiable ?? '', [
         'DoNotSchedule',
@@ -81,19 +96,28 @@ function validateSpread(list: Draft<TopologySpreadConstraint>[] | undefined, at:
   });
 }
 
-export function validatePodSpec(spec: Draft<PodSpec>, at: string, errors: FieldErrors): void {
-  const volumes = new Set<string>();
-  (spec.volumes ?? []).forEach((volume, i) => {
-    const path = `${at}.volumes[${i}]`;
-    if (!volume.name) errors.required(`${path}.name`);
+/** The names of the volumes that are right: others cannot be mounted. */
+function validateVolumes(list: Draft<Volume>[] | undefined, at: string, errors: FieldErrors): Set<string> {
+  const [named, right] = [new Set<string>(), new Set<string>()];
+  (list ?? []).forEach((volume, i) => {
+    const path = `${at}[${i}]`;
+    const { name = '' } = volume;
+    const before = errors.causes.length;
+    if (name === '') errors.required(`${path}.name`);
     else {
-      const problem = labelProblem(volume.name);
-      if (problem !== '') errors.invalid(`${path}.name`, volume.name, problem);
-      if (volumes.has(volume.name)) errors.duplicate(`${path}.name`, volume.name);
-      volumes.add(volume.name);
+      const problem = labelProblem(name);
+      if (problem !== '') errors.invalid(`${path}.name`, name, problem);
+      if (named.has(name)) errors.duplicate(`${path}.name`, name);
+      named.add(name);
     }
     validateVolumeSource(volume, path, errors);
+    if (errors.causes.length === before) right.add(name);
   });
+  return right;
+}
+
+export function validatePodSpec(spec: Draft<PodSpec>, at: string, errors: FieldErrors): void {
+  const volumes = validateVolumes(spec.volumes, `${at}.volumes`, errors);
   if ((spec.containers ?? []).length === 0) errors.required(`${at}.containers`);
   (spec.containers ?? []).forEach((c, i) => {
     validateContainer(c, `${at}.containers[${i}]`, volumes, errors);
@@ -108,7 +132,10 @@ export function validatePodSpec(spec: Draft<PodSpec>, at: string, errors: FieldE
   oneOf(spec.restartPolicy, ['Always', 'Never', 'OnFailure'], `${at}.restartPolicy`, errors);
   oneOf(spec.dnsPolicy, ['ClusterFirst', 'ClusterFirstWithHostNet', 'Default', 'None'], `${at}.dnsPolicy`, errors);
   if (spec.dnsPolicy === 'None' && (spec.dnsConfig?.nameservers ?? []).length === 0)
-    errors.required(`${at}.dnsConfig.nameservers`, 'must provide at least one DNS nameserver when `dnsPolicy` is None');
+    errors.required(
+      spec.dnsConfig ? `${at}.dnsConfig.nameservers` : `${at}.dnsConfig`,
+      'must provide at least one DNS nameserver when `dnsPolicy` is None',
+    );
   (spec.dnsConfig?.nameservers ?? []).forEach((ns, i) => {
     if (ipProblem(ns) !== '') errors.invalid(`${at}.dnsConfig.nameservers[${i}]`, ns, ipProblem(ns));
   });
@@ -147,12 +174,18 @@ export function validateTemplate(template: Draft<PodTemplateSpec> | undefined, a
     errors.required(at);
     return;
   }
-  validateLabels(template.metadata?.labels, `${at}.metadata.labels`, errors);
-  validateAnnotations(template.metadata?.annotations, `${at}.metadata.annotations`, errors);
+  const { labels, annotations } = template.metadata ?? {};
+  // Upstream's paths leave `metadata` out.
+  validateLabels(labels, `${at}.labels`, errors);
+  validateAnnotations(annotations, `${at}.annotations`, errors);
+  validateProfileAnnotations(annotations, template.spec ?? {}, `${at}.annotations`, errors);
   validatePodSpec(template.spec ?? {}, `${at}.spec`, errors);
+  if ((template.spec?.ephemeralContainers ?? []).length > 0)
+    errors.forbidden(`${at}.spec.ephemeralContainers`, 'ephemeral containers not allowed in pod template');
 }
 
 export function validatePod(pod: Draft<Pod>, errors: FieldErrors, old: Pod | undefined): void {
+  validateProfileAnnotations(pod.metadata?.annotations, pod.spec ?? {}, 'metadata.annotations', errors);
   validatePodSpec(pod.spec ?? {}, 'spec', errors);
   if (old === undefined && (pod.spec?.ephemeralContainers ?? []).length > 0)
     errors.forbidden('spec.ephemeralContainers', 'cannot be set on create');
@@ -191,10 +224,22 @@ export function validatePodUpdate(pod: Draft<Pod>, old: Pod, errors: FieldErrors
     errors.forbidden('spec.containers', 'pod updates may not add or remove containers');
     return;
   }
+  if ((spec.initContainers ?? []).length !== (old.spec.initContainers ?? []).length) {
+    errors.forbidden('spec.initContainers', 'pod updates may not add or remove containers');
+    return;
+  }
   const gated = (old.spec.schedulingGates ?? []).length > 0;
   const a = frozenPart(spec, false);
   const b = frozenPart(old.spec, false);
+  keepProfileAnnotations(pod, old, errors);
   if (gated) {
+    const selected = { ...spec.nodeSelector };
+    if (Object.entries(old.spec.nodeSelector ?? {}).some(([key, value]) => selected[key] !== value))
+      errors.invalid(
+        'spec.nodeSelector',
+        selected,
+        'only additions to spec.nodeSelector are allowed (no mutations or deletions)',
+      );
     delete a.nodeSelector;
     delete b.nodeSelector;
     delete a.affinity;

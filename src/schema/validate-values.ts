@@ -68,6 +68,19 @@ export function validateMode(mode: unknown, at: string, errors: FieldErrors): vo
     errors.invalid(at, mode, 'must be a number between 0 and 0777 (octal), both inclusive');
 }
 
+export const isWholeNumber = (quantity: string): boolean => parseQuantity(quantity).nano % nanoPerUnit === 0n;
+
+/** A quantity of anything that can be counted or measured. */
+export function validateBasicQuantity(value: unknown, at: string, errors: FieldErrors): void {
+  if (isQuantity(value) && parseQuantity(value).nano <= -nanoPerUnit)
+    errors.invalid(at, value, 'must be a valid resource quantity');
+}
+
+/** What may not change. */
+export function unchanged(now: unknown, before: unknown, at: string, errors: FieldErrors): void {
+  if (!sameJson(now, before)) errors.invalid(at, now ?? null, 'field is immutable');
+}
+
 /** Deep equality of JSON values where an absent field, null and an empty list or map are the same. */
 export function sameJson(a: unknown, b: unknown): boolean {
   if (a === b) return true;

@@ -2,9 +2,12 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { TestJson } from '#base/testing.ts';
 import { FieldErrors } from './field-errors.ts';
-import { validateDaemonSet, validateJob, validateStatefulSet } from './validate-apps.ts';
+import { validateDaemonSet, validateStatefulSet } from './validate-apps.ts';
+import { validateJob } from './validate-batch.ts';
 import { validateAutoscaler } from './validate-autoscaler.ts';
-import { validateClaim, validateIngress, validateSecret, validateVolume } from './validate-core.ts';
+import { validateClaim } from './validate-claim.ts';
+import { validateIngress, validateSecret } from './validate-core.ts';
+import { validateVolume } from './validate-volume.ts';
 import { validatePodSpec } from './validate-pod.ts';
 import { validateBudget } from './validate-policy.ts';
 
@@ -88,7 +91,7 @@ describe('what a Pod may not say', () => {
       'spec.dnsConfig.nameservers',
     ]);
     assert.deepEqual(pod({ schedulingGates: [{ name: 'a' }, { name: 'a' }] }), ['spec.schedulingGates[1]']);
-    assert.deepEqual(pod({ os: { name: 'plan9' } }), ['spec.os.name']);
+    assert.deepEqual(pod({ os: { name: 'plan9' } }), ['spec.os']);
     const secured = {
       securityContext: { windowsOptions: {}, runAsUser: 0 },
       hostPID: true,
@@ -124,7 +127,9 @@ describe('what other objects may not say', () => {
   it('policies of a Job fit its mode and its indexes', () => {
     const job = (more: TestJson): string[] =>
       fieldsNamed((errors) => {
-        validateJob({ spec: { template, ...more } }, errors);
+        const labels = { a: 'b' };
+        const own = { manualSelector: true, selector: { matchLabels: labels } };
+        validateJob({ spec: { ...own, template: { ...template, metadata: { labels } }, ...more } }, errors);
       });
     const indexed = { completionMode: 'Indexed', completions: 3 };
     assert.deepEqual(job({ backoffLimitPerIndex: 1 }), ['spec.backoffLimitPerIndex']);

@@ -3,7 +3,7 @@ import { ApiError } from '#base/errors.ts';
 import type { PodSpec } from '#api/core.v1.ts';
 import type { PriorityClass } from '#api/scheduling.v1.ts';
 import { kinds } from '#base/kinds.ts';
-import { isOf } from '#base/objects.ts';
+import { isOf, type KubeObject } from '#base/objects.ts';
 import type { RequestContext } from '../context.ts';
 import { forbiddenBy } from '../object-errors.ts';
 import { mainContainers, type AdmissionAttributes } from './attributes.ts';
@@ -119,10 +119,20 @@ export function admitDefaultTolerations(context: RequestContext, attributes: Adm
   }
 }
 
+/** Who replaces a Pod need not know the number that its class gave it. */
+function keepPriority(spec: PodSpec, old: KubeObject | undefined): void {
+  if (old === undefined || !isOf(kinds.Pod, old)) return;
+  const { priority, preemptionPolicy } = old.spec;
+  if (priority !== undefined) spec.priority ??= priority;
+  if (preemptionPolicy !== undefined) spec.preemptionPolicy ??= preemptionPolicy;
+}
+
 export async function admitPriority(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   const pod = attributes.object;
-  if (!isOf(kinds.Pod, pod) || attributes.operation !== 'CREATE' || attributes.subresource !== '') return;
+  if (!isOf(kinds.Pod, pod) || attributes.subresource !== '') return;
   const { spec } = pod;
+  if (attributes.operation === 'UPDATE') keepPriority(spec, attributes.old);
+  if (attributes.operation !== 'CREATE') return;
   const classes = await context.server.live.priorityClasses.current();
   let found: PriorityClass | undefined;
   if (spec.priorityClassName) {
@@ -173,7 +183,9 @@ export function admitStorageProtection(context: RequestContext, attributes: Admi
     ? 'kubernetes.io/pvc-protection'
     : isKind(context, '', 'persistentvolumes')
       ? 'kubernetes.io/pv-protection'
-      : '';
+      : isKind(context, 'storage.k8s.io', 'volumeattributesclasses')
+        ? 'kubernetes.io/vac-protection'
+        : '';
   if (finalizer === '') return;
   const { metadata } = attributes.object;
   if (!(metadata.finalizers ?? []).includes(finalizer))

@@ -14,7 +14,7 @@ import { kinds } from '#base/kinds.ts';
 import type { KindRef, KubeObject } from '#base/objects.ts';
 import { setDefault, setDefaultText } from '../defaults.ts';
 import type { KindOptions, KindRecord } from '../kind.ts';
-import { column, columns, defineKind, statusSubresource } from '../kind.ts';
+import { column, columns, defineKind, statusSubresource, metadataFields } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
 import { validateWebhooks } from '../validate-admission.ts';
 import {
@@ -97,6 +97,7 @@ export const admissionregistrationKinds: readonly KindRecord[] = [
     ),
   }),
   admission(kinds.ValidatingAdmissionPolicy, {
+    statusKeeps: metadataFields,
     subresources: status,
     hasGeneration: true,
     defaults: defaultAdmissionPolicy,

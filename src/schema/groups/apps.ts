@@ -1,6 +1,7 @@
 /** apps/v1: workloads. */
 import type { DaemonSet, Deployment, ReplicaSet, StatefulSet } from '#api/apps.v1.ts';
 import type { PodTemplateSpec } from '#api/core.v1.ts';
+import type { Draft } from '#api/manifest.ts';
 import type { LabelSelector } from '#api/meta.v1.ts';
 import { kinds } from '#base/kinds.ts';
 import type { KubeObject } from '#base/objects.ts';
@@ -12,10 +13,19 @@ import {
   validateDaemonSet,
   validateDeployment,
   validateReplicaSet,
+  validateRevision,
   validateSelectorUnchanged,
   validateStatefulSet,
   validateStatefulSetUpdate,
 } from '../validate-apps.ts';
+import {
+  daemonSetCounts,
+  deploymentCounts,
+  replicaSetCounts,
+  statefulSetCounts,
+  validateCounts,
+} from '../validate-counts.ts';
+import { sameJson } from '../validate-values.ts';
 
 const both = { status: statusSubresource, scale: scaleSubresource };
 const scale = { specPath: 'spec.replicas', statusPath: 'status.replicas', selectorPath: 'spec.selector' };
@@ -33,6 +43,7 @@ const selector = <T extends KubeObject & { spec: { selector: LabelSelector } }>(
   column('Selector', (o) => formatSelector(o.spec?.selector), { wide: true });
 
 const deployments = defineKind(kinds.Deployment, {
+  statusKeeps: ['labels'],
   shortNames: ['deploy'],
   categories: ['all'],
   subresources: both,
@@ -64,6 +75,7 @@ const deployments = defineKind(kinds.Deployment, {
   },
   prepareUpdate: resetStatus,
   validate: validateDeployment,
+  validateStatus: validateCounts(deploymentCounts),
   validateUpdate: validateSelectorUnchanged,
 });
 
@@ -91,6 +103,7 @@ const replicaSets = defineKind(kinds.ReplicaSet, {
   },
   prepareUpdate: resetStatus,
   validate: validateReplicaSet,
+  validateStatus: validateCounts(replicaSetCounts),
   validateUpdate: validateSelectorUnchanged,
 });
 
@@ -112,6 +125,7 @@ const statefulSets = defineKind(kinds.StatefulSet, {
     if (spec.updateStrategy.type === 'RollingUpdate') {
       spec.updateStrategy.rollingUpdate ??= {};
       setDefault(spec.updateStrategy.rollingUpdate, 'partition', 0);
+      setDefault(spec.updateStrategy.rollingUpdate, 'maxUnavailable', 1);
     }
     spec.persistentVolumeClaimRetentionPolicy ??= {};
     setDefaultText(spec.persistentVolumeClaimRetentionPolicy, 'whenDeleted', 'Retain');
@@ -132,8 +146,17 @@ const statefulSets = defineKind(kinds.StatefulSet, {
   },
   prepareUpdate: resetStatus,
   validate: validateStatefulSet,
+  validateStatus: validateCounts(statefulSetCounts),
   validateUpdate: validateStatefulSetUpdate,
 });
+
+/** A field of the first versions of DaemonSets, kept as an annotation. */
+const templateGeneration = 'deprecated.daemonset.template.generation';
+
+function setTemplateGeneration(o: Draft<DaemonSet>, value: string): void {
+  const metadata = (o.metadata ??= {});
+  metadata.annotations = { ...metadata.annotations, [templateGeneration]: value };
+}
 
 const daemonSets = defineKind(kinds.DaemonSet, {
   shortNames: ['ds'],
@@ -166,17 +189,26 @@ const daemonSets = defineKind(kinds.DaemonSet, {
     }
     setDefault(spec, 'revisionHistoryLimit', 10);
     defaultTemplate(spec.template);
+    setTemplateGeneration(o, o.metadata?.annotations?.[templateGeneration] ?? '0');
   },
   prepareCreate(o) {
     o.status = { currentNumberScheduled: 0, numberMisscheduled: 0, desiredNumberScheduled: 0, numberReady: 0 };
+    setTemplateGeneration(o, '1');
   },
-  prepareUpdate: resetStatus,
+  prepareUpdate(o, old) {
+    resetStatus(o, old);
+    const before = Number(old.metadata.annotations?.[templateGeneration] ?? 0);
+    const isSame = sameJson(o.spec?.template, old.spec.template);
+    setTemplateGeneration(o, String(isSame ? before : before + 1));
+  },
   validate: validateDaemonSet,
+  validateStatus: validateCounts(daemonSetCounts),
   validateUpdate: validateSelectorUnchanged,
 });
 
 export const appsKinds: readonly KindRecord[] = [
   defineKind(kinds.ControllerRevision, {
+    validate: validateRevision,
     columns: columns(
       column('Controller', (o) => {
         const c = (o.metadata.ownerReferences ?? []).find((r) => r.controller === true);

@@ -16,7 +16,7 @@ import {
   statusSubresource,
 } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
-import { validateCronJob, validateJob, validateJobUpdate } from '../validate-apps.ts';
+import { validateCronJob, validateJob, validateJobUpdate } from '../validate-batch.ts';
 
 const status = { status: statusSubresource };
 
@@ -27,7 +27,6 @@ function defaultJobSpec(spec: Draft<JobSpec>): void {
   setDefaultText(spec, 'completionMode', 'NonIndexed');
   setDefault(spec, 'suspend', false);
   setDefault(spec, 'manualSelector', false);
-  if (spec.manualSelector === false) delete spec.manualSelector;
   setDefaultText(spec, 'podReplacementPolicy', spec.podFailurePolicy === undefined ? 'TerminatingOrFailed' : 'Failed');
   for (const rule of spec.podFailurePolicy?.rules ?? [])
     for (const pattern of rule.onPodConditions ?? []) setDefaultText(pattern, 'status', 'True');
@@ -39,12 +38,13 @@ function generateSelector({ spec = {}, metadata = {} }: Draft<Job>): void {
   if (spec.manualSelector === true || spec.template === undefined) return;
   const labels = ((spec.template.metadata ??= {}).labels ??= {});
   const { uid = '', name = '' } = metadata;
+  // What the client says otherwise is refused, not replaced.
   for (const prefix of ['', 'batch.kubernetes.io/']) {
-    labels[`${prefix}controller-uid`] = uid;
-    labels[`${prefix}job-name`] = name;
+    labels[`${prefix}controller-uid`] ??= uid;
+    labels[`${prefix}job-name`] ??= name;
   }
   spec.selector ??= {};
-  spec.selector.matchLabels = { ...spec.selector.matchLabels, 'batch.kubernetes.io/controller-uid': uid };
+  spec.selector.matchLabels = { 'batch.kubernetes.io/controller-uid': uid, ...spec.selector.matchLabels };
 }
 
 function jobStatus(o: Job): string {
@@ -84,8 +84,10 @@ const jobs = defineKind(kinds.Job, {
   ),
   defaults(o) {
     defaultJobSpec((o.spec ??= {}));
-    const labels = o.spec.template?.metadata?.labels;
-    labelAs(o, labels);
+    labelAs(o, o.spec.template?.metadata?.labels);
+  },
+  defaultStatus(_status, o) {
+    labelAs(o, o.spec?.template?.metadata?.labels);
   },
   prepareCreate(o) {
     o.status = {};

@@ -3,7 +3,15 @@ import type { CertificateSigningRequest, ClusterTrustBundle, PodCertificateReque
 import { kinds } from '#base/kinds.ts';
 import { setDefault } from '../defaults.ts';
 import type { KindRecord } from '../kind.ts';
-import { agelessColumns, column, defineKind, pathText, shortDuration, statusSubresource } from '../kind.ts';
+import {
+  agelessColumns,
+  column,
+  defineKind,
+  pathText,
+  shortDuration,
+  statusSubresource,
+  metadataFields,
+} from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
 import { validateCertificateRequest } from '../validate-admission.ts';
 import {
@@ -63,12 +71,15 @@ export const certificatesKinds: readonly KindRecord[] = [
     },
   }),
   defineKind(kinds.ClusterTrustBundle, {
+    needsVersion: true,
     nameForm: 'path',
     selectableFields: { 'spec.signerName': pathText('spec.signerName') },
     columns: agelessColumns<ClusterTrustBundle>(column('SignerName', (o) => o.spec?.signerName || '<none>')),
     validate: validateTrustBundle,
   }),
   defineKind(kinds.PodCertificateRequest, {
+    statusKeeps: metadataFields,
+    needsVersion: true,
     subresources: { status: statusSubresource },
     selectableFields: {
       'spec.signerName': pathText('spec.signerName'),

@@ -6,6 +6,8 @@ import { validateLease } from '../validate-policy.ts';
 
 export const coordinationKinds: readonly KindRecord[] = [
   defineKind(kinds.Lease, {
+    needsVersion: true,
+    createsOnUpdate: true,
     columns: columns(column('Holder', (o) => o.spec?.holderIdentity ?? '')),
     validate: validateLease,
   }),

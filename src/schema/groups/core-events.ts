@@ -20,6 +20,7 @@ function firstSeen(o: Event, now: number): string {
 }
 
 export const events = defineKind(kinds.Event, {
+  createsOnUpdate: true,
   shortNames: ['ev'],
   nameForm: 'path',
   selectableFields: {
@@ -44,7 +45,7 @@ export const events = defineKind(kinds.Event, {
     column('Source', eventSource, { wide: true }),
     column('Message', (o) => (o.message ?? '').trim()),
     column('First Seen', firstSeen, { wide: true }),
-    column('Count', (o) => String(o.series?.count ?? o.count ?? 1), { wide: true }),
+    column('Count', (o) => o.series?.count ?? o.count ?? 1, { wide: true }),
     { ...column('Name', (o) => o.metadata.name, { wide: true }), format: 'name' },
   ],
   defaults(o) {

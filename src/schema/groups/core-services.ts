@@ -51,6 +51,7 @@ function serviceAddresses(service: Service): string {
 }
 
 export const services = defineKind(kinds.Service, {
+  createsOnUpdate: true,
   shortNames: ['svc'],
   categories: ['all'],
   nameForm: 'label',

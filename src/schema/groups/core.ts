@@ -1,5 +1,13 @@
 /** The core group, v1. */
-import type { ComponentStatus, Endpoints, ResourceQuota, ResourceQuotaStatus, Secret } from '#api/core.v1.ts';
+import type {
+  ComponentStatus,
+  Endpoints,
+  Namespace,
+  ResourceQuota,
+  ResourceQuotaStatus,
+  Secret,
+  ServiceAccount,
+} from '#api/core.v1.ts';
 import type { Draft } from '#api/manifest.ts';
 import { joinHostPort } from '#base/ip.ts';
 import { kinds } from '#base/kinds.ts';
@@ -22,7 +30,14 @@ import { podColumns } from '../pod-columns.ts';
 import { qosClassOf } from '../qos.ts';
 import { resetStatus } from '../strategy.ts';
 import { validateConfigData, validateSecret } from '../validate-core.ts';
+import { validateNamespace, validateNamespaceStatus } from '../validate-namespace.ts';
+import { warnOfSecret } from '../warn-secret.ts';
+import { timestamp } from '#base/timestamp.ts';
+import { warnOfProfileAnnotations } from '../apparmor-annotations.ts';
+import { validatePodStatus } from '../validate-pod-status.ts';
 import { validatePod, validatePodUpdate, validateTemplate } from '../validate-pod.ts';
+import { validateReplicationController } from '../validate-apps.ts';
+import { replicaSetCounts, validateCounts } from '../validate-counts.ts';
 import { validateEndpoints } from '../validate-endpoints.ts';
 import { validateLimitRange, validateQuota } from '../validate-policy.ts';
 import { events } from './core-events.ts';
@@ -33,6 +48,7 @@ import { claims, volumes } from './core-volumes.ts';
 const status = { status: statusSubresource };
 
 const pods = defineKind(kinds.Pod, {
+  statusKeeps: ['ownerReferences'],
   shortNames: ['po'],
   categories: ['all'],
   hasStatus: true,
@@ -62,16 +78,18 @@ const pods = defineKind(kinds.Pod, {
     'status.nominatedNodeName': pathText('status.nominatedNodeName'),
   },
   defaults: defaultPod,
-  defaultStatus(status) {
-    setDefaultText(status, 'phase', 'Pending');
+  prepareStatus(pod, old) {
+    const status = (pod.status ??= {});
+    if (!status.qosClass && old.status?.qosClass !== undefined) status.qosClass = old.status.qosClass;
   },
-  prepareCreate(pod) {
+  prepareCreate(pod, now) {
     pod.status = { phase: 'Pending', qosClass: qosClassOf(pod.spec ?? {}) };
     if ((pod.spec?.schedulingGates ?? []).length > 0)
       pod.status.conditions = [
         {
           type: 'PodScheduled',
           status: 'False',
+          lastTransitionTime: timestamp(now),
           reason: 'SchedulingGated',
           message: 'Scheduling is blocked due to non-empty scheduling gates',
         },
@@ -80,6 +98,11 @@ const pods = defineKind(kinds.Pod, {
   prepareUpdate: resetStatus,
   validate: validatePod,
   validateUpdate: validatePodUpdate,
+  validateStatus: validatePodStatus,
+  warn(pod, _old, warn) {
+    if (pod.spec?.os?.name !== 'windows')
+      warnOfProfileAnnotations(pod.metadata?.annotations, 'metadata.annotations', warn);
+  },
 });
 
 function defaultQuotaStatus(status: ResourceQuotaStatus | undefined): void {
@@ -118,9 +141,11 @@ const replicationControllers = defineKind(kinds.ReplicationController, {
     o.status = { replicas: 0 };
   },
   prepareUpdate: resetStatus,
-  validate(o, errors) {
-    validateTemplate(o.spec?.template, 'spec.template', errors);
+  defaultStatus(_status, o) {
+    labelAs(o, o.spec?.template?.metadata?.labels);
   },
+  validate: validateReplicationController,
+  validateStatus: validateCounts(replicaSetCounts),
 });
 
 export const coreKinds: readonly KindRecord[] = [
@@ -137,12 +162,11 @@ export const coreKinds: readonly KindRecord[] = [
   }),
   defineKind(kinds.ConfigMap, {
     shortNames: ['cm'],
-    columns: columns(
-      column('Data', (o) => String(Object.keys(o.data ?? {}).length + Object.keys(o.binaryData ?? {}).length)),
-    ),
+    columns: columns(column('Data', (o) => Object.keys(o.data ?? {}).length + Object.keys(o.binaryData ?? {}).length)),
     validate: validateConfigData,
   }),
   defineKind(kinds.Endpoints, {
+    createsOnUpdate: true,
     deprecation: 'v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice',
     singular: 'endpoints',
     listKind: 'EndpointsList',
@@ -152,6 +176,7 @@ export const coreKinds: readonly KindRecord[] = [
   }),
   events,
   defineKind(kinds.LimitRange, {
+    createsOnUpdate: true,
     shortNames: ['limits'],
     columns: [
       column('Name', (o) => o.metadata.name),
@@ -179,14 +204,17 @@ export const coreKinds: readonly KindRecord[] = [
     subresources: { finalize: { verbs: ['update'] }, status: statusSubresource },
     selectableFields: { 'status.phase': pathText('status.phase'), name: pathText('metadata.name') },
     columns: columns(column('Status', (o) => o.status?.phase)),
-    defaults(o) {
-      const metadata = (o.metadata ??= {});
-      metadata.labels = { ...metadata.labels, 'kubernetes.io/metadata.name': metadata.name ?? '' };
+    defaults: labelNamespace,
+    defaultStatus(status, o) {
+      setDefaultText(status, 'phase', 'Active');
+      labelNamespace(o);
     },
+    validate: validateNamespace,
+    validateStatus: validateNamespaceStatus,
     prepareCreate(o) {
       o.status = { phase: 'Active' };
       const spec = (o.spec ??= {});
-      spec.finalizers = [...new Set([...(spec.finalizers ?? []), 'kubernetes'])];
+      if (!spec.finalizers?.includes('kubernetes')) spec.finalizers = [...(spec.finalizers ?? []), 'kubernetes'];
     },
     prepareUpdate(o, old) {
       o.spec = structuredClone(old.spec);
@@ -205,6 +233,10 @@ export const coreKinds: readonly KindRecord[] = [
     ),
     defaults(o) {
       defaultTemplate(o.template);
+    },
+    hasGeneration: true,
+    validate(o, errors) {
+      validateTemplate(o.template ?? {}, 'template', errors);
     },
   }),
   replicationControllers,
@@ -233,6 +265,7 @@ export const coreKinds: readonly KindRecord[] = [
     ),
     selectableFields: selectablePath('type'),
     validate: validateSecret,
+    warn: warnOfSecret,
     defaults(o) {
       setDefaultText(o, 'type', 'Opaque');
       foldStringData(o);
@@ -241,6 +274,8 @@ export const coreKinds: readonly KindRecord[] = [
   defineKind(kinds.ServiceAccount, {
     shortNames: ['sa'],
     columns: columns(),
+    prepareCreate: keepSecretNames,
+    prepareUpdate: keepSecretNames,
     subresources: {
       token: {
         verbs: ['create'],
@@ -253,6 +288,17 @@ export const coreKinds: readonly KindRecord[] = [
   }),
   services,
 ];
+
+function labelNamespace(o: Draft<Namespace>): void {
+  const metadata = (o.metadata ??= {});
+  if (metadata.labels?.['kubernetes.io/metadata.name'] === metadata.name) return;
+  metadata.labels = { ...metadata.labels, 'kubernetes.io/metadata.name': metadata.name ?? '' };
+}
+
+/** Of the Secrets that a ServiceAccount names nothing but the name counts. */
+function keepSecretNames(o: Draft<ServiceAccount>): void {
+  if (o.secrets !== undefined) o.secrets = o.secrets.map(({ name }) => (name === undefined ? {} : { name }));
+}
 
 /** `stringData` is write-only: it is folded into `data`. */
 function foldStringData(secret: Draft<Secret>): void {

@@ -51,6 +51,7 @@ function eventToCore(o: OpenObject): OpenObject {
 
 export const eventsKinds: readonly KindRecord[] = [
   defineKind(kinds.EventsV1Event, {
+    createsOnUpdate: true,
     shortNames: ['ev'],
     nameForm: 'path',
     storage: { group: '', resource: 'events', version: 'v1', kind: 'Event' },
@@ -87,7 +88,7 @@ export const eventsKinds: readonly KindRecord[] = [
       column('First Seen', (o, now) => ageOf(o.deprecatedFirstTimestamp ?? o.eventTime ?? undefined, now), {
         wide: true,
       }),
-      column('Count', (o) => String(o.series?.count ?? o.deprecatedCount ?? 1), { wide: true }),
+      column('Count', (o) => o.series?.count ?? o.deprecatedCount ?? 1, { wide: true }),
       { ...column('Name', (o) => o.metadata.name, { wide: true }), format: 'name' },
     ],
     defaults(o) {

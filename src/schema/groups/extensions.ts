@@ -2,7 +2,7 @@
 import { kinds } from '#base/kinds.ts';
 import { setDefault, setDefaultText } from '../defaults.ts';
 import type { KindRecord } from '../kind.ts';
-import { column, columns, defineKind, statusSubresource } from '../kind.ts';
+import { column, columns, defineKind, statusSubresource, metadataFields } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
 
 const status = { status: statusSubresource };
@@ -10,6 +10,8 @@ const status = { status: statusSubresource };
 const api = ['api-extensions'];
 export const apiextensionsKinds: readonly KindRecord[] = [
   defineKind(kinds.CustomResourceDefinition, {
+    statusKeeps: metadataFields,
+    needsVersion: true,
     shortNames: ['crd', 'crds'],
     categories: api,
     subresources: status,
@@ -40,6 +42,7 @@ export const apiextensionsKinds: readonly KindRecord[] = [
 ];
 export const apiregistrationKinds: readonly KindRecord[] = [
   defineKind(kinds.APIService, {
+    needsVersion: true,
     categories: api,
     subresources: status,
     nameForm: 'path',

@@ -3,7 +3,7 @@ import type { FlowSchema, PriorityLevelConfiguration, QueuingConfiguration } fro
 import { kinds } from '#base/kinds.ts';
 import { setDefault } from '../defaults.ts';
 import type { KindRecord } from '../kind.ts';
-import { ageColumn, column, columns, defineKind, statusSubresource } from '../kind.ts';
+import { ageColumn, column, columns, defineKind, statusSubresource, metadataFields } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
 import {
   validateFlowSchema,
@@ -40,6 +40,7 @@ const priorityLevelColumns = columns<PriorityLevelConfiguration>(
 
 export const flowcontrolKinds: readonly KindRecord[] = [
   defineKind(kinds.FlowSchema, {
+    statusKeeps: metadataFields,
     subresources: status,
     hasGeneration: true,
     columns: flowSchemaColumns,
@@ -53,6 +54,7 @@ export const flowcontrolKinds: readonly KindRecord[] = [
     validateStatus: validateFlowSchemaStatus,
   }),
   defineKind(kinds.PriorityLevelConfiguration, {
+    statusKeeps: metadataFields,
     subresources: status,
     hasGeneration: true,
     columns: priorityLevelColumns,

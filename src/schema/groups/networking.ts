@@ -3,7 +3,15 @@ import type { Ingress } from '#api/networking.v1.ts';
 import { kinds } from '#base/kinds.ts';
 import { setDefaultText } from '../defaults.ts';
 import type { KindRecord } from '../kind.ts';
-import { agelessColumns, column, columns, defineKind, formatSelector, statusSubresource } from '../kind.ts';
+import {
+  agelessColumns,
+  column,
+  columns,
+  defineKind,
+  formatSelector,
+  statusSubresource,
+  metadataFields,
+} from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
 import { validateIngress } from '../validate-core.ts';
 import { validateNetworkPolicy } from '../validate-policy.ts';
@@ -74,6 +82,7 @@ export const networkingKinds: readonly KindRecord[] = [
     },
   }),
   defineKind(kinds.ServiceCIDR, {
+    statusKeeps: metadataFields,
     subresources: { status: statusSubresource },
     columns: columns(column('CIDRs', (o) => (o.spec?.cidrs ?? []).join(','))),
     prepareUpdate: resetStatus,

@@ -7,6 +7,7 @@ import { validateBudget } from '../validate-policy.ts';
 
 export const policyKinds: readonly KindRecord[] = [
   defineKind(kinds.PodDisruptionBudget, {
+    needsVersion: true,
     shortNames: ['pdb'],
     subresources: { status: statusSubresource },
     hasGeneration: true,

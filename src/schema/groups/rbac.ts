@@ -9,7 +9,7 @@ import type { Column, KindOptions, KindRecord } from '../kind.ts';
 import { column, columns, defineKind } from '../kind.ts';
 
 const define = <T extends KubeObject>(kind: KindRef<T>, options: KindOptions<NoInfer<T>> = {}): KindRecord =>
-  defineKind(kind, { nameForm: 'path', ...options });
+  defineKind(kind, { nameForm: 'path', createsOnUpdate: true, ...options });
 const subjects =
   (kind: string) =>
   (o: RoleBinding | ClusterRoleBinding): string =>

@@ -30,6 +30,8 @@ export const schedulingKinds: readonly KindRecord[] = [
 ];
 export const nodeKinds: readonly KindRecord[] = [
   defineKind(kinds.RuntimeClass, {
+    needsVersion: true,
+    createsOnUpdate: true,
     columns: columns(column('Handler', (o) => o.handler)),
     defaults(o) {
       defaultQuantities(o.overhead?.podFixed);

@@ -4,19 +4,31 @@ import { kinds } from '#base/kinds.ts';
 import type { KubeObject } from '#base/objects.ts';
 import { setDefault, setDefaultText } from '../defaults.ts';
 import type { KindRecord } from '../kind.ts';
-import { agelessColumns, column, columns, defineKind, statusSubresource } from '../kind.ts';
+import { column, columns, defineKind, statusSubresource, metadataFields } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
-import { validateStorageClass } from '../validate-core.ts';
+import {
+  validateAttachment,
+  validateAttachmentStatus,
+  validateAttributesClass,
+  validateCsiDriver,
+  validateCsiNode,
+  validateStorageCapacity,
+  validateStorageClass,
+  warnOfCsiDriver,
+} from '../validate-storage.ts';
 
 const status = { status: statusSubresource };
 
 export const storageKinds: readonly KindRecord[] = [
   defineKind(kinds.CSIDriver, {
+    needsVersion: true,
     columns: columns(
       column('AttachRequired', (o) => o.spec?.attachRequired !== false, { type: 'boolean' }),
       column('PodInfoOnMount', (o) => o.spec?.podInfoOnMount === true, { type: 'boolean' }),
       column('StorageCapacity', (o) => o.spec?.storageCapacity === true, { type: 'boolean' }),
-      column('TokenRequests', (o) => (o.spec?.tokenRequests ?? []).map((r) => r.audience).join(',') || '<unset>'),
+      column('TokenRequests', (o) =>
+        o.spec?.tokenRequests ? o.spec.tokenRequests.map((r) => r.audience ?? '').join(',') : '<unset>',
+      ),
       column('RequiresRepublish', (o) => o.spec?.requiresRepublish === true, { type: 'boolean' }),
       column('Modes', (o) => (o.spec?.volumeLifecycleModes ?? ['Persistent']).join(',')),
     ),
@@ -26,19 +38,27 @@ export const storageKinds: readonly KindRecord[] = [
       setDefault(o.spec, 'podInfoOnMount', false);
       setDefault(o.spec, 'storageCapacity', false);
       setDefault(o.spec, 'fsGroupPolicy', 'ReadWriteOnceWithFSType');
-      setDefault(o.spec, 'volumeLifecycleModes', ['Persistent']);
+      if ((o.spec.volumeLifecycleModes ?? []).length === 0) o.spec.volumeLifecycleModes = ['Persistent'];
       setDefault(o.spec, 'requiresRepublish', false);
       setDefault(o.spec, 'seLinuxMount', false);
+      setDefault(o.spec, 'preventPodSchedulingIfMissing', false);
     },
+    validate: validateCsiDriver,
+    warn: warnOfCsiDriver,
   }),
   defineKind(kinds.CSINode, {
+    statusKeeps: metadataFields,
+    needsVersion: true,
+    subresources: status,
     columns: columns(column('Drivers', (o) => (o.spec?.drivers ?? []).length, { type: 'integer' })),
+    validate: validateCsiNode,
+    prepareCreate: dropHealth,
+    prepareUpdate: dropHealth,
+    prepareStatus: dropHealth,
   }),
   defineKind(kinds.CSIStorageCapacity, {
-    columns: agelessColumns(
-      column('StorageClassName', (o) => o.storageClassName),
-      column('Capacity', (o) => o.capacity ?? '<unset>'),
-    ),
+    needsVersion: true,
+    validate: validateStorageCapacity,
   }),
   defineKind(kinds.StorageClass, {
     shortNames: ['sc'],
@@ -63,6 +83,8 @@ export const storageKinds: readonly KindRecord[] = [
     },
   }),
   defineKind(kinds.VolumeAttachment, {
+    statusKeeps: metadataFields,
+    needsVersion: true,
     subresources: status,
     columns: columns(
       { ...column('Attacher', (o) => o.spec?.attacher), format: 'name' },
@@ -70,6 +92,8 @@ export const storageKinds: readonly KindRecord[] = [
       column('Node', (o) => o.spec?.nodeName),
       column('Attached', (o) => o.status?.attached === true, { type: 'boolean' }),
     ),
+    validate: validateAttachment,
+    validateStatus: validateAttachmentStatus,
     prepareCreate(o) {
       o.status = { attached: false };
     },
@@ -78,5 +102,11 @@ export const storageKinds: readonly KindRecord[] = [
   defineKind(kinds.VolumeAttributesClass, {
     shortNames: ['vac'],
     columns: columns(column('DriverName', (o) => o.driverName)),
+    validate: validateAttributesClass,
   }),
 ];
+
+/** The health of storage is a field that is off by default. */
+function dropHealth(o: { status?: unknown }): void {
+  delete o.status;
+}

@@ -4,7 +4,7 @@ import type { Draft } from '#api/manifest.ts';
 import { equalJson } from '#base/json.ts';
 import { kinds } from '#base/kinds.ts';
 import type { FieldErrors } from '../field-errors.ts';
-import { columns, defineKind, statusSubresource, type KindRecord } from '../kind.ts';
+import { columns, defineKind, statusSubresource, type KindRecord, metadataFields } from '../kind.ts';
 import { label1035Problem, subdomainProblem } from '../name-forms.ts';
 
 type Migration = Draft<StorageVersionMigration>;
@@ -47,6 +47,8 @@ function validateStatus(object: Migration, old: StorageVersionMigration, errors:
 
 export const storagemigrationKinds: readonly KindRecord[] = [
   defineKind(kinds.StorageVersionMigration, {
+    statusKeeps: metadataFields,
+    needsVersion: true,
     subresources: { status: statusSubresource },
     columns: columns(),
     defaults(o) {
