@@ -24,7 +24,7 @@ import { runPolicyStatus } from './policy-status.ts';
 import { Metrics } from '#observe/metrics.ts';
 import { issuerOf } from './authn/authenticate.ts';
 import { Authenticators } from './authn/authenticators.ts';
-import { Authorizers } from './authz/authorizers.ts';
+import { Authorizers, namesAuthorizers } from './authz/authorizers.ts';
 import { Auditor } from './audit/auditor.ts';
 import { createRequestMetrics } from './metrics.ts';
 import { TokenSigner } from './tokens.ts';
@@ -60,7 +60,10 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     requests: createRequestMetrics(metrics, store),
     audit: options.audit === undefined ? undefined : new Auditor({ ...options.audit, clock, random, metrics }),
     authenticators: undefined,
-    authorizers: flags === undefined ? undefined : new Authorizers(flags, { clock, log: log.child('authorization') }),
+    authorizers:
+      flags === undefined || !namesAuthorizers(flags)
+        ? undefined
+        : new Authorizers(flags, { clock, log: log.child('authorization') }),
     remoteApis: new RemoteApis(),
     flowControl: new FlowControl({ clock, metrics, thread: options.thread }),
   };

@@ -43,31 +43,35 @@ const noOpinion: Decision = { allowed: false, reason: noReason };
 
 export async function decide(server: Server, attributes: Attributes): Promise<Decision> {
   if (attributes.user.groups.includes('system:masters')) return allowedSilently;
-  let reasons = '';
-  for (const authorizer of server.authorizers?.list ?? usual) {
+  const { authorizers } = server;
+  if (authorizers === undefined) return (await askNode(server, attributes)) ?? askRbac(server, attributes);
+  const reasons: string[] = [];
+  for (const authorizer of authorizers.list) {
     const decision = await ask(server, authorizer, attributes);
+    if (decision === undefined) continue;
     if (decision.allowed || decision.denied === true) return decision;
     const reason = decision.reason();
-    if (reason !== '') reasons = reasons === '' ? reason : `${reasons}\n${reason}`;
+    if (reason !== '') reasons.push(reason);
   }
-  return reasons === '' ? noOpinion : { allowed: false, reason: () => reasons };
+  return reasons.length === 0 ? noOpinion : { allowed: false, reason: () => reasons.join('\n') };
 }
 
-/** Where nothing else is said. */
-const usual: readonly Authorizer[] = [{ mode: 'Node' }, { mode: 'RBAC' }];
+async function askNode(server: Server, attributes: Attributes): Promise<Decision | undefined> {
+  const isAllowed = (await allowedByNode(server, attributes)) || (await allowedByIngress(server, attributes));
+  return isAllowed ? allowedSilently : undefined;
+}
 
-async function ask(server: Server, authorizer: Authorizer, attributes: Attributes): Promise<Decision> {
+async function askRbac(server: Server, attributes: Attributes): Promise<Decision> {
+  const binding = await allowedByRbac(server, attributes);
+  return binding === undefined ? noOpinion : { allowed: true, reason: () => describeGrant(binding, attributes.user) };
+}
+
+async function ask(server: Server, authorizer: Authorizer, attributes: Attributes): Promise<Decision | undefined> {
   switch (authorizer.mode) {
     case 'Node':
-      return (await allowedByNode(server, attributes)) || (await allowedByIngress(server, attributes))
-        ? allowedSilently
-        : noOpinion;
-    case 'RBAC': {
-      const binding = await allowedByRbac(server, attributes);
-      return binding === undefined
-        ? noOpinion
-        : { allowed: true, reason: () => describeGrant(binding, attributes.user) };
-    }
+      return askNode(server, attributes);
+    case 'RBAC':
+      return askRbac(server, attributes);
     case 'AlwaysAllow':
       return allowedSilently;
     case 'AlwaysDeny':

@@ -154,6 +154,10 @@ function compiled(reader: ConfigReader, at: string, source: string): Program[] {
   }
 }
 
+/** Whether flags say anything of authorizers. */
+export const namesAuthorizers = (flags: ServerFlags): boolean =>
+  ['authorization-config', 'authorization-mode', 'authorization-webhook-config-file'].some((flag) => flags.has(flag));
+
 /** The modes that flags name. Throws BadRequest. */
 export function authorizersOfFlags(flags: ServerFlags): AuthorizerConfig[] {
   const modes = flags.has('authorization-mode') ? flags.list('authorization-mode') : ['Node', 'RBAC'];

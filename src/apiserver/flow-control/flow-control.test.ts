@@ -125,7 +125,7 @@ describe('a request', () => {
       const admitted = flow.admit(request, user, parseRequestInfo(request));
       assert.ok(!(admitted instanceof Promise));
       admitted.release();
-      return admitted.headers['x-kubernetes-pf-flowschema-uid'];
+      return admitted.schemaUid;
     };
     const lease = '/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n';
     const node = userOf('system:node:n', 'system:nodes');
@@ -159,10 +159,7 @@ describe('a request', () => {
     assert.equal(await refusalOf(rig.ask(userOf('a')).told), 1);
     assert.equal(rig.ask(admin).isWaiting, false, 'the exempt level knows no bound');
     const admission = await first.told;
-    assert.deepEqual(admission.headers, {
-      'x-kubernetes-pf-flowschema-uid': 'schema',
-      'x-kubernetes-pf-prioritylevel-uid': 'level',
-    });
+    assert.deepEqual([admission.schemaUid, admission.levelUid], ['schema', 'level']);
     admission.release();
     admission.release();
     await third.told;
