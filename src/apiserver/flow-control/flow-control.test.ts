@@ -66,11 +66,12 @@ class Rig {
   /** Who was admitted, in order. */
   readonly begun: string[] = [];
   readonly admissions: Admission[] = [];
+  busyMs = 0;
 
   constructor({ isPaced = false } = {}) {
     const thread = {
       afterTurn: (run: () => void): void => void this.turns.push(run),
-      busyMs: () => this.begun.length / 10,
+      busyMs: () => this.busyMs + this.begun.length / 10,
     };
     this.flow = new FlowControl({ clock: this.clock, metrics: new Metrics(), ...(isPaced ? { thread } : {}) });
   }
@@ -227,6 +228,28 @@ describe('a flood that comes in one turn of the thread', () => {
     assert.ok(rig.begun.length < 300);
     while (rig.turns.length > 0) await rig.endTurn();
     assert.equal(rig.begun.length, 401);
+  });
+
+  it('is begun once in a turn where each request takes longer than a slice', async () => {
+    const rig = new Rig({ isPaced: true });
+    const { levels, schemas } = tested(500, 500);
+    rig.flow.configure(levels, schemas);
+    rig.ask(userOf('quiet'));
+    await rig.endTurn();
+    rig.begun.length = 0;
+    // What is read one after the other in one turn, each carried out before the next is read.
+    for (let i = 0; i < 10; i++) {
+      rig.ask(userOf('flood'));
+      await settled();
+      rig.clock.advance(8);
+      rig.busyMs += 8;
+    }
+    assert.ok(rig.begun.length <= 2, rig.begun.join(' '));
+    rig.ask(userOf('quiet'));
+    await rig.endTurn();
+    await rig.endTurn();
+    assert.ok(rig.begun.includes('quiet'), rig.begun.join(' '));
+    assert.ok(rig.begun.length < 10);
   });
 
   it('is refused bit by bit too', async () => {
