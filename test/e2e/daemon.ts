@@ -160,15 +160,16 @@ export function writeCertificates(
   }
 }
 
-/** The status and text of an answer of its API; of events, which go on, the beginning. A body is sent as JSON. */
+/** The status and text of an answer of its API; of events, which go on, the beginning. A body is bytes, or sent as JSON. */
 export function ask(
   home: string,
   method: string,
   path: string,
   sent?: unknown,
 ): Promise<{ status: number; body: string; type: string }> {
-  const text = sent === undefined ? '' : JSON.stringify(sent);
-  const headers = sent === undefined ? {} : { 'Content-Type': 'application/json' };
+  const body = sent instanceof Uint8Array ? sent : sent === undefined ? '' : JSON.stringify(sent);
+  const type = sent instanceof Uint8Array ? 'application/x-tar' : 'application/json';
+  const headers = sent === undefined ? {} : { 'Content-Type': type };
   return new Promise((resolve, reject) => {
     const call = request({ socketPath: `${home}/run/docker.sock`, method, path, headers }, (answer) => {
       let body = '';
@@ -188,7 +189,7 @@ export function ask(
       socket.destroy();
       resolve({ status: answer.statusCode ?? 0, body: '', type: '' });
     });
-    call.end(text);
+    call.end(body);
   });
 }
 

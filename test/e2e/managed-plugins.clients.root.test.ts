@@ -1,7 +1,18 @@
 /** Managed plugins through the docker client: made, set, enabled, used, pushed, installed elsewhere; and killed between. */
 import assert from 'node:assert/strict';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { execFileSync } from 'node:child_process';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { realClock } from '#os/clock.real.ts';
@@ -181,6 +192,20 @@ test('what is no plugin, or does not listen, is told and leaves nothing', async 
   const { daemon, source } = await start(t);
   rmSync(`${source}/config.json`);
   await fails(daemon, ['plugin', 'create', 'me/none', source], /config\.json/);
+  // Links that lead out of the archive.
+  const outside = join(source, 'outside');
+  for (const [name, words] of [
+    ['rootfs', /no rootfs found/],
+    ['config.json', /config not found/],
+  ] as const) {
+    rmSync(outside, { recursive: true, force: true });
+    mkdirSync(`${outside}/rootfs`, { recursive: true });
+    writeFileSync(`${outside}/config.json`, '{}');
+    rmSync(`${outside}/${name}`, { recursive: true });
+    symlinkSync(name === 'rootfs' ? '/etc' : '/etc/passwd', `${outside}/${name}`);
+    const archive = execFileSync('tar', ['-C', outside, '-c', 'config.json', 'rootfs']);
+    assert.match((await ask(daemon.home, 'POST', '/v1.56/plugins/create?name=me/none', archive)).body, words);
+  }
   writePlugin(source, { entrypoint: ['/nothing'] });
   await daemon.ok('plugin', 'create', 'me/broken', source);
   await fails(daemon, ['plugin', 'enable', 'me/broken'], /no such file|not found/);

@@ -6,7 +6,7 @@
  * (moby); so that these are found out here.
  */
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { lstatSync, readFileSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
 import { hostPlatform } from '#base/platform.ts';
 import { familiarName, familiarRepository } from '#base/reference.ts';
@@ -19,7 +19,7 @@ import { toImageLayer } from '#content/image-writer.ts';
 import { archiveBytesMax, configBytesMax, layerExpandedBytesMax, manifestBytesMax } from '#content/limits.ts';
 import type { Manifest } from '#content/manifest.ts';
 import type { RemoteRepository } from '#content/remote.ts';
-import { statIfExists, removeTree } from '#os/files.ts';
+import { removeTree } from '#os/files.ts';
 import type { RegistryCredential } from '../engine.ts';
 import { shortId } from '../images-options.ts';
 import type { ImagesOptions, Progress } from '../images-options.ts';
@@ -93,12 +93,14 @@ export async function createContent(
   const scratch = content.blobs.scratchPath();
   try {
     await content.layers.unpackFile(content.blobs.path(uploaded.digest), scratch);
-    const found = statIfExists(`${scratch}/config.json`);
+    // Links would lead out of the archive.
+    const found = lstatSync(`${scratch}/config.json`, { throwIfNoEntry: false });
     if (found?.isFile() !== true) throw new ApiError('BadRequest', 'config not found');
     if (found.size > configBytesMax)
       throw new ApiError('RequestEntityTooLarge', 'the plugin configuration is too large');
     const config = readPluginConfig(readFileSync(`${scratch}/config.json`));
-    if (statIfExists(`${scratch}/rootfs`)?.isDirectory() !== true) throw new ApiError('BadRequest', 'no rootfs found');
+    if (lstatSync(`${scratch}/rootfs`, { throwIfNoEntry: false })?.isDirectory() !== true)
+      throw new ApiError('BadRequest', 'no rootfs found');
     const layers = await packLayer(options, hold, `${scratch}/rootfs`);
     const whole = { ...config, rootfs: { type: 'layers', diff_ids: layers.map(({ digest }) => digest) } };
     const bytes = Buffer.from(`${JSON.stringify(whole)}\n`);
