@@ -292,6 +292,15 @@ program
     await addRegistryUser(user, options);
   });
 program
+  .command('rotate-encryption-key')
+  .description('encrypt Secrets with a new key, those that are there too')
+  .option('--data <dir>', 'data directory (default: $TIPHYS_HOME/data or /var/lib/tiphys)')
+  .option('--alone', 'no other server uses the same etcd')
+  .action(async (options: { data?: string; alone?: boolean }) => {
+    const { rotateKey } = await import('./commands/rotate-encryption-key.ts');
+    await rotateKey(options);
+  });
+program
   .command('test')
   .description('run the tests (npm test)')
   .argument('[files...]')

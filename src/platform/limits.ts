@@ -35,6 +35,9 @@ export const boltFileBytesMax = 512 * 1024 * 1024;
 export const boltDepthMax = 32;
 export const importedTextBytesMax = 16 * 1024 * 1024;
 export const importedLineBytesMax = 16 * 1024 * 1024;
+/** How often the server looks for other encryption keys, and how long a command waits for it to use them. */
+export const keyPollMs = 1_000;
+export const sealingMsMax = 300_000;
 /** How long a server may take to tell a machine that joins who it is, and what it may say. */
 export const discoveryMsMax = 10_000;
 export const clusterInfoBytesMax = 1024 * 1024;
