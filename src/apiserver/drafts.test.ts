@@ -235,7 +235,7 @@ const examples: Record<string, [path: string, fields: object]> = {
     '/apis/rbac.authorization.k8s.io/v1/clusterroles',
     {
       rules: [{ apiGroups: [''], resources: ['pods'], verbs: ['get'] }],
-      aggregationRule: { clusterRoleSelectors: [] },
+      aggregationRule: { clusterRoleSelectors: [{ matchLabels: { a: 'b' } }] },
     },
   ],
   RoleBinding: [

@@ -153,6 +153,7 @@ async function createOnce(
   const object = toStored(kind, received);
   fillCreated(context, object);
   stored.defaults?.(object);
+  if (context.request.method === 'POST') dropRepeatedOwners(context, object);
   trackManagedFields(context, undefined, object, options);
   const attributes: AdmissionAttributes = { operation: 'CREATE', object, old: undefined, subresource: '', dryRun: dry };
   await admitMutating(context, attributes);
@@ -399,6 +400,7 @@ async function updateOnce(
     else if ('status' in object && object.status !== undefined && object.status !== null)
       stored.defaultStatus?.(object.status, object);
   }
+  if (context.request.method === 'PUT') dropRepeatedOwners(context, object);
   trackManagedFields(context, old, object, options);
   const attributes: AdmissionAttributes = { operation: 'UPDATE', object, old, subresource, dryRun: dry };
   await admitMutating(context, attributes);

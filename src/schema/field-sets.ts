@@ -107,8 +107,8 @@ export function fieldsOf(value: unknown, node: TypeNode, marks = false, created 
       if (set.children.has(key)) repeated.add(key);
       set.children.set(key, child);
     }
-    // Of items that cannot be told apart nobody manages any.
-    for (const key of repeated) set.children.delete(key);
+    // Items that cannot be told apart are managed as one.
+    for (const key of repeated) set.children.set(key, leaf());
     if (value.length === 0) set.self = true;
     return set;
   }

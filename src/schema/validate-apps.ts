@@ -208,7 +208,7 @@ export function validateReplicationController(o: Draft<ReplicationController>, e
 
 export function validateRevision(o: Draft<ControllerRevision>, errors: FieldErrors, old?: ControllerRevision): void {
   if (o.data === undefined || o.data === null) errors.required('data', 'data is mandatory');
-  else if (typeof o.data !== 'object' || Array.isArray(o.data))
+  if (typeof o.data !== 'object' || Array.isArray(o.data))
     errors.invalid('data', '<value omitted>', 'data must be a valid JSON object');
   if ((o.revision ?? 0) < 0) errors.invalid('revision', o.revision, 'must be greater than or equal to 0');
   if (old !== undefined) unchanged(o.data, old.data, 'data', errors);

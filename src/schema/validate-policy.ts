@@ -1,6 +1,12 @@
 /** Validation of what governs others: quotas, limit ranges, budgets, priorities, network policies, leases. */
 import type { Lease } from '#api/coordination.v1.ts';
-import type { LimitRange, LimitRangeItem, ResourceQuota, ScopedResourceSelectorRequirement } from '#api/core.v1.ts';
+import type {
+  LimitRange,
+  LimitRangeItem,
+  ResourceQuota,
+  ResourceQuotaSpec,
+  ScopedResourceSelectorRequirement,
+} from '#api/core.v1.ts';
 import type { Draft } from '#api/manifest.ts';
 import type { NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort } from '#api/networking.v1.ts';
 import type { PodDisruptionBudget } from '#api/policy.v1.ts';
@@ -79,22 +85,53 @@ export function validateQuota(o: Draft<ResourceQuota>, errors: FieldErrors, old?
       errors.invalid(at, value, 'must be an integer');
   }
   validateScopes(spec.scopes ?? [], 'spec.scopes', errors);
-  (spec.scopeSelector?.matchExpressions ?? []).forEach((e, i) => {
-    const at = `spec.scopeSelector.matchExpressions[${i}]`;
-    if (!quotaScopes.includes(e.scopeName ?? ''))
-      errors.invalid(`${at}.scopeName`, e.scopeName ?? '', 'unsupported scope');
-    if (existOnly.includes(e.scopeName ?? '') && e.operator !== 'Exists')
+  validateScopeResources(spec.scopes ?? [], spec, 'spec.scopes', errors);
+  const expressions = spec.scopeSelector?.matchExpressions ?? [];
+  // Upstream's paths do not say which expression.
+  const at = 'spec.scopeSelector.matchExpressions';
+  for (const e of expressions) {
+    const { scopeName = '', operator = '' } = e;
+    if (!quotaScopes.includes(scopeName)) errors.invalid(`${at}.scopeName`, scopeName, 'unsupported scope');
+    validateScopeResources([scopeName], spec, at, errors);
+    if (existOnly.includes(scopeName) && operator !== 'Exists')
       errors.invalid(
         `${at}.operator`,
-        e.operator ?? '',
+        operator,
         `must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity`,
       );
-    else validateSelectorOperator(e, at, errors);
-  });
+    validateSelectorOperator(e, at, errors);
+  }
+  const named = expressions.map(({ scopeName }) => scopeName ?? '');
+  for (const pair of opposites)
+    if (pair.every((scope) => named.includes(scope))) errors.invalid(at, spec.scopes, 'conflicting scopes');
   if (old === undefined) return;
   for (const field of ['scopes', 'scopeSelector'] as const)
     if (!sameJson(spec[field], old.spec?.[field]))
       errors.invalid(`spec.${field}`, spec[field] ?? null, 'field is immutable');
+}
+
+const podNames = ['cpu', 'memory', 'ephemeral-storage'].flatMap((name) => [name, `requests.${name}`, `limits.${name}`]);
+const scopeResources: Readonly<Record<string, ReadonlySet<string>>> = {
+  BestEffort: new Set(['pods']),
+  NotBestEffort: new Set(['pods', ...podNames]),
+  Terminating: new Set(['pods', ...podNames]),
+  NotTerminating: new Set(['pods', ...podNames]),
+  PriorityClass: new Set(['pods', ...podNames]),
+  CrossNamespacePodAffinity: new Set(['pods', ...podNames]),
+  VolumeAttributesClass: new Set(['persistentvolumeclaims', 'requests.storage']),
+};
+
+/** A scope counts Pods, or claims: it has nothing to say of other resources. */
+function validateScopeResources(
+  scopes: readonly string[],
+  spec: Draft<ResourceQuotaSpec>,
+  at: string,
+  errors: FieldErrors,
+): void {
+  for (const scope of scopes)
+    for (const name of Object.keys(spec.hard ?? {}))
+      if (quotaNames.has(name) && scopeResources[scope]?.has(name) === false)
+        errors.invalid(at, scopes, 'unsupported scope applied to resource');
 }
 
 function validateScopes(scopes: string[], at: string, errors: FieldErrors): void {

@@ -8,12 +8,13 @@ import { parseCidr } from '#base/ip.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { canonicalCidrProblem } from './ip-fields.ts';
 import { subdomainProblem } from './name-forms.ts';
-import { sameJson } from './validate-values.ts';
+import { validatePathPart } from './validate-classes.ts';
+import { unchanged } from './validate-values.ts';
 
 export function validateServiceCidr(o: Draft<ServiceCIDR>, errors: FieldErrors): void {
   const at = 'spec.cidrs';
   const cidrs = o.spec?.cidrs ?? [];
-  if (cidrs.length === 0) errors.required(at, 'at least one CIDR required');
+  if (cidrs.length === 0) errors.invalid(at, o.spec, 'at least one CIDR required');
   else if (cidrs.length > 2) errors.invalid(at, o.spec, 'may only hold up to 2 values');
   else if (cidrs.length === 2 && !isDualStack(cidrs))
     errors.invalid(
@@ -43,9 +44,10 @@ export function validateIpAddress(o: Draft<IPAddress>, errors: FieldErrors): voi
   }
   if (parent.group && subdomainProblem(parent.group) !== '')
     errors.invalid(`${at}.group`, parent.group, subdomainProblem(parent.group));
-  for (const field of ['resource', 'name'] as const) if (!parent[field]) errors.required(`${at}.${field}`);
+  for (const field of ['resource', 'name'] as const) validatePathPart(parent[field], `${at}.${field}`, errors);
+  if (parent.namespace) validatePathPart(parent.namespace, `${at}.namespace`, errors);
 }
 
 export function validateIpAddressUpdate(o: Draft<IPAddress>, old: IPAddress, errors: FieldErrors): void {
-  if (!sameJson(o.spec, old.spec)) errors.invalid('spec', o.spec, 'field is immutable');
+  unchanged(o.spec?.parentRef, old.spec.parentRef, 'spec.parentRef', errors);
 }

@@ -28,12 +28,43 @@ const needsHealthPort = (spec: Draft<ServiceSpec>): boolean =>
 const nodePortsOf = (spec: Draft<ServiceSpec>): number[] =>
   (spec.ports ?? []).map((p) => p.nodePort ?? 0).filter((port: number) => port !== 0);
 
+/** What the server gave and the writer does not know of stays, while it is needed. */
+function keepAllocated(now: Draft<ServiceSpec>, was: ServiceSpec): void {
+  if (needsAddress(now) && needsAddress(was)) {
+    if (!now.clusterIP && was.clusterIP !== undefined) now.clusterIP = was.clusterIP;
+    if (now.clusterIPs === undefined && was.clusterIPs !== undefined && now.clusterIP === was.clusterIP)
+      now.clusterIPs = [...was.clusterIPs];
+  }
+  if (needsNodePorts(now) && needsNodePorts(was)) {
+    const taken = new Set(nodePortsOf(now));
+    for (const port of now.ports ?? []) {
+      const { nodePort } = (was.ports ?? []).find((o) => o.port === port.port && o.protocol === port.protocol) ?? {};
+      if (!port.nodePort && nodePort && !taken.has(nodePort)) port.nodePort = nodePort;
+    }
+  }
+  if (needsHealthPort(now) && needsHealthPort(was) && was.healthCheckNodePort)
+    now.healthCheckNodePort ||= was.healthCheckNodePort;
+}
+
+export function warnOfService(
+  { spec = {} }: Draft<Service>,
+  old: Service | undefined,
+  warn: (text: string) => void,
+): void {
+  const before = old?.spec;
+  if ((spec.externalIPs ?? []).length > 0 && !sameJson(spec.externalIPs, before?.externalIPs))
+    warn('spec.externalIPs is deprecated and may no longer be implemented in some clusters');
+  if (spec.trafficDistribution === 'PreferClose' && before?.trafficDistribution !== 'PreferClose')
+    warn('spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"');
+}
+
 /**
  * Drops what the old type needed and the new one does not, where the writer left it as it was: it was filled in for
  * him, and he only named another type. What he changed himself stays, for validation to refuse.
  */
 export function dropForType(service: Draft<Service>, old: Service): void {
   const [now, was] = [service.spec ?? {}, old.spec ?? {}];
+  keepAllocated(now, was);
   const drop = (needed: (spec: Draft<ServiceSpec>) => boolean, ...fields: (keyof ServiceSpec)[]): void => {
     if (!needed(was) || needed(now)) return;
     for (const field of fields) if (sameJson(now[field], was[field])) delete now[field];

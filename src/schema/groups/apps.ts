@@ -195,6 +195,12 @@ const daemonSets = defineKind(kinds.DaemonSet, {
     o.status = { currentNumberScheduled: 0, numberMisscheduled: 0, desiredNumberScheduled: 0, numberReady: 0 };
     setTemplateGeneration(o, '1');
   },
+  defaultStatus(_status, o) {
+    setTemplateGeneration(o, o.metadata?.annotations?.[templateGeneration] ?? '0');
+  },
+  prepareStatus(o, old) {
+    setTemplateGeneration(o, old.metadata.annotations?.[templateGeneration] ?? '0');
+  },
   prepareUpdate(o, old) {
     resetStatus(o, old);
     const before = Number(old.metadata.annotations?.[templateGeneration] ?? 0);

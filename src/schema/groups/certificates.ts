@@ -41,6 +41,7 @@ const annotationsText = ({ spec }: PodCertificateRequest): string =>
 
 export const certificatesKinds: readonly KindRecord[] = [
   defineKind(kinds.CertificateSigningRequest, {
+    unmanaged: ['spec'],
     shortNames: ['csr'],
     validate: validateCertificateRequest,
     subresources: { approval: statusSubresource, status: statusSubresource },

@@ -179,7 +179,7 @@ export const coreKinds: readonly KindRecord[] = [
     createsOnUpdate: true,
     shortNames: ['limits'],
     columns: [
-      column('Name', (o) => o.metadata.name),
+      { ...column('Name', (o) => o.metadata.name), format: 'name' },
       { name: 'Created At', type: 'date', value: (o) => o.metadata.creationTimestamp },
     ],
     validate: validateLimitRange,

@@ -1,9 +1,12 @@
 /** discovery.k8s.io/v1. */
+import type { EndpointSlice } from '#api/discovery.v1.ts';
+import type { Draft } from '#api/manifest.ts';
 import { kinds } from '#base/kinds.ts';
 import { setDefault, setDefaultText } from '../defaults.ts';
 import type { KindRecord } from '../kind.ts';
 import { column, columns, defineKind } from '../kind.ts';
 import { validateEndpointSlice } from '../validate-endpoints.ts';
+import { sameJson } from '../validate-values.ts';
 
 function sliceList(items: string[], max = 3): string {
   return items.length === 0
@@ -13,9 +16,21 @@ function sliceList(items: string[], max = 3): string {
       : items.join(',');
 }
 
+/** The topology of the first version is read, and written no more. */
+function dropTopology({ endpoints }: Draft<EndpointSlice>): void {
+  for (const endpoint of endpoints ?? []) delete endpoint.deprecatedTopology;
+}
+
 export const discoveryKinds: readonly KindRecord[] = [
   defineKind(kinds.EndpointSlice, {
     validate: validateEndpointSlice,
+    prepareCreate: dropTopology,
+    prepareUpdate(o, old) {
+      if (!sameJson(o.endpoints, old.endpoints)) dropTopology(o);
+    },
+    warn(o, old, warn) {
+      if (old === undefined && o.addressType === 'FQDN') warn('spec.addressType: FQDN endpoints are deprecated');
+    },
     columns: columns(
       column('AddressType', (o) => o.addressType),
       column('Ports', (o) => sliceList((o.ports ?? []).map((p) => String(p.port ?? '*')))),

@@ -4,6 +4,7 @@ import { kinds } from '#base/kinds.ts';
 import { defaultQuantities, setDefault, setDefaultText } from '../defaults.ts';
 import type { KindRecord } from '../kind.ts';
 import { ageColumn, column, columns, defineKind } from '../kind.ts';
+import { validateRuntimeClass } from '../validate-classes.ts';
 import { validatePriorityClass } from '../validate-policy.ts';
 
 export const schedulingKinds: readonly KindRecord[] = [
@@ -22,7 +23,7 @@ export const schedulingKinds: readonly KindRecord[] = [
     },
     validate: validatePriorityClass,
     validateUpdate(o, old, errors) {
-      if (o.value !== old.value) errors.invalid('value', o.value, 'field is immutable');
+      if (o.value !== old.value) errors.forbidden('value', 'may not be changed in an update.');
       if (o.preemptionPolicy !== old.preemptionPolicy)
         errors.invalid('preemptionPolicy', o.preemptionPolicy, 'field is immutable');
     },
@@ -33,6 +34,7 @@ export const nodeKinds: readonly KindRecord[] = [
     needsVersion: true,
     createsOnUpdate: true,
     columns: columns(column('Handler', (o) => o.handler)),
+    validate: validateRuntimeClass,
     defaults(o) {
       defaultQuantities(o.overhead?.podFixed);
     },

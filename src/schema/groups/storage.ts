@@ -108,5 +108,5 @@ export const storageKinds: readonly KindRecord[] = [
 
 /** The health of storage is a field that is off by default. */
 function dropHealth(o: { status?: unknown }): void {
-  delete o.status;
+  o.status = {};
 }
