@@ -186,7 +186,13 @@ const examples: Record<string, [path: string, fields: object]> = {
   ],
   HorizontalPodAutoscalerV1: [
     `${apis('autoscaling/v1')}/horizontalpodautoscalers`,
-    { spec: { scaleTargetRef: { kind: 'Deployment', name: 'd' }, maxReplicas: 2, targetCPUUtilizationPercentage: 50 } },
+    {
+      spec: {
+        scaleTargetRef: { apiVersion: 'apps/v1', kind: 'Deployment', name: 'd' },
+        maxReplicas: 2,
+        targetCPUUtilizationPercentage: 50,
+      },
+    },
   ],
   PodDisruptionBudget: [`${apis('policy/v1')}/poddisruptionbudgets`, { spec: { selector, minAvailable: 1 } }],
   EndpointSlice: [

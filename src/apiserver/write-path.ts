@@ -420,7 +420,7 @@ async function updateOnce(
   } else if (subresource === 'status') stored.validateStatus?.(admitted, old, errors);
   await validateRules(context, stored, attributes, errors);
   errors.throwIfAny(kind.group, kind.kind, admitted.metadata.name ?? '');
-  tellWarnings(context, stored, attributes);
+  if (subresource !== 'status') tellWarnings(context, stored, attributes);
   await admitValidating(context, attributes);
   // What was stored otherwise than it would be now is written again, though nothing else changes.
   if (server.objects.isCurrent(kind, before) && isSame(withoutTimes(admitted), withoutTimes(old)))

@@ -109,7 +109,8 @@ export function fieldsOf(value: unknown, node: TypeNode, marks = false, created 
     }
     // Items that cannot be told apart are managed as one.
     for (const key of repeated) set.children.set(key, leaf());
-    if (value.length === 0) set.self = true;
+    // What is applied is managed item by item: none is nothing.
+    if (value.length === 0 && marks) set.self = true;
     return set;
   }
   if (!isObject(value) || isAtomic(node, value)) return leaf();

@@ -116,7 +116,7 @@ test('an IPAddress is named by its address, and a ServiceCIDR holds a range of e
   assert.deepEqual(range('10.0.0.0/16'), []);
   assert.deepEqual(range('2001:db8::/96', '10.0.0.0/16'), []);
   const rows: [string[], RegExp][] = [
-    [[], /^spec\.cidrs: Invalid value: .*at least one CIDR required/],
+    [[], /^spec\.cidrs: Required value: at least one CIDR required/],
     [['10.0.0.0/16', 'fd00::/64', 'fd01::/64'], /may only hold up to 2 values/],
     [['10.0.0.0/16', '10.1.0.0/16'], /no more than one IP for each IP family/],
     [['10.0.0.1/16'], /^spec\.cidrs\[0\]: .*bits set beyond/],

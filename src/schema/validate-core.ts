@@ -126,8 +126,11 @@ export function validateIngress(o: Draft<Ingress>, errors: FieldErrors): void {
     if (rule.http && (rule.http.paths ?? []).length === 0) errors.required(`spec.rules[${i}].http.paths`);
     (rule.http?.paths ?? []).forEach((path, j) => {
       const at = `spec.rules[${i}].http.paths[${j}]`;
-      if (!path.pathType) errors.required(`${at}.pathType`, 'pathType must be specified');
-      else if (!pathTypes.includes(path.pathType ?? '')) errors.unsupported(`${at}.pathType`, path.pathType, pathTypes);
+      if (!path.pathType) {
+        errors.required(`${at}.pathType`, 'pathType must be specified');
+        return;
+      }
+      if (!pathTypes.includes(path.pathType ?? '')) errors.unsupported(`${at}.pathType`, path.pathType, pathTypes);
       else if (path.pathType !== 'ImplementationSpecific' && !(path.path ?? '').startsWith('/'))
         errors.invalid(`${at}.path`, path.path ?? '', 'must be an absolute path');
       else if (path.path && !path.path.startsWith('/'))
@@ -137,6 +140,15 @@ export function validateIngress(o: Draft<Ingress>, errors: FieldErrors): void {
       validateBackend(path.backend ?? {}, `${at}.backend`, errors);
     });
   });
+  (spec.tls ?? []).forEach(({ hosts }, i) =>
+    (hosts ?? []).forEach((host, j) => {
+      const problem = subdomainProblem(host.replace(/^\*\./, ''));
+      if (problem !== '') errors.invalid(`spec.tls[${i}].hosts[${j}]`, host, problem);
+    }),
+  );
+  const { ingressClassName: name } = spec;
+  if (name !== undefined && subdomainProblem(name) !== '')
+    errors.invalid('spec.ingressClassName', name, subdomainProblem(name));
 }
 
 /** What a proxy and the server behind it may read differently. */

@@ -18,7 +18,7 @@ import type { FieldErrors } from './field-errors.ts';
 import { cidrProblem } from './ip-fields.ts';
 import { portNameProblems, portProblem } from './name-forms.ts';
 import { validateIntOrPercent } from './validate-apps.ts';
-import { sameJson, validateQuantities } from './validate-values.ts';
+import { validateQuantities } from './validate-values.ts';
 import { validateLabelSelector } from './validate-selector.ts';
 
 const quotaScopes = [
@@ -105,9 +105,8 @@ export function validateQuota(o: Draft<ResourceQuota>, errors: FieldErrors, old?
   for (const pair of opposites)
     if (pair.every((scope) => named.includes(scope))) errors.invalid(at, spec.scopes, 'conflicting scopes');
   if (old === undefined) return;
-  for (const field of ['scopes', 'scopeSelector'] as const)
-    if (!sameJson(spec[field], old.spec?.[field]))
-      errors.invalid(`spec.${field}`, spec[field] ?? null, 'field is immutable');
+  const [now, was] = [new Set(spec.scopes), new Set(old.spec?.scopes)];
+  if (now.symmetricDifference(was).size > 0) errors.invalid('spec.scopes', spec.scopes ?? null, 'field is immutable');
 }
 
 const podNames = ['cpu', 'memory', 'ephemeral-storage'].flatMap((name) => [name, `requests.${name}`, `limits.${name}`]);
@@ -158,15 +157,19 @@ function validateSelectorOperator(e: Draft<ScopedResourceSelectorRequirement>, a
   } else errors.invalid(`${at}.operator`, e.operator ?? '', 'not a valid selector operator');
 }
 
+const limitTypes = ['Container', 'PersistentVolumeClaim', 'Pod'];
+
 export function validateLimitRange(o: Draft<LimitRange>, errors: FieldErrors): void {
   const seen = new Set<string>();
   (o.spec?.limits ?? []).forEach((item, i) => {
     const at = `spec.limits[${i}]`;
-    if (!item.type) errors.required(`${at}.type`);
-    else if (!['Container', 'PersistentVolumeClaim', 'Pod'].includes(item.type ?? '') && !item.type.includes('/'))
-      errors.invalid(`${at}.type`, item.type, 'must be a standard limit type or fully qualified');
-    if (item.type && seen.has(item.type)) errors.duplicate(`${at}.type`, item.type);
-    if (item.type) seen.add(item.type);
+    const { type = '' } = item;
+    const problems = qualifiedNameProblems(type);
+    for (const problem of problems) errors.invalid(`${at}.type`, type, problem);
+    if (problems.length === 0 && !type.includes('/') && !limitTypes.includes(type))
+      errors.invalid(`${at}.type`, type, 'must be a standard limit type or fully qualified');
+    if (seen.has(type)) errors.duplicate(`${at}.type`, type);
+    seen.add(type);
     for (const field of ['max', 'min', 'default', 'defaultRequest', 'maxLimitRequestRatio'] as const)
       validateQuantities(item[field], `${at}.${field}`, errors);
     if (item.type === 'Pod')
@@ -237,7 +240,9 @@ export function validateBudget(o: Draft<PodDisruptionBudget>, errors: FieldError
   if (selector) validateLabelSelector(selector, 'spec.selector', errors);
 }
 
-export function validatePriorityClass(o: Draft<PriorityClass>, errors: FieldErrors): void {
+/** What there is of one is not looked at again: but for its metadata and description, it does not change. */
+export function validatePriorityClass(o: Draft<PriorityClass>, errors: FieldErrors, old?: PriorityClass): void {
+  if (old !== undefined) return;
   const name = o.metadata?.name ?? '';
   if (name.startsWith('system-')) {
     if (systemClasses[name] !== o.value)
@@ -262,8 +267,11 @@ export function validateNetworkPolicy(o: Draft<NetworkPolicy>, errors: FieldErro
     validateTraffic({ ports, peers: to, side: 'to', kept }, `spec.egress[${i}]`, errors);
   if ((spec.policyTypes ?? []).length > 2)
     errors.invalid('spec.policyTypes', spec.policyTypes, 'may not specify more than two policyTypes');
-  for (const type of spec.policyTypes ?? [])
-    if (!['Egress', 'Ingress'].includes(type)) errors.unsupported('spec.policyTypes', type, ['Egress', 'Ingress']);
+  else
+    (spec.policyTypes ?? []).forEach((type, i) => {
+      if (!['Egress', 'Ingress'].includes(type))
+        errors.unsupported(`spec.policyTypes[${i}]`, type, ['Egress', 'Ingress']);
+    });
 }
 
 function networksOf(policy: NetworkPolicy | undefined): ReadonlySet<string> {
@@ -295,12 +303,13 @@ function validatePolicyPort(port: Draft<NetworkPolicyPort>, at: string, errors: 
   if (typeof port.port === 'string')
     for (const problem of portNameProblems(port.port)) errors.invalid(`${at}.port`, port.port, problem);
   if (port.endPort === undefined) return;
-  if (port.port === undefined) errors.required(`${at}.port`, 'must be specified when endPort is');
-  else if (typeof port.port === 'string')
-    errors.forbidden(`${at}.endPort`, '`endPort` may not be specified when `port` is non-numeric');
-  else if (port.endPort < port.port)
-    errors.invalid(`${at}.endPort`, port.endPort, 'must be greater than or equal to `port`');
-  else if (portProblem(port.endPort) !== '') errors.invalid(`${at}.endPort`, port.endPort, portProblem(port.endPort));
+  const problems =
+    port.port === undefined
+      ? ['may not be specified when `port` is not specified']
+      : typeof port.port === 'string'
+        ? ['may not be specified when `port` is non-numeric']
+        : [port.endPort < port.port ? 'must be greater than or equal to `port`' : '', portProblem(port.endPort)];
+  for (const problem of problems) if (problem !== '') errors.invalid(`${at}.endPort`, port.endPort, problem);
 }
 
 function validatePeer(

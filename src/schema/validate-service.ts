@@ -38,7 +38,7 @@ function keepAllocated(now: Draft<ServiceSpec>, was: ServiceSpec): void {
   if (needsNodePorts(now) && needsNodePorts(was)) {
     const taken = new Set(nodePortsOf(now));
     for (const port of now.ports ?? []) {
-      const { nodePort } = (was.ports ?? []).find((o) => o.port === port.port && o.protocol === port.protocol) ?? {};
+      const { nodePort } = (was.ports ?? []).findLast((o) => (o.name ?? '') === (port.name ?? '')) ?? {};
       if (!port.nodePort && nodePort && !taken.has(nodePort)) port.nodePort = nodePort;
     }
   }
@@ -46,15 +46,30 @@ function keepAllocated(now: Draft<ServiceSpec>, was: ServiceSpec): void {
     now.healthCheckNodePort ||= was.healthCheckNodePort;
 }
 
+/** Families that the writer does not name are those of the addresses. */
+function keepFamilies(now: Draft<ServiceSpec>, was: ServiceSpec): void {
+  if (!needsAddress(now) || !needsAddress(was) || now.clusterIP !== was.clusterIP) return;
+  if (now.ipFamilyPolicy === undefined && was.ipFamilyPolicy !== undefined) now.ipFamilyPolicy = was.ipFamilyPolicy;
+  if (now.ipFamilies === undefined && was.ipFamilies !== undefined) now.ipFamilies = [...was.ipFamilies];
+}
+
 export function warnOfService(
   { spec = {} }: Draft<Service>,
-  old: Service | undefined,
+  _old: Service | undefined,
   warn: (text: string) => void,
 ): void {
-  const before = old?.spec;
-  if ((spec.externalIPs ?? []).length > 0 && !sameJson(spec.externalIPs, before?.externalIPs))
+  const headless = spec.type === 'ClusterIP' && spec.clusterIP === 'None';
+  const named = spec.type === 'ExternalName';
+  if (headless && spec.loadBalancerIP) warn('spec.loadBalancerIP is ignored for headless services');
+  if (headless && (spec.externalIPs ?? []).length > 0) warn('spec.externalIPs is ignored for headless services');
+  if (headless && spec.sessionAffinity && spec.sessionAffinity !== 'None')
+    warn('spec.SessionAffinity is ignored for headless services');
+  if ((spec.externalIPs ?? []).length > 0 && !headless && !named)
     warn('spec.externalIPs is deprecated and may no longer be implemented in some clusters');
-  if (spec.trafficDistribution === 'PreferClose' && before?.trafficDistribution !== 'PreferClose')
+  if (named && (spec.externalIPs ?? []).length > 0)
+    warn('spec.externalIPs is ignored when spec.type is "ExternalName"');
+  if (!named && spec.externalName) warn('spec.externalName is ignored when spec.type is not "ExternalName"');
+  if (spec.trafficDistribution === 'PreferClose')
     warn('spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"');
 }
 
@@ -69,6 +84,7 @@ export function dropForType(service: Draft<Service>, old: Service): void {
     if (!needed(was) || needed(now)) return;
     for (const field of fields) if (sameJson(now[field], was[field])) delete now[field];
   };
+  keepFamilies(now, was);
   drop(needsAddress, 'clusterIP', 'clusterIPs', 'ipFamilies', 'ipFamilyPolicy', 'internalTrafficPolicy');
   if (needsNodePorts(was) && !needsNodePorts(now) && sameJson(nodePortsOf(now), nodePortsOf(was)))
     for (const port of now.ports ?? []) delete port.nodePort;
@@ -121,12 +137,16 @@ function validateAddresses(spec: Draft<ServiceSpec>, headless: boolean, errors: 
     for (const [i, ip] of (addresses.length > 0 ? addresses : spec.clusterIP ? [spec.clusterIP] : []).entries())
       if (ip && ipProblem(ip) !== '') errors.invalid(`spec.clusterIPs[${i}]`, ip, ipProblem(ip));
   if (addresses.length > 2) errors.invalid('spec.clusterIPs', addresses, 'may only hold up to 2 values');
+  // Whoever writes the endpoints himself may have some of both families.
+  const isManual = headless && Object.keys(spec.selector ?? {}).length === 0;
   (spec.ipFamilies ?? []).forEach((family, i) => {
-    if (family === 'IPv6') errors.invalid(`spec.ipFamilies[${i}]`, family, 'not configured on this cluster');
-    else if (family !== 'IPv4') errors.unsupported(`spec.ipFamilies[${i}]`, family, ['IPv4', 'IPv6']);
+    if (family === 'IPv6' && !isManual)
+      errors.invalid(`spec.ipFamilies[${i}]`, family, 'not configured on this cluster');
+    else if (family !== 'IPv4' && family !== 'IPv6')
+      errors.unsupported(`spec.ipFamilies[${i}]`, family, ['IPv4', 'IPv6']);
     if (spec.ipFamilies?.indexOf(family) !== i) errors.duplicate(`spec.ipFamilies[${i}]`, family);
   });
-  if (spec.ipFamilyPolicy === 'RequireDualStack')
+  if (spec.ipFamilyPolicy === 'RequireDualStack' && !isManual)
     errors.invalid(
       'spec.ipFamilyPolicy',
       spec.ipFamilyPolicy,

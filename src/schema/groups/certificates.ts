@@ -60,9 +60,6 @@ export const certificatesKinds: readonly KindRecord[] = [
       ),
       column('Condition', requestCondition),
     ],
-    defaults(o) {
-      if (o.spec) setDefault(o.spec, 'usages', ['digital signature', 'key encipherment']);
-    },
     prepareCreate(o) {
       o.status = {};
     },

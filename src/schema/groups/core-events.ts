@@ -3,6 +3,7 @@ import type { Event, ObjectReference } from '#api/core.v1.ts';
 import { kinds } from '#base/kinds.ts';
 import { setDefault } from '../defaults.ts';
 import { column, defineKind, selectablePath, shortDuration } from '../kind.ts';
+import { validateEvent } from '../validate-event.ts';
 
 /** Who says it: its component, and where that runs. */
 export function eventSource(component: string | undefined, place: string | undefined): string {
@@ -67,4 +68,5 @@ export const events = defineKind(kinds.Event, {
     setDefault(o, 'reportingInstance', '');
     o.involvedObject ??= {};
   },
+  validate: validateEvent,
 });

@@ -9,11 +9,9 @@ import { validateEndpointSlice } from '../validate-endpoints.ts';
 import { sameJson } from '../validate-values.ts';
 
 function sliceList(items: string[], max = 3): string {
-  return items.length === 0
-    ? '<unset>'
-    : items.length > max
-      ? `${items.slice(0, max).join(',')} + ${items.length - max} more...`
-      : items.join(',');
+  const shown = items.slice(0, max).join(',');
+  if (items.length > max) return `${shown} + ${items.length - max} more...`;
+  return shown === '' ? '<unset>' : shown;
 }
 
 /** The topology of the first version is read, and written no more. */
@@ -26,6 +24,9 @@ export const discoveryKinds: readonly KindRecord[] = [
     validate: validateEndpointSlice,
     prepareCreate: dropTopology,
     prepareUpdate(o, old) {
+      // Labels say which Service it is of; and what is dropped was a change, too.
+      if (!sameJson(o.endpoints, old.endpoints) || !sameJson(o.metadata?.labels ?? {}, old.metadata.labels ?? {}))
+        (o.metadata ??= {}).generation = (old.metadata.generation ?? 0) + 1;
       if (!sameJson(o.endpoints, old.endpoints)) dropTopology(o);
     },
     warn(o, old, warn) {
@@ -33,7 +34,7 @@ export const discoveryKinds: readonly KindRecord[] = [
     },
     columns: columns(
       column('AddressType', (o) => o.addressType),
-      column('Ports', (o) => sliceList((o.ports ?? []).map((p) => String(p.port ?? '*')))),
+      column('Ports', (o) => sliceList((o.ports ?? []).map((p) => String(p.port ?? p.name ?? '*')))),
       column('Endpoints', (o) => sliceList((o.endpoints ?? []).flatMap((e) => e.addresses ?? []))),
     ),
     defaults(o) {

@@ -17,7 +17,12 @@ import { resetStatus } from '../strategy.ts';
 import { validateIngressClass } from '../validate-classes.ts';
 import { validateIngress } from '../validate-core.ts';
 import { validateNetworkPolicy } from '../validate-policy.ts';
-import { validateIpAddress, validateIpAddressUpdate, validateServiceCidr } from '../validate-ranges.ts';
+import {
+  validateIpAddress,
+  validateIpAddressUpdate,
+  validateServiceCidr,
+  validateServiceCidrUpdate,
+} from '../validate-ranges.ts';
 
 function hosts(o: Ingress): string {
   const all = (o.spec?.rules ?? []).map((r) => r.host).filter(Boolean);
@@ -102,5 +107,6 @@ export const networkingKinds: readonly KindRecord[] = [
     columns: columns(column('CIDRs', (o) => (o.spec?.cidrs ?? []).join(','))),
     prepareUpdate: resetStatus,
     validate: validateServiceCidr,
+    validateUpdate: validateServiceCidrUpdate,
   }),
 ];

@@ -10,13 +10,16 @@ import { validatePriorityClass } from '../validate-policy.ts';
 export const schedulingKinds: readonly KindRecord[] = [
   defineKind(kinds.PriorityClass, {
     shortNames: ['pc'],
-    hasGeneration: true,
     columns: columns<PriorityClass>(
       column('Value', (o) => o.value ?? 0, { type: 'integer' }),
       column('Global-Default', (o) => o.globalDefault === true, { type: 'boolean' }),
       ageColumn,
       column('PreemptionPolicy', (o) => o.preemptionPolicy),
     ),
+    // It stays the first: what a class means never changes.
+    prepareCreate(o) {
+      (o.metadata ??= {}).generation = 1;
+    },
     defaults(o) {
       setDefaultText(o, 'preemptionPolicy', 'PreemptLowerPriority');
       setDefault(o, 'value', 0);
