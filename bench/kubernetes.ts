@@ -3,6 +3,7 @@
  * containerd and runc. All state is in the scratch directory; ports, sockets, the bridge and the cgroup are its own and
  * go at the end.
  */
+import { execFileSync } from 'node:child_process';
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, rmdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -56,13 +57,38 @@ function kubeconfigWith(directory: string, token: string): string {
   return path;
 }
 
+export interface Etcd {
+  endpoint: string;
+  pid: number;
+  version: string;
+}
+
+/** One member with its usual settings, or why there is none. */
+export function startEtcd(current: Run): Etcd | string {
+  const missing = programsMissing(current, ['etcd']);
+  if (missing !== undefined) return missing;
+  const endpoint = `http://127.0.0.1:${etcdPort}`;
+  current.say('starting etcd');
+  const etcd = daemon(current, 'etcd', [
+    program(current, 'etcd'),
+    ...['--data-dir', join(current.scratch, 'etcd')],
+    ...['--listen-client-urls', endpoint, '--advertise-client-urls', endpoint],
+    ...['--listen-peer-urls', `http://127.0.0.1:${etcdPort + 1}`],
+    ...['--log-level', 'warn'],
+  ]);
+  const version = execFileSync(program(current, 'etcd'), ['--version'], { encoding: 'utf8' }).split('\n')[0] ?? '';
+  return { endpoint, pid: etcd.pid ?? 0, version: `${version} (${fileSizeMb(program(current, 'etcd'))})` };
+}
+
 /**
  * etcd and kube-apiserver with their usual settings, but without priority and fairness, which would hold a single loud
  * client back.
  */
-export async function startControlPlane(current: Run): Promise<ControlPlane | string> {
+export async function startControlPlane(current: Run, given?: Etcd): Promise<ControlPlane | string> {
   const missing = programsMissing(current, ['etcd', 'kube-apiserver']);
   if (missing !== undefined) return missing;
+  const etcd = given ?? startEtcd(current);
+  if (typeof etcd === 'string') return etcd;
   const directory = join(current.scratch, 'kubernetes');
   mkdirSync(directory, { recursive: true });
   const key = join(directory, 'service-account.key');
@@ -73,23 +99,10 @@ export async function startControlPlane(current: Run): Promise<ControlPlane | st
   );
   const token = randomBytes(16).toString('hex');
   writeFileSync(join(directory, 'tokens.csv'), `${token},admin,admin,system:masters\n`, { mode: 0o600 });
-  current.say('starting etcd and kube-apiserver');
-  const etcd = daemon(current, 'etcd', [
-    program(current, 'etcd'),
-    '--data-dir',
-    join(directory, 'etcd'),
-    '--listen-client-urls',
-    `http://127.0.0.1:${etcdPort}`,
-    '--advertise-client-urls',
-    `http://127.0.0.1:${etcdPort}`,
-    '--listen-peer-urls',
-    `http://127.0.0.1:${etcdPort + 1}`,
-    '--log-level',
-    'warn',
-  ]);
+  current.say('starting kube-apiserver');
   const api = daemon(current, 'kube-apiserver', [
     program(current, 'kube-apiserver'),
-    `--etcd-servers=http://127.0.0.1:${etcdPort}`,
+    `--etcd-servers=${etcd.endpoint}`,
     `--secure-port=${apiPort}`,
     '--bind-address=127.0.0.1',
     `--cert-dir=${directory}/certificates`,
@@ -123,17 +136,16 @@ export async function startControlPlane(current: Run): Promise<ControlPlane | st
     return `kube-apiserver does not start here: ${logTail(current, 'kube-apiserver', 3)} ${logTail(current, 'etcd', 1)}`;
   }
   const version = await client.ask('GET', '/version');
-  const etcdVersion = (await command([program(current, 'etcd'), '--version'])).stdout.split('\n')[0]!;
   return {
     target,
     client,
     directory,
     kubeconfig,
     token,
-    pids: [etcd.pid!, api.pid!],
+    pids: [etcd.pid, api.pid!],
     versions: {
       'kube-apiserver': `${version['gitVersion']} (${fileSizeMb(program(current, 'kube-apiserver'))})`,
-      etcd: `${etcdVersion} (${fileSizeMb(program(current, 'etcd'))})`,
+      etcd: etcd.version,
     },
   };
 }

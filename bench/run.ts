@@ -12,13 +12,14 @@ import { build } from './build.ts';
 import { dockerRun } from './docker-run.ts';
 import { median } from './harness.ts';
 import type { Bench, Goal, Result, Run } from './harness.ts';
+import { flood } from './flood.ts';
 import { hostile } from './hostile.ts';
 import { idle } from './idle.ts';
 import { memory } from './memory.ts';
 import { pods } from './pods.ts';
 import { up } from './up.ts';
 
-const benches: Bench[] = [dockerRun, build, up, api, pods, idle, memory, hostile];
+const benches: Bench[] = [dockerRun, build, up, api, pods, idle, memory, hostile, flood];
 
 function met(goal: Goal): boolean | undefined {
   if (goal.value === undefined || Number.isNaN(goal.value)) return undefined;

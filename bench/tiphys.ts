@@ -12,8 +12,12 @@ export class Tiphys {
   readonly home: string;
   readonly env: Record<string, string>;
 
-  constructor(home: string) {
+  /** Further words of `tiphys up`. */
+  readonly words: readonly string[];
+
+  constructor(home: string, words: readonly string[] = []) {
     this.home = home;
+    this.words = words;
     this.env = {
       TIPHYS_HOME: home,
       DOCKER_HOST: `unix://${home}/run/docker.sock`,
@@ -27,7 +31,7 @@ export class Tiphys {
   }
 
   async up(): Promise<void> {
-    await command([launcher, 'up'], { env: this.env });
+    await command([launcher, 'up', ...this.words], { env: this.env });
   }
   async purge(): Promise<void> {
     if (existsSync(this.home)) await command([launcher, 'down', '--purge'], { env: this.env });

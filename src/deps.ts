@@ -26,10 +26,16 @@ export const deps: Readonly<Record<string, FolderRule>> = {
   cel: { folders: ['base'], packages: [], builtins: [] },
   os: { folders: ['base'], packages: [], builtins: ['*'] },
   observe: { folders: [], packages: ['prom-client'], builtins: [] },
-  store: {
-    folders: ['base', 'os', 'observe'],
+  /** What BuildKit's clients and etcd speak. */
+  grpc: {
+    folders: ['base', 'os'],
     packages: [],
-    builtins: ['node:sqlite', 'node:worker_threads', 'node:fs'],
+    builtins: ['node:fs', 'node:http2', 'node:module', 'node:stream'],
+  },
+  store: {
+    folders: ['base', 'os', 'observe', 'grpc'],
+    packages: ['protobufjs'],
+    builtins: ['node:sqlite', 'node:worker_threads', 'node:fs', 'node:net', 'node:path', 'node:tls'],
   },
   schema: {
     folders: ['api', 'base', 'cel'],
@@ -93,7 +99,9 @@ export const deps: Readonly<Record<string, FolderRule>> = {
       'node:http2',
       'node:https',
       'node:net',
+      'node:path',
       'node:tls',
+      'node:url',
       'node:crypto',
       'node:stream',
       'node:zlib',
@@ -105,18 +113,9 @@ export const deps: Readonly<Record<string, FolderRule>> = {
     builtins: ['node:http2', 'node:fs', 'node:path'],
   },
   build: {
-    folders: ['base', 'os', 'observe', 'content', 'engine'],
+    folders: ['base', 'os', 'observe', 'content', 'engine', 'grpc'],
     packages: ['protobufjs'],
-    builtins: [
-      'node:crypto',
-      'node:fs',
-      'node:fs/promises',
-      'node:http2',
-      'node:module',
-      'node:net',
-      'node:path',
-      'node:stream',
-    ],
+    builtins: ['node:crypto', 'node:fs', 'node:fs/promises', 'node:http2', 'node:net', 'node:path', 'node:stream'],
   },
   docker: {
     folders: ['base', 'os', 'observe', 'content', 'engine', 'build', 'registry', 'plugins'],

@@ -35,6 +35,8 @@ try {
       one.flags.every((flag) => (commands.get(one.command) ?? new Set()).has(flag)) &&
       (!one.needs.includes('registry') || values.registry !== undefined),
   );
+  // Not within the first case, whose output would have its progress.
+  await askDocker(setting, ['pull', '-q', 'busybox']);
   const results = await runCases(chosen, setting, {
     atOnce: 3,
     report({ case: one, passed, printed }) {

@@ -178,9 +178,9 @@ export interface DeviceTaint {
 }
 
 export interface DeviceTaintRule {
-  apiVersion?: string;
-  kind?: string;
-  metadata?: ObjectMeta;
+  apiVersion: 'resource.k8s.io/v1';
+  kind: 'DeviceTaintRule';
+  metadata: StoredObjectMeta;
   spec: DeviceTaintRuleSpec;
   status?: DeviceTaintRuleStatus;
 }

@@ -23,6 +23,7 @@ import { deleteObject } from './delete.ts';
 import { internalContext } from './internal.ts';
 import { ownObjectsRetryMs } from './limits.ts';
 import { lookUp } from './lookup.ts';
+import { advertisedServers, serverLeasePrefix, type Advertised } from './server-leases.ts';
 import { createObject, unversioned, updateObject } from './write-path.ts';
 
 /** Creates an object where there is none of its name. */
@@ -95,6 +96,7 @@ const ownKeys = [
   '/registry/endpoints/default/kubernetes',
   '/registry/discovery.k8s.io/endpointslices/default/kubernetes',
   '/registry/configmaps/kube-system/extension-apiserver-authentication',
+  serverLeasePrefix,
 ];
 
 /** Puts back what is deleted of the server's own objects. Answers how to stop. */
@@ -135,7 +137,8 @@ export function keepOwnObjects(server: Server): () => void {
     while (!stopped) {
       try {
         for await (const events of watches.get(key)!)
-          if (!stopped && events.some((event) => event.type === 'delete')) await putBack();
+          if (!stopped && events.some((event) => event.type === 'delete' || event.key.startsWith(serverLeasePrefix)))
+            await putBack();
       } catch (error) {
         // What happened meanwhile is seen by looking.
         server.log.warn('own objects are watched anew', { error });
@@ -259,30 +262,55 @@ async function ensureKubernetesService(server: Server): Promise<void> {
       ports: [{ name: 'https', port: 443, protocol: 'TCP', targetPort: port }],
     },
   });
-  if (advertise === undefined) return;
-  const endpoints = {
-    metadata: {
-      name: 'kubernetes',
-      namespace: 'default',
-      labels: { 'endpointslice.kubernetes.io/skip-mirror': 'true' },
-    },
-    subsets: [{ addresses: [{ ip: advertise.address }], ports: [{ name: 'https', port, protocol: 'TCP' }] }],
-  };
-  const slice = {
-    metadata: { name: 'kubernetes', namespace: 'default', labels: { 'kubernetes.io/service-name': 'kubernetes' } },
-    addressType: 'IPv4',
-    endpoints: [{ addresses: [advertise.address], conditions: { ready: true } }],
-    ports: [{ name: 'https', port, protocol: 'TCP' }],
-  };
-  await ensure(server, kinds.Endpoints, endpoints);
-  await ensure(server, kinds.EndpointSlice, slice);
-  await refresh(server, kinds.Endpoints, endpoints.metadata, (object) => {
-    object.subsets = endpoints.subsets;
+  if (advertise !== undefined) await reconcileEndpoints(server);
+}
+
+/** The addresses of all servers; one slice for each port, that of the lowest one has the Service's name. */
+async function reconcileEndpoints(server: Server): Promise<void> {
+  const byPort = Map.groupBy(await advertisedServers(server), ({ port }) => port);
+  const groups = [...byPort].sort(([a], [b]) => a - b);
+  const addressesOf = (servers: readonly Advertised[]): string[] => servers.map(({ address }) => address);
+  const portsOf = (port: number) => [{ name: 'https', port, protocol: 'TCP' }];
+  const subsets = groups.map(([port, servers]) => ({
+    addresses: addressesOf(servers).map((ip) => ({ ip })),
+    ports: portsOf(port),
+  }));
+  const metadata = { name: 'kubernetes', namespace: 'default' };
+  const labels = { 'endpointslice.kubernetes.io/skip-mirror': 'true' };
+  await ensure(server, kinds.Endpoints, { metadata: { ...metadata, labels }, subsets });
+  await refresh(server, kinds.Endpoints, metadata, (object) => {
+    object.subsets = subsets;
   });
-  await refresh(server, kinds.EndpointSlice, slice.metadata, (object) => {
-    object.endpoints = slice.endpoints;
-    object.ports = slice.ports;
-  });
+  const names = new Set<string>();
+  for (const [index, [port, servers]] of groups.entries()) {
+    const name = index === 0 ? 'kubernetes' : `kubernetes-${port}`;
+    names.add(name);
+    const endpoints = addressesOf(servers).map((address) => ({ addresses: [address], conditions: { ready: true } }));
+    const ports = portsOf(port);
+    await ensure(server, kinds.EndpointSlice, {
+      metadata: { name, namespace: 'default', labels: { 'kubernetes.io/service-name': 'kubernetes' } },
+      addressType: 'IPv4',
+      endpoints,
+      ports,
+    });
+    await refresh(server, kinds.EndpointSlice, { name, namespace: 'default' }, (object) => {
+      object.endpoints = endpoints;
+      object.ports = ports;
+    });
+  }
+  const slices = (await server.live.endpointSlices.current()).in('default');
+  for (const { metadata: slice } of slices)
+    if (/^kubernetes-\d+$/.test(slice.name) && !names.has(slice.name)) await removeSlice(server, slice.name);
+}
+
+async function removeSlice(server: Server, name: string): Promise<void> {
+  const context = internalContext(server, server.kinds.builtIn(kinds.EndpointSlice), { namespace: 'default', name });
+  try {
+    await deleteObject(context, 'default', name, {});
+  } catch (error) {
+    // Another server was first.
+    if (!isReason(error, 'NotFound')) throw error;
+  }
 }
 
 /** Addresses and authorities may be others after a restart. */

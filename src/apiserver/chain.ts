@@ -1,67 +1,162 @@
 /**
  * The request chain, top to bottom:
  *
- *   parse request info → fairness → authenticate → impersonate → audit → authorise → read the body → handler
+ *   parse request info → sync → authenticate → audit → impersonate → flow control → authorise → read the body → handler
  *
- * Fairness is one bound on what is under way; audit is a slot (`audit.ts`). Each step sees what the earlier ones found.
- * An error thrown anywhere becomes a `Status` here and nowhere else.
+ * The store is synced where several servers share one. Flow control (`flow-control/flow-control.ts`) comes before
+ * anything that takes time or memory. Each step sees what the earlier ones found. An error thrown anywhere becomes a
+ * `Status` here and nowhere else.
  */
 import { ApiError, toApiError } from '#base/errors.ts';
 import type { ApiRequest, ApiResponse, UserInfo } from '#base/api-request.ts';
-import type { AuditEvent } from './audit.ts';
+import type { Audited, AuditRecord, Outcome } from './audit/auditor.ts';
 import { authenticate } from './authn/authenticate.ts';
 import { impersonate, isImpersonating } from './authn/impersonate.ts';
 import { authorize } from './authz/authorizer-chain.ts';
 import type { RequestContext, Server } from './context.ts';
 import { dispatch } from './dispatch.ts';
-import { requestsInFlightMax } from './limits.ts';
+import { TooManyRequests, type Admission } from './flow-control/flow-control.ts';
+import { auditIdCharsMax, requestsInFlightMax, unconfirmedMsMax } from './limits.ts';
 import { beginRequest, endRequest } from './metrics.ts';
 import { serveNonResource } from './non-resource.ts';
 import { findRemote, serveRemote } from './remote-requests.ts';
-import { parseRequestInfo } from './request-info.ts';
-import { answerStatus } from './respond.ts';
+import { parseRequestInfo, type RequestInfo } from './request-info.ts';
+import { answerStatus, answerText } from './respond.ts';
+
+/** What is known of a request; grows on its way. */
+interface Progress extends Audited {
+  /** Where it is audited. */
+  record: AuditRecord | undefined;
+  /** What lets it be carried out, once something does. */
+  admission: Admission | undefined;
+  /** Once it is dispatched: what clients are warned of goes with a refusal, too. */
+  context: RequestContext | undefined;
+}
 
 // walk kubectl-apply 2/8: the request chain, top to bottom: authenticate, impersonate, authorise, dispatch.
 export async function runChain(server: Server, request: ApiRequest): Promise<ApiResponse> {
-  const { clock, requests, audit, kinds } = server;
+  const { clock, requests, kinds } = server;
   const info = parseRequestInfo(request);
   const begunMs = clock.monotonic();
-  const event: AuditEvent = {
+  const progress: Progress = {
     request,
     info,
     receivedAtMs: clock.now(),
     user: undefined,
-    impersonated: undefined,
-    code: 0,
+    record: undefined,
+    admission: undefined,
+    context: undefined,
   };
   beginRequest(requests, info);
+  let code = 0;
   try {
-    const answer = await answerRequest(server, request, event);
-    event.code = answer.status;
-    return answer;
+    const answer = await answerRequest(server, request, progress);
+    code = answer.status;
+    finishAudit(server, progress, { answer });
+    return withAuditId(server, progress, answer);
   } catch (error) {
     const known = toApiError(error);
-    event.code = known.code;
-    return answerError(server, request, known);
+    code = known.code;
+    finishAudit(server, progress, { error: known });
+    return withAuditId(server, progress, answerError(server, request, known, progress));
   } finally {
-    endRequest(requests, info, kinds, { code: event.code, seconds: (clock.monotonic() - begunMs) / 1000 });
-    audit.complete(event);
+    endRequest(requests, info, kinds, { code, seconds: (clock.monotonic() - begunMs) / 1000 });
   }
 }
 
-async function answerRequest(server: Server, request: ApiRequest, event: AuditEvent): Promise<ApiResponse> {
-  const { info } = event;
+async function answerRequest(server: Server, request: ApiRequest, progress: Progress): Promise<ApiResponse> {
+  const { info } = progress;
   if (server.requests.inFlight > requestsInFlightMax)
     throw new ApiError('TooManyRequests', 'Too many requests, please try again later.', { retryAfterSeconds: 1 });
-  let user: UserInfo;
-  try {
-    const authenticated = (event.user = await authenticate(server, request));
-    user = isImpersonating(request) ? await impersonate(server, request, authenticated) : authenticated;
-    if (user !== authenticated) event.impersonated = user;
-  } finally {
-    server.audit.received(event);
+  const synced = mustKnowAll(server, request, info) ? server.store.sync() : undefined;
+  if (synced !== undefined) await synced;
+  const authenticated = (progress.user = await authenticate(server, request));
+  const record = (progress.record = server.audit?.begin(progress));
+  const user = isImpersonating(request) ? await impersonate(server, request, authenticated) : authenticated;
+  if (record !== undefined && user !== authenticated) record.impersonated = user;
+  checkConfirmed(server, user);
+  if (isLongRunning(info)) return answerUser(server, request, { info, user, progress });
+  const admitted = server.flowControl.admit(request, user, info);
+  const admission = (progress.admission = admitted instanceof Promise ? await admitted : admitted);
+  return answerAdmitted(server, request, { info, user, progress, admission });
+}
+
+/** What lasts is recorded when it begins and when it ends; who could not be known is recorded once. */
+function finishAudit({ audit }: Server, progress: Progress, outcome: Outcome): void {
+  if (audit === undefined) return;
+  const { record, user, info, request } = progress;
+  if (record === undefined) {
+    if (user !== undefined || !('error' in outcome) || outcome.error.code !== 401) return;
+    const attempted = request.headers.authorization === undefined ? 'x509' : 'bearer';
+    const unknown = audit.begin(progress);
+    const message = `Authentication failed, attempted: ${attempted}`;
+    if (unknown !== undefined) audit.end(unknown, progress, 'ResponseStarted', { message, code: 401 });
+    return;
   }
-  if (info.isResource || !isOpen(info.path)) await authorize(server, user, info);
+  const lasts = info.verb === 'watch' || isLongRunning(info);
+  if (lasts) audit.end(record, progress, 'ResponseStarted', outcome);
+  if (!lasts || 'error' in outcome || request.signal.aborted) audit.end(record, progress, 'ResponseComplete', outcome);
+  else
+    request.signal.addEventListener('abort', () => audit.end(record, progress, 'ResponseComplete', outcome), {
+      once: true,
+    });
+}
+
+/** By which a client and an auditor speak of the same request. */
+function withAuditId(server: Server, { request, record }: Progress, answer: ApiResponse): ApiResponse {
+  if (request.wantsObject === true) return answer;
+  const given = request.headers['audit-id'] ?? '';
+  answer.headers['audit-id'] = record?.id ?? (given === '' ? server.random.uuid() : given.slice(0, auditIdCharsMax));
+  return answer;
+}
+
+/** What lasts and is no watch is not counted (Kubernetes, "API Priority and Fairness", "Exempt requests"). */
+const lastingSubresources = new Set(['attach', 'exec', 'proxy', 'log', 'portforward']);
+const isLongRunning = ({ isResource, subresource }: RequestInfo): boolean =>
+  isResource && subresource !== '' && lastingSubresources.has(subresource);
+
+/** Who asks for what, and how it is known that the request no longer takes anything. */
+interface Asked {
+  info: RequestInfo;
+  user: UserInfo;
+  progress: Progress;
+  admission?: Admission;
+}
+
+/** A seat is taken until the answer is there, has been sent where it goes out in pieces, or has begun to wait. */
+async function answerAdmitted(
+  server: Server,
+  request: ApiRequest,
+  asked: Asked & { admission: Admission },
+): Promise<ApiResponse> {
+  const { admission } = asked;
+  let lasts = false;
+  try {
+    const answer = await answerUser(server, request, asked);
+    if (request.wantsObject !== true) Object.assign(answer.headers, admission.headers);
+    lasts = asked.info.verb === 'watch' || (answer.body !== undefined && !(answer.body instanceof Uint8Array));
+    if (!lasts || request.signal.aborted) return answer;
+    request.signal.addEventListener('abort', () => admission.release(), { once: true });
+    if (asked.info.verb !== 'watch' && answer.body !== undefined && !(answer.body instanceof Uint8Array))
+      answer.body = releasing(answer.body, admission);
+    return answer;
+  } finally {
+    if (!lasts || request.signal.aborted) admission.release();
+  }
+}
+
+async function* releasing(body: AsyncIterable<Uint8Array>, admission: Admission): AsyncGenerator<Uint8Array> {
+  try {
+    yield* body;
+  } finally {
+    admission.release();
+  }
+}
+
+async function answerUser(server: Server, request: ApiRequest, asked: Asked): Promise<ApiResponse> {
+  const { info, user, progress, admission } = asked;
+  const { record } = progress;
+  if (info.isResource || !isOpen(info.path)) await authorize(server, user, info, record);
   const remote = request.path.includes('/apis/') ? await findRemote(server, request.path) : undefined;
   if (remote !== undefined) return serveRemote(server, request, user, remote);
   if (!info.isResource) return serveNonResource(server, request);
@@ -69,20 +164,56 @@ async function answerRequest(server: Server, request: ApiRequest, event: AuditEv
   if (kind === undefined) throw new ApiError('NotFound', 'the server could not find the requested resource', {});
   // Only who is known and allowed is listened to any longer; what is proxied passes through unread.
   if (request.readBody !== undefined && info.subresource !== 'proxy') request.body = await request.readBody(user);
-  const context: RequestContext = { server, request, info, user, kind, warnings: [] };
-  try {
-    return await dispatch(context);
-  } catch (error) {
-    return answerError(server, request, toApiError(error), context);
-  }
+  const context: RequestContext = (progress.context = {
+    server,
+    request,
+    info,
+    user,
+    kind,
+    warnings: [],
+    ...(record === undefined ? {} : { audit: record }),
+  });
+  if (admission !== undefined && info.verb === 'watch') context.onBegun = () => admission.release();
+  return dispatch(context);
 }
 
-/** `context`: what clients are warned of goes with the refusal, too. */
-function answerError(server: Server, request: ApiRequest, known: ApiError, context?: RequestContext): ApiResponse {
+/**
+ * Whether the request is to see every write that any server has acknowledged before. Not so where the client is content
+ * with a revision that this server has seen: any (`0`), or that one (Kubernetes API concepts, "Resource versions").
+ */
+function mustKnowAll(server: Server, { query }: ApiRequest, { isResource, verb }: RequestInfo): boolean {
+  if (!isResource) return false;
+  if (verb !== 'get' && verb !== 'list' && verb !== 'watch') return true;
+  const revision = query.get('resourceVersion') ?? '';
+  return revision === '' || !(Number(revision) <= server.store.currentRevision());
+}
+
+/**
+ * A server that has reached no majority of its store for a while does not know which permissions were taken away since:
+ * then nobody is authorised but administrators and nodes.
+ */
+function checkConfirmed(server: Server, { groups }: UserInfo): void {
+  if (server.store.unconfirmedMs() < unconfirmedMsMax) return;
+  if (groups.includes('system:masters') || groups.includes('system:nodes')) return;
+  throw new ApiError('ServiceUnavailable', 'the server has lost its store and cannot tell what is permitted', {
+    retryAfterSeconds: 1,
+  });
+}
+
+function answerError(
+  server: Server,
+  request: ApiRequest,
+  known: ApiError,
+  { context, admission }: Progress,
+): ApiResponse {
   if (known.cause !== undefined)
     server.log.error('request failed', { method: request.method, path: request.path, error: known.cause });
   if (request.wantsObject === true) throw known;
-  const answer = answerStatus(context, known.toStatus(), known.code);
+  const answer =
+    known instanceof TooManyRequests
+      ? answerText(`${known.message}\n`, known.code)
+      : answerStatus(context, known.toStatus(), known.code);
+  Object.assign(answer.headers, known instanceof TooManyRequests ? known.headers : admission?.headers);
   if (known.details?.retryAfterSeconds !== undefined)
     answer.headers['retry-after'] = String(known.details.retryAfterSeconds);
   return answer;

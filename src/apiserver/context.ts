@@ -7,10 +7,13 @@ import type { Logger } from '#observe/log.ts';
 import type { Metrics } from '#observe/metrics.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import type { Store } from '#store/store.ts';
+import type { FlowControl } from './flow-control/flow-control.ts';
+import type { Thread } from './flow-control/pace.ts';
 import type { KindTable } from './kind-table.ts';
 import type { KeyRing } from './keys.ts';
 import type { RemoteApis, RemoteCaller } from './remote-apis.ts';
-import type { Auditor } from './audit.ts';
+import type { Auditor, AuditRecord } from './audit/auditor.ts';
+import type { OpenAudit } from './audit/open-audit.ts';
 import type { LiveViews } from './live-views.ts';
 import type { RequestMetrics } from './metrics.ts';
 import type { Objects } from './stored-objects.ts';
@@ -57,8 +60,10 @@ export interface ApiServerOptions {
   usage?: UsageProvider;
   /** What this process measures; kept apart when absent. */
   metrics?: Metrics;
-  /** Told of each request; nobody when absent. */
-  audit?: Auditor;
+  /** The thread that serves, for what is begun in one turn of it to be bounded. */
+  thread?: Thread;
+  /** What is recorded of requests; nothing when absent. */
+  audit?: OpenAudit | undefined;
   anonymous?: boolean;
   /** How long history is kept for watches and paged lists; 0 turns the compaction loop off. */
   historyKeepMs?: number;
@@ -100,13 +105,14 @@ export interface Server {
   /** The lease that Events of this minute share. */
   eventLease?: { minute: number; lease: Promise<number> };
   requests: RequestMetrics;
-  audit: Auditor;
+  audit: Auditor | undefined;
   /** Told of each write that was stored, for bounds that cannot wait for a timer. */
   onWritten?: () => void;
   /** Set by a transport that can reach webhooks. */
   callWebhook?: WebhookCaller;
   /** What aggregated API servers have; set by a transport that can reach them: how they are asked. */
   remoteApis: RemoteApis;
+  flowControl: FlowControl;
   callRemote?: RemoteCaller;
 }
 
@@ -119,6 +125,10 @@ export interface RequestContext<T extends KubeObject = KubeObject> {
   /** Set for resource requests of a served kind. */
   kind: KindRecord<T>;
   warnings: string[];
+  /** Where the request is audited. */
+  audit?: AuditRecord;
+  /** Of a watch: what is there has been handed over, and it only waits from now on. */
+  onBegun?: () => void;
   /** The server writes what it needs itself: neither policies nor webhooks may keep it from starting. */
   isOwn?: true;
 }

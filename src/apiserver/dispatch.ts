@@ -25,7 +25,10 @@ const handlers: Record<string, Handler> = {
 
 export async function dispatch(context: RequestContext): Promise<ApiResponse> {
   const { info, kind } = context;
-  if (kind.deprecation !== undefined) context.warnings.push(kind.deprecation);
+  if (kind.deprecation !== undefined) {
+    context.warnings.push(kind.deprecation);
+    context.audit?.annotate('k8s.io/deprecated', 'true');
+  }
   if (info.namespace === '' && kind.namespaced && (info.name !== '' || info.verb === 'create')) {
     if (info.name !== '') throw new ApiError('NotFound', 'the server could not find the requested resource', {});
     if (!isReview(kind)) throw new ApiError('MethodNotAllowed', 'an empty namespace may not be set during creation');

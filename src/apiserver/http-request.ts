@@ -7,34 +7,49 @@ import type { Http2ServerRequest } from 'node:http2';
 import { TLSSocket, type PeerCertificate } from 'node:tls';
 import { ApiError } from '#base/errors.ts';
 import type { ApiRequest, UserInfo } from '#base/api-request.ts';
+import { certificateBackdateMs } from '#base/x509.ts';
 import type { Clock } from '#os/clock.ts';
 import { requestBodiesBytesMax, requestBodiesOfUserBytesMax, requestBodyBytesMax, requestBodyMsMax } from './limits.ts';
 
 export type HttpRequest = Http2ServerRequest | IncomingMessage;
 
+/** Who a client certificate is of, and since when. */
+export interface Certified {
+  user: UserInfo;
+  certifiedAtMs: number;
+}
+
 /** By connection: the session of HTTP/2, since its `socket` is a proxy made anew at each access; else the socket. */
-const users = new WeakMap<object, UserInfo | null>();
+const users = new WeakMap<object, Certified | null>();
 
 /** Who a connection is of, by its client certificate. */
-function userOf(request: HttpRequest): UserInfo | undefined {
+function clientOf(request: HttpRequest): Certified | undefined {
   const session = 'stream' in request ? request.stream?.session : undefined;
   const connection = session ?? request.socket;
   if (connection === undefined || connection === null) return undefined;
   const known = users.get(connection);
   if (known !== undefined) return known ?? undefined;
   const socket = session?.socket ?? request.socket;
-  const user = socket instanceof TLSSocket && socket.authorized ? certified(socket.getPeerCertificate()) : undefined;
-  users.set(connection, user ?? null);
-  return user;
+  const client = socket instanceof TLSSocket ? certifiedBy(socket) : undefined;
+  users.set(connection, client ?? null);
+  return client;
+}
+
+/** Whom the certificate that was shown on a connection is of; undefined where none was that holds. */
+export function certifiedBy(socket: TLSSocket): Certified | undefined {
+  return socket.authorized ? certified(socket.getPeerCertificate()) : undefined;
 }
 
 /** CN is the name, each O a group (Kubernetes, "X.509 client certificates"). */
-function certified({ subject }: Partial<PeerCertificate>): UserInfo | undefined {
+function certified({ subject, valid_from: from = '' }: Partial<PeerCertificate>): Certified | undefined {
   const { CN, O } = subject ?? {};
   const name = Array.isArray(CN) ? CN[0] : CN;
   if (name === undefined || name === '') return undefined;
   const groups = O === undefined ? [] : [O].flat();
-  return { name, groups: [...groups, 'system:authenticated'] };
+  return {
+    user: { name, groups: [...groups, 'system:authenticated'] },
+    certifiedAtMs: Date.parse(from) + certificateBackdateMs,
+  };
 }
 
 function plainHeaders(request: HttpRequest): Record<string, string | undefined> {
@@ -128,14 +143,14 @@ function tooLarge(): ApiError {
 export function toApiRequest(request: HttpRequest, readBody: ApiRequest['readBody'], signal: AbortSignal): ApiRequest {
   const url = request.url ?? '/';
   const cut = url.indexOf('?');
-  const user = userOf(request);
+  const client = clientOf(request);
   return {
     method: request.method ?? 'GET',
     path: cut < 0 ? url : url.slice(0, cut),
     query: new URLSearchParams(cut < 0 ? '' : url.slice(cut + 1)),
     headers: plainHeaders(request),
     ...(readBody === undefined ? {} : { readBody }),
-    ...(user === undefined ? {} : { user }),
+    ...client,
     remoteAddress: request.socket?.remoteAddress ?? '',
     signal,
   };

@@ -8,7 +8,7 @@ import { createSecureServer } from 'node:http2';
 import type { Http2SecureServer } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import type { SecureContextOptions } from 'node:tls';
+import type { SecureContextOptions, TLSSocket } from 'node:tls';
 import type { UserInfo } from '#base/api-request.ts';
 import type { KeyPair } from '#base/x509.ts';
 import type { ApiServer } from './server.ts';
@@ -16,7 +16,7 @@ import { createRemoteCaller } from './aggregation-client.ts';
 import { connectionOf } from './connect.ts';
 import { fail, failUpgrade, send, writeHttp1, type HttpResponse } from './http-answer.ts';
 import { Forwarder } from './http-forward.ts';
-import { BodyBudget, toApiRequest, type HttpRequest } from './http-request.ts';
+import { BodyBudget, certifiedBy, toApiRequest, type Certified, type HttpRequest } from './http-request.ts';
 import { createWebhookCaller } from './webhook-client.ts';
 
 export interface HttpOptions {
@@ -42,17 +42,31 @@ export interface HttpServer extends AsyncDisposable {
   setServing(pair: KeyPair): void;
   /** Shown to kubelets from now on. */
   setKubeletClient(pair: KeyPair): void;
+  /** Ends the connections of clients whose certificates are not to hold any more, and what is under way on them. */
+  endClients(is: (client: Certified) => boolean): void;
 }
+
+/** One for all: making one for each request is the dearest part of a small answer. */
+const clientGone = Object.assign(new Error('the client has gone'), { name: 'AbortError' });
 
 class Listener {
   readonly #options: HttpOptions;
   readonly #forwarder: Forwarder;
   readonly #sockets = new Set<Socket>();
+  /** Those whose handshake is done. */
+  readonly #secured = new Set<TLSSocket>();
   readonly #bodies = new BodyBudget();
 
   constructor(options: HttpOptions) {
     this.#options = options;
     this.#forwarder = new Forwarder(options.clientCa, options.kubeletClient, options.frontProxy);
+  }
+
+  endClients(is: (client: Certified) => boolean): void {
+    for (const socket of this.#secured) {
+      const client = certifiedBy(socket);
+      if (client !== undefined && is(client)) socket.destroy();
+    }
   }
 
   setKubeletClient(pair: KeyPair): void {
@@ -82,13 +96,17 @@ class Listener {
       socket.setNoDelay(true);
       socket.once('close', () => this.#sockets.delete(socket));
     });
+    server.on('secureConnection', (socket: TLSSocket) => {
+      this.#secured.add(socket);
+      socket.once('close', () => this.#secured.delete(socket));
+    });
     server.on('sessionError', () => undefined);
     return server;
   }
 
   async #serve(request: HttpRequest, response: HttpResponse): Promise<void> {
     const abort = new AbortController();
-    response.once('close', () => abort.abort());
+    response.once('close', () => abort.abort(clientGone));
     response.on('error', () => undefined);
     let release = (): void => undefined;
     try {
@@ -115,7 +133,7 @@ class Listener {
 
   async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     const abort = new AbortController();
-    socket.on('error', () => abort.abort());
+    socket.on('error', () => abort.abort(clientGone));
     try {
       const from = toApiRequest(request, undefined, abort.signal);
       const answer = await this.#options.api.handle(from);
@@ -163,6 +181,7 @@ export async function serveHttp(options: HttpOptions): Promise<HttpServer> {
       for (const server of servers) server.setSecureContext(listener.secureContext(pair));
     },
     setKubeletClient: (pair) => listener.setKubeletClient(pair),
+    endClients: (is) => listener.endClients(is),
     async [Symbol.asyncDispose]() {
       const closed = servers.map(
         (server) =>

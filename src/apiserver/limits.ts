@@ -32,8 +32,22 @@ export const watchPieceBytesMax = 256 * 1024;
 /** Watch frames kept for watchers that have not sent them yet, and their bytes. */
 export const watchFramesMax = 4096;
 export const watchFramesBytesMax = 32 * 1024 * 1024;
-/** Requests under way at one time, watches and streams not counted; more are told to come back. */
-export const requestsInFlightMax = 2000;
+/** Requests under way or waiting at one time, watches and streams not counted; more are told to come back. */
+export const requestsInFlightMax = 20_000;
+/** Seats that priority levels share: `--max-requests-inflight` and `--max-mutating-requests-inflight` of upstream. */
+export const serverSeats = 600;
+/** How often seats are dealt anew among priority levels. */
+export const borrowingMs = 10_000;
+/** How long a request may take, and how long it may wait in a queue. */
+export const requestMsMax = 60_000;
+export const queueMsMax = 60_000;
+/** Flows of a priority level whose queues are remembered, and directories whose lists are. */
+export const flowsMax = 4096;
+export const listedPrefixesMax = 4096;
+/** Refusals that wait for their turn; beyond that they are answered at once. */
+export const refusalsWaitingMax = 10_000;
+/** How long after a change the default objects of flow control are looked at. */
+export const flowControlKeepMs = 10_000;
 export const tokenSecondsMin = 600;
 export const upgradeConnectTimeoutMs = 15_000;
 /** Words of a kubelet's refusal that are passed on. */
@@ -88,6 +102,25 @@ export const remoteAnswerBytesMax = 64 * 1024 * 1024;
 
 /** Of one tag of a page that comes through `proxy`: a longer one is passed on as it is. */
 export const proxiedTagBytesMax = 64 * 1024;
+/** For how long a server decides by permissions that no majority of its store has confirmed. */
+export const unconfirmedMsMax = 10_000;
+/** A server that shares its store is among the endpoints for so long after it was last seen; it renews so often. */
+export const serverLeaseSeconds = 9;
+export const serverLeaseSteps = 3;
+/** Configuration files that flags name. */
+export const configFileBytesMax = 1024 * 1024;
+/** What a webhook that a kubeconfig names may answer. */
+export const webhookAnswerBytesMax = 1024 * 1024;
+/** An audit event's id and user agent, where a client gives them. */
+export const auditIdCharsMax = 64;
+export const userAgentCharsMax = 1024;
+/** Audit events that wait to be sent, beside the bound on their number. */
+export const auditBufferBytesMax = 64 * 1024 * 1024;
+/** Of the audit log, where no flag says it. */
+export const auditLogBytesDefault = 100 * 1024 * 1024;
+/** How long the audit webhook may take, and how often it is asked to take a batch. */
+export const auditWebhookMs = 30_000;
+export const auditWebhookTriesMax = 5;
 
 /** Owners of an object that are compared with each other, which costs the square of their number. */
 export const ownersComparedMax = 256;

@@ -14,6 +14,7 @@ import type { CustomResourceDefinition } from '#api/apiextensions.v1.ts';
 import type { APIService } from '#api/apiregistration.v1.ts';
 import type { LimitRange, Namespace, Node, Pod, ResourceQuota, ServiceAccount } from '#api/core.v1.ts';
 import type { EndpointSlice } from '#api/discovery.v1.ts';
+import type { FlowSchema, PriorityLevelConfiguration } from '#api/flowcontrol.v1.ts';
 import type { Ingress } from '#api/networking.v1.ts';
 import type { RuntimeClass } from '#api/node.v1.ts';
 import type { PodDisruptionBudget } from '#api/policy.v1.ts';
@@ -62,6 +63,8 @@ export class LiveViews {
   readonly resourceQuotas;
   readonly priorityClasses;
   readonly runtimeClasses;
+  readonly flowSchemas;
+  readonly priorityLevels;
   readonly storageClasses;
   readonly mutatingPolicies;
   readonly mutatingPolicyBindings;
@@ -116,6 +119,11 @@ export class LiveViews {
     this.clusterRoles = view(`${rbac}/clusterroles`, entriesOf<ClusterRole>);
     this.roleBindings = view(`${rbac}/rolebindings`, bindingsBySubject<RoleBinding>);
     this.clusterRoleBindings = view(`${rbac}/clusterrolebindings`, bindingsBySubject<ClusterRoleBinding>);
+    this.flowSchemas = view('flowcontrol.apiserver.k8s.io/flowschemas', entriesOf<FlowSchema>);
+    this.priorityLevels = view(
+      'flowcontrol.apiserver.k8s.io/prioritylevelconfigurations',
+      entriesOf<PriorityLevelConfiguration>,
+    );
     this.disruptionBudgets = view('policy/poddisruptionbudgets', objectsOf<PodDisruptionBudget>);
     this.endpointSlices = view('discovery.k8s.io/endpointslices', objectsOf<EndpointSlice>);
     this.definitions = view('apiextensions.k8s.io/customresourcedefinitions', entriesOf<CustomResourceDefinition>);

@@ -1,7 +1,6 @@
-/** What the API server tells of its requests, and whom it tells of each. */
+/** What the API server tells of its requests. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { AuditEvent } from './audit.ts';
 import { createTestApi, podBody, pods } from './fixture.ts';
 
 test('requests are counted and timed by verb, resource, scope and code; strangers make no series of their own', async () => {
@@ -30,27 +29,4 @@ test('requests are counted and timed by verb, resource, scope and code; stranger
   assert.match(text, /apiserver_current_inflight_requests\{request_kind="mutating"\} 0/);
   assert.match(text, /apiserver_current_inflight_requests\{request_kind="readOnly"\} 1/);
   assert.doesNotMatch(text, /stranger|whatever|BREW/i);
-});
-
-test('an auditor is told of each request, who asked, as whom, and what came of it', async () => {
-  const told: string[] = [];
-  const show = (stage: string, { info, user, impersonated, code }: AuditEvent): void => {
-    told.push([stage, info.verb, user?.name ?? '-', impersonated?.name ?? '-', code].join(' '));
-  };
-  const audit = {
-    received: (event: AuditEvent) => show('received', event),
-    complete: (event: AuditEvent) => show('complete', event),
-  };
-  await using api = await createTestApi({ audit });
-  const ask = async (headers: Record<string, string>, user?: null): Promise<string[]> => {
-    told.length = 0;
-    await api.call('GET', pods, undefined, { headers, ...(user === undefined ? {} : { user }) });
-    return told;
-  };
-  assert.deepEqual(await ask({}), ['received list admin - 0', 'complete list admin - 200']);
-  assert.deepEqual(await ask({ 'impersonate-user': 'jane' }), [
-    'received list admin jane 0',
-    'complete list admin jane 403',
-  ]);
-  assert.deepEqual(await ask({ authorization: 'Bearer x' }, null), ['received list - - 0', 'complete list - - 401']);
 });

@@ -58,6 +58,13 @@ async function serveHealth(server: Server, request: ApiRequest, parts: readonly 
   return answerText(`${lines.join('\n')}\n${endpoint} check ${failed ? 'failed' : 'passed'}\n`, failed ? 500 : 200);
 }
 
+async function serveFlowControlDump(server: Server, { query }: ApiRequest, name: string): Promise<string | undefined> {
+  const { clock, flowControl } = server;
+  const { dumpFlowControl } = await import('./flow-control/dump.ts');
+  const withDetails = (query.get('includeRequestDetails') ?? '') !== '';
+  return dumpFlowControl(flowControl, name, { offsetMs: clock.now() - clock.monotonic(), withDetails });
+}
+
 export async function serveNonResource(server: Server, request: ApiRequest): Promise<ApiResponse> {
   const path = request.path.length > 1 ? request.path.replace(/\/+$/, '') : request.path;
   const parts = path.split('/').filter((p) => p !== '');
@@ -70,6 +77,10 @@ export async function serveNonResource(server: Server, request: ApiRequest): Pro
   if (first === 'apis' && parts.length === 2) return serveGroup(server, second);
   if (first === 'apis' && parts.length === 3) return serveGroupVersion(server, second, third);
   if (first === 'openapi') return (await import('./openapi.ts')).serveOpenApi(server, request, parts);
+  if (first === 'debug' && second === 'api_priority_and_fairness' && parts.length === 3) {
+    const text = await serveFlowControlDump(server, request, third);
+    if (text !== undefined) return answerText(text);
+  }
   if (path === '/metrics') return (await import('./metrics.ts')).serveMetrics(server.metrics);
   if (path === '/.well-known/openid-configuration')
     return answerJson({

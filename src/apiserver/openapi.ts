@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { ApiError } from '#base/errors.ts';
 import type { ApiRequest, ApiResponse } from '#base/api-request.ts';
+import { openDescriptions } from './descriptions.ts';
 import { openApiV2, openApiV3 } from '#schema/openapi.ts';
 import { encodeOpenApiV2 } from '#schema/openapi-protobuf.ts';
 import type { OpenApiDocuments, Server } from './context.ts';
@@ -23,11 +24,16 @@ function pathOf(group: string, version: string): string {
   return group === '' ? `api/${version}` : `apis/${group}/${version}`;
 }
 
+/** Grows when this program tells otherwise of the same kinds. */
+const documentForm = 2;
+
 /**
  * A tag that is known without making the document: the kinds' generation and the program's version decide its content.
  */
 function tagOf(server: Server, path: string): string {
-  return hashOf(Buffer.from(`${path} ${server.kinds.generation} ${server.options.gitVersion ?? defaultGitVersion}`));
+  return hashOf(
+    Buffer.from(`${documentForm} ${path} ${server.kinds.generation} ${server.options.gitVersion ?? defaultGitVersion}`),
+  );
 }
 
 async function serveIndex(server: Server): Promise<ApiResponse> {
@@ -55,7 +61,9 @@ function serveV3(server: Server, request: ApiRequest, group: string, version: st
       ?.versions.find((v) => v.version === version)?.kinds;
     if (kinds === undefined) throw new ApiError('NotFound', 'the server could not find the requested resource', {});
     document = {
-      body: Buffer.from(JSON.stringify(openApiV3(kinds, server.options.gitVersion ?? defaultGitVersion))),
+      body: Buffer.from(
+        JSON.stringify(openApiV3(kinds, server.options.gitVersion ?? defaultGitVersion, openDescriptions())),
+      ),
       hash: tagOf(server, path),
     };
     documents.v3.set(path, document);
@@ -73,7 +81,8 @@ function serveV3(server: Server, request: ApiRequest, group: string, version: st
 function serveV2(server: Server, request: ApiRequest): ApiResponse {
   const documents = documentsOf(server);
   if (documents.v2 === undefined) {
-    const document = openApiV2([...server.kinds.all()], server.options.gitVersion ?? defaultGitVersion);
+    const version = server.options.gitVersion ?? defaultGitVersion;
+    const document = openApiV2([...server.kinds.all()], version, openDescriptions());
     const json = Buffer.from(JSON.stringify(document));
     documents.v2 = { json, protobuf: encodeOpenApiV2(document), hash: hashOf(json) };
   }

@@ -105,7 +105,10 @@ export async function listPage(context: RequestContext, selection: Selection): P
     };
   }
   try {
-    return await scan(server, selection, { prefix, limit, at, after });
+    const page = await scan(server, selection, { prefix, limit, at, after });
+    if (selection.isEmpty && token === '')
+      server.flowControl.estimates.noteList(info, page.values.length + (page.remaining ?? 0), page.values);
+    return page;
   } catch (error) {
     if (error instanceof CompactedError) {
       if (token === '') throw new ApiError('Expired', `too old resource version: ${at} (${error.compactedRevision})`);

@@ -20,7 +20,7 @@ import { isDraftOf, type KubeList } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import { issuerOf, identifyToken } from './authn/authenticate.ts';
-import { isAllowed } from './authz/authorizer-chain.ts';
+import { decide } from './authz/authorizer-chain.ts';
 import { visitRules } from './authz/rbac.ts';
 import type { Attributes } from './authz/rbac.ts';
 import type { RequestContext } from './context.ts';
@@ -111,14 +111,9 @@ export async function handleReview(context: RequestContext): Promise<ApiResponse
 }
 
 async function reviewAccess(context: RequestContext, attributes: Attributes): Promise<SubjectAccessReviewStatus> {
-  const allowed = await isAllowed(context.server, attributes);
-  if (!allowed) return { allowed };
-  let reason = '';
-  await visitRules(context.server, attributes.user, attributes.namespace, (_rule, binding) => {
-    reason = `RBAC: allowed by ${binding.kind} ${JSON.stringify(binding.metadata.namespace ? `${binding.metadata.name}/${binding.metadata.namespace}` : binding.metadata.name)} of ${binding.roleRef.kind} ${JSON.stringify(binding.roleRef.name)}`;
-    return false;
-  });
-  return { allowed, ...(reason === '' ? {} : { reason }) };
+  const decision = await decide(context.server, attributes);
+  const reason = decision.reason();
+  return { allowed: decision.allowed, ...(reason === '' ? {} : { reason }) };
 }
 
 async function reviewRules(context: RequestContext, namespace: string): Promise<SubjectRulesReviewStatus> {

@@ -12,12 +12,15 @@ import { runChain } from './chain.ts';
 import { runCompaction } from './compaction.ts';
 import type { ApiServerOptions, Server } from './context.ts';
 import { runCustomResources } from './crd.ts';
+import { FlowControl } from './flow-control/flow-control.ts';
+import { runFlowControl } from './flow-control/run-flow-control.ts';
 import { KindTable } from './kind-table.ts';
 import { LiveViews } from './live-views.ts';
+import { ServerLease } from './server-leases.ts';
 import { Objects } from './stored-objects.ts';
 import { runPolicyStatus } from './policy-status.ts';
 import { Metrics } from '#observe/metrics.ts';
-import { noAudit } from './audit.ts';
+import { Auditor } from './audit/auditor.ts';
 import { createRequestMetrics } from './metrics.ts';
 import { TokenSigner } from './tokens.ts';
 
@@ -30,13 +33,14 @@ export interface ApiServer extends AsyncDisposable {
 export async function createApiServer(options: ApiServerOptions): Promise<ApiServer> {
   const { store, clock, random, log, metrics = new Metrics() } = options;
   const objects = new Objects(options.keys.encryption, random);
+  const kinds = new KindTable(builtInKinds);
   const server: Server = {
     options,
     store,
     clock,
     random,
     log,
-    kinds: new KindTable(builtInKinds),
+    kinds,
     objects,
     handle: (request) => runChain(server, request),
     live: new LiveViews({ store, objects, clock, log: log.child('live') }),
@@ -44,10 +48,13 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     verifiedTokens: new Map(),
     metrics,
     requests: createRequestMetrics(metrics, store),
-    audit: options.audit ?? noAudit,
+    audit: options.audit === undefined ? undefined : new Auditor({ ...options.audit, clock, random, metrics }),
     remoteApis: new RemoteApis(),
+    flowControl: new FlowControl({ clock, metrics, thread: options.thread }),
   };
-  await bootstrap(server);
+  const lease = new ServerLease(server);
+  await lease.start();
+  const [stopFlowControl] = await Promise.all([runFlowControl(server), bootstrap(server)]);
   const stopKeeping = keepOwnObjects(server);
   const stopCompaction = runCompaction(server);
   const stopCustom = await runCustomResources(server);
@@ -57,12 +64,15 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     handle: server.handle,
     server,
     async [Symbol.asyncDispose]() {
+      await lease.stop();
+      stopFlowControl();
       stopKeeping();
       stopCompaction();
       stopPolicyStatus();
       stopAggregation();
       stopCustom();
       server.live.close();
+      for (const backend of options.audit?.backends ?? []) await backend[Symbol.asyncDispose]();
     },
   };
 }

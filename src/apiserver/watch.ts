@@ -273,12 +273,14 @@ async function* runWatch<T>(
     return;
   }
   const feed = new Feed(context, watch, plan.bookmarks);
+  const endWatch = server.flowControl.estimates.noteWatch(context.info);
   try {
     if (plan.initial !== undefined) {
       yield* pieces(plan.initial, (stored) => writer.initial(stored), watchInitialObjectsMax);
       plan.initial = undefined;
       if (plan.endBookmark) yield [bookmark(plan.from, { 'k8s.io/initial-events-end': 'true' })];
     }
+    context.onBegun?.();
     for (;;) {
       const batch = await feed.next();
       if (batch === 'closed' || request.signal.aborted) return;
@@ -307,6 +309,8 @@ async function* runWatch<T>(
     yield [writer.made('ERROR', told.toStatus())];
   } finally {
     feed.close();
+    endWatch();
+    context.onBegun?.();
   }
 }
 

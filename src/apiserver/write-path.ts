@@ -406,7 +406,7 @@ async function updateOnce(
   await admitMutating(context, attributes);
   const admitted = attributes.object;
   dropRepeatedOwners(context, admitted);
-  if (subresource === '') stored.prepareUpdate?.(admitted, old);
+  if (subresource === '') stored.prepareUpdate?.(admitted, old, server.clock.now());
   else if (subresource === 'status') stored.prepareStatus?.(admitted, old, server.clock.now());
   if (kind.hasGeneration && options.keepsGeneration !== true && !isSameSpec(admitted, old, kind))
     admitted.metadata.generation = (old.metadata.generation ?? 0) + 1;

@@ -31,6 +31,8 @@ export interface ApiRequest {
    * headers.
    */
   user?: UserInfo;
+  /** When the client certificate that `user` is of was issued, in milliseconds since 1970. */
+  certifiedAtMs?: number;
   /** The client's address, for audit and `selfsubjectreviews`. */
   remoteAddress?: string;
   /** Aborted when the client goes away. */

@@ -132,9 +132,15 @@ export function maskIp({ family, value }: IpAddress, length: number): Subnet {
 
 /** `10.1.2.3/16` as 10.1.0.0/16. Throws BadRequest, in the words of Go's `net.ParseCIDR`. */
 export function subnetOf(text: string): Subnet {
+  const subnet = parseSubnet(text);
+  if (subnet === undefined) throw new ApiError('BadRequest', `invalid CIDR address: ${text.slice(0, 64)}`);
+  return subnet;
+}
+
+/** `10.1.2.3/16` as 10.1.0.0/16; undefined for anything that is no subnet. */
+export function parseSubnet(text: unknown): Subnet | undefined {
   const cidr = parseCidr(text);
-  if (cidr === undefined) throw new ApiError('BadRequest', `invalid CIDR address: ${text.slice(0, 64)}`);
-  return maskIp(cidr.address, cidr.length);
+  return cidr === undefined ? undefined : maskIp(cidr.address, cidr.length);
 }
 
 export function formatSubnet({ family, base, length }: Subnet): string {

@@ -51,7 +51,13 @@ import type { IPAddress, Ingress, IngressClass, NetworkPolicy, ServiceCIDR } fro
 import type { RuntimeClass } from '#api/node.v1.ts';
 import type { PodDisruptionBudget } from '#api/policy.v1.ts';
 import type { ClusterRole, ClusterRoleBinding, Role, RoleBinding } from '#api/rbac.v1.ts';
-import type { DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice } from '#api/resource.v1.ts';
+import type {
+  DeviceClass,
+  DeviceTaintRule,
+  ResourceClaim,
+  ResourceClaimTemplate,
+  ResourceSlice,
+} from '#api/resource.v1.ts';
 import type { PriorityClass } from '#api/scheduling.v1.ts';
 import type {
   CSIDriver,
@@ -251,6 +257,7 @@ export const kinds = Object.freeze({
     cluster,
   ),
   DeviceClass: kindOf<DeviceClass>('resource.k8s.io/v1', 'deviceclasses', 'DeviceClass', cluster),
+  DeviceTaintRule: kindOf<DeviceTaintRule>('resource.k8s.io/v1', 'devicetaintrules', 'DeviceTaintRule', cluster),
   ResourceClaim: kindOf<ResourceClaim>('resource.k8s.io/v1', 'resourceclaims', 'ResourceClaim'),
   ResourceClaimTemplate: kindOf<ResourceClaimTemplate>(
     'resource.k8s.io/v1',

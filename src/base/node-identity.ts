@@ -12,6 +12,53 @@ export const networkUserPrefix = `${networkGroup}:`;
 export const ingressNamePrefix = 'tiphys-ingress:';
 /** Who holds a bootstrap token with this group may become a node. */
 export const bootstrapGroup = 'system:bootstrappers:tiphys:node';
+/** The same for another machine, of a name that the cluster does not have yet. */
+export const machineGroup = 'system:bootstrappers:tiphys:machine';
+
+/** Annotations of Node objects. */
+export const machineAnnotations = {
+  /** Where other machines reach this one: an IPv4 address. */
+  address: 'tiphys.io/machine-address',
+  /** Which machine has joined under this name. */
+  identity: 'tiphys.io/machine-identity',
+  /** Since when the node is being taken out of the cluster: RFC 3339. */
+  removal: 'tiphys.io/removal-requested',
+} as const;
+
+/**
+ * Nodes that were taken out of the cluster: name and time (RFC 3339). Certificates that they were given until then are
+ * refused.
+ */
+export const removedNodes = { namespace: 'kube-system', name: 'tiphys-removed-nodes' } as const;
+/** What a machine that joins must know of the cluster. */
+export const clusterConfig = { namespace: 'kube-system', name: 'tiphys-cluster' } as const;
+/** Where strangers read the cluster's address and authority (kubeadm's name and form). */
+export const clusterInfo = { namespace: 'kube-public', name: 'cluster-info' } as const;
+
+/** A certificate of a node, as whoever was shown it knows it. */
+export interface NodeCertificate {
+  /** Its common name. */
+  name: string;
+  /** When it was issued, in milliseconds since 1970. */
+  issuedAtMs: number;
+}
+
+/** The node whose identity, or whose network part's, a user is; undefined for everybody else. */
+export function nodeOfUser(name: string): string | undefined {
+  const prefix = [nodeUserPrefix, networkUserPrefix].find((each) => name.startsWith(each));
+  return prefix === undefined ? undefined : name.slice(prefix.length);
+}
+
+/** Whether a certificate is one that its node was given before it was taken out of the cluster. */
+export function isRevoked(
+  { name, issuedAtMs }: NodeCertificate,
+  removed: Readonly<Record<string, string>> | undefined,
+): boolean {
+  const node = nodeOfUser(name);
+  const at = node === undefined ? undefined : removed?.[node];
+  // What is no time stands for always: nobody but an administrator writes it.
+  return at !== undefined && !(issuedAtMs > Date.parse(at));
+}
 
 export const nodeSigners = {
   kubeletClient: 'kubernetes.io/kube-apiserver-client-kubelet',

@@ -74,6 +74,8 @@ const oid = {
 const curveAlgorithm = sequence(objectId(oid.ecPublicKey), objectId(oid.p256));
 const signatureAlgorithm = sequence(objectId(oid.ecdsaSha256));
 const dayMs = 86_400_000;
+/** Certificates hold from so long before they are issued on: clocks differ a little between machines. */
+export const certificateBackdateMs = 5 * 60_000;
 
 interface RawKey {
   privateKeyPem: string;
@@ -185,7 +187,7 @@ function makeSerial(random: Random): Buffer {
 
 function makeCertificate({ request, publicKey, issuer, isAuthority }: Issuance, random: Random, clock: Clock): string {
   const serial = makeSerial(random);
-  const start = clock.now() - 5 * 60_000; // clocks differ a little between machines
+  const start = clock.now() - certificateBackdateMs;
   const body = sequence(
     explicit(0, integer(2)),
     integer(serial),
@@ -364,7 +366,7 @@ export function signCertificationRequest(
     extension(oid.authorityKeyId, sequence(implicit(0, issuer.keyId))),
     ...(request.altNames === undefined ? [] : [extension(oid.altName, request.altNames)]),
   ];
-  const start = clock.now() - 5 * 60_000;
+  const start = clock.now() - certificateBackdateMs;
   const end = Math.min(
     clock.now() + options.seconds * 1000,
     Date.parse(new X509Certificate(ca.certificatePem).validTo),

@@ -3,9 +3,12 @@
  * used. Exit codes: 0 done; 1 failed; 2 wrong usage, or this machine lacks something that the message names.
  */
 import { Command, CommanderError, Option } from 'commander';
+import { existsSync } from 'node:fs';
 import { ApiError } from '#base/errors.ts';
+import { formatSubnet, parseCidr, subnetOf } from '#base/ip.ts';
 import { messageOf, stackOf } from '#base/thrown.ts';
 import { podsPerNodeMax } from '#kubelet/limits.ts';
+import { networkModes, type NetworkMode } from '#platform/instance.ts';
 import { completionScript } from './completion.ts';
 import { UsageError } from './output.ts';
 
@@ -56,10 +59,47 @@ const maxPods = (text: string): number => {
     );
   return value;
 };
+const networkMode = (text: string): NetworkMode => {
+  const mode = networkModes.find((each) => each === text);
+  if (mode !== undefined) return mode;
+  if (text === 'wireguard')
+    throw new UsageError(
+      existsSync('/sys/module/wireguard')
+        ? "--network wireguard is not supported yet: 'vxlan' works wherever UDP does, and encrypts nothing"
+        : "--network wireguard: this kernel has no WireGuard; 'auto', 'routes' and 'vxlan' work here, and encrypt nothing",
+    );
+  throw new UsageError(`${JSON.stringify(text)} is no network mode (${networkModes.join(', ')})`);
+};
+const range = (text: string): string => {
+  const cidr = parseCidr(text);
+  if (cidr?.address.family !== 'IPv4' || cidr.length < 8 || cidr.length > 19)
+    throw new UsageError(`${JSON.stringify(text)} is not a range of IPv4 addresses (10.244.0.0/16; /8 to /19)`);
+  return formatSubnet(subnetOf(text));
+};
+const endpoints = (text: string): string[] => text.split(',').map((one) => one.trim());
+const etcdPrefix = (text: string): string => {
+  // Of two prefixes none may lie within the other.
+  if (!/^\/[^\s/]+$/.test(text))
+    throw new UsageError(`${JSON.stringify(text)} is not a prefix: it is a slash and a name without further ones`);
+  return text;
+};
 const collect = (value: string, before: string[]): string[] => [...before, value];
 
-function withPlatformOptions(command: Command): Command {
+function withEtcdOptions(command: Command): Command {
   return command
+    .option('--etcd-endpoints <urls>', 'etcd that holds the state, separated by commas (default: SQLite)', endpoints)
+    .option('--etcd-cafile <file>', "authority of etcd's certificates")
+    .option('--etcd-certfile <file>', 'certificate by which etcd knows this server')
+    .option('--etcd-keyfile <file>', 'its key')
+    .option(
+      '--etcd-prefix <prefix>',
+      'below which the keys of this cluster lie in etcd (default: /tiphys)',
+      etcdPrefix,
+    );
+}
+
+function withPlatformOptions(command: Command): Command {
+  return withEtcdOptions(command)
     .option('--nodes <number>', 'nodes on this machine; those after the first live in network namespaces', nodes)
     .option('--data <dir>', 'data directory (default: $TIPHYS_HOME/data or /var/lib/tiphys)')
     .option('--api-port <port>', 'port of the API server on 127.0.0.1 (default: 6443)', port)
@@ -67,7 +107,20 @@ function withPlatformOptions(command: Command): Command {
     .option('--http-port <port>', 'port for Ingress (default: 80, or 8080 where it is taken)', port)
     .option('--https-port <port>', 'port for Ingress over TLS (default: 443, or 8443 where it is taken)', port)
     .option('--max-pods <number>', 'Pods on each node at once (default: 110)', maxPods)
-    .option('--registry-mirror <url>', 'mirror of docker.io; may be repeated', collect, []);
+    .option('--registry-mirror <url>', 'mirror of docker.io; may be repeated', collect, [])
+    .option(
+      '--kube-apiserver-arg <flag>',
+      "a flag of kube-apiserver's, as audit-policy-file=FILE; may be repeated; '' takes all back",
+      collect,
+      [],
+    )
+    .option(
+      '--network <mode>',
+      'how Pods reach those on other machines: auto (default; routes on one link, else VXLAN), routes or vxlan',
+      networkMode,
+    )
+    .option('--pod-range <cidr>', 'addresses of Pods, for a new cluster (default: a free /16)', range)
+    .option('--service-range <cidr>', 'addresses of Services, for a new cluster (default: a free /16)', range);
 }
 
 withPlatformOptions(program.command('demo').description('take an application through its whole life on this machine'))
@@ -88,6 +141,13 @@ withPlatformOptions(program.command('up').description('start the platform in the
     const { up } = await import('./commands/up.ts');
     await up(options);
   });
+withEtcdOptions(program.command('migrate').description("move the cluster's state to an etcd, or back to SQLite"))
+  .option('--to-sqlite', 'back to SQLite in the data directory')
+  .option('--data <dir>', 'data directory')
+  .action(async (options) => {
+    const { migrateState } = await import('./commands/migrate.ts');
+    await migrateState(options);
+  });
 program
   .command('down')
   .description('stop everything; with --purge remove the data too')
@@ -96,6 +156,73 @@ program
   .action(async (options) => {
     const { down } = await import('./commands/down.ts');
     await down(options);
+  });
+const token = program.command('token').description('tokens by which other machines join this cluster');
+token
+  .command('create')
+  .description('print the line that joins another machine to this cluster')
+  .option('--ttl <time>', 'how long it holds (default: 1h)')
+  .option('--address <host>', "where other machines reach this one (default: the default route's address)")
+  .option('--description <text>', 'what it is for')
+  .addOption(json())
+  .action(async (options) => {
+    const { createToken } = await import('./commands/token.ts');
+    await createToken(options);
+  });
+token
+  .command('list')
+  .description('list the tokens that hold')
+  .addOption(json())
+  .action(async (options) => {
+    const { listTokens } = await import('./commands/token.ts');
+    await listTokens(options);
+  });
+token
+  .command('delete')
+  .description('take a token back')
+  .argument('<token>', 'its id, or all of it')
+  .action(async (text: string) => {
+    const { deleteToken } = await import('./commands/token.ts');
+    await deleteToken(text);
+  });
+program
+  .command('join')
+  .description("make this machine a node of another machine's cluster ('tiphys token create' there prints the line)")
+  .argument('<url>', 'https://HOST:PORT of the API server')
+  .argument('<token>', 'ID.SECRET@sha256:HASH')
+  .option('--name <node>', "the node's name (default: the host's)")
+  .option('--address <address>', 'where other machines reach this one (default: that on the way to the server)')
+  .option('--server', 'not supported yet: a further control plane')
+  .option('-y, --yes', 'do not ask before installing')
+  .action(async (url: string, text: string, options) => {
+    const { joinCommand } = await import('./commands/join.ts');
+    await joinCommand(url, text, options);
+  });
+program
+  .command('leave')
+  .description('take this machine out of the cluster that it joined: its Pods move, and everything here stops')
+  .option('--force', 'also where the server does not answer')
+  .option('--purge', 'remove images, containers and volumes too')
+  .option('-y, --yes', 'do not ask')
+  .action(async (options) => {
+    const { leaveCommand } = await import('./commands/join.ts');
+    await leaveCommand(options);
+  });
+program
+  .command('nodes')
+  .description('list machines: roles, health, versions, addresses')
+  .addOption(json())
+  .action(async (options) => {
+    const { nodesCommand } = await import('./commands/nodes.ts');
+    await nodesCommand(options);
+  });
+program
+  .command('remove')
+  .description('take a machine out of this cluster: its Pods move, its certificates are refused')
+  .argument('<node>')
+  .action(async (name: string) => {
+    const { removeCommand } = await import('./commands/nodes.ts');
+    await removeCommand(name);
   });
 program
   .command('status')

@@ -27,6 +27,8 @@ export interface LeaderElectionOptions {
   leaseDurationMs?: number;
   renewDeadlineMs?: number;
   retryPeriodMs?: number;
+  /** How often a candidate looks whether another one still leads; as often as it retries when absent. */
+  lookPeriodMs?: number;
   /** Told whenever another holder is seen than before, and of this candidate when it becomes one. */
   newLeader?(identity: string): void;
   /** Runs while this candidate leads; must end soon after the signal. */
@@ -124,11 +126,12 @@ export async function runLeaderElection(options: LeaderElectionOptions): Promise
       return false;
     }
   };
-  const rest = (until = signal): Promise<void> => pause(clock, retryPeriodMs * (1 + random.float() * 0.2), until);
+  const rest = (until = signal, periodMs = retryPeriodMs): Promise<void> =>
+    pause(clock, periodMs * (1 + random.float() * 0.2), until);
   while (!signal.aborted) {
     const askedMs = clock.monotonic();
     if (!(await hold())) {
-      await rest();
+      await rest(signal, options.lookPeriodMs);
       continue;
     }
     // After an answer that took longer than a term another may lead already; then this one rather gives others the

@@ -133,8 +133,8 @@ export interface LinkedIndex {
 export interface LinkOptions {
   /** Keeps what is looked at until the changes are committed. */
   hold: Hold;
-  /** Images for it alone, and what was linked before. */
-  only?: Platform;
+  /** Images for these alone, and what was linked before. */
+  only?: readonly Platform[];
   /** Records that the caller is about to put. */
   made?: readonly ImageRecord[];
   /** Images that were not known stay so for people. */
@@ -161,7 +161,8 @@ export async function linkIndex(
       known.get(found.configDigest) ??
       records.get(found.configDigest) ??
       (await newRecord(records, descriptor.digest, isHidden));
-    if (record === undefined || (only !== undefined && !fits(record, only))) delete entry.content;
+    if (record === undefined || (only !== undefined && !only.some((platform) => fits(record, platform))))
+      delete entry.content;
     else known.set(record.id, record);
   }
   return () => {

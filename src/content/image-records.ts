@@ -61,8 +61,12 @@ export interface ImageRecord {
   isIntermediate?: boolean;
   /** Known to the registry alone (pushed by a client): never listed by the engine. */
   isHidden?: boolean;
+  /** The content of a managed plugin: of no interest to users of images, and not theirs to remove. */
+  isPlugins?: boolean;
   /** Came from another registry, so that a pull of its name asks there again. */
   isPulled?: boolean;
+  /** Came by a credential: who wants it from here must come to it by one of his own. */
+  isCredentialed?: boolean;
   /** Came because a Pod needed it, and no user has named it since: the kubelet may remove it again. */
   isKubelets?: boolean;
   tagTimeMs?: number;
@@ -290,7 +294,7 @@ class StoredImages implements ImageRecords {
     const hex = digestPrefix.exec(text)?.[1];
     if (hex === undefined || hex.length < lengthMin) return undefined;
     const begin = `sha256:${hex}`;
-    const shown = this.list().filter((record) => record.isHidden !== true);
+    const shown = this.list().filter((record) => record.isHidden !== true && record.isPlugins !== true);
     const ofIds = shown.filter(({ id }) => id.startsWith(begin));
     // `docker image ls --tree` shows manifests by their digests.
     const matches = ofIds.length > 0 ? ofIds : shown.filter(({ manifestDigest }) => manifestDigest.startsWith(begin));
@@ -309,8 +313,8 @@ class StoredImages implements ImageRecords {
       for (const { id } of others) members.add(id);
     }
     return this.list().filter(
-      ({ id, isIntermediate, isHidden }) =>
-        isIntermediate !== true && isHidden !== true && (defaults.has(id) || !members.has(id)),
+      ({ id, isIntermediate, isHidden, isPlugins }) =>
+        isIntermediate !== true && isHidden !== true && isPlugins !== true && (defaults.has(id) || !members.has(id)),
     );
   }
 

@@ -6,6 +6,8 @@
  */
 export const manifestBytesMax = 4 << 20;
 export const configBytesMax = 8 << 20;
+/** Statements about one image that an answer holds. */
+export const attestationBytesMax = 32 << 20;
 /** Indexes within indexes. */
 export const indexDepthMax = 3;
 /** Manifests of one index, those of indexes within it counted. */

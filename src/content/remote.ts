@@ -34,6 +34,8 @@ export interface Endpoint {
   mirrorOf?: string;
   /** Certificates are not verified. */
   isInsecure?: boolean;
+  /** What is fetched and sent, where it is no image: rights are for `repository(plugin)` (docker's token scopes). */
+  artifact?: 'plugin';
   /** How the platform's own registry is reached; read for each request, as certificates are renewed. */
   tls?: () => ClientTls;
 }
@@ -252,7 +254,8 @@ export class RemoteRepository {
     this.#transport = transport;
     this.#endpoint = endpoint;
     this.#path = path;
-    this.#scope = `repository:${path}:${actions}`;
+    const kind = endpoint.artifact === undefined ? 'repository' : `repository(${endpoint.artifact})`;
+    this.#scope = `${kind}:${path}:${actions}`;
   }
 
   #url(suffix: string): URL {

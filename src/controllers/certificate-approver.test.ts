@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { CertificateSigningRequest } from '#api/certificates.v1.ts';
 import type { Node } from '#api/core.v1.ts';
-import { nodeSigners } from '#base/node-identity.ts';
+import { machineGroup, nodeSigners } from '#base/node-identity.ts';
 import { requestFor } from '#base/testing.ts';
 import { planApproval } from './certificate-approver.ts';
 
@@ -49,6 +49,20 @@ test("a node's client certificate is approved for who may ask for it, and for th
   assert.equal(verdict(kubeletClient, { ...nodeNames, organizations: ['system:masters'] }, bootstrap), 'leave');
   assert.equal(verdict(kubeletClient, nodeNames, bootstrap, serving), 'leave');
   assert.equal(verdict('kubernetes.io/kube-apiserver-client', nodeNames, member('a')), 'leave');
+});
+
+test('a token for machines that join makes nobody a node that is there', () => {
+  const machine = { username: 'system:bootstrap:abcdef', groups: ['system:bootstrappers', machineGroup] };
+  const other = { ...nodeNames, commonName: 'system:node:new' };
+  assert.equal(verdict(nodeSigners.kubeletClient, other, machine), 'approve nodeclient');
+  assert.equal(verdict(nodeSigners.kubeletClient, nodeNames, machine), 'deny');
+  assert.equal(
+    verdict(nodeSigners.kubeletClient, nodeNames, bootstrap),
+    'approve nodeclient',
+    'a node of this machine',
+  );
+  const network = { commonName: 'tiphys:node-network:a', organizations: ['tiphys:node-network'] };
+  assert.equal(verdict(nodeSigners.networkClient, network, machine), 'deny');
 });
 
 test('a serving certificate is approved for the node itself, with the names and addresses that its Node has', () => {

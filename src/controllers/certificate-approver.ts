@@ -9,6 +9,9 @@
  * | `tiphys.io/node-network-client` | as for a node's client certificate | that of its network part |
  * | `tiphys.io/ingress-serving` | the node itself | `localhost`, its names and addresses |
  *
+ * Who holds a token for machines that join may ask for a name that no Node has, and is refused others: a token must not
+ * make anybody a node that is there.
+ *
  * The first row is upstream's approver (Kubernetes documentation, "TLS bootstrapping"). Upstream leaves serving
  * certificates to others, because nobody there knows a node's addresses; here the node's own Node object, which the
  * node restriction lets no other node write, says them.
@@ -17,7 +20,14 @@ import type { CertificateSigningRequest } from '#api/certificates.v1.ts';
 import type { Node } from '#api/core.v1.ts';
 import { parseCertificationRequest, RequestError } from '#base/certificate-request.ts';
 import type { CertificationRequest } from '#base/certificate-request.ts';
-import { ingressNamePrefix, networkUserPrefix, nodeGroup, nodeSigners, nodeUserPrefix } from '#base/node-identity.ts';
+import {
+  ingressNamePrefix,
+  machineGroup,
+  networkUserPrefix,
+  nodeGroup,
+  nodeSigners,
+  nodeUserPrefix,
+} from '#base/node-identity.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { keyOf } from '#client/informer.ts';
 import { kinds } from '#base/kinds.ts';
@@ -37,6 +47,8 @@ export type ApprovalPlan =
   | { verdict: 'leave' }
   /** Its Node does not say yet what the request names. */
   | { verdict: 'later' }
+  /** The name is another machine's. */
+  | { verdict: 'deny'; message: string }
   /** Where the requester may create this subresource of CertificateSigningRequests; undefined: in any case. */
   | { verdict: 'approve'; subresource: 'nodeclient' | 'selfnodeclient' | undefined };
 
@@ -73,6 +85,11 @@ export function planApproval(csr: CertificateSigningRequest, nodeOf: (name: stri
   }
   const name = subjectNode(signerName, request);
   if (name === undefined || signerProblem(signerName, request, usages) !== '') return { verdict: 'leave' };
+  if (groups.includes(machineGroup) && nodeOf(name) !== undefined)
+    return {
+      verdict: 'deny',
+      message: `the cluster has a node ${name} already; join under another name (--name), or take that one out first (tiphys remove ${name})`,
+    };
   const isOwn = username === `${nodeUserPrefix}${name}` && groups.includes(nodeGroup);
   if (signerName === nodeSigners.kubeletClient || signerName === nodeSigners.networkClient)
     return { verdict: 'approve', subresource: isOwn ? 'selfnodeclient' : 'nodeclient' };
@@ -115,18 +132,16 @@ export function startCertificateApprover(context: ControllerContext): Controller
     const csr = requests.get(key);
     if (csr === undefined || csr.metadata.deletionTimestamp !== undefined) return undefined;
     const plan = planApproval(csr, (name) => nodes.get(name));
-    if (plan.verdict !== 'approve') return undefined;
-    if (plan.subresource !== undefined && !(await mayCreate(csr, plan.subresource))) return undefined;
+    if (plan.verdict !== 'approve' && plan.verdict !== 'deny') return undefined;
+    if (plan.verdict === 'approve' && plan.subresource !== undefined && !(await mayCreate(csr, plan.subresource)))
+      return undefined;
     const now = timestamp(clock.now());
-    const approved = {
-      type: 'Approved',
-      status: 'True',
-      reason: 'AutoApproved',
-      message: 'Auto approving certificate of a node.',
-      lastUpdateTime: now,
-      lastTransitionTime: now,
-    };
-    const status = { ...csr.status, conditions: [...(csr.status?.conditions ?? []), approved] };
+    const words =
+      plan.verdict === 'approve'
+        ? { type: 'Approved', reason: 'AutoApproved', message: 'Auto approving certificate of a node.' }
+        : { type: 'Denied', reason: 'NodeExists', message: plan.message };
+    const decision = { ...words, status: 'True', lastUpdateTime: now, lastTransitionTime: now };
+    const status = { ...csr.status, conditions: [...(csr.status?.conditions ?? []), decision] };
     await client.update(kinds.CertificateSigningRequest, { ...csr, status }, { subresource: 'approval' });
     return undefined;
   });

@@ -31,3 +31,13 @@ export const revisionHistoryCharsMax = 2_000;
 export const migratedPageMax = 500;
 export const migrationResourceMs = 60_000;
 export const migrationRetryMs = 5_000;
+/** How long Pods of a node that leaves may take to be evicted and to end, and how often they are looked at. */
+export const drainMsMax = 120_000;
+export const drainStepMs = 200;
+/**
+ * How long after the certificates of a node were refused its object goes: a second machine of its name is given none
+ * until then, so that no time that is written in seconds fits both.
+ */
+export const removalSettleMs = 2_000;
+/** How long it is remembered that a node was taken out: no certificate holds longer. */
+export const removedNodeMsMax = 366 * 86_400_000;

@@ -24,7 +24,9 @@ import { startHpaController } from './hpa.ts';
 import { startJobController } from './job-controller.ts';
 import { type AddressProvider, startLoadBalancerController } from './load-balancer.ts';
 import { startNamespaceController } from './namespace.ts';
+import { type PodRangeOptions, startNodeIpam } from './node-ipam.ts';
 import { type Heartbeats, startNodeLifecycleController } from './node-lifecycle.ts';
+import { startNodeRemoval } from './node-removal.ts';
 import { startPodCollector } from './pod-collector.ts';
 import { startPodCertificateCleaner } from './pod-certificate-cleaner.ts';
 import { startReplicaSetController, startReplicationController } from './replicaset.ts';
@@ -46,6 +48,8 @@ export interface ControllerOptions {
   volumeDirectory?: string;
   /** Addresses for Services of type LoadBalancer; the nodes' own when absent. */
   loadBalancerAddresses?: AddressProvider;
+  /** From which nodes are given their ranges; without it none is. */
+  podRange?: PodRangeOptions;
   /** How often each HorizontalPodAutoscaler looks at its metrics; 15 s when absent. */
   autoscalerPeriodMs?: number;
   /** Signs of life of nodes beside their Leases. */
@@ -88,6 +92,7 @@ const starters: Record<string, (context: ControllerContext, options: ControllerO
   disruption: startDisruptionController,
   'resource-quota': startResourceQuotaController,
   'node-lifecycle': (context, options) => startNodeLifecycleController(context, options.heartbeats),
+  'node-removal': startNodeRemoval,
   'pod-collector': startPodCollector,
   'volume-binder': (context, options) =>
     startVolumeBinder(context, { directory: options.volumeDirectory ?? '/var/lib/tiphys/volumes', createClass: true }),
@@ -123,6 +128,7 @@ export async function runControllers({
   for (const [name, start] of Object.entries(starters)) {
     if (options.disabled?.includes(name) !== true) controllers.push(start(context, options));
   }
+  if (options.podRange !== undefined) controllers.push(startNodeIpam(context, options.podRange));
   if (options.signer !== undefined) {
     controllers.push(startCertificateApprover(context), startCertificateSigner(context, options.signer));
     controllers.push(startBootstrapTokenCleaner(context), startPodCertificateCleaner(context));

@@ -1,9 +1,8 @@
 /**
- * Swarm mode and plugins, which this engine does not have: what dockerd answers where it is in no swarm, and where no
- * plugin is installed. What would begin one is refused in words.
+ * Swarm mode, which this engine does not have: what dockerd answers where it is in no swarm. What would begin one is
+ * refused in words.
  */
 import { ApiError } from '#base/errors.ts';
-import { parseFilters } from './filters.ts';
 import type { Route } from './route.ts';
 
 const resources = ['services', 'nodes', 'tasks', 'secrets', 'configs'];
@@ -18,10 +17,6 @@ async function notManager(): Promise<never> {
 async function refuse(what: string): Promise<never> {
   throw new ApiError('InternalError', `${what} not supported by this engine`, undefined, 501);
 }
-
-const noPlugin = async (name: string): Promise<never> => {
-  throw new ApiError('NotFound', `plugin "${name}" not found`);
-};
 
 export function absentRoutes(): Route[] {
   const swarm: Route[] = resources.flatMap((name) => [
@@ -69,24 +64,6 @@ export function absentRoutes(): Route[] {
       method: 'POST',
       path,
       handle: () => refuse('swarm mode is'),
-    })),
-    {
-      method: 'GET',
-      path: '/plugins',
-      handle: async (context) => {
-        parseFilters(context.query, ['enabled', 'capability']);
-        return [];
-      },
-    },
-    { method: 'GET', path: '/plugins/privileges', handle: () => refuse('plugins are') },
-    { method: 'POST', path: '/plugins/pull', handle: () => refuse('plugins are') },
-    { method: 'POST', path: '/plugins/create', handle: () => refuse('plugins are') },
-    { method: 'GET', path: '/plugins/{name*}/json', handle: (context) => noPlugin(context.params['name'] ?? '') },
-    { method: 'DELETE', path: '/plugins/{name*}', handle: (context) => noPlugin(context.params['name'] ?? '') },
-    ...['enable', 'disable', 'push', 'upgrade', 'set'].map((verb): Route => ({
-      method: 'POST',
-      path: `/plugins/{name*}/${verb}`,
-      handle: (context) => noPlugin(context.params['name'] ?? ''),
     })),
   ];
 }

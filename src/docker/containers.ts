@@ -14,8 +14,10 @@ import type { Container } from '#engine/container.ts';
 import { treeBytes } from '#engine/tree-size.ts';
 import { attachContainer, attachWebSocket } from './attach.ts';
 import { lifeRoutes } from './container-life.ts';
+import { shownContainers } from './context.ts';
 import type { DockerParts } from './context.ts';
 import { checkHealthTimes, checkPlatform, mergeHealthCheck, platformWarnings } from './create-checks.ts';
+import type { CreateBody } from './create-body.ts';
 import { adaptNetworking } from './create-network.ts';
 import { specFromRequest } from './create-request.ts';
 import {
@@ -125,6 +127,7 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
   const exposed = [...image.config.exposedPorts, ...Object.keys(body.ExposedPorts ?? {})];
   body.ExposedPorts = Object.fromEntries(exposed.map((port) => [portKey(port), {}]));
   const warnings = adaptNetworking(body, context.version);
+  adaptHost(body, context.version);
   // The default of clients that know no private one.
   if (context.version[1] < 40 && !body.HostConfig?.IpcMode)
     body.HostConfig = { ...body.HostConfig, IpcMode: 'shareable' };
@@ -148,6 +151,18 @@ async function createContainer(parts: DockerParts, context: RouteContext): Promi
     Id: id,
     Warnings: [...platformWarnings(context.query.get('platform'), image.platform), ...warnings],
   });
+}
+
+/** What a version does not know of the host's part of a body, it passes over. */
+function adaptHost({ HostConfig: host }: CreateBody, [, minor]: RouteContext['version']): void {
+  if (!host) return;
+  if (minor >= 52) delete host['KernelMemoryTCP'];
+  if (minor < 56) delete host.Umask;
+  else if ((host.Umask ?? 0) < 0 || (host.Umask ?? 0) > 0xffff_ffff)
+    throw new ApiError(
+      'BadRequest',
+      `json: cannot unmarshal number ${host.Umask} into Go struct field HostConfig.Umask of type uint32`,
+    );
 }
 
 function withTag(image: string): string {
@@ -270,13 +285,11 @@ async function listContainers(parts: DockerParts, context: RouteContext): Promis
   for (const reference of [...(filters.get('before') ?? []), ...(filters.get('since') ?? [])])
     parts.engine.table.get(reference);
   const all = queryFlag(context.query, 'all') || limit > 0 || filters.has('status') || filters.has('exited');
-  const found = parts.engine.table
-    .list()
-    .filter(
-      (container) =>
-        (all || container.isRunning || container.record.state === 'restarting') &&
-        matchesFilters(parts, container, filters),
-    );
+  const found = shownContainers(parts).filter(
+    (container) =>
+      (all || container.isRunning || container.record.state === 'restarting') &&
+      matchesFilters(parts, container, filters),
+  );
   found.sort((a, b) => b.record.createdAtMs - a.record.createdAtMs);
   const shown = found.slice(0, limit > 0 ? limit : undefined);
   return Promise.all(

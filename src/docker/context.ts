@@ -26,6 +26,11 @@ export function ownContainer(parts: DockerParts, reference: string, verb: string
   return container;
 }
 
+/** What a plugin runs in is the engine's own. */
+export function shownContainers(parts: DockerParts): Container[] {
+  return parts.engine.table.list().filter(({ record }) => record.spec.owner !== 'plugin');
+}
+
 export function isoTime(ms: number): string {
   return ms === 0 ? '0001-01-01T00:00:00Z' : new Date(ms).toISOString().replace(/\.(\d{3})Z$/, '.$1000000Z');
 }

@@ -54,6 +54,7 @@ export interface HostConfigBody extends Given<{
   AutoRemove: boolean;
   Init: boolean;
   ShmSize: number;
+  Umask: number;
   Dns: string[];
   DnsSearch: string[];
   DnsOptions: string[];

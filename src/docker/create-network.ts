@@ -1,7 +1,8 @@
 /**
  * What a request to create a container says of networks and ports, as the engine takes it; and what older versions of
  * the API said otherwise.
- * Source: moby 28, `container_routes.go` (`handleMACAddressBC`, `handleSysctlBC`), `runconfig`.
+ * Source: moby 28 and 29, `container_routes.go` (`handleMACAddressBC`, `handleSysctlBC`, `handlePortBindingsBC`),
+ * `runconfig`.
  */
 import { ApiError } from '#base/errors.ts';
 import { formatIp, parseIp, unmapIp } from '#base/ip.ts';
@@ -42,6 +43,17 @@ export function adaptNetworking(body: CreateBody, version: [number, number]): st
     ...adaptMac(body, endpoints, main, minor),
     ...adaptSysctls(host, main, minor),
     ...(isDiscarded ? ['Published ports are discarded when using host network mode'] : []),
+    ...warnEmptyBindings(host, minor),
+  ];
+}
+
+/** A port without bindings is published at a port of the daemon's choice. */
+function warnEmptyBindings({ PortBindings: bindings }: HostConfigBody, minor: number): string[] {
+  const empty = Object.entries(bindings ?? {}).filter(([, list]) => list === null || list.length === 0);
+  if (minor < 52 || empty.length === 0) return [];
+  const ports = empty.map(([port]) => port).join(', ');
+  return [
+    `Following container port(s) have an empty list of port-bindings: ${ports}. Such bindings will be discarded in a future version.`,
   ];
 }
 
@@ -56,7 +68,9 @@ function adaptMac(
   main: () => EndpointBody,
   minor: number,
 ): string[] {
-  const asked = body.MacAddress ?? '';
+  // A field of before version 1.52: what the new one does not know it passes over.
+  const asked = minor < 52 ? (body.MacAddress ?? '') : '';
+  if (minor >= 52) delete body.MacAddress;
   if (asked === '') {
     // What the old version did not know it passed over.
     if (minor < 44) for (const endpoint of Object.values(endpoints)) if (endpoint !== null) delete endpoint.MacAddress;

@@ -63,6 +63,7 @@ export function specFromRequest(
     init: host['Init'] === true,
     ...text('runtime', host['Runtime']),
     ...((host.ShmSize ?? 0) > 0 ? { shmSizeBytes: Number(host.ShmSize) } : {}),
+    ...(typeof host.Umask === 'number' ? { umask: host.Umask } : {}),
     dns: { servers: host['Dns'] ?? [], search: host['DnsSearch'] ?? [], options: host['DnsOptions'] ?? [] },
     extraHosts: host['ExtraHosts'] ?? [],
     ...(host['CgroupnsMode'] === 'host' || host['CgroupnsMode'] === 'private'

@@ -125,3 +125,15 @@ function localZone(wallTime: string): string {
   const pad = (value: number): string => String(Math.floor(Math.abs(value))).padStart(2, '0');
   return `${minutes < 0 ? '-' : '+'}${pad(Math.trunc(minutes / 60))}:${pad(minutes % 60)}`;
 }
+
+/** A filter that is true or false, in Go's spellings. */
+export function flagFilter(filters: ReadonlyMap<string, string[]>, name: string): boolean | undefined {
+  const values = filters.get(name);
+  if (values === undefined || values.length === 0) return undefined;
+  const read = values.map((value) =>
+    /^(?:1|t|true)$/i.test(value) ? true : /^(?:0|f|false)$/i.test(value) ? false : undefined,
+  );
+  if (read.includes(undefined) || new Set(read).size > 1)
+    throw new ApiError('BadRequest', `invalid filter '${name}=[${values.join(' ').slice(0, 200)}]'`);
+  return read[0];
+}

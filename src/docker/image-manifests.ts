@@ -47,6 +47,17 @@ export function platformOfQuery(context: RouteContext, since: number): Platform 
   return platforms[0];
 }
 
+/** Those of an archive: `platform`, since version 1.48 once, since 1.52 any number of times. */
+export function archivePlatforms(context: RouteContext): Platform[] {
+  const platforms = platformsOf(context, 48, 'platform');
+  if (context.version[1] < 52 && platforms.length > 1)
+    throw new ApiError(
+      'BadRequest',
+      'multiple platform parameters are not supported in this API version; use API version 1.52 or later',
+    );
+  return platforms;
+}
+
 /** The manifest or index that the target is. A build step has none. */
 export function descriptorOf({ options }: ImageStore, { image, index }: ImageTarget): Descriptor | undefined {
   if (index !== undefined) return { mediaType: index.mediaType, digest: index.digest, size: index.sizeBytes };

@@ -1,5 +1,5 @@
 /**
- * Nothing is taken in silence: every parameter that the Engine API 1.51 has for images and builds is read by its
+ * Nothing is taken in silence: every parameter that the Engine API 1.56 has for images and builds is read by its
  * endpoint. What is not is listed here, with the reason; the list may only shrink.
  */
 import assert from 'node:assert/strict';
@@ -22,7 +22,7 @@ import { contextOf } from './testing.ts';
 
 /** `METHOD path` → parameters of the query with a value that each takes. */
 const parameters: Record<string, Record<string, string>> = {
-  'GET /images/json': { all: '1', filters: '{}', 'shared-size': '1', digests: '1', manifests: '1' },
+  'GET /images/json': { all: '1', filters: '{}', 'shared-size': '1', digests: '1', manifests: '1', identity: '1' },
   'POST /build': {
     dockerfile: 'D',
     t: 'a:1',
@@ -81,6 +81,7 @@ const parameters: Record<string, Record<string, string>> = {
   'DELETE /images/{name*}': { force: '1', noprune: '1', platforms: '' },
   'POST /images/prune': { filters: '{}' },
   'GET /images/{name*}/get': { platform: '' },
+  'GET /images/{name*}/attestations': { platform: '', type: '', statement: '' },
   'GET /images/get': { names: 'base', platform: '' },
   'POST /images/load': { quiet: '1', platform: '' },
 };

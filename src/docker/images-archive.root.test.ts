@@ -122,7 +122,7 @@ test('a load that loads nothing, or whose content is not what its name says, is 
   const arm = { os: 'linux', architecture: 'arm64' };
   const load = async (bytes: Buffer, platform?: Platform): Promise<string> => {
     const store = await makeStore(t);
-    return textOf(() => store.images.load(bytesOf(bytes), () => {}, platform));
+    return textOf(() => store.images.load(bytesOf(bytes), () => {}, platform === undefined ? [] : [platform]));
   };
   assert.match(
     await load(await ociLayout([{ platform: arm, named: arm }])),

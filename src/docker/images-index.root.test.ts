@@ -158,7 +158,8 @@ test('several platforms are saved and loaded with their index, and one of them a
   const pushed = await pushIndex(site, 'x');
   await site.images.pull(`${site.domain}/x:1`);
   await site.images.tag(`${site.domain}/x:1`, 'both:1');
-  const load = async (from?: typeof arm64, into?: typeof arm64): Promise<Store> => {
+  type Platforms = readonly (typeof arm64)[];
+  const load = async (from: Platforms = [], into: Platforms = []): Promise<Store> => {
     const store = await makeStore(t);
     await store.images.load(await site.images.save(['both:1'], from), () => {}, into);
     return store;
@@ -169,12 +170,22 @@ test('several platforms are saved and loaded with their index, and one of them a
   assert.equal(both.records.findTarget('both:1')!.index!.digest, pushed.index);
   assert.equal(await keptBlobs(both), 8);
   assert.equal(both.images.list().length, 1);
-  const chosen = await load(undefined, arm64);
+  const chosen = await load([], [arm64]);
   assert.equal(chosen.images.record('both:1').id, pushed.arm);
   assert.equal(await keptBlobs(chosen), 6);
-  const single = await load(arm64);
+  const single = await load([arm64]);
   assert.equal(single.images.record('both:1').id, pushed.arm);
   assert.equal(single.records.findTarget('both:1')!.index, undefined);
+  const several = await load([arm64, hostPlatform()]);
+  assert.equal(several.records.findTarget('both:1')!.index!.digest, pushed.index);
+  assert.equal(several.images.record('both:1', arm64).id, pushed.arm);
+  const named = await load([], [hostPlatform(), arm64]);
+  assert.equal(named.images.record('both:1').id, pushed.host);
+  assert.equal(named.images.record('both:1', arm64).id, pushed.arm);
+  await assert.rejects(
+    load([arm64, { os: 'linux', architecture: 's390x' }]),
+    /does not provide the specified platform/,
+  );
 });
 
 test('two who bring one platform each, at the same time, both have theirs', async (t) => {

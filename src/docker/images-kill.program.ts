@@ -26,7 +26,7 @@ const platforms = [hostPlatform(), { os: 'linux', architecture: 'arm64' }];
 const steps: (() => Promise<unknown>)[] = [
   () => images.pull(pick(remote), { platform: pick(platforms) }),
   () => images.load(bytesOf(readBytes(archive, 0, 1 << 20)), () => {}),
-  () => images.load(bytesOf(readBytes(archive, 0, 1 << 20)), () => {}, pick(platforms)),
+  () => images.load(bytesOf(readBytes(archive, 0, 1 << 20)), () => {}, [pick(platforms)]),
   () => images.tag(pick(names), pick(['a:1', 'b:1', `${domain}/pushed:1`])),
   () => images.push(`${domain}/pushed:1`, { credential: ann }),
   () => images.remove(pick(names)),

@@ -12,9 +12,10 @@ import { redirectsMax } from '#content/limits.ts';
 import type { RegistryCredential } from '#engine/engine.ts';
 import type { ImageStore } from '#engine/images.ts';
 import { listTags } from '#engine/images-sources.ts';
-import { lacksLabels, matchesLabels, parseFilters, parseTime } from './filters.ts';
+import { lacksLabels, matchesLabels, parseFilters, parseTime, flagFilter } from './filters.ts';
 import { compileGlob } from './image-filters.ts';
-import { descriptorOf, platformOfQuery, platformsOf, showManifests } from './image-manifests.ts';
+import { listAttestations } from './image-attestations.ts';
+import { archivePlatforms, descriptorOf, platformOfQuery, platformsOf, showManifests } from './image-manifests.ts';
 import type { ManifestSummary } from './image-manifests.ts';
 import { searchImages } from './search.ts';
 import { streamJson } from './json-stream.ts';
@@ -57,18 +58,6 @@ export function isoNano(ms: number): string {
 }
 
 const listFilters = ['dangling', 'label', 'label!', 'before', 'since', 'reference', 'until'];
-
-/** A filter that is true or false, in Go's spellings. */
-function flagFilter(filters: ReadonlyMap<string, string[]>, name: string): boolean | undefined {
-  const values = filters.get(name);
-  if (values === undefined || values.length === 0) return undefined;
-  const read = values.map((value) =>
-    /^(?:1|t|true)$/i.test(value) ? true : /^(?:0|f|false)$/i.test(value) ? false : undefined,
-  );
-  if (read.includes(undefined) || new Set(read).size > 1)
-    throw new ApiError('BadRequest', `invalid filter '${name}=[${values.join(' ').slice(0, 200)}]'`);
-  return read[0];
-}
 
 /** Bytes of an image's layers that other images in the list have too. */
 function sharedSizes(images: ImageStore): (record: ImageRecord) => number {
@@ -132,7 +121,9 @@ function listImages(parts: ImageParts, context: RouteContext): unknown {
   const dangling = flagFilter(filters, 'dangling');
   const patterns = filters.get('reference')?.map(compileGlob);
   const sharedBytes = queryFlag(context.query, 'shared-size') ? sharedSizes(images) : undefined;
-  const wantsManifests = context.version[1] >= 47 && queryFlag(context.query, 'manifests');
+  // Who asks by whom an image is trusted is shown its manifests, too.
+  const flags = [...(context.version[1] < 47 ? [] : ['manifests']), ...(context.version[1] < 54 ? [] : ['identity'])];
+  const wantsManifests = flags.filter((name) => queryFlag(context.query, name)).length > 0;
   const steps = showsAll ? records.list().filter((one) => one.isIntermediate === true && one.isHidden !== true) : [];
   const rows = [...records.listShown(), ...steps].flatMap((record) => rowsOf(images, record, wantsManifests));
   const out = rows.flatMap((row) => {
@@ -207,6 +198,13 @@ const containerFields = {
   Image: '',
 };
 
+/** As Go's `omitempty` has it. */
+function withoutEmpty(fields: object): object {
+  const isGiven = (value: unknown): boolean =>
+    value !== null && value !== '' && (typeof value !== 'object' || Object.keys(value).length > 0);
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => isGiven(value)));
+}
+
 function inspectImage({ images }: ImageParts, context: RouteContext): unknown {
   const { version, query } = context;
   const name = context.params['name']!;
@@ -222,27 +220,33 @@ function inspectImage({ images }: ImageParts, context: RouteContext): unknown {
   const { names, digests } = images.summarize(named);
   const summary = images.summarize(record);
   const config = record.file.config ?? {};
+  // What is not set is left out since version 1.52.
+  const given = (fields: object): object => (version[1] < 52 ? fields : withoutEmpty(fields));
   return {
     Id: record.id,
     RepoTags: names,
     RepoDigests: digests,
-    Parent: record.parent ?? '',
-    Comment: record.file.comment ?? '',
+    ...given({
+      Parent: record.parent ?? '',
+      Comment: record.file.comment ?? '',
+      DockerVersion: record.file.docker_version ?? '',
+      Author: record.file.author ?? '',
+    }),
     Created: record.file.created ?? isoNano(record.createdAtMs),
-    DockerVersion: record.file.docker_version ?? '',
-    Author: record.file.author ?? '',
     Config: {
       ...(version[1] < 50 ? containerFields : {}),
-      User: config.User ?? '',
+      ...given({
+        User: config.User ?? '',
+        Env: config.Env ?? [],
+        Cmd: config.Cmd ?? null,
+        Volumes: config.Volumes ?? null,
+        WorkingDir: config.WorkingDir ?? '',
+        Entrypoint: config.Entrypoint ?? null,
+        OnBuild: config.OnBuild ?? null,
+        Labels: config.Labels ?? null,
+      }),
       ...(config.ExposedPorts ? { ExposedPorts: config.ExposedPorts } : {}),
-      Env: config.Env ?? [],
-      Cmd: config.Cmd ?? null,
       ...(config.Healthcheck === undefined ? {} : { Healthcheck: config.Healthcheck }),
-      Volumes: config.Volumes ?? null,
-      WorkingDir: config.WorkingDir ?? '',
-      Entrypoint: config.Entrypoint ?? null,
-      OnBuild: config.OnBuild ?? null,
-      Labels: config.Labels ?? null,
       ...(config.StopSignal ? { StopSignal: config.StopSignal } : {}),
       ...(config.Shell ? { Shell: config.Shell } : {}),
     },
@@ -353,20 +357,20 @@ export async function download(
 }
 
 async function loadImages(images: ImageStore, context: RouteContext, stream: JsonStream): Promise<void> {
-  const platform = platformOfQuery(context, 48);
+  const platforms = archivePlatforms(context);
   const isQuiet = queryFlag(context.query, 'quiet');
   await images.load(
     context.request as AsyncIterable<Uint8Array>,
     (event) => {
       if ('stream' in event || !isQuiet) stream.write(event);
     },
-    platform,
+    platforms,
   );
 }
 
 async function sendArchive(parts: ImageParts, context: RouteContext, names: string[]): Promise<void> {
   if (names.length === 0) throw new ApiError('BadRequest', 'no images named');
-  const archive = await parts.images.save(names, platformOfQuery(context, 48));
+  const archive = await parts.images.save(names, archivePlatforms(context));
   context.response.writeHead(200, { 'Content-Type': 'application/x-tar' });
   await pipeline(Readable.from(archive, { objectMode: false }), context.response);
 }
@@ -421,6 +425,11 @@ export function imageRoutes(parts: ImageParts): Route[] {
       method: 'GET',
       path: '/images/{name*}/json',
       handle: async (context) => inspectImage(parts, context),
+    },
+    {
+      method: 'GET',
+      path: '/images/{name*}/attestations',
+      handle: (context) => listAttestations(images, context),
     },
     {
       method: 'GET',

@@ -178,6 +178,11 @@ function showManifest(parts: DockerParts, container: Container, version: ApiVers
   return { ImageManifestDescriptor: { ...image.manifest, platform: image.platform } };
 }
 
+/** In lists since API 1.52. */
+function showHealthSummary({ health }: Container): Shown {
+  return { Status: health?.status ?? 'none', FailingStreak: health?.failingStreak ?? 0 };
+}
+
 /** In lists since API 1.46. */
 function showAnnotations(container: Container, version: ApiVersion): Shown {
   const asked = fieldOf(container.record.spec.request, 'HostConfig', 'Annotations');
@@ -214,6 +219,7 @@ export function showSummary(parts: DockerParts, container: Container, version: A
     State: record.state,
     Status: describeState(parts, container),
     ...sizes,
+    ...(version[1] < 52 ? {} : { Health: showHealthSummary(container) }),
     HostConfig: { NetworkMode: networkMode(container), ...showAnnotations(container, version) },
     NetworkSettings: { Networks: showEndpoints(parts, container) },
     Mounts: showMounts(parts, container),
@@ -258,7 +264,6 @@ export function showContainer(parts: DockerParts, container: Container, version:
   const directory = containerDirectory(engine.context.directories.data, record.id);
   const networks = showEndpoints(parts, container);
   if (version[1] < 45) addOldAliases(networks, container, hostnameOf(engine.table, container));
-  const bridge = networks['bridge'] ?? {};
   return {
     Id: record.id,
     ...showManifest(parts, container, version),
@@ -279,31 +284,38 @@ export function showContainer(parts: DockerParts, container: Container, version:
     ProcessLabel: '',
     AppArmorProfile: apparmorOf(engine.context.apparmorDefault, record.spec),
     ExecIDs: container.execIds.size === 0 ? null : [...container.execIds],
-    HostConfig: showHostConfig(container),
+    HostConfig: showHostConfig(container, version),
     GraphDriver: { Name: 'overlay2', Data: engine.context.snapshots.directories(record.id, record.spec.imageId) },
     ...sizes,
     Mounts: showMounts(parts, container),
-    Config: showConfig(parts, container),
+    Config: showConfig(parts, container, version),
     NetworkSettings: {
-      Bridge: '',
+      ...(version[1] < 52 ? showOldSettings(networks['bridge'] ?? {}) : {}),
       SandboxID: record.run?.networkNamespace === undefined ? '' : record.id,
       SandboxKey: record.run?.networkNamespace ?? '',
       Ports: record.run === undefined ? {} : showPorts(record.run.ports, exposedPorts(parts, container)),
-      HairpinMode: false,
-      LinkLocalIPv6Address: '',
-      LinkLocalIPv6PrefixLen: 0,
-      SecondaryIPAddresses: null,
-      SecondaryIPv6Addresses: null,
-      EndpointID: bridge['EndpointID'] ?? '',
-      Gateway: bridge['Gateway'] ?? '',
-      GlobalIPv6Address: bridge['GlobalIPv6Address'] ?? '',
-      GlobalIPv6PrefixLen: bridge['GlobalIPv6PrefixLen'] ?? 0,
-      IPAddress: bridge['IPAddress'] ?? '',
-      IPPrefixLen: bridge['IPPrefixLen'] ?? 0,
-      IPv6Gateway: bridge['IPv6Gateway'] ?? '',
-      MacAddress: bridge['MacAddress'] ?? '',
       Networks: networks,
     },
+  };
+}
+
+/** Of the default bridge, which before version 1.52 was shown beside the networks. */
+function showOldSettings(bridge: Shown): Shown {
+  return {
+    Bridge: '',
+    HairpinMode: false,
+    LinkLocalIPv6Address: '',
+    LinkLocalIPv6PrefixLen: 0,
+    SecondaryIPAddresses: null,
+    SecondaryIPv6Addresses: null,
+    EndpointID: bridge['EndpointID'] ?? '',
+    Gateway: bridge['Gateway'] ?? '',
+    GlobalIPv6Address: bridge['GlobalIPv6Address'] ?? '',
+    GlobalIPv6PrefixLen: bridge['GlobalIPv6PrefixLen'] ?? 0,
+    IPAddress: bridge['IPAddress'] ?? '',
+    IPPrefixLen: bridge['IPPrefixLen'] ?? 0,
+    IPv6Gateway: bridge['IPv6Gateway'] ?? '',
+    MacAddress: bridge['MacAddress'] ?? '',
   };
 }
 
@@ -333,7 +345,7 @@ function showState(container: Container): Shown {
   };
 }
 
-function showConfig(parts: DockerParts, container: Container): Shown {
+function showConfig(parts: DockerParts, container: Container, version: ApiVersion): Shown {
   const { spec } = container.record;
   const image = parts.engine.images.find(spec.imageId)?.config;
   const request = (spec.request ?? {}) as Shown;
@@ -358,7 +370,7 @@ function showConfig(parts: DockerParts, container: Container): Shown {
     }),
     WorkingDir: spec.workingDir ?? image?.workingDir ?? '',
     Entrypoint: spec.entrypoint ?? (image === undefined || image.entrypoint.length === 0 ? null : image.entrypoint),
-    OnBuild: null,
+    ...(version[1] < 52 ? { OnBuild: null, ...showAskedMac(spec) } : {}),
     Labels: { ...image?.labels, ...spec.labels },
     ...(request['Healthcheck'] === undefined || request['Healthcheck'] === null
       ? {}
@@ -368,6 +380,12 @@ function showConfig(parts: DockerParts, container: Container): Shown {
       : { StopSignal: spec.stopSignal ?? image?.stopSignal }),
     ...(spec.stopTimeoutSeconds === undefined ? {} : { StopTimeout: spec.stopTimeoutSeconds }),
   };
+}
+
+/** Of the main network, where the container was made with one: a setting of the container's own before version 1.52. */
+function showAskedMac({ networks }: ContainerSpec): Shown {
+  const mac = networks?.[0]?.mac;
+  return mac === undefined ? {} : { MacAddress: mac };
 }
 
 function orNull(value: Shown): Shown | null {
@@ -385,9 +403,9 @@ function showLinks(container: Container): string[] | null {
       });
 }
 
-function showHostConfig(container: Container): Shown {
+function showHostConfig(container: Container, version: ApiVersion): Shown {
   const { spec } = container.record;
-  const asked = (spec.request?.['HostConfig'] ?? {}) as Shown;
+  const { KernelMemoryTCP: tcpMemory, Umask: umask, ...asked } = (spec.request?.['HostConfig'] ?? {}) as Shown;
   const { resources, security } = spec;
   return {
     Binds: null,
@@ -417,6 +435,8 @@ function showHostConfig(container: Container): Shown {
     UsernsMode: '',
     Isolation: '',
     ...Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== null && value !== '')),
+    ...(version[1] < 52 && typeof tcpMemory === 'number' ? { KernelMemoryTCP: tcpMemory } : {}),
+    ...(version[1] >= 56 && typeof umask === 'number' ? { Umask: umask } : {}),
     // Who is joined is shown by its id, which outlives a rename.
     ...(spec.ipcMode?.type === 'container' ? { IpcMode: `container:${spec.ipcMode.containerId}` } : {}),
     ...(spec.pidMode?.type === 'container' ? { PidMode: `container:${spec.pidMode.containerId}` } : {}),

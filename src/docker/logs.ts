@@ -1,8 +1,10 @@
 /** `docker logs`: lines of a container's log, as a stream of frames or, of a terminal, of bytes. */
 import { ApiError } from '#base/errors.ts';
+import { messageOf } from '#base/thrown.ts';
 import { whenDrained } from '#base/streams.ts';
 import { readableLogPath } from '#engine/container-paths.ts';
 import { isPluginLog } from '#engine/log-drivers/options.ts';
+import { findLogPlugin } from '#engine/log-drivers/plugin.ts';
 import type { DockerParts } from './context.ts';
 import { parseTimeNs } from './filters.ts';
 import { logAttributes } from './log-attributes.ts';
@@ -19,9 +21,15 @@ export async function streamLogs(parts: DockerParts, context: RouteContext): Pro
   if (!wanted.stdout && !wanted.stderr)
     throw new ApiError('BadRequest', 'Bad parameters: you must choose at least one stream');
   // A plugin says itself whether it can be read.
-  const isPlugins = isPluginLog(container.record.spec.logDriver?.name ?? 'none');
+  const driver = container.record.spec.logDriver?.name ?? 'none';
+  const isPlugins = isPluginLog(driver);
   if (!isPlugins && readableLogPath(engine.table, container) === undefined)
     throw new ApiError('InternalError', 'configured logging driver does not support reading', undefined, 501);
+  // Before anything is sent: what comes later can only break off.
+  if (isPlugins)
+    await findLogPlugin(engine.plugins, driver).catch((error: unknown) => {
+      throw new ApiError('InternalError', `failed to get logging factory: ${messageOf(error)}`);
+    });
   const now = parts.clock.now();
   const time = (name: string): bigint | undefined => {
     const value = query.get(name);

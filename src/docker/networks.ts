@@ -24,6 +24,7 @@ import { reply } from './route.ts';
 import { checkShape, connectShape, networkShape } from './shapes.ts';
 import type { Filters, Route, RouteContext } from './route.ts';
 
+const maxUint64 = 2n ** 64n - 1n;
 const listFilters = ['dangling', 'driver', 'id', 'label', 'name', 'scope', 'type'];
 
 export function networkRoutes(parts: DockerParts): Route[] {
@@ -48,7 +49,11 @@ export function networkRoutes(parts: DockerParts): Route[] {
     {
       method: 'GET',
       path: '/networks/{id}',
-      handle: async (context) => showNetwork(parts, engine.networks.find(context.params['id']!), true),
+      handle: async (context) => {
+        const network = engine.networks.find(context.params['id']!);
+        const status = context.version[1] < 52 ? {} : showStatus(parts, network);
+        return { ...showNetwork(parts, network, true), ...status };
+      },
     },
     {
       method: 'POST',
@@ -78,10 +83,13 @@ export function networkRoutes(parts: DockerParts): Route[] {
         const body = await context.json();
         checkShape(body, connectShape, 'ConnectOptions');
         const network = engine.networks.find(context.params['id']!);
+        const endpoint = body.EndpointConfig ?? {};
+        // Which passed it over before version 1.54.
+        if (context.version[1] < 54) delete endpoint.MacAddress;
         await connectNetwork(
           engine.table,
           ownContainer(parts, String(body.Container ?? ''), 'connect'),
-          attachmentFrom(network.id, body.EndpointConfig ?? {}),
+          attachmentFrom(network.id, endpoint),
         );
         return reply(200);
       },
@@ -192,6 +200,18 @@ function showNetwork(parts: DockerParts, network: NetworkRecord, withContainers:
     Options: network.options,
     Labels: network.labels,
   };
+}
+
+/** How many addresses are taken; not of networks whose addresses a plugin gives. Saturates as Go's `uint64` does. */
+function showStatus(parts: DockerParts, network: NetworkRecord): { Status?: { IPAM: object } } {
+  const usage = [...parts.engine.networks.usageOf(network)];
+  if (usage.length === 0) return {};
+  const count = (value: bigint): bigint => (value > maxUint64 ? maxUint64 : value);
+  const subnets = usage.map(([subnet, { used, free }]) => [
+    subnet,
+    { IPsInUse: count(used), DynamicIPsAvailable: count(free) },
+  ]);
+  return { Status: { IPAM: { Subnets: Object.fromEntries(subnets) } } };
 }
 
 /** What only a swarm or another driver could do is refused. */

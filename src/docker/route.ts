@@ -26,6 +26,8 @@ export interface RouteContext {
    * empty.
    */
   json(): Promise<unknown>;
+  /** As `json`, of a body that is a list; null and none are an empty one. */
+  jsonList(): Promise<unknown[]>;
   /**
    * The raw connection, after `101 UPGRADED` (or 200 where the client did not ask). What the client sent after its body
    * is read from it.

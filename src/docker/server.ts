@@ -3,7 +3,7 @@
  * opened: finds the route, negotiates the version, renders errors, hands over raw connections. No resource's logic is
  * here; each has a file of its own with a table of routes (route.ts).
  *
- * Versions 1.24 to 1.51, as dockerd 28.5 speaks them.
+ * Versions 1.24 to 1.56, as moby speaks them (its API's change log).
  */
 import { createServer } from 'node:http';
 import { createServer as createSecureServer } from 'node:https';
@@ -20,13 +20,13 @@ import { compileRoutes, matchRoute } from './match.ts';
 import { Reply } from './route.ts';
 import type { Route, RouteContext } from './route.ts';
 
-const apiMinorMax = 51;
+const apiMinorMax = 56;
 export const apiVersion = `1.${apiMinorMax}`;
 /** The first Docker Engine that has this API: scripts and clients ask whether an engine is new enough. */
-const dockerVersion = '28.3.0';
+const dockerVersion = '29.9.0';
 export const apiVersionMin = '1.24';
 
-/** As a distribution marks its own build of docker: `28.3.0+tiphys0.1.0`. */
+/** As a distribution marks its own build of docker: `29.9.0+tiphys0.1.0`. */
 export function engineVersionOf(tiphysVersion: string): string {
   return `${dockerVersion}+tiphys${tiphysVersion}`;
 }
@@ -327,6 +327,12 @@ function makeContext(
             : `invalid JSON: json: cannot unmarshal ${Array.isArray(body) ? 'array' : typeof body} into Go value of type struct`,
         );
       return body;
+    },
+    async jsonList() {
+      const bytes = await readOnce();
+      const body = bytes.length === 0 ? [] : (parseJson(bytes, request.headers) ?? []);
+      if (Array.isArray(body)) return body;
+      throw new ApiError('BadRequest', 'invalid JSON: json: cannot unmarshal object into Go value of type []');
     },
     async hijack(contentType) {
       if (raw !== undefined) await readOnce();

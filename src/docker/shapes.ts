@@ -91,7 +91,7 @@ const host = fields({
     'NetworkMode IpcMode PidMode UTSMode UsernsMode CgroupnsMode Runtime VolumeDriver ContainerIDFile Isolation Cgroup',
   ),
   ConsoleSize: list('int'),
-  ...each('int', 'OomScoreAdj ShmSize'),
+  ...each('int', 'OomScoreAdj ShmSize Umask'),
   ...each(map('string'), 'Tmpfs Sysctls StorageOpt Annotations'),
   PortBindings: map(list(fields(each('string', 'HostIp HostPort')))),
   RestartPolicy: restart,

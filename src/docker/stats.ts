@@ -101,6 +101,7 @@ function showSample(
   return {
     name: `/${container.name}`,
     id: container.id,
+    os_type: 'linux',
     read: isoTime(raw?.readAtMs ?? 0),
     preread: isoTime(before?.raw.readAtMs ?? 0),
     num_procs: 0,

@@ -4,13 +4,36 @@ import type { Builder } from '#build/builder.ts';
 import type { ImageRecord } from '#content/image-records.ts';
 import { treeBytes } from '#engine/tree-size.ts';
 import type { ImageStore } from '#engine/images.ts';
+import { shownContainers } from './context.ts';
 import type { DockerParts } from './context.ts';
 import { isoNano } from './images.ts';
 import { showSummary, sizesOf } from './inspect.ts';
+import type { Sizes } from './inspect.ts';
+import { queryFlag } from './route.ts';
 import type { Route, RouteContext } from './route.ts';
 import { showVolume, usersOf } from './volumes.ts';
 
-function imagesUsage(parts: DockerParts, images: ImageStore): { list: unknown[]; layersSize: number } {
+interface ImageRow {
+  Containers: number;
+  Size: number;
+  SharedSize: number;
+  [key: string]: unknown;
+}
+
+type ContainerRow = Sizes & { State: string; [key: string]: unknown };
+
+interface VolumeRow {
+  UsageData: { RefCount: number; Size: number };
+  [key: string]: unknown;
+}
+
+interface CacheRow {
+  InUse: boolean;
+  Size: number;
+  [key: string]: unknown;
+}
+
+function imagesUsage(parts: DockerParts, images: ImageStore): { list: ImageRow[]; layersSize: number } {
   const { content, records } = images.options;
   const shown = records.listShown();
   const uses = new Map<string, number>();
@@ -47,14 +70,17 @@ function imagesUsage(parts: DockerParts, images: ImageStore): { list: unknown[];
   return { list, layersSize: [...layers].reduce((sum, diffId) => sum + content.layers.sizeBytes(diffId), 0) };
 }
 
-async function containersUsage(parts: DockerParts, version: RouteContext['version']): Promise<unknown[]> {
-  const shown = parts.engine.table.list().filter((container) => container.record.spec.owner !== 'build');
+async function containersUsage(parts: DockerParts, version: RouteContext['version']): Promise<ContainerRow[]> {
+  const shown = shownContainers(parts).filter((container) => container.record.spec.owner !== 'build');
   return Promise.all(
-    shown.map(async (container) => showSummary(parts, container, version, await sizesOf(parts, container))),
+    shown.map(async (container) => {
+      const sizes = await sizesOf(parts, container);
+      return { ...showSummary(parts, container, version, sizes), ...sizes, State: container.record.state };
+    }),
   );
 }
 
-async function volumesUsage(parts: DockerParts): Promise<unknown[]> {
+async function volumesUsage(parts: DockerParts): Promise<VolumeRow[]> {
   const { volumes } = parts.engine;
   return Promise.all(
     volumes.list().map(async (volume) => ({
@@ -68,6 +94,57 @@ async function volumesUsage(parts: DockerParts): Promise<unknown[]> {
   );
 }
 
+function cacheUsage(builder: Builder): CacheRow[] {
+  return builder.cache.list().map((item) => ({
+    ID: item.id,
+    Type: item.type,
+    Description: item.about,
+    InUse: item.isInUse,
+    Shared: item.isInUse,
+    Size: item.sizeBytes,
+    CreatedAt: isoNano(item.createdAtMs),
+    LastUsedAt: isoNano(item.usedAtMs),
+    UsageCount: item.uses,
+  }));
+}
+
+interface Summary<Item> {
+  items: readonly Item[];
+  sizeOf(item: Item): number;
+  isActive(item: Item): boolean;
+  /** What removing an item that is not active gives back. */
+  reclaimableOf?(item: Item): number;
+  /** Of all, where items share what they take. */
+  totalSize?: number;
+}
+
+/** What Go's `omitempty` leaves of one type's. */
+interface Usage {
+  ActiveCount?: number;
+  Reclaimable?: number;
+  TotalCount?: number;
+  TotalSize?: number;
+  Items?: readonly unknown[];
+}
+
+/** Since version 1.52; numbers that are zero are left out, as Go's `omitempty` has it. */
+function summarize<Item>(summary: Summary<Item>, isVerbose: boolean): Usage {
+  const { items, sizeOf, isActive, reclaimableOf = sizeOf } = summary;
+  const sum = (list: readonly Item[], of: (item: Item) => number): number =>
+    list.reduce((total, item) => total + Math.max(0, of(item)), 0);
+  const idle = items.filter((item) => !isActive(item));
+  const numbers = {
+    ActiveCount: items.length - idle.length,
+    Reclaimable: sum(idle, reclaimableOf),
+    TotalCount: items.length,
+    TotalSize: summary.totalSize ?? sum(items, sizeOf),
+  };
+  return {
+    ...Object.fromEntries(Object.entries(numbers).filter(([, value]) => value !== 0)),
+    ...(isVerbose && items.length > 0 ? { Items: items } : {}),
+  };
+}
+
 async function usage(
   parts: DockerParts,
   images: ImageStore,
@@ -78,25 +155,91 @@ async function usage(
   const unknown = types.find((type) => !['image', 'container', 'volume', 'build-cache'].includes(type));
   if (unknown !== undefined) throw new ApiError('BadRequest', `unknown object type: ${unknown}`);
   const wants = (type: string): boolean => types.length === 0 || types.includes(type);
-  const { list, layersSize } = imagesUsage(parts, images);
+  const found: Found = {
+    ...(wants('image') ? { images: imagesUsage(parts, images) } : {}),
+    ...(wants('container') ? { containers: await containersUsage(parts, context.version) } : {}),
+    ...(wants('volume') ? { volumes: await volumesUsage(parts) } : {}),
+    ...(wants('build-cache') ? { cache: cacheUsage(builder) } : {}),
+  };
+  const isVerbose = queryFlag(context.query, 'verbose');
+  if (context.version[1] < 52) return showOld(found);
+  // Who asks for a version of today, but not for its lists, has the old ones beside the new.
+  return { ...(isVerbose ? {} : showOld(found)), ...showNew(found, isVerbose) };
+}
+
+/** What was asked for. */
+interface Found {
+  images?: { list: ImageRow[]; layersSize: number };
+  containers?: ContainerRow[];
+  volumes?: VolumeRow[];
+  cache?: CacheRow[];
+}
+
+interface OldUsage {
+  LayersSize: number;
+  Images: ImageRow[] | null;
+  Containers: ContainerRow[] | null;
+  Volumes: VolumeRow[] | null;
+  BuildCache: CacheRow[] | null;
+}
+
+interface NewUsage {
+  ImageUsage?: Usage;
+  ContainerUsage?: Usage;
+  VolumeUsage?: Usage;
+  BuildCacheUsage?: Usage;
+}
+
+function showOld({ images, containers, volumes, cache }: Found): OldUsage {
   return {
-    LayersSize: wants('image') ? layersSize : 0,
-    Images: wants('image') ? list : null,
-    Containers: wants('container') ? await containersUsage(parts, context.version) : null,
-    Volumes: wants('volume') ? await volumesUsage(parts) : null,
-    BuildCache: wants('build-cache')
-      ? builder.cache.list().map((item) => ({
-          ID: item.id,
-          Type: item.type,
-          Description: item.about,
-          InUse: item.isInUse,
-          Shared: item.isInUse,
-          Size: item.sizeBytes,
-          CreatedAt: isoNano(item.createdAtMs),
-          LastUsedAt: isoNano(item.usedAtMs),
-          UsageCount: item.uses,
-        }))
-      : null,
+    LayersSize: images?.layersSize ?? 0,
+    Images: images?.list ?? null,
+    Containers: containers ?? null,
+    Volumes: volumes ?? null,
+    BuildCache: cache ?? null,
+  };
+}
+
+function showNew({ images, containers, volumes, cache }: Found, isVerbose: boolean): NewUsage {
+  return {
+    ...(images && {
+      ImageUsage: summarize(
+        {
+          items: images.list,
+          sizeOf: ({ Size }) => Size,
+          isActive: (image) => image.Containers > 0,
+          reclaimableOf: ({ Size, SharedSize }) => Size - SharedSize,
+          totalSize: images.layersSize,
+        },
+        isVerbose,
+      ),
+    }),
+    ...(containers && {
+      ContainerUsage: summarize(
+        {
+          items: containers,
+          sizeOf: ({ SizeRw }) => SizeRw,
+          isActive: ({ State }) => ['running', 'paused', 'restarting'].includes(State),
+        },
+        isVerbose,
+      ),
+    }),
+    ...(volumes && {
+      VolumeUsage: summarize(
+        {
+          items: volumes,
+          sizeOf: ({ UsageData }) => UsageData.Size,
+          isActive: ({ UsageData }) => UsageData.RefCount > 0,
+        },
+        isVerbose,
+      ),
+    }),
+    ...(cache && {
+      BuildCacheUsage: summarize(
+        { items: cache, sizeOf: ({ Size }) => Size, isActive: ({ InUse }) => InUse },
+        isVerbose,
+      ),
+    }),
   };
 }
 

@@ -12,6 +12,7 @@ import { readCdiDevices } from '#engine/cdi-devices.ts';
 import { logDriverNames } from '#engine/log-drivers/options.ts';
 import { fileSystemAt, listDirectory, readIfExists, statIfExists } from '#os/files.ts';
 import type { Cgroups } from '#os/cgroups.ts';
+import { shownContainers } from './context.ts';
 import type { DockerParts } from './context.ts';
 import { matchesAny, matchesLabels, parseFilters, parseTimeNs } from './filters.ts';
 import { programsOf } from './programs.ts';
@@ -232,7 +233,7 @@ async function showInfo(parts: DockerParts, version: [number, number]): Promise<
   const warnings = [...limits.warnings, ...settings.warnings];
   return {
     ID: engine.context.instanceId,
-    ...countContainers(engine.table.list()),
+    ...countContainers(shownContainers(parts)),
     Images: engine.images.list().length,
     Driver: 'overlay2',
     DriverStatus: driverStatus(parts.platform.dataDir),
@@ -306,10 +307,11 @@ const eventFilters = [
   'volume',
 ];
 
-/** One line of JSON. The nanoseconds are beyond a double's exact integers, so they are written by hand. */
-function showEvent(event: EngineEvent): string {
-  const old =
-    event.type === 'container'
+/** JSON. The nanoseconds are beyond a double's exact integers, so they are written by hand. */
+function showEvent(event: EngineEvent, isOld: boolean): string {
+  const old = !isOld
+    ? {}
+    : event.type === 'container'
       ? { status: event.action, id: event.id, from: event.attributes['image'] ?? '' }
       : event.type === 'image'
         ? { status: event.action, id: event.id }
@@ -322,7 +324,16 @@ function showEvent(event: EngineEvent): string {
     scope: 'local',
     time: Number(event.timeNs / 1_000_000_000n),
   });
-  return `${shown.slice(0, -1)},"timeNano":${event.timeNs}}\n`;
+  return `${shown.slice(0, -1)},"timeNano":${event.timeNs}}`;
+}
+
+const eventFormats = ['application/jsonl', 'application/x-ndjson', 'application/json-seq'] as const;
+
+/** The format that the client names; a pattern such as `*` names none. */
+function eventFormat({ request, version }: RouteContext): string {
+  const accepted = (request.headers.accept ?? '').split(',').map((range) => range.replace(/;.*/s, '').trim());
+  const named = accepted.find((type) => eventFormats.some((format) => format === type));
+  return named ?? (version[1] < 52 ? 'application/json' : 'application/jsonl');
 }
 
 function untagged(name: string): string {
@@ -347,6 +358,7 @@ function matchesEvent(filters: Filters, event: EngineEvent): boolean {
         (image !== '' && (image === value || untagged(image) === value)),
     );
   return (
+    event.owner !== 'plugin' &&
     matchesAny(filters, 'type', (value) => event.type === value) &&
     matchesAny(
       filters,
@@ -359,6 +371,7 @@ function matchesEvent(filters: Filters, event: EngineEvent): boolean {
     ofImage &&
     ofType('network') &&
     ofType('volume') &&
+    ofType('plugin') &&
     matchesLabels(filters, event.attributes)
   );
 }
@@ -374,14 +387,18 @@ export async function streamEvents(parts: DockerParts, context: RouteContext): P
   const since = time('since');
   const until = time('until');
   const { response } = context;
-  response.writeHead(200, { 'Content-Type': 'application/json', 'Api-Version': apiVersion, Ostype: 'linux' });
+  const format = eventFormat(context);
+  // RFC 7464 sets a record separator before each text.
+  const before = format === 'application/json-seq' ? '\u001e' : '';
+  response.writeHead(200, { 'Content-Type': format, 'Api-Version': apiVersion, Ostype: 'linux' });
   response.flushHeaders();
   const write = (text: string): void => {
     if (response.writableLength > eventClientBufferBytesMax) response.destroy();
     else response.write(text);
   };
   const send = (event: EngineEvent): void => {
-    if (matchesEvent(filters, event) && (until === undefined || event.timeNs <= until)) write(showEvent(event));
+    if (matchesEvent(filters, event) && (until === undefined || event.timeNs <= until))
+      write(`${before}${showEvent(event, context.version[1] < 52)}\n`);
   };
   // As in docker, `until` alone asks for what was before it, too.
   if (since !== undefined || until !== undefined)

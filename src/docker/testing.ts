@@ -21,7 +21,7 @@ import { silentLogger } from '#observe/log.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import { createAccess } from '#registry/access.ts';
 import { createRegistry } from '#registry/registry.ts';
-import type { Registry } from '#registry/registry.ts';
+import type { Registry, RegistryOptions } from '#registry/registry.ts';
 import { createSecureRegistryServer } from '#registry/server.ts';
 import type { Descriptor } from '#content/manifest.ts';
 import type { RouteContext } from './route.ts';
@@ -60,15 +60,16 @@ export async function makeStore(t: TestScope, options: Partial<ImagesOptions> = 
   };
 }
 
-/** A store with a registry that listens. */
-export async function makeSite(t: TestScope): Promise<Site> {
+/** A store with a registry that listens. `engines`: what engines of other nodes may do. */
+export async function makeSite(t: TestScope, more: Pick<RegistryOptions, 'engines'> = {}): Promise<Site> {
   const content = await openTestContent(t);
   const records = createImageRecords(content);
   const access = createAccess({ content, clock: realClock, random: realRandom });
   await access.setUser('ann', 'pass:word', true);
   await access.setUser('reader', 'r', false);
   const domains: string[] = [];
-  const registry = createRegistry({ content, images: records, access, log: silentLogger, clock: realClock, domains });
+  const common = { content, images: records, access, log: silentLogger, clock: realClock, domains };
+  const registry = createRegistry({ ...common, ...more });
   const server = createServer((request, response) => registry.handle(request, response));
   const domain = `127.0.0.1:${await listen(t, server)}`;
   domains.push(domain);
@@ -204,11 +205,11 @@ export const textOf = async (run: () => Promise<unknown>): Promise<string> => {
   }
 };
 
-/** A request of a route as the server gives it, whose answer's body goes nowhere. Version 1.51 if none is given. */
+/** A request of a route as the server gives it, whose answer's body goes nowhere. Version 1.56 if none is given. */
 export function contextOf(
   query: URLSearchParams,
   body: Iterable<Uint8Array> = [],
-  { name = 'base', minor = 51 } = {},
+  { name = 'base', minor = 56 } = {},
 ): RouteContext {
   const request = Object.assign(Readable.from(body, { objectMode: false }), { headers: {}, url: '/' });
   const response = Object.assign(
@@ -227,6 +228,7 @@ export function contextOf(
     version: [1, minor],
     signal: new AbortController().signal,
     json: async () => ({}),
+    jsonList: async () => [],
     hijack: async () => {
       throw new Error('none');
     },

@@ -6,6 +6,7 @@ import type { Container } from '#engine/container.ts';
 import { eventAttributes } from '#engine/container.ts';
 import { checkResources } from '#engine/spec-checks.ts';
 import { cgroupLimits } from '#engine/cgroup-limits.ts';
+import type { BlockIoRule } from '#os/cgroups.ts';
 import type { Resources } from '#engine/engine.ts';
 import { cpus } from 'node:os';
 import { checkUpdate } from './create-checks.ts';
@@ -44,9 +45,19 @@ const askedFields = [
   'BlkioWeight',
 ];
 
+/** Lists of rules of single devices: what a request calls them, and the record. */
+const deviceLists = [
+  ['BlkioWeightDevice', 'weights', 'weight'],
+  ['BlkioDeviceReadBps', 'readBps', 'readBps'],
+  ['BlkioDeviceWriteBps', 'writeBps', 'writeBps'],
+  ['BlkioDeviceReadIOps', 'readIops', 'readIops'],
+  ['BlkioDeviceWriteIOps', 'writeIops', 'writeIops'],
+] as const;
+
 function keepAsked(record: ContainerRecord, body: HostConfigBody): void {
   const asked = record.spec.request?.['HostConfig'] as Record<string, unknown> | undefined;
   if (asked === undefined) return;
+  for (const [field] of deviceLists) if (Array.isArray(body[field])) asked[field] = body[field];
   for (const key of askedFields)
     if (body[key] !== undefined && (body[key] !== 0 || key === 'PidsLimit') && body[key] !== '') asked[key] = body[key];
 }
@@ -57,22 +68,10 @@ function planUpdate(
   body: HostConfigBody,
   facts: HostFacts,
 ): { changes: Resources; merged: Resources } {
-  const changes = planResources(body, facts);
-  const { blockIo } = changes;
-  if (blockIo !== undefined) {
-    if (
-      [blockIo.weights, blockIo.readBps, blockIo.writeBps, blockIo.readIops, blockIo.writeIops].some(
-        (list) => list.length > 0,
-      )
-    )
-      facts.warn('Limits of single block devices of a container that is there cannot be changed. They are discarded.');
-    delete changes.blockIo;
-    if (blockIo.weight !== 0)
-      changes.blockIo = {
-        ...(record.spec.resources.blockIo ?? { weights: [], readBps: [], writeBps: [], readIops: [], writeIops: [] }),
-        weight: blockIo.weight,
-      };
-  }
+  const { blockIo, ...rest } = planResources(body, facts);
+  const changes: Resources = rest;
+  const changedBlockIo = mergeBlockIo(record.spec.resources.blockIo, blockIo, body);
+  if (changedBlockIo !== undefined) changes.blockIo = changedBlockIo;
   for (const [field, key] of fixed) {
     if (changes[key] !== undefined)
       facts.warn(`${field} of a container that is there cannot be changed. It is discarded.`);
@@ -94,6 +93,31 @@ function planUpdate(
   checkProcessorShare(record, body);
   checkResources(merged);
   return { changes, merged };
+}
+
+type BlockIo = NonNullable<Resources['blockIo']>;
+const noBlockIo: BlockIo = { weight: 0, weights: [], readBps: [], writeBps: [], readIops: [], writeIops: [] };
+
+/** A list that the request has takes the place of the one before; undefined where nothing changes. */
+function mergeBlockIo(before = noBlockIo, asked: BlockIo | undefined, body: HostConfigBody): Resources['blockIo'] {
+  const given = deviceLists.filter(([field]) => Array.isArray(body[field]));
+  const weight = asked?.weight ?? 0;
+  if (given.length === 0 && weight === 0) return undefined;
+  const lists = Object.fromEntries(given.map(([, key]) => [key, asked?.[key] ?? []]));
+  return { ...before, ...lists, weight: weight === 0 ? before.weight : weight };
+}
+
+/** What the kernel is told of single devices, so that it has these rules and none of those before. */
+function deviceRules(before = noBlockIo, after: BlockIo | undefined): BlockIoRule[] {
+  if (after === undefined) return [];
+  return deviceLists.flatMap(([, key, type]) => {
+    const valueOf = (rule: { rate: number } | { weight: number }): number => ('rate' in rule ? rule.rate : rule.weight);
+    const rules = after[key].map((rule) => ({ type, major: rule.major, minor: rule.minor, value: valueOf(rule) }));
+    const isKept = (old: { major: number; minor: number }): boolean =>
+      rules.some(({ major, minor }) => major === old.major && minor === old.minor);
+    const gone = before[key].filter((old) => !isKept(old));
+    return [...gone.map(({ major, minor }) => ({ type, major, minor, value: 0 })), ...rules];
+  });
 }
 
 /** `--cpus` is a period and a quota: a container has the one or the others. */
@@ -125,6 +149,13 @@ export function updateContainer(
   checkUpdate(body, facts);
   // Clients that know no way to say "no limit" do not change it.
   if (version[1] < 40) delete body.PidsLimit;
+  if (version[1] >= 52) delete body['KernelMemoryTCP'];
+  if (version[1] < 55)
+    for (const [field] of deviceLists) {
+      if (Array.isArray(body[field]) && body[field].length > 0)
+        facts.warn(`${field} of a container that is there cannot be changed before API version 1.55. It is discarded.`);
+      delete body[field];
+    }
   const isUnlimited = typeof body.PidsLimit === 'number' && body.PidsLimit <= 0;
   if (isUnlimited) body.PidsLimit = 0;
   const { changes, merged } = planUpdate(record, body, facts);
@@ -139,7 +170,9 @@ export function updateContainer(
       );
   }
   if (container.isRunning) {
-    const refused = context.os.cgroups.applyLimits(record.run!.cgroup, cgroupLimits(together(changes, merged)));
+    const blockIoDevices = deviceRules(record.spec.resources.blockIo, changes.blockIo);
+    const limits = { ...cgroupLimits(together(changes, merged)), blockIoDevices };
+    const refused = context.os.cgroups.applyLimits(record.run!.cgroup, limits);
     if (refused.length > 0)
       throw new ApiError(
         'InternalError',

@@ -26,7 +26,7 @@ import { linuxPortHolder } from '#os/ports.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { createUserNamespaces, type IdMaps } from '#os/user-namespaces.linux.ts';
 import { ApiError } from '#base/errors.ts';
-import { usualPlaces, type PluginPlaces } from '#plugins/discovery.ts';
+import { usualPlaces, type ManagedAddresses, type PluginPlaces } from '#plugins/discovery.ts';
 import { Plugins } from '#plugins/plugins.ts';
 import { VolumeDrivers } from '#plugins/volume-driver.ts';
 import { usualCdiDirectories } from './cdi-devices.ts';
@@ -78,6 +78,8 @@ export interface EngineOptions {
   userMaps?: IdMaps;
   /** Absent: where docker looks for plugins. */
   pluginPlaces?: PluginPlaces;
+  /** Plugins that run in containers of the engine's; absent: none do. */
+  managedPlugins?: ManagedAddresses;
 }
 
 /** What docker's façade uses beyond `Engine`. */
@@ -184,7 +186,12 @@ async function openContext(
       ? createRuleWriter({ nft: network.nft, instanceId, log })
       : createNoRules({ nft: network.nft, instanceId }),
     ports,
-    plugins: new Plugins({ places: options.pluginPlaces ?? usualPlaces, clock, log }),
+    plugins: new Plugins({
+      places: options.pluginPlaces ?? usualPlaces,
+      ...(options.managedPlugins === undefined ? {} : { managed: options.managedPlugins }),
+      clock,
+      log,
+    }),
     events: new Events(clock),
     runtime,
     runtimes: createRuntimes(runtime, runtimeOptions, options.runtimes ?? {}),

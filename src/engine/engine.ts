@@ -16,7 +16,8 @@ import type { Duplex, Readable, Writable } from 'node:stream';
 import type { Platform } from '#base/platform.ts';
 import type { CgroupLimits } from '#os/cgroups.ts';
 
-export type Owner = 'docker' | 'kubelet' | 'build';
+/** `plugin`: a managed one runs in it. */
+export type Owner = 'docker' | 'kubelet' | 'build' | 'plugin';
 export type ContainerState = 'created' | 'running' | 'paused' | 'restarting' | 'removing' | 'exited' | 'dead';
 
 export interface Mount {
@@ -178,6 +179,8 @@ export interface ContainerSpec {
   /** Name of an OCI runtime of the configuration's; absent: the engine's own. */
   runtime?: string;
   shmSizeBytes?: number;
+  /** Of its process, of commands in it and of health checks; absent: the runtime's. */
+  umask?: number;
   /** Seconds that a stop waits before SIGKILL, where the caller of `stop` does not say. */
   stopTimeoutSeconds?: number;
   domainname?: string;
@@ -322,7 +325,7 @@ export interface ContainerStats {
 }
 
 export interface EngineEvent {
-  type: 'container' | 'image' | 'network' | 'volume' | 'daemon';
+  type: 'container' | 'image' | 'network' | 'volume' | 'plugin' | 'daemon';
   action: string;
   id: string;
   attributes: Record<string, string>;

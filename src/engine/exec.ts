@@ -73,7 +73,7 @@ function planProcess(table: ContainerTable, container: Container, spec: ExecSpec
   const config = JSON.parse(readIfExists(`${bundle}/config.json`)!) as {
     process: Record<string, unknown> & {
       env: string[];
-      user: unknown;
+      user: { uid: number };
       cwd: string;
       capabilities: { bounding: string[] };
     };
@@ -96,7 +96,7 @@ function planProcess(table: ContainerTable, container: Container, spec: ExecSpec
   ).filter((entry) => entry !== 'HOSTNAME=');
   const allCapabilities = [...context.hostLimits.capabilities].map((name) => `CAP_${name}`);
   const bounding = spec.privileged === true ? allCapabilities : config.process.capabilities.bounding;
-  const uid = user?.uid ?? (config.process.user as { uid: number }).uid;
+  const uid = user?.uid ?? config.process.user.uid;
   const held = uid === 0 || spec.privileged === true ? bounding : [];
   return {
     ...config.process,
@@ -107,7 +107,7 @@ function planProcess(table: ContainerTable, container: Container, spec: ExecSpec
     user:
       user === undefined
         ? config.process.user
-        : { uid: user.uid, gid: user.gid, additionalGids: [user.gid, ...user.additionalGids] },
+        : { ...config.process.user, uid: user.uid, gid: user.gid, additionalGids: [user.gid, ...user.additionalGids] },
     capabilities: { bounding, effective: held, permitted: held },
   };
 }

@@ -10,7 +10,7 @@ import { canonicalName, familiarName, isDigest, parseReference, withDefaultTag }
 import { readTar } from '#base/tar-read.ts';
 import { DigestError } from '#content/blobs.ts';
 import type { Content, Hold } from '#content/content.ts';
-import { isImageFile } from '#content/image-file.ts';
+import { isImageFile, platformOf } from '#content/image-file.ts';
 import { kindOf, linkIndex, manifestsOf } from '#content/image-indexes.ts';
 import type { LinkedIndex } from '#content/image-indexes.ts';
 import { mediaTypes, parseJson, parseManifest } from '#content/image-records.ts';
@@ -184,22 +184,23 @@ async function isSameImage(content: Content, digest: string, manifest: Manifest)
   );
 }
 
-/** Of each name the image for this platform. */
-function chooseManifests(found: FoundManifest[], wanted: Platform): FoundManifest[] {
+/** Of each name the image for each of these platforms, where there is one. */
+function chooseManifests(found: FoundManifest[], wanted: readonly Platform[]): FoundManifest[] {
   const best = new Map<string, FoundManifest>();
-  for (const each of found) {
-    const key = each.name ?? each.digest;
-    const known = best.get(key);
-    if (platformFit(wanted, each.platform) > (known === undefined ? 0 : platformFit(wanted, known.platform)))
-      best.set(key, each);
-  }
-  if (best.size > 0) return [...best.values()];
+  for (const [at, platform] of wanted.entries())
+    for (const each of found) {
+      const key = `${at} ${each.name ?? each.digest}`;
+      const known = best.get(key);
+      if (platformFit(platform, each.platform) > (known === undefined ? 0 : platformFit(platform, known.platform)))
+        best.set(key, each);
+    }
+  if (best.size > 0) return [...new Set(best.values())];
   const there = [...new Set(found.map((each) => formatPlatform(each.platform)))].sort();
   throw new ApiError(
     'NotFound',
     there.length === 0
       ? 'invalid archive: it holds no image'
-      : `no image for ${formatPlatform(wanted)} in the archive, which has ${there.join(', ')}: name one of these with --platform`,
+      : `no image for ${wanted.map(formatPlatform).join(', ')} in the archive, which has ${there.join(', ')}: name one of these with --platform`,
   );
 }
 
@@ -210,14 +211,14 @@ interface LoadedArchive {
   /** Of its OCI index; none where it has no index. */
   manifests: FoundManifest[];
   hasIndex: boolean;
-  /** Only images for it. */
-  platform: Platform | undefined;
+  /** Only images for these; for any where there are none. */
+  platforms: readonly Platform[];
 }
 
 /** Undefined for an image for another platform. */
 async function recordOf(
   options: ImagesOptions,
-  { hold, files, manifests, platform }: LoadedArchive,
+  { hold, files, manifests, platforms }: LoadedArchive,
   item: DockerManifestItem,
   progress: Progress,
 ): Promise<{ record: ImageRecord; link?: () => LinkedIndex } | undefined> {
@@ -227,15 +228,8 @@ async function recordOf(
   const file = parseJson(await content.blobs.readBytes(configDigest, configBytesMax), item.Config);
   if (!isImageFile(file))
     throw new ApiError('BadRequest', `invalid archive: ${item.Config} is not an image configuration`);
-  if (
-    platform !== undefined &&
-    platformFit(platform, {
-      os: file.os,
-      architecture: file.architecture,
-      ...(file.variant === undefined ? {} : { variant: file.variant }),
-    }) === 0
-  )
-    return undefined;
+  const own = platformOf(file);
+  if (platforms.length > 0 && platforms.every((platform) => platformFit(platform, own) === 0)) return undefined;
   const layerDigests = item.Layers.map((path) => {
     const digest = files.get(cleanPath(path));
     if (digest === undefined) throw new ApiError('BadRequest', `invalid archive: ${path} is missing`);
@@ -254,7 +248,7 @@ async function recordOf(
   if (original !== undefined) {
     const record = await records.recordFromManifest(original.digest);
     if (original.index === undefined) return { record };
-    const only = platform === undefined ? {} : { only: platform };
+    const only = platforms.length === 0 ? {} : { only: platforms };
     return { record, link: await linkIndex(content, records, original.index, { hold, made: [record], ...only }) };
   }
   const created = Date.parse(file.created ?? '');
@@ -296,11 +290,11 @@ async function loadLayer(
 /** A docker archive says its images in `manifest.json`; an OCI layout in `index.json`. */
 async function itemsOf(
   content: Content,
-  { files, manifests, platform, hasIndex }: LoadedArchive,
+  { files, manifests, platforms, hasIndex }: LoadedArchive,
 ): Promise<DockerManifestItem[]> {
   // The docker archive in it has one image of each index.
   const items =
-    platform !== undefined && manifests.length > 0
+    platforms.length > 0 && manifests.length > 0
       ? undefined
       : await readJsonFile(content, files, 'manifest.json', manifestBytesMax);
   if (items !== undefined) {
@@ -321,21 +315,23 @@ async function itemsOf(
   }
   if (!hasIndex) throw new ApiError('BadRequest', 'invalid archive: does not contain a manifest.json');
   return Promise.all(
-    chooseManifests(manifests, platform ?? hostPlatform()).map(async (each): Promise<DockerManifestItem> => {
-      const manifest = parseManifest(await content.blobs.readBytes(each.digest, manifestBytesMax), each.digest);
-      return {
-        Config: blobPath(manifest.config.digest),
-        RepoTags: each.name === undefined || !/[:/]/.test(each.name) ? null : [each.name],
-        Layers: manifest.layers.map((layer) => blobPath(layer.digest)),
-      };
-    }),
+    chooseManifests(manifests, platforms.length === 0 ? [hostPlatform()] : platforms).map(
+      async (each): Promise<DockerManifestItem> => {
+        const manifest = parseManifest(await content.blobs.readBytes(each.digest, manifestBytesMax), each.digest);
+        return {
+          Config: blobPath(manifest.config.digest),
+          RepoTags: each.name === undefined || !/[:/]/.test(each.name) ? null : [each.name],
+          Layers: manifest.layers.map((layer) => blobPath(layer.digest)),
+        };
+      },
+    ),
   );
 }
 
 export interface ArchiveImport {
   source: AsyncIterable<Uint8Array>;
-  /** Only images for it. */
-  platform: Platform | undefined;
+  /** Only images for these; for any where there are none. */
+  platforms: readonly Platform[];
   progress: Progress;
   /** Gives a loaded image its names. */
   name(record: ImageRecord, names: string[], link: (() => LinkedIndex) | undefined): Promise<void>;
@@ -344,7 +340,7 @@ export interface ArchiveImport {
 /** Throws where nothing was loaded. */
 export async function importArchive(
   options: ImagesOptions,
-  { source, platform, progress, name }: ArchiveImport,
+  { source, platforms, progress, name }: ArchiveImport,
 ): Promise<void> {
   const { content } = options;
   using hold = content.hold();
@@ -353,7 +349,7 @@ export async function importArchive(
   if (index !== undefined && !Array.isArray(index?.manifests))
     throw new ApiError('BadRequest', 'invalid archive: index.json is malformed');
   const manifests = index === undefined || index === null ? [] : await ociManifests(content, index);
-  const archive: LoadedArchive = { hold, files, manifests, hasIndex: index !== undefined, platform };
+  const archive: LoadedArchive = { hold, files, manifests, hasIndex: index !== undefined, platforms };
   const items = await itemsOf(content, archive);
   let loaded = 0;
   for (const item of items) {
@@ -371,8 +367,8 @@ export async function importArchive(
   if (loaded === 0)
     throw new ApiError(
       'NotFound',
-      platform === undefined
+      platforms.length === 0
         ? 'invalid archive: it holds no image'
-        : `no image for ${formatPlatform(platform)} in the archive`,
+        : `no image for ${platforms.map(formatPlatform).join(', ')} in the archive`,
     );
 }

@@ -31,6 +31,14 @@ export interface LocalRegistry {
   publish(path: string, tag: string | undefined, manifest: { digest: string; mediaType: string }): Promise<Set<string>>;
 }
 
+export interface Peer {
+  node: string;
+  url: string;
+  tls(): ClientTls;
+  /** It was built or given there, and no registry has it. */
+  isMade: boolean;
+}
+
 export interface ImagesOptions {
   content: Content;
   records: ImageRecords;
@@ -50,6 +58,8 @@ export interface ImagesOptions {
    * itself.
    */
   platformRegistry?: { url: string; tls(): ClientTls; domains: string[] };
+  /** Other nodes that say that they have an image of this canonical name. */
+  peers?: (canonicalName: string) => Peer[];
   /** Makes a base image where no registry could be reached; undefined when it cannot. */
   makeBaseImage?: (familiar: string, progress: Progress) => Promise<ImageRecord | undefined>;
   /** Containers made from an image, by its id, as docker names them in messages. */
@@ -81,5 +91,7 @@ export interface PullOptions {
   onProgress?: Progress;
   signal?: AbortSignal;
   owner?: Owner;
+  /** Other than an image: registries give rights to it by another name. */
+  artifact?: 'plugin';
   /** Other than this machine's. */ platform?: Platform;
 }

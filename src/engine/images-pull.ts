@@ -122,7 +122,7 @@ interface BlobFetch {
 }
 
 /** One blob, continued after a broken transfer, verified at its end. */
-async function fetchBlob(
+export async function fetchBlob(
   options: ImagesOptions,
   { repository, descriptor }: BlobFetch,
   onBytes: (current: number) => void,
@@ -274,6 +274,7 @@ async function pullFrom(
     ...(await records.recordFromManifest(digest)),
     ...(known?.parent === undefined ? {} : { parent: known.parent }),
     ...(source.repository === undefined ? {} : { isPulled: true }),
+    ...(source.isPlatform === true || pull.credential === undefined ? {} : { isCredentialed: true }),
     ...(pull.owner === 'kubelet' && (known === undefined || known.isKubelets === true) ? { isKubelets: true } : {}),
   };
   const link = outer === digest ? undefined : await linkIndex(content, records, outer, { hold, made: [record] });

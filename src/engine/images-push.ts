@@ -31,6 +31,8 @@ export interface PushOptions {
   platform?: Platform;
   /** Layers that are not compressed stay so. */
   keepsLayers?: boolean;
+  /** Other than an image: registries give rights to it by another name. */
+  artifact?: 'plugin';
 }
 
 interface PushedName {
@@ -180,7 +182,7 @@ function isLocal({ localRegistry }: ImagesOptions, reference: Reference): boolea
 export async function remoteOf(
   options: ImagesOptions,
   reference: Reference,
-  { credential, signal }: PushOptions,
+  { credential, signal, artifact }: PushOptions,
 ): Promise<RemoteRepository> {
   const platform = options.platformRegistry;
   const endpoint =
@@ -189,6 +191,7 @@ export async function remoteOf(
       : {
           ...(await reachableEndpoint(options, reference, signal)),
           ...(credential === undefined ? {} : { credential }),
+          ...(artifact === undefined ? {} : { artifact }),
         };
   return new RemoteRepository(options.transport, endpoint, reference.path, 'pull,push');
 }
@@ -258,6 +261,22 @@ function dockerError(error: unknown): unknown {
   return error;
 }
 
+/** Throws ApiError, in docker's words. */
+export async function sendTo(
+  options: ImagesOptions,
+  name: PushedName,
+  plan: PushPlan,
+  push: PushOptions,
+): Promise<void> {
+  try {
+    if (isLocal(options, name.reference)) await pushLocal(options, name.reference, plan, push.onProgress ?? (() => {}));
+    else await pushRemote(options, name, plan, push);
+  } catch (error) {
+    push.signal?.throwIfAborted();
+    throw dockerError(error);
+  }
+}
+
 export async function pushImage(options: ImagesOptions, text: string, push: PushOptions): Promise<void> {
   const progress = push.onProgress ?? ((): void => {});
   const { records, content } = options;
@@ -274,27 +293,21 @@ export async function pushImage(options: ImagesOptions, text: string, push: Push
     progress({ status: `The push refers to repository [${canonicalRepository(reference)}]` });
     for (const { shownAs } of plan.blobs.toReversed())
       if (shownAs !== undefined) progress({ status: 'Preparing', progressDetail: {}, id: shownAs });
-    try {
-      if (isLocal(options, reference)) await pushLocal(options, reference, plan, progress);
-      else await pushRemote(options, name, plan, push);
-      const isIndex = top.digest === target.index?.digest;
-      const named = records.findTarget(top.digest)?.image ?? target.image;
-      await records.commit([
-        records.repoDigestChange(`${canonicalRepository(reference)}@${top.digest}`, {
-          imageId: named.id,
-          ...(isIndex ? { index: top.digest } : {}),
-        }),
-      ]);
-      progress({ status: `${reference.tag}: digest: ${top.digest} size: ${top.size}` });
-      progress({ progressDetail: {}, aux: { Tag: reference.tag, Digest: top.digest, Size: top.size } });
-      if (insteadOf !== undefined)
-        progress({
-          progressDetail: {},
-          aux: { manifestPushedInsteadOfIndex: true, originalIndex: insteadOf, selectedManifest: top },
-        });
-    } catch (error) {
-      push.signal?.throwIfAborted();
-      throw dockerError(error);
-    }
+    await sendTo(options, name, plan, push);
+    const isIndex = top.digest === target.index?.digest;
+    const named = records.findTarget(top.digest)?.image ?? target.image;
+    await records.commit([
+      records.repoDigestChange(`${canonicalRepository(reference)}@${top.digest}`, {
+        imageId: named.id,
+        ...(isIndex ? { index: top.digest } : {}),
+      }),
+    ]);
+    progress({ status: `${reference.tag}: digest: ${top.digest} size: ${top.size}` });
+    progress({ progressDetail: {}, aux: { Tag: reference.tag, Digest: top.digest, Size: top.size } });
+    if (insteadOf !== undefined)
+      progress({
+        progressDetail: {},
+        aux: { manifestPushedInsteadOfIndex: true, originalIndex: insteadOf, selectedManifest: top },
+      });
   }
 }

@@ -6,13 +6,14 @@ import { ApiError } from '#base/errors.ts';
 import { canonicalName, familiarName, familiarRepository, parseReference } from '#base/reference.ts';
 import { encodeTarFile, encodeTarHeader, encodeTarPadding, tarEnd } from '#base/tar-write.ts';
 import type { Content, Hold } from '#content/content.ts';
+import { referenceDigest } from '#content/image-indexes.ts';
 import { mediaTypes, parseManifest } from '#content/image-records.ts';
 import type { ImageTarget } from '#content/image-records.ts';
 import { ociLayerType, writeManifest } from '#content/image-writer.ts';
 import { manifestBytesMax } from '#content/limits.ts';
 import type { ImagesOptions } from './images-options.ts';
 import { blobPath, originalAnnotation, type DockerManifestItem } from './images-archive.ts';
-import type { Descriptor, Index } from '#content/manifest.ts';
+import type { Descriptor, Index, IndexEntry, IndexRecord } from '#content/manifest.ts';
 
 /** The manifest that an OCI layout has for an image: readers of layouts (skopeo, umoci) pass over docker's types. */
 async function ociForm(
@@ -41,14 +42,17 @@ async function ociForm(
   return { mediaType: mediaTypes.ociManifest, digest, size: made.length };
 }
 
-type SavedTarget = ImageTarget & { tags: Set<string> };
+/** `only`: of the index's, the images with these manifests, and what is attached to them. */
+type WantedTarget = ImageTarget & { only?: ReadonlySet<string> };
+type SavedTarget = WantedTarget & { tags: Set<string> };
 
 /** What is saved, each once with the names that it was asked for by; an image apart from indexes that have it. */
-function groupByTarget(options: ImagesOptions, wanted: ({ reference: string } & ImageTarget)[]): SavedTarget[] {
+function groupByTarget(options: ImagesOptions, wanted: ({ reference: string } & WantedTarget)[]): SavedTarget[] {
   const byTarget = new Map<string, SavedTarget>();
-  for (const { reference, image: record, index } of wanted) {
+  for (const { reference, ...target } of wanted) {
+    const { image: record, index } = target;
     const key = index?.digest ?? record.id;
-    const entry = byTarget.get(key) ?? { image: record, ...(index === undefined ? {} : { index }), tags: new Set() };
+    const entry = byTarget.get(key) ?? { ...target, tags: new Set() };
     byTarget.set(key, entry);
     const isName = !record.id.startsWith(reference.startsWith('sha256:') ? reference : `sha256:${reference}`);
     if (!isName) continue;
@@ -65,9 +69,16 @@ function groupByTarget(options: ImagesOptions, wanted: ({ reference: string } & 
   return [...byTarget.values()];
 }
 
+function entriesOf({ manifests }: IndexRecord, only: ReadonlySet<string> | undefined): IndexEntry[] {
+  const subjectOf = ({ descriptor }: IndexEntry): string => descriptor.annotations?.[referenceDigest] ?? '';
+  return manifests.filter(
+    (entry) => only === undefined || only.has(entry.descriptor.digest) || only.has(subjectOf(entry)),
+  );
+}
+
 export async function exportArchive(
   options: ImagesOptions,
-  wanted: ({ reference: string } & ImageTarget)[],
+  wanted: ({ reference: string } & WantedTarget)[],
 ): Promise<AsyncIterable<Uint8Array>> {
   const { content } = options;
   const hold = content.hold();
@@ -75,7 +86,7 @@ export async function exportArchive(
   const descriptors: Descriptor[] = [];
   const repositories: Record<string, Record<string, string>> = {};
   const digests = new Set<string>();
-  for (const { image: record, index, tags } of groupByTarget(options, wanted)) {
+  for (const { image: record, index, only, tags } of groupByTarget(options, wanted)) {
     for (const name of [...tags].map(parseReference))
       (repositories[familiarRepository(name)] ??= {})[name.tag ?? ''] = record.id.slice(7);
     const manifest =
@@ -85,7 +96,7 @@ export async function exportArchive(
     const ofIndex =
       index === undefined
         ? []
-        : [index.digest, ...index.inner, ...index.manifests.flatMap((entry) => entry.content?.blobs ?? [])];
+        : [index.digest, ...index.inner, ...entriesOf(index, only).flatMap((entry) => entry.content?.blobs ?? [])];
     for (const digest of [manifest.digest, record.id, ...record.layers.map((layer) => layer.digest), ...ofIndex]) {
       digests.add(digest);
       hold.addBlob(digest);

@@ -1,10 +1,11 @@
 /**
  * Who may have an image under a name, in the order of asking: what this platform built or was given; the registry of
- * the platform on another node; mirrors; the registry that the name says. The first one that has it is the source.
+ * the platform on another node; other nodes where it was made; mirrors; the registry that the name says; other nodes
+ * that pulled it once. The first one that has it is the source.
  */
 import { ApiError } from '#base/errors.ts';
 import { contains, formatIp, parseCidr, parseIp, subnetOf } from '#base/ip.ts';
-import { familiarName, familiarRepository } from '#base/reference.ts';
+import { canonicalName, familiarName, familiarRepository } from '#base/reference.ts';
 import type { Reference } from '#base/reference.ts';
 import { DigestError } from '#content/blobs.ts';
 import { parseJson } from '#content/image-records.ts';
@@ -12,7 +13,8 @@ import { manifestBytesMax } from '#content/limits.ts';
 import { RemoteError, RemoteRepository, UnreachableError, endpointUrlOf } from '#content/remote.ts';
 import type { Endpoint, RemoteManifest } from '#content/remote.ts';
 import type { RegistryCredential } from './engine.ts';
-import type { ImagesOptions, PullOptions } from './images-options.ts';
+import { peersAskedMax } from './limits.ts';
+import type { ImagesOptions, Peer, PullOptions } from './images-options.ts';
 
 /**
  * What a registry holds under a name. `repository` undefined: it is the registry of this process, whose blobs are here.
@@ -20,6 +22,8 @@ import type { ImagesOptions, PullOptions } from './images-options.ts';
 export interface Source {
   repository: RemoteRepository | undefined;
   manifest: RemoteManifest;
+  /** Another engine of the platform has it, and gives it to everybody. */
+  isPlatform?: boolean;
 }
 
 /** Where a registry may answer: one that is insecure with any certificate, and then without TLS, as in docker. */
@@ -64,13 +68,19 @@ export async function reachableEndpoint(
 /** Of no bytes: a question that every registry answers. */
 const emptyDigest = 'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
 
+interface PossibleSource {
+  endpoint: Endpoint;
+  path: string;
+  isPlatform: boolean;
+}
+
 /** Everybody who may have the name, in the order of asking. */
 function sourcesOf(
   options: ImagesOptions,
   reference: Reference,
   credential: RegistryCredential | undefined,
-): { endpoint: Endpoint; path: string; isPlatform: boolean }[] {
-  const out: { endpoint: Endpoint; path: string; isPlatform: boolean }[] = [];
+): PossibleSource[] {
+  const out: PossibleSource[] = [];
   const platform = options.platformRegistry;
   if (platform !== undefined) {
     const isOwn = platform.domains.includes(reference.domain);
@@ -152,7 +162,7 @@ export async function listTags(
 export async function findSource(
   options: ImagesOptions,
   reference: Reference,
-  pull: Pick<PullOptions, 'credential' | 'signal'>,
+  pull: Pick<PullOptions, 'credential' | 'signal' | 'artifact'>,
 ): Promise<Source> {
   const own = await ownSource(options, reference);
   if (own !== undefined) return own;
@@ -160,17 +170,69 @@ export async function findSource(
     throw new RemoteError(404, 'MANIFEST_UNKNOWN', 'manifest unknown: manifest unknown');
   const wanted = reference.digest ?? reference.tag ?? 'latest';
   let last: unknown;
-  for (const source of sourcesOf(options, reference, pull.credential)) {
-    const repository = new RemoteRepository(options.transport, source.endpoint, source.path, 'pull');
+  const sources = sourcesOf(options, reference, pull.credential);
+  const [platform, others] = [true, false].map((is) => sources.filter(({ isPlatform }) => isPlatform === is));
+  const ask = async ({ endpoint, path, isPlatform }: PossibleSource): Promise<Source | undefined> => {
+    const artifact = pull.artifact === undefined ? {} : { artifact: pull.artifact };
+    const repository = new RemoteRepository(options.transport, { ...endpoint, ...artifact }, path, 'pull');
     try {
-      return { repository, manifest: await repository.manifest(wanted, pull.signal) };
+      return { repository, manifest: await repository.manifest(wanted, pull.signal), isPlatform };
     } catch (error) {
       pull.signal?.throwIfAborted();
       if (!(error instanceof RemoteError || error instanceof UnreachableError)) throw error;
       last = error;
+      return undefined;
     }
+  };
+  for (const source of platform ?? []) {
+    const found = await ask(source);
+    if (found !== undefined) return found;
   }
-  throw last;
+  const peers = options.peers?.(canonicalName(reference)) ?? [];
+  const made = await fromPeers(
+    peers.filter(({ isMade }) => isMade),
+    reference,
+    ask,
+  );
+  if (made !== undefined) return made;
+  for (const source of others ?? []) {
+    const found = await ask(source);
+    if (found !== undefined) return found;
+  }
+  const refusal = last;
+  const pulled = await fromPeers(
+    peers.filter(({ isMade }) => !isMade),
+    reference,
+    ask,
+  );
+  if (pulled !== undefined) return pulled;
+  throw refusal;
+}
+
+/**
+ * From another node that has the name. Nodes that were given or built different images under one name do not decide
+ * which one is meant: then the pull fails, with both digests.
+ */
+async function fromPeers(
+  peers: readonly Peer[],
+  reference: Reference,
+  ask: (source: PossibleSource) => Promise<Source | undefined>,
+): Promise<Source | undefined> {
+  const answers = await Promise.all(
+    peers.slice(0, peersAskedMax).map(async ({ node, url, tls }) => {
+      const endpoint = { url, tls, mirrorOf: reference.domain };
+      return { node, source: await ask({ endpoint, path: reference.path, isPlatform: true }) };
+    }),
+  );
+  const found = answers.flatMap(({ node, source }) => (source === undefined ? [] : [{ node, source }]));
+  const [first] = found;
+  const other = found.find(({ source }) => source.manifest.digest !== first?.source.manifest.digest);
+  if (first !== undefined && other !== undefined)
+    throw new ApiError(
+      'Conflict',
+      `nodes have different images named ${familiarName(reference)}: ${first.source.manifest.digest} (${first.node}) and ${other.source.manifest.digest} (${other.node}); push the one that is meant to the platform's registry, or name it by its digest`,
+    );
+  return first?.source;
 }
 
 /** The texts that docker's users know. */

@@ -51,10 +51,13 @@ export interface ImageStore extends Images {
   pull(reference: string, options?: PullOptions): Promise<ImageSummary>;
   push(reference: string, options: PushOptions): Promise<void>;
   remove(reference: string, options?: RemoveOptions): Promise<{ untagged: string[]; deleted: string[] }>;
-  /** A docker archive that is an OCI layout too; resolves to a stream. Of indexes, only the image for `platform`. */
-  save(references: string[], platform?: Platform): Promise<AsyncIterable<Uint8Array>>;
-  /** `platform`: of archives for several, this one. */
-  load(source: AsyncIterable<Uint8Array>, onProgress: Progress, platform?: Platform): Promise<void>;
+  /**
+   * A docker archive that is an OCI layout too; resolves to a stream. Of indexes, only the images for `platforms`: one
+   * of them is saved by itself, several with their index. Throws NotFound where an image is not for one of them.
+   */
+  save(references: string[], platforms?: readonly Platform[]): Promise<AsyncIterable<Uint8Array>>;
+  /** `platforms`: of archives for several, these. */
+  load(source: AsyncIterable<Uint8Array>, onProgress: Progress, platforms?: readonly Platform[]): Promise<void>;
   import(source: AsyncIterable<Uint8Array>, options: ImportOptions): Promise<ImageRecord>;
   /** A new image of a parent and a packed upper directory. */
   commit(options: CommitOptions): Promise<ImageRecord>;
@@ -248,17 +251,24 @@ class EngineImages implements ImageStore {
     return this.options.records.releaseLease(owner, holder);
   }
 
-  save(references: string[], platform?: Platform): Promise<AsyncIterable<Uint8Array>> {
+  save(references: string[], platforms: readonly Platform[] = []): Promise<AsyncIterable<Uint8Array>> {
     return exportArchive(
       this.options,
       references
         .flatMap((each) => this.#savedNames(each))
-        .map((reference) => ({
-          reference,
-          ...(platform === undefined ? this.target(reference) : { image: this.record(reference, platform) }),
-        })),
+        .map((reference) => ({ reference, ...this.#savedTarget(reference, platforms) })),
     );
   }
+
+  #savedTarget(reference: string, platforms: readonly Platform[]): ImageTarget & { only?: ReadonlySet<string> } {
+    const target = this.target(reference);
+    const images = platforms.map((platform) => this.record(reference, platform));
+    const [first] = images;
+    if (first === undefined) return target;
+    if (target.index === undefined || new Set(images).size === 1) return { image: first };
+    return { ...target, image: first, only: new Set(images.map(({ manifestDigest }) => manifestDigest)) };
+  }
+
   /** A repository stands for all its tags; an id and a whole name for themselves. */
   #savedNames(text: string): string[] {
     if (/^(?:sha256:)?[0-9a-f]{12,64}$/.test(text)) return [text];
@@ -267,10 +277,10 @@ class EngineImages implements ImageStore {
     const names = namesOfRepository(this.options, canonicalRepository(reference));
     return names.length === 0 ? [text] : names;
   }
-  load(source: AsyncIterable<Uint8Array>, onProgress: Progress, platform?: Platform): Promise<void> {
+  load(source: AsyncIterable<Uint8Array>, onProgress: Progress, platforms: readonly Platform[] = []): Promise<void> {
     return importArchive(this.options, {
       source,
-      platform,
+      platforms,
       progress: onProgress,
       name: async (record, names, link) => {
         await this.#name(record, names, link);

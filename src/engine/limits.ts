@@ -86,8 +86,17 @@ export const logFlushMsMax = 10_000;
 export const logFlushAwayMsMax = 2_000;
 /** How often it is written down how far a log was sent. */
 export const logPlaceMs = 1_000;
+/** How long a managed plugin may take to listen, and to end; how often it is looked whether it listens. */
+export const pluginStartMsMax = 30_000;
+export const pluginStopMsMax = 10_000;
+export const pluginPollMs = 50;
+/** The first pause before one that ended runs again, and the longest. */
+export const pluginRestartMs = 1000;
+export const pluginRestartMsMax = 60_000;
 /** How long a log driver of a plugin may take to begin, to end, and to read the next line. */
 export const logPluginMsMax = 10_000;
 /** Of device descriptions (CDI): how many files of a directory, and bytes of each. */
 export const cdiFilesMax = 1000;
 export const cdiFileBytesMax = 4 * 1024 * 1024;
+/** Nodes that are asked for an image which they say they have. */
+export const peersAskedMax = 8;

@@ -42,6 +42,12 @@ export class NetworkPools {
     this.#pools.delete(network.id);
   }
 
+  /** Of each subnet how many addresses cannot be given out, and how many can be. */
+  usage(network: NetworkRecord): Map<string, { used: bigint; free: bigint }> {
+    const pools = this.#pools.get(network.id) ?? [];
+    return new Map(pools.map((pool) => [formatSubnet(pool.subnet), pool.usage()]));
+  }
+
   /** Somebody has an address that is not the network's own. */
   hasEndpoints(network: NetworkRecord): boolean {
     const own = network.blocks.reduce((sum, block) => sum + ownAddresses(block).size, 0);

@@ -298,6 +298,10 @@ export class Networks {
     if (isRemoteDriver(network.driver) && ports.length > 0) await this.#remote.publish(network, endpoint, ports);
   }
 
+  usageOf(network: NetworkRecord): Map<string, { used: bigint; free: bigint }> {
+    return this.#pools.usage(network);
+  }
+
   /** Takes the addresses of an endpoint that a record names. */
   adopt(endpoint: EndpointRecord): void {
     this.#pools.adopt(endpoint);

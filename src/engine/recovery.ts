@@ -50,7 +50,7 @@ async function finishRemovals(table: ContainerTable): Promise<void> {
       const record = readRecord(path);
       await context.snapshots.removeContainerRoot(id);
       if (record !== undefined) await removeImageRoots(context, record);
-      for (const owner of record === undefined ? (['docker', 'kubelet'] as const) : [record.spec.owner])
+      for (const owner of record === undefined ? (['docker', 'kubelet', 'plugin'] as const) : [record.spec.owner])
         await context.images.releaseLease(owner, `container/${id}`);
       // Whether the volumes were to go is not known; those of a container that was to vanish by itself were.
       if (record?.spec.autoRemove === true)
@@ -243,7 +243,7 @@ async function sweep(table: ContainerTable): Promise<void> {
     if (!known.has(name) && !(name.startsWith('init-') && table.sandboxes.status(name.slice(5))?.ready === true))
       removeTree(`${run}/runtime/${name}`);
   const root = cgroupRoot(context.instanceId, context.os.cgroups.top);
-  for (const owner of ['docker', 'build']) {
+  for (const owner of ['docker', 'build', 'plugin']) {
     for (const name of context.os.cgroups.list(`${root}/${owner}`)) {
       if (known.has(name)) continue;
       context.os.cgroups.killAll(`${root}/${owner}/${name}`);

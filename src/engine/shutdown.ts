@@ -4,6 +4,7 @@
  * (recovery.ts). Containers of Pods are the kubelet's to stop.
  */
 import type { Containers } from './containers.ts';
+import type { Owner } from './engine.ts';
 import { stopTimeoutMsDefault } from './limits.ts';
 
 /** From here on nothing starts, and nobody waits for a process that does not hear its signal. */
@@ -17,12 +18,18 @@ export function beginShutdown(containers: Containers): void {
 
 /** Resolves when no container of docker's and no build step runs; grace periods are cut to `graceMsMax`. */
 export async function stopAllContainers(containers: Containers, graceMsMax: number): Promise<void> {
-  const { table } = containers;
   beginShutdown(containers);
+  // Volumes and networks of plugins are given back before these end.
+  await stopOwned(containers, ['docker', 'build'], graceMsMax);
+  await stopOwned(containers, ['plugin'], graceMsMax);
+}
+
+async function stopOwned(containers: Containers, owners: readonly Owner[], graceMsMax: number): Promise<void> {
+  const { table } = containers;
   await Promise.all(
     table
       .list()
-      .filter((container) => container.isRunning && container.record.spec.owner !== 'kubelet')
+      .filter((container) => container.isRunning && owners.includes(container.record.spec.owner))
       .map(async (container) => {
         const { stopTimeoutSeconds, owner } = container.record.spec;
         const asked =

@@ -7,6 +7,7 @@
  */
 import type { Node, Pod } from '#api/core.v1.ts';
 import { messageOf } from '#base/thrown.ts';
+import type { Timer } from '#os/clock.ts';
 import { rfc3339 } from './status.ts';
 import type { KubeletOptions, PodHost } from './doors.ts';
 import type { Starved } from './eviction.ts';
@@ -15,6 +16,7 @@ import { createImageManager } from './images.ts';
 import {
   imageGcIntervalMs,
   leaseRenewMs,
+  imagesReportDelayMs,
   nodeStatusIntervalMs,
   pressureCheckMs,
   projectedRefreshMs,
@@ -63,6 +65,7 @@ class NodeKubelet implements Kubelet {
   readonly #pressure: NodePressure<PodUse>;
   readonly #reporter: NodeReporter;
   readonly #cleanup = new DisposableStack();
+  #imagesTimer: Timer | undefined;
   ready: Promise<void> = Promise.resolve();
 
   constructor(options: KubeletOptions) {
@@ -122,6 +125,7 @@ class NodeKubelet implements Kubelet {
       for (const uid of uids) this.#workers.get(uid)?.refreshVolumes();
     });
     const unsubscribe = engine.onEvent((event) => {
+      if (event.type === 'image') this.#reportImages();
       if (event.type !== 'container' || event.owner !== 'kubelet') return;
       if (event.action !== 'die' && event.action !== 'oom') return;
       const uid = event.attributes[labelPodUid] ?? engine.containers.status(event.id)?.labels[labelPodUid];
@@ -182,6 +186,18 @@ class NodeKubelet implements Kubelet {
     const pending = this.#places.resize(worker, demand);
     if (pending === undefined) this.#wakeDeferred();
     return pending;
+  }
+
+  /** Other nodes find images by what the status says. Those that come together are told together. */
+  #reportImages(): void {
+    this.#imagesTimer ??= this.#options.clock.setTimer(
+      imagesReportDelayMs,
+      () => {
+        this.#imagesTimer = undefined;
+        if (!this.#stop.signal.aborted) void this.#reporter.report();
+      },
+      { background: true },
+    );
   }
 
   /** Room may have come free for those that wait for it. */

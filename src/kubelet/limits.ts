@@ -8,6 +8,8 @@ export const memoryLimitBytesMax = 2 ** 52;
 export const leaseDurationSeconds = 40;
 export const leaseRenewMs = 10_000;
 export const nodeStatusIntervalMs = 300_000;
+/** How soon the status follows a change of the node's images. */
+export const imagesReportDelayMs = 500;
 export const restartBackOffInitialMs = 10_000;
 export const restartBackOffMaxMs = 300_000;
 /** A container that ran this long starts its back-off anew. */

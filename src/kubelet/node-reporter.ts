@@ -49,7 +49,7 @@ export class NodeReporter {
           { name: facts.name },
           {
             strategic: {
-              metadata: { labels: wanted.metadata.labels },
+              metadata: { labels: wanted.metadata.labels, annotations: wanted.metadata.annotations },
               spec: { podCIDR: facts.podCidr, podCIDRs: [facts.podCidr] },
             },
           },

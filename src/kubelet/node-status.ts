@@ -26,6 +26,7 @@ export interface NodeFacts {
   version: string;
   runtimeVersion: string;
   labels: Record<string, string>;
+  annotations?: Record<string, string>;
   taints?: Taint[];
   podCidr: string;
   /** Containers run under a profile of AppArmor's. */
@@ -81,7 +82,7 @@ export function nodeObject(facts: NodeFacts): Manifest<Node> {
         'beta.kubernetes.io/arch': arch,
         ...facts.labels,
       },
-      annotations: { 'volumes.kubernetes.io/controller-managed-attach-detach': 'true' },
+      annotations: { 'volumes.kubernetes.io/controller-managed-attach-detach': 'true', ...facts.annotations },
     },
     spec: {
       podCIDR: facts.podCidr,

@@ -64,7 +64,12 @@ describe(
       await iptables('-P', 'FORWARD', 'DROP');
       await iptables('-P', 'INPUT', 'DROP');
       await iptables('-A', 'FORWARD', '-s', '9.9.9.9', '-j', 'DROP');
-      const services = { addresses: ['10.0.0.1'], tcpPorts: [53, 6443], udpPorts: [53] };
+      const services = {
+        addresses: ['10.0.0.1'],
+        tcpPorts: [53, 6443],
+        udpPorts: [53],
+        fromMachines: { podRange: '10.244.0.0/16', tcpPorts: [6443] },
+      };
       const cover = async (): Promise<void> => {
         await coverForward(options('ab12', ['mybridge']));
         await coverInput(options('ab12'), services);
@@ -80,9 +85,9 @@ describe(
         accept('-i', 'mybridge'),
         accept('-o', 'mybridge'),
       ]);
-      assert.equal((await rules('INPUT')).length, 3);
+      assert.equal((await rules('INPUT')).length, 4);
       await cover();
-      assert.equal((await rules('INPUT')).length, 3, 'twice is as once');
+      assert.equal((await rules('INPUT')).length, 4, 'twice is as once');
       await uncoverForward({ ...options('ab12', ['mybridge']), onlyLinks: true });
       assert.deepEqual((await rules('FORWARD')).slice(4), [accept('-i', 'tphab12+'), accept('-o', 'tphab12+')]);
       await uncoverForward(options('ab12'));

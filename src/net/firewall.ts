@@ -39,6 +39,8 @@ export interface NodeServices {
   addresses: string[];
   tcpPorts: number[];
   udpPorts: number[];
+  /** What Pods and nodes of other machines reach, who come by the host's own link; absent: there are none. */
+  fromMachines?: { podRange: string; tcpPorts: number[] };
 }
 
 export interface FirewallOptions {
@@ -71,11 +73,8 @@ function forwardRules(options: FirewallOptions): Rules {
 }
 
 function inputRules(instanceId: string, services: NodeServices): Rules {
-  const rule = (address: string, protocol: string, ports: number[]): string[] => [
-    '-d',
-    `${address}/32`,
-    '-i',
-    `${linkPrefix(instanceId)}+`,
+  const rule = (match: string[], protocol: string, ports: number[]): string[] => [
+    ...match,
     '-p',
     protocol,
     '-m',
@@ -86,9 +85,15 @@ function inputRules(instanceId: string, services: NodeServices): Rules {
     '-j',
     'ACCEPT',
   ];
+  const here = ['-i', `${linkPrefix(instanceId)}+`];
+  const { fromMachines } = services;
+  // In the order in which iptables prints them, by which they are found again.
   return services.addresses.flatMap((address) => [
-    rule(address, 'tcp', services.tcpPorts),
-    rule(address, 'udp', services.udpPorts),
+    rule(['-d', `${address}/32`, ...here], 'tcp', services.tcpPorts),
+    rule(['-d', `${address}/32`, ...here], 'udp', services.udpPorts),
+    ...(fromMachines === undefined
+      ? []
+      : [rule(['-s', fromMachines.podRange, '-d', `${address}/32`], 'tcp', fromMachines.tcpPorts)]),
   ]);
 }
 

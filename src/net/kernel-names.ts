@@ -13,9 +13,9 @@ export function linkPrefix(instanceId: string): string {
 
 /**
  * `b` bridge, `v` host side of a container's veth, `p` host side of a Pod's veth, `n` the node's own address in its Pod
- * range.
+ * range, `x` VXLAN to other machines.
  */
-export function linkName(instanceId: string, kind: 'b' | 'v' | 'p' | 'n', id: string): string {
+export function linkName(instanceId: string, kind: 'b' | 'v' | 'p' | 'n' | 'x', id: string): string {
   return `${linkPrefix(instanceId)}${kind}${id}`.slice(0, linkNameLengthMax);
 }
 

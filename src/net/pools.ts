@@ -32,6 +32,19 @@ export class AddressPool {
     return this.#taken.size;
   }
 
+  /**
+   * Those that nobody can be given: taken, or the subnet's own (its name, and the broadcast address); and those of the
+   * range that are free.
+   */
+  usage(): { used: bigint; free: bigint } {
+    const { base, family } = this.subnet;
+    const size = sizeOf(this.subnet);
+    const own = size <= 2n ? [] : family === 'IPv4' ? [base, base + size - 1n] : [base];
+    const taken = new Set([...this.#taken, ...own]);
+    const within = [...taken].filter((value) => value >= this.#from && value <= this.#to).length;
+    return { used: BigInt(taken.size), free: this.#to - this.#from + 1n - BigInt(within) };
+  }
+
   /** Every address of the range is taken. */
   get isFull(): boolean {
     if (BigInt(this.#taken.size) <= this.#to - this.#from) return false;

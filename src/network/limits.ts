@@ -11,3 +11,6 @@ export const ingressReloadDelayMs = 50;
 export const ingressSecretWaitMsMax = 2_000;
 export const ingressServersStep = 8;
 export const haproxyConnectionsMax = 8_192;
+/** How soon routes to other machines follow a change, and how often they are looked at without one. */
+export const machineRoutesDelayMs = 5;
+export const machineRoutesLookMs = 30_000;

@@ -4,7 +4,7 @@ import { writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '#base/thrown.ts';
 import { delegatedGroup } from './cgroups.ts';
-import type { CgroupFeature, CgroupLimits, CgroupMode, CgroupStats, Cgroups } from './cgroups.ts';
+import type { BlockIoRule, CgroupFeature, CgroupLimits, CgroupMode, CgroupStats, Cgroups } from './cgroups.ts';
 import { parseMountInfo } from './mount.linux.ts';
 
 type Warn = (message: string, fields?: Record<string, unknown>) => void;
@@ -130,7 +130,11 @@ function shared(layout: Layout, main: string): Pick<Cgroups, 'pids' | 'remove' |
       await Promise.allSettled(layout.roots.map((root) => writeFile(`${root}${path}/cgroup.procs`, String(pid))));
     },
     killAll: kill,
-    remove: (path) => layout.roots.map((root) => removeBelow(root + path)).every(Boolean),
+    // In a hybrid layout a runtime makes groups in the unified hierarchy, too, where it sees it.
+    remove: (path) =>
+      [...new Set([...layout.roots, ...(layout.unified === undefined ? [] : [layout.unified])])]
+        .map((root) => removeBelow(root + path))
+        .every(Boolean),
     list: (path) => [...new Set(layout.roots.flatMap((root) => below(root + path)))],
   };
 }
@@ -161,6 +165,16 @@ const featureFiles: Readonly<Record<CgroupFeature, readonly [controller: string,
   realtime: ['cpu', 'cpu.rt_runtime_us'],
   tcpMemory: ['memory', 'memory.kmem.tcp.limit_in_bytes'],
 };
+
+/** Files of rules of single devices, in version 1; and the words for rates in version 2's `io.max`. */
+const legacyRuleFiles: Readonly<Record<BlockIoRule['type'], string>> = {
+  weight: 'blkio.weight_device',
+  readBps: 'blkio.throttle.read_bps_device',
+  writeBps: 'blkio.throttle.write_bps_device',
+  readIops: 'blkio.throttle.read_iops_device',
+  writeIops: 'blkio.throttle.write_iops_device',
+};
+const rateWords = { readBps: 'rbps', writeBps: 'wbps', readIops: 'riops', writeIops: 'wiops' } as const;
 
 function offers(directory: (controller: string) => string | undefined, feature: CgroupFeature): boolean {
   const [controller, ...files] = featureFiles[feature];
@@ -211,6 +225,8 @@ function createLegacy(layout: Layout, warn: Warn): Cgroups {
       exists(`${at('blkio', path)}/blkio.weight`) ? 'blkio.weight' : 'blkio.bfq.weight',
       limits.blockIoWeight,
     );
+    for (const { type, major, minor, value } of limits.blockIoDevices ?? [])
+      set('blkio', legacyRuleFiles[type], `${major}:${minor} ${value}`);
     set('pids', 'pids.max', limits.pidsMax === undefined ? undefined : limits.pidsMax <= 0 ? 'max' : limits.pidsMax);
     return refused;
   };
@@ -353,6 +369,9 @@ function createUnified(layout: Layout, warn: Warn, top: string): Cgroups {
       if (exists(`${root}${path}/io.bfq.weight`)) set('io.bfq.weight', limits.blockIoWeight);
       else set('io.weight', `default ${Math.floor(1 + ((limits.blockIoWeight - 10) * 9999) / 990)}`);
     }
+    for (const { type, major, minor, value } of limits.blockIoDevices ?? [])
+      if (type === 'weight') set('io.bfq.weight', `${major}:${minor} ${value || 'default'}`);
+      else set('io.max', `${major}:${minor} ${rateWords[type]}=${value || 'max'}`);
     if (limits.memorySwapBytes !== undefined)
       set(
         'memory.swap.max',

@@ -18,6 +18,15 @@ export interface CgroupLimits {
   pidsMax?: number;
   /** 10 to 1000, as version 1 has it. */
   blockIoWeight?: number;
+  blockIoDevices?: BlockIoRule[];
+}
+
+/** A weight or a rate a second of one block device; 0 takes the rule away. */
+export interface BlockIoRule {
+  type: 'weight' | 'readBps' | 'writeBps' | 'readIops' | 'writeIops';
+  major: number;
+  minor: number;
+  value: number;
 }
 
 export interface CgroupStats {

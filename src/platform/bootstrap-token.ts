@@ -38,6 +38,43 @@ function word(random: Random, length: number): string {
   return out;
 }
 
+/** A new token: `ID.SECRET`. */
+export function drawToken(random: Random): { id: string; secret: string } {
+  return { id: word(random, 6), secret: word(random, 16) };
+}
+
+export interface TokenContent {
+  id: string;
+  secret: string;
+  expiresAtMs: number;
+  /** Group of who holds it, beside `system:bootstrappers`. */
+  group: string;
+  description: string;
+}
+
+export async function createTokenSecret(client: Client, token: TokenContent): Promise<void> {
+  await client.create(kinds.Secret, {
+    apiVersion: 'v1',
+    kind: 'Secret',
+    metadata: { name: tokenSecretName(token.id), namespace: 'kube-system' },
+    type: bootstrapTokenType,
+    stringData: {
+      'token-id': token.id,
+      'token-secret': token.secret,
+      expiration: timestamp(token.expiresAtMs),
+      'usage-bootstrap-authentication': 'true',
+      'auth-extra-groups': token.group,
+      description: token.description,
+    },
+  });
+}
+
+export const bootstrapTokenType = 'bootstrap.kubernetes.io/token';
+
+export function tokenSecretName(id: string): string {
+  return `bootstrap-token-${id}`;
+}
+
 export class BootstrapToken implements Disposable {
   readonly #options: BootstrapTokenOptions;
   #id: string | undefined;
@@ -67,27 +104,20 @@ export class BootstrapToken implements Disposable {
 
   async #replace(): Promise<void> {
     const { client, file, server, ca, clock, random } = this.#options;
-    const [id, secret] = [word(random, 6), word(random, 16)];
-    await client.create(kinds.Secret, {
-      apiVersion: 'v1',
-      kind: 'Secret',
-      metadata: { name: `bootstrap-token-${id}`, namespace: 'kube-system' },
-      type: 'bootstrap.kubernetes.io/token',
-      stringData: {
-        'token-id': id,
-        'token-secret': secret,
-        expiration: timestamp(clock.now() + bootstrapTokenMs),
-        'usage-bootstrap-authentication': 'true',
-        'auth-extra-groups': bootstrapGroup,
-        description: 'Nodes of this machine get their first certificate by it.',
-      },
+    const { id, secret } = drawToken(random);
+    await createTokenSecret(client, {
+      id,
+      secret,
+      expiresAtMs: clock.now() + bootstrapTokenMs,
+      group: bootstrapGroup,
+      description: 'Nodes of this machine get their first certificate by it.',
     });
     const user = { token: `${id}.${secret}` };
     writeFileAtomic(file, kubeconfigText({ server, ca, user }), { mode: 0o600 });
     const before = this.#id;
     this.#id = id;
     if (before === undefined) return;
-    await client.delete(kinds.Secret, `bootstrap-token-${before}`, 'kube-system').catch((error: unknown) => {
+    await client.delete(kinds.Secret, tokenSecretName(before), 'kube-system').catch((error: unknown) => {
       if (!isReason(error, 'NotFound')) throw error;
     });
   }

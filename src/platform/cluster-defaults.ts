@@ -6,12 +6,21 @@ import { isReason } from '#base/errors.ts';
 import type { KindRef, OpenObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
 import { kinds } from '#base/kinds.ts';
-import { bootstrapGroup, networkGroup, nodeGroup } from '#base/node-identity.ts';
+import {
+  bootstrapGroup,
+  clusterConfig,
+  clusterInfo,
+  machineGroup,
+  networkGroup,
+  nodeGroup,
+  removedNodes,
+} from '#base/node-identity.ts';
 import { ingressClassName, ingressController } from '#network/ingress.ts';
 import type { Logger } from '#observe/log.ts';
 
 const read = ['get', 'list', 'watch'];
 const rbac = 'rbac.authorization.k8s.io';
+const groupSubject = (name: string) => ({ apiGroup: rbac, kind: 'Group', name });
 const bind = (name: string, role: string, group: string): [KindRef, OpenObject] => [
   kinds.ClusterRoleBinding,
   {
@@ -19,9 +28,34 @@ const bind = (name: string, role: string, group: string): [KindRef, OpenObject] 
     kind: 'ClusterRoleBinding',
     metadata: { name },
     roleRef: { apiGroup: rbac, kind: 'ClusterRole', name: role },
-    subjects: [{ apiGroup: rbac, kind: 'Group', name: group }],
+    subjects: [groupSubject(group)],
   },
 ];
+/** Who may read these ConfigMaps of a namespace, and follow them by name. */
+function readers({ namespace }: { namespace: string }, names: string[], subjects: object[]): [KindRef, OpenObject][] {
+  const name = 'tiphys:cluster';
+  return [
+    [
+      kinds.Role,
+      {
+        apiVersion: `${rbac}/v1`,
+        kind: 'Role',
+        metadata: { name, namespace },
+        rules: [{ apiGroups: [''], resources: ['configmaps'], resourceNames: names, verbs: read }],
+      },
+    ],
+    [
+      kinds.RoleBinding,
+      {
+        apiVersion: `${rbac}/v1`,
+        kind: 'RoleBinding',
+        metadata: { name, namespace },
+        roleRef: { apiGroup: rbac, kind: 'Role', name },
+        subjects,
+      },
+    ],
+  ];
+}
 const requestsRole = 'system:certificates.k8s.io:certificatesigningrequests';
 
 const defaults: [KindRef, OpenObject][] = [
@@ -41,7 +75,7 @@ const defaults: [KindRef, OpenObject][] = [
       kind: 'ClusterRole',
       metadata: { name: networkGroup },
       rules: [
-        { apiGroups: [''], resources: ['services', 'pods', 'namespaces', 'persistentvolumes'], verbs: read },
+        { apiGroups: [''], resources: ['services', 'pods', 'namespaces', 'nodes', 'persistentvolumes'], verbs: read },
         { apiGroups: ['discovery.k8s.io'], resources: ['endpointslices'], verbs: read },
         {
           apiGroups: ['networking.k8s.io'],
@@ -57,6 +91,15 @@ const defaults: [KindRef, OpenObject][] = [
   bind(networkGroup, networkGroup, networkGroup),
   bind('tiphys:node-bootstrap', 'system:node-bootstrapper', bootstrapGroup),
   bind('tiphys:node-autoapprove-bootstrap', `${requestsRole}:nodeclient`, bootstrapGroup),
+  bind('tiphys:machine-bootstrap', 'system:node-bootstrapper', machineGroup),
+  bind('tiphys:machine-autoapprove', `${requestsRole}:nodeclient`, machineGroup),
+  ...readers(
+    clusterConfig,
+    [clusterConfig.name, removedNodes.name],
+    [machineGroup, nodeGroup, networkGroup].map(groupSubject),
+  ),
+  // The machine has nothing to show yet.
+  ...readers(clusterInfo, [clusterInfo.name], [{ apiGroup: rbac, kind: 'User', name: 'system:anonymous' }]),
   bind('tiphys:node-autoapprove-renewal', `${requestsRole}:selfnodeclient`, nodeGroup),
 ];
 

@@ -40,6 +40,8 @@ export function addContexts(home: string, paths: Paths): string[] {
       { mode: 0o644 },
     );
   }
+  // A machine that joined a cluster administers none.
+  if (readIfExists(files.adminConfig(paths)) === undefined) return notes;
   const note = addKubeContext(kubeconfigPath(home), paths);
   if (note !== undefined) notes.push(note);
   return notes;

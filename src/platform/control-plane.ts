@@ -15,7 +15,7 @@ import type { Metrics } from '#observe/metrics.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import { createSchedulerMetrics, type SchedulerMetrics } from '#scheduler/metrics.ts';
 import { runScheduler } from '#scheduler/scheduler.ts';
-import { controlPlaneRetryMs } from './limits.ts';
+import { controlPlaneRetryMs, sharedLeaseMs, sharedLookMs, sharedRenewDeadlineMs, sharedRetryMs } from './limits.ts';
 
 export interface ControlPlaneInput {
   clientFor(name: string): Client;
@@ -26,12 +26,22 @@ export interface ControlPlaneInput {
   identity: string;
   options: ControllerOptions;
   metrics: Metrics;
+  /** Other servers may lead. */
+  isShared?: boolean;
 }
 
 export interface ControlPlane extends AsyncDisposable {
   /** Resolves when controllers and scheduler run, here or where another server leads. */
   ready: Promise<void>;
 }
+
+/** The others notice within ten seconds that the leader is gone, and within one that it has left. */
+const sharedTerms = {
+  leaseDurationMs: sharedLeaseMs,
+  renewDeadlineMs: sharedRenewDeadlineMs,
+  retryPeriodMs: sharedRetryMs,
+  lookPeriodMs: sharedLookMs,
+};
 
 /** On one machine usage is at hand, so that autoscalers need not wait as long as in a large cluster. */
 const autoscalerPeriodMs = 3_000;
@@ -52,7 +62,7 @@ export function runControlPlane(input: ControlPlaneInput): ControlPlane {
     name: 'tiphys-control-plane',
     namespace: 'kube-system',
     identity,
-    retryPeriodMs: controlPlaneRetryMs,
+    ...(input.isShared === true ? sharedTerms : { retryPeriodMs: controlPlaneRetryMs }),
     signal: stop.signal,
     newLeader(holder) {
       if (holder !== identity) ready.resolve();

@@ -12,12 +12,14 @@ import { commitRoutes } from '#docker/commit.ts';
 import type { DockerParts } from '#docker/context.ts';
 import { distributionRoutes } from '#docker/distribution.ts';
 import { imageRoutes } from '#docker/images.ts';
+import { pluginRoutes } from '#docker/plugins.ts';
 import { engineRoutes } from '#docker/routes.ts';
 import { createDockerServer, engineVersionOf, type Listen } from '#docker/server.ts';
 import type { DaemonSettings } from '#docker/settings.ts';
 import { systemDfRoutes } from '#docker/system-df.ts';
 import type { DockerEngine } from '#engine/create-engine.ts';
 import type { ImageStore } from '#engine/images.ts';
+import type { ManagedPlugins } from '#engine/managed-plugins/managed-plugins.ts';
 import type { Logger } from '#observe/log.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import { createMounts } from '#os/mount.linux.ts';
@@ -29,6 +31,7 @@ import { tiphysVersion } from './version.ts';
 export interface DockerApiParts {
   engine: DockerEngine;
   images: ImageStore;
+  plugins: ManagedPlugins;
   content: Content;
   records: ImageRecords;
   snapshots: BuildSnapshots;
@@ -86,6 +89,7 @@ export async function startDockerApi(parts: DockerApiParts): Promise<AsyncDispos
       ...imageRoutes({ images }),
       ...distributionRoutes(images),
       ...authRoutes({ images, ...(registry === undefined ? {} : { registry }) }),
+      ...pluginRoutes(parts.plugins),
       ...systemDfRoutes(docker, images, builder),
       ...buildRoutes({ builder, images }),
       ...buildkit.routes,

@@ -4,6 +4,7 @@
  * killed. Data stays unless it is to be purged.
  */
 import { existsSync, rmSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { codeOf } from '#base/thrown.ts';
 import { processesIn } from '#net/remove-all.ts';
 import { realClock } from '#os/clock.real.ts';
@@ -36,8 +37,9 @@ export async function takeDown(paths: Paths, options: DownOptions): Promise<{ st
   if (!isInsideUnit()) await removeContainersUnit(linuxProcesses);
   if (unit !== undefined && !unit.isKept && !isInsideUnit()) await removeUnit(unit, linuxProcesses);
   rmSync(paths.run, { recursive: true, force: true });
-  if (options.purge) rmSync(paths.data, { recursive: true, force: true });
-  if (options.purge && paths.home !== undefined && listDirectory(paths.home).length === 0) removeHome(paths.home);
+  if (options.purge) await removeDirectory(paths.data);
+  if (options.purge && paths.home !== undefined && listDirectory(paths.home).length === 0)
+    await removeDirectory(paths.home);
   return { stopped };
 }
 
@@ -65,10 +67,11 @@ async function stopInstance(paths: Paths): Promise<string[]> {
   });
 }
 
-/** An empty home goes too, unless it is a mount of its own. */
-function removeHome(home: string): void {
+/** With all that is in it; one that is a mount of its own is left empty. */
+async function removeDirectory(path: string): Promise<void> {
   try {
-    rmSync(home, { recursive: true, force: true });
+    // Its synchronous brother does not say why it fails.
+    await rm(path, { recursive: true, force: true });
   } catch (error) {
     if (codeOf(error) !== 'EBUSY') throw error;
   }
@@ -82,7 +85,9 @@ async function clearHost(instance: Instance, paths: Paths): Promise<void> {
     const numbers = new Set([1, ...nodesWithData(paths)]);
     await Promise.all([...numbers].map((number) => clearNode(instance, paths, number, { network: door, mounts })));
     await mounts.unmountBelow(paths.run);
-    await mounts.unmountBelow(paths.data);
+    // The data directory itself may be the user's disk.
+    for (const { target } of await mounts.listBelow(paths.data))
+      if (target !== paths.data) await mounts.unmount(target);
   } finally {
     await door.close();
   }

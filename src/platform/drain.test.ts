@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { kinds } from '#base/kinds.ts';
 import { createCluster, type Cluster } from '#sim/cluster.ts';
-import { drainNodes } from './drain.ts';
-import { drainMsMax } from './limits.ts';
+import { drainNodes } from '#controllers/drain.ts';
+import { drainMsMax } from '#controllers/limits.ts';
 
 const template = (app: string) => ({
   metadata: { labels: { app } },

@@ -4,14 +4,17 @@
  * with a veth and routes. Everything is made when it is missing and left when it is there, so that this is also the
  * repair after a reboot. `removeHost` takes all of it away.
  */
+import { rmSync } from 'node:fs';
 import { hostname, networkInterfaces } from 'node:os';
 import { linkMark, linkPrefix } from '#net/kernel-names.ts';
+import { findUnderlay, type Underlay } from '#net/underlay.ts';
 import type { Netlink, NetProgram } from '#os/netlink.ts';
 import type { Namespaces } from '#os/namespaces.ts';
 import { ApiError } from '#base/errors.ts';
 import { maskIp, parseCidr, type Subnet } from '#base/ip.ts';
+import { fieldOf, textOf } from '#base/unknown.ts';
 import { messageOf } from '#base/thrown.ts';
-import { readIfExists } from '#os/files.ts';
+import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import { linuxPortHolder } from '#os/ports.ts';
 import type { Processes } from '#os/processes.ts';
 import { join } from 'node:path';
@@ -97,6 +100,9 @@ function addressProgram(instance: Instance, node: NodePlan, namespace: string | 
       { op: 'addAddress', link, address: `${node.address}/32`, ignore: ['EEXIST'] },
       { op: 'addAddress', link, address: `${clusterDnsAddress(instance)}/32`, ignore: ['EEXIST'] },
       { op: 'setLink', name: link, up: true },
+      // What this node sends to Services has its address in the Pod network also where the Pod is on another machine:
+      // its answer takes the way of the question.
+      { op: 'addRoute', destination: instance.serviceRange, link, source: node.address, scope: 'link', replace: true },
       { op: 'sysctl', path: 'net/ipv4/ip_forward', value: '1' },
     ],
   };
@@ -163,6 +169,7 @@ export async function prepareHost(
   makeDirectory(paths.run, passageMode);
   for (const directory of [paths.data, files.processes(paths), files.logs(paths), join(paths.run, 'ready')])
     makeDirectory(directory, privateMode);
+  await noteUnderlay(instance, paths, doors.netlink);
   const first = nodePlan(instance, 1, hostName());
   for (const number of localNodes(paths)) {
     const node = nodePlan(instance, number, hostName());
@@ -176,6 +183,21 @@ export async function prepareHost(
       ...(namespace === undefined ? [] : uplinkPrograms(instance, first, node, namespace)),
     ]);
   }
+}
+
+/** By which link this machine reaches others; undefined where it has none. Nodes in namespaces cannot see it. */
+export function loadUnderlay(paths: Paths): Underlay | undefined {
+  const text = readIfExists(files.underlay(paths));
+  const kept: unknown = text === undefined ? undefined : JSON.parse(text);
+  const [link, address] = [textOf(kept, 'link'), textOf(kept, 'address')];
+  if (link === undefined || address === undefined) return undefined;
+  return { link, address, prefix: Number(fieldOf(kept, 'prefix')), mtu: Number(fieldOf(kept, 'mtu')) };
+}
+
+async function noteUnderlay(instance: Instance, paths: Paths, netlink: Netlink): Promise<void> {
+  const found = await findUnderlay(netlink, instance.address);
+  if (found === undefined) rmSync(files.underlay(paths), { force: true });
+  else writeFileAtomic(files.underlay(paths), JSON.stringify(found), { mode: 0o600 });
 }
 
 async function isNamespace(netlink: Netlink, path: string): Promise<boolean> {

@@ -3,7 +3,7 @@
  * kubeconfig are given from it.
  */
 import { createKeyRing, frontProxyAuthority, type KeyRing } from '#apiserver/keys.ts';
-import { addressAt, subnetOf } from '#base/ip.ts';
+import { addressAt, isIp, subnetOf } from '#base/ip.ts';
 import {
   createCertificateAuthority,
   issueCertificate,
@@ -62,6 +62,9 @@ export function serverNames(
   hostname: string,
   hostAddresses: string[],
 ): CertificateNames {
+  // Where other machines reach this one may be a name, or an address that is translated on the way.
+  const said = instance.address === undefined ? [] : [instance.address];
+  const isName = said.some((each) => !isIp(each));
   return {
     commonName: 'kube-apiserver',
     dnsNames: [
@@ -71,8 +74,11 @@ export function serverNames(
       'kubernetes.default',
       'kubernetes.default.svc',
       `kubernetes.default.svc.${instance.domain}`,
+      ...(isName ? said : []),
     ],
-    ipAddresses: [...new Set(['127.0.0.1', node.address, apiServiceAddress(instance), ...hostAddresses])],
+    ipAddresses: [
+      ...new Set(['127.0.0.1', node.address, apiServiceAddress(instance), ...hostAddresses, ...(isName ? [] : said)]),
+    ],
   };
 }
 
@@ -121,15 +127,18 @@ export interface KubeconfigContent {
   server: string;
   /** PEM. */
   ca: string;
-  user: KeyPair | { token: string };
+  /** Absent: a cluster and nobody, as in `cluster-info`. */
+  user?: KeyPair | { token: string };
 }
 
 export function kubeconfigText({ server, ca, user }: KubeconfigContent): string {
   const data = (text: string): string => Buffer.from(text).toString('base64');
   const credential =
-    'token' in user
-      ? `token: ${user.token}`
-      : `client-certificate-data: ${data(user.certificatePem)}\n    client-key-data: ${data(user.keyPem)}`;
+    user === undefined
+      ? '{}'
+      : 'token' in user
+        ? `\n    token: ${user.token}`
+        : `\n    client-certificate-data: ${data(user.certificatePem)}\n    client-key-data: ${data(user.keyPem)}`;
   return `apiVersion: v1
 kind: Config
 clusters:
@@ -139,8 +148,7 @@ clusters:
     certificate-authority-data: ${data(ca)}
 users:
 - name: tiphys
-  user:
-    ${credential}
+  user: ${credential}
 contexts:
 - name: tiphys
   context:

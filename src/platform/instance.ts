@@ -1,7 +1,9 @@
 /**
  * What an instance is: a short id that every link, table and cgroup carries, its address ranges and ports. Chosen once,
  * kept in the data directory with a format number, and read by every process. A newer format is refused, an older one
- * is migrated when the instance starts: format 1 also held the number of nodes (`local-nodes.ts`).
+ * is migrated when the instance starts: format 1 also held the number of nodes (`local-nodes.ts`). Format 3 is that of
+ * a machine that joined the cluster of another one (`join.ts`): programs that know of none would start a cluster of its
+ * own.
  */
 import { createHash } from 'node:crypto';
 import { addressAt, maskIp, overlaps, formatSubnet, subnetOf, type Subnet } from '#base/ip.ts';
@@ -9,10 +11,16 @@ import { findFreeSubnet } from '#net/pools.ts';
 import { ApiError } from '#base/errors.ts';
 import type { Random } from '#os/clock.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
+import type { EtcdChoice } from './cluster-store.ts';
 import { localNodes, setLocalNodes } from './local-nodes.ts';
 import { files, makeDirectory, privateMode, type Paths } from './paths.ts';
 
 const instanceFormat = 2;
+const joinedFormat = 3;
+
+/** How Pods' packets travel between machines: by routes, in VXLAN, or by routes where machines share a link. */
+export const networkModes = ['auto', 'routes', 'vxlan'] as const;
+export type NetworkMode = (typeof networkModes)[number];
 
 export interface Instance {
   format: number;
@@ -28,6 +36,51 @@ export interface Instance {
   registryMirrors: string[];
   /** Pods on each node at once; absent: as a kubelet has it. */
   maxPods?: number;
+  /** The etcd that holds the cluster's state; absent: SQLite in the data directory. */
+  etcd?: EtcdChoice;
+  /** kube-apiserver's flags, as `NAME=VALUE`. */
+  kubeApiserverArgs?: string[];
+  /**
+   * Where other machines reach this one: an address, or of a machine with the API server also a name. There the API
+   * server listens on all addresses once this is known.
+   */
+  address?: string;
+  /** Of the cluster that begins here; absent: auto. */
+  network?: NetworkMode;
+  /** Absent where the control plane runs here. */
+  joined?: JoinedCluster;
+}
+
+/** The cluster of another machine, and this machine's node in it. */
+export interface JoinedCluster {
+  /** `https://HOST:PORT` of the API server. */
+  server: string;
+  node: string;
+  /** Of this node. */
+  podRange: string;
+  /** In the Pod network: where the API server and the platform's registry are reached. */
+  serverAddress: string;
+  /** Port of the registry there, and by which its images are named. */
+  registryPort: number;
+  /** Where local volumes lie, on each node. */
+  volumeDirectory: string;
+  /** Number of the cluster's VXLAN. */
+  vxlanId: number;
+  /** It has left; its data waits for the next cluster. */
+  hasLeft?: boolean;
+}
+
+/** Nodes that one machine runs at most: those ranges at the head of the Pod range are the first machine's. */
+export const nodesPerMachineMax = 16;
+
+/** Of a cluster that begins here. */
+export function vxlanIdOf(instance: Instance): number {
+  return instance.joined?.vxlanId ?? 0x10_0000 + Number.parseInt(instance.id, 16);
+}
+
+/** In the Pod network: where the API server and the registry are reached from everywhere. */
+export function serverAddress(instance: Instance): string {
+  return instance.joined?.serverAddress ?? addressAt(subnetOf(instance.podRange), 1);
 }
 
 export interface NodePlan {
@@ -48,8 +101,13 @@ export function clusterDnsAddress(instance: Instance): string {
   return addressAt(subnetOf(instance.serviceRange), 10);
 }
 
-// walk pod-ip 1/5: each node has a /24 of the instance's Pod range.
+// walk pod-ip 1/5: each node has a /24 of the cluster's Pod range; the control plane allocates those of other machines.
 export function nodePlan(instance: Instance, number: number, hostname: string): NodePlan {
+  const { joined } = instance;
+  if (joined !== undefined) {
+    const { node: name, podRange } = joined;
+    return { number, name, instanceId: instance.id, podRange, address: addressAt(subnetOf(podRange), 1) };
+  }
   const { family, base } = subnetOf(instance.podRange);
   const range = maskIp({ family, value: base + BigInt(number - 1) * 256n }, 24);
   const instanceId =
@@ -67,10 +125,10 @@ export function loadInstance(paths: Paths): Instance | undefined {
   const text = readIfExists(files.instance(paths));
   if (text === undefined) return undefined;
   const { nodes: _nodes, ...instance } = JSON.parse(text) as Instance & { nodes?: number };
-  if (instance.format > instanceFormat)
+  if (instance.format > joinedFormat)
     throw new ApiError(
       'BadRequest',
-      `${paths.data} was written by a newer version of Tiphys (format ${instance.format}; this one knows ${instanceFormat})`,
+      `${paths.data} was written by a newer version of Tiphys (format ${instance.format}; this one knows ${joinedFormat})`,
     );
   return instance;
 }
@@ -83,6 +141,19 @@ export interface InstanceChoices {
   nodes?: number;
   registryMirrors?: string[];
   maxPods?: number;
+  address?: string;
+  network?: NetworkMode;
+  /** Of a new instance. */
+  podRange?: string;
+  serviceRange?: string;
+  etcd?: EtcdChoice;
+  kubeApiserverArgs?: string[];
+}
+
+/** Written at once, or not at all. */
+export function saveInstance(paths: Paths, instance: Instance): void {
+  const format = instance.joined === undefined ? instanceFormat : joinedFormat;
+  writeFileAtomic(files.instance(paths), `${JSON.stringify({ ...instance, format }, null, 2)}\n`, { sync: true });
 }
 
 /**
@@ -103,18 +174,24 @@ export async function establishInstance(
   const { nodes, ...settings } = choices;
   const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
   let instance: Instance;
-  if (kept !== undefined) instance = { ...kept, ...given, format: instanceFormat };
-  else {
+  if (kept !== undefined) {
+    refuseOther(kept, choices);
+    instance = { ...kept, ...given, format: kept.joined === undefined ? instanceFormat : joinedFormat };
+  } else {
     const podRange =
+      choices.podRange ??
       pickRange(
         ['10.244.0.0/16', '10.245.0.0/16', '10.246.0.0/16', '10.247.0.0/16', '10.248.0.0/16', '10.249.0.0/16'],
         host.usedSubnets,
-      ) ?? pick('10.128.0.0/9', 16, host.usedSubnets);
+      ) ??
+      pick('10.128.0.0/9', 16, host.usedSubnets);
     const serviceRange =
+      choices.serviceRange ??
       pickRange(
         ['10.96.0.0/16', '10.97.0.0/16', '10.98.0.0/16', '10.99.0.0/16', '10.100.0.0/16', '10.101.0.0/16'],
         host.usedSubnets,
-      ) ?? pick('10.64.0.0/10', 16, [...host.usedSubnets, subnetOf(podRange)]);
+      ) ??
+      pick('10.64.0.0/10', 16, [...host.usedSubnets, subnetOf(podRange)]);
     // Ingress ports are listened on only once there is an Ingress: another instance's may look free. The API port tells
     // how many there are before this one.
     const before = Math.min(4, Math.max(0, (choices.apiPort ?? 6443) - 6443));
@@ -135,9 +212,41 @@ export async function establishInstance(
   }
   // First the notes of the nodes: whoever finds format 2 finds them, too.
   setLocalNodes(paths, nodes ?? before ?? Math.max(1, localNodes(paths).length));
-  if (JSON.stringify(instance) !== JSON.stringify(kept))
-    writeFileAtomic(files.instance(paths), `${JSON.stringify(instance, null, 2)}\n`, { sync: true });
+  if (JSON.stringify(instance) !== JSON.stringify(kept)) saveInstance(paths, instance);
   return instance;
+}
+
+/** What an instance is cannot be chosen anew; what a cluster is, not on a machine that joined it. */
+function refuseOther(kept: Instance, choices: InstanceChoices): void {
+  for (const [name, option] of [
+    ['podRange', '--pod-range'],
+    ['serviceRange', '--service-range'],
+  ] as const)
+    if (choices[name] !== undefined && choices[name] !== kept[name])
+      throw new ApiError(
+        'BadRequest',
+        `${option} is chosen when a cluster is made (this one has ${kept[name]}); 'tiphys down --purge' ends this one`,
+      );
+  if (kept.joined === undefined) return;
+  const unfit = {
+    nodes: choices.nodes !== undefined && choices.nodes !== 1,
+    network: choices.network !== undefined,
+    'etcd-endpoints': choices.etcd !== undefined,
+  };
+  for (const [name, isUnfit] of Object.entries(unfit))
+    if (isUnfit)
+      throw new ApiError(
+        'BadRequest',
+        `--${name} is for the machine with the control plane (${kept.joined.server}); this one has joined it`,
+      );
+}
+
+/** What is true of the state from now on; one atomic step. */
+export function setEtcd(paths: Paths, etcd: EtcdChoice | undefined): void {
+  const kept = loadInstance(paths);
+  if (kept === undefined) throw new ApiError('NotFound', `there is no instance in ${paths.data}`);
+  const { etcd: _before, ...instance } = kept;
+  saveInstance(paths, { ...instance, ...(etcd === undefined ? {} : { etcd }) });
 }
 
 function pickRange(candidates: string[], used: Subnet[]): string | undefined {

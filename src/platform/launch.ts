@@ -2,11 +2,12 @@
  * Starts and stops the platform's processes. Each has a supervisor of its own (`supervise.sh`) in a session of its own:
  *
  * | process  | runs                                                            | listens on |
- * | server | store, API server, controllers, scheduler | 127.0.0.1 and the first node's address, API port |
+ * | server | store, API server, controllers, scheduler | 127.0.0.1, the first node's address; all if others may join |
  * | node-1 | content, engine, Docker API, registry, kubelet, Services, DNS, Ingress | docker.sock; registry port;
  * kubelet 10250; DNS 53 |
  * | node-N   | the same without a docker.sock of the user's, in a network namespace    | the node's address |
  *
+ * A machine that joined another one's cluster has a node and no server.
  * Any of them may die alone and comes back; containers stay, because conmon and not these processes hold them.
  */
 import { existsSync, openSync, closeSync, readFileSync, rmSync } from 'node:fs';
@@ -16,7 +17,7 @@ import type { Processes } from '#os/processes.ts';
 import { listDirectory, readIfExists } from '#os/files.ts';
 import { hostName, nodeNamespace } from './host.ts';
 import { mountNamespaceOf } from './chroot.ts';
-import { nodePlan, type Instance } from './instance.ts';
+import { loadInstance, nodePlan, type Instance } from './instance.ts';
 import { partStopTimeoutMs } from './limits.ts';
 import { localNodes } from './local-nodes.ts';
 import { files, makeDirectory, packageRoot, privateMode, type Paths } from './paths.ts';
@@ -30,7 +31,8 @@ export interface PartStatus {
 
 /** Names of the processes of an instance on this machine, in the order in which they start. */
 export function partNames(paths: Paths): string[] {
-  return ['server', ...localNodes(paths).map((number) => `node-${number}`)];
+  const hasServer = loadInstance(paths)?.joined === undefined;
+  return [...(hasServer ? ['server'] : []), ...localNodes(paths).map((number) => `node-${number}`)];
 }
 
 function pidIn(path: string): number | undefined {

@@ -14,7 +14,7 @@ import { createMounts } from '#os/mount.linux.ts';
 import { createNetworkDoor } from '#os/network.linux.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { clearNode } from './clear-node.ts';
-import { drainNodes, removeNode, setUnschedulable } from './drain.ts';
+import { drainNodes, removeNode, setUnschedulable } from '#controllers/drain.ts';
 import { hostName, removeUplink } from './host.ts';
 import { nodePlan, type Instance } from './instance.ts';
 import { partStatus, stopPart } from './launch.ts';

@@ -1,4 +1,6 @@
 /** Bounds of `src/platform`. */
+import { certificateBackdateMs } from '#base/x509.ts';
+
 /** A part's log; as much again is kept of what was before. */
 export const processLogBytesMax = 16 * 1024 * 1024;
 /** Written between two looks at its size. */
@@ -17,13 +19,39 @@ export const bootstrapTokenMs = 24 * 3_600_000;
 export const bootstrapTokenRetryMs = 1_000;
 /** How often the leading server renews its lease, and others look whether it does. */
 export const controlPlaneRetryMs = 5_000;
+/** The same where several servers share their store; how long a lease is good, and until when it must be renewed. */
+export const sharedRetryMs = 1_500;
+export const sharedLookMs = 500;
+export const sharedLeaseMs = 7_000;
+export const sharedRenewDeadlineMs = 5_000;
+/** How long a move back to SQLite waits for the lease of a server that was killed. */
+export const otherServersWaitMs = 15_000;
+/** How soon a server that begins asks an etcd again that did not answer. */
+export const etcdRetryMs = 1_000;
 /** What a part has to end after it was told to; then it is killed. */
 export const partStopTimeoutMs = 10_000;
-/** How long Pods of a node that leaves may take to be evicted and to end, and how often they are looked at. */
-export const drainMsMax = 120_000;
-export const drainStepMs = 200;
 /** What is read of another engine's files: of a database, of any other file that is read whole, of a line. */
 export const boltFileBytesMax = 512 * 1024 * 1024;
 export const boltDepthMax = 32;
 export const importedTextBytesMax = 16 * 1024 * 1024;
 export const importedLineBytesMax = 16 * 1024 * 1024;
+/** How long a server may take to tell a machine that joins who it is, and what it may say. */
+export const discoveryMsMax = 10_000;
+export const clusterInfoBytesMax = 1024 * 1024;
+/** How far clocks of two machines may be apart: certificates hold from so long before they are issued on. */
+export const clockSkewMsMax = certificateBackdateMs;
+/** Minor versions of Kubernetes. */
+export const kubeletMinorsBehindMax = 3;
+/** How long a node that joins waits for its Pod range, and how often it looks. */
+export const podRangeMsMax = 15_000;
+export const podRangeStepMs = 100;
+/** How long a token to join by holds unless it is said, and at most. */
+export const joinTokenMs = 3_600_000;
+export const joinTokenMsMax = 7 * 24 * 3_600_000;
+/** How long a machine that joined tries to reach the server in the Pod network. */
+export const podNetworkMsMax = 15_000;
+/** How long `leave` and `remove` wait beyond what the drain may take. */
+export const removalMsMax = 30_000;
+export const removalStepMs = 200;
+/** How long a server that was told to start anew may take. */
+export const serverRestartMsMax = 60_000;

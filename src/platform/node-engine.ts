@@ -1,9 +1,13 @@
 /** Content, images, registry, engine and Docker API of a node process. */
+import type { Server } from 'node:http';
+import type { Server as SecureServer } from 'node:https';
 import { join } from 'node:path';
+import { canonicalName, parseReference } from '#base/reference.ts';
 import type { Content } from '#content/content.ts';
 import type { ImageRecords } from '#content/image-records.ts';
-import { HttpTransport } from '#content/remote.ts';
+import { HttpTransport, type ClientTls } from '#content/remote.ts';
 import { createEngine, type DockerEngine } from '#engine/create-engine.ts';
+import { ManagedPlugins } from '#engine/managed-plugins/managed-plugins.ts';
 import { usersOfImage } from '#engine/image-mounts.ts';
 import { createImages, type ImageStore } from '#engine/images.ts';
 import type { ImagesOptions } from '#engine/images-options.ts';
@@ -14,9 +18,8 @@ import { createRegistryServer, createSecureRegistryServer } from '#registry/serv
 import { defaultSettings } from '#docker/settings.ts';
 import { baseImageMaker } from './base-images.ts';
 import { startDockerApi } from './docker-api.ts';
-import { hostName } from './host.ts';
-import { nodePlan } from './instance.ts';
-import type { NodeParts } from './node-parts.ts';
+import { hasRegistry, type NodeParts } from './node-parts.ts';
+import { serverAddress } from './instance.ts';
 import { openStore } from './open-store.ts';
 import { files } from './paths.ts';
 
@@ -34,9 +37,17 @@ export async function startEngine(parts: NodeParts): Promise<DockerEngine> {
   const access = createAccess({ content, clock: realClock, random: realRandom, anonymousPull: 'loopback' });
   let engine: DockerEngine | undefined;
   const images = await openImages(parts, { content, records, access }, () => engine);
+  const directories = { dataDir: join(data, 'engine'), runDir: join(run, 'engine') };
+  const plugins = new ManagedPlugins({
+    ...directories,
+    images: images.options,
+    clock: realClock,
+    random: realRandom,
+    log: log.child('plugins'),
+  });
   engine = await createEngine({
-    dataDir: join(data, 'engine'),
-    runDir: join(run, 'engine'),
+    ...directories,
+    managedPlugins: plugins,
     instanceId: node.instanceId,
     nodeName: node.name,
     clock: realClock,
@@ -47,14 +58,17 @@ export async function startEngine(parts: NodeParts): Promise<DockerEngine> {
     mounts,
     podCidr: node.podRange,
     clusterCidrs: [instance.podRange, instance.serviceRange],
+    ...(parts.underlay === undefined ? {} : { podMtu: parts.underlay.mtu }),
   });
   stack.use(engine);
+  await plugins.open(engine);
   const settings = { ...defaultSettings, mirrors: instance.registryMirrors };
   const socketPath = node.number === 1 ? files.dockerSocket(paths) : join(run, 'docker.sock');
   stack.use(
     await startDockerApi({
       engine,
       images,
+      plugins,
       content,
       records,
       snapshots,
@@ -70,28 +84,30 @@ export async function startEngine(parts: NodeParts): Promise<DockerEngine> {
 
 /** Names under which clients know the platform's registry. */
 function registryDomains(parts: NodeParts): string[] {
-  return ['127.0.0.1', 'localhost', firstAddress(parts)].map((host) => `${host}:${parts.instance.registryPort}`);
+  return ['127.0.0.1', 'localhost', serverAddress(parts.instance)].map((host) => `${host}:${registryPort(parts)}`);
 }
 
-/** The node's images; on the first node with the registry, which listens then. */
+const registryPort = ({ instance }: Pick<NodeParts, 'instance'>): number =>
+  instance.joined?.registryPort ?? instance.registryPort;
+
+/** The node's images; on the first machine's first node with the registry, which listens then. */
 async function openImages(
   parts: NodeParts,
   { content, records, access }: ContentParts,
   engine: () => DockerEngine | undefined,
 ): Promise<ImageStore> {
-  const { node, log } = parts;
-  const registry =
-    node.number === 1
-      ? createRegistry({
-          content,
-          images: records,
-          access,
-          log: log.child('registry'),
-          clock: realClock,
-          domains: registryDomains(parts),
-          bring: (name) => images.pull(name, { owner: 'kubelet' }),
-        })
-      : undefined;
+  const { log } = parts;
+  const common = { content, images: records, access, log: log.child('registry'), clock: realClock };
+  const registry = hasRegistry(parts)
+    ? createRegistry({
+        ...common,
+        domains: registryDomains(parts),
+        bring: (name) => images.pull(name, { owner: 'kubelet' }),
+        isRemoved: parts.isRemoved,
+      })
+    : undefined;
+  // Of what is here other nodes may read, whichever node this is.
+  const shared = registry ?? createRegistry({ ...common, domains: [], engines: 'read', isRemoved: parts.isRemoved });
   const images = createImages({
     content,
     records,
@@ -101,40 +117,68 @@ async function openImages(
     mirrors: parts.instance.registryMirrors,
     emit: (event) => engine()?.events.emit(event),
     ...(registry === undefined ? { platformRegistry: platformRegistry(parts) } : { localRegistry: registry.local }),
+    peers: (name) => peersWith(parts, name),
     makeBaseImage: baseImageMaker(content, records),
     containersOf: (imageId) => usersOfImage(engine()?.containers.list() ?? [], imageId),
   });
-  if (registry !== undefined) await listenRegistry(parts, registry);
+  if (registry !== undefined) await listen(parts, createRegistryServer(registry), '127.0.0.1');
+  serveNodes(parts, shared);
   return images;
 }
 
-function firstAddress({ instance }: NodeParts): string {
-  return nodePlan(instance, 1, hostName()).address;
+async function listen({ instance, stack }: NodeParts, server: Server | SecureServer, address: string): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(instance.registryPort, address, () => resolve());
+  });
+  stack.defer(
+    () =>
+      new Promise<void>((done) => {
+        server.close(() => done());
+        server.closeAllConnections();
+      }),
+  );
 }
 
-/** Plain on loopback, where docker expects it so; anywhere else with the node's serving certificate. */
-async function listenRegistry(parts: NodeParts, registry: Registry): Promise<void> {
-  const { instance, node, identity, stack } = parts;
+/** Other nodes come over TLS; once it is known which of them are none any more. */
+function serveNodes(parts: NodeParts, registry: Registry): void {
+  const { identity, node, log } = parts;
   const secure = createSecureRegistryServer(registry);
   identity.kubeletServing.subscribe(({ certificatePem, keyPem }) =>
     secure.setSecureContext({ cert: certificatePem, key: keyPem, ca: identity.ca() }),
   );
-  const plain = createRegistryServer(registry);
-  for (const [server, address] of [
-    [plain, '127.0.0.1'],
-    [secure, node.address],
-  ] as const) {
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen(instance.registryPort, address, () => resolve());
-    });
-    stack.defer(
-      () =>
-        new Promise<void>((done) => {
-          server.close(() => done());
-          server.closeAllConnections();
-        }),
-    );
+  parts.removedKnown
+    .then(() => listen(parts, secure, node.address))
+    .catch((error: unknown) => log.error('other nodes get no images from here', { error }));
+}
+
+/** Nodes whose status says that they have the image, but for the one with the registry, which is asked before. */
+function peersWith(
+  { nodes, node, identity, instance }: NodeParts,
+  name: string,
+): ReturnType<NonNullable<ImagesOptions['peers']>> {
+  return nodes.list().flatMap(({ metadata, status }) => {
+    const address = status?.addresses?.find(({ type }) => type === 'InternalIP')?.address;
+    const isOther = metadata.name !== node.name && address !== undefined && address !== serverAddress(instance);
+    const image = (status?.images ?? []).find(({ names = [] }) => names.some((each) => canonicalOf(each) === name));
+    if (!isOther || image === undefined || conditionOf(status?.conditions, 'Ready') !== 'True') return [];
+    const url = `https://${address}:${registryPort({ instance })}`;
+    const tls = (): ClientTls => ({ ca: identity.ca(), ...identity.kubeletClient.pair });
+    // What came from a registry has a name by its digest there.
+    return [{ node: metadata.name, url, tls, isMade: (image.names ?? []).every((each) => !each.includes('@')) }];
+  });
+}
+
+function conditionOf(conditions: readonly { type: string; status: string }[] | undefined, type: string) {
+  return conditions?.find((condition) => condition.type === type)?.status;
+}
+
+/** What nodes say of themselves may be anything. */
+function canonicalOf(name: string): string | undefined {
+  try {
+    return canonicalName(parseReference(name));
+  } catch {
+    return undefined;
   }
 }
 
@@ -142,7 +186,7 @@ async function listenRegistry(parts: NodeParts, registry: Registry): Promise<voi
 function platformRegistry(parts: NodeParts): NonNullable<ImagesOptions['platformRegistry']> {
   const { identity, instance } = parts;
   return {
-    url: `https://${firstAddress(parts)}:${instance.registryPort}`,
+    url: `https://${serverAddress(instance)}:${registryPort(parts)}`,
     tls: () => ({ ca: identity.ca(), ...identity.kubeletClient.pair }),
     domains: registryDomains(parts),
   };

@@ -3,12 +3,16 @@ import { statfsSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
 import { podProcessesMaxPercent, podsPerNodeDefault } from '#kubelet/limits.ts';
 import { amountsOf, type NodeFacts } from '#kubelet/node-status.ts';
+import { isIpv4 } from '#base/ip.ts';
+import { machineAnnotations } from '#base/node-identity.ts';
+import type { Underlay } from '#net/underlay.ts';
 import { readIfExists } from '#os/files.ts';
-import type { Instance, NodePlan } from './instance.ts';
-import { kubeletPort } from './node-parts.ts';
+import type { Instance } from './instance.ts';
+import { kubeletPort, type NodeParts } from './node-parts.ts';
 import { kubernetesVersion, tiphysVersion } from './version.ts';
 
-export function readNodeFacts(instance: Instance, node: NodePlan, dataDir: string, appArmor: boolean): NodeFacts {
+export function readNodeFacts(parts: NodeParts, dataDir: string, appArmor: boolean): NodeFacts {
+  const { instance, node, underlay } = parts;
   const disk = statfsSync(dataDir);
   const text = (path: string): string => (readIfExists(path) ?? '').trim();
   const osRelease = readIfExists('/etc/os-release') ?? '';
@@ -33,11 +37,14 @@ export function readNodeFacts(instance: Instance, node: NodePlan, dataDir: strin
     version: kubernetesVersion,
     runtimeVersion: `tiphys://${tiphysVersion()}`,
     podCidr: node.podRange,
-    labels: {
-      'node.kubernetes.io/instance-type': 'tiphys',
-      ...(node.number === 1 ? { 'node-role.kubernetes.io/control-plane': '' } : {}),
-    },
+    labels: { 'node.kubernetes.io/instance-type': 'tiphys' },
+    annotations: underlay === undefined ? {} : { [machineAnnotations.address]: machineAddress(instance, underlay) },
   };
+}
+
+/** Where other machines reach this one: what was said, unless it is a name, which stands for the server alone. */
+function machineAddress({ address }: Pick<Instance, 'address'>, underlay: Underlay): string {
+  return address !== undefined && isIpv4(address) ? address : underlay.address;
 }
 
 /**

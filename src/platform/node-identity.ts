@@ -9,10 +9,12 @@
  * | ingress-serving | clients of Ingresses whose host names no certificate | kubelet-client |
  *
  * On the first start there is nothing: the server process has left a kubeconfig with a bootstrap token, and two
- * requests are under way at once. Later starts find the certificates in `nodes/N/pki` and wait for nobody.
+ * requests are under way at once. Later starts find the certificates in `nodes/N/pki` and wait for nobody. On a machine
+ * that joined, `tiphys join` has put the first certificate and the authority there (`join.ts`).
  */
 import { join } from 'node:path';
 import {
+  clusterConfig,
   ingressNamePrefix,
   networkGroup,
   networkUserPrefix,
@@ -21,6 +23,7 @@ import {
   nodeUserPrefix,
 } from '#base/node-identity.ts';
 import type { Client } from '#client/client.ts';
+import { kinds } from '#base/kinds.ts';
 import { loadKubeconfig } from '#client/kubeconfig.ts';
 import { createRestClientMetrics } from '#client/metrics.ts';
 import { createClient } from '#client/rest-client.ts';
@@ -29,8 +32,8 @@ import type { Logger } from '#observe/log.ts';
 import type { Metrics } from '#observe/metrics.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
-import { hostName } from './host.ts';
-import { nodePlan, type Instance, type NodePlan } from './instance.ts';
+import { authorityHashOf } from './join-token.ts';
+import { serverAddress, type Instance, type NodePlan } from './instance.ts';
 import { bootstrapLookMs } from './limits.ts';
 import {
   ManagedCertificate,
@@ -72,15 +75,15 @@ export function startNodeIdentity(place: Place): NodeIdentity {
     if (known === undefined) throw new Error("the cluster's authority is not known yet");
     return known;
   };
-  const address = node.number === 1 ? '127.0.0.1' : nodePlan(instance, 1, hostName()).address;
+  const server = serverOf(instance, node);
   const common = {
-    server: `https://${address}:${instance.apiPort}`,
+    server,
     ca,
     userAgent: `tiphys-node/${tiphysVersion()}`,
     clock: realClock,
   };
   const measureClient = createRestClientMetrics(metrics, realClock);
-  const host = `${address}:${instance.apiPort}`;
+  const { host } = new URL(server);
   const connectAs = (options: Partial<Parameters<typeof createHttpTransport>[0]>, manager: string) => {
     const transport = measureClient(stack.use(createHttpTransport({ ...common, ...options })), host);
     return { transport, client: createClient(transport, manager) };
@@ -154,13 +157,34 @@ export function startNodeIdentity(place: Place): NodeIdentity {
     for (const certificate of [kubeletServing, ingressServing]) void certificate.run();
   };
   void ask();
+  if (instance.joined !== undefined)
+    void kubeletClient.ready
+      .then(() => refreshAuthority(member, caFile))
+      .catch((error: unknown) => log.debug("the cluster's authority was not read again", { error }));
   return { ca, kubeletClient, networkClient, kubeletServing, ingressServing, connect };
+}
+
+/** The API server: of this machine, or of the one whose cluster this one has joined. */
+function serverOf(instance: Instance, node: NodePlan): string {
+  const address = node.number === 1 ? '127.0.0.1' : serverAddress(instance);
+  return instance.joined?.server ?? `https://${address}:${instance.apiPort}`;
 }
 
 function bootstrapToken(paths: Paths): string {
   const { token } = loadKubeconfig(files.bootstrapConfig(paths));
   if (typeof token !== 'string') throw new Error(`no token in ${files.bootstrapConfig(paths)}`);
   return token;
+}
+
+/**
+ * On a machine that joined: the authority's certificate as it is now, for the next start. It is believed because it has
+ * the key that the token pinned; what the old one vouches for, the new one does.
+ */
+async function refreshAuthority(client: Client, file: string): Promise<void> {
+  const { data } = await client.get(kinds.ConfigMap, clusterConfig.name, clusterConfig.namespace);
+  const [now, kept] = [data?.['authority'], readIfExists(file)];
+  if (now === undefined || kept === undefined || now === kept) return;
+  if (authorityHashOf(now) === authorityHashOf(kept)) writeFileAtomic(file, now, { mode: 0o600, sync: true });
 }
 
 /** The authority that the server process has told this machine of; what was told before, while it has not yet. */

@@ -34,7 +34,7 @@ export async function startKubelet(parts: NodeParts, doors: KubeletDoors): Promi
   const { engine } = doors;
   const data = join(files.nodeData(paths, node.number), 'kubelet');
   mkdirSync(data, { recursive: true, mode: 0o700 });
-  const facts = readNodeFacts(instance, node, data, engine.context.apparmorDefault !== undefined);
+  const facts = readNodeFacts(parts, data, engine.context.apparmorDefault !== undefined);
   const groups = cgroupRoot(node.instanceId, engine.context.os.cgroups.top);
   engine.context.os.cgroups.create(`${groups}/kubepods`, { pidsMax: podProcessesMax() });
   const common = {

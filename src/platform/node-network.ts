@@ -9,22 +9,36 @@ import type { InformerFactory } from '#client/informer.ts';
 import { runDns, upstreamsOf } from '#network/dns.ts';
 import { runIngress } from '#network/ingress.ts';
 import { runPolicyEnforcer, type PolicyEnforcer } from '#network/policies.ts';
+import { runMachineRouter } from '#network/machines.ts';
 import { runServiceProxy } from '#network/services.ts';
+import { isIpv4 } from '#base/ip.ts';
 import { coverInput, type NodeServices } from '#net/firewall.ts';
 import { tableName } from '#net/kernel-names.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
+import type { Netlink } from '#os/netlink.ts';
 import type { Nft } from '#os/nft.ts';
 import { readIfExists } from '#os/files.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { hostAddresses } from './host.ts';
-import { clusterDnsAddress } from './instance.ts';
-import { kubeletPort, type NodeParts } from './node-parts.ts';
+import { clusterDnsAddress, vxlanIdOf, type Instance, type NodePlan } from './instance.ts';
+import { hasRegistry, kubeletPort, type NodeParts } from './node-parts.ts';
 import { files } from './paths.ts';
 
 /** The host's resolver configuration; systemd-resolved's stub is of no use to others, its own upstreams are. */
 export function hostResolvConf(): string {
   const own = readIfExists('/etc/resolv.conf') ?? '';
   return /^\s*nameserver\s+127\./m.test(own) ? (readIfExists('/run/systemd/resolve/resolv.conf') ?? own) : own;
+}
+
+/** What Pods, and other machines where there may be some, reach on a node itself. */
+export function nodeServices(instance: Instance, node: NodePlan): NodeServices {
+  const tlsPorts = [instance.apiPort, instance.registryPort, kubeletPort];
+  return {
+    addresses: [node.address, clusterDnsAddress(instance)],
+    tcpPorts: [53, ...tlsPorts],
+    udpPorts: [53],
+    ...(instance.address === undefined ? {} : { fromMachines: { podRange: instance.podRange, tcpPorts: tlsPorts } }),
+  };
 }
 
 export async function startNetwork(
@@ -43,13 +57,11 @@ export async function startNetwork(
     upstreams: upstreamsOf(hostResolvConf()),
   });
   stack.use(dns);
-  const services: NodeServices = {
-    addresses: [node.address, clusterDnsAddress(instance)],
-    tcpPorts: [53, instance.apiPort, instance.registryPort, kubeletPort],
-    udpPorts: [53],
-  };
   if (node.number === 1)
-    await coverInput({ processes: linuxProcesses, instanceId: node.instanceId, log: log.child('firewall') }, services);
+    await coverInput(
+      { processes: linuxProcesses, instanceId: node.instanceId, log: log.child('firewall') },
+      nodeServices(instance, node),
+    );
   const { createNetworkDoor } = await import('#os/network.linux.ts');
   const door = createNetworkDoor();
   stack.defer(() => door.close());
@@ -64,11 +76,34 @@ export async function startNetwork(
       table: `${tableName(node.instanceId)}_policies`,
     }),
   );
+  const machines = node.number === 1 ? startMachines(parts, informers, door) : undefined;
   const ingress = startIngress(parts, client, informers);
   return {
-    ready: Promise.all([dns.ready, proxy.ready, policies.ready, ingress.ready]),
+    ready: Promise.all([dns.ready, proxy.ready, policies.ready, ingress.ready, machines?.ready]),
     isolate: (pod, podIp) => policies.isolate(pod, podIp),
   };
+}
+
+/** The machine's first node keeps the way to other machines, for all of its nodes. */
+function startMachines(
+  { instance, node, log, stack }: NodeParts,
+  informers: InformerFactory,
+  { netlink, nft }: { netlink: Netlink; nft: Nft },
+): { ready: Promise<unknown> } {
+  const router = runMachineRouter({
+    informers,
+    netlink,
+    nft,
+    clock: realClock,
+    log: log.child('machines'),
+    instanceId: instance.id,
+    nodeName: node.name,
+    nodeAddress: node.address,
+    podRange: instance.podRange,
+    vxlanId: vxlanIdOf(instance),
+    address: isIpv4(instance.address) ? instance.address : undefined,
+  });
+  return stack.use(router);
 }
 
 function startServices(
@@ -111,7 +146,7 @@ function startIngress(
     nodeName: node.name,
     httpBinds: [`:${instance.httpPort}`],
     httpsBinds: [`:${instance.httpsPort}`],
-    statusAddress: node.number === 1 ? (hostAddresses()[0] ?? node.address) : undefined,
+    statusAddress: hasRegistry({ instance, node }) ? (hostAddresses()[0] ?? node.address) : undefined,
     async defaultCertificate() {
       await identity.ingressServing.ready;
       const { certificatePem, keyPem } = identity.ingressServing.pair;

@@ -5,15 +5,17 @@
  */
 import { InformerFactory } from '#client/informer.ts';
 import { kinds } from '#base/kinds.ts';
+import { isRevoked, removedNodes } from '#base/node-identity.ts';
 import { processUptimeMs, realClock, realRandom } from '#os/clock.real.ts';
 import { writeFileAtomic } from '#os/files.ts';
-import { hostName } from './host.ts';
+import { hostName, loadUnderlay } from './host.ts';
 import { nodePlan } from './instance.ts';
 import { removeUnusedVolumes } from './local-volumes.ts';
 import { startEngine } from './node-engine.ts';
 import { startNodeIdentity } from './node-identity.ts';
 import { startKubelet } from './node-kubelet.ts';
 import { startNetwork } from './node-network.ts';
+import type { NodeParts } from './node-parts.ts';
 import { beginPart } from './part.ts';
 import { files } from './paths.ts';
 import { answerShutdown, shutdownSignal } from './shutdown.ts';
@@ -26,18 +28,28 @@ export async function runNode(number: number): Promise<void> {
   process.on(shutdownSignal, () => void answerShutdown(paths, name, workloads, log));
 
   const identity = startNodeIdentity({ instance, node, paths, log, metrics, stack });
-  const parts = { instance, node, paths, identity, log, metrics, stack };
   const client = identity.connect(identity.kubeletClient, 'kubelet');
   const networkClient = identity.connect(identity.networkClient, 'tiphys-network');
   const informers = stack.use(new InformerFactory({ client, clock: realClock, random: realRandom, log }));
   const networkInformers = stack.use(
     new InformerFactory({ client: networkClient, clock: realClock, random: realRandom, log }),
   );
+  const removed = networkInformers.informer(kinds.ConfigMap, {
+    namespace: removedNodes.namespace,
+    fieldSelector: `metadata.name=${removedNodes.name}`,
+  });
+  const parts: NodeParts = {
+    ...{ instance, node, paths, identity, log, metrics, stack },
+    nodes: networkInformers.informer(kinds.Node),
+    underlay: loadUnderlay(paths),
+    isRemoved: (certificate) => isRevoked(certificate, removed.list()[0]?.data),
+    removedKnown: removed.synced,
+  };
   // Names and Services first: what Pods that still run miss most while this process was away.
   const network = await startNetwork(parts, networkClient, networkInformers);
   if (number === 1)
-    removeUnusedVolumes(networkInformers, files.volumes(paths), log).ready.catch((error: unknown) =>
-      log.error('volumes', { error }),
+    removeUnusedVolumes(networkInformers, instance.joined?.volumeDirectory ?? files.volumes(paths), log).ready.catch(
+      (error: unknown) => log.error('volumes', { error }),
     );
   void identity.networkClient.ready.then(() => networkInformers.start());
   const engine = await startEngine(parts);

@@ -3,8 +3,10 @@
  * directory, so that
  * `uninstall` takes away only what Tiphys brought.
  */
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { readIfExists, writeFileAtomic } from '#os/files.ts';
+import { listDirectory, readIfExists, removeTree, writeFileAtomic } from '#os/files.ts';
 import type { Processes } from '#os/processes.ts';
 import { makeDirectory, privateMode, type Paths } from './paths.ts';
 
@@ -87,4 +89,19 @@ export async function installPackages(
     sync: true,
     mode: 0o644,
   });
+}
+
+/** Puts a package's files below a directory, without installing it. False where it cannot be had. */
+export async function unpackPackage(processes: Processes, name: string, directory: string): Promise<boolean> {
+  if (processes.find('apt-get') === undefined || processes.find('dpkg-deb') === undefined) return false;
+  const scratch = mkdtempSync(join(tmpdir(), 'tiphys-package-'));
+  try {
+    const script = 'cd "$1" && exec apt-get download -q "$2"';
+    const fetched = await processes.run('sh', ['-c', script, 'sh', scratch, name]);
+    const [file] = listDirectory(scratch);
+    if (fetched.code !== 0 || file === undefined) return false;
+    return (await processes.run('dpkg-deb', ['-x', join(scratch, file), directory])).code === 0;
+  } finally {
+    removeTree(scratch);
+  }
 }

@@ -33,6 +33,8 @@ export const packageRoot: string = resolve(dirname(fileURLToPath(import.meta.url
 export const files = {
   instance: (paths: Paths) => join(paths.data, 'instance.json'),
   keys: (paths: Paths) => join(paths.data, 'keys.json'),
+  /** Which state this machine's servers have found in etcd. */
+  etcdEpoch: (paths: Paths) => join(paths.data, 'etcd-epoch'),
   database: (paths: Paths) => join(paths.data, 'cluster.db'),
   /** By what nodes of this machine ask for their first certificate. */
   bootstrapConfig: (paths: Paths) => join(paths.run, 'bootstrap-kubelet.conf'),
@@ -45,6 +47,8 @@ export const files = {
   nodeData: (paths: Paths, node: number) => join(paths.data, 'nodes', String(node)),
   nodeRun: (paths: Paths, node: number) => join(paths.run, `node-${node}`),
   nodePki: (paths: Paths, node: number) => join(paths.data, 'nodes', String(node), 'pki'),
+  /** The link to other machines, as the host's network namespace has it. */
+  underlay: (paths: Paths) => join(paths.run, 'underlay.json'),
   ready: (paths: Paths, part: string) => join(paths.run, 'ready', part),
 };
 

@@ -4,39 +4,47 @@
  * (`control-plane.ts`).
  */
 import { isReason } from '#base/errors.ts';
+import type { ConfigMap, Node } from '#api/core.v1.ts';
+import type { Logger } from '#observe/log.ts';
 import type { UserInfo } from '#base/api-request.ts';
 import type { CertificateRequest } from '#base/x509.ts';
+import { openAudit } from '#apiserver/audit/open-audit.ts';
 import type { KeyRing } from '#apiserver/keys.ts';
+import { ServerFlags } from '#apiserver/server-flags.ts';
 import { createApiServer, type ApiServer } from '#apiserver/server.ts';
-import { serveHttp } from '#apiserver/http.ts';
+import { serveHttp, type HttpServer } from '#apiserver/http.ts';
 import type { Client } from '#client/client.ts';
-import { frontProxyClient } from '#base/node-identity.ts';
+import { InformerFactory } from '#client/informer.ts';
+import { frontProxyClient, isRevoked, removedNodes } from '#base/node-identity.ts';
 import { kinds } from '#base/kinds.ts';
 import { createRestClientMetrics } from '#client/metrics.ts';
 import { createClient } from '#client/rest-client.ts';
 import { createDirectTransport } from '#client/transport-direct.ts';
 import { processUptimeMs, realClock, realRandom } from '#os/clock.real.ts';
 import { writeFileAtomic } from '#os/files.ts';
+import { ownThread } from '#os/turn.ts';
 import { releaseMemory } from '#os/memory.linux.ts';
 import { measureStore } from '#store/measured-store.ts';
-import { openSqliteStore } from '#store/sqlite.ts';
 import { BootstrapToken } from './bootstrap-token.ts';
+import { publishCluster } from './cluster-config.ts';
+import { openClusterStore } from './cluster-store.ts';
 import { applyClusterDefaults } from './cluster-defaults.ts';
 import { runControlPlane } from './control-plane.ts';
 import { hostAddresses, hostName } from './host.ts';
 import { loadKeyRing, ownCertificate, serverNames } from './identity.ts';
-import { nodePlan } from './instance.ts';
+import { nodePlan, nodesPerMachineMax } from './instance.ts';
 import { createKubeletMetrics } from './kubelet-metrics.ts';
 import type { ManagedCertificate } from './managed-certificate.ts';
 import { beginPart, type Part } from './part.ts';
 import { files } from './paths.ts';
+import { writeLogLine } from './process-log.ts';
 import { kubernetesVersion } from './version.ts';
 
 export async function runServer(): Promise<void> {
   const part = beginPart('server');
   const { paths, instance, log, metrics, stack } = part;
   const ring = loadKeyRing(paths, { random: realRandom, clock: realClock });
-  const api = await startApi(part, ring);
+  const { api, http } = await startApi(part, ring);
   const measureClient = createRestClientMetrics(metrics, realClock);
   const clientFor = (name: string): Client => {
     const user: UserInfo = { name, groups: ['system:masters', 'system:authenticated'] };
@@ -53,7 +61,13 @@ export async function runServer(): Promise<void> {
     log,
   });
   stack.use(token);
-  await Promise.all([applyClusterDefaults(platform, log), token.run()]);
+  await Promise.all([
+    applyClusterDefaults(platform, log),
+    token.run(),
+    publishCluster(platform, instance, { ca: ring.ca.certificatePem, volumeDirectory: files.volumes(paths) }),
+  ]);
+  stack.use(endRemoved(platform, http, log));
+  stack.use(markControlPlane(platform, nodePlan(instance, 1, hostName()).name, log));
   const control = runControlPlane({
     clientFor,
     clock: realClock,
@@ -61,10 +75,12 @@ export async function runServer(): Promise<void> {
     log,
     metrics,
     identity: `${hostName()}_${instance.id}`,
+    isShared: instance.etcd !== undefined,
     options: {
       rootCa: ring.ca.certificatePem,
       signer: ring.ca,
       volumeDirectory: files.volumes(paths),
+      podRange: { range: instance.podRange, reserved: nodesPerMachineMax },
       loadBalancerAddresses: () => hostAddresses().slice(0, 1),
     },
   });
@@ -75,8 +91,43 @@ export async function runServer(): Promise<void> {
   log.info('ready', { sinceStartMs: Math.round(processUptimeMs()) });
 }
 
+/**
+ * Ends the connections of nodes that are taken out of the cluster: requests are refused one by one, but a watch is one
+ * request for as long as it goes on.
+ */
+function endRemoved(client: Client, http: HttpServer, log: Logger): AsyncDisposable {
+  const informers = new InformerFactory({ client, clock: realClock, random: realRandom, log });
+  const removed = informers.informer(kinds.ConfigMap, {
+    namespace: removedNodes.namespace,
+    fieldSelector: `metadata.name=${removedNodes.name}`,
+  });
+  const end = ({ data }: ConfigMap): void =>
+    http.endClients(({ user, certifiedAtMs }) => isRevoked({ name: user.name, issuedAtMs: certifiedAtMs }, data));
+  removed.addHandler({ added: end, updated: end });
+  informers.start();
+  return informers;
+}
+
+/** The node of the control plane's machine carries its role, which no node may give itself. */
+function markControlPlane(client: Client, node: string, log: Logger): AsyncDisposable {
+  const role = 'node-role.kubernetes.io/control-plane';
+  const informers = new InformerFactory({ client, clock: realClock, random: realRandom, log });
+  const mark = ({ metadata }: Node): void => {
+    if (metadata.labels?.[role] !== undefined) return;
+    client
+      .patch(kinds.Node, { name: node }, { merge: { metadata: { labels: { [role]: '' } } } })
+      .catch((error: unknown) => log.warn('the node has no role', { node, error }));
+  };
+  informers.informer(kinds.Node, { fieldSelector: `metadata.name=${node}` }).addHandler({ added: mark, updated: mark });
+  informers.start();
+  return informers;
+}
+
 /** The store and the API server on it, listening. */
-async function startApi({ paths, instance, log, metrics, stack }: Part, ring: KeyRing): Promise<ApiServer> {
+async function startApi(
+  { paths, instance, log, metrics, stack }: Part,
+  ring: KeyRing,
+): Promise<{ api: ApiServer; http: HttpServer }> {
   const first = nodePlan(instance, 1, hostName());
   const own = (request: CertificateRequest, authority = ring.ca): ManagedCertificate => {
     const certificate = ownCertificate(authority, request, { random: realRandom, clock: realClock, log });
@@ -92,10 +143,9 @@ async function startApi({ paths, instance, log, metrics, stack }: Part, ring: Ke
   });
   const frontProxy = own({ commonName: frontProxyClient, client: true }, ring.frontProxy);
   await Promise.all([serving.ready, kubeletClient.ready, frontProxy.ready]);
-  const store = stack.use(
-    await openSqliteStore({ path: files.database(paths), clock: realClock, log: log.child('store') }),
-  );
+  const store = stack.use(await openClusterStore({ paths, etcd: instance.etcd, ring, log: log.child('store') }));
   measureStore(store, metrics, realClock);
+  const flags = new ServerFlags(instance.kubeApiserverArgs ?? []);
   const usage = createKubeletMetrics({
     nodes: async () => (await api.server.live.nodes.current()).in(),
     ca: ring.ca.certificatePem,
@@ -116,6 +166,8 @@ async function startApi({ paths, instance, log, metrics, stack }: Part, ring: Ke
       usage,
       metrics,
       releaseMemory,
+      thread: ownThread,
+      audit: openAudit({ flags, clock: realClock, log: log.child('audit'), metrics, standardOutput: writeLogLine }),
     }),
   );
   const http = stack.use(
@@ -125,14 +177,16 @@ async function startApi({ paths, instance, log, metrics, stack }: Part, ring: Ke
       clientCa: ring.ca.certificatePem,
       kubeletClient: kubeletClient.pair,
       frontProxy: () => frontProxy.pair,
-      host: '127.0.0.1',
+      // Other machines come by any address once they may join.
+      ...(instance.address === undefined
+        ? { host: '127.0.0.1', alsoListen: [first.address] }
+        : { host: '0.0.0.0', alsoListen: [] }),
       port: instance.apiPort,
-      alsoListen: [first.address],
     }),
   );
   serving.subscribe((pair) => http.setServing(pair));
   kubeletClient.subscribe((pair) => http.setKubeletClient(pair));
-  return api;
+  return { api, http };
 }
 
 /** Pods of the default namespace can be made once its ServiceAccount is there. */

@@ -9,6 +9,7 @@ import { tryLock, tryLockNetwork } from '#os/files.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { createNetworkDoor } from '#os/network.linux.ts';
 import { ensureMountNamespace } from './chroot.ts';
+import { checkEtcd } from './cluster-store.ts';
 import { addContexts } from './contexts.ts';
 import { loadModules, portIsFree, prepareHost, usedSubnets } from './host.ts';
 import { establishKeyRing, holdsAdminConfig, writeAdminConfig } from './identity.ts';
@@ -31,6 +32,8 @@ export interface UpResult {
 const startTimeoutMs = 480_000;
 /** As long as another `up` may take to start. */
 const lockTimeoutMs = startTimeoutMs;
+/** A node whose server is away is not waited for: both may have lost power, and this one must not hang in its boot. */
+const joinedStartMs = 60_000;
 const portWaitMs = 2_000;
 
 /** Runs while nobody else starts or stops this instance. */
@@ -74,6 +77,7 @@ export async function bringUp(paths: Paths, choices: InstanceChoices, options: U
 async function bringUpHere(paths: Paths, choices: InstanceChoices, options: UpOptions): Promise<UpResult> {
   return withLock(paths, async () => {
     const kept = loadInstance(paths);
+    refuseLeft(kept);
     if (kept !== undefined && options.replace !== true && isWhole(paths) && !changes(paths, kept, choices))
       return { instance: kept, started: [], notes: [] };
     const door = createNetworkDoor();
@@ -84,17 +88,19 @@ async function bringUpHere(paths: Paths, choices: InstanceChoices, options: UpOp
       if (kept !== undefined && (options.replace === true || needsRestart(kept, instance)))
         for (const name of knownParts(paths)) await stopPart(paths, name, linuxProcesses, realClock);
       await checkPorts(paths, instance);
-      const ring = establishKeyRing(paths, { random: realRandom, clock: realClock });
+      // A machine that joined holds no key of the cluster's.
+      const ring =
+        instance.joined === undefined ? establishKeyRing(paths, { random: realRandom, clock: realClock }) : undefined;
       await ensureContainersUnit(linuxProcesses);
       await loadModules(linuxProcesses);
       await prepareHost(instance, paths, door);
       await ensureMountNamespace(paths, linuxProcesses);
-      if (!holdsAdminConfig(paths, realClock))
+      if (ring !== undefined && !holdsAdminConfig(paths, realClock))
         writeAdminConfig(paths, instance, ring, { random: realRandom, clock: realClock });
       const started = startMissing(paths, instance);
       // In its unit the home is root's, or nobody's; whoever called `up` has got the contexts.
       const notes = isInsideUnit() ? [] : addContexts(process.env['HOME'] ?? homedir(), paths);
-      await waitForParts(paths);
+      notes.push(...(await waitForParts(paths, instance)));
       notes.push(...(await settleLeavingNodes(instance, paths)));
       return { instance, started, notes };
     } finally {
@@ -110,6 +116,7 @@ async function bringUpHere(paths: Paths, choices: InstanceChoices, options: UpOp
 async function bringUpByUnit(paths: Paths, choices: InstanceChoices, options: UpOptions): Promise<UpResult> {
   const chosen = await withLock(paths, async () => {
     const kept = loadInstance(paths);
+    refuseLeft(kept);
     if (kept !== undefined && options.replace !== true && isWhole(paths) && !changes(paths, kept, choices))
       return { instance: kept, whole: true, notes: [] };
     const door = createNetworkDoor();
@@ -142,6 +149,7 @@ async function chooseInstance(
   kept: Instance | undefined,
   door: ReturnType<typeof createNetworkDoor>,
 ): Promise<Instance> {
+  if (choices.etcd !== undefined) await checkEtcd(paths, kept?.etcd, choices.etcd);
   const used = kept === undefined ? await usedSubnets(door.netlink) : [];
   return establishInstance(paths, withFreePorts(paths, choices, kept), realRandom, {
     usedSubnets: used,
@@ -149,9 +157,18 @@ async function chooseInstance(
   });
 }
 
+/** Its data is no beginning of a cluster of its own. */
+function refuseLeft(kept: Instance | undefined): void {
+  if (kept?.joined?.hasLeft === true)
+    throw new ApiError(
+      'Conflict',
+      `this machine has left the cluster of ${kept.joined.server} and kept its images, containers and volumes: 'tiphys join' takes it into one again, 'tiphys down --purge' removes them`,
+    );
+}
+
 function isWhole(paths: Paths): boolean {
   return (
-    holdsAdminConfig(paths, realClock) &&
+    (loadInstance(paths)?.joined !== undefined || holdsAdminConfig(paths, realClock)) &&
     leavingNodes(paths).length === 0 &&
     partNames(paths).every((name) => {
       const status = partStatus(paths, name);
@@ -194,6 +211,7 @@ function withFreePorts(paths: Paths, choices: InstanceChoices, kept: Instance | 
 
 /** A process of ours that was killed just now may still hold its port for a moment. */
 async function checkPorts(paths: Paths, instance: Instance): Promise<void> {
+  if (instance.joined !== undefined) return;
   const check = async (part: string, port: number, option: string): Promise<void> => {
     const isFree = (): boolean => partStatus(paths, part).pid !== undefined || portIsFree(port, '127.0.0.1');
     if (await waitUntil(realClock, portWaitMs, isFree, 20)) return;
@@ -219,22 +237,28 @@ function startMissing(paths: Paths, instance: Instance): string[] {
   return started;
 }
 
-async function waitForParts(paths: Paths): Promise<void> {
+/** Resolves with what is to be known: a node does not fail because its server is away. */
+async function waitForParts(paths: Paths, { joined }: Instance): Promise<string[]> {
   const begun = realClock.monotonic();
   const ok = await waitUntil(
     realClock,
-    startTimeoutMs,
+    joined === undefined ? startTimeoutMs : joinedStartMs,
     () =>
       partNames(paths).every((name) => partStatus(paths, name).ready) ||
       (realClock.monotonic() - begun > 1_000 && hasGivenUp(paths)),
     5,
   );
   const missing = partNames(paths).filter((name) => !partStatus(paths, name).ready);
+  if (joined !== undefined && missing.length > 0 && !hasGivenUp(paths))
+    return [
+      `the node is not ready yet, most likely because ${joined.server} does not answer: docker works, Pods and Services follow when it does ('tiphys status' says so; ${files.logs(paths)} has the rest)`,
+    ];
   if (!ok || missing.length > 0)
     throw new ApiError(
       'Timeout',
       `not ready: ${missing.join(', ')}. The reason is in ${missing.map((name) => `${files.logs(paths)}/${name}.log`).join(', ')}`,
     );
+  return [];
 }
 
 /** A part's supervisor has ended: the process said that trying again is of no use. */

@@ -27,7 +27,7 @@ export async function callPlugin(
   address: PluginAddress,
   method: string,
   body: object,
-  { clock, timeoutMs = pluginCallMsMax, isOnce = false }: CallOptions & { clock: Clock },
+  { clock, timeoutMs = address.timeoutMs ?? pluginCallMsMax, isOnce = false }: CallOptions & { clock: Clock },
 ): Promise<JsonObject> {
   const begunMs = clock.monotonic();
   for (let delayMs = pluginRetryMs; ; delayMs *= 2) {

@@ -27,14 +27,25 @@ export const pluginLogPath = '/run/docker/logging';
 
 export interface PluginAddress {
   name: string;
-  /** Of one that the engine runs in a container: the directory that is its root. */
-  root?: string;
+  /** What it implements, where that is known without asking it. */
+  kinds?: readonly string[];
+  /** How long a call may take where the caller does not say. */
+  timeoutMs?: number;
+  /** Of one that the engine runs in a container: where the host has what it sees at a path. */
+  hostPath?: (path: string) => string;
   target: { socketPath: string } | { host: string; port: number };
   /** In PEM. */
   tls?: { ca?: string; cert?: string; key?: string; isInsecure: boolean };
 }
 
 const isSocket = (path: string): boolean => statIfExists(path)?.isSocket() === true;
+
+/** Plugins that the engine itself runs, and that are enabled. */
+export interface ManagedAddresses {
+  address(name: string): PluginAddress | undefined;
+  /** Of those that implement it. */
+  names(kind: string): string[];
+}
 
 /** Of every plugin that is there; names are said once. */
 export function listPlugins(places: PluginPlaces): string[] {

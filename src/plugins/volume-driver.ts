@@ -45,7 +45,7 @@ export class VolumeDrivers {
     const mountpoint = textOf(await plugin.call('VolumeDriver.Mount', { Name: name, ID: holder }), 'Mountpoint') ?? '';
     if (!mountpoint.startsWith('/'))
       throw new ApiError('InternalError', `VolumeDriver.Mount: plugin "${driver}" gave no directory for ${name}`);
-    return mountpoint;
+    return plugin.hostPath?.(mountpoint) ?? mountpoint;
   }
 
   async unmount(driver: string, name: string, holder: string): Promise<void> {

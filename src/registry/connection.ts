@@ -4,7 +4,8 @@
  */
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
-import { nodeGroup } from '#base/node-identity.ts';
+import { nodeGroup, type NodeCertificate } from '#base/node-identity.ts';
+import { certificateBackdateMs } from '#base/x509.ts';
 import { internalUser, type Identity } from './access.ts';
 
 export function isSecure(socket: Socket): boolean {
@@ -12,8 +13,11 @@ export function isSecure(socket: Socket): boolean {
 }
 
 /** The identity of an engine of the platform; undefined for everybody else. */
-export function engineOf(socket: Socket): Identity | undefined {
+export function engineOf(socket: Socket, isRemoved: (certificate: NodeCertificate) => boolean): Identity | undefined {
   if (!(socket instanceof TLSSocket) || !socket.authorized) return undefined;
-  if (![socket.getPeerCertificate().subject.O].flat().includes(nodeGroup)) return undefined;
+  const { subject, valid_from: from } = socket.getPeerCertificate();
+  const [name = ''] = [subject.CN].flat();
+  if (![subject.O].flat().includes(nodeGroup)) return undefined;
+  if (isRemoved({ name, issuedAtMs: Date.parse(from) + certificateBackdateMs })) return undefined;
   return { name: internalUser, canWrite: true, isAdministrator: true, isInternal: true };
 }

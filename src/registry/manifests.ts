@@ -45,6 +45,8 @@ async function resolveMirror(
   const target = look();
   if (target === undefined) return undefined;
   const { image: record, index } = target;
+  // The asker's own credential is for the registry that the name says to judge.
+  if (record.isCredentialed === true) return undefined;
   // A manifest of an index by its own digest; by the name all of it, of which the asker takes what it needs.
   if (isDigest(reference) && reference !== record.id && content.blobs.has(reference)) {
     const entry = images

@@ -379,7 +379,10 @@ test("over TLS an engine is known by its node's certificate, and by that of no o
   const content = await openTestContent(t);
   const access = createAccess({ content, clock: realClock, random: realRandom });
   const images = createImageRecords(content);
-  const registry = createRegistry({ content, images, access, log: silentLogger, clock: realClock, domains: [] });
+  const registry = createRegistry({
+    ...{ content, images, access, log: silentLogger, clock: realClock, domains: [] },
+    isRemoved: ({ name, issuedAtMs }) => name === 'system:node:gone' && issuedAtMs <= realClock.now(),
+  });
   const [ca, other] = ['ca', 'other'].map((name) => createCertificateAuthority(name, realRandom, realClock));
   const server = createSecureRegistryServer(registry);
   await new Promise<void>((resolve) => {
@@ -415,5 +418,6 @@ test("over TLS an engine is known by its node's certificate, and by that of no o
   assert.equal(await status(node), 202);
   assert.equal(await status(undefined), 401);
   assert.equal(await status(node, other), 401);
+  assert.equal(await status({ ...node, commonName: 'system:node:gone' }), 401, 'it was taken out of the cluster');
   assert.equal(await status({ commonName: 'jane', organizations: ['system:masters'], client: true }), 401);
 });

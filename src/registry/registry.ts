@@ -13,6 +13,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { ApiError } from '#base/errors.ts';
 import { isRepositoryPath } from '#base/reference.ts';
+import type { NodeCertificate } from '#base/node-identity.ts';
 import { codeOf, messageOf } from '#base/thrown.ts';
 import { DigestError, UploadGoneError } from '#content/blobs.ts';
 import type { Content } from '#content/content.ts';
@@ -45,6 +46,10 @@ export interface RegistryOptions {
    * rejects when it cannot.
    */
   bring?: (canonicalName: string) => Promise<unknown>;
+  /** What engines of the platform may do, and nobody else then: read what this engine has. Absent: also write. */
+  engines?: 'read';
+  /** Whether a node's certificate is refused because the node was taken out of the cluster. */
+  isRemoved?: (certificate: NodeCertificate) => boolean;
 }
 
 export interface Registry {
@@ -197,8 +202,10 @@ class HttpRegistry implements Registry {
     path: string | undefined,
     isUpload = false,
   ): Promise<Identity | undefined> {
-    const engine = engineOf(request.socket);
-    if (engine !== undefined) return engine;
+    const engine = engineOf(request.socket, this.#options.isRemoved ?? (() => false));
+    const isReadOnly = this.#options.engines === 'read';
+    if (engine !== undefined) return isReadOnly ? { ...engine, canWrite: false, isAdministrator: false } : engine;
+    if (isReadOnly) throw new RegistryError('UNAUTHORIZED', 'authentication required');
     const header = request.headers.authorization;
     const address = request.socket.remoteAddress;
     const identity = await this.#options.access.identify(header, address);

@@ -70,7 +70,7 @@ export interface KindRecord<T extends KubeObject = KubeObject> {
   defaultStatus?(status: StatusOf<T>, object: Draft<T>): void;
   /** Runs after defaulting of a new object: drops what clients may not set. */
   prepareCreate?(object: Draft<T>, now: number): void;
-  prepareUpdate?(object: Draft<T>, old: T): void;
+  prepareUpdate?(object: Draft<T>, old: T, now: number): void;
   /** As `prepareUpdate`, of the status subresource. */
   prepareStatus?(object: Draft<T>, old: T, now: number): void;
   validate?(object: Draft<T>, errors: FieldErrors, old: T | undefined): void;

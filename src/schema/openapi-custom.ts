@@ -12,18 +12,26 @@ import type { KindRecord } from './kind.ts';
 export interface CustomSchemaOptions {
   metadata: { $ref: string };
   version3: boolean;
+  /** What is known to say of the fields that every object has. */
+  described?: ReadonlyMap<string, string>;
 }
 
 /** The schema of a custom resource as its definition published it, with the fields that every object has. */
-export function customSchema(kind: KindRecord, { metadata, version3 }: CustomSchemaOptions): JsonObject {
+export function customSchema(
+  kind: KindRecord,
+  { metadata, version3, described = new Map() }: CustomSchemaOptions,
+): JsonObject {
   const published = kind.publishedSchema;
+  const ofMetadata = described.get('metadata');
+  const plain = version3 && ofMetadata !== undefined ? { allOf: [metadata] } : metadata;
   const common = {
     apiVersion: {
       type: 'string',
-      description: 'APIVersion defines by which version of its schema the object is written.',
+      description:
+        described.get('apiVersion') ?? 'APIVersion defines by which version of its schema the object is written.',
     },
-    kind: { type: 'string', description: 'Kind names the type of the object, in CamelCase.' },
-    metadata,
+    kind: { type: 'string', description: described.get('kind') ?? 'Kind names the type of the object, in CamelCase.' },
+    metadata: ofMetadata === undefined ? plain : { description: ofMetadata, ...plain },
   };
   const fields = Object.keys(kind.selectableFields).map((fieldPath) => ({ fieldPath }));
   const selectable: JsonObject = fields.length === 0 ? {} : { 'x-kubernetes-selectable-fields': fields };

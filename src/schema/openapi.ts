@@ -3,6 +3,8 @@
  * descriptions are added by the API server from a package that ships them, where there is one.
  */
 import type { JsonObject } from '#base/unknown.ts';
+import { describedKind, describesNothing } from './descriptions.ts';
+import type { Describe, TypeDescription } from './descriptions.ts';
 import type { KindRecord } from './kind.ts';
 import { customSchema } from './openapi-custom.ts';
 import { typeOf } from './types.ts';
@@ -13,6 +15,10 @@ const longPackage: Record<string, string> = {
   apiextensions: 'io.k8s.apiextensions-apiserver.pkg.apis.apiextensions',
   apiregistration: 'io.k8s.kube-aggregator.pkg.apis.apiregistration',
 };
+
+function descriptionOf(text: string | undefined): { description?: string } {
+  return text === undefined || text === '' ? {} : { description: text };
+}
 
 /** `core.v1/Pod` → `io.k8s.api.core.v1.Pod`. */
 function definitionName(typeName: string): string {
@@ -37,12 +43,14 @@ interface GroupVersionKind {
 /** Collects the definitions that schemas refer to. */
 class Definitions {
   readonly #refPrefix: string;
+  readonly #describe: Describe;
   readonly version3: boolean;
   readonly schemas = new Map<string, JsonObject>();
   readonly gvks = new Map<string, GroupVersionKind[]>();
 
-  constructor(version3: boolean) {
+  constructor(version3: boolean, describe: Describe) {
     this.version3 = version3;
+    this.#describe = describe;
     this.#refPrefix = version3 ? '#/components/schemas/' : '#/definitions/';
   }
 
@@ -66,16 +74,22 @@ class Definitions {
     if (!this.schemas.has(name)) {
       const schema: JsonObject = {};
       this.schemas.set(name, schema);
-      Object.assign(schema, this.#inline(node));
+      const described = this.#describe(node.name);
+      Object.assign(schema, descriptionOf(described?.text), this.#inline(node, described));
     }
     return this.ref(name);
   }
 
-  #inline(node: ObjectNode): JsonObject {
+  /** Fields of every object. */
+  get objectFields(): ReadonlyMap<string, string> {
+    return this.#describe(describedKind)?.fields ?? new Map();
+  }
+
+  #inline(node: ObjectNode, described?: TypeDescription): JsonObject {
     const properties: JsonObject = {};
     const required: string[] = [];
     for (const field of node.fields.values()) {
-      properties[field.name] = this.#field(field);
+      properties[field.name] = this.#field(field, described?.fields.get(field.name));
       if (field.required) required.push(field.name);
     }
     return {
@@ -87,12 +101,13 @@ class Definitions {
     };
   }
 
-  #field(field: Field): JsonObject {
+  #field(field: Field, text: string | undefined): JsonObject {
     const schema = this.#type(field.type);
-    const out: JsonObject =
-      this.version3 && schema.$ref !== undefined && (field.default !== undefined || field.strategies !== undefined)
-        ? { allOf: [schema] }
-        : { ...schema };
+    const hasMore = field.default !== undefined || field.strategies !== undefined || text !== undefined;
+    const out: JsonObject = {
+      ...descriptionOf(text),
+      ...(this.version3 && schema.$ref !== undefined && hasMore ? { allOf: [schema] } : schema),
+    };
     if (field.default !== undefined) out.default = field.default;
     const type = field.type;
     if (type.kind === 'list') {
@@ -375,8 +390,12 @@ function operation(o: Operation, gvk: JsonObject, ref: JsonObject, version3: boo
 const metaKinds = ['DeleteOptions', 'Status', 'WatchEvent', 'APIResourceList', 'APIGroup', 'APIGroupList'];
 
 /** The version 3 document of a group and version. */
-export function openApiV3(kinds: readonly KindRecord[], gitVersion: string): JsonObject {
-  const definitions = new Definitions(true);
+export function openApiV3(
+  kinds: readonly KindRecord[],
+  gitVersion: string,
+  describe: Describe = describesNothing,
+): JsonObject {
+  const definitions = new Definitions(true, describe);
   const paths: JsonObject = {};
   for (const kind of kinds) {
     Object.assign(paths, pathsOf(kind, definitions, true));
@@ -399,7 +418,8 @@ export function openApiV3(kinds: readonly KindRecord[], gitVersion: string): Jso
 function addCustom(kind: KindRecord, definitions: Definitions): void {
   definitions.object(typeOf('meta.v1/ObjectMeta'));
   const metadata = definitions.ref(definitionName('meta.v1/ObjectMeta'));
-  definitions.schemas.set(customName(kind), customSchema(kind, { metadata, version3: definitions.version3 }));
+  const { version3, objectFields: described } = definitions;
+  definitions.schemas.set(customName(kind), customSchema(kind, { metadata, version3, described }));
 }
 
 function addLists(kind: KindRecord, definitions: Definitions): void {
@@ -421,8 +441,12 @@ function addLists(kind: KindRecord, definitions: Definitions): void {
 }
 
 /** The version 2 document of everything. */
-export function openApiV2(kinds: readonly KindRecord[], gitVersion: string): SwaggerDocument {
-  const definitions = new Definitions(false);
+export function openApiV2(
+  kinds: readonly KindRecord[],
+  gitVersion: string,
+  describe: Describe = describesNothing,
+): SwaggerDocument {
+  const definitions = new Definitions(false, describe);
   const paths: Record<string, PathItem> = {};
   for (const kind of kinds) {
     Object.assign(paths, pathsOf(kind, definitions, false));

@@ -337,6 +337,7 @@ describe('small things', () => {
       'PriorityLevelConfiguration.flowcontrol.apiserver.k8s.io':
         'Name Type NominalConcurrencyShares Queues HandSize QueueLengthLimit Age',
       'DeviceClass.resource.k8s.io': 'Name Age',
+      'DeviceTaintRule.resource.k8s.io': 'Name Key Value Effect TimeAdded Age',
       'ResourceClaimTemplate.resource.k8s.io': 'Name Age',
       'Event.events.k8s.io': 'Last Seen Type Reason Object Subobject* Source* Message First Seen* Count* Name*',
       'Event.': 'Last Seen Type Reason Object Subobject* Source* Message First Seen* Count* Name*',

@@ -46,6 +46,11 @@ function write(contents: Contents, message: ToWriter): void {
     case 'unlease':
       contents.leases.delete(message.id);
       return;
+    case 'restore':
+      for (const row of message.rows)
+        contents.rows.set(row.revision, [...(contents.rows.get(row.revision) ?? []), row]);
+      contents.compacted = contents.revision = message.revision;
+      return;
     case 'probe':
     case 'vacuum':
     case 'close':

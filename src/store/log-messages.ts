@@ -18,6 +18,8 @@ export type ToWriter =
   | { type: 'compact'; revision: number; dropped: { key: string; modRevision: number }[] }
   | { type: 'lease'; id: number; ttlMs: number; expiresAt: number }
   | { type: 'unlease'; id: number }
+  /** Fills a file that holds nothing with the state of a revision; each row is of its own. */
+  | { type: 'restore'; revision: number; rows: LoadedRow[] }
   /** Writes something that changes nothing, to see whether a write succeeds. */
   | { type: 'probe' }
   /** Gives so many free pages back to the file system. */

@@ -27,6 +27,7 @@ import { MemoryStore } from './memory.ts';
 import type { ForkableStore } from './memory.ts';
 import { Mvcc } from './mvcc.ts';
 import type { Prepared } from './mvcc.ts';
+import type { StoreState } from './state.ts';
 import { bytesOf } from './store.ts';
 import type {
   Compare,
@@ -138,6 +139,12 @@ export class LogStore implements ForkableStore {
   }
   currentRevision(): number {
     return this.#mvcc.revision;
+  }
+  sync(): undefined {
+    return undefined;
+  }
+  unconfirmedMs(): number {
+    return 0;
   }
   compactedRevision(): number {
     return this.#mvcc.compactedRevision;
@@ -273,6 +280,32 @@ export class LogStore implements ForkableStore {
     for (const { reject } of [...batch, ...waiting]) reject(error);
     for (const { reject } of this.#after.splice(0)) reject(error);
     this.#pump();
+  }
+
+  /** All that it holds now. */
+  state(): StoreState {
+    const { values, revision } = this.#mvcc.list('');
+    const nowMs = this.#clock.now();
+    const leases = new Map<number, number>();
+    for (const { lease } of values) {
+      const found = lease === undefined ? undefined : this.#leases.describe(lease);
+      if (lease !== undefined && found !== undefined) leases.set(lease, Math.max(1, found.expiresAt - nowMs));
+    }
+    return { values, revision, leases };
+  }
+
+  /** Writes a state to a file that holds nothing. It is there when the file is opened again. */
+  async restore({ values, revision, leases }: StoreState): Promise<void> {
+    const rows = values.map((stored) => ({
+      revision: stored.modRevision,
+      key: stored.key,
+      value: stored.value,
+      createRevision: stored.createRevision,
+      lease: stored.lease ?? 0,
+    }));
+    for (const [id, ttlMs] of leases)
+      await this.#run({ type: 'lease', id, ttlMs, expiresAt: this.#clock.now() + ttlMs });
+    await this.#run({ type: 'restore', revision, rows });
   }
 
   async compact(revision: number): Promise<void> {

@@ -67,6 +67,12 @@ export class MemoryStore implements ForkableStore {
   currentRevision(): number {
     return this.#mvcc.revision;
   }
+  sync(): undefined {
+    return undefined;
+  }
+  unconfirmedMs(): number {
+    return 0;
+  }
   compactedRevision(): number {
     return this.#mvcc.compactedRevision;
   }

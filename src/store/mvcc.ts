@@ -10,12 +10,8 @@
  */
 import { ApiError } from '#base/errors.ts';
 import { KeyTree } from './key-tree.ts';
-import {
-  transactionBytesMax,
-  transactionOperationsMax,
-  watchQueueBytesMax,
-  watchQueueTransactionsMax,
-} from './limits.ts';
+import { transactionBytesMax, transactionOperationsMax } from './limits.ts';
+import { MvccWatch } from './mvcc-watch.ts';
 import { CompactedError, FutureRevisionError, bytesOf } from './store.ts';
 import type {
   Compare,
@@ -25,7 +21,6 @@ import type {
   Operation,
   StoredValue,
   StoreEvent,
-  StoreWatch,
   TxnResult,
   WatchRoute,
 } from './store.ts';
@@ -192,6 +187,11 @@ export class Mvcc {
    * with nothing.
    */
   commit(prepared: Prepared): void {
+    this.#apply(prepared);
+    this.#notify(prepared.events);
+  }
+
+  #apply(prepared: Prepared): void {
     while (this.#committed + 1 < prepared.revision) {
       this.#log.push([]);
       this.#committed++;
@@ -205,7 +205,6 @@ export class Mvcc {
     this.#log.push(prepared.events);
     this.#committed = prepared.revision;
     if (this.#prepared < this.#committed) this.#prepared = this.#committed;
-    this.#notify(prepared.events);
   }
 
   abandon(): void {
@@ -303,10 +302,14 @@ export class Mvcc {
   }
 
   closeWatches(): void {
-    for (const set of [...this.#watchers.values()]) for (const watcher of [...set]) watcher.close();
+    this.#forAllWatchers((watcher) => watcher.close());
+  }
+
+  #forAllWatchers(visit: (watcher: MvccWatch) => void): void {
+    for (const set of [...this.#watchers.values()]) for (const watcher of [...set]) visit(watcher);
     for (const routers of [...this.#routed.values()])
       for (const router of [...routers.values()])
-        for (const set of [...router.byValue.values()]) for (const watcher of [...set]) watcher.close();
+        for (const set of [...router.byValue.values()]) for (const watcher of [...set]) visit(watcher);
   }
 
   /** Forgets history up to the revision; answers the versions that nobody can read any more. */
@@ -338,6 +341,25 @@ export class Mvcc {
     return this.#latest(key);
   }
 
+  /**
+   * The state of a later revision, where nobody knows what lies between: who follows is told that it was compacted.
+   */
+  replace(values: readonly StoredValue[], revision: number): void {
+    const gone = new Map(this.list('').values.map((stored) => [stored.key, stored]));
+    const events: StoreEvent[] = [];
+    for (const value of values) {
+      const previous = gone.get(value.key);
+      gone.delete(value.key);
+      if (previous?.modRevision === value.modRevision) continue;
+      const { key } = value;
+      events.push({ type: 'put', key, revision, value, ...(previous === undefined ? {} : { previous }) });
+    }
+    for (const [key, previous] of gone) events.push({ type: 'delete', key, revision, previous });
+    this.#apply({ revision, events });
+    this.compact(revision);
+    this.#forAllWatchers((watcher) => watcher.fallBehind());
+  }
+
   #cut(key: string, revision: number): void {
     const newest = this.#tree.get(key);
     const kept = versionAt(newest, revision);
@@ -364,7 +386,8 @@ function forPrefixes(key: string, visit: (prefix: string) => void): void {
   if (!key.endsWith('/')) visit(key);
 }
 
-function checkBounds(operations: Operation[]): void {
+/** Throws for what etcd would refuse. */
+export function checkBounds(operations: readonly Operation[]): void {
   if (operations.length > transactionOperationsMax)
     throw new ApiError('BadRequest', 'etcdserver: too many operations in txn request');
   const sum = (length: (value: Uint8Array | LateBytes) => number): number =>
@@ -392,87 +415,5 @@ class LateValue implements StoredValue {
 
   get value(): Uint8Array {
     return this.late.bytes();
-  }
-}
-
-/** A cursor over the log: queued transactions while it keeps up, history again when it has fallen behind. */
-class MvccWatch implements StoreWatch {
-  readonly prefix: string;
-  readonly route: WatchRoute | undefined;
-  #mvcc: Mvcc;
-  #seen: number;
-  #queue: StoreEvent[][] = [];
-  #queueBytes = 0;
-  #behind = true;
-  #closed = false;
-  #waiting: PromiseWithResolvers<void> | undefined;
-
-  constructor(mvcc: Mvcc, prefix: string, fromRevision: number, route?: WatchRoute) {
-    this.#mvcc = mvcc;
-    this.route = route;
-    this.prefix = prefix;
-    this.#seen = fromRevision;
-  }
-
-  /** `bytes`: what the events keep from being forgotten. */
-  push(events: StoreEvent[], bytes: number): void {
-    if (!this.#behind) {
-      this.#queueBytes += bytes;
-      if (this.#queue.length < watchQueueTransactionsMax && this.#queueBytes <= watchQueueBytesMax)
-        this.#queue.push(events);
-      else {
-        this.#behind = true;
-        this.#queue = [];
-      }
-    }
-    this.#wake();
-  }
-
-  #wake(): void {
-    const waiting = this.#waiting;
-    this.#waiting = undefined;
-    waiting?.resolve();
-  }
-
-  close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#mvcc.unwatch(this);
-    this.#wake();
-  }
-
-  async delivered(): Promise<boolean> {
-    if (!this.#closed && !this.#behind && this.#queue.length === 0)
-      await (this.#waiting ??= Promise.withResolvers<void>()).promise;
-    return !this.#closed;
-  }
-
-  take(): StoreEvent[] | undefined {
-    if (this.#behind) {
-      this.#queue = this.#mvcc.history(this.prefix, this.#seen);
-      this.#queueBytes = 0;
-      this.#behind = false;
-    }
-    const queue = this.#queue;
-    if (queue.length === 0) return undefined;
-    this.#queue = [];
-    this.#queueBytes = 0;
-    this.#seen = queue[queue.length - 1]![0]!.revision;
-    return queue.length === 1 ? queue[0]! : queue.flat();
-  }
-
-  async *[Symbol.asyncIterator](): AsyncGenerator<StoreEvent[]> {
-    try {
-      while (!this.#closed) {
-        const batch = this.take();
-        if (batch !== undefined) {
-          yield batch;
-          continue;
-        }
-        await this.delivered();
-      }
-    } finally {
-      this.close();
-    }
   }
 }

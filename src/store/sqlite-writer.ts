@@ -134,6 +134,18 @@ function append(transactions: readonly WrittenTransaction[]): void {
   }
 }
 
+/** Several rows of a revision are counted, in the order of their keys. */
+function restore(revision: number, rows: readonly LoadedRow[]): void {
+  const counts = new Map<number, number>();
+  for (const row of rows) {
+    const n = counts.get(row.revision) ?? 0;
+    counts.set(row.revision, n + 1);
+    insert.run(row.revision * rowsPerRevision + n, row.key, row.value, row.createRevision, row.lease);
+  }
+  setMeta.run(revision, 'compacted');
+  setMeta.run(revision, 'revision');
+}
+
 /** How many free pages are more than are worth keeping. */
 function freePages(): number {
   return Math.max(0, pragma('freelist_count') - Math.max(vacuumPagesKept, Math.floor(pragma('page_count') / 10)));
@@ -169,6 +181,10 @@ function handle(message: ToWriter): void {
       return;
     case 'unlease':
       dropLease.run(message.id);
+      send({ type: 'synced' });
+      return;
+    case 'restore':
+      transaction(() => restore(message.revision, message.rows));
       send({ type: 'synced' });
       return;
     case 'probe':

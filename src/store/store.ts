@@ -5,6 +5,9 @@
  * resourceVersion. A *key* maps to bytes; its *modRevision* is the revision that last wrote it, its *createRevision*
  * the one that made it. *Compaction* forgets versions older than a revision; reading below it throws `CompactedError`.
  *
+ * Several servers may share a backend. Reads and watches are answered from what this process has seen of it, which is
+ * all that it wrote itself, and after `sync()` all that anybody did.
+ *
  * Durability: when `txn` resolves, the change is on disk (backends that have one). Order: watches deliver whole
  * transactions in revision order, and nothing twice. Bounds: `limits.ts`. Every backend passes `store.suite.ts`.
  */
@@ -75,8 +78,9 @@ export interface ListResult {
 
 export interface StoreWatch extends AsyncIterable<StoreEvent[]> {
   /**
-   * What was delivered and not yet taken, as one batch; undefined where there is nothing. Whoever takes before a read
-   * sees every write that was acknowledged. Throws `CompactedError` where history that it has not seen is forgotten.
+   * What was delivered and not yet taken, as one batch; undefined where there is nothing. Whoever takes sees every
+   * write that this process was told to be done, and after `sync()` those of all others. Throws `CompactedError` where
+   * history that it has not seen is forgotten.
    */
   take(): StoreEvent[] | undefined;
   /** Resolves when there may be something to take: true; or when the watch is closed, by whomever: false. */
@@ -105,6 +109,14 @@ export interface Store extends AsyncDisposable {
    */
   watch(prefix: string, fromRevision: number, route?: WatchRoute): StoreWatch;
   currentRevision(): number;
+  /**
+   * When it resolves, reads, watches and `currentRevision()` know every write that was acknowledged before the call, by
+   * whichever server on this state; undefined where that is always so, because nobody else writes. Rejects with Timeout
+   * or ServiceUnavailable where the store does not answer.
+   */
+  sync(): Promise<void> | undefined;
+  /** For how long it has not been certain that nothing was written elsewhere that this process has not seen. */
+  unconfirmedMs(): number;
   compactedRevision(): number;
   compact(revision: number): Promise<void>;
   /** Bytes of values that only history still holds. */

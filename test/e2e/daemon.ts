@@ -1,5 +1,7 @@
 /** For tests: `tiphys engine` as a process of its own, with the docker client to talk to it. */
 import { spawn, type ChildProcess } from 'node:child_process';
+import { request } from 'node:http';
+import { createServer } from 'node:net';
 import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import type { TestContext } from 'node:test';
 import { makeImage, removeTestEngine } from '#engine/testing.ts';
@@ -156,4 +158,48 @@ export function writeCertificates(
     writeFileSync(`${directory}/${name}.pem`, pair.certificatePem);
     writeFileSync(`${directory}/${name}-key.pem`, pair.keyPem);
   }
+}
+
+/** The status and text of an answer of its API; of events, which go on, the beginning. A body is bytes, or sent as JSON. */
+export function ask(
+  home: string,
+  method: string,
+  path: string,
+  sent?: unknown,
+): Promise<{ status: number; body: string; type: string }> {
+  const body = sent instanceof Uint8Array ? sent : sent === undefined ? '' : JSON.stringify(sent);
+  const type = sent instanceof Uint8Array ? 'application/x-tar' : 'application/json';
+  const headers = sent === undefined ? {} : { 'Content-Type': type };
+  return new Promise((resolve, reject) => {
+    const call = request({ socketPath: `${home}/run/docker.sock`, method, path, headers }, (answer) => {
+      let body = '';
+      const type = answer.headers['content-type'] ?? '';
+      const done = (): void => resolve({ status: answer.statusCode ?? 0, body, type });
+      answer.on('data', (part: Buffer) => {
+        body += part.toString();
+      });
+      answer.on('end', done);
+      if (path.endsWith('/events')) {
+        call.destroy();
+        done();
+      }
+    });
+    call.on('error', reject);
+    call.on('upgrade', (answer, socket) => {
+      socket.destroy();
+      resolve({ status: answer.statusCode ?? 0, body: '', type: '' });
+    });
+    call.end(body);
+  });
+}
+
+/** Free a moment ago. */
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve);
+  });
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
 }

@@ -1,7 +1,5 @@
 /** What must hold in a store after its process died: everything acknowledged is there, and no half transaction. */
-import { silentLogger } from '#observe/log.ts';
-import { realClock } from '#os/clock.real.ts';
-import { openSqliteStore } from '#store/sqlite.ts';
+import { openPlace } from './place.ts';
 
 export interface Acknowledged {
   counts: Map<number, number>;
@@ -24,9 +22,9 @@ export function parseAcknowledged(
 }
 
 /** What is wrong, in words; empty when all is well. */
-export async function checkStore(path: string, acknowledged: Acknowledged): Promise<string[]> {
+export async function checkStore(place: string, acknowledged: Acknowledged): Promise<string[]> {
   const problems: string[] = [];
-  await using store = await openSqliteStore({ path, clock: realClock, log: silentLogger });
+  await using store = await openPlace(place);
   if (store.currentRevision() < acknowledged.revision)
     problems.push(`revision ${store.currentRevision()} is below the acknowledged ${acknowledged.revision}`);
   const counts = new Map(

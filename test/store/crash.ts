@@ -14,9 +14,9 @@ import { checkStore, parseAcknowledged } from './check.ts';
 import type { Acknowledged } from './check.ts';
 
 /** Runs the writer for a while after its first acknowledgement, then kills it; answers its output. */
-async function runAndKill(path: string, random: Random): Promise<string> {
+async function runAndKill(place: string, random: Random): Promise<string> {
   const runMs = random.float() * 120;
-  const child = spawn(process.execPath, [join(import.meta.dirname, 'writer.ts'), path, 'FULL'], {
+  const child = spawn(process.execPath, [join(import.meta.dirname, 'writer.ts'), place, 'FULL'], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   let output = '';
@@ -36,22 +36,31 @@ async function runAndKill(path: string, random: Random): Promise<string> {
   return output;
 }
 
+/** Each twenty rounds have a store of their own. */
+export async function runCrashesAt(
+  rounds: number,
+  placeOf: (round: number) => string,
+  report: (line: string) => void,
+): Promise<void> {
+  const random = new SimRandom(testSeed());
+  let place = placeOf(0);
+  let acknowledged: Acknowledged | undefined;
+  for (let round = 1; round <= rounds; round++) {
+    acknowledged = parseAcknowledged(await runAndKill(place, random), acknowledged);
+    const problems = await checkStore(place, acknowledged);
+    if (problems.length > 0) throw new Error(`round ${round}: ${problems.join('; ')}`);
+    if (round % 20 === 0) {
+      report(`${round} kills, ${acknowledged.revision} revisions acknowledged`);
+      place = placeOf(round);
+      acknowledged = undefined;
+    }
+  }
+}
+
 export async function runCrashes(rounds: number, report: (line: string) => void): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), 'tiphys-crash-'));
-  const random = new SimRandom(testSeed());
   try {
-    let path = join(dir, '0.db');
-    let acknowledged: Acknowledged | undefined;
-    for (let round = 1; round <= rounds; round++) {
-      acknowledged = parseAcknowledged(await runAndKill(path, random), acknowledged);
-      const problems = await checkStore(path, acknowledged);
-      if (problems.length > 0) throw new Error(`round ${round}: ${problems.join('; ')}`);
-      if (round % 20 === 0) {
-        report(`${round} kills, ${acknowledged.revision} revisions acknowledged`);
-        path = join(dir, `${round}.db`);
-        acknowledged = undefined;
-      }
-    }
+    await runCrashesAt(rounds, (round) => join(dir, `${round}.db`), report);
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }

@@ -1,21 +1,14 @@
 /**
  * The process that crash tests kill: several writers put numbered keys and their count in one transaction each and
  * print an acknowledgement, a line
- * `writer number revision`, when the store has answered. Arguments: FILE SYNCHRONOUS.
+ * `writer number revision`, when the store has answered. Arguments: PLACE SYNCHRONOUS.
  */
 import { writeSync } from 'node:fs';
-import { silentLogger } from '#observe/log.ts';
-import { realClock } from '#os/clock.real.ts';
-import { openSqliteStore } from '#store/sqlite.ts';
+import { openPlace } from './place.ts';
 
 const writers = 8;
-const [path = '', synchronous = 'FULL'] = process.argv.slice(2);
-const store = await openSqliteStore({
-  path,
-  clock: realClock,
-  log: silentLogger,
-  synchronous: synchronous === 'OFF' ? 'OFF' : 'FULL',
-});
+const [place = '', synchronous = 'FULL'] = process.argv.slice(2);
+const store = await openPlace(place, synchronous === 'OFF' ? 'OFF' : 'FULL');
 
 async function write(writer: number): Promise<never> {
   const count = await store.get(`/count/${writer}`);

@@ -100,7 +100,7 @@ const parts = {
 
 /** The request itself is kept to be shown; whoever acts by it later is asked here. */
 function planCreate(body: Body): unknown {
-  const warnings = adaptNetworking(body, [1, 50]);
+  const warnings = adaptNetworking(body, [1, 51]);
   const spec = specFromRequest(body, 'name', 'sha256:i', {
     ...anyHost,
     processors: 64,
@@ -120,10 +120,10 @@ function planCreate(body: Body): unknown {
   return { spec: { ...spec, request: undefined }, warnings, later };
 }
 
-function planUpdate(body: Body): unknown {
+function planUpdate(body: Body, minor: number): unknown {
   const record = { id: 'c', spec: { resources: {}, restartPolicy: { name: 'no' }, request: {} } };
   const container = { record, name: 'c', isRunning: false, save: () => undefined } as unknown as Container;
-  const answer = updateContainer(parts, container, body, [1, 50]);
+  const answer = updateContainer(parts, container, body, [1, minor]);
   return { answer, resources: record.spec.resources, restartPolicy: record.spec.restartPolicy };
 }
 
@@ -167,16 +167,19 @@ async function silent(
   return out;
 }
 
+/** Those of single block devices, which act since version 1.55. */
+const ofDevices = Object.fromEntries(Object.entries(facts.update).filter(([name]) => /^Blkio.*Device/.test(name)));
+
+function updateBody(path: string): Body {
+  if (path === 'RestartPolicy.MaximumRetryCount') return { RestartPolicy: { Name: 'on-failure' } };
+  return path === 'MemorySwap' ? { Memory: 134_217_728 } : {};
+}
+
 test('every field of a request acts, is refused, or is warned of', async () => {
   const found = [
     ...(await silent('create', facts.create, createShape, planCreate, createBody)),
-    ...(await silent('update', facts.update, updateShape, planUpdate, (path) =>
-      path === 'RestartPolicy.MaximumRetryCount'
-        ? { RestartPolicy: { Name: 'on-failure' } }
-        : path === 'MemorySwap'
-          ? { Memory: 134_217_728 }
-          : {},
-    )),
+    ...(await silent('update', facts.update, updateShape, (body) => planUpdate(body, 51), updateBody)),
+    ...(await silent('update', ofDevices, updateShape, (body) => planUpdate(body, 55), updateBody)),
     ...(await silent('exec', facts.exec, execShape, execFromRequest, () => ({ Cmd: ['x'] }))),
     ...(await silent('volume', facts.volume, volumeShape, planVolume, () => ({}))),
   ];

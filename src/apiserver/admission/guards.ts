@@ -2,10 +2,12 @@
  * Validating plug-ins: privilege escalation through RBAC objects, what kubelets may write, growing of claims, service
  * accounts' token secrets.
  */
-import type { PersistentVolumeClaim } from '#api/core.v1.ts';
+import type { Node, PersistentVolumeClaim } from '#api/core.v1.ts';
 import { parseCertificationRequest } from '#base/certificate-request.ts';
 import { compareQuantities } from '#base/quantity.ts';
+import { overlaps, parseSubnet } from '#base/ip.ts';
 import { kinds } from '#base/kinds.ts';
+import { nodeUserPrefix } from '#base/node-identity.ts';
 import { isOf } from '#base/objects.ts';
 import { ApiError } from '#base/errors.ts';
 import { isAllowed } from '../authz/authorizer-chain.ts';
@@ -15,6 +17,7 @@ import { rulesOf, visitRules } from '../authz/rbac.ts';
 import type { PolicyRule } from '#api/rbac.v1.ts';
 import type { RequestContext } from '../context.ts';
 import type { AdmissionAttributes } from './attributes.ts';
+import { sameJson } from '#schema/validate-values.ts';
 import { forbiddenBy } from '../object-errors.ts';
 
 /** As upstream prints a rule in Go. */
@@ -95,6 +98,10 @@ export async function admitNodeRestriction(context: RequestContext, attributes: 
       object.metadata.name ?? '',
       `node ${JSON.stringify(node)} is not allowed to modify node ${JSON.stringify(object.metadata.name)}`,
     );
+  if (isOf(kinds.Node, object))
+    admitOwnMarks(context, object, old !== undefined && isOf(kinds.Node, old) ? old : undefined);
+  if (isOf(kinds.Node, object))
+    await admitPodRange(context, object, old !== undefined && isOf(kinds.Node, old) ? old : undefined);
   if (!isOf(kinds.Pod, object)) return;
   const before = old !== undefined && isOf(kinds.Pod, old) ? old : object;
   const bound = (operation === 'CREATE' ? object : before).spec.nodeName;
@@ -110,6 +117,62 @@ export async function admitNodeRestriction(context: RequestContext, attributes: 
       object.metadata.name ?? '',
       `node ${JSON.stringify(node)} can only ${operation === 'DELETE' ? 'delete' : operation === 'CREATE' ? 'create' : 'update pod status for'} pods with spec.nodeName set to itself`,
     );
+}
+
+/** Labels in Kubernetes' own domains that a kubelet may give its node (upstream: "NodeRestriction"). */
+const ownLabels = new Set([
+  'kubernetes.io/hostname',
+  'kubernetes.io/os',
+  'kubernetes.io/arch',
+  'beta.kubernetes.io/os',
+  'beta.kubernetes.io/arch',
+  'beta.kubernetes.io/instance-type',
+  'node.kubernetes.io/instance-type',
+  'failure-domain.beta.kubernetes.io/zone',
+  'failure-domain.beta.kubernetes.io/region',
+  'topology.kubernetes.io/zone',
+  'topology.kubernetes.io/region',
+]);
+
+function isOwnLabel(label: string): boolean {
+  const domain = label.includes('/') ? label.slice(0, label.indexOf('/')) : '';
+  const isIn = (top: string): boolean => domain === top || domain.endsWith(`.${top}`);
+  if (isIn('node-restriction.kubernetes.io')) return false;
+  if (!isIn('kubernetes.io') && !isIn('k8s.io')) return true;
+  return ownLabels.has(label) || isIn('kubelet.kubernetes.io') || isIn('node.kubernetes.io');
+}
+
+/** A node does not mark itself as another kind of node, so that Pods that are meant for that kind come to it. */
+function admitOwnMarks(context: RequestContext, node: Node, old: Node | undefined): void {
+  const { name } = node.metadata;
+  const self = JSON.stringify(context.user.name.slice(nodeUserPrefix.length));
+  const [labels, before] = [node, old].map((each) => each?.metadata.labels ?? {});
+  const changed = Object.keys({ ...labels, ...before }).filter((label) => labels?.[label] !== before?.[label]);
+  const others = changed.filter((label) => !isOwnLabel(label)).sort();
+  if (others.length > 0)
+    throw forbiddenBy(
+      context,
+      name,
+      old === undefined
+        ? `node ${self} is not allowed to set the following labels: ${others.join(', ')}`
+        : `is not allowed to modify labels: ${others.join(', ')}`,
+    );
+  if (old !== undefined && !sameJson(node.spec.taints ?? [], old.spec.taints ?? []))
+    throw forbiddenBy(context, name, `node ${self} is not allowed to modify taints`);
+}
+
+/** A node brings no Pod range that another one has: packets for the other's Pods would go to it. */
+async function admitPodRange(context: RequestContext, node: Node, old: Node | undefined): Promise<void> {
+  const range = node.spec.podCIDR;
+  const subnet = parseSubnet(range);
+  if (subnet === undefined || range === old?.spec.podCIDR) return;
+  const all = (await context.server.live.nodes.current()).in();
+  const other = all.find(({ metadata, spec }) => {
+    const its = metadata.name === node.metadata.name ? undefined : parseSubnet(spec.podCIDR);
+    return its !== undefined && overlaps(its, subnet);
+  });
+  if (other !== undefined)
+    throw forbiddenBy(context, node.metadata.name, `spec.podCIDR ${range} is of node ${other.metadata.name}`);
 }
 
 export async function admitClaimResize(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {

@@ -207,12 +207,22 @@ export async function admitPodSecurity(context: RequestContext, attributes: Admi
   const version = (mode: string): string => labels[`${label}${mode}-version`] ?? 'latest';
   const enforce = labels[`${label}enforce`];
   if (isItself && enforce !== undefined && levels.has(enforce)) {
+    context.audit?.annotate(`${label}enforce-policy`, `${enforce}:${version('enforce')}`);
     const problems = evaluate(enforce, spec);
     if (problems.length > 0)
       throw forbiddenBy(
         context,
         attributes.object.metadata.name ?? '',
         `violates PodSecurity "${enforce}:${version('enforce')}": ${problems.join(', ')}`,
+      );
+  }
+  const audited = labels[`${label}audit`];
+  if (context.audit !== undefined && audited !== undefined && levels.has(audited)) {
+    const problems = evaluate(audited, spec);
+    if (problems.length > 0)
+      context.audit.annotate(
+        `${label}audit-violations`,
+        `would violate PodSecurity "${audited}:${version('audit')}": ${problems.join(', ')}`,
       );
   }
   const warn = labels[`${label}warn`];

@@ -13,6 +13,7 @@ import { types } from '#cel/types.ts';
 import { CelError } from '#cel/values.ts';
 import type { Program } from '#cel/program.ts';
 import type { ExpressionPlace } from '#schema/admission-expressions.ts';
+import type { AuditRecord } from '../audit/auditor.ts';
 import type { RequestContext } from '../context.ts';
 import { forbiddenBy } from '../object-errors.ts';
 import type { AdmissionAttributes } from './attributes.ts';
@@ -23,6 +24,7 @@ interface ReadyPolicy {
   place: ExpressionPlace;
   variables: ReadonlyMap<string, Program>;
   validations: readonly { expression: Ready; message: Ready | undefined; source: Validation }[];
+  annotations: readonly { key: string; value: Ready }[];
 }
 
 const ready = new WeakMap<ValidatingAdmissionPolicy, ReadyPolicy>();
@@ -43,6 +45,10 @@ function readyOf(policy: ValidatingAdmissionPolicy): ReadyPolicy {
         ? prepare(source.messageExpression, { ...place, hasAuthorizer: false }, [types.string])
         : undefined,
     })),
+    annotations: (spec?.auditAnnotations ?? []).map(({ key, valueExpression }) => ({
+      key: `${policy.metadata.name}/${key}`,
+      value: prepare(valueExpression, place, [types.string, types.null]),
+    })),
   };
   ready.set(policy, made);
   return made;
@@ -55,6 +61,8 @@ interface Refusal {
   message: string;
   reason: Reason;
   code: number;
+  /** Of the validation; undefined where it is none that failed. */
+  index: number | undefined;
 }
 
 const codes: Readonly<Record<string, number>> = { Forbidden: 403, Unauthorized: 401, RequestEntityTooLarge: 413 };
@@ -72,9 +80,9 @@ export async function admitByPolicies(context: RequestContext, attributes: Admis
       const refusals =
         params instanceof ConfigurationError
           ? failed(policy, `failed to configure binding: ${params.message}`)
-          : await judge(policy, params, evaluator);
-      for (const { message, reason = 'Invalid' } of refusals) {
-        const refusal = { policy, binding, message, reason: reasonOf(reason), code: codes[reason] ?? 422 };
+          : await judge(context, policy, params, evaluator);
+      for (const { message, reason = 'Invalid', index } of refusals) {
+        const refusal = { policy, binding, message, reason: reasonOf(reason), code: codes[reason] ?? 422, index };
         if (enforce(context, refusal)) denied ??= refusal;
       }
     }
@@ -85,6 +93,7 @@ export async function admitByPolicies(context: RequestContext, attributes: Admis
 interface Finding {
   message: string;
   reason?: string;
+  index?: number;
 }
 
 /** What an error means, by the policy's failure policy. */
@@ -92,11 +101,12 @@ const failed = ({ spec }: ValidatingAdmissionPolicy, message: string): Finding[]
   spec?.failurePolicy === 'Ignore' ? [] : [{ message }];
 
 async function judge(
+  context: RequestContext,
   policy: ValidatingAdmissionPolicy,
   params: readonly (KubeObject | undefined)[],
   evaluator: Evaluator,
 ): Promise<Finding[]> {
-  const { place, variables, validations } = readyOf(policy);
+  const { place, variables, validations, annotations } = readyOf(policy);
   const findings: Finding[] = [];
   for (const param of params) {
     const own = evaluator.with(param, variables);
@@ -107,11 +117,11 @@ async function judge(
       findings.push(...failed(policy, error.message));
       continue;
     }
-    for (const { expression, message, source } of validations) {
+    for (const [index, { expression, message, source }] of validations.entries()) {
       try {
         if ((await own.value(expression)) === true) continue;
         const text = await messageOf(source, message, own);
-        findings.push({ message: text, ...(source.reason ? { reason: source.reason } : {}) });
+        findings.push({ index, message: text, ...(source.reason ? { reason: source.reason } : {}) });
       } catch (error) {
         if (!(error instanceof CelError)) throw error;
         findings.push(
@@ -119,7 +129,27 @@ async function judge(
         );
       }
     }
+    if (context.audit !== undefined) findings.push(...(await annotate(context.audit, policy, annotations, own)));
   }
+  return findings;
+}
+
+/** Values of one key that differ stand beside each other; what is null or empty is left out. */
+async function annotate(
+  audit: AuditRecord,
+  policy: ValidatingAdmissionPolicy,
+  annotations: ReadyPolicy['annotations'],
+  own: Evaluator,
+): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  for (const { key, value } of annotations)
+    try {
+      const text = await own.value(value);
+      if (typeof text === 'string' && text.trim() !== '') audit.append(key, text.trim());
+    } catch (error) {
+      if (!(error instanceof CelError)) throw error;
+      findings.push(...failed(policy, `failed to evaluate auditAnnotation ${key}: ${error.message}`));
+    }
   return findings;
 }
 
@@ -142,8 +172,16 @@ async function messageOf(
 }
 
 /** Does what the binding says; whether it denies. */
-function enforce(context: RequestContext, { policy, binding, message }: Refusal): boolean {
+function enforce(context: RequestContext, { policy, binding, message, index }: Refusal): boolean {
   const actions = binding.spec?.validationActions ?? [];
+  if (actions.includes('Audit'))
+    context.audit?.appendFailure({
+      message,
+      policy: policy.metadata.name,
+      binding: binding.metadata.name,
+      ...(index === undefined ? {} : { expressionIndex: index }),
+      validationActions: actions,
+    });
   if (actions.includes('Warn'))
     context.warnings.push(
       `Validation failed for ValidatingAdmissionPolicy '${policy.metadata.name}' with binding '${binding.metadata.name}': ${message}`,

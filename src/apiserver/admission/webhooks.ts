@@ -8,7 +8,7 @@ import { scanJson } from '#base/json.ts';
 import { jsonPatch } from '#base/patch.ts';
 import type { MutatingWebhook, ValidatingWebhook } from '#api/admissionregistration.v1.ts';
 import type { KubeObject, StatusCause } from '#base/objects.ts';
-import { fieldOf, isObject, itemsOf, textOf, type JsonObject } from '#base/unknown.ts';
+import { fieldOf, isObject, itemsOf, namedTextsOf, textOf, type JsonObject } from '#base/unknown.ts';
 import { messageOf } from '#base/thrown.ts';
 import { CelError } from '#cel/values.ts';
 import type { RequestContext } from '../context.ts';
@@ -31,6 +31,7 @@ interface HookResponse {
   code: number;
   details: ErrorDetails | undefined;
   warnings: readonly unknown[];
+  auditAnnotations: Readonly<Record<string, string>>;
 }
 
 function readResponse(response: unknown): HookResponse {
@@ -44,6 +45,7 @@ function readResponse(response: unknown): HookResponse {
     code: typeof code === 'number' && code >= 400 && code < 600 ? code : 400,
     details: readDetails(fieldOf(response, 'status', 'details')),
     warnings: itemsOf(fieldOf(response, 'warnings')),
+    auditAnnotations: namedTextsOf(fieldOf(response, 'auditAnnotations')),
   };
 }
 
@@ -163,7 +165,8 @@ async function call(
 }
 
 function checkAllowed(context: RequestContext, hook: Hook, response: HookResponse): void {
-  const { allowed, message, reason, code, details, warnings } = response;
+  const { allowed, message, reason, code, details, warnings, auditAnnotations } = response;
+  for (const [key, value] of Object.entries(auditAnnotations)) context.audit?.annotate(`${hook.name}/${key}`, value);
   for (const warning of warnings) context.warnings.push(String(warning));
   if (allowed) return;
   const why = message !== '' ? `: ${message}` : reason !== '' ? `: ${reason}` : ' without explanation';

@@ -5,7 +5,10 @@
  */
 import { ApiError } from '#base/errors.ts';
 import type { ApiRequest, UserInfo } from '#base/api-request.ts';
+import { kinds } from '#base/kinds.ts';
+import { isRevoked, nodeOfUser, removedNodes } from '#base/node-identity.ts';
 import type { Server } from '../context.ts';
+import { lookUp } from '../lookup.ts';
 import type { TokenClaims } from '../tokens.ts';
 import { identifyBootstrapToken, isBootstrapToken } from './bootstrap-token.ts';
 
@@ -75,7 +78,16 @@ export async function identifyToken(
   return { user, audiences: shared };
 }
 
+/** Throws where a node comes with a certificate of before it was taken out of the cluster. */
+async function refuseRemoved(server: Server, { user, certifiedAtMs }: ApiRequest): Promise<void> {
+  if (user === undefined || certifiedAtMs === undefined || nodeOfUser(user.name) === undefined) return;
+  const removed = await lookUp(server, kinds.ConfigMap, removedNodes.name, removedNodes.namespace);
+  if (isRevoked({ name: user.name, issuedAtMs: certifiedAtMs }, removed?.data))
+    throw new ApiError('Unauthorized', 'Unauthorized');
+}
+
 export async function authenticate(server: Server, request: ApiRequest): Promise<UserInfo> {
+  await refuseRemoved(server, request);
   if (request.user !== undefined)
     return request.user.groups.includes('system:authenticated') || request.user.name === anonymous.name
       ? request.user

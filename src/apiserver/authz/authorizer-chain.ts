@@ -2,12 +2,13 @@
  * Whether the request may go on: system:masters, then the Node authorizer, then RBAC. What none allows is forbidden.
  */
 import { ApiError } from '#base/errors.ts';
+import type { AuditRecord } from '../audit/auditor.ts';
 import type { Server } from '../context.ts';
 import type { RequestInfo } from '../request-info.ts';
 import type { UserInfo } from '#base/api-request.ts';
 import { resourceNameOf } from '#base/objects.ts';
 import { allowedByIngress, allowedByNode } from './node.ts';
-import { allowedByRbac } from './rbac.ts';
+import { allowedByRbac, describeGrant } from './rbac.ts';
 import type { Attributes } from './rbac.ts';
 
 function attributesOf(user: UserInfo, info: RequestInfo): Attributes {
@@ -26,13 +27,25 @@ function attributesOf(user: UserInfo, info: RequestInfo): Attributes {
   };
 }
 
+/** What the authorizers say, the first that says anything; the reason is made for whoever asks. */
+export interface Decision {
+  allowed: boolean;
+  reason(): string;
+}
+
+const noReason = (): string => '';
+const allowedSilently: Decision = { allowed: true, reason: noReason };
+const noOpinion: Decision = { allowed: false, reason: noReason };
+
+export async function decide(server: Server, attributes: Attributes): Promise<Decision> {
+  if (attributes.user.groups.includes('system:masters')) return allowedSilently;
+  if ((await allowedByNode(server, attributes)) || (await allowedByIngress(server, attributes))) return allowedSilently;
+  const binding = await allowedByRbac(server, attributes);
+  return binding === undefined ? noOpinion : { allowed: true, reason: () => describeGrant(binding, attributes.user) };
+}
+
 export async function isAllowed(server: Server, attributes: Attributes): Promise<boolean> {
-  if (attributes.user.groups.includes('system:masters')) return true;
-  return (
-    (await allowedByNode(server, attributes)) ||
-    (await allowedByIngress(server, attributes)) ||
-    allowedByRbac(server, attributes)
-  );
+  return (await decide(server, attributes)).allowed;
 }
 
 export function forbidden(a: Attributes, why = ''): ApiError {
@@ -52,7 +65,16 @@ export function forbidden(a: Attributes, why = ''): ApiError {
   );
 }
 
-export async function authorize(server: Server, user: UserInfo, info: RequestInfo): Promise<void> {
+/** Throws Forbidden. */
+export async function authorize(
+  server: Server,
+  user: UserInfo,
+  info: RequestInfo,
+  audit: AuditRecord | undefined,
+): Promise<void> {
   const attributes = attributesOf(user, info);
-  if (!(await isAllowed(server, attributes))) throw forbidden(attributes);
+  const decision = await decide(server, attributes);
+  audit?.annotate('authorization.k8s.io/decision', decision.allowed ? 'allow' : 'forbid');
+  audit?.annotate('authorization.k8s.io/reason', decision.reason());
+  if (!decision.allowed) throw forbidden(attributes);
 }

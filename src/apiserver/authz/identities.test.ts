@@ -65,3 +65,58 @@ test('a kubelet asks for certificates, and has no right to become another node b
   assert.equal(await allowed(''), true);
   assert.equal(await allowed('nodeclient'), false);
 });
+
+test('a node that was taken out is refused with the certificates it had, and let in with later ones', async () => {
+  await using api = await createTestApi();
+  const status = async (user: typeof kubelet, certifiedAtMs: number): Promise<number> =>
+    (await api.raw('GET', '/api/v1/nodes', { user, certifiedAtMs })).status;
+  const at = api.clock.now();
+  assert.equal(await status(kubelet, at), 200);
+  await api.make('/api/v1/namespaces/kube-system/configmaps', {
+    metadata: { name: 'tiphys-removed-nodes' },
+    data: { a: new Date(at).toISOString() },
+  });
+  assert.equal(await status(kubelet, at), 401);
+  assert.equal(await status(network, at), 401);
+  assert.equal(await status(kubelet, at + 2_000), 200);
+  assert.equal(await status({ ...kubelet, name: 'system:node:b' }, at), 200);
+});
+
+test('a node brings no Pod range that another node has', async () => {
+  await using api = await createTestApi();
+  await api.make('/api/v1/nodes', { metadata: { name: 'b' }, spec: { podCIDR: '10.244.1.0/24' } });
+  const make = (podCIDR: string): Promise<{ status: number; text: string }> =>
+    api.call('POST', '/api/v1/nodes', { metadata: { name: 'a' }, spec: { podCIDR } }, { user: kubelet });
+  const refused = await make('10.244.0.0/16');
+  assert.equal(refused.status, 403);
+  assert.match(refused.text, /spec.podCIDR 10.244.0.0\/16 is of node b/);
+  assert.equal((await make('10.244.2.0/24')).status, 201);
+});
+
+test('a node marks itself by its own labels, and takes no taint away', async () => {
+  await using api = await createTestApi();
+  const headers = { 'content-type': 'application/merge-patch+json' };
+  const say = async (method: string, body: object): Promise<string> => {
+    const path = method === 'POST' ? '/api/v1/nodes' : '/api/v1/nodes/a';
+    const { status, text } = await api.call(method, path, body, {
+      user: kubelet,
+      headers: method === 'POST' ? {} : headers,
+    });
+    return status < 300 ? 'ok' : text;
+  };
+  const role = { 'node-role.kubernetes.io/control-plane': '' };
+  const own = { 'kubernetes.io/hostname': 'a', zone: 'x', 'node.kubernetes.io/instance-type': 'y' };
+  assert.match(
+    await say('POST', { metadata: { name: 'a', labels: { ...own, ...role } } }),
+    /node \\"a\\" is not allowed to set the following labels: node-role.kubernetes.io\/control-plane/,
+  );
+  const taints = [{ key: 'k', effect: 'NoSchedule' }];
+  assert.equal(await say('POST', { metadata: { name: 'a', labels: own }, spec: { taints } }), 'ok');
+  assert.match(await say('PATCH', { metadata: { labels: role } }), /is not allowed to modify labels: node-role/);
+  assert.match(
+    await say('PATCH', { metadata: { labels: { 'x.node-restriction.kubernetes.io/y': '' } } }),
+    /modify labels/,
+  );
+  assert.match(await say('PATCH', { spec: { taints: null } }), /node \\"a\\" is not allowed to modify taints/);
+  assert.equal(await say('PATCH', { metadata: { labels: { zone: 'z' } }, spec: { unschedulable: true } }), 'ok');
+});

@@ -64,8 +64,31 @@ function ruleAllows(rule: PolicyRule, a: Attributes): boolean {
   return resourceNames.length === 0 || resourceNames.includes(a.name);
 }
 
-export async function allowedByRbac(server: Server, attributes: Attributes): Promise<boolean> {
-  return visitRules(server, attributes.user, attributes.namespace, (rule) => ruleAllows(rule, attributes));
+/** The binding that allows it; undefined where none does. */
+export async function allowedByRbac(server: Server, attributes: Attributes): Promise<Binding | undefined> {
+  let found: Binding | undefined;
+  await visitRules(server, attributes.user, attributes.namespace, (rule, binding) => {
+    if (!ruleAllows(rule, attributes)) return false;
+    found = binding;
+    return true;
+  });
+  return found;
+}
+
+/** Why a user is allowed what a binding grants, in upstream's words. */
+export function describeGrant({ kind, metadata, roleRef, subjects = [] }: Binding, user: UserInfo): string {
+  const { name, namespace } = metadata;
+  const subject = subjects.find((each) =>
+    each.kind === 'Group'
+      ? user.groups.includes(each.name)
+      : each.kind === 'User'
+        ? each.name === user.name
+        : user.name === `system:serviceaccount:${each.namespace ?? namespace ?? ''}:${each.name}`,
+  );
+  const subjectNamespace = subject?.kind === 'ServiceAccount' ? `/${subject.namespace ?? namespace ?? ''}` : '';
+  const to = subject === undefined ? '' : ` to ${subject.kind} ${JSON.stringify(subject.name + subjectNamespace)}`;
+  const bound = JSON.stringify(namespace === undefined ? name : `${name}/${namespace}`);
+  return `RBAC: allowed by ${kind} ${bound} of ${roleRef.kind} ${JSON.stringify(roleRef.name)}${to}`;
 }
 
 /** Rules of a role by reference, as stored now. */

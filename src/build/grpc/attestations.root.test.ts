@@ -10,7 +10,8 @@ import { fieldOf } from '#base/unknown.ts';
 import type { Index, Manifest } from '#content/manifest.ts';
 import { bytesOf } from '#content/testing.ts';
 import { parseFields } from './attestations.ts';
-import { GrpcError, code, unary } from './grpc.ts';
+import { GrpcError, code } from '#grpc/errors.ts';
+import { unary } from './grpc.ts';
 
 import { dockerfile, makeBench, send } from './testing.ts';
 import type { Bench } from './testing.ts';

@@ -11,14 +11,14 @@ import { decodeDefinition, encodeDefinition, makeVertex } from '../llb/codec.ts'
 import type { Edge } from '../llb/vertex.ts';
 import { compilePattern } from '../patterns.ts';
 import { buildDockerfile } from './dockerfile-frontend.ts';
-import { GrpcError, code } from './grpc.ts';
+import { GrpcError, code } from '#grpc/errors.ts';
 import type { Request } from './grpc.ts';
 import { runImageFrontend } from './image-frontend.ts';
 import type { Job, Returned } from './job.ts';
 import type { Result } from './result.ts';
 import { readFileRange, readStat, readStats } from './look.ts';
-import { bytesOf, messageIn, messagesIn, numberIn, textIn, textMapIn } from './messages.ts';
-import type { Message } from './messages.ts';
+import { bytesOf, messageIn, messagesIn, numberIn, textIn, textMapIn } from '#grpc/fields.ts';
+import type { Message } from '#grpc/fields.ts';
 
 /** What the bridge can do, by the protocol's names. */
 const frontendCapabilities = [

@@ -9,10 +9,10 @@ import { ApiError } from '#base/errors.ts';
 import { isObject, itemsOf, textOf } from '#base/unknown.ts';
 import { indexDepthMax, manifestBytesMax } from '#content/limits.ts';
 import type { BlobPlace } from '#engine/images-repository.ts';
-import { GrpcError, code } from './grpc.ts';
+import { GrpcError, code } from '#grpc/errors.ts';
 import { sentChunkBytes } from './limits.ts';
-import { bytesIn, messageIn, numberIn } from './messages.ts';
-import type { Message } from './messages.ts';
+import { bytesIn, messageIn, numberIn } from '#grpc/fields.ts';
+import type { Message } from '#grpc/fields.ts';
 import type { Session } from './session.ts';
 
 const method = (name: string): string => `/containerd.services.content.v1.Content/${name}`;

@@ -3,8 +3,9 @@
  * Details are JSON of their messages under names of their own, as their Go programs register them.
  */
 import { lineRanges, locationOf } from '../llb/location.ts';
-import { decodeMessage, encodeMessage, messagesIn } from './messages.ts';
-import type { Message } from './messages.ts';
+import { messagesIn } from '#grpc/fields.ts';
+import { decodeMessage, encodeMessage } from './messages.ts';
+import type { Message } from '#grpc/fields.ts';
 
 const sourceType = 'github.com/moby/buildkit/errdefs.Source+json';
 

@@ -33,8 +33,8 @@ import { statementFiles } from './export-files.ts';
 import { sendDirectory, sendStream } from './send-files.ts';
 import type { SentRoot } from './send-files.ts';
 import type { Statement, Subject } from './statement.ts';
-import { messagesIn, textIn, textMapIn } from './messages.ts';
-import type { Message } from './messages.ts';
+import { messagesIn, textIn, textMapIn } from '#grpc/fields.ts';
+import type { Message } from '#grpc/fields.ts';
 
 export interface Exporter {
   type: ExporterType;

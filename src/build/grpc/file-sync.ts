@@ -23,10 +23,10 @@ import { makeSpecialFile } from '#os/special-files.ts';
 import type { KeptFile, OpenDirectory } from '../kept-directories.ts';
 import { contextEntriesMax } from '../limits.ts';
 import { goMode } from '#os/go-mode.ts';
-import type { ClientStream } from './grpc.ts';
+import type { ClientStream } from '#grpc/client.ts';
 import { filesAheadBytesMax, filesAheadMax } from './limits.ts';
-import { bytesIn, messageIn, numberIn, textIn } from './messages.ts';
-import type { Message } from './messages.ts';
+import { bytesIn, messageIn, numberIn, textIn } from '#grpc/fields.ts';
+import type { Message } from '#grpc/fields.ts';
 import type { Session } from './session.ts';
 
 const method = '/moby.filesync.v1.FileSync/DiffCopy';

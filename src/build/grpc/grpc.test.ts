@@ -3,7 +3,9 @@ import assert from 'node:assert/strict';
 import { duplexPair } from 'node:stream';
 import { test } from 'node:test';
 import { ApiError } from '#base/errors.ts';
-import { GrpcClient, GrpcError, serveGrpc, unary } from './grpc.ts';
+import { GrpcError } from '#grpc/errors.ts';
+import type { GrpcClient } from '#grpc/client.ts';
+import { connectGrpc, serveGrpc, unary } from './grpc.ts';
 import type { Handler } from './grpc.ts';
 import { messageBytesMax } from './limits.ts';
 
@@ -15,7 +17,7 @@ const forever = new AbortController().signal;
 async function withServer(handlers: [string, Handler][], check: (client: GrpcClient) => Promise<void>): Promise<void> {
   const [near, far] = duplexPair();
   serveGrpc(far, new Map(handlers));
-  const client = new GrpcClient(near);
+  const client = connectGrpc(near);
   try {
     await check(client);
   } finally {

@@ -1,35 +1,19 @@
 /**
  * gRPC over a connection that is there already: BuildKit's clients hijack `/grpc`, on which we serve, and `/session`,
- * on which they serve and we ask. Node's HTTP/2 does the rest.
- *
- * Source: gRPC's documentation, "gRPC over HTTP2": a message is a byte (compressed or not), four bytes of length and
- * the bytes; the status stands in the trailers. Compressed messages are refused: no client sends them unasked.
+ * on which they serve and we ask (`src/grpc`).
  */
 import * as http2 from 'node:http2';
-import type { ClientHttp2Session, ClientHttp2Stream, ServerHttp2Stream } from 'node:http2';
+import type { ServerHttp2Stream } from 'node:http2';
 import type { Duplex } from 'node:stream';
-import { ApiError, toApiError } from '#base/errors.ts';
+import { toApiError } from '#base/errors.ts';
 import type { Reason } from '#base/errors.ts';
-import { whenDrained } from '#base/streams.ts';
-import { giveWay } from '#os/turn.ts';
+import { GrpcClient } from '#grpc/client.ts';
+import { GrpcError, code } from '#grpc/errors.ts';
+import type { Message } from '#grpc/fields.ts';
+import { readFrames, sendFrame } from '#grpc/frames.ts';
 import { detailsOf, detailsTrailer, readDetails } from './error-details.ts';
 import { messageBytesMax, sessionMemoryMbMax, streamsMax, windowBytes } from './limits.ts';
-import { decodeMessage, encodeMessage, methodOf } from './messages.ts';
-import type { Message } from './messages.ts';
-
-/** Codes that we send. What a build found wrong has none of its own (`unknown`): clients show the words alone. */
-export const code = {
-  ok: 0,
-  canceled: 1,
-  unknown: 2,
-  notFound: 5,
-  alreadyExists: 6,
-  permissionDenied: 7,
-  resourceExhausted: 8,
-  unimplemented: 12,
-  internal: 13,
-  unavailable: 14,
-} as const;
+import { buildkit, decodeMessage, encodeMessage, methodOf } from './messages.ts';
 
 const codeOfReason: Partial<Record<Reason, number>> = {
   NotFound: code.notFound,
@@ -38,57 +22,6 @@ const codeOfReason: Partial<Record<Reason, number>> = {
   RequestEntityTooLarge: code.resourceExhausted,
   ServiceUnavailable: code.unavailable,
 };
-
-export class GrpcError extends Error {
-  readonly status: number;
-  /** As they came: who passes the error on passes them on. */
-  readonly details: readonly Message[];
-  constructor(status: number, message: string, details: readonly Message[] = []) {
-    super(message);
-    this.name = 'GrpcError';
-    this.status = status;
-    this.details = details;
-  }
-}
-
-/** Messages of a stream of bytes. Throws RequestEntityTooLarge beyond `messageBytesMax`. */
-async function* readFrames(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  let parts: Buffer[] = [];
-  let have = 0;
-  for await (const chunk of source) {
-    parts.push(chunk);
-    have += chunk.length;
-    while (have >= 5) {
-      const [first = chunk] = parts;
-      const head = first.length < 5 ? Buffer.concat(parts) : first;
-      if (head !== first) parts = [head];
-      if (head[0] !== 0) throw new GrpcError(code.unimplemented, 'compressed messages are not read');
-      const length = head.readUInt32BE(1);
-      if (length > messageBytesMax)
-        throw new GrpcError(
-          code.resourceExhausted,
-          `grpc: received message larger than max (${length} vs. ${messageBytesMax})`,
-        );
-      if (have < 5 + length) break;
-      const all = parts.length === 1 ? head : Buffer.concat(parts);
-      yield all.subarray(5, 5 + length);
-      const rest = all.subarray(5 + length);
-      parts = rest.length === 0 ? [] : [rest];
-      have = rest.length;
-    }
-  }
-  if (have > 0) throw new GrpcError(code.internal, 'the stream ended within a message');
-}
-
-function frameOf(bytes: Uint8Array): Buffer {
-  const head = Buffer.alloc(5);
-  head.writeUInt32BE(bytes.length, 1);
-  return Buffer.concat([head, bytes]);
-}
-
-async function sendFrame(stream: Duplex, bytes: Uint8Array): Promise<void> {
-  if (!stream.write(frameOf(bytes))) await whenDrained(stream);
-}
 
 export interface Call {
   /** Headers of the request, lower-case. */
@@ -148,7 +81,7 @@ async function answer(
     if (handler === undefined || types === undefined)
       throw new GrpcError(code.unimplemented, `unknown method ${path.slice(0, 200)}`);
     // Without closing what is still to carry the status.
-    const frames = readFrames(stream.iterator({ destroyOnReturn: false }));
+    const frames = readFrames(stream.iterator({ destroyOnReturn: false }), messageBytesMax);
     const next = async (): Promise<Message | undefined> => {
       const { value, done } = await frames.next();
       return done === true ? undefined : decodeMessage(types.request, value);
@@ -177,115 +110,7 @@ function statusOf(error: unknown): Record<string, string> {
   };
 }
 
-/** A stream to the other side. */
-export interface ClientStream {
-  messages: AsyncGenerator<Message>;
-  send(message: Message): Promise<void>;
-  end(): void;
-  [Symbol.dispose](): void;
-}
-
-/** Asks services on a connection. */
-export class GrpcClient {
-  readonly #session: ClientHttp2Session;
-  readonly closed: Promise<void>;
-
-  constructor(socket: Duplex) {
-    this.#session = http2.connect('http://localhost', {
-      createConnection: () => socket,
-      settings: { initialWindowSize: windowBytes, enablePush: false },
-      maxSessionMemory: sessionMemoryMbMax,
-    });
-    this.#session.on('error', () => socket.destroy());
-    this.closed = new Promise((resolve) => {
-      this.#session.once('close', () => resolve());
-      socket.once('close', () => resolve());
-    });
-    this.#session.once('connect', () => this.#session.setLocalWindowSize(windowBytes));
-  }
-
-  close(): void {
-    this.#session.destroy();
-  }
-
-  /**
-   * Opens a stream. Its messages end with the status: an ApiError where it is not OK. `types`: of messages other than
-   * the protocol says, as some methods carry.
-   */
-  open(
-    path: string,
-    metadata: Record<string, string | string[]>,
-    signal: AbortSignal,
-    types = methodOf(path),
-  ): ClientStream {
-    if (types === undefined) throw new GrpcError(code.unimplemented, `unknown method ${path}`);
-    const stream: ClientHttp2Stream = this.#session.request(
-      { ...metadata, ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers' },
-      { signal },
-    );
-    let failure: Error | undefined;
-    let status: http2.IncomingHttpHeaders | undefined;
-    stream.on('error', (error: Error) => (failure ??= error));
-    stream.on('response', (headers) => {
-      // A method that fails at once sends its status in place of headers.
-      if (headers['grpc-status'] !== undefined) status = headers;
-    });
-    stream.on('trailers', (headers) => (status = headers));
-    const messages = async function* (): AsyncGenerator<Message> {
-      try {
-        for await (const frame of readFrames(stream)) yield decodeMessage(types.response, frame);
-      } catch (error) {
-        // Who has said all, and wants to hear no more, closes a stream that is open on our side: the status counts.
-        if (status === undefined) throw error;
-      }
-      // Data may end a moment before the trailers that say why.
-      if (status === undefined) await trailersOf(stream);
-      if (status?.['grpc-status'] !== '0') throw errorOf(status, failure);
-    };
-    return {
-      messages: messages(),
-      send: (message) => sendFrame(stream, encodeMessage(types.request, message)),
-      end: () => stream.end(),
-      [Symbol.dispose]: () => stream.destroy(),
-    };
-  }
-
-  /** One request, one answer. */
-  async call(path: string, request: Message, signal: AbortSignal): Promise<Message> {
-    using stream = this.open(path, {}, signal);
-    await stream.send(request);
-    stream.end();
-    let answer: Message | undefined;
-    for await (const message of stream.messages) answer = message;
-    if (answer === undefined) throw new GrpcError(code.internal, `${path} gave no answer`);
-    return answer;
-  }
-}
-
-/** Resolves when they have come, or will not. */
-async function trailersOf(stream: ClientHttp2Stream): Promise<void> {
-  // Those of a stream that is over may have come, and not been told yet.
-  await giveWay();
-  if (stream.closed || stream.destroyed) return;
-  await new Promise<void>((resolve) => {
-    stream.once('trailers', () => resolve());
-    stream.once('close', () => resolve());
-    stream.end();
-  });
-}
-
-function errorOf(status: http2.IncomingHttpHeaders | undefined, failure: Error | undefined): Error {
-  if (status?.['grpc-status'] === undefined)
-    return new ApiError(
-      'ServiceUnavailable',
-      `the client went away${failure === undefined ? '' : `: ${failure.message}`}`,
-    );
-  const text = String(status['grpc-message'] ?? '');
-  let message = text;
-  try {
-    message = decodeURIComponent(text);
-  } catch {
-    // As it was sent.
-  }
-  return new GrpcError(Number(status['grpc-status']), message, readDetails(status['grpc-status-details-bin']));
+/** Asks BuildKit's services that the other side of a connection serves. */
+export function connectGrpc(socket: Duplex): GrpcClient {
+  return new GrpcClient(socket, { protocol: buildkit, messageBytesMax, sessionMemoryMbMax, windowBytes, readDetails });
 }

@@ -7,8 +7,9 @@ import { onceAborted } from '#base/streams.ts';
 import type { Content } from '#content/content.ts';
 import type { Clock } from '#os/clock.ts';
 import { historyLogBytesMax, historyMax } from './limits.ts';
-import { decodeMessage, encodeMessage, numberIn, textIn, timestampOf } from './messages.ts';
-import type { Message } from './messages.ts';
+import { numberIn, textIn, timestampOf } from '#grpc/fields.ts';
+import { decodeMessage, encodeMessage } from './messages.ts';
+import type { Message } from '#grpc/fields.ts';
 import type { Progress } from './progress.ts';
 
 export interface HistoryRecord {

@@ -22,7 +22,7 @@ import type { Edge, ExecOp, FileAction, Operation } from '../llb/vertex.ts';
 import type { Handler } from './grpc.ts';
 import { buildsInParallelMax } from '../limits.ts';
 import { stepLogBytesMax } from './limits.ts';
-import type { Message } from './messages.ts';
+import type { Message } from '#grpc/fields.ts';
 import { control, dockerfile, forever, goDirectory, goSymlink, makeBench, waitFor } from './testing.ts';
 import type { Bench } from './testing.ts';
 

@@ -13,7 +13,7 @@ import { serveGrpc, unary } from './grpc.ts';
 import type { Request } from './grpc.ts';
 import type { Job, Returned } from './job.ts';
 import type { Result } from './result.ts';
-import type { Message } from './messages.ts';
+import type { Message } from '#grpc/fields.ts';
 
 export interface ImageFrontend {
   image: string;

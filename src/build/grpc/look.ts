@@ -4,7 +4,7 @@ import { RootedDirectory, pathParts } from '#content/safe-path.ts';
 import { lstatSync, readBytes, readdirSync, readlinkSync } from '#os/named-files.ts';
 import { readFileBytesMax } from './limits.ts';
 import { goModeOf } from '#os/go-mode.ts';
-import type { Message } from './messages.ts';
+import type { Message } from '#grpc/fields.ts';
 
 function find(root: string, path: string): string {
   const parts = pathParts(path);

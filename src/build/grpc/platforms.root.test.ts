@@ -9,7 +9,7 @@ import { mediaTypes } from '#content/image-records.ts';
 import type { Descriptor, Index, Manifest } from '#content/manifest.ts';
 import { bytesOf } from '#content/testing.ts';
 import { realClock } from '#os/clock.real.ts';
-import type { Message } from './messages.ts';
+import type { Message } from '#grpc/fields.ts';
 
 import { dockerfile, makeBench, send } from './testing.ts';
 import type { Bench, Options } from './testing.ts';

@@ -12,8 +12,8 @@ import type { SourceLocation } from '../llb/location.ts';
 import type { VertexOutput } from '../llb/output.ts';
 import type { Vertex } from '../llb/vertex.ts';
 import { countIntervalMs, logBytesMax, stepLogBytesMax } from './limits.ts';
-import { bytesIn, messagesIn, timestampOf } from './messages.ts';
-import type { Message } from './messages.ts';
+import { bytesIn, messagesIn, timestampOf } from '#grpc/fields.ts';
+import type { Message } from '#grpc/fields.ts';
 
 /** One line of the client's display. */
 export interface Line extends VertexOutput {

@@ -12,7 +12,8 @@ import { encodeDefinition } from '../llb/codec.ts';
 import { listVertices } from '../llb/vertex.ts';
 import type { Edge, Vertex } from '../llb/vertex.ts';
 import type { Job } from './job.ts';
-import { bytesOf, decodeMessage, messageIn } from './messages.ts';
+import { bytesOf, messageIn } from '#grpc/fields.ts';
+import { decodeMessage } from './messages.ts';
 import { purlOf } from './statement.ts';
 import type { Statement, Subject } from './statement.ts';
 

@@ -10,7 +10,7 @@ import { descriptionOf as stageDescription } from '../dockerfile/parser.ts';
 import type { Dockerfile, Instruction } from '../dockerfile/parser.ts';
 import { lineRanges, locationOf as placeOf } from '../llb/location.ts';
 import type { SourceText } from '../llb/location.ts';
-import { GrpcError, code } from './grpc.ts';
+import { GrpcError, code } from '#grpc/errors.ts';
 
 export interface FrontendSource {
   text: SourceText;

@@ -6,11 +6,11 @@
 import { lstatSync, readdirSync, readlinkSync } from '#os/named-files.ts';
 import { readFileRange } from './look.ts';
 import { ApiError } from '#base/errors.ts';
-import type { ClientStream } from './grpc.ts';
+import type { ClientStream } from '#grpc/client.ts';
 import { goModeOf } from '#os/go-mode.ts';
 import { sentChunkBytes } from './limits.ts';
-import { bytesIn, numberIn } from './messages.ts';
-import type { Message } from './messages.ts';
+import { bytesIn, numberIn } from '#grpc/fields.ts';
+import type { Message } from '#grpc/fields.ts';
 import type { Session } from './session.ts';
 
 const method = '/moby.filesync.v1.FileSend/DiffCopy';

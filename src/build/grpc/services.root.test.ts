@@ -7,10 +7,10 @@ import { hostPlatform } from '#base/platform.ts';
 import { mediaTypes } from '#content/image-records.ts';
 import { encodeDefinition, makeVertex } from '../llb/codec.ts';
 import { realClock } from '#os/clock.real.ts';
-import { GrpcError } from './grpc.ts';
+import { GrpcError } from '#grpc/errors.ts';
 import { BuildHistory } from './history.ts';
-import { messagesIn } from './messages.ts';
-import type { Message } from './messages.ts';
+import { messagesIn } from '#grpc/fields.ts';
+import type { Message } from '#grpc/fields.ts';
 
 import { bridge, control, dockerfile, forever, goDirectory, makeBench, waitFor } from './testing.ts';
 

@@ -3,9 +3,9 @@ import type { Socket } from 'node:net';
 import { whenDrained } from '#base/streams.ts';
 import { notForwarded } from '../llb/secrets.ts';
 import type { SecretSource } from '../llb/secrets.ts';
-import { GrpcError, code } from './grpc.ts';
-import { bytesIn } from './messages.ts';
-import type { Message } from './messages.ts';
+import { GrpcError, code } from '#grpc/errors.ts';
+import { bytesIn } from '#grpc/fields.ts';
+import type { Message } from '#grpc/fields.ts';
 import type { Session } from './session.ts';
 
 const getSecret = '/moby.buildkit.secrets.v1.Secrets/GetSecret';

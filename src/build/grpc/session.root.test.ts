@@ -15,8 +15,9 @@ import { basename, dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { readTar } from '#base/tar-read.ts';
 import { bytesOf } from '#content/testing.ts';
-import { GrpcError, code, unary } from './grpc.ts';
-import type { Message } from './messages.ts';
+import { GrpcError, code } from '#grpc/errors.ts';
+import { unary } from './grpc.ts';
+import type { Message } from '#grpc/fields.ts';
 
 import { context, dockerfile, goSymlink, makeBench, send } from './testing.ts';
 import type { File } from './testing.ts';

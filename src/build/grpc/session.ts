@@ -10,9 +10,10 @@ import { whenSettled } from '#base/promises.ts';
 import { whenDrained } from '#base/streams.ts';
 import type { Clock } from '#os/clock.ts';
 import { Arrivals } from './arrivals.ts';
-import { GrpcClient } from './grpc.ts';
+import type { GrpcClient } from '#grpc/client.ts';
+import { connectGrpc } from './grpc.ts';
 import type { Call } from './grpc.ts';
-import { bytesIn } from './messages.ts';
+import { bytesIn } from '#grpc/fields.ts';
 import { sessionWaitMs, sessionsMax } from './limits.ts';
 
 export interface Session {
@@ -47,7 +48,7 @@ export class Sessions {
   /** The client serves on this connection until it closes. */
   add(socket: Duplex, { id, place, methods }: SessionHeaders): void {
     const served = new Set(methods.map((method) => method.toLowerCase()));
-    const client = new GrpcClient(socket);
+    const client = connectGrpc(socket);
     const session: Session = { id, place, client, serves: (path) => served.has(path.toLowerCase()) };
     this.#open.add(id, session);
     void client.closed.then(() => this.#open.remove(id, session));

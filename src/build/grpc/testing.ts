@@ -6,10 +6,12 @@ import { messageOf } from '#base/thrown.ts';
 import { realClock } from '#os/clock.real.ts';
 import { openTestBuilder } from '../testing.ts';
 import type { TestBuilder } from '../testing.ts';
-import { GrpcClient, serveGrpc } from './grpc.ts';
+import type { GrpcClient } from '#grpc/client.ts';
+import { connectGrpc, serveGrpc } from './grpc.ts';
 import type { Call, Handler } from './grpc.ts';
-import { bytesIn, messagesIn, methodOf, numberIn } from './messages.ts';
-import type { Message } from './messages.ts';
+import { bytesIn, messagesIn, numberIn } from '#grpc/fields.ts';
+import { methodOf } from './messages.ts';
+import type { Message } from '#grpc/fields.ts';
 import { buildServices } from './services.ts';
 import { Sessions } from './session.ts';
 
@@ -89,7 +91,7 @@ export async function makeBench(
   const bench = await openTestBuilder(t, onRun);
   const sessions = new Sessions(realClock);
   const services = buildServices({ builder: bench.builder, sessions, clock: realClock, version: 'v1' });
-  const client = new GrpcClient(connect(services));
+  const client = connectGrpc(connect(services));
   t.after(() => {
     client.close();
     for (const socket of sockets) socket.destroy();

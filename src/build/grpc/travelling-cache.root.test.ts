@@ -5,10 +5,10 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { TestScope } from '#content/testing.ts';
-import { GrpcError, code } from './grpc.ts';
+import { GrpcError, code } from '#grpc/errors.ts';
 import type { Handler } from './grpc.ts';
-import { bytesIn, numberIn, textIn } from './messages.ts';
-import type { Message } from './messages.ts';
+import { bytesIn, numberIn, textIn } from '#grpc/fields.ts';
+import type { Message } from '#grpc/fields.ts';
 import { dockerfile, makeBench } from './testing.ts';
 import type { Bench } from './testing.ts';
 

@@ -3,18 +3,9 @@ import { createHash } from 'node:crypto';
 import { ApiError } from '#base/errors.ts';
 import type { Platform } from '#base/platform.ts';
 import { fieldOf, isObject, itemsOf } from '#base/unknown.ts';
-import {
-  bytesIn,
-  decodeMessage,
-  encodeMessage,
-  messageIn,
-  messagesIn,
-  numberIn,
-  textIn,
-  textMapIn,
-  textsIn,
-} from '../grpc/messages.ts';
-import type { Message } from '../grpc/messages.ts';
+import { bytesIn, messageIn, messagesIn, numberIn, textIn, textMapIn, textsIn } from '#grpc/fields.ts';
+import { decodeMessage, encodeMessage } from '../grpc/messages.ts';
+import type { Message } from '#grpc/fields.ts';
 import { definitionVerticesMax } from '../limits.ts';
 import { checkOperation } from './check.ts';
 import { lineRanges } from './location.ts';

@@ -1,9 +1,11 @@
 /** `tiphys status`: parts, ports, versions and the memory that is this instance's own share (proportional set size). */
 import { join } from 'node:path';
 import { listDirectory, readIfExists } from '#os/files.ts';
-import { loadInstance } from '#platform/instance.ts';
+import { messageOf } from '#base/thrown.ts';
+import { loadInstance, type Instance } from '#platform/instance.ts';
+import { listMachineNodes } from '#platform/machines.ts';
 import { knownParts, partStatus } from '#platform/launch.ts';
-import { files, pathsOf } from '#platform/paths.ts';
+import { files, pathsOf, type Paths } from '#platform/paths.ts';
 import { kubernetesVersion, tiphysVersion } from '#platform/version.ts';
 import { bytes, print, table } from '../output.ts';
 
@@ -21,6 +23,18 @@ export function tree(pid: number): number[] {
     .filter((text) => text !== '')
     .map(Number);
   return [pid, ...children.flatMap(tree)];
+}
+
+/** The cluster's nodes in a word, or why they are not known. */
+async function clusterOf(paths: Paths, instance: Instance): Promise<string> {
+  if (instance.joined?.hasLeft === true) return 'this machine has left the cluster';
+  try {
+    const nodes = await listMachineNodes(paths);
+    const unwell = nodes.filter(({ health }) => !health.startsWith('Ready'));
+    return `${nodes.length}, ${unwell.length === 0 ? 'all ready' : `not ready: ${unwell.map(({ name }) => name).join(', ')}`}`;
+  } catch (error) {
+    return `not known: ${messageOf(error)}`;
+  }
 }
 
 export async function status(options: { json?: boolean }): Promise<void> {
@@ -58,15 +72,17 @@ export async function status(options: { json?: boolean }): Promise<void> {
     ...extra.map((entry) => ({ name: entry.name, state: 'ready', pid: entry.pid, pssBytes: pssOf(entry.pid) })),
   ];
   const running = parts.every((part) => part.state === 'ready');
+  const cluster = await clusterOf(paths, instance);
   if (options.json === true)
     print(
       JSON.stringify({
         running,
         instance,
+        cluster,
         parts: all,
         versions: { tiphys: tiphysVersion(), kubernetes: kubernetesVersion },
         dockerSocket: files.dockerSocket(paths),
-        kubeconfig: files.adminConfig(paths),
+        ...(instance.joined === undefined ? { kubeconfig: files.adminConfig(paths) } : {}),
       }),
     );
   else {
@@ -81,9 +97,12 @@ export async function status(options: { json?: boolean }): Promise<void> {
     print(
       table([
         ['Version', `${tiphysVersion()} (Kubernetes API ${kubernetesVersion})`],
-        ['API server', `https://127.0.0.1:${instance.apiPort}`],
+        ...(instance.joined === undefined
+          ? [['API server', `https://127.0.0.1:${instance.apiPort}`]]
+          : [['Cluster', `${instance.joined.server}, as node ${instance.joined.node}`]]),
+        ['Nodes', cluster],
         ['Docker', files.dockerSocket(paths)],
-        ['Registry', `127.0.0.1:${instance.registryPort}`],
+        ...(instance.joined === undefined ? [['Registry', `127.0.0.1:${instance.registryPort}`]] : []),
         ['Ingress', `port ${instance.httpPort}, TLS ${instance.httpsPort}`],
         ['Pods, Services', `${instance.podRange}, ${instance.serviceRange}`],
         ['Data', paths.data],

@@ -8,13 +8,23 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { ensureMountNamespace, mountNamespaceOf } from '#platform/chroot.ts';
-import { archiveTools, imageTools, installPackages, missingTools, testTools, tools } from '#platform/packages.ts';
+import {
+  archiveTools,
+  imageTools,
+  installPackages,
+  missingTools,
+  testTools,
+  tools,
+  unpackPackage,
+} from '#platform/packages.ts';
 import { packageRoot, pathsOf } from '#platform/paths.ts';
 import { inheritedEnvironment } from '../environment.ts';
 import { print, UsageError } from '../output.ts';
 import { leftOutTests, readTestLines, slowestTests } from '../test-summary.ts';
 
 const environment = inheritedEnvironment();
+/** Its program is wanted, and no service that it would start. */
+const etcd = { package: 'etcd-server', program: 'usr/bin/etcd' };
 
 const needsRoot = /\.root\.test\.ts$/;
 /** Judged by the real docker and kubectl: Tiphys does not install other people's clients. */
@@ -65,6 +75,15 @@ async function installTools(): Promise<void> {
   );
 }
 
+/** The environment of the tests: with an etcd where the machine has none, of its distribution's package. */
+async function withEtcd(): Promise<Record<string, string>> {
+  if (environment['TIPHYS_TEST_ETCD'] !== undefined || linuxProcesses.find('etcd') !== undefined) return environment;
+  const directory = join(packageRoot, 'node_modules/.tiphys-etcd');
+  const program = join(directory, etcd.program);
+  if (!existsSync(program) && !(await unpackPackage(linuxProcesses, etcd.package, directory))) return environment;
+  return { ...environment, TIPHYS_TEST_ETCD: program };
+}
+
 export async function runTests(given: string[], choice: { found?: boolean } = {}): Promise<void> {
   const found = choice.found === true ? await foundCases() : undefined;
   const paths = found?.paths ?? given;
@@ -73,6 +92,7 @@ export async function runTests(given: string[], choice: { found?: boolean } = {}
   await installDevelopment();
   const root = process.getuid?.() === 0;
   if (root) await installTools();
+  const env = await withEtcd();
   const all = paths.length > 0 ? paths : testFiles();
   const clients = ['docker', 'kubectl'].every((program) => linuxProcesses.find(program) !== undefined);
   const left = all.filter((path) => (!root && needsRoot.test(path)) || (!clients && needsClients.test(path)));
@@ -84,7 +104,7 @@ export async function runTests(given: string[], choice: { found?: boolean } = {}
         (
           await linuxProcesses.spawn(...entered(process.execPath, args), {
             directory: packageRoot,
-            env: environment,
+            env,
             stdin: 'ignore',
             stdout: 1,
             stderr: 2,

@@ -1,12 +1,14 @@
 /** `tiphys up`. */
 import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { realClock } from '#os/clock.real.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
-import type { InstanceChoices } from '#platform/instance.ts';
+import type { InstanceChoices, NetworkMode } from '#platform/instance.ts';
 import { knownParts, stopPart } from '#platform/launch.ts';
 import { loadInstance } from '#platform/instance.ts';
 import { archiveTools, installPackages, missingTools, tools } from '#platform/packages.ts';
 import { files, pathsOf, type Paths } from '#platform/paths.ts';
+import { checkServerArguments } from '#platform/server-arguments.ts';
 import { bringUp } from '#platform/up.ts';
 import { confirm, print, seconds, UsageError } from '../output.ts';
 
@@ -19,6 +21,15 @@ export interface PlatformOptions {
   httpsPort?: number;
   registryMirror?: string[];
   maxPods?: number;
+  network?: NetworkMode;
+  podRange?: string;
+  serviceRange?: string;
+  etcdEndpoints?: string[];
+  etcdCafile?: string;
+  etcdCertfile?: string;
+  etcdKeyfile?: string;
+  etcdPrefix?: string;
+  kubeApiserverArg?: string[];
   yes?: boolean;
   dryRun?: boolean;
   foreground?: boolean;
@@ -33,10 +44,30 @@ export function choicesOf(options: PlatformOptions): InstanceChoices {
     ...(options.httpPort === undefined ? {} : { httpPort: options.httpPort }),
     ...(options.httpsPort === undefined ? {} : { httpsPort: options.httpsPort }),
     ...(options.maxPods === undefined ? {} : { maxPods: options.maxPods }),
+    ...(options.network === undefined ? {} : { network: options.network }),
+    ...(options.podRange === undefined ? {} : { podRange: options.podRange }),
+    ...(options.serviceRange === undefined ? {} : { serviceRange: options.serviceRange }),
     ...(options.registryMirror === undefined || options.registryMirror.length === 0
       ? {}
       : { registryMirrors: options.registryMirror }),
+    ...etcdOf(options),
+    ...(options.kubeApiserverArg === undefined || options.kubeApiserverArg.length === 0
+      ? {}
+      : { kubeApiserverArgs: checkServerArguments(options.kubeApiserverArg) }),
   };
+}
+
+function etcdOf(options: PlatformOptions): Pick<InstanceChoices, 'etcd'> {
+  const { etcdEndpoints: endpoints = [], etcdCafile, etcdCertfile, etcdKeyfile, etcdPrefix } = options;
+  const rest = {
+    ...(etcdCafile === undefined ? {} : { cafile: resolve(etcdCafile) }),
+    ...(etcdCertfile === undefined ? {} : { certfile: resolve(etcdCertfile) }),
+    ...(etcdKeyfile === undefined ? {} : { keyfile: resolve(etcdKeyfile) }),
+    ...(etcdPrefix === undefined ? {} : { prefix: etcdPrefix }),
+  };
+  if (endpoints.length > 0) return { etcd: { endpoints, ...rest } };
+  if (Object.keys(rest).length > 0) throw new UsageError('--etcd-endpoints says which etcd is meant');
+  return {};
 }
 
 export function requireRoot(what: string): void {
@@ -99,9 +130,12 @@ export async function up(options: PlatformOptions): Promise<void> {
   if (started.length === 0) print('Tiphys is already up.');
   else print(`Tiphys is up after ${seconds(realClock.monotonic() - begun)}.`);
   for (const note of notes) print(`  note: ${note}`);
-  print(`  API server  https://127.0.0.1:${instance.apiPort}   kubectl --context tiphys get nodes`);
+  if (instance.joined === undefined)
+    print(`  API server  https://127.0.0.1:${instance.apiPort}   kubectl --context tiphys get nodes`);
+  else print(`  Cluster     ${instance.joined.server}, as node ${instance.joined.node}   tiphys nodes`);
   print(`  Docker      ${files.dockerSocket(paths)}   docker --context tiphys ps`);
-  print(`  Registry    127.0.0.1:${instance.registryPort}`);
+  if (instance.etcd !== undefined) print(`  State       etcd ${instance.etcd.endpoints.join(', ')}`);
+  if (instance.joined === undefined) print(`  Registry    127.0.0.1:${instance.registryPort}`);
   if (options.foreground === true) await stayInForeground(paths);
 }
 

@@ -1,9 +1,15 @@
 /** `tiphys version`. */
+import { apiVersion } from '#docker/server.ts';
 import { kubernetesVersion, tiphysVersion } from '#platform/version.ts';
 import { print } from '../output.ts';
 
 export function version(options: { json?: boolean }): void {
-  const parts = { tiphys: tiphysVersion(), kubernetes: kubernetesVersion, dockerApi: '1.51', node: process.version };
+  const parts = {
+    tiphys: tiphysVersion(),
+    kubernetes: kubernetesVersion,
+    dockerApi: apiVersion,
+    node: process.version,
+  };
   print(
     options.json === true
       ? JSON.stringify(parts)

@@ -88,8 +88,8 @@ export async function openPlugin(
   const plugin = await findLogPlugin(plugins, info.driver);
   const id = Buffer.from(random.bytes(16)).toString('hex');
   // A plugin in a container sees its own root alone.
-  const seen = plugin.root === undefined ? `${run}/logging/${id}` : `${pluginLogPath}/${id}`;
-  const path = `${plugin.root ?? ''}${seen}`;
+  const seen = plugin.hostPath === undefined ? `${run}/logging/${id}` : `${pluginLogPath}/${id}`;
+  const path = plugin.hostPath?.(seen) ?? seen;
   mkdirSync(path.slice(0, path.lastIndexOf('/')), { recursive: true, mode: 0o700 });
   makeFifo(path, 0o600);
   try {

@@ -103,6 +103,7 @@ export function buildOciSpec(input: OciInput): Record<string, unknown> {
       user: {
         uid: input.user.uid,
         gid: input.user.gid,
+        ...(spec.umask === undefined ? {} : { umask: spec.umask }),
         additionalGids: [input.user.gid, ...input.user.additionalGids.filter((gid) => gid !== input.user.gid)],
       },
       args,

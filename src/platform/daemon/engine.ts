@@ -14,6 +14,7 @@ import { dirname, join } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { messageOf } from '#base/thrown.ts';
 import { HttpTransport } from '#content/remote.ts';
+import { ManagedPlugins } from '#engine/managed-plugins/managed-plugins.ts';
 import { createEngine, type DockerEngine } from '#engine/create-engine.ts';
 import { usersOfImage } from '#engine/image-mounts.ts';
 import { createImages } from '#engine/images.ts';
@@ -154,9 +155,17 @@ async function openEngine(
     makeBaseImage: baseImageMaker(content, records),
     containersOf: (imageId) => usersOfImage(engine?.containers.list() ?? [], imageId),
   });
+  const directories = { dataDir: join(places.data, 'engine'), runDir: join(places.run, 'engine') };
+  const plugins = new ManagedPlugins({
+    ...directories,
+    images: images.options,
+    clock: realClock,
+    random: realRandom,
+    log: log.child('plugins'),
+  });
   engine = await createEngine({
-    dataDir: join(places.data, 'engine'),
-    runDir: join(places.run, 'engine'),
+    ...directories,
+    managedPlugins: plugins,
     instanceId,
     nodeName: hostname(),
     clock: realClock,
@@ -172,6 +181,7 @@ async function openEngine(
     ...(places.plugins === undefined ? {} : { pluginPlaces: places.plugins }),
   });
   stack.use(engine);
+  await plugins.open(engine);
   for (const name of live.settings.authorizationPlugins)
     await engine.plugins.get(name, 'authz').catch((error: unknown) => {
       throw new ApiError('BadRequest', `Error validating authorization plugin: ${messageOf(error)}`);
@@ -185,6 +195,7 @@ async function openEngine(
     await startDockerApi({
       engine,
       images,
+      plugins,
       content,
       records,
       snapshots,

@@ -5,8 +5,18 @@ import { setDefault } from '../defaults.ts';
 import type { KindRecord } from '../kind.ts';
 import { ageColumn, column, columns, defineKind, statusSubresource, metadataFields } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
+import {
+  validateFlowSchema,
+  validateFlowSchemaStatus,
+  validatePriorityLevel,
+  validatePriorityLevelStatus,
+} from '../validate-flow-control.ts';
 
 const status = { status: statusSubresource };
+
+function dropStatus(object: { status?: object }): void {
+  object.status = {};
+}
 
 const shownLimit = (o: PriorityLevelConfiguration, field: keyof QueuingConfiguration): number | string =>
   o.spec?.limited?.limitResponse?.queuing?.[field] ?? '<none>';
@@ -35,15 +45,33 @@ export const flowcontrolKinds: readonly KindRecord[] = [
     hasGeneration: true,
     columns: flowSchemaColumns,
     defaults(o) {
-      if (o.spec) setDefault(o.spec, 'matchingPrecedence', 1000);
+      // Zero is as good as none: a Go number without a pointer.
+      if (o.spec) o.spec.matchingPrecedence ||= 1000;
     },
+    prepareCreate: dropStatus,
     prepareUpdate: resetStatus,
+    validate: validateFlowSchema,
+    validateStatus: validateFlowSchemaStatus,
   }),
   defineKind(kinds.PriorityLevelConfiguration, {
     statusKeeps: metadataFields,
     subresources: status,
     hasGeneration: true,
     columns: priorityLevelColumns,
+    defaults({ spec }) {
+      for (const shared of [spec?.exempt, spec?.limited])
+        if (shared !== undefined) setDefault(shared, 'lendablePercent', 0);
+      if (spec?.exempt) setDefault(spec.exempt, 'nominalConcurrencyShares', 0);
+      if (spec?.limited) setDefault(spec.limited, 'nominalConcurrencyShares', 30);
+      const queuing = spec?.limited?.limitResponse?.queuing;
+      if (queuing === undefined) return;
+      queuing.handSize ||= 8;
+      queuing.queues ||= 64;
+      queuing.queueLengthLimit ||= 50;
+    },
+    prepareCreate: dropStatus,
     prepareUpdate: resetStatus,
+    validate: validatePriorityLevel,
+    validateStatus: validatePriorityLevelStatus,
   }),
 ];

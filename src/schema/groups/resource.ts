@@ -1,11 +1,13 @@
 /** resource.k8s.io/v1. */
 import type { Draft } from '#api/manifest.ts';
-import type { DeviceClaim, ResourceClaim } from '#api/resource.v1.ts';
+import type { DeviceClaim, DeviceTaint, DeviceTaintRule, ResourceClaim } from '#api/resource.v1.ts';
 import { kinds } from '#base/kinds.ts';
+import { timestamp } from '#base/timestamp.ts';
 import { setDefault, setDefaultText } from '../defaults.ts';
 import type { KindRecord } from '../kind.ts';
-import { column, columns, defineKind, pathText, statusSubresource, metadataFields } from '../kind.ts';
+import { ageOf, column, columns, defineKind, pathText, statusSubresource, metadataFields } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
+import { validateTaintRule, validateTaintRuleStatus } from '../validate-devices.ts';
 import { sameJson } from '../validate-values.ts';
 
 const status = { status: statusSubresource };
@@ -14,6 +16,33 @@ export const resourceKinds: readonly KindRecord[] = [
   defineKind(kinds.DeviceClass, {
     hasGeneration: true,
     columns: columns(),
+  }),
+  defineKind(kinds.DeviceTaintRule, {
+    hasGeneration: true,
+    subresources: status,
+    statusKeeps: metadataFields,
+    // What is tainted could be long, and is not shown.
+    columns: columns(
+      column('Key', (o) => o.spec?.taint?.key),
+      column('Value', (o) => o.spec?.taint?.value ?? ''),
+      column('Effect', (o) => o.spec?.taint?.effect),
+      { name: 'TimeAdded', type: 'string', value: (o, now) => addedAgo(o.spec?.taint, now) },
+    ),
+    prepareCreate(o, now) {
+      o.status = {};
+      setAdded(o, now);
+    },
+    prepareUpdate(o, old, now) {
+      resetStatus(o, old);
+      setAdded(o, now);
+      const { taint } = o.spec ?? {};
+      const before = old.spec.taint;
+      // Tolerations are counted from when this effect was added.
+      if (taint !== undefined && taint.effect !== before.effect && taint.timeAdded === before.timeAdded)
+        taint.timeAdded = timestamp(now);
+    },
+    validate: validateTaintRule,
+    validateStatus: validateTaintRuleStatus,
   }),
   defineKind(kinds.ResourceClaim, {
     statusKeeps: metadataFields,
@@ -46,6 +75,14 @@ export const resourceKinds: readonly KindRecord[] = [
     selectableFields: { 'spec.nodeName': pathText('spec.nodeName'), 'spec.driver': pathText('spec.driver') },
   }),
 ];
+
+function setAdded({ spec }: Draft<DeviceTaintRule>, now: number): void {
+  if (spec?.taint) setDefault(spec.taint, 'timeAdded', timestamp(now));
+}
+
+function addedAgo(taint: DeviceTaint | undefined, now: number): string {
+  return taint?.timeAdded === undefined ? '' : ageOf(taint.timeAdded, now);
+}
 
 function claimState(o: ResourceClaim): string {
   const states = [

@@ -48,19 +48,20 @@ export async function removeNode(client: Client, name: string): Promise<void> {
     if (!isReason(error, 'NotFound')) throw error;
   };
   await client.delete(kinds.Node, name).catch(gone);
+  await client.delete(kinds.Lease, name, 'kube-node-lease').catch(gone);
   const { items } = await client.list(kinds.Pod, { fieldSelector: `spec.nodeName=${name}` });
   for (const { metadata } of items)
     await client.delete(kinds.Pod, metadata.name, metadata.namespace, { gracePeriodSeconds: 0 }).catch(gone);
 }
 
-function isToMove({ metadata, status }: Pod): boolean {
+export function isToMove({ metadata, status }: Pod): boolean {
   const isOfNode =
     metadata.annotations?.[mirrorAnnotation] !== undefined ||
     (metadata.ownerReferences ?? []).some(({ kind, controller }) => kind === 'DaemonSet' && controller === true);
   return !isOfNode && status?.phase !== 'Succeeded' && status?.phase !== 'Failed';
 }
 
-async function evict(client: Client, { metadata }: Pod): Promise<void> {
+export async function evict(client: Client, { metadata }: Pod): Promise<void> {
   if (metadata.deletionTimestamp !== undefined) return;
   const { name, namespace, uid } = metadata;
   const eviction: Manifest<Eviction> = {

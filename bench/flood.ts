@@ -1,0 +1,177 @@
+/**
+ * Whether a client that floods the API server slows another one: one user asks for an object every few milliseconds,
+ * first alone and then while another floods from a cgroup of its own, which has half a processor. What floods asks
+ * again at once when it is refused, by h2load: with few streams, with so many that its queues are full, and for lists.
+ */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
+import { Agent, request } from 'node:https';
+import { join } from 'node:path';
+import { find, quantile, sleep, until } from './harness.ts';
+import type { Bench, Result, Run, Sample } from './harness.ts';
+import { KubeClient, targetOf } from './kube-client.ts';
+import { Tiphys, tiphysVersion } from './tiphys.ts';
+
+const defaultRounds = 3;
+const secondsEach = 5;
+const betweenMs = 4;
+const warmUpMs = 1_000;
+const listedObjects = 1_000;
+const quotaUs = 50_000;
+const periodUs = 100_000;
+
+const floods: [name: string, words: string[], path: string][] = [
+  ['64 gets at a time', ['-c', '8', '-m', '8'], '/api/v1/namespaces/default/configmaps/asked'],
+  ['4,000 gets at a time', ['-c', '8', '-m', '500'], '/api/v1/namespaces/default/configmaps/asked'],
+  [`16 lists of ${listedObjects} at a time`, ['-c', '4', '-m', '4'], '/api/v1/namespaces/default/secrets'],
+];
+
+export const flood: Bench = {
+  name: 'flood',
+  about: "how much slower one user's requests are while another floods from a cgroup with half a processor",
+  run,
+};
+
+/** A cgroup that has so much of a processor, in either version. */
+class Limited {
+  readonly #path: string;
+
+  constructor(name: string) {
+    const isV1 = existsSync('/sys/fs/cgroup/cpu/cpu.cfs_quota_us');
+    this.#path = join(isV1 ? '/sys/fs/cgroup/cpu' : '/sys/fs/cgroup', name);
+    mkdirSync(this.#path, { recursive: true });
+    if (isV1) {
+      writeFileSync(join(this.#path, 'cpu.cfs_period_us'), String(periodUs));
+      writeFileSync(join(this.#path, 'cpu.cfs_quota_us'), String(quotaUs));
+    } else writeFileSync(join(this.#path, 'cpu.max'), `${quotaUs} ${periodUs}`);
+  }
+
+  spawn(words: string[]): ChildProcess {
+    const script = `echo $$ > ${this.#path}/cgroup.procs && exec "$@"`;
+    return spawn('sh', ['-c', script, 'sh', ...words], { stdio: 'ignore' });
+  }
+
+  close(): void {
+    rmdirSync(this.#path);
+  }
+}
+
+async function tokenOf(client: KubeClient, name: string): Promise<string> {
+  const accounts = '/api/v1/namespaces/default/serviceaccounts';
+  await client.ask('POST', accounts, { metadata: { name } });
+  await client.ask('POST', '/apis/rbac.authorization.k8s.io/v1/clusterrolebindings', {
+    metadata: { name },
+    roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'cluster-admin' },
+    subjects: [{ kind: 'ServiceAccount', name, namespace: 'default' }],
+  });
+  const answer = await client.ask('POST', `${accounts}/${name}/token`, { spec: { expirationSeconds: 7200 } });
+  return answer['status'].token as string;
+}
+
+interface Asker {
+  agent: Agent;
+  url: string;
+  headers: Record<string, string>;
+}
+
+function ask({ agent, url, headers }: Asker): Promise<number> {
+  const begun = performance.now();
+  return new Promise((resolve, reject) => {
+    const out = request(url, { agent, headers }, (answer) => {
+      answer.resume();
+      answer.on('error', reject).on('end', () => {
+        if (answer.statusCode === 200) resolve(performance.now() - begun);
+        else reject(new Error(`the one who does not flood was told ${answer.statusCode}`));
+      });
+    });
+    out.on('error', reject).end();
+  });
+}
+
+/** Milliseconds of each request. */
+async function askOften(asker: Asker): Promise<number[]> {
+  const out: number[] = [];
+  const end = performance.now() + secondsEach * 1000;
+  while (performance.now() < end) {
+    out.push(await ask(asker));
+    await sleep(betweenMs);
+  }
+  return out;
+}
+
+async function run(current: Run): Promise<Result> {
+  const h2load = find('h2load');
+  if (h2load === undefined) throw new Error('h2load is not installed: apt-get install nghttp2-client');
+  const tiphys = new Tiphys(join(current.scratch, 'tiphys'));
+  current.defer(() => tiphys.purge());
+  await tiphys.up();
+  const target = await targetOf('Tiphys', tiphys.kubeconfig);
+  const client = new KubeClient(target);
+  current.defer(() => client.close());
+  await prepare(client);
+  const agent = new Agent({ keepAlive: true, rejectUnauthorized: false });
+  current.defer(() => agent.destroy());
+  const asker: Asker = {
+    agent,
+    url: `${target.server}/api/v1/namespaces/default/configmaps/asked`,
+    headers: { authorization: `Bearer ${await tokenOf(client, 'asks')}`, accept: 'application/json' },
+  };
+  const limited = new Limited(`tiphys-bench-flood-${process.pid}`);
+  current.defer(() => limited.close());
+  const header = `authorization: Bearer ${await tokenOf(client, 'floods')}`;
+  const samples: Sample[] = [];
+  const ratios = new Map<string, number[]>();
+  await askOften(asker);
+  for (let round = 0; round < (current.rounds ?? defaultRounds); round++)
+    for (const [name, words, path] of floods) {
+      const alone = await askOften(asker);
+      const flooding = limited.spawn([h2load, '-D', '60', ...words, '-H', header, `${target.server}${path}`]);
+      const ended = new Promise((resolve) => flooding.once('exit', resolve));
+      try {
+        await sleep(warmUpMs);
+        const beside = await askOften(asker);
+        const [quiet, flooded] = [quantile(alone, 0.99), quantile(beside, 0.99)];
+        note(samples, `p99 alone (${name})`, quiet);
+        note(samples, `p99 beside ${name}`, flooded);
+        note(samples, `median beside ${name}`, quantile(beside, 0.5));
+        ratios.set(name, [...(ratios.get(name) ?? []), flooded / quiet]);
+        current.say(`${name}: p99 ${quiet.toFixed(2)} → ${flooded.toFixed(2)} ms`);
+      } finally {
+        flooding.kill('SIGKILL');
+        await ended;
+      }
+      await until('the flood has drained', 30_000, async () => (await ask(asker)) < 20);
+    }
+  return {
+    bench: flood.name,
+    about: flood.about,
+    samples,
+    skipped: [],
+    versions: { Tiphys: tiphysVersion() },
+    goals: floods.map(([name]) => ({
+      text: `p99 beside ${name} / alone`,
+      atMost: 2,
+      value: quantile(ratios.get(name) ?? [], 0.5),
+    })),
+  };
+}
+
+function note(samples: Sample[], name: string, value: number): void {
+  const found = samples.find((one) => one.name === name);
+  if (found === undefined) samples.push({ name, unit: 'ms', values: [value] });
+  else found.values.push(value);
+}
+
+async function prepare(client: KubeClient): Promise<void> {
+  const base = '/api/v1/namespaces/default';
+  await client.ask('POST', `${base}/configmaps`, { metadata: { name: 'asked' }, data: { a: 'x'.repeat(700) } });
+  const names = Array.from({ length: listedObjects }, (_unused, i) => `listed-${i}`);
+  while (names.length > 0)
+    await Promise.all(
+      names
+        .splice(0, 16)
+        .map((name) =>
+          client.ask('POST', `${base}/secrets`, { metadata: { name }, stringData: { a: 'x'.repeat(700) } }),
+        ),
+    );
+}

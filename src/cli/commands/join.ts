@@ -1,0 +1,81 @@
+/** `tiphys join` and `tiphys leave`. */
+import { connect } from 'node:net';
+import { homedir } from 'node:os';
+import { realClock } from '#os/clock.real.ts';
+import { removeContexts } from '#platform/contexts.ts';
+import type { Instance } from '#platform/instance.ts';
+import { joinCluster } from '#platform/join.ts';
+import { podNetworkMsMax } from '#platform/limits.ts';
+import { leaveCluster } from '#platform/machines.ts';
+import { files, pathsOf } from '#platform/paths.ts';
+import { bringUp } from '#platform/up.ts';
+import { confirm, print, seconds, UsageError } from '../output.ts';
+import { prepareMachine, requireRoot } from './up.ts';
+
+export interface JoinCommandOptions {
+  name?: string;
+  address?: string;
+  server?: boolean;
+  yes?: boolean;
+}
+
+export async function joinCommand(server: string, token: string, options: JoinCommandOptions): Promise<void> {
+  if (options.server === true)
+    throw new UsageError(
+      '--server: a second control plane is not supported yet; without it this machine joins as a node',
+    );
+  requireRoot('tiphys join');
+  const paths = pathsOf(process.env);
+  if (!(await prepareMachine(paths, options))) return;
+  const begun = realClock.monotonic();
+  const chosen = {
+    ...(options.name === undefined ? {} : { name: options.name }),
+    ...(options.address === undefined ? {} : { address: options.address }),
+  };
+  const instance = await joinCluster(paths, { server, token, ...chosen });
+  const { started, notes } = await bringUp(paths, {});
+  const { node = '', server: url = '' } = instance.joined ?? {};
+  if (started.length === 0) print(`This machine is node ${node} of ${url} already.`);
+  else print(`Node ${node} has joined ${url} after ${seconds(realClock.monotonic() - begun)}.`);
+  for (const note of [...notes, ...(await podNetworkNotes(instance))]) print(`  note: ${note}`);
+  print(`  Docker      ${files.dockerSocket(paths)}   docker --context tiphys ps`);
+  print(`  Nodes       tiphys nodes`);
+}
+
+/** Whether the server is reached in the Pod network; if not, what is in the way. */
+async function podNetworkNotes({ joined, apiPort, address }: Instance): Promise<string[]> {
+  if (joined === undefined || (await reaches(joined.serverAddress, apiPort))) return [];
+  return [
+    `no packets come through to ${joined.serverAddress}, the server in the Pod network: Pods here do not reach Pods there. A firewall between this machine (${address}) and the server drops them: let UDP port 4789 (VXLAN) through both ways, and where both are on one link, what is sent to Pods' addresses; docs/cluster.md lists the ports`,
+  ];
+}
+
+async function reaches(host: string, port: number): Promise<boolean> {
+  const deadline = realClock.monotonic() + podNetworkMsMax;
+  while (realClock.monotonic() < deadline) {
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const socket = connect({ host, port, timeout: 1_000 });
+    socket.once('connect', () => resolve(true));
+    socket.once('timeout', () => resolve(false));
+    socket.once('error', () => resolve(false));
+    const isThrough = await promise;
+    socket.destroy();
+    if (isThrough) return true;
+    await realClock.sleep(200);
+  }
+  return false;
+}
+
+export async function leaveCommand(options: { force?: boolean; purge?: boolean; yes?: boolean }): Promise<void> {
+  requireRoot('tiphys leave');
+  const paths = pathsOf(process.env);
+  const purge = options.purge === true;
+  if (purge && options.yes !== true && !(await confirm('Images, containers and volumes of this machine go. Go ahead?')))
+    return;
+  const begun = realClock.monotonic();
+  await leaveCluster(paths, { force: options.force === true, purge });
+  if (purge) removeContexts(process.env['HOME'] ?? homedir(), paths);
+  print(
+    `This machine has left the cluster after ${seconds(realClock.monotonic() - begun)}. ${purge ? 'All data is removed.' : `Images, containers and volumes are kept in ${paths.data}; 'tiphys join' takes them up again.`}`,
+  );
+}

@@ -1,0 +1,55 @@
+/** As whom this machine's commands speak to the cluster: its administrator, or on a machine that joined, its node. */
+import { join } from 'node:path';
+import { ApiError } from '#base/errors.ts';
+import type { Client } from '#client/client.ts';
+import { loadKubeconfig } from '#client/kubeconfig.ts';
+import { createClient } from '#client/rest-client.ts';
+import { createHttpTransport } from '#client/transport-http.ts';
+import { realClock } from '#os/clock.real.ts';
+import { readIfExists } from '#os/files.ts';
+import { loadInstance, type Instance } from './instance.ts';
+import { files, type Paths } from './paths.ts';
+
+/** Throws where there is no instance. */
+export function instanceHere(paths: Paths): Instance {
+  const instance = loadInstance(paths);
+  if (instance === undefined)
+    throw new ApiError(
+      'NotFound',
+      `there is no instance in ${paths.data}: 'tiphys up' makes one, 'tiphys join' a node`,
+    );
+  return instance;
+}
+
+/** Throws on a machine that joined: it administers nothing. */
+export function administer(paths: Paths, stack: AsyncDisposableStack): Client {
+  const { joined } = instanceHere(paths);
+  if (joined !== undefined)
+    throw new ApiError(
+      'BadRequest',
+      `this machine is a node of the cluster of ${joined.server}, which is administered there`,
+    );
+  if (readIfExists(files.adminConfig(paths)) === undefined)
+    throw new ApiError('ServiceUnavailable', "Tiphys is not up here: 'tiphys up' starts it");
+  const config = loadKubeconfig(files.adminConfig(paths));
+  return createClient(stack.use(createHttpTransport({ ...config, clock: realClock })), 'tiphys');
+}
+
+/** A client that may at least read Nodes. */
+export function accessCluster(paths: Paths, stack: AsyncDisposableStack): Client {
+  const { joined } = instanceHere(paths);
+  if (joined === undefined) return administer(paths, stack);
+  const directory = files.nodePki(paths, 1);
+  // Certificate and key stand in one file; TLS takes of it what it needs.
+  const [ca, pair] = ['ca.crt', 'kubelet-client.pem'].map((name) => readIfExists(join(directory, name)));
+  if (ca === undefined || pair === undefined)
+    throw new ApiError('Unauthorized', `this machine has no certificate of the cluster's in ${directory}`);
+  const transport = createHttpTransport({
+    server: joined.server,
+    ca,
+    certificate: pair,
+    key: /-----BEGIN (?:EC )?PRIVATE KEY-----[^-]+-----END (?:EC )?PRIVATE KEY-----/.exec(pair)?.[0] ?? '',
+    clock: realClock,
+  });
+  return createClient(stack.use(transport), 'tiphys');
+}

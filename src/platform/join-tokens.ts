@@ -1,0 +1,145 @@
+/** Tokens by which other machines join: made, listed and deleted where the control plane runs. */
+import type { Secret } from '#api/core.v1.ts';
+import { ApiError, isReason } from '#base/errors.ts';
+import { joinHostPort } from '#base/ip.ts';
+import { kinds } from '#base/kinds.ts';
+import { machineGroup } from '#base/node-identity.ts';
+import { loadKubeconfig } from '#client/kubeconfig.ts';
+import { realClock, realRandom } from '#os/clock.real.ts';
+import { createNetworkDoor } from '#os/network.linux.ts';
+import { linuxProcesses } from '#os/processes.linux.ts';
+import { coverInput } from '#net/firewall.ts';
+import { silentLogger } from '#observe/log.ts';
+import { findUnderlay } from '#net/underlay.ts';
+import { bootstrapTokenType, createTokenSecret, drawToken, tokenSecretName } from './bootstrap-token.ts';
+import { administer, instanceHere } from './cluster-access.ts';
+import { hostName } from './host.ts';
+import { nodePlan, saveInstance, type Instance } from './instance.ts';
+import { authorityHashOf, formatJoinToken } from './join-token.ts';
+import { partStatus, waitUntil } from './launch.ts';
+import { serverRestartMsMax } from './limits.ts';
+import { nodeServices } from './node-network.ts';
+import { files, type Paths } from './paths.ts';
+import { withLock } from './up.ts';
+
+export interface TokenChoices {
+  ttlMs: number;
+  /** Where other machines reach this one; what was said before, or the default route's when absent. */
+  address?: string;
+  description?: string;
+}
+
+export interface MadeToken {
+  id: string;
+  /** What to run on the other machine. */
+  command: string;
+  /** The API server listens on all addresses from now on. */
+  isFirst: boolean;
+}
+
+export async function createJoinToken(paths: Paths, choices: TokenChoices): Promise<MadeToken> {
+  await using stack = new AsyncDisposableStack();
+  administer(paths, stack);
+  const { instance, isFirst } = await openToMachines(paths, choices.address);
+  const client = administer(paths, stack);
+  const { id, secret } = drawToken(realRandom);
+  await createTokenSecret(client, {
+    id,
+    secret,
+    expiresAtMs: realClock.now() + choices.ttlMs,
+    group: machineGroup,
+    description: choices.description ?? 'tiphys token create',
+  });
+  const authorityHash = authorityHashOf(loadKubeconfig(files.adminConfig(paths)).ca ?? '');
+  const server = `https://${joinHostPort(instance.address ?? '', instance.apiPort)}`;
+  return {
+    id,
+    isFirst,
+    command: `tiphys join ${server} ${formatJoinToken({ token: `${id}.${secret}`, authorityHash })}`,
+  };
+}
+
+/** Has the API server listen where other machines reach it, with a certificate that says so. */
+async function openToMachines(
+  paths: Paths,
+  said: string | undefined,
+): Promise<{ instance: Instance; isFirst: boolean }> {
+  return withLock(paths, async () => {
+    const instance = instanceHere(paths);
+    const address = said ?? instance.address ?? (await ownAddress());
+    if (address === instance.address) return { instance, isFirst: false };
+    const opened = { ...instance, address };
+    saveInstance(paths, opened);
+    await restartServer(paths);
+    const first = nodePlan(opened, 1, hostName());
+    const host = { processes: linuxProcesses, instanceId: opened.id, log: silentLogger };
+    await coverInput(host, nodeServices(opened, first));
+    return { instance: opened, isFirst: instance.address === undefined };
+  });
+}
+
+async function ownAddress(): Promise<string> {
+  const door = createNetworkDoor();
+  try {
+    const underlay = await findUnderlay(door.netlink);
+    if (underlay !== undefined) return underlay.address;
+  } finally {
+    await door.close();
+  }
+  throw new ApiError(
+    'BadRequest',
+    'this machine has no default route that would tell its address: say where others reach it with --address',
+  );
+}
+
+/** Its supervisor starts it again, with the instance of now. Containers and nodes go on. */
+async function restartServer(paths: Paths): Promise<void> {
+  const { pid } = partStatus(paths, 'server');
+  if (pid !== undefined) linuxProcesses.kill(pid, 'SIGTERM');
+  const isBack = (): boolean => {
+    const now = partStatus(paths, 'server');
+    return now.ready && now.pid !== pid;
+  };
+  if (!(await waitUntil(realClock, serverRestartMsMax, isBack, 20)))
+    throw new ApiError('Timeout', `the server does not come back; the reason is in ${files.logs(paths)}/server.log`);
+}
+
+export interface ListedToken {
+  id: string;
+  /** RFC 3339. */
+  expires: string;
+  description: string;
+}
+
+export async function listJoinTokens(paths: Paths): Promise<ListedToken[]> {
+  await using stack = new AsyncDisposableStack();
+  const { items } = await administer(paths, stack).list(kinds.Secret, {
+    namespace: 'kube-system',
+    fieldSelector: `type=${bootstrapTokenType}`,
+  });
+  return items
+    .filter((secret) => textIn(secret, 'auth-extra-groups').split(',').includes(machineGroup))
+    .map((secret) => ({
+      id: textIn(secret, 'token-id'),
+      expires: textIn(secret, 'expiration'),
+      description: textIn(secret, 'description'),
+    }));
+}
+
+function textIn({ data }: Secret, key: string): string {
+  return Buffer.from(data?.[key] ?? '', 'base64').toString('utf8');
+}
+
+/** `token` may be the whole token, or its id. */
+export async function deleteJoinToken(paths: Paths, token: string): Promise<string> {
+  const [id = ''] = token.split('.');
+  await using stack = new AsyncDisposableStack();
+  try {
+    await administer(paths, stack).delete(kinds.Secret, tokenSecretName(id), 'kube-system');
+  } catch (error) {
+    if (isReason(error, 'NotFound'))
+      throw new ApiError('NotFound', `there is no token ${id}; 'tiphys token list' shows those that hold`);
+    throw error;
+  }
+  return id;
+}
