@@ -15,7 +15,7 @@ import { impersonate, isImpersonating } from './authn/impersonate.ts';
 import { authorize } from './authz/authorizer-chain.ts';
 import type { RequestContext, Server } from './context.ts';
 import { dispatch } from './dispatch.ts';
-import { TooManyRequests, type Admission } from './flow-control/flow-control.ts';
+import { TooManyRequests, type Admission, type AdmittedBy } from './flow-control/flow-control.ts';
 import { auditIdCharsMax, requestsInFlightMax, unconfirmedMsMax } from './limits.ts';
 import { beginRequest, endRequest } from './metrics.ts';
 import { serveNonResource } from './non-resource.ts';
@@ -52,13 +52,15 @@ export async function runChain(server: Server, request: ApiRequest): Promise<Api
   try {
     const answer = await answerRequest(server, request, progress);
     code = answer.status;
+    holdSeat(progress, answer);
     finishAudit(server, progress, { answer });
-    return withAuditId(server, progress, answer);
+    return withAuditId(progress, answer);
   } catch (error) {
+    progress.admission?.release();
     const known = toApiError(error);
     code = known.code;
     finishAudit(server, progress, { error: known });
-    return withAuditId(server, progress, answerError(server, request, known, progress));
+    return withAuditId(progress, answerError(server, request, known, progress));
   } finally {
     endRequest(requests, info, kinds, { code, seconds: (clock.monotonic() - begunMs) / 1000 });
   }
@@ -68,17 +70,35 @@ async function answerRequest(server: Server, request: ApiRequest, progress: Prog
   const { info } = progress;
   if (server.requests.inFlight > requestsInFlightMax)
     throw new ApiError('TooManyRequests', 'Too many requests, please try again later.', { retryAfterSeconds: 1 });
-  const synced = mustKnowAll(server, request, info) ? server.store.sync() : undefined;
-  if (synced !== undefined) await synced;
+  if (server.store.isShared && mustKnowAll(server, request, info)) await server.store.sync();
   const authenticated = (progress.user = await authenticate(server, request));
   const record = (progress.record = server.audit?.begin(progress));
   const user = isImpersonating(request) ? await impersonate(server, request, authenticated) : authenticated;
   if (record !== undefined && user !== authenticated) record.impersonated = user;
   checkConfirmed(server, user);
-  if (isLongRunning(info)) return answerUser(server, request, { info, user, progress });
-  const admitted = server.flowControl.admit(request, user, info);
-  const admission = (progress.admission = admitted instanceof Promise ? await admitted : admitted);
-  return answerAdmitted(server, request, { info, user, progress, admission });
+  if (!isLongRunning(info)) {
+    const admitted = server.flowControl.admit(request, user, info);
+    progress.admission = admitted instanceof Promise ? await admitted : admitted;
+  }
+  if (info.isResource || !isOpen(info.path)) await authorize(server, user, info, record);
+  const remote = request.path.includes('/apis/') ? await findRemote(server, request.path) : undefined;
+  if (remote !== undefined) return serveRemote(server, request, user, remote);
+  if (!info.isResource) return serveNonResource(server, request);
+  const kind = server.kinds.find(info.group, info.version, info.resource);
+  if (kind === undefined) throw new ApiError('NotFound', 'the server could not find the requested resource', {});
+  // Only who is known and allowed is listened to any longer; what is proxied passes through unread.
+  if (request.readBody !== undefined && info.subresource !== 'proxy') request.body = await request.readBody(user);
+  const context: RequestContext = (progress.context = {
+    server,
+    request,
+    info,
+    user,
+    kind,
+    warnings: [],
+    ...(record === undefined ? {} : { audit: record }),
+  });
+  if (info.verb === 'watch') context.onBegun = () => progress.admission?.release();
+  return dispatch(context);
 }
 
 /** What lasts is recorded when it begins and when it ends; who could not be known is recorded once. */
@@ -102,11 +122,11 @@ function finishAudit({ audit }: Server, progress: Progress, outcome: Outcome): v
     });
 }
 
-/** By which a client and an auditor speak of the same request. */
-function withAuditId(server: Server, { request, record }: Progress, answer: ApiResponse): ApiResponse {
-  if (request.wantsObject === true) return answer;
-  const given = request.headers['audit-id'] ?? '';
-  answer.headers['audit-id'] = record?.id ?? (given === '' ? server.random.uuid() : given.slice(0, auditIdCharsMax));
+/** By which a client and an auditor speak of the same request, where one of them does. */
+function withAuditId({ request, record }: Progress, answer: ApiResponse): ApiResponse {
+  const id = record?.id ?? request.headers['audit-id'];
+  if (id !== undefined && id !== '' && request.wantsObject !== true)
+    answer.headers['audit-id'] = id.slice(0, auditIdCharsMax);
   return answer;
 }
 
@@ -115,34 +135,23 @@ const lastingSubresources = new Set(['attach', 'exec', 'proxy', 'log', 'portforw
 const isLongRunning = ({ isResource, subresource }: RequestInfo): boolean =>
   isResource && subresource !== '' && lastingSubresources.has(subresource);
 
-/** Who asks for what, and how it is known that the request no longer takes anything. */
-interface Asked {
-  info: RequestInfo;
-  user: UserInfo;
-  progress: Progress;
-  admission?: Admission;
+/** A seat is taken until the answer is there, has been sent where it goes out in pieces, or has begun to wait. */
+function holdSeat({ admission, request, info }: Progress, answer: ApiResponse): void {
+  if (admission === undefined) return;
+  if (request.wantsObject !== true) setAdmittedHeaders(answer, admission);
+  const { body } = answer;
+  const pieces = body === undefined || body instanceof Uint8Array ? undefined : body;
+  if ((info.verb !== 'watch' && pieces === undefined) || request.signal.aborted) {
+    admission.release();
+    return;
+  }
+  request.signal.addEventListener('abort', () => admission.release(), { once: true });
+  if (info.verb !== 'watch' && pieces !== undefined) answer.body = releasing(pieces, admission);
 }
 
-/** A seat is taken until the answer is there, has been sent where it goes out in pieces, or has begun to wait. */
-async function answerAdmitted(
-  server: Server,
-  request: ApiRequest,
-  asked: Asked & { admission: Admission },
-): Promise<ApiResponse> {
-  const { admission } = asked;
-  let lasts = false;
-  try {
-    const answer = await answerUser(server, request, asked);
-    if (request.wantsObject !== true) Object.assign(answer.headers, admission.headers);
-    lasts = asked.info.verb === 'watch' || (answer.body !== undefined && !(answer.body instanceof Uint8Array));
-    if (!lasts || request.signal.aborted) return answer;
-    request.signal.addEventListener('abort', () => admission.release(), { once: true });
-    if (asked.info.verb !== 'watch' && answer.body !== undefined && !(answer.body instanceof Uint8Array))
-      answer.body = releasing(answer.body, admission);
-    return answer;
-  } finally {
-    if (!lasts || request.signal.aborted) admission.release();
-  }
+function setAdmittedHeaders({ headers }: ApiResponse, { schemaUid, levelUid }: AdmittedBy): void {
+  headers['x-kubernetes-pf-flowschema-uid'] = schemaUid;
+  headers['x-kubernetes-pf-prioritylevel-uid'] = levelUid;
 }
 
 async function* releasing(body: AsyncIterable<Uint8Array>, admission: Admission): AsyncGenerator<Uint8Array> {
@@ -151,30 +160,6 @@ async function* releasing(body: AsyncIterable<Uint8Array>, admission: Admission)
   } finally {
     admission.release();
   }
-}
-
-async function answerUser(server: Server, request: ApiRequest, asked: Asked): Promise<ApiResponse> {
-  const { info, user, progress, admission } = asked;
-  const { record } = progress;
-  if (info.isResource || !isOpen(info.path)) await authorize(server, user, info, record);
-  const remote = request.path.includes('/apis/') ? await findRemote(server, request.path) : undefined;
-  if (remote !== undefined) return serveRemote(server, request, user, remote);
-  if (!info.isResource) return serveNonResource(server, request);
-  const kind = server.kinds.find(info.group, info.version, info.resource);
-  if (kind === undefined) throw new ApiError('NotFound', 'the server could not find the requested resource', {});
-  // Only who is known and allowed is listened to any longer; what is proxied passes through unread.
-  if (request.readBody !== undefined && info.subresource !== 'proxy') request.body = await request.readBody(user);
-  const context: RequestContext = (progress.context = {
-    server,
-    request,
-    info,
-    user,
-    kind,
-    warnings: [],
-    ...(record === undefined ? {} : { audit: record }),
-  });
-  if (admission !== undefined && info.verb === 'watch') context.onBegun = () => admission.release();
-  return dispatch(context);
 }
 
 /**
@@ -213,7 +198,8 @@ function answerError(
     known instanceof TooManyRequests
       ? answerText(`${known.message}\n`, known.code)
       : answerStatus(context, known.toStatus(), known.code);
-  Object.assign(answer.headers, known instanceof TooManyRequests ? known.headers : admission?.headers);
+  const by = known instanceof TooManyRequests ? known.by : admission;
+  if (by !== undefined) setAdmittedHeaders(answer, by);
   if (known.details?.retryAfterSeconds !== undefined)
     answer.headers['retry-after'] = String(known.details.retryAfterSeconds);
   return answer;

@@ -13,6 +13,9 @@ import type { KindTable } from './kind-table.ts';
 import type { KeyRing } from './keys.ts';
 import type { RemoteApis, RemoteCaller } from './remote-apis.ts';
 import type { Auditor, AuditRecord } from './audit/auditor.ts';
+import type { Authenticators } from './authn/authenticators.ts';
+import type { Authorizers } from './authz/authorizers.ts';
+import type { ServerFlags } from './server-flags.ts';
 import type { OpenAudit } from './audit/open-audit.ts';
 import type { LiveViews } from './live-views.ts';
 import type { RequestMetrics } from './metrics.ts';
@@ -62,6 +65,8 @@ export interface ApiServerOptions {
   metrics?: Metrics;
   /** The thread that serves, for what is begun in one turn of it to be bounded. */
   thread?: Thread;
+  /** kube-apiserver's flags. */
+  flags?: ServerFlags;
   /** What is recorded of requests; nothing when absent. */
   audit?: OpenAudit | undefined;
   anonymous?: boolean;
@@ -108,6 +113,9 @@ export interface Server {
   audit: Auditor | undefined;
   /** Told of each write that was stored, for bounds that cannot wait for a timer. */
   onWritten?: () => void;
+  /** Of the flags; none where there are none. */
+  authenticators: Authenticators | undefined;
+  authorizers: Authorizers | undefined;
   /** Set by a transport that can reach webhooks. */
   callWebhook?: WebhookCaller;
   /** What aggregated API servers have; set by a transport that can reach them: how they are asked. */

@@ -2,6 +2,7 @@
  * A message of HTTP/2 or 1.1 as an `ApiRequest`: who sent it, by its client certificate, its headers, and its body
  * within the bounds of what is held in memory.
  */
+import { X509Certificate } from 'node:crypto';
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import type { Http2ServerRequest } from 'node:http2';
 import { TLSSocket, type PeerCertificate } from 'node:tls';
@@ -9,7 +10,14 @@ import { ApiError } from '#base/errors.ts';
 import type { ApiRequest, UserInfo } from '#base/api-request.ts';
 import { certificateBackdateMs } from '#base/x509.ts';
 import type { Clock } from '#os/clock.ts';
-import { requestBodiesBytesMax, requestBodiesOfUserBytesMax, requestBodyBytesMax, requestBodyMsMax } from './limits.ts';
+import type { ProxyConfig } from './authn/request-header.ts';
+import {
+  chainLengthMax,
+  requestBodiesBytesMax,
+  requestBodiesOfUserBytesMax,
+  requestBodyBytesMax,
+  requestBodyMsMax,
+} from './limits.ts';
 
 export type HttpRequest = Http2ServerRequest | IncomingMessage;
 
@@ -19,25 +27,75 @@ export interface Certified {
   certifiedAtMs: number;
 }
 
-/** By connection: the session of HTTP/2, since its `socket` is a proxy made anew at each access; else the socket. */
-const users = new WeakMap<object, Certified | null>();
+/** Who a connection is of: a user, an authenticating proxy, or nobody that is known. */
+type Peer = Certified | { isProxy: true } | Record<never, never>;
+const nobody: Peer = {};
 
-/** Who a connection is of, by its client certificate. */
-function clientOf(request: HttpRequest): Certified | undefined {
-  const session = 'stream' in request ? request.stream?.session : undefined;
-  const connection = session ?? request.socket;
-  if (connection === undefined || connection === null) return undefined;
-  const known = users.get(connection);
-  if (known !== undefined) return known ?? undefined;
-  const socket = session?.socket ?? request.socket;
-  const client = socket instanceof TLSSocket ? certifiedBy(socket) : undefined;
-  users.set(connection, client ?? null);
-  return client;
+/**
+ * Who connections are of, by their client certificates. Those of the cluster's authority are users; one of the proxies'
+ * authority is never a user, whatever its subject says.
+ */
+export class Peers {
+  /** The session of HTTP/2, since its `socket` is a proxy made anew at each access; else the socket. */
+  readonly #known = new WeakMap<object, Peer>();
+  readonly #proxy: ProxyConfig | undefined;
+  readonly #authority: string;
+
+  constructor(clientCa: string, proxy: ProxyConfig | undefined) {
+    this.#proxy = proxy;
+    this.#authority = clientCa;
+  }
+
+  of(request: HttpRequest): Peer {
+    const session = 'stream' in request ? request.stream?.session : undefined;
+    const connection = session ?? request.socket;
+    if (connection === undefined || connection === null) return nobody;
+    const known = this.#known.get(connection);
+    if (known !== undefined) return known;
+    const socket = session?.socket ?? request.socket;
+    const peer = socket instanceof TLSSocket ? this.ofSocket(socket) : nobody;
+    this.#known.set(connection, peer);
+    return peer;
+  }
+
+  /** Whom the certificate that was shown on a connection is of. */
+  ofSocket(socket: TLSSocket): Peer {
+    return socket.authorized ? this.#identify(socket) : nobody;
+  }
+
+  #identify(socket: TLSSocket): Peer {
+    const proxy = this.#proxy;
+    const client = certified(socket.getPeerCertificate());
+    // With one authority there is nothing to tell apart: TLS has checked the chain.
+    if (proxy === undefined) return client ?? nobody;
+    const certificate = socket.getPeerX509Certificate();
+    if (certificate === undefined) return nobody;
+    if (leadsTo(certificate, this.#authority)) return client ?? nobody;
+    if (!leadsTo(certificate, proxy.ca)) return nobody;
+    const { allowedNames } = proxy;
+    const isAllowed = allowedNames.length === 0 || (client !== undefined && allowedNames.includes(client.user.name));
+    return isAllowed ? { isProxy: true } : nobody;
+  }
 }
 
-/** Whom the certificate that was shown on a connection is of; undefined where none was that holds. */
-export function certifiedBy(socket: TLSSocket): Certified | undefined {
-  return socket.authorized ? certified(socket.getPeerCertificate()) : undefined;
+/** Whether one of the authorities in a PEM has signed the certificate, or who has signed it. */
+function leadsTo(certificate: X509Certificate, pem: string): boolean {
+  const authorities = (pem.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g) ?? []).map(
+    (each) => new X509Certificate(each),
+  );
+  let at: X509Certificate | undefined = certificate;
+  for (let depth = 0; at !== undefined && depth < chainLengthMax; depth++) {
+    const signed: X509Certificate = at;
+    const { fingerprint256, issuerCertificate } = signed;
+    if (
+      authorities.some(
+        (each) => each.fingerprint256 === fingerprint256 || (signed.checkIssued(each) && signed.verify(each.publicKey)),
+      )
+    )
+      return true;
+    at = issuerCertificate?.fingerprint256 === fingerprint256 ? undefined : issuerCertificate;
+  }
+  return false;
 }
 
 /** CN is the name, each O a group (Kubernetes, "X.509 client certificates"). */
@@ -52,7 +110,7 @@ function certified({ subject, valid_from: from = '' }: Partial<PeerCertificate>)
   };
 }
 
-function plainHeaders(request: HttpRequest): Record<string, string | undefined> {
+function plainHeaders(request: HttpRequest, isFromProxy: boolean): Record<string, string | undefined> {
   const headers: IncomingHttpHeaders = request.headers;
   const out: Record<string, string | undefined> = {};
   let impersonates = false;
@@ -62,17 +120,18 @@ function plainHeaders(request: HttpRequest): Record<string, string | undefined> 
     out[name] = Array.isArray(value) ? value.join(', ') : value;
     impersonates ||= name.startsWith('impersonate-');
   }
-  if (impersonates) Object.assign(out, impersonationLines(request.rawHeaders));
+  if (impersonates || isFromProxy) Object.assign(out, headerLines(request.rawHeaders, isFromProxy));
   return out;
 }
 
 /** What was sent in several headers of one name is handed over as lines, since names of groups may hold commas. */
-function impersonationLines(raw: readonly string[]): Record<string, string> {
+function headerLines(raw: readonly string[], all: boolean): Record<string, string> {
   const out: Record<string, string> = {};
   for (let i = 0; i < raw.length; i += 2) {
     const [header = '', value = ''] = raw.slice(i, i + 2);
     const name = header.toLowerCase();
-    if (name.startsWith('impersonate-')) out[name] = out[name] === undefined ? value : `${out[name]}\n${value}`;
+    if (name.charCodeAt(0) !== 58 && (all || name.startsWith('impersonate-')))
+      out[name] = out[name] === undefined ? value : `${out[name]}\n${value}`;
   }
   return out;
 }
@@ -140,17 +199,22 @@ function tooLarge(): ApiError {
 }
 
 // walk kubectl-apply 1/8: a message of HTTP/2 or 1.1 becomes an `ApiRequest`, with the client certificate as its user.
-export function toApiRequest(request: HttpRequest, readBody: ApiRequest['readBody'], signal: AbortSignal): ApiRequest {
+export function toApiRequest(
+  request: HttpRequest,
+  { readBody, signal, peers }: { readBody: ApiRequest['readBody']; signal: AbortSignal; peers: Peers },
+): ApiRequest {
   const url = request.url ?? '/';
   const cut = url.indexOf('?');
-  const client = clientOf(request);
+  const peer = peers.of(request);
+  const isFromProxy = 'isProxy' in peer;
   return {
     method: request.method ?? 'GET',
     path: cut < 0 ? url : url.slice(0, cut),
     query: new URLSearchParams(cut < 0 ? '' : url.slice(cut + 1)),
-    headers: plainHeaders(request),
+    headers: plainHeaders(request, isFromProxy),
     ...(readBody === undefined ? {} : { readBody }),
-    ...client,
+    ...('user' in peer ? peer : {}),
+    ...(isFromProxy ? { isFromProxy } : {}),
     remoteAddress: request.socket?.remoteAddress ?? '',
     signal,
   };

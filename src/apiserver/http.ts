@@ -11,12 +11,13 @@ import type { Duplex } from 'node:stream';
 import type { SecureContextOptions, TLSSocket } from 'node:tls';
 import type { UserInfo } from '#base/api-request.ts';
 import type { KeyPair } from '#base/x509.ts';
+import type { ProxyConfig } from './authn/request-header.ts';
 import type { ApiServer } from './server.ts';
 import { createRemoteCaller } from './aggregation-client.ts';
 import { connectionOf } from './connect.ts';
 import { fail, failUpgrade, send, writeHttp1, type HttpResponse } from './http-answer.ts';
 import { Forwarder } from './http-forward.ts';
-import { BodyBudget, certifiedBy, toApiRequest, type Certified, type HttpRequest } from './http-request.ts';
+import { BodyBudget, Peers, toApiRequest, type Certified, type HttpRequest } from './http-request.ts';
 import { createWebhookCaller } from './webhook-client.ts';
 
 export interface HttpOptions {
@@ -25,6 +26,8 @@ export interface HttpOptions {
   serving: KeyPair;
   /** Client certificates of this authority are identities. */
   clientCa: string;
+  /** Authenticating proxies, by the authority of their certificates. */
+  proxy?: ProxyConfig;
   /** Shown to kubelets. */
   kubeletClient: KeyPair;
   /** What is shown to aggregated API servers, as it is now; without it none is asked. */
@@ -56,16 +59,18 @@ class Listener {
   /** Those whose handshake is done. */
   readonly #secured = new Set<TLSSocket>();
   readonly #bodies = new BodyBudget();
+  readonly #peers: Peers;
 
   constructor(options: HttpOptions) {
     this.#options = options;
+    this.#peers = new Peers(options.clientCa, options.proxy);
     this.#forwarder = new Forwarder(options.clientCa, options.kubeletClient, options.frontProxy);
   }
 
   endClients(is: (client: Certified) => boolean): void {
     for (const socket of this.#secured) {
-      const client = certifiedBy(socket);
-      if (client !== undefined && is(client)) socket.destroy();
+      const client = this.#peers.ofSocket(socket);
+      if ('user' in client && is(client)) socket.destroy();
     }
   }
 
@@ -74,7 +79,9 @@ class Listener {
   }
 
   secureContext({ certificatePem, keyPem }: KeyPair): SecureContextOptions {
-    return { cert: certificatePem, key: keyPem, ca: this.#options.clientCa, minVersion: 'TLSv1.2' };
+    const { clientCa, proxy } = this.#options;
+    const ca = proxy === undefined ? clientCa : [clientCa, proxy.ca];
+    return { cert: certificatePem, key: keyPem, ca, minVersion: 'TLSv1.2' };
   }
 
   create(): Http2SecureServer {
@@ -116,7 +123,11 @@ class Listener {
         this.#bodies.read(request, user.name, this.#options.api.server.clock, (give) => {
           release = give;
         });
-      const apiRequest = toApiRequest(request, hasBody ? readBody : undefined, abort.signal);
+      const apiRequest = toApiRequest(request, {
+        readBody: hasBody ? readBody : undefined,
+        signal: abort.signal,
+        peers: this.#peers,
+      });
       const answer = await this.#options.api.handle(apiRequest);
       const target = connectionOf(answer);
       if (target !== undefined) {
@@ -133,9 +144,9 @@ class Listener {
 
   async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     const abort = new AbortController();
-    socket.on('error', () => abort.abort(clientGone));
+    socket.on('error', () => abort.abort(clientGone)).once('close', () => abort.abort(clientGone));
     try {
-      const from = toApiRequest(request, undefined, abort.signal);
+      const from = toApiRequest(request, { readBody: undefined, signal: abort.signal, peers: this.#peers });
       const answer = await this.#options.api.handle(from);
       const target = connectionOf(answer);
       if (target === undefined) {

@@ -121,6 +121,35 @@ export const auditLogBytesDefault = 100 * 1024 * 1024;
 /** How long the audit webhook may take, and how often it is asked to take a batch. */
 export const auditWebhookMs = 30_000;
 export const auditWebhookTriesMax = 5;
+/** A bearer token, and the keys of one issuer. */
+export const tokenCharsMax = 64 * 1024;
+export const jwksKeysMax = 100;
+/** What an issuer may answer, how long it may take, and how soon it is asked again. */
+export const issuerAnswerBytesMax = 1024 * 1024;
+export const issuerMs = 10_000;
+export const issuerPauseMs = 10_000;
+/** What the expressions of one token may cost together. */
+export const claimsCostMax = 1_000_000;
+/** Tokens whose users are remembered, and requests that wait for others to say whose a token is. */
+export const knownTokensMax = 4096;
+export const tokenQuestionsMax = 256;
+/** How long a token is remembered, where nothing else says so. */
+export const knownTokenMs = 10_000;
+/** How often configuration files are looked at. */
+export const configPollMs = 5_000;
+/** How long a token webhook may take, and how often it is asked. */
+export const tokenWebhookMs = 30_000;
+export const tokenWebhookTriesMax = 5;
+/** How long an authorization webhook may take where nothing says it, how often it is asked, by how many at a time. */
+export const accessWebhookMs = 30_000;
+export const accessWebhookTriesMax = 3;
+export const accessQuestionsMax = 256;
+/** Answers of it that are remembered. */
+export const knownAnswersMax = 8192;
+/** Certificates between a client's and an authority's. */
+export const chainLengthMax = 10;
+/** Objects that are sealed anew at a time, when the key that seals has changed. */
+export const sealedTogetherMax = 100;
 
 /** Owners of an object that are compared with each other, which costs the square of their number. */
 export const ownersComparedMax = 256;

@@ -19,10 +19,10 @@ import { kinds } from '#base/kinds.ts';
 import { isDraftOf, type KubeList } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
 import type { KindRecord } from '#schema/kind.ts';
-import { issuerOf, identifyToken } from './authn/authenticate.ts';
+import { issuerOf, identifyBearer } from './authn/authenticate.ts';
 import { decide } from './authz/authorizer-chain.ts';
 import { visitRules } from './authz/rbac.ts';
-import type { Attributes } from './authz/rbac.ts';
+import type { Attributes } from './authz/attributes.ts';
 import type { RequestContext } from './context.ts';
 import { decodeObject } from './decode.ts';
 import { answerObject } from './respond.ts';
@@ -113,7 +113,11 @@ export async function handleReview(context: RequestContext): Promise<ApiResponse
 async function reviewAccess(context: RequestContext, attributes: Attributes): Promise<SubjectAccessReviewStatus> {
   const decision = await decide(context.server, attributes);
   const reason = decision.reason();
-  return { allowed: decision.allowed, ...(reason === '' ? {} : { reason }) };
+  return {
+    allowed: decision.allowed,
+    ...(decision.denied === true ? { denied: true } : {}),
+    ...(reason === '' ? {} : { reason }),
+  };
 }
 
 async function reviewRules(context: RequestContext, namespace: string): Promise<SubjectRulesReviewStatus> {
@@ -137,7 +141,7 @@ async function reviewToken(
   { token = '', audiences: asked = [] }: Draft<TokenReviewSpec>,
 ): Promise<TokenReviewStatus> {
   const audiences = asked.length > 0 ? asked : [issuerOf(context.server)];
-  const identity = token === '' ? undefined : await identifyToken(context.server, token, audiences);
+  const identity = token === '' ? undefined : await identifyBearer(context.server, token, audiences);
   if (identity === undefined)
     return { authenticated: false, user: {}, error: '[invalid bearer token, token lookup failed]' };
   return { authenticated: true, user: userInfoOf(identity.user), audiences: identity.audiences };

@@ -46,7 +46,7 @@ export class ServerLease {
 
   constructor(server: Server) {
     this.#server = server;
-    this.#isShared = server.options.advertise !== undefined && server.store.sync() !== undefined;
+    this.#isShared = server.options.advertise !== undefined && server.store.isShared;
   }
 
   async start(): Promise<void> {

@@ -14,12 +14,17 @@ import type { ApiServerOptions, Server } from './context.ts';
 import { runCustomResources } from './crd.ts';
 import { FlowControl } from './flow-control/flow-control.ts';
 import { runFlowControl } from './flow-control/run-flow-control.ts';
+import type { EncryptionKey } from './keys.ts';
+import { sealAgain } from './seal-again.ts';
 import { KindTable } from './kind-table.ts';
 import { LiveViews } from './live-views.ts';
 import { ServerLease } from './server-leases.ts';
 import { Objects } from './stored-objects.ts';
 import { runPolicyStatus } from './policy-status.ts';
 import { Metrics } from '#observe/metrics.ts';
+import { issuerOf } from './authn/authenticate.ts';
+import { Authenticators } from './authn/authenticators.ts';
+import { Authorizers, namesAuthorizers } from './authz/authorizers.ts';
 import { Auditor } from './audit/auditor.ts';
 import { createRequestMetrics } from './metrics.ts';
 import { TokenSigner } from './tokens.ts';
@@ -28,12 +33,17 @@ export interface ApiServer extends AsyncDisposable {
   handle: ApiHandler;
   /** For the transport. */
   server: Server;
+  /**
+   * The first key seals from now on, and what others have sealed is sealed with it before this resolves: how many.
+   */
+  sealWith(keys: readonly EncryptionKey[]): Promise<number>;
 }
 
 export async function createApiServer(options: ApiServerOptions): Promise<ApiServer> {
   const { store, clock, random, log, metrics = new Metrics() } = options;
   const objects = new Objects(options.keys.encryption, random);
   const kinds = new KindTable(builtInKinds);
+  const { flags } = options;
   const server: Server = {
     options,
     store,
@@ -49,9 +59,21 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     metrics,
     requests: createRequestMetrics(metrics, store),
     audit: options.audit === undefined ? undefined : new Auditor({ ...options.audit, clock, random, metrics }),
+    authenticators: undefined,
+    authorizers:
+      flags === undefined || !namesAuthorizers(flags)
+        ? undefined
+        : new Authorizers(flags, { clock, log: log.child('authorization') }),
     remoteApis: new RemoteApis(),
     flowControl: new FlowControl({ clock, metrics, thread: options.thread }),
   };
+  if (flags !== undefined)
+    server.authenticators = new Authenticators({
+      flags,
+      ownIssuer: issuerOf(server),
+      clock,
+      log: log.child('authentication'),
+    });
   const lease = new ServerLease(server);
   await lease.start();
   const [stopFlowControl] = await Promise.all([runFlowControl(server), bootstrap(server)]);
@@ -63,6 +85,10 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   return {
     handle: server.handle,
     server,
+    sealWith: (keys) => {
+      objects.setKeys(keys);
+      return sealAgain(server);
+    },
     async [Symbol.asyncDispose]() {
       await lease.stop();
       stopFlowControl();
@@ -72,6 +98,8 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
       stopAggregation();
       stopCustom();
       server.live.close();
+      server.authenticators?.[Symbol.dispose]();
+      server.authorizers?.[Symbol.dispose]();
       for (const backend of options.audit?.backends ?? []) await backend[Symbol.asyncDispose]();
     },
   };

@@ -42,7 +42,7 @@ function encodePlain(kind: StorageKind, object: KubeObject): Buffer {
   );
 }
 
-function isSealed(kind: StorageKind): boolean {
+export function isSealed(kind: StorageKind): boolean {
   return kind.storage.group === '' && kind.storage.resource === 'secrets';
 }
 
@@ -114,6 +114,11 @@ class LateObject implements LateBytes {
   }
 }
 
+/** The name of the key that sealed bytes begin with; '' where they are not sealed. */
+function sealingKeyOf(bytes: Uint8Array): string {
+  return bytes[0] === 1 ? Buffer.from(bytes.subarray(2, 2 + (bytes[1] ?? 0))).toString('latin1') : '';
+}
+
 export class Objects {
   #keys: readonly EncryptionKey[];
   #random: Random;
@@ -144,6 +149,18 @@ export class Objects {
     return isSealed(kind) ? this.encode(kind, key, object) : new LateObject(kind, object, before);
   }
 
+  /** The first seals from now on. What was sealed with keys of before stays readable while this process lasts. */
+  setKeys(keys: readonly EncryptionKey[]): void {
+    this.#keys = [...keys, ...this.#keys.filter((old) => !keys.some(({ id }) => id === old.id))];
+  }
+
+  /** The same object sealed with the first key; undefined where it is already. */
+  sealedAnew(kind: StorageKind, stored: StoredValue): Uint8Array | undefined {
+    const [first] = this.#keys;
+    if (first === undefined || !isSealed(kind) || sealingKeyOf(stored.value) === first.id) return undefined;
+    return this.#seal(stored.key, this.#open(stored));
+  }
+
   #seal(key: string, plain: Uint8Array): Uint8Array {
     const first = this.#keys[0];
     if (first === undefined) return plain;
@@ -159,8 +176,8 @@ export class Objects {
     if (bytes[0] !== 1) return bytes;
     const known = this.#plain.get(stored);
     if (known !== undefined) return known;
-    const idEnd = 2 + bytes[1]!;
-    const id = Buffer.from(bytes.subarray(2, idEnd)).toString();
+    const id = sealingKeyOf(bytes);
+    const idEnd = 2 + id.length;
     const key = this.#keys.find((k) => k.id === id);
     if (key === undefined) throw new Error(`no encryption key ${id} for ${stored.key}`);
     const decipher = createDecipheriv('aes-256-gcm', Buffer.from(key.key, 'base64'), bytes.subarray(idEnd, idEnd + 12));

@@ -31,6 +31,8 @@ export interface ApiRequest {
    * headers.
    */
   user?: UserInfo;
+  /** The transport has found that an authenticating proxy sends it: its headers may say who asks. */
+  isFromProxy?: boolean;
   /** When the client certificate that `user` is of was issued, in milliseconds since 1970. */
   certifiedAtMs?: number;
   /** The client's address, for audit and `selfsubjectreviews`. */

@@ -8,6 +8,7 @@ import { ApiError } from '#base/errors.ts';
 import { formatSubnet, parseCidr, subnetOf } from '#base/ip.ts';
 import { messageOf, stackOf } from '#base/thrown.ts';
 import { podsPerNodeMax } from '#kubelet/limits.ts';
+import { FinalError, finalExitCode } from '#platform/final-error.ts';
 import { networkModes, type NetworkMode } from '#platform/instance.ts';
 import { completionScript } from './completion.ts';
 import { UsageError } from './output.ts';
@@ -42,13 +43,13 @@ const nodes = (text: string): number => {
     throw new UsageError(`${JSON.stringify(text)} is not a number of nodes (1 to 16)`);
   return value;
 };
-/** A process that could not start must not stay half made: its supervisor tries again. */
+/** A process that could not start must not stay half made: its supervisor tries again, where that may help. */
 async function endOnFailure(run: Promise<void>): Promise<void> {
   await run.catch((error: unknown) => {
     process.stdout.write(
       `${JSON.stringify({ level: 'error', part: 'start', msg: error instanceof Error ? error.stack : String(error) })}\n`,
     );
-    process.exit(1);
+    process.exit(error instanceof FinalError ? finalExitCode : 1);
   });
 }
 const maxPods = (text: string): number => {
@@ -289,6 +290,15 @@ program
   .action(async (user: string, options: { administrator?: boolean; registry?: string }) => {
     const { addRegistryUser } = await import('./commands/registry-user.ts');
     await addRegistryUser(user, options);
+  });
+program
+  .command('rotate-encryption-key')
+  .description('encrypt Secrets with a new key, those that are there too')
+  .option('--data <dir>', 'data directory (default: $TIPHYS_HOME/data or /var/lib/tiphys)')
+  .option('--alone', 'no other server uses the same etcd')
+  .action(async (options: { data?: string; alone?: boolean }) => {
+    const { rotateKey } = await import('./commands/rotate-encryption-key.ts');
+    await rotateKey(options);
   });
 program
   .command('test')

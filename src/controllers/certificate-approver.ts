@@ -85,6 +85,8 @@ export function planApproval(csr: CertificateSigningRequest, nodeOf: (name: stri
   }
   const name = subjectNode(signerName, request);
   if (name === undefined || signerProblem(signerName, request, usages) !== '') return { verdict: 'leave' };
+  // Whatever else a node needs it asks for itself.
+  if (groups.includes(machineGroup) && signerName !== nodeSigners.kubeletClient) return { verdict: 'leave' };
   if (groups.includes(machineGroup) && nodeOf(name) !== undefined)
     return {
       verdict: 'deny',

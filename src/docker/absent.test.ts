@@ -22,6 +22,4 @@ test('without a swarm its commands are answered as dockerd does, and beginning o
     assert.match(String(await answer('GET', path)), /^503,This node is not a swarm manager/);
   assert.deepEqual(await answer('POST', '/swarm/init'), [501, 'swarm mode is not supported by this engine']);
   assert.deepEqual(await answer('POST', '/swarm/leave'), [503, 'This node is not part of a swarm']);
-  assert.deepEqual(await answer('GET', '/plugins'), []);
-  assert.deepEqual(await answer('DELETE', '/plugins/x'), [404, 'plugin "x" not found']);
 });

@@ -5,6 +5,7 @@ import { whenDrained } from '#base/streams.ts';
 import { readableLogPath } from '#engine/container-paths.ts';
 import { isPluginLog } from '#engine/log-drivers/options.ts';
 import { findLogPlugin } from '#engine/log-drivers/plugin.ts';
+import { canReadLogs } from '#plugins/log-driver.ts';
 import type { DockerParts } from './context.ts';
 import { parseTimeNs } from './filters.ts';
 import { logAttributes } from './log-attributes.ts';
@@ -12,6 +13,10 @@ import { frame } from './multiplex.ts';
 import { queryFlag } from './route.ts';
 import type { RouteContext } from './route.ts';
 import { apiVersion } from './server.ts';
+
+function unreadable(): ApiError {
+  return new ApiError('InternalError', 'configured logging driver does not support reading', undefined, 501);
+}
 
 export async function streamLogs(parts: DockerParts, context: RouteContext): Promise<unknown> {
   const { query, response } = context;
@@ -23,13 +28,15 @@ export async function streamLogs(parts: DockerParts, context: RouteContext): Pro
   // A plugin says itself whether it can be read.
   const driver = container.record.spec.logDriver?.name ?? 'none';
   const isPlugins = isPluginLog(driver);
-  if (!isPlugins && readableLogPath(engine.table, container) === undefined)
-    throw new ApiError('InternalError', 'configured logging driver does not support reading', undefined, 501);
+  const hasFile = readableLogPath(engine.table, container) !== undefined;
+  if (!isPlugins && !hasFile) throw unreadable();
   // Before anything is sent: what comes later can only break off.
-  if (isPlugins)
-    await findLogPlugin(engine.plugins, driver).catch((error: unknown) => {
+  if (isPlugins) {
+    const plugin = await findLogPlugin(engine.plugins, driver).catch((error: unknown) => {
       throw new ApiError('InternalError', `failed to get logging factory: ${messageOf(error)}`);
     });
+    if (!hasFile && !(await canReadLogs(plugin))) throw unreadable();
+  }
   const now = parts.clock.now();
   const time = (name: string): bigint | undefined => {
     const value = query.get(name);

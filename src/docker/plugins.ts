@@ -67,7 +67,8 @@ export function pluginRoutes(plugins: ManagedPlugins): Route[] {
       method: 'POST',
       path: '/plugins/pull',
       handle: async (context) => {
-        const [remote, privileges] = [remoteOf(context), await context.jsonList()];
+        const privileges = await context.jsonList();
+        const remote = remoteOf(context);
         const name = localName(context, remote);
         // By it the client enables what it has installed.
         context.response.setHeader('Docker-Plugin-Name', name);
@@ -132,7 +133,8 @@ export function pluginRoutes(plugins: ManagedPlugins): Route[] {
       method: 'POST',
       path: '/plugins/{name*}/upgrade',
       handle: async (context) => {
-        const wanted = { remote: remoteOf(context), name: nameOf(context), privileges: await context.jsonList() };
+        const privileges = await context.jsonList();
+        const wanted = { remote: remoteOf(context), name: nameOf(context), privileges };
         context.response.setHeader('Docker-Plugin-Name', plugins.get(wanted.name).name);
         return transfer(context, (options) => plugins.upgrade(wanted, options));
       },

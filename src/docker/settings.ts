@@ -73,14 +73,21 @@ export function fillRequest(body: CreateBody, defaults: ContainerDefaults): void
   const driver = log.Type || defaults.log.driver;
   host.LogConfig = {
     Type: driver,
-    // Options are those of one driver.
-    Config: { ...(driver === defaults.log.driver ? defaults.log.options : {}), ...log.Config },
+    // Options are those of one driver, but for those of the cache, which many have.
+    Config: {
+      ...(driver === defaults.log.driver ? defaults.log.options : cacheOptionsOf(defaults.log.options)),
+      ...log.Config,
+    },
   };
   if ((host.ShmSize ?? 0) === 0) host.ShmSize = defaults.shmSizeBytes;
   if (!host['Runtime']) host['Runtime'] = defaults.runtime;
   if (!host['IpcMode']) host['IpcMode'] = defaults.ipcMode;
   if (!host['CgroupnsMode'] && defaults.cgroupNamespace !== '' && host['Privileged'] !== true)
     host['CgroupnsMode'] = defaults.cgroupNamespace;
+}
+
+function cacheOptionsOf(options: Readonly<Record<string, string>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(options).filter(([name]) => name.startsWith('cache-')));
 }
 
 /** What is not shown, as docker has it. */

@@ -95,6 +95,8 @@ export const pluginRestartMs = 1000;
 export const pluginRestartMsMax = 60_000;
 /** How long a log driver of a plugin may take to begin, to end, and to read the next line. */
 export const logPluginMsMax = 10_000;
+/** How long it is waited for its reading what it was told to read. */
+export const logReaderMsMax = 1_000;
 /** Of device descriptions (CDI): how many files of a directory, and bytes of each. */
 export const cdiFilesMax = 1000;
 export const cdiFileBytesMax = 4 * 1024 * 1024;

@@ -37,6 +37,8 @@ export class GrpcClient {
   readonly #session: ClientHttp2Session;
   readonly #options: GrpcClientOptions;
   readonly closed: Promise<void>;
+  /** Why the connection failed, where it did not end in order. */
+  problem: Error | undefined;
 
   constructor(socket: Duplex, options: GrpcClientOptions) {
     const { windowBytes, sessionMemoryMbMax } = options;
@@ -46,12 +48,18 @@ export class GrpcClient {
       settings: { initialWindowSize: windowBytes, enablePush: false },
       maxSessionMemory: sessionMemoryMbMax,
     });
-    this.#session.on('error', () => socket.destroy());
+    this.#session.on('error', (error: Error) => {
+      this.problem ??= error;
+      socket.destroy();
+    });
     this.closed = new Promise((resolve) => {
       this.#session.once('close', () => resolve());
       socket.once('close', () => resolve());
     });
-    this.#session.once('connect', () => this.#session.setLocalWindowSize(windowBytes));
+    this.#session.once('connect', () => {
+      // The other side may have ended it before it is told of.
+      if (!this.#session.destroyed) this.#session.setLocalWindowSize(windowBytes);
+    });
   }
 
   close(): void {

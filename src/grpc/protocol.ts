@@ -27,6 +27,7 @@ export class Protocol {
   readonly #path: string;
   #root: protobuf.Root | undefined;
   readonly #types = new Map<string, protobuf.Type>();
+  readonly #methods = new Map<string, MethodTypes>();
 
   constructor(path: string) {
     this.#path = path;
@@ -44,6 +45,13 @@ export class Protocol {
 
   /** Request and response types of a method, `/moby.buildkit.v1.Control/Solve`; undefined when there is none. */
   methodOf(path: string): MethodTypes | undefined {
+    const known = this.#methods.get(path) ?? this.#findMethod(path);
+    // Only methods that there are: anybody may ask for others.
+    if (known !== undefined) this.#methods.set(path, known);
+    return known;
+  }
+
+  #findMethod(path: string): MethodTypes | undefined {
     const [, service = '', name = ''] = path.split('/');
     const found = this.#loaded().lookup(service);
     if (!(found instanceof library().Service)) return undefined;

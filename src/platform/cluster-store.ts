@@ -2,23 +2,26 @@
  * Where the cluster's state lies: in an SQLite file of the data directory, or in the etcd that the user named, which
  * several servers may share.
  *
- * An etcd holds the cluster whose keys this machine has, or none: the first server leaves a fingerprint of its
- * authority there, and who has another is refused - its tokens would not hold and it could not read Secrets. A machine
- * that has once used an etcd remembers its epoch, so that a wrong endpoint does not look like a cluster without
- * objects.
+ * An etcd holds the cluster whose keys and ranges this machine has, or none: the first server leaves a fingerprint of
+ * its authority and the range of Services there, and who has others is refused - its tokens would not hold, it could
+ * not read Secrets, and its Services would have addresses that others do not route. A machine that has once used an
+ * etcd remembers its epoch, so that a wrong endpoint does not look like a cluster without objects.
  */
 import { createHash, createPublicKey } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import type { KeyRing } from '#apiserver/keys.ts';
 import { ApiError, isReason } from '#base/errors.ts';
+import { isObject } from '#base/unknown.ts';
 import { silentLogger, type Logger } from '#observe/log.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import { EtcdClient, type EtcdAddress } from '#store/etcd/client.ts';
 import { openEtcdStore, type EtcdStore } from '#store/etcd/etcd-store.ts';
+import { defaultEtcdPrefix } from '#store/etcd/requests.ts';
 import { openSqliteStore } from '#store/sqlite.ts';
 import type { Store } from '#store/store.ts';
 import { etcdRetryMs } from './limits.ts';
+import { FinalError } from './final-error.ts';
 import { files, type Paths } from './paths.ts';
 
 /** As the user named it; files are read when a server starts. */
@@ -34,19 +37,29 @@ export interface ClusterStoreInput {
   paths: Paths;
   etcd: EtcdChoice | undefined;
   ring: KeyRing;
+  ranges: { serviceRange: string; domain: string };
   log: Logger;
 }
 
+/** Where the state lies, in words. */
+export function describeState(paths: Paths, etcd: EtcdChoice | undefined): string {
+  return etcd === undefined
+    ? files.database(paths)
+    : `etcd ${etcd.endpoints.join(', ')} below ${etcd.prefix ?? defaultEtcdPrefix}`;
+}
+
 /**
- * Opens the store. Waits for an etcd that does not answer; rejects with Conflict where it holds another cluster, and
- * with BadRequest where it can never be opened as it is named.
+ * Opens the store. Waits for an etcd that does not answer; rejects with a FinalError where it holds another cluster, or
+ * can never be opened as it is named.
  */
-export async function openClusterStore({ paths, etcd, ring, log }: ClusterStoreInput): Promise<Store> {
+export async function openClusterStore(input: ClusterStoreInput): Promise<Store> {
+  const { paths, etcd, log } = input;
   if (etcd === undefined) return openSqliteStore({ path: files.database(paths), clock: realClock, log });
   const store = await openWaiting(etcd, log);
   try {
     checkEpoch(paths, store.epoch);
-    await checkAuthority(store, ring);
+    await checkCluster(store, input);
+    writeFileAtomic(files.etcdEpoch(paths), `${store.epoch}\n`, { sync: true, mode: 0o600 });
     return store;
   } catch (error) {
     await store[Symbol.asyncDispose]();
@@ -65,6 +78,7 @@ async function openWaiting(etcd: EtcdChoice, log: Logger): Promise<EtcdStore> {
         log,
       });
     } catch (error) {
+      if (isReason(error, 'BadRequest')) throw new FinalError('BadRequest', error.message);
       if (!isReason(error, 'ServiceUnavailable', 'Timeout')) throw error;
       log.warn('etcd does not answer; waiting for it', { error: error.message });
       await realClock.sleep(etcdRetryMs);
@@ -79,7 +93,7 @@ export function addressOf({ endpoints, cafile, certfile, keyfile }: EtcdChoice):
     try {
       return readFileSync(path, 'utf8');
     } catch (cause) {
-      const error = new ApiError('BadRequest', `${option}: ${path} cannot be read`);
+      const error = new ApiError('NotFound', `${option}: ${path} cannot be read`);
       error.cause = cause;
       throw error;
     }
@@ -121,24 +135,37 @@ export async function checkReachable(etcd: EtcdChoice): Promise<void> {
 function checkEpoch(paths: Paths, epoch: string): void {
   const known = readIfExists(files.etcdEpoch(paths))?.trim();
   if (known !== undefined && known !== epoch)
-    throw new ApiError(
+    throw new FinalError(
       'Conflict',
       `this etcd does not hold the cluster that this machine belongs to (epoch ${epoch}, not ${known}); check --etcd-endpoints and --etcd-prefix, or remove ${files.etcdEpoch(paths)} to begin with what is there`,
     );
-  if (known === undefined) writeFileAtomic(files.etcdEpoch(paths), `${epoch}\n`, { sync: true, mode: 0o600 });
 }
 
 /** The authority is renewed with its key: only another ring has another one. */
-async function checkAuthority(store: Store, { ca }: KeyRing): Promise<void> {
+function fingerprintOf({ ca }: KeyRing): string {
   const spki = createPublicKey(ca.certificatePem).export({ type: 'spki', format: 'der' });
-  const value = Buffer.from(createHash('sha256').update(spki).digest('hex'));
-  const result = await store.txn([{ key: authorityKey, modRevision: 0 }], [{ type: 'put', key: authorityKey, value }]);
+  return createHash('sha256').update(spki).digest('hex');
+}
+
+/** What all servers of the cluster have in common. */
+async function checkCluster(store: Store, { ring, ranges }: ClusterStoreInput): Promise<void> {
+  const own = { authority: fingerprintOf(ring), serviceRange: ranges.serviceRange, domain: ranges.domain };
+  const value = Buffer.from(JSON.stringify(own));
+  const result = await store.txn([{ key: clusterKey, modRevision: 0 }], [{ type: 'put', key: clusterKey, value }]);
+  if (result.succeeded) return;
   const [found] = result.current;
-  if (!result.succeeded && (found === undefined || !value.equals(found.value)))
-    throw new ApiError(
+  const there: unknown = JSON.parse(Buffer.from(found?.value ?? '{}').toString());
+  const { authority, serviceRange, domain } = isObject(there) ? there : {};
+  if (authority !== own.authority)
+    throw new FinalError(
       'Conflict',
       'this etcd holds the cluster of another authority: a further server needs the keys of the first one (keys.json), or an --etcd-prefix of its own',
     );
+  if (serviceRange !== own.serviceRange || domain !== own.domain)
+    throw new FinalError(
+      'Conflict',
+      `the cluster in this etcd has the Service range ${String(serviceRange)} and the domain ${String(domain)}; this machine has ${own.serviceRange} and ${own.domain}`,
+    );
 }
 
-const authorityKey = '/tiphys/authority';
+const clusterKey = '/tiphys/cluster';

@@ -5,11 +5,11 @@
  */
 import { request } from 'node:https';
 import { TLSSocket } from 'node:tls';
-import { load } from 'js-yaml';
 import { ApiError } from '#base/errors.ts';
 import { clusterInfo } from '#base/node-identity.ts';
 import { codeOf, messageOf } from '#base/thrown.ts';
 import { fieldOf, itemsOf, textOf } from '#base/unknown.ts';
+import { parseYaml } from '#base/yaml.ts';
 import { authorityHashOf } from './join-token.ts';
 import { clusterInfoBytesMax, discoveryMsMax } from './limits.ts';
 
@@ -80,7 +80,7 @@ function authorityIn(server: string, status: number, text: string): string {
       `${server} answers, but tells strangers of no cluster (status ${status}): run 'tiphys token create' there, and use the address and port that it prints`,
     );
   const info = textOf(fieldOf(JSON.parse(text), 'data'), 'kubeconfig');
-  const [entry] = itemsOf(fieldOf(load(info ?? ''), 'clusters'));
+  const [entry] = itemsOf(fieldOf(parseYaml(info ?? ''), 'clusters'));
   const data = textOf(fieldOf(entry, 'cluster'), 'certificate-authority-data');
   if (data === undefined) throw new Error('its cluster-info has no authority');
   return Buffer.from(data, 'base64').toString('utf8');

@@ -45,7 +45,7 @@ export function establishKeyRing(paths: Paths, means: Means): KeyRing {
     : loadKeyRing(paths, means);
 }
 
-function writeKeyRing(paths: Paths, ring: KeyRing): KeyRing {
+export function writeKeyRing(paths: Paths, ring: KeyRing): KeyRing {
   writeFileAtomic(files.keys(paths), JSON.stringify(ring), { sync: true, mode: 0o600 });
   return ring;
 }

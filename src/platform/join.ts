@@ -22,14 +22,14 @@ import { createClient } from '#client/rest-client.ts';
 import { createHttpTransport, type HttpTransportOptions } from '#client/transport-http.ts';
 import { silentLogger } from '#observe/log.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
-import { writeFileAtomic } from '#os/files.ts';
+import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import { createNetworkDoor } from '#os/network.linux.ts';
 import { readClusterConfig, type ClusterConfig } from './cluster-config.ts';
 import { discoverCluster, type Discovery } from './discover.ts';
 import { hostName, portIsFree, usedSubnets } from './host.ts';
 import { loadInstance, saveInstance, type Instance } from './instance.ts';
 import { clockProblem, rangeProblem, versionProblem } from './join-checks.ts';
-import { parseJoinToken } from './join-token.ts';
+import { authorityHashOf, parseJoinToken } from './join-token.ts';
 import { podRangeMsMax, podRangeStepMs } from './limits.ts';
 import { setLocalNodes } from './local-nodes.ts';
 import { ManagedCertificate, requestCertificate, type CertificateNames } from './managed-certificate.ts';
@@ -48,13 +48,20 @@ export interface JoinOptions {
   address?: string;
 }
 
-/** Resolves when this machine is a node that `up` can start; with its instance. Throws with the remedy in words. */
-export async function joinCluster(paths: Paths, options: JoinOptions): Promise<Instance> {
+export interface JoinResult {
+  instance: Instance;
+  /** It was a node of this cluster before; the server has another address now. */
+  hasMoved: boolean;
+}
+
+/** Resolves when this machine is a node that `up` can start. Throws with the remedy in words. */
+export async function joinCluster(paths: Paths, options: JoinOptions): Promise<JoinResult> {
   const server = serverUrl(options.server);
   const { token, authorityHash } = parseJoinToken(options.token);
   return withLock(paths, async () => {
     const kept = loadInstance(paths);
-    if (kept !== undefined && kept.joined?.hasLeft !== true) return alreadyMember(paths, kept, server);
+    if (kept !== undefined && kept.joined?.hasLeft !== true)
+      return alreadyMember(paths, kept, { server, authorityHash });
     const found = await discoverCluster(server, authorityHash);
     refuse(clockProblem(realClock.now(), found.serverMs));
     await using stack = new AsyncDisposableStack();
@@ -73,7 +80,7 @@ export async function joinCluster(paths: Paths, options: JoinOptions): Promise<I
     const instance = instanceOf({ kept, server, name, address, podRange, config });
     setLocalNodes(paths, 1);
     saveInstance(paths, instance);
-    return instance;
+    return { instance, hasMoved: false };
   });
 }
 
@@ -91,13 +98,26 @@ function serverUrl(text: string): string {
   return `https://${joinHostPort(url.hostname.replace(/^\[(.*)\]$/, '$1'), port)}`;
 }
 
-function alreadyMember(paths: Paths, kept: Instance, server: string): Instance {
-  if (kept.joined?.server === server) return kept;
+/** A node of the same cluster stays what it is, and follows its server to another address. */
+async function alreadyMember(
+  paths: Paths,
+  kept: Instance,
+  { server, authorityHash }: { server: string; authorityHash: string },
+): Promise<JoinResult> {
+  const { joined } = kept;
+  if (joined?.server === server) return { instance: kept, hasMoved: false };
+  const known = joined === undefined ? undefined : readIfExists(join(files.nodePki(paths, 1), 'ca.crt'));
+  if (joined !== undefined && known !== undefined && authorityHashOf(known) === authorityHash) {
+    await discoverCluster(server, authorityHash);
+    const instance = { ...kept, joined: { ...joined, server } };
+    saveInstance(paths, instance);
+    return { instance, hasMoved: true };
+  }
   const what =
-    kept.joined === undefined
+    joined === undefined
       ? `has a cluster of its own (${paths.data})`
-      : `is node ${kept.joined.node} of the cluster of ${kept.joined.server}`;
-  const end = kept.joined === undefined ? 'tiphys down --purge' : 'tiphys leave';
+      : `is node ${joined.node} of the cluster of ${joined.server}`;
+  const end = joined === undefined ? 'tiphys down --purge' : 'tiphys leave';
   throw new ApiError(
     'Conflict',
     `this machine ${what}: '${end}' ends that, or TIPHYS_HOME=DIR keeps a second instance beside it`,

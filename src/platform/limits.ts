@@ -35,6 +35,9 @@ export const boltFileBytesMax = 512 * 1024 * 1024;
 export const boltDepthMax = 32;
 export const importedTextBytesMax = 16 * 1024 * 1024;
 export const importedLineBytesMax = 16 * 1024 * 1024;
+/** How often the server looks for other encryption keys, and how long a command waits for it to use them. */
+export const keyPollMs = 1_000;
+export const sealingMsMax = 300_000;
 /** How long a server may take to tell a machine that joins who it is, and what it may say. */
 export const discoveryMsMax = 10_000;
 export const clusterInfoBytesMax = 1024 * 1024;
@@ -55,3 +58,10 @@ export const removalMsMax = 30_000;
 export const removalStepMs = 200;
 /** How long a server that was told to start anew may take. */
 export const serverRestartMsMax = 60_000;
+/** How long a command waits for the cluster's nodes. */
+export const nodesAnswerMsMax = 5_000;
+/** How often a node that joined looks whether it still belongs to its cluster, and how often it must be refused. */
+export const membershipLookMs = 15_000;
+export const membershipLooksMin = 3;
+/** What Pods have to end on a node that was taken out. */
+export const removedGraceMs = 10_000;

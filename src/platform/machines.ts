@@ -13,7 +13,7 @@ import { accessCluster, administer, instanceHere } from './cluster-access.ts';
 import { takeDown } from './down.ts';
 import { hostName } from './host.ts';
 import { nodePlan, saveInstance } from './instance.ts';
-import { removalMsMax, removalStepMs } from './limits.ts';
+import { nodesAnswerMsMax, removalMsMax, removalStepMs } from './limits.ts';
 import { localNodes } from './local-nodes.ts';
 import { files, type Paths } from './paths.ts';
 
@@ -29,10 +29,11 @@ export interface MachineNode {
   podRange: string;
 }
 
+/** A server that does not answer is not waited for. */
 export async function listMachineNodes(paths: Paths): Promise<MachineNode[]> {
   await using stack = new AsyncDisposableStack();
   const { items } = await accessCluster(paths, stack)
-    .list(kinds.Node)
+    .list(kinds.Node, { signal: AbortSignal.timeout(nodesAnswerMsMax) })
     .catch((error: unknown) => Promise.reject(outOfTouch(paths, error)));
   return items.map(describeNode);
 }

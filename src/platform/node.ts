@@ -8,6 +8,7 @@ import { kinds } from '#base/kinds.ts';
 import { isRevoked, removedNodes } from '#base/node-identity.ts';
 import { processUptimeMs, realClock, realRandom } from '#os/clock.real.ts';
 import { writeFileAtomic } from '#os/files.ts';
+import type { Kubelet } from '#kubelet/kubelet.ts';
 import { hostName, loadUnderlay } from './host.ts';
 import { nodePlan } from './instance.ts';
 import { removeUnusedVolumes } from './local-volumes.ts';
@@ -15,6 +16,7 @@ import { startEngine } from './node-engine.ts';
 import { startNodeIdentity } from './node-identity.ts';
 import { startKubelet } from './node-kubelet.ts';
 import { startNetwork } from './node-network.ts';
+import { endPods, watchMembership } from './membership.ts';
 import type { NodeParts } from './node-parts.ts';
 import { beginPart } from './part.ts';
 import { files } from './paths.ts';
@@ -53,9 +55,18 @@ export async function runNode(number: number): Promise<void> {
     );
   void identity.networkClient.ready.then(() => networkInformers.start());
   const engine = await startEngine(parts);
+  let known: Kubelet | undefined;
+  if (instance.joined !== undefined)
+    stack.use(
+      watchMembership({
+        ...{ client, node: node.name, clock: realClock, log },
+        removed: () => endPods(engine, known, { clock: realClock, log }),
+      }),
+    );
   await identity.kubeletClient.ready;
   const services = networkInformers.informer(kinds.Service);
   const kubelet = await startKubelet(parts, { client, informers, services, engine, isolate: network.isolate });
+  known = kubelet;
   workloads = { engine, kubelet };
   informers.start();
   await Promise.all([network.ready, kubelet.ready, identity.kubeletServing.ready]);

@@ -47,6 +47,7 @@ export const files = {
   nodeData: (paths: Paths, node: number) => join(paths.data, 'nodes', String(node)),
   nodeRun: (paths: Paths, node: number) => join(paths.run, `node-${node}`),
   nodePki: (paths: Paths, node: number) => join(paths.data, 'nodes', String(node), 'pki'),
+  sealed: (paths: Paths) => join(paths.run, 'sealed.json'),
   /** The link to other machines, as the host's network namespace has it. */
   underlay: (paths: Paths) => join(paths.run, 'underlay.json'),
   ready: (paths: Paths, part: string) => join(paths.run, 'ready', part),

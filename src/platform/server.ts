@@ -30,6 +30,7 @@ import { publishCluster } from './cluster-config.ts';
 import { openClusterStore } from './cluster-store.ts';
 import { applyClusterDefaults } from './cluster-defaults.ts';
 import { runControlPlane } from './control-plane.ts';
+import { followEncryptionKeys } from './encryption-keys.ts';
 import { hostAddresses, hostName } from './host.ts';
 import { loadKeyRing, ownCertificate, serverNames } from './identity.ts';
 import { nodePlan, nodesPerMachineMax } from './instance.ts';
@@ -143,7 +144,9 @@ async function startApi(
   });
   const frontProxy = own({ commonName: frontProxyClient, client: true }, ring.frontProxy);
   await Promise.all([serving.ready, kubeletClient.ready, frontProxy.ready]);
-  const store = stack.use(await openClusterStore({ paths, etcd: instance.etcd, ring, log: log.child('store') }));
+  const store = stack.use(
+    await openClusterStore({ paths, etcd: instance.etcd, ring, ranges: instance, log: log.child('store') }),
+  );
   measureStore(store, metrics, realClock);
   const flags = new ServerFlags(instance.kubeApiserverArgs ?? []);
   const usage = createKubeletMetrics({
@@ -167,14 +170,20 @@ async function startApi(
       metrics,
       releaseMemory,
       thread: ownThread,
+      flags,
       audit: openAudit({ flags, clock: realClock, log: log.child('audit'), metrics, standardOutput: writeLogLine }),
     }),
   );
+  stack.use(
+    followEncryptionKeys({ paths, random: realRandom, clock: realClock, log, sealWith: (keys) => api.sealWith(keys) }),
+  );
+  const { proxy } = api.server.authenticators ?? {};
   const http = stack.use(
     await serveHttp({
       api,
       serving: serving.pair,
       clientCa: ring.ca.certificatePem,
+      ...(proxy === undefined ? {} : { proxy }),
       kubeletClient: kubeletClient.pair,
       frontProxy: () => frontProxy.pair,
       // Other machines come by any address once they may join.

@@ -78,6 +78,7 @@ interface Task {
 
 // walk kubectl-apply 5/8: the transaction is synced by the writer before it is acknowledged.
 export class LogStore implements ForkableStore {
+  readonly isShared = false;
   #mvcc: Mvcc;
   #writer: LogWriter;
   #clock: Clock;
@@ -140,9 +141,7 @@ export class LogStore implements ForkableStore {
   currentRevision(): number {
     return this.#mvcc.revision;
   }
-  sync(): undefined {
-    return undefined;
-  }
+  async sync(): Promise<void> {}
   unconfirmedMs(): number {
     return 0;
   }

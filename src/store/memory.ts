@@ -24,6 +24,7 @@ export interface ForkableStore extends Store {
 }
 
 export class MemoryStore implements ForkableStore {
+  readonly isShared = false;
   #mvcc: Mvcc;
   #clock: Clock;
   #leases: Leases;
@@ -67,9 +68,7 @@ export class MemoryStore implements ForkableStore {
   currentRevision(): number {
     return this.#mvcc.revision;
   }
-  sync(): undefined {
-    return undefined;
-  }
+  async sync(): Promise<void> {}
   unconfirmedMs(): number {
     return 0;
   }

@@ -109,12 +109,14 @@ export interface Store extends AsyncDisposable {
    */
   watch(prefix: string, fromRevision: number, route?: WatchRoute): StoreWatch;
   currentRevision(): number;
+  /** Other processes may write to the same state. */
+  readonly isShared: boolean;
   /**
    * When it resolves, reads, watches and `currentRevision()` know every write that was acknowledged before the call, by
-   * whichever server on this state; undefined where that is always so, because nobody else writes. Rejects with Timeout
-   * or ServiceUnavailable where the store does not answer.
+   * whichever server on this state; a store that is not shared knows them always. Rejects with Timeout or
+   * ServiceUnavailable where the store does not answer.
    */
-  sync(): Promise<void> | undefined;
+  sync(): Promise<void>;
   /** For how long it has not been certain that nothing was written elsewhere that this process has not seen. */
   unconfirmedMs(): number;
   compactedRevision(): number;

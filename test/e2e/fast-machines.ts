@@ -69,6 +69,14 @@ function hierarchies(): { at: string; type: string; options: string }[] {
     }));
 }
 
+/**
+ * Where processes of a machine belong, seen from inside. Of version 2 a group that hands controllers down holds no
+ * processes itself.
+ */
+function groupsInside(): string[] {
+  return hierarchies().map(({ at }) => (at === '/sys/fs/cgroup' ? `${at}/init` : at));
+}
+
 /** What the init of a machine does before it waits. Arguments: root, data, host name. */
 function initScript(): string {
   const all = hierarchies();
@@ -94,6 +102,9 @@ cd "$1"
 pivot_root . .
 umount -l .
 cd /
+${groupsInside()
+  .map((at) => `mkdir -p ${at} && echo 0 >${at}/cgroup.procs`)
+  .join('\n')}
 ip link set lo up
 : >/run/started
 trap 'exit 0' TERM
@@ -153,6 +164,8 @@ class Machine implements FastMachine {
       const child = readFileSync(`/proc/${init.pid}/task/${init.pid}/children`, 'utf8').trim();
       if (child !== '' && existsSync(`/proc/${child}/root/run/started`)) {
         this.#pid = Number(child);
+        // Who made the namespaces is outside of them.
+        for (const { at } of hierarchies()) writeFileSync(`${at}/cgroup.procs`, String(init.pid));
         return;
       }
       if (Date.now() > deadline) throw new Error(`${this.name} does not start`);
@@ -165,8 +178,8 @@ class Machine implements FastMachine {
   }
 
   run(file: string, args: string[], options: { input?: string; timeoutMs?: number } = {}): Promise<Output> {
-    const enter = hierarchies()
-      .map(({ at }) => `echo 0 >${at}/cgroup.procs`)
+    const enter = groupsInside()
+      .map((at) => `echo 0 >${at}/cgroup.procs`)
       .join('; ');
     const target = ['-t', String(this.#pid), '-m', '-u', '-i', '-n', '-p', '-C', '-r'];
     return run(

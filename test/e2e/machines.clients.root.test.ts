@@ -27,6 +27,18 @@ spec:
   terminationGracePeriodSeconds: 0
   containers: [{name: c, image: "app:1", imagePullPolicy: IfNotPresent, command: [busybox, sleep, "100000"]}]
 `;
+const everywhere = `
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: everywhere}
+spec:
+  selector: {matchLabels: {app: everywhere}}
+  template:
+    metadata: {labels: {app: everywhere}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers: [{name: c, image: "app:1", imagePullPolicy: IfNotPresent, command: [busybox, sleep, "777777"]}]
+`;
 const policy = (from: string): string => `
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -175,7 +187,17 @@ test(
     await a.ok('kubectl', 'delete', 'pod', 'client');
     await apply(a, client('b'));
     await a.until('a Pod again', ready('client'), /True/);
+    await apply(a, everywhere);
+    await b.until('the DaemonSet', 'pgrep -x busybox -a | grep -c 777777; true', /^[1-9]/);
+    // The server moves to another address.
+    await a.ok('ip', 'address', 'add', '10.80.0.77/24', 'dev', 'eth0');
+    const moved = await tokenOf(a, '--address', '10.80.0.77');
+    assert.match(moved[1] ?? '', /10\.80\.0\.77/);
+    await good(b, ...moved);
+    assert.match(await good(b, 'status'), /Cluster +https:\/\/10\.80\.0\.77:6443, as node b\nNodes +2, all ready/);
     assert.match(await good(a, 'remove', 'b'), /certificates are refused/);
+    await bad(b, moved, /does not know this machine any more.*tiphys leave/);
+    await b.until('what no drain moves ends', 'pgrep -x busybox -a | grep -c 777777; true', /^0/, 90_000);
     await bad(b, ['nodes'], /does not know this machine any more.*tiphys leave/);
     await good(b, 'leave', '--purge', '--yes');
     assert.equal(await b.ok('/bin/sh', '-c', leftovers), '');
@@ -196,7 +218,12 @@ test('machines with a router between them reach each other by VXLAN', { timeout:
   const [router, a, b] = made.machines as [FastMachine, FastMachine, FastMachine];
   await router.ok('/bin/sh', '-c', 'echo 1 >/proc/sys/net/ipv4/ip_forward');
   await good(a, 'up', '--yes');
-  await good(b, ...(await tokenOf(a)), '--yes');
+  const words = await tokenOf(a);
+  const filter =
+    'add chain ip block f { type filter hook forward priority 0; }; add rule ip block f udp dport 4789 drop';
+  await router.ok('nft', `add table ip block; ${filter}`);
+  assert.match(await good(b, ...words, '--yes'), /no packets come through to 10\.244\.0\.1.*UDP port 4789/);
+  await router.ok('nft', 'delete table ip block');
   await reachesEachOther(a, b);
   const links = await b.ok('ip', '-d', 'link');
   assert.match(links, /tph[0-9a-f]{4}x: .* mtu 1350 [^]*vxlan id \d+ local 10\.81\.0\.3/);

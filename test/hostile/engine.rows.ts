@@ -1,4 +1,5 @@
 /** What strangers send to the docker API, and what containers do to whoever reads them. */
+import { contextOf } from '#docker/testing.ts';
 import { mkdirSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { PassThrough, Readable, Writable } from 'node:stream';
 import { setImmediate } from 'node:timers/promises';
@@ -122,7 +123,8 @@ export const rows: HostileRow[] = [
       const response = deafClient();
       const parts = { clock: new SimClock(0), engine: { events } } as unknown as DockerParts;
       const gone = new AbortController();
-      const done = streamEvents(parts, { query: new URLSearchParams(), response, signal: gone.signal } as never);
+      const context = { ...contextOf(new URLSearchParams()), response, signal: gone.signal };
+      const done = streamEvents(parts, context as never);
       for (let count = 0; count < 50_000 && !response.destroyed; count++)
         events.emit({ type: 'container', action: 'start', id: 'x', attributes: { label: 'x'.repeat(4096) } });
       const held = response.writableLength;

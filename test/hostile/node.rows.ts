@@ -2,19 +2,46 @@
  * What strangers send to a node: streams of exec and port-forward, questions to its DNS servers, names that become
  * paths and rules.
  */
+import { createServer as createSecureServer } from 'node:https';
 import { createServer } from 'node:net';
 import { constants, deflateSync } from 'node:zlib';
 import { spdyStreamsMax } from '#base/limits.ts';
 import { SpdyConnection } from '#base/spdy.ts';
 import { spdyDictionary } from '#base/spdy-dictionary.ts';
+import { messageOf } from '#base/thrown.ts';
+import { createCertificateAuthority, issueCertificate } from '#base/x509.ts';
+import { discoverCluster } from '#platform/discover.ts';
+import { clusterInfoBytesMax } from '#platform/limits.ts';
 import { sysctlNamespace } from '#base/sysctls.ts';
 import { isLinkName } from '#engine/network-options.ts';
 import { withLength } from '#net/dns-forwarder.ts';
 import { cutDnsAnswer, parseDnsQuery } from '#net/dns-message.ts';
 import { listenDns } from '#net/dns-server.ts';
 import { dnsQueryBytesMax } from '#net/limits.ts';
-import { realClock } from '#os/clock.real.ts';
+import { realClock, realRandom } from '#os/clock.real.ts';
 import type { HostileRow } from './row.ts';
+
+/** What a machine that joins says of a server that answers so. */
+async function discoveryOf(body: string): Promise<string> {
+  const ca = createCertificateAuthority('a', realRandom, realClock);
+  const names = { commonName: 'x', server: true, ipAddresses: ['127.0.0.1'] };
+  const { certificatePem: cert, keyPem: key } = issueCertificate(names, ca, realRandom, realClock);
+  const server = createSecureServer({ cert, key }, (_request, response) => response.end(body));
+  await new Promise<void>((done) => {
+    server.listen(0, '127.0.0.1', done);
+  });
+  const address = server.address();
+  const port = typeof address === 'object' ? (address?.port ?? 0) : 0;
+  try {
+    await discoverCluster(`https://127.0.0.1:${port}`, `sha256:${'0'.repeat(64)}`);
+    return 'believed';
+  } catch (error) {
+    return messageOf(error).replace(/^https:.* could not be asked: /, '');
+  } finally {
+    server.closeAllConnections();
+    server.close();
+  }
+}
 
 interface Peer {
   connection: SpdyConnection;
@@ -207,6 +234,19 @@ export const rows: HostileRow[] = [
     bound: 'src/net/limits.ts#dnsQueryBytesMax',
     answer: /^hung up after 0 questions$/,
     run: () => throughTcp(Buffer.concat([withLength(Buffer.alloc(dnsQueryBytesMax + 1)), Buffer.alloc(1)])),
+  },
+  {
+    name: 'A machine that joins reads who a server says to be',
+    input: '2 MB of answer; 1 MB of YAML aliases, before anything is believed of it',
+    bound: 'src/platform/limits.ts#clusterInfoBytesMax',
+    answer: /^the answer is too long; .*alias/,
+    async run() {
+      const lines = Array.from({ length: 9 }, (_, i) => `a${i + 1}: &a${i + 1} [${`*a${i},`.repeat(9)}]`);
+      const bomb = JSON.stringify({ data: { kubeconfig: ['a0: &a0 [x]', ...lines].join('\n') } });
+      const answers = [];
+      for (const body of ['x'.repeat(2 * clusterInfoBytesMax), bomb]) answers.push(await discoveryOf(body));
+      return answers.join('; ');
+    },
   },
   {
     name: 'A name of a kernel parameter becomes a path',

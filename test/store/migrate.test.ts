@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { after, afterEach, before, describe, it } from 'node:test';
 import { silentLogger } from '#observe/log.ts';
 import type { Random } from '#os/clock.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
@@ -32,6 +32,8 @@ describe('the state of a cluster', { skip: noEtcd }, () => {
   after(async () => {
     await etcd[Symbol.asyncDispose]();
   });
+
+  afterEach(() => rmSync(data, { recursive: true, force: true }));
 
   const begin = async (): Promise<void> => {
     data = mkdtempSync(join(tmpdir(), 'tiphys-migrate-'));
@@ -95,7 +97,6 @@ describe('the state of a cluster', { skip: noEtcd }, () => {
         await store.keepLeaseAlive(leased);
       });
     }
-    rmSync(data, { recursive: true, force: true });
   });
 
   const use = async <T>(run: (store: Store) => Promise<T>): Promise<T> => {
@@ -135,6 +136,5 @@ describe('the state of a cluster', { skip: noEtcd }, () => {
       usualMs = realClock.monotonic() - begunMs;
       assert.deepEqual(await use(contents), expected);
     }
-    rmSync(data, { recursive: true, force: true });
   });
 });

@@ -4,7 +4,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { after, before, beforeEach, describe, it } from 'node:test';
 import type { ConfigMap } from '#api/core.v1.ts';
 import type { Manifest } from '#api/manifest.ts';
 import { createKeyRing, type KeyRing } from '#apiserver/keys.ts';
@@ -35,7 +35,9 @@ class TestServer {
     this.identity = identity;
   }
 
+  /** Does nothing where it runs. */
   async start(): Promise<void> {
+    if (this.#child !== undefined) return;
     const given: ServerArguments = {
       endpoints: etcd.endpoints,
       prefix: '/two',
@@ -148,16 +150,24 @@ describe('two servers on one etcd', { skip: noEtcd }, () => {
     writeFileSync(ringFile, JSON.stringify(ring), { mode: 0o600 });
     one = new TestServer(await freePort(), 'one');
     two = new TestServer(await freePort(), 'two');
-    for (const server of [one, two]) {
-      stack.defer(() => server.end('SIGKILL'));
-      await server.start();
-    }
+    for (const server of [one, two]) stack.defer(() => server.end('SIGKILL'));
+  });
+  beforeEach(async () => {
+    for (const server of [one, two]) await server.start();
   });
   after(() => stack.disposeAsync());
 
   const admin = (server: TestServer): Client => server.client('admin', ['system:masters']);
   const holder = async (client: Client): Promise<string> =>
     (await client.get(kinds.Lease, 'tiphys-control-plane', 'kube-system')).spec.holderIdentity ?? '';
+  const roles = async (): Promise<[leader: TestServer, other: TestServer]> => {
+    const client = admin(one);
+    const leader = await until('a leader', async () => {
+      const identity = await holder(client);
+      return [one, two].find((server) => server.identity === identity);
+    });
+    return leader === one ? [one, two] : [two, one];
+  };
   const endpointPorts = async (client: Client): Promise<number[]> =>
     ((await client.get(kinds.Endpoints, 'kubernetes', namespace)).subsets ?? []).flatMap((subset) =>
       (subset.ports ?? []).map(({ port }) => port),
@@ -211,8 +221,8 @@ describe('two servers on one etcd', { skip: noEtcd }, () => {
   });
 
   it('loses no write, shows each event once, and has its controllers go on when the leader is killed', async () => {
-    const [first, second] = [admin(one), admin(two)];
-    await until('a leader', async () => ((await holder(first)) === 'one' ? true : undefined));
+    const [leader, other] = await roles();
+    const [first, second] = [admin(leader), admin(other)];
     const { metadata } = await second.list(kinds.ConfigMap, { namespace });
     const from = metadata.resourceVersion ?? '';
     const followers = [new Follower([second], from), new Follower([first, second], from)];
@@ -233,7 +243,7 @@ describe('two servers on one etcd', { skip: noEtcd }, () => {
       }
     });
     while (acknowledged.length < 300) await realClock.sleep(5);
-    await one.end('SIGKILL');
+    await leader.end('SIGKILL');
     const before = acknowledged.length;
     while (acknowledged.length < before + 300) await realClock.sleep(5);
     stopped = true;
@@ -271,16 +281,55 @@ describe('two servers on one etcd', { skip: noEtcd }, () => {
     await until('Pods made by the other controllers', async () =>
       (await second.list(kinds.Pod, { namespace, labelSelector: 'app=app' })).items.length === 2 ? true : undefined,
     );
-    assert.equal(await holder(second), 'two');
+    assert.equal(await holder(second), other.identity);
     await until('one endpoint', async () => ((await endpointPorts(second)).length === 1 ? true : undefined));
   });
 
   it('hands over when the leader is told to end', async () => {
-    await one.start();
+    const [leader, other] = await roles();
+    const client = admin(other);
+    await leader.end('SIGTERM');
+    await until('the other leader', async () => ((await holder(client)) === other.identity ? true : undefined));
+    await until('one endpoint', async () =>
+      JSON.stringify(await endpointPorts(client)) === JSON.stringify([other.port]) ? true : undefined,
+    );
+  });
+
+  it('answers without a majority from what it has seen, for so long as permissions count, and comes back', async () => {
     const first = admin(one);
-    assert.equal(await holder(first), 'two');
-    await two.end('SIGTERM');
-    await until('the other leader', async () => ((await holder(first)) === 'one' ? true : undefined));
-    assert.deepEqual(await endpointPorts(first), [one.port]);
+    const joe = one.client('joe');
+    await first.create(kinds.ConfigMap, configMap('kept'));
+    await first.create(kinds.RoleBinding, {
+      apiVersion: 'rbac.authorization.k8s.io/v1',
+      kind: 'RoleBinding',
+      metadata: { name: 'joe', namespace },
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'view' },
+      subjects: [{ kind: 'User', name: 'joe', apiGroup: 'rbac.authorization.k8s.io' }],
+    });
+    const any = { namespace, resourceVersion: '0' };
+    assert.ok((await joe.list(kinds.ConfigMap, any)).items.length > 0);
+    etcd.signalMember(0, 'SIGSTOP');
+    try {
+      const refused = (error: unknown): boolean => isReason(error, 'Timeout', 'ServiceUnavailable');
+      assert.ok((await joe.list(kinds.ConfigMap, any)).items.length > 0);
+      await Promise.all([
+        assert.rejects(first.get(kinds.ConfigMap, 'kept', namespace), refused),
+        assert.rejects(first.create(kinds.ConfigMap, configMap('lost')), refused),
+      ]);
+      await until('joe refused', async () => {
+        try {
+          await joe.list(kinds.ConfigMap, any);
+          return undefined;
+        } catch (error) {
+          assert.ok(isReason(error, 'ServiceUnavailable'), String(error));
+          return true;
+        }
+      });
+      assert.ok((await first.list(kinds.ConfigMap, any)).items.length > 0);
+    } finally {
+      etcd.signalMember(0, 'SIGCONT');
+    }
+    await until('a write', async () => first.create(kinds.ConfigMap, configMap('after')));
+    assert.ok((await joe.list(kinds.ConfigMap, { namespace })).items.some((item) => item.metadata.name === 'after'));
   });
 });

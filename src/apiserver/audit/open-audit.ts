@@ -4,9 +4,9 @@ import { messageOf } from '#base/thrown.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Counter, Family, Metrics } from '#observe/metrics.ts';
 import type { Clock } from '#os/clock.ts';
-import { readIfExists } from '#os/files.ts';
 import { RotatingFile } from '#os/rotating-file.ts';
 import { auditLogBytesDefault, auditWebhookMs, auditWebhookTriesMax } from '../limits.ts';
+import { readConfig } from '../read-config.ts';
 import type { ServerFlags } from '../server-flags.ts';
 import { askAgain, serverOfKubeconfig } from '../webhook-kubeconfig.ts';
 import type { AuditBackend } from './auditor.ts';
@@ -53,18 +53,6 @@ export function openAudit(options: OpenAuditOptions): OpenAudit | undefined {
   if (wantsLog) backends.push(openLog(options, errors));
   if (wantsWebhook) backends.push(openWebhook(options, errors));
   return { policy, backends };
-}
-
-/** A file that a flag names. Throws BadRequest. */
-export function readConfig(file: string, flag: string): string {
-  let text: string | undefined;
-  try {
-    text = readIfExists(file);
-  } catch (error) {
-    throw new ApiError('BadRequest', `--${flag}: ${messageOf(error)}`);
-  }
-  if (text === undefined) throw new ApiError('BadRequest', `--${flag}: open ${file}: no such file or directory`);
-  return text;
 }
 
 function batchOf(flags: ServerFlags, backend: 'log' | 'webhook'): BatchOptions {

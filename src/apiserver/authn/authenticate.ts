@@ -11,6 +11,7 @@ import type { Server } from '../context.ts';
 import { lookUp } from '../lookup.ts';
 import type { TokenClaims } from '../tokens.ts';
 import { identifyBootstrapToken, isBootstrapToken } from './bootstrap-token.ts';
+import { identifyByHeaders } from './request-header.ts';
 
 const anonymous: UserInfo = { name: 'system:anonymous', groups: ['system:unauthenticated'] };
 const verifiedTokensMax = 4096;
@@ -38,7 +39,7 @@ export interface TokenIdentity {
 }
 
 /** The identity that a token proves now; undefined when it proves none. */
-export async function identifyToken(
+async function identifyToken(
   server: Server,
   token: string,
   audiences: readonly string[],
@@ -92,17 +93,35 @@ export async function authenticate(server: Server, request: ApiRequest): Promise
     return request.user.groups.includes('system:authenticated') || request.user.name === anonymous.name
       ? request.user
       : { ...request.user, groups: [...request.user.groups, 'system:authenticated'] };
+  const proxy = server.authenticators?.proxy;
+  if (request.isFromProxy === true && proxy !== undefined) {
+    const named = identifyByHeaders(request, proxy);
+    if (named !== undefined) return { ...named, groups: [...named.groups, 'system:authenticated'] };
+  }
   const header = request.headers.authorization ?? '';
   const token = /^Bearer\s+(\S+)$/i.exec(header)?.[1] ?? websocketToken(request);
   if (token !== undefined) {
-    const user = isBootstrapToken(token)
-      ? await identifyBootstrapToken(server, token)
-      : (await identifyToken(server, token, [issuerOf(server)]))?.user;
-    if (user !== undefined) return user;
+    const user = await identifyBearer(server, token, [issuerOf(server)]);
+    if (user !== undefined) return user.user;
     throw new ApiError('Unauthorized', 'Unauthorized');
   }
-  if (header !== '' || server.options.anonymous === false) throw new ApiError('Unauthorized', 'Unauthorized');
+  const isAllowed = server.authenticators?.allowsAnonymous(request.path) ?? server.options.anonymous !== false;
+  if (header !== '' || !isAllowed) throw new ApiError('Unauthorized', 'Unauthorized');
   return anonymous;
+}
+
+/** Whose token it is, whoever says so; undefined where nobody does. */
+export async function identifyBearer(
+  server: Server,
+  token: string,
+  audiences: readonly string[],
+): Promise<TokenIdentity | undefined> {
+  const own = isBootstrapToken(token)
+    ? await identifyBootstrapToken(server, token)
+    : await identifyToken(server, token, audiences);
+  if (own !== undefined) return 'user' in own ? own : { user: own, audiences: [...audiences] };
+  const other = await server.authenticators?.identify(token, audiences);
+  return other === undefined ? undefined : { user: other, audiences: [...audiences] };
 }
 
 /** Browsers cannot set headers on a WebSocket: the token comes as a subprotocol. */

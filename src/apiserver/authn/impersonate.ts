@@ -6,7 +6,7 @@
 import { ApiError } from '#base/errors.ts';
 import type { ApiRequest, UserInfo } from '#base/api-request.ts';
 import { forbidden, isAllowed } from '../authz/authorizer-chain.ts';
-import type { Attributes } from '../authz/rbac.ts';
+import type { Attributes } from '../authz/attributes.ts';
 import type { Server } from '../context.ts';
 
 const extraPrefix = 'impersonate-extra-';

@@ -1,5 +1,6 @@
 /**
- * Whether the request may go on: system:masters, then the Node authorizer, then RBAC. What none allows is forbidden.
+ * Whether the request may go on: system:masters, then the authorizers of the configuration, which are the Node
+ * authorizer and RBAC where nothing else is said. What none allows is forbidden.
  */
 import { ApiError } from '#base/errors.ts';
 import type { AuditRecord } from '../audit/auditor.ts';
@@ -7,9 +8,10 @@ import type { Server } from '../context.ts';
 import type { RequestInfo } from '../request-info.ts';
 import type { UserInfo } from '#base/api-request.ts';
 import { resourceNameOf } from '#base/objects.ts';
+import type { Authorizer } from './authorizers.ts';
 import { allowedByIngress, allowedByNode } from './node.ts';
 import { allowedByRbac, describeGrant } from './rbac.ts';
-import type { Attributes } from './rbac.ts';
+import type { Attributes } from './attributes.ts';
 
 function attributesOf(user: UserInfo, info: RequestInfo): Attributes {
   return {
@@ -30,6 +32,8 @@ function attributesOf(user: UserInfo, info: RequestInfo): Attributes {
 /** What the authorizers say, the first that says anything; the reason is made for whoever asks. */
 export interface Decision {
   allowed: boolean;
+  /** Whoever says so is the last that is asked. */
+  denied?: boolean;
   reason(): string;
 }
 
@@ -39,9 +43,44 @@ const noOpinion: Decision = { allowed: false, reason: noReason };
 
 export async function decide(server: Server, attributes: Attributes): Promise<Decision> {
   if (attributes.user.groups.includes('system:masters')) return allowedSilently;
-  if ((await allowedByNode(server, attributes)) || (await allowedByIngress(server, attributes))) return allowedSilently;
+  const { authorizers } = server;
+  if (authorizers === undefined) return (await askNode(server, attributes)) ?? askRbac(server, attributes);
+  const reasons: string[] = [];
+  for (const authorizer of authorizers.list) {
+    const decision = await ask(server, authorizer, attributes);
+    if (decision === undefined) continue;
+    if (decision.allowed || decision.denied === true) return decision;
+    const reason = decision.reason();
+    if (reason !== '') reasons.push(reason);
+  }
+  return reasons.length === 0 ? noOpinion : { allowed: false, reason: () => reasons.join('\n') };
+}
+
+async function askNode(server: Server, attributes: Attributes): Promise<Decision | undefined> {
+  const isAllowed = (await allowedByNode(server, attributes)) || (await allowedByIngress(server, attributes));
+  return isAllowed ? allowedSilently : undefined;
+}
+
+async function askRbac(server: Server, attributes: Attributes): Promise<Decision> {
   const binding = await allowedByRbac(server, attributes);
   return binding === undefined ? noOpinion : { allowed: true, reason: () => describeGrant(binding, attributes.user) };
+}
+
+async function ask(server: Server, authorizer: Authorizer, attributes: Attributes): Promise<Decision | undefined> {
+  switch (authorizer.mode) {
+    case 'Node':
+      return askNode(server, attributes);
+    case 'RBAC':
+      return askRbac(server, attributes);
+    case 'AlwaysAllow':
+      return allowedSilently;
+    case 'AlwaysDeny':
+      return { allowed: false, reason: () => 'Everything is forbidden.' };
+    case 'Webhook': {
+      const { decision, reason } = await authorizer.webhook.decide(attributes);
+      return { allowed: decision === 'allow', denied: decision === 'deny', reason: () => reason };
+    }
+  }
 }
 
 export async function isAllowed(server: Server, attributes: Attributes): Promise<boolean> {
@@ -52,7 +91,7 @@ export function forbidden(a: Attributes, why = ''): ApiError {
   if (!a.isResource)
     return new ApiError(
       'Forbidden',
-      `forbidden: User ${JSON.stringify(a.user.name)} cannot ${a.verb} path ${JSON.stringify(a.path)}`,
+      `forbidden: User ${JSON.stringify(a.user.name)} cannot ${a.verb} path ${JSON.stringify(a.path)}${why === '' ? '' : `: ${why}`}`,
     );
   const resource = a.subresource === '' ? a.resource : `${a.resource}/${a.subresource}`;
   const qualified = resourceNameOf(a);
@@ -76,5 +115,5 @@ export async function authorize(
   const decision = await decide(server, attributes);
   audit?.annotate('authorization.k8s.io/decision', decision.allowed ? 'allow' : 'forbid');
   audit?.annotate('authorization.k8s.io/reason', decision.reason());
-  if (!decision.allowed) throw forbidden(attributes);
+  if (!decision.allowed) throw forbidden(attributes, decision.reason());
 }

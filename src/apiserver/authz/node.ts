@@ -8,7 +8,7 @@ import { networkGroup, nodeGroup, nodeUserPrefix } from '#base/node-identity.ts'
 import { kinds } from '#base/kinds.ts';
 import type { Server } from '../context.ts';
 import { lookUp } from '../lookup.ts';
-import type { Attributes } from './rbac.ts';
+import type { Attributes } from './attributes.ts';
 
 export function nodeNameOf(user: { name: string; groups: string[] }): string | undefined {
   return user.groups.includes(nodeGroup) && user.name.startsWith(nodeUserPrefix)

@@ -5,23 +5,9 @@
  */
 import type { ClusterRole, PolicyRule, Role } from '#api/rbac.v1.ts';
 import type { UserInfo } from '#base/api-request.ts';
+import type { Attributes } from './attributes.ts';
 import type { Server } from '../context.ts';
 import { type Binding, bindingsOf } from './subjects.ts';
-
-export interface Attributes {
-  user: UserInfo;
-  verb: string;
-  isResource: boolean;
-  group: string;
-  version: string;
-  resource: string;
-  subresource: string;
-  namespace: string;
-  name: string;
-  /** The one node whose objects are asked for, where a field selector says so. */
-  selectedNode?: string;
-  path: string;
-}
 
 const rulesIn = (role: ClusterRole | Role | undefined): PolicyRule[] | undefined =>
   role === undefined ? undefined : (role.rules ?? []);

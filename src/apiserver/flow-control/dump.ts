@@ -87,7 +87,7 @@ function dumpQueues(flowControl: FlowControl): Row[] {
         level.name,
         queue.index,
         queue.waiting.length,
-        queue.executing.size,
+        queue.executing,
         queue.seatsInUse,
         seconds(queue.nextStartR),
         queue.waiting.reduce((sum, { work }) => sum + work.seats, 0),
@@ -133,11 +133,10 @@ function rowOf(level: string, [queue, at]: [number, number], ticket: Ticket, { o
 
 function dumpRequests(flowControl: FlowControl, clocks: Clocks): Row[] {
   return named(flowControl).flatMap((level) => [
-    ...[...level.queues.values()].flatMap(({ index, waiting, executing }) => [
-      ...waiting.map((ticket, at) => rowOf(level.name, [index, at], ticket, clocks)),
-      ...[...executing].map((ticket) => rowOf(level.name, [index, -1], ticket, clocks)),
-    ]),
-    ...[...level.unqueued].map((ticket) => rowOf(level.name, [-1, -1], ticket, clocks)),
+    ...[...level.queues.values()].flatMap(({ index, waiting }) =>
+      waiting.map((ticket, at) => rowOf(level.name, [index, at], ticket, clocks)),
+    ),
+    ...[...level.running].map((ticket) => rowOf(level.name, [ticket.queue?.index ?? -1, -1], ticket, clocks)),
   ]);
 }
 

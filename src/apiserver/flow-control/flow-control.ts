@@ -23,19 +23,23 @@ import { WorkEstimates } from './work.ts';
 
 export type Schema = Pick<FlowSchema, 'spec'> & { metadata: { name: string; uid?: string } };
 
+/** By which schema and level a request was admitted or refused: UIDs, '' for what is imagined. */
+export interface AdmittedBy {
+  readonly schemaUid: string;
+  readonly levelUid: string;
+}
+
 /** A request that may be carried out. */
-export interface Admission {
-  readonly headers: Readonly<Record<string, string>>;
+export interface Admission extends AdmittedBy {
   /** Once, when it is over; of a watch, when it has begun. */
   release(): void;
 }
 
 /** Of each schema that is in force: its level, and what its answers say of it. */
-interface Target {
+interface Target extends AdmittedBy {
   schema: Schema;
   matches(user: UserInfo, info: RequestInfo): boolean;
   level: PriorityLevel;
-  headers: Readonly<Record<string, string>>;
 }
 
 export interface FlowControlOptions {
@@ -44,11 +48,6 @@ export interface FlowControlOptions {
   /** Without it nothing but seats is bounded. */
   thread?: Thread | undefined;
 }
-
-const admittedUids = (schema: string | undefined, level: string): Readonly<Record<string, string>> => ({
-  'x-kubernetes-pf-flowschema-uid': schema ?? '',
-  'x-kubernetes-pf-prioritylevel-uid': level,
-});
 
 export class FlowControl {
   readonly estimates = new WorkEstimates();
@@ -89,7 +88,8 @@ export class FlowControl {
               schema,
               matches: compileFlowSchema(schema),
               level,
-              headers: admittedUids(schema.metadata.uid, level.uid),
+              schemaUid: schema.metadata.uid ?? '',
+              levelUid: level.uid,
             },
           ];
     });
@@ -155,11 +155,12 @@ export class FlowControl {
     return last;
   }
 
-  #admission({ level, headers }: Target, ticket: Ticket): Admission {
+  #admission({ level, schemaUid, levelUid }: Target, ticket: Ticket): Admission {
     ticket.statistics.dispatched.add();
     let isOver = false;
     return {
-      headers,
+      schemaUid,
+      levelUid,
       release: () => {
         if (isOver) return;
         isOver = true;
@@ -212,7 +213,7 @@ export class FlowControl {
     return this.#admission(target, ticket);
   }
 
-  async #refuse({ level, headers }: Target, ticket: Ticket, refusal: Refusal): Promise<never> {
+  async #refuse({ level, schemaUid, levelUid }: Target, ticket: Ticket, refusal: Refusal): Promise<never> {
     const { statistics } = level;
     if (refusal === 'cancelled') statistics.cancelled++;
     else if (refusal === 'time-out') statistics.timedOut++;
@@ -228,7 +229,7 @@ export class FlowControl {
         else list.push(resolve);
       });
     }
-    throw new TooManyRequests(level.retryAfter.seconds, headers);
+    throw new TooManyRequests(level.retryAfter.seconds, { schemaUid, levelUid });
   }
 
   #turn(): void {
@@ -276,11 +277,11 @@ export class FlowControl {
 
 /** Told as the real system tells it: in plain text, with the seconds to wait. */
 export class TooManyRequests extends ApiError {
-  readonly headers: Readonly<Record<string, string>>;
+  readonly by: AdmittedBy;
 
-  constructor(retryAfterSeconds: number, headers: Readonly<Record<string, string>>) {
+  constructor(retryAfterSeconds: number, by: AdmittedBy) {
     super('TooManyRequests', 'Too many requests, please try again later.', { retryAfterSeconds });
-    this.headers = headers;
+    this.by = by;
   }
 }
 

@@ -23,10 +23,13 @@ const seatsPerSliceMax = 1024;
 /** What a seat is thought to take before anybody has looked, and how much the latest slice counts. */
 const seatMsFirst = 0.1;
 const latestPart = 0.2;
+/** The part of the time that a thread is busy which has no rest between turns. */
+const restlessPart = 0.75;
 
 /**
- * Slices follow each other by the clock, as requests come. Only when one is full is anybody asked to call back at the
- * end of the turn, where the next one begins: a server that is not pressed pays nothing for this.
+ * Slices follow each other by the clock, as requests come. Only when one is full, or the thread has had no rest, is
+ * anybody asked to call back at the end of the turn, where the next one begins: a server that is not pressed pays
+ * nothing for this.
  */
 export class Pace {
   readonly #thread: Thread | undefined;
@@ -36,6 +39,7 @@ export class Pace {
   /** Seats of this slice: those that it has, and those that were taken. */
   #seats = 0;
   #taken = 0;
+  #begunMs = 0;
   #endMs = 0;
   #busyMs = 0;
   #isAwaited = false;
@@ -60,7 +64,7 @@ export class Pace {
   take(seats: number, nowMs: number): boolean {
     if (this.#thread === undefined) return true;
     // Whoever waits goes first in the next one.
-    if (nowMs >= this.#endMs && !this.#isAwaited) this.#begin(this.#thread, nowMs);
+    if (nowMs >= this.#endMs && !this.#isAwaited && !this.#beginIfRested(this.#thread, nowMs)) return false;
     if (this.#taken >= this.#seats) return false;
     this.#taken += seats;
     return true;
@@ -87,13 +91,21 @@ export class Pace {
     this.#isAwaited = true;
     thread.afterTurn(() => {
       this.#isAwaited = false;
-      this.#begin(thread, this.#nowMs());
+      this.#begin(this.#nowMs(), thread.busyMs());
       this.#onTurn();
     });
   }
 
-  #begin(thread: Thread, nowMs: number): void {
+  /** A thread that was busy all the time may be in the same turn yet: others have not been read meanwhile. */
+  #beginIfRested(thread: Thread, nowMs: number): boolean {
     const busyMs = thread.busyMs();
+    const isShared = nowMs < this.#sharedUntilMs;
+    if (isShared && busyMs - this.#busyMs > restlessPart * (nowMs - this.#begunMs)) return false;
+    this.#begin(nowMs, busyMs);
+    return true;
+  }
+
+  #begin(nowMs: number, busyMs: number): void {
     if (this.#taken > 0) this.#seatMs += latestPart * ((busyMs - this.#busyMs) / this.#taken - this.#seatMs);
     const isShared = nowMs < this.#sharedUntilMs;
     const goalMs = isShared ? sharedSliceMs : sliceMs;
@@ -102,6 +114,7 @@ export class Pace {
     this.#seats = Math.max(seatsPerSliceMin, Math.min(seatsPerSliceMax, seats));
     this.#taken = 0;
     this.#busyMs = busyMs;
+    this.#begunMs = nowMs;
     this.#endMs = nowMs + goalMs;
   }
 }

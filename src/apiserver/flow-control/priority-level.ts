@@ -43,7 +43,7 @@ export interface Ticket {
 export interface Queue {
   readonly index: number;
   readonly waiting: Ticket[];
-  readonly executing: Set<Ticket>;
+  executing: number;
   seatsInUse: number;
   seatsWaiting: number;
   /** Seat milliseconds of those that wait. */
@@ -74,8 +74,8 @@ export class PriorityLevel {
   seatsInUse = 0;
   seatsWaiting = 0;
   waiting = 0;
-  executing = 0;
-  readonly unqueued = new Set<Ticket>();
+  /** Those that are carried out. */
+  readonly running = new Set<Ticket>();
   /** Those that hold something; whoever was served last comes last. */
   readonly queues = new Map<number, Queue>();
   r = 0;
@@ -101,8 +101,12 @@ export class PriorityLevel {
     return this.#hands !== undefined;
   }
 
+  get executing(): number {
+    return this.running.size;
+  }
+
   get isIdle(): boolean {
-    return this.waiting === 0 && this.executing === 0;
+    return this.waiting === 0 && this.running.size === 0;
   }
 
   configure(spec: LevelSpec): void {
@@ -137,18 +141,13 @@ export class PriorityLevel {
   /** A request that needs more seats than there are goes alone. */
   #hasSeats(seats: number): boolean {
     if (this.isExempt) return true;
-    if (seats > this.currentSeats) return this.executing === 0 && this.currentSeats > 0;
+    if (seats > this.currentSeats) return this.running.size === 0 && this.currentSeats > 0;
     return this.seatsInUse + seats <= this.currentSeats;
   }
 
   /** Begins at once: `canBegin` says whether it may. */
   begin(ticket: Ticket): void {
-    if (this.#hands === undefined) {
-      this.unqueued.add(ticket);
-    } else {
-      const queue = this.#choose(ticket);
-      this.#take(ticket, queue);
-    }
+    if (this.#hands !== undefined) this.#take(ticket, this.#choose(ticket));
     this.#begun(ticket);
   }
 
@@ -211,14 +210,11 @@ export class PriorityLevel {
 
   /** Its carrying out is over; its seats stay taken while `releaseSeats` was not called. */
   end(ticket: Ticket): void {
-    this.executing--;
+    this.running.delete(ticket);
     ticket.statistics.executing--;
     const { queue, work } = ticket;
-    if (queue === undefined) {
-      this.unqueued.delete(ticket);
-      return;
-    }
-    queue.executing.delete(ticket);
+    if (queue === undefined) return;
+    queue.executing--;
     queue.nextStartR -= work.seats * (guessedMs - (this.#nowMs() - ticket.startedMs));
     this.#bound(queue);
   }
@@ -253,7 +249,7 @@ export class PriorityLevel {
       queue = {
         index: best,
         waiting: [],
-        executing: new Set(),
+        executing: 0,
         seatsInUse: 0,
         seatsWaiting: 0,
         workWaiting: 0,
@@ -272,7 +268,7 @@ export class PriorityLevel {
 
   #take(ticket: Ticket, queue: Queue): void {
     ticket.queue = queue;
-    queue.executing.add(ticket);
+    queue.executing++;
     queue.seatsInUse += seatsOf(ticket.work);
     queue.nextStartR += workOf(ticket.work);
   }
@@ -280,7 +276,7 @@ export class PriorityLevel {
   #begun(ticket: Ticket): void {
     const seats = seatsOf(ticket.work);
     ticket.startedMs = this.#nowMs();
-    this.executing++;
+    this.running.add(ticket);
     this.seatsInUse += seats;
     this.statistics.dispatched++;
     ticket.statistics.executing++;
@@ -310,7 +306,6 @@ export class PriorityLevel {
   }
 
   #forgetIfEmpty(queue: Queue): void {
-    if (queue.waiting.length === 0 && queue.executing.size === 0 && queue.seatsInUse === 0)
-      this.queues.delete(queue.index);
+    if (queue.waiting.length === 0 && queue.executing === 0 && queue.seatsInUse === 0) this.queues.delete(queue.index);
   }
 }

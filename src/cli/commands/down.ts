@@ -1,9 +1,13 @@
 /** `tiphys down`. */
 import { realClock } from '#os/clock.real.ts';
+import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { removeContexts } from '#platform/contexts.ts';
+import { describeState } from '#platform/cluster-store.ts';
 import { takeDown } from '#platform/down.ts';
-import { pathsOf } from '#platform/paths.ts';
+import { loadInstance } from '#platform/instance.ts';
+import { files, pathsOf } from '#platform/paths.ts';
+import { defaultEtcdPrefix } from '#store/etcd/requests.ts';
 import { print, seconds } from '../output.ts';
 import { requireRoot } from './up.ts';
 
@@ -11,8 +15,14 @@ export async function down(options: { purge?: boolean; data?: string }): Promise
   requireRoot('tiphys down');
   const paths = pathsOf(process.env, options.data);
   const begun = realClock.monotonic();
+  // Of a cluster that this machine has been part of.
+  const etcd = existsSync(files.etcdEpoch(paths)) ? loadInstance(paths)?.etcd : undefined;
   if (options.purge === true) removeContexts(process.env['HOME'] ?? homedir(), paths);
   const { stopped } = await takeDown(paths, { purge: options.purge === true });
+  if (options.purge === true && etcd !== undefined)
+    print(
+      `The state of the cluster stays in ${describeState(paths, etcd)}; etcdctl del --prefix ${etcd.prefix ?? defaultEtcdPrefix}/ removes its keys, and del ${etcd.prefix ?? defaultEtcdPrefix}.meta its record.`,
+    );
   if (stopped.length === 0) print('Tiphys was not up.');
   else
     print(

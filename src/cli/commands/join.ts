@@ -6,7 +6,7 @@ import { removeContexts } from '#platform/contexts.ts';
 import type { Instance } from '#platform/instance.ts';
 import { joinCluster } from '#platform/join.ts';
 import { podNetworkMsMax } from '#platform/limits.ts';
-import { leaveCluster } from '#platform/machines.ts';
+import { leaveCluster, listMachineNodes } from '#platform/machines.ts';
 import { files, pathsOf } from '#platform/paths.ts';
 import { bringUp } from '#platform/up.ts';
 import { confirm, print, seconds, UsageError } from '../output.ts';
@@ -32,9 +32,11 @@ export async function joinCommand(server: string, token: string, options: JoinCo
     ...(options.name === undefined ? {} : { name: options.name }),
     ...(options.address === undefined ? {} : { address: options.address }),
   };
-  const instance = await joinCluster(paths, { server, token, ...chosen });
-  const { started, notes } = await bringUp(paths, {});
+  const { instance, hasMoved } = await joinCluster(paths, { server, token, ...chosen });
+  const { started, notes } = await bringUp(paths, {}, { replace: hasMoved });
   const { node = '', server: url = '' } = instance.joined ?? {};
+  // Unless it was taken out meanwhile, which its cluster says.
+  if (started.length === 0) await listMachineNodes(paths);
   if (started.length === 0) print(`This machine is node ${node} of ${url} already.`);
   else print(`Node ${node} has joined ${url} after ${seconds(realClock.monotonic() - begun)}.`);
   for (const note of [...notes, ...(await podNetworkNotes(instance))]) print(`  note: ${note}`);

@@ -1,6 +1,7 @@
 /** `tiphys status`: parts, ports, versions and the memory that is this instance's own share (proportional set size). */
 import { join } from 'node:path';
 import { listDirectory, readIfExists } from '#os/files.ts';
+import { describeState } from '#platform/cluster-store.ts';
 import { messageOf } from '#base/thrown.ts';
 import { loadInstance, type Instance } from '#platform/instance.ts';
 import { listMachineNodes } from '#platform/machines.ts';
@@ -105,6 +106,7 @@ export async function status(options: { json?: boolean }): Promise<void> {
         ...(instance.joined === undefined ? [['Registry', `127.0.0.1:${instance.registryPort}`]] : []),
         ['Ingress', `port ${instance.httpPort}, TLS ${instance.httpsPort}`],
         ['Pods, Services', `${instance.podRange}, ${instance.serviceRange}`],
+        ['State', describeState(paths, instance.etcd)],
         ['Data', paths.data],
         ['Logs', files.logs(paths)],
       ]),

@@ -64,7 +64,7 @@ export function checkLogOptions(driver: string, options: Options): void {
   for (const [key, value] of Object.entries(own)) {
     if (key === 'cache-disabled' && value !== '' && !/^(1|t|true|0|f|false)$/i.test(value))
       refuseOption(`invalid value for option cache-disabled: ${value}`);
-    if (found === undefined || found.options.includes(key) || (found.isRemote && cacheOptions.includes(key))) continue;
+    if (found === undefined || found.options.includes(key) || cacheOptions.includes(key)) continue;
     if (driver === 'local') refuseOption(`unknown log opt '${key}' for log driver local`);
     const quote = driver === 'gelf' ? '"' : "'";
     refuseOption(`unknown log opt ${quote}${key}${quote} for ${driver} log driver`);

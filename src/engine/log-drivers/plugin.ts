@@ -13,7 +13,7 @@ import { pluginLogPath } from '#plugins/discovery.ts';
 import { canReadLogs, encodeLogEntry, readLogEntries, type LogEntry } from '#plugins/log-driver.ts';
 import type { Plugin, Plugins } from '#plugins/plugins.ts';
 import type { LogLine, LogOptions } from '../engine.ts';
-import { logPluginMsMax, logRetryMs } from '../limits.ts';
+import { logPluginMsMax, logReaderMsMax, logRetryMs } from '../limits.ts';
 import type { LogInfo, LogRecord, LogSink } from './sink.ts';
 
 function writeTo(fd: number, data: Buffer): Promise<number> {
@@ -93,8 +93,7 @@ export async function openPlugin(
   mkdirSync(path.slice(0, path.lastIndexOf('/')), { recursive: true, mode: 0o700 });
   makeFifo(path, 0o600);
   try {
-    await plugin.call('LogDriver.StartLogging', { File: seen, Info: showLogInfo(info) }, { timeoutMs: logPluginMsMax });
-    const fd = await openFifo(path, info.driver, clock);
+    const fd = await startLogging(plugin, info, { path, seen, clock });
     return new PluginSink({ plugin, fd, path, seen, clock });
   } catch (error) {
     rmSync(path, { force: true });
@@ -102,15 +101,39 @@ export async function openPlugin(
   }
 }
 
-/** Resolves when the driver reads. */
-async function openFifo(path: string, name: string, clock: Clock): Promise<number> {
-  for (const begunMs = clock.monotonic(); ; await clock.sleep(logRetryMs))
+interface LogPlace {
+  /** The fifo on the host, and as the driver sees it. */
+  path: string;
+  seen: string;
+  clock: Clock;
+}
+
+/**
+ * Resolves with what is written to when the driver reads. It may open the fifo before it answers, and would then wait
+ * for a writer, or after; and who reads must not be without a writer for a moment, which would be the end.
+ */
+async function startLogging(plugin: Plugin, info: LogInfo, { path, seen, clock }: LogPlace): Promise<number> {
+  const both = openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
+  let fd: number;
+  try {
+    const request = { File: seen, Info: showLogInfo(info) };
+    await plugin.call('LogDriver.StartLogging', request, { timeoutMs: logPluginMsMax });
+    fd = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
+  } finally {
+    closeSync(both);
+  }
+  await awaitReader(path, clock);
+  return fd;
+}
+
+/** Returns also where nobody reads after a while: the first write will tell, and the driver is asked again then. */
+async function awaitReader(path: string, clock: Clock): Promise<void> {
+  for (const begunMs = clock.monotonic(); clock.monotonic() - begunMs < logReaderMsMax; await clock.sleep(logRetryMs))
     try {
-      return openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
+      closeSync(openSync(path, constants.O_WRONLY | constants.O_NONBLOCK));
+      return;
     } catch (error) {
       if (codeOf(error) !== 'ENXIO') throw error;
-      if (clock.monotonic() - begunMs > logPluginMsMax)
-        throw new ApiError('InternalError', `log plugin ${JSON.stringify(name)} does not open the log it was given`);
     }
 }
 

@@ -52,6 +52,8 @@ export interface ManagedPluginsOptions {
   dataDir: string;
   runDir: string;
   images: ImagesOptions;
+  /** Name of the OCI runtime that containers have by default; absent: the engine's own. */
+  runtime?: () => string;
   clock: Clock;
   random: Random;
   log: Logger;
@@ -314,7 +316,7 @@ export class ManagedPlugins implements ManagedAddresses {
     if (!(await mounts.listBelow(propagated)).some(({ target }) => target === propagated))
       await mounts.bind({ source: propagated, target: propagated, propagation: 'shared' });
     const containerId = await containers.create(
-      planPluginContainer({ ...record, directories: { sockets, propagated } }),
+      planPluginContainer({ ...record, runtime: this.#options.runtime?.(), directories: { sockets, propagated } }),
     );
     try {
       await containers.start(containerId);

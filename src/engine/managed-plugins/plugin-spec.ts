@@ -18,6 +18,7 @@ export interface SpecParts {
   imageId: string;
   config: PluginConfig;
   settings: PluginSettings;
+  runtime: string | undefined;
   /** Directories of the host: where its socket is, and where its mounts are seen. */
   directories: { sockets: string; propagated: string };
 }
@@ -81,6 +82,7 @@ export function planPluginContainer(parts: SpecParts): ContainerSpec {
     },
     security: { capAdd: linux.Capabilities ?? [], seccomp: 'unconfined', apparmor: 'unconfined' },
     network: network.Type === 'host' ? { type: 'host' } : { type: 'none' },
+    ...(parts.runtime === undefined ? {} : { runtime: parts.runtime }),
     ...(config.PidHost ? { pidMode: { type: 'host' } } : {}),
     ...(config.IpcHost ? { ipcMode: { type: 'host' } } : {}),
   };

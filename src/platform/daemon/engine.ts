@@ -159,6 +159,7 @@ async function openEngine(
   const plugins = new ManagedPlugins({
     ...directories,
     images: images.options,
+    runtime: () => live.settings.containers.runtime,
     clock: realClock,
     random: realRandom,
     log: log.child('plugins'),

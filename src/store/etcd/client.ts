@@ -62,6 +62,8 @@ export class EtcdClient {
   readonly #closing = new AbortController();
   #at = 0;
   #channel: Promise<Channel> | undefined;
+  /** Why members did not answer when they were last tried. */
+  readonly #problems = new Map<string, string>();
 
   /** Throws BadRequest for endpoints that are none. */
   constructor(options: EtcdClientOptions) {
@@ -102,10 +104,17 @@ export class EtcdClient {
       } catch (error) {
         if (!isTransient(error) || this.#closing.signal.aborted) throw apiErrorOf(error);
         const leftMs = untilMs - clock.monotonic() - retryMs;
-        if (leftMs <= 0 || !mayRepeat(error)) throw apiErrorOf(error);
+        if (!mayRepeat(error)) throw apiErrorOf(error);
+        if (leftMs <= 0) throw this.#endOf(error);
         await pause(clock, retryMs, this.#closing.signal);
       }
     }
+  }
+
+  /** What is told when time is over. */
+  #endOf(error: unknown): Error {
+    const isAnybodyThere = this.#problems.size < this.#endpoints.length;
+    return apiErrorOf(isAnybodyThere ? error : new NotSentError(this.#unreachable()));
   }
 
   async #attempt(method: string, request: Message, timeoutMs: number): Promise<Message> {
@@ -114,7 +123,9 @@ export class EtcdClient {
     let channel: Channel | undefined;
     try {
       channel = await this.#connected(over.signal);
-      return await channel.grpc.call(method, request, over.signal);
+      const answer = await channel.grpc.call(method, request, over.signal);
+      this.#problems.delete(channel.endpoint);
+      return answer;
     } catch (error) {
       if (channel === undefined) throw error;
       if (isTransient(error)) this.#leave(channel);
@@ -136,7 +147,7 @@ export class EtcdClient {
   async #connected(signal: AbortSignal): Promise<Channel> {
     this.#channel ??= this.#connectAny();
     const aborted = Promise.withResolvers<never>();
-    const abort = (): void => aborted.reject(new NotSentError('no member of etcd answers'));
+    const abort = (): void => aborted.reject(new NotSentError(this.#unreachable()));
     if (signal.aborted) abort();
     signal.addEventListener('abort', abort, { once: true });
     try {
@@ -147,18 +158,22 @@ export class EtcdClient {
   }
 
   async #connectAny(): Promise<Channel> {
-    const problems: string[] = [];
     const first = this.#at % this.#endpoints.length;
     for (const endpoint of [...this.#endpoints.slice(first), ...this.#endpoints.slice(0, first)]) {
       try {
         return await this.#connect(endpoint);
       } catch (error) {
-        problems.push(`${endpoint.host}: ${messageOf(error)}`);
+        this.#problems.set(endpoint.host, oneLine(error));
         this.#at++;
       }
     }
     this.#channel = undefined;
-    throw new NotSentError(`no member of etcd can be reached (${problems.join('; ')})`);
+    throw new NotSentError(this.#unreachable());
+  }
+
+  #unreachable(): string {
+    const problems = [...this.#problems].map(([host, problem]) => `${host}: ${problem}`);
+    return `no member of etcd can be reached${problems.length === 0 ? '' : ` (${problems.join('; ')})`}`;
   }
 
   async #connect(endpoint: URL): Promise<Channel> {
@@ -169,7 +184,10 @@ export class EtcdClient {
       background: true,
     });
     socket.once(endpoint.protocol === 'https:' ? 'secureConnect' : 'connect', () => connected.resolve());
-    socket.on('error', connected.reject);
+    socket.on('error', (error) => {
+      this.#problems.set(endpoint.host, oneLine(error));
+      connected.reject(error);
+    });
     socket.once('close', () => connected.reject(new Error('the connection was closed')));
     try {
       await connected.promise;
@@ -188,6 +206,7 @@ export class EtcdClient {
     log.debug('connected to etcd', { endpoint: channel.endpoint });
     void grpc.closed.then(() => {
       channel.pings.cancel();
+      if (grpc.problem !== undefined) this.#problems.set(endpoint.host, oneLine(grpc.problem));
       this.#leave(channel);
     });
     return channel;
@@ -257,6 +276,13 @@ function endpointOf(text: string): URL {
   if (url === undefined || !['http:', 'https:'].includes(url.protocol) || url.hostname === '')
     throw new ApiError('BadRequest', `${JSON.stringify(text)} is no endpoint of etcd; one is https://host:2379`);
   return url;
+}
+
+/** OpenSSL's words come with line breaks. */
+function oneLine(error: unknown): string {
+  return messageOf(error)
+    .trim()
+    .replaceAll(/\s*\n\s*/g, ' ');
 }
 
 function wasEnding(error: unknown): boolean {

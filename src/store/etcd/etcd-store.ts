@@ -34,7 +34,7 @@ import type {
 import { EtcdClient, type EtcdAddress } from './client.ts';
 import { confirmIntervalMs, mirrorMsMin, requestMsMax, watchRetryMs, watchRetryMsMax } from './limits.ts';
 import { Mirror } from './mirror.ts';
-import { Place, lastOfEach, methods } from './requests.ts';
+import { Place, defaultEtcdPrefix, lastOfEach, methods } from './requests.ts';
 import { readAll, readCompacted, readMeta } from './state.ts';
 
 export interface EtcdStoreOptions {
@@ -57,7 +57,7 @@ interface Compacted {
  * newer format.
  */
 export async function openEtcdStore(options: EtcdStoreOptions): Promise<EtcdStore> {
-  const { address, clock, log, prefix = '/tiphys' } = options;
+  const { address, clock, log, prefix = defaultEtcdPrefix } = options;
   const client = new EtcdClient({ ...address, clock, log });
   try {
     const { base, epoch } = await readMeta(client, prefix, options.random);
@@ -84,6 +84,7 @@ interface Parts extends EtcdStoreOptions {
 }
 
 export class EtcdStore implements Store {
+  readonly isShared = true;
   /** Of the state that lies in etcd. */
   readonly epoch: string;
   readonly #client: EtcdClient;

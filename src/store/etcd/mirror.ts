@@ -7,8 +7,12 @@
  *
  * A transaction of this process is taken over from its answer, where the mirror has reached the revision before it; the
  * watch's event of the same revision then changes nothing. Invariant: revisions are committed one by one, none twice.
+ *
+ * What comes in one turn of the event loop is taken up together at its end: etcd writes transactions in groups, and
+ * answers them so; who follows a burst wakes once for each group.
  */
 import { bytesIn, messageIn, numberIn, type Message } from '#grpc/fields.ts';
+import { giveWay } from '#os/turn.ts';
 import type { Mvcc } from '../mvcc.ts';
 import type { Operation, StoredValue, StoreEvent } from '../store.ts';
 import type { Place } from './requests.ts';
@@ -29,6 +33,9 @@ export class Mirror {
   /** Transactions of this process whose revision the mirror has not reached. */
   #own = new Map<number, readonly Operation[]>();
   #waiters: Waiter[] = [];
+  /** Events of this turn. */
+  readonly #delivered: Message[] = [];
+  #turn: Promise<void> | undefined;
 
   constructor(mvcc: Mvcc, place: Place, other: (pair: Message, type: StoreEvent['type']) => void) {
     this.mvcc = mvcc;
@@ -36,11 +43,23 @@ export class Mirror {
     this.#other = other;
   }
 
-  /** Takes up what a watch of etcd delivered: whole revisions, in order. */
+  /** Takes up what a watch of etcd delivered, at the end of this turn: whole revisions, in order. */
   apply(events: readonly Message[]): void {
+    for (const event of events) this.#delivered.push(event);
+    this.#takeUpLater();
+  }
+
+  #takeUpLater(): void {
+    this.#turn ??= giveWay().then(() => {
+      this.#turn = undefined;
+      this.#takeUp();
+    });
+  }
+
+  #takeUp(): void {
     let revision = 0;
     let together: Message[] = [];
-    for (const event of events) {
+    for (const event of this.#delivered.splice(0)) {
       const at = numberIn(messageIn(event, 'kv'), 'mod_revision');
       if (at !== revision) {
         this.#applyRevision(revision + this.#place.base, together);
@@ -78,9 +97,10 @@ export class Mirror {
 
   /** Takes over what a transaction of this process changed; resolves when the mirror has it. */
   own(revision: number, operations: readonly Operation[]): Promise<void> {
-    if (revision > this.mvcc.revision) this.#own.set(revision, operations);
-    this.#commitOwn();
-    this.#wake();
+    if (revision > this.mvcc.revision) {
+      this.#own.set(revision, operations);
+      this.#takeUpLater();
+    }
     return this.reached(revision);
   }
 
@@ -113,6 +133,8 @@ export class Mirror {
 
   /** Begins anew with the state of a revision, where what lies between is forgotten. */
   replace(values: readonly StoredValue[], revision: number): void {
+    this.#takeUp();
+    if (revision < this.mvcc.revision) return;
     for (const known of this.#own.keys()) if (known <= revision) this.#own.delete(known);
     this.mvcc.replace(values, revision);
     this.#wake();

@@ -14,7 +14,7 @@ import type { StoreState } from '../state.ts';
 import type { StoredValue } from '../store.ts';
 import { EtcdClient, type EtcdAddress } from './client.ts';
 import { movedBytesMax } from './limits.ts';
-import { Place, methods } from './requests.ts';
+import { Place, defaultEtcdPrefix, methods } from './requests.ts';
 import { etcdFormat, findMeta, readAll, type Meta } from './state.ts';
 
 export interface EtcdPlace {
@@ -26,7 +26,7 @@ export interface EtcdPlace {
 }
 
 async function withClient<T>(
-  { address, prefix = '/tiphys', clock, log }: EtcdPlace,
+  { address, prefix = defaultEtcdPrefix, clock, log }: EtcdPlace,
   run: (client: EtcdClient, prefix: string) => Promise<T>,
 ): Promise<T> {
   const client = new EtcdClient({ ...address, clock, log });

@@ -17,6 +17,9 @@ export const methods = {
   timeToLive: '/etcdserverpb.Lease/LeaseTimeToLive',
 } as const;
 
+/** Below which the keys lie where nothing else is said. */
+export const defaultEtcdPrefix = '/tiphys';
+
 const equal = 0;
 const [createTarget, modTarget] = [1, 2];
 /** No key has it. */
