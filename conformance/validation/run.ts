@@ -4,18 +4,19 @@
  * of its table. `--only` shows one mutant of a kind with both answers, `--messages` what differs in
  * the words of messages, which does not count.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { join, resolve } from 'node:path';
 import { spawnSync } from 'node:child_process';
 import type { KubeObject } from '#base/objects.ts';
 import { fieldOf } from '#base/unknown.ts';
 import { creationOf, questionOf } from './ask.ts';
-import { collectCorpus, loadBases } from './bases.ts';
+import { collectCorpus, loadBases, namespaceOf } from './bases.ts';
 import { compareReplies } from './compare.ts';
 import { Mutator, onExisting } from './mutate.ts';
 import type { Mutant } from './mutate.ts';
 import { KindReport } from './report.ts';
-import { loadKinds } from './schemas.ts';
+import { loadKinds, pathOf } from './schemas.ts';
 import type { ServedKind } from './schemas.ts';
 import { openSubject, startJudge } from './side.ts';
 import type { Reply, Side } from './side.ts';
@@ -33,6 +34,7 @@ const { values: options } = parseArgs({
   },
 });
 const atOnce = 8;
+const settleMs = 300;
 
 if (options.judges === undefined)
   throw new Error('--judges DIRECTORY says where kube-apiserver and etcd are, or are to be built');
@@ -67,6 +69,18 @@ async function make(base: KubeObject): Promise<void> {
     if (status >= 300)
       console.log(`${nameOf(base)} ${base.metadata?.name}: ${side.name} refuses the base: ${JSON.stringify(body)}`);
   }
+}
+
+/** What a controller within the server writes of a new object has settled, and the version is the last. */
+async function noteVersions(kind: ServedKind, own: readonly KubeObject[]): Promise<void> {
+  await sleep(settleMs);
+  for (const base of own)
+    for (const side of sides) {
+      const path = `${pathOf(kind, namespaceOf(base))}/${base.metadata?.name}`;
+      const { body } = await side.ask({ method: 'GET', path, headers: { accept: 'application/json' } });
+      const version = fieldOf(body, 'metadata', 'resourceVersion');
+      if (typeof version === 'string') versions.get(side)!.set(base, version);
+    }
 }
 
 async function askBoth(kind: ServedKind, mutant: Mutant): Promise<[Reply, Reply]> {
@@ -129,7 +143,10 @@ for (const kind of ordered.filter(isChosen)) {
     mutants.filter(({ operation }) => !onExisting.includes(operation)),
     report,
   );
-  if (isStored(kind)) for (const base of own) await make(base);
+  if (isStored(kind)) {
+    for (const base of own) await make(base);
+    await noteVersions(kind, own);
+  }
   await runMutants(
     kind,
     mutants.filter(({ operation }) => onExisting.includes(operation)),

@@ -90,8 +90,10 @@ async function allocateAddress(
     if (!spec.clusterIP && spec.clusterIPs?.[0]) spec.clusterIP = spec.clusterIPs[0];
     if (!spec.clusterIP) spec.clusterIP = await freeAddress(server);
     spec.clusterIPs = [spec.clusterIP];
-    spec.ipFamilies ??= ['IPv4'];
-    spec.ipFamilyPolicy ??= 'SingleStack';
+    // Whoever writes the endpoints himself may have some of both families.
+    const isManual = spec.clusterIP === 'None' && Object.keys(spec.selector ?? {}).length === 0;
+    spec.ipFamilyPolicy ??= isManual ? 'RequireDualStack' : 'SingleStack';
+    spec.ipFamilies ??= isManual && spec.ipFamilyPolicy === 'RequireDualStack' ? ['IPv4', 'IPv6'] : ['IPv4'];
   }
   const now = addressOf(service);
   if (now === before) return;

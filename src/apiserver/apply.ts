@@ -152,7 +152,10 @@ function restrict(context: RequestContext, set: FieldSet): FieldSet {
   if (subresource === 'status') {
     for (const key of [...out.children.keys()])
       if (key !== 'f:status' && key !== 'f:metadata') out.children.delete(key);
-  } else if (subresource === '' && context.kind.hasStatus) out.children.delete('f:status');
+  } else if (subresource === '') {
+    if (context.kind.hasStatus) out.children.delete('f:status');
+    for (const field of context.kind.unmanaged) out.children.delete(`f:${field}`);
+  }
   return out;
 }
 

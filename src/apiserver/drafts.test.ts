@@ -186,7 +186,13 @@ const examples: Record<string, [path: string, fields: object]> = {
   ],
   HorizontalPodAutoscalerV1: [
     `${apis('autoscaling/v1')}/horizontalpodautoscalers`,
-    { spec: { scaleTargetRef: { kind: 'Deployment', name: 'd' }, maxReplicas: 2, targetCPUUtilizationPercentage: 50 } },
+    {
+      spec: {
+        scaleTargetRef: { apiVersion: 'apps/v1', kind: 'Deployment', name: 'd' },
+        maxReplicas: 2,
+        targetCPUUtilizationPercentage: 50,
+      },
+    },
   ],
   PodDisruptionBudget: [`${apis('policy/v1')}/poddisruptionbudgets`, { spec: { selector, minAvailable: 1 } }],
   EndpointSlice: [
@@ -235,7 +241,7 @@ const examples: Record<string, [path: string, fields: object]> = {
     '/apis/rbac.authorization.k8s.io/v1/clusterroles',
     {
       rules: [{ apiGroups: [''], resources: ['pods'], verbs: ['get'] }],
-      aggregationRule: { clusterRoleSelectors: [] },
+      aggregationRule: { clusterRoleSelectors: [{ matchLabels: { a: 'b' } }] },
     },
   ],
   RoleBinding: [

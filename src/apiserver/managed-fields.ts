@@ -3,10 +3,11 @@
  * belongs to the manager that wrote it and to nobody else. `apply.ts` decides what an applied configuration takes over;
  * this file keeps the entries.
  */
-import type { ManagedFieldsEntry, ObjectMeta } from '#api/meta.v1.ts';
+import type { ManagedFieldsEntry } from '#api/meta.v1.ts';
 import type { KubeObject } from '#base/objects.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
+import type { JsonObject } from '#base/unknown.ts';
 import {
   compareFields,
   emptySet,
@@ -133,11 +134,11 @@ const isReadable = ({ operation, fieldsType, fieldsV1 }: ManagedFieldsEntry): bo
   (fieldsV1 === undefined || isFieldsV1(fieldsV1));
 
 /** What of an object somebody manages. Its status is written through its subresource alone, where it has one. */
-function asCompared(object: KubeObject, withStatus: boolean): { metadata?: ObjectMeta; status?: unknown } {
+function asCompared(object: KubeObject, hidden: readonly string[]): JsonObject {
   const { apiVersion: _a, kind: _k, metadata, ...rest } = object;
   const { managedFields: _m, ...meta } = metadata;
-  const compared: { metadata?: ObjectMeta; status?: unknown } = { ...rest, metadata: meta };
-  if (!withStatus) delete compared.status;
+  const compared: JsonObject = { ...rest, metadata: meta };
+  for (const field of hidden) delete compared[field];
   return compared;
 }
 
@@ -161,7 +162,8 @@ export function trackManagedFields(
   const node: ObjectNode = kind.type;
   const subresource = options.subresource ?? '';
   const withStatus = subresource !== '' || !('status' in kind.subresources);
-  const shown = (one: KubeObject): object => asCompared(fromStored(kind, one), withStatus);
+  const hidden = withStatus ? kind.unmanaged : ['status', ...kind.unmanaged];
+  const shown = (one: KubeObject): object => asCompared(fromStored(kind, one), hidden);
   const before = old === undefined ? (kind.custom === true ? {} : zeroObject(node)) : shown(old);
   const after = shown(object);
   // As upstream: an object whose fields cannot be told apart has no managers.

@@ -215,7 +215,7 @@ const refused: [string, [string, TestJson], string, RegExp][] = [
   [
     'an endpoint of another family',
     slice({ endpoints: [{ addresses: ['fd00::1'] }] }),
-    'endpoints[0].addresses[0]',
+    'endpoints[0].addresses',
     /must be an IPv4 address/,
   ],
   [

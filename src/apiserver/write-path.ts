@@ -153,6 +153,7 @@ async function createOnce(
   const object = toStored(kind, received);
   fillCreated(context, object);
   stored.defaults?.(object);
+  if (context.request.method === 'POST') dropRepeatedOwners(context, object);
   trackManagedFields(context, undefined, object, options);
   const attributes: AdmissionAttributes = { operation: 'CREATE', object, old: undefined, subresource: '', dryRun: dry };
   await admitMutating(context, attributes);
@@ -399,6 +400,7 @@ async function updateOnce(
     else if ('status' in object && object.status !== undefined && object.status !== null)
       stored.defaultStatus?.(object.status, object);
   }
+  if (context.request.method === 'PUT') dropRepeatedOwners(context, object);
   trackManagedFields(context, old, object, options);
   const attributes: AdmissionAttributes = { operation: 'UPDATE', object, old, subresource, dryRun: dry };
   await admitMutating(context, attributes);
@@ -418,7 +420,7 @@ async function updateOnce(
   } else if (subresource === 'status') stored.validateStatus?.(admitted, old, errors);
   await validateRules(context, stored, attributes, errors);
   errors.throwIfAny(kind.group, kind.kind, admitted.metadata.name ?? '');
-  tellWarnings(context, stored, attributes);
+  if (subresource !== 'status') tellWarnings(context, stored, attributes);
   await admitValidating(context, attributes);
   // What was stored otherwise than it would be now is written again, though nothing else changes.
   if (server.objects.isCurrent(kind, before) && isSame(withoutTimes(admitted), withoutTimes(old)))

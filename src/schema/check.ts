@@ -189,6 +189,8 @@ function goName(node: TypeNode): string {
 
 function zeroOf(node: TypeNode): unknown {
   switch (node.kind) {
+    case 'quantity':
+      return '0';
     case 'object':
     case 'map':
       return {};

@@ -236,6 +236,7 @@ function customKind(
     hasGeneration: true,
     hasStatus,
     statusKeeps: metadataFields,
+    unmanaged: [],
     needsVersion: true,
     createsOnUpdate: false,
     nameForm: 'subdomain',

@@ -156,10 +156,13 @@ function defaultPodSpec(spec: Draft<PodSpec>): void {
   defaultQuantities(spec.overhead);
 }
 
-/** An object that has no labels of its own gets those of its Pods. */
+/**
+ * An object that has no labels of its own gets those of its Pods: the very map, as upstream. So a Job gets the labels,
+ * too, that its template gets later.
+ */
 export function labelAs(object: { metadata?: Draft<ObjectMeta> }, labels: Record<string, string> | undefined): void {
   const metadata = (object.metadata ??= {});
-  if (labels !== undefined && Object.keys(metadata.labels ?? {}).length === 0) metadata.labels = { ...labels };
+  if (labels !== undefined && Object.keys(metadata.labels ?? {}).length === 0) metadata.labels = labels;
 }
 
 /** On the node's own network a port is what it is. */

@@ -107,9 +107,10 @@ export function fieldsOf(value: unknown, node: TypeNode, marks = false, created 
       if (set.children.has(key)) repeated.add(key);
       set.children.set(key, child);
     }
-    // Of items that cannot be told apart nobody manages any.
-    for (const key of repeated) set.children.delete(key);
-    if (value.length === 0) set.self = true;
+    // Items that cannot be told apart are managed as one.
+    for (const key of repeated) set.children.set(key, leaf());
+    // What is applied is managed item by item: none is nothing.
+    if (value.length === 0 && marks) set.self = true;
     return set;
   }
   if (!isObject(value) || isAtomic(node, value)) return leaf();

@@ -81,6 +81,8 @@ export interface KindRecord<T extends KubeObject = KubeObject> {
   /** What takes its time: rules that are expressions. Other work of the process has its turns meanwhile. */
   validateRules?(object: Draft<T>, old: T | undefined, run: RuleRun): Promise<void>;
   /** Names: a DNS subdomain unless said otherwise. */
+  /** Fields that a write keeps as they are, and nobody manages. */
+  unmanaged: readonly string[];
   /** Metadata that a write to the status leaves as it is. */
   statusKeeps: readonly MetadataField[];
   /** An update must say which version it changes. */
@@ -186,6 +188,7 @@ export function defineKind<T extends KubeObject>(
     hasGeneration: false,
     hasStatus: 'status' in subresources,
     statusKeeps: [],
+    unmanaged: [],
     needsVersion: false,
     createsOnUpdate: false,
     nameForm: 'subdomain' as const,

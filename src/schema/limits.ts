@@ -58,3 +58,6 @@ export const selectableFieldsMax = 8;
 export const matchConditionsMax = 64;
 export const auditAnnotationsMax = 20;
 export const auditExpressionBytesMax = 5_120;
+/** Of an Event's texts, and of what it says (Kubernetes, "Event"). */
+export const eventTextBytesMax = 128;
+export const eventNoteBytesMax = 1_024;

@@ -106,6 +106,31 @@ function validateClientConfig(config: Draft<WebhookClientConfig>, at: string, er
 }
 
 const requestBytesMax = 65_536;
+const keyUsages = [
+  'any',
+  'cert sign',
+  'client auth',
+  'code signing',
+  'content commitment',
+  'crl sign',
+  'data encipherment',
+  'decipher only',
+  'digital signature',
+  'email protection',
+  'encipher only',
+  'ipsec end system',
+  'ipsec tunnel',
+  'ipsec user',
+  'key agreement',
+  'key encipherment',
+  'microsoft sgc',
+  'netscape sgc',
+  'ocsp signing',
+  's/mime',
+  'server auth',
+  'signing',
+  'timestamping',
+];
 
 /** A certificate request must be one, by whoever holds its key, for a named signer. */
 export function validateCertificateRequest(
@@ -118,17 +143,21 @@ export function validateCertificateRequest(
     if (!sameJson(spec, old.spec)) errors.invalid('spec', spec, 'field is immutable');
     return;
   }
-  if (!spec.request) errors.required('spec.request');
-  else if (spec.request.length > requestBytesMax) errors.tooLong('spec.request', requestBytesMax);
+  if ((spec.request ?? '').length > requestBytesMax) errors.tooLong('spec.request', requestBytesMax);
   else {
     try {
-      parseCertificationRequest(Buffer.from(spec.request, 'base64').toString());
+      parseCertificationRequest(Buffer.from(spec.request ?? '', 'base64').toString());
     } catch (error) {
       if (!(error instanceof RequestError)) throw error;
-      errors.invalid('spec.request', spec.request, error.message);
+      errors.invalid('spec.request', spec.request ?? '', error.message);
     }
   }
-  if ((spec.usages ?? []).length === 0) errors.required('spec.usages');
+  const usages = spec.usages ?? [];
+  if (usages.length === 0) errors.required('spec.usages');
+  usages.forEach((usage, i) => {
+    if (!keyUsages.includes(usage)) errors.unsupported(`spec.usages[${i}]`, usage, keyUsages);
+    if (usages.indexOf(usage) < i) errors.duplicate(`spec.usages[${i}]`, usage);
+  });
   validateSignerName(spec.signerName, 'spec.signerName', errors);
   if (spec.expirationSeconds !== undefined && spec.expirationSeconds < 600)
     errors.invalid(

@@ -12,6 +12,7 @@ import type { PodTemplateSpec, ReplicationController } from '#api/core.v1.ts';
 import type { Draft } from '#api/manifest.ts';
 import type { LabelSelector } from '#api/meta.v1.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
+import { isObject } from '#base/unknown.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { nonNegative, sameJson, unchanged } from './validate-values.ts';
 import { labelProblem } from './name-forms.ts';
@@ -207,9 +208,8 @@ export function validateReplicationController(o: Draft<ReplicationController>, e
 }
 
 export function validateRevision(o: Draft<ControllerRevision>, errors: FieldErrors, old?: ControllerRevision): void {
-  if (o.data === undefined || o.data === null) errors.required('data', 'data is mandatory');
-  else if (typeof o.data !== 'object' || Array.isArray(o.data))
-    errors.invalid('data', '<value omitted>', 'data must be a valid JSON object');
+  if (old === undefined && (o.data === undefined || o.data === null)) errors.required('data', 'data is mandatory');
+  else if (old === undefined && !isObject(o.data)) errors.required('data', 'data must be a valid JSON object');
   if ((o.revision ?? 0) < 0) errors.invalid('revision', o.revision, 'must be greater than or equal to 0');
   if (old !== undefined) unchanged(o.data, old.data, 'data', errors);
 }

@@ -1,11 +1,14 @@
 /** Validation of configuration, nodes, volumes and Ingresses. */
-import type { ConfigMap, Node, Secret } from '#api/core.v1.ts';
+import type { ConfigMap, Node, Secret, TypedLocalObjectReference } from '#api/core.v1.ts';
 import type { Draft } from '#api/manifest.ts';
 import type { Ingress, IngressBackend } from '#api/networking.v1.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { FieldErrors } from './field-errors.ts';
-import { isIp } from '#base/ip.ts';
-import { configKeyProblem, portProblem, subdomainProblem } from './name-forms.ts';
+import { isIp, parseCidr } from '#base/ip.ts';
+import { labelValueProblems, qualifiedNameProblems } from '#base/selectors.ts';
+import { cidrProblem } from './ip-fields.ts';
+import { configKeyProblem, label1035Problem, portNameProblems, portProblem, subdomainProblem } from './name-forms.ts';
+import { validatePathPart } from './validate-classes.ts';
 import { sameJson } from './validate-values.ts';
 
 const dataBytesMax = 1024 * 1024;
@@ -72,20 +75,39 @@ export function validateSecret(o: Draft<Secret>, errors: FieldErrors, old?: Secr
   validateImmutable(o, old, errors);
 }
 
+const taintEffects = ['NoExecute', 'NoSchedule', 'PreferNoSchedule'];
+
 export function validateNode(o: Draft<Node>, errors: FieldErrors): void {
   const seen = new Set<string>();
   (o.spec?.taints ?? []).forEach((taint, i) => {
-    if (!taint.key) errors.required(`spec.taints[${i}].key`);
-    if (!['NoExecute', 'NoSchedule', 'PreferNoSchedule'].includes(taint.effect ?? ''))
-      errors.unsupported(`spec.taints[${i}].effect`, taint.effect ?? '', [
-        'NoExecute',
-        'NoSchedule',
-        'PreferNoSchedule',
-      ]);
-    const id = JSON.stringify([taint.key, taint.effect]);
-    if (seen.has(id)) errors.duplicate(`spec.taints[${i}]`, taint);
+    // Upstream's paths begin so.
+    const at = `metadata.taints[${i}]`;
+    const { key = '', value = '', effect = '' } = taint;
+    for (const problem of qualifiedNameProblems(key)) errors.invalid(`${at}.key`, key, problem);
+    for (const problem of labelValueProblems(value)) errors.invalid(`${at}.value`, value, problem);
+    if (effect === '') errors.required(`${at}.effect`);
+    else if (!taintEffects.includes(effect)) errors.unsupported(`${at}.effect`, effect, taintEffects);
+    const id = JSON.stringify([key, effect]);
+    if (seen.has(id)) errors.duplicate(at, taint);
     seen.add(id);
   });
+  validatePodRanges(o.spec?.podCIDRs ?? [], errors);
+}
+
+/** One of each family. */
+function validatePodRanges(ranges: readonly string[], errors: FieldErrors): void {
+  ranges.forEach((range, i) => {
+    if (cidrProblem(range) !== '') errors.invalid(`spec.podCIDRs[${i}]`, range, cidrProblem(range));
+  });
+  if (ranges.length < 2) return;
+  const families = ranges.map((range) => parseCidr(range)?.address.family);
+  if (families.includes(undefined))
+    errors.internal(
+      'spec.podCIDRs',
+      'invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR address',
+    );
+  if (ranges.length > 2 || families[0] === families[1] || families.includes(undefined))
+    errors.invalid('spec.podCIDRs', ranges, 'may specify no more than one CIDR for each IP family');
 }
 
 const pathTypes = ['Exact', 'ImplementationSpecific', 'Prefix'];
@@ -104,8 +126,11 @@ export function validateIngress(o: Draft<Ingress>, errors: FieldErrors): void {
     if (rule.http && (rule.http.paths ?? []).length === 0) errors.required(`spec.rules[${i}].http.paths`);
     (rule.http?.paths ?? []).forEach((path, j) => {
       const at = `spec.rules[${i}].http.paths[${j}]`;
-      if (!path.pathType) errors.required(`${at}.pathType`, 'pathType must be specified');
-      else if (!pathTypes.includes(path.pathType ?? '')) errors.unsupported(`${at}.pathType`, path.pathType, pathTypes);
+      if (!path.pathType) {
+        errors.required(`${at}.pathType`, 'pathType must be specified');
+        return;
+      }
+      if (!pathTypes.includes(path.pathType ?? '')) errors.unsupported(`${at}.pathType`, path.pathType, pathTypes);
       else if (path.pathType !== 'ImplementationSpecific' && !(path.path ?? '').startsWith('/'))
         errors.invalid(`${at}.path`, path.path ?? '', 'must be an absolute path');
       else if (path.path && !path.path.startsWith('/'))
@@ -115,6 +140,15 @@ export function validateIngress(o: Draft<Ingress>, errors: FieldErrors): void {
       validateBackend(path.backend ?? {}, `${at}.backend`, errors);
     });
   });
+  (spec.tls ?? []).forEach(({ hosts }, i) =>
+    (hosts ?? []).forEach((host, j) => {
+      const problem = subdomainProblem(host.replace(/^\*\./, ''));
+      if (problem !== '') errors.invalid(`spec.tls[${i}].hosts[${j}]`, host, problem);
+    }),
+  );
+  const { ingressClassName: name } = spec;
+  if (name !== undefined && subdomainProblem(name) !== '')
+    errors.invalid('spec.ingressClassName', name, subdomainProblem(name));
 }
 
 /** What a proxy and the server behind it may read differently. */
@@ -126,20 +160,26 @@ function validatePathParts(path: string, at: string, errors: FieldErrors): void 
 }
 
 function validateBackend(backend: Draft<IngressBackend>, at: string, errors: FieldErrors): void {
-  if (backend.resource) {
-    if (backend.service) errors.invalid(at, '', 'cannot set both resource and service backends');
-    return;
+  const { resource, service } = backend;
+  if (resource && service) errors.invalid(at, '', 'cannot set both resource and service backends');
+  else if (resource) validateReference(resource, `${at}.resource`, errors);
+  else if (!service) errors.invalid(at, '', 'resource or service backend is required');
+  else {
+    const problem = label1035Problem(service.name ?? '');
+    if (!service.name) errors.required(`${at}.service.name`);
+    else if (problem !== '') errors.invalid(`${at}.service.name`, service.name, problem);
+    const { name, number } = service.port ?? {};
+    if (name && number) errors.invalid(at, '', 'cannot set both port name & port number');
+    else if (name) for (const wrong of portNameProblems(name)) errors.invalid(`${at}.service.port.name`, name, wrong);
+    else if (!number) errors.required(at, 'port name or number is required');
+    else if (portProblem(number) !== '') errors.invalid(`${at}.service.port.number`, number, portProblem(number));
   }
-  if (!backend.service) {
-    errors.required(at, 'resource or service backend is required');
-    return;
-  }
-  if (!backend.service.name) errors.required(`${at}.service.name`);
-  const port = backend.service.port ?? {};
-  if (!port.name && !port.number) errors.required(`${at}.service.port`, 'port name or number is required');
-  if (port.name && port.number) errors.invalid(`${at}.service.port`, port, 'cannot set both port name & port number');
-  if (port.number) {
-    const problem = portProblem(port.number);
-    if (problem !== '') errors.invalid(`${at}.service.port.number`, port.number, problem);
-  }
+}
+
+function validateReference(reference: Draft<TypedLocalObjectReference>, at: string, errors: FieldErrors): void {
+  const { apiGroup, kind, name } = reference;
+  if (apiGroup !== undefined && subdomainProblem(apiGroup) !== '')
+    errors.invalid(`${at}.apiGroup`, apiGroup, subdomainProblem(apiGroup));
+  validatePathPart(kind, `${at}.kind`, errors);
+  validatePathPart(name, `${at}.name`, errors);
 }

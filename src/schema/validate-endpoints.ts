@@ -1,9 +1,9 @@
 /** Validation of Endpoints, EndpointSlices. */
 import type { Endpoints } from '#api/core.v1.ts';
-import type { Endpoint, EndpointSlice } from '#api/discovery.v1.ts';
+import type { Endpoint, EndpointHints, EndpointSlice } from '#api/discovery.v1.ts';
 import type { Draft } from '#api/manifest.ts';
 import { familyOf } from '#base/ip.ts';
-import { qualifiedNameProblems } from '#base/selectors.ts';
+import { labelValueProblems, qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { endpointIpProblem } from './ip-fields.ts';
 import { labelProblem, portProblem, subdomainProblem } from './name-forms.ts';
@@ -13,6 +13,7 @@ const addressTypes = ['FQDN', 'IPv4', 'IPv6'];
 const addressesMax = 100;
 const endpointsMax = 1_000;
 const slicePortsMax = 20_000;
+const hintsMax = 8;
 
 export function validateEndpointSlice(o: Draft<EndpointSlice>, errors: FieldErrors, old?: EndpointSlice): void {
   if (!o.addressType) errors.required('addressType');
@@ -35,8 +36,6 @@ export function validateEndpointSlice(o: Draft<EndpointSlice>, errors: FieldErro
     names.add(name);
     if (port.protocol && !['SCTP', 'TCP', 'UDP'].includes(port.protocol ?? ''))
       errors.unsupported(`ports[${i}].protocol`, port.protocol, ['SCTP', 'TCP', 'UDP']);
-    if (port.port !== undefined && portProblem(port.port) !== '')
-      errors.invalid(`ports[${i}].port`, port.port, portProblem(port.port));
     if (port.appProtocol)
       for (const problem of qualifiedNameProblems(port.appProtocol))
         errors.invalid(`ports[${i}].appProtocol`, port.appProtocol, problem);
@@ -47,19 +46,41 @@ function validateEndpoint(endpoint: Draft<Endpoint>, type: string, at: string, e
   const addresses: string[] = endpoint.addresses ?? [];
   if (addresses.length === 0) errors.required(`${at}.addresses`, 'must contain at least 1 address');
   if (addresses.length > addressesMax) errors.tooMany(`${at}.addresses`, addresses.length, addressesMax);
-  addresses.forEach((address, i) => {
-    const problem =
-      type === 'FQDN'
-        ? subdomainProblem(address)
-        : familyOf(address) !== undefined && familyOf(address) !== type
-          ? `must be an ${type} address`
-          : endpointIpProblem(address);
-    if (problem !== '') errors.invalid(`${at}.addresses[${i}]`, address, problem);
-  });
+  addresses.forEach((address, i) => validateAddress(address, type, `${at}.addresses[${i}]`, errors));
   if (endpoint.hostname !== undefined && labelProblem(endpoint.hostname) !== '')
     errors.invalid(`${at}.hostname`, endpoint.hostname, labelProblem(endpoint.hostname));
   if (endpoint.nodeName !== undefined && subdomainProblem(endpoint.nodeName) !== '')
     errors.invalid(`${at}.nodeName`, endpoint.nodeName, subdomainProblem(endpoint.nodeName));
+  validateHints(endpoint.hints, `${at}.hints`, errors);
+}
+
+/** Addresses of an unknown type are not looked at. */
+function validateAddress(address: string, type: string, at: string, errors: FieldErrors): void {
+  if (!addressTypes.includes(type)) return;
+  if (type === 'FQDN' && address === '') errors.required(at);
+  const problem = type === 'FQDN' ? subdomainProblem(address) : endpointIpProblem(address);
+  const isOther = type !== 'FQDN' && familyOf(address) !== undefined && familyOf(address) !== type;
+  // Upstream names the list, not the item.
+  if (isOther) errors.invalid(at.replace(/\[\d+\]$/, ''), address, `must be an ${type} address`);
+  if (problem !== '' && !(type === 'FQDN' && address === '')) errors.invalid(at, address, problem);
+}
+
+function validateHints(hints: Draft<EndpointHints> | undefined, at: string, errors: FieldErrors): void {
+  const problemsOf = { forZones: labelValueProblems, forNodes: (name: string) => [subdomainProblem(name)] };
+  for (const field of ['forZones', 'forNodes'] as const) {
+    const list = hints?.[field] ?? [];
+    if (list.length > hintsMax) {
+      errors.tooMany(`${at}.${field}`, list.length, hintsMax);
+      return;
+    }
+    const names = new Set<string>();
+    list.forEach(({ name = '' }, i) => {
+      const path = `${at}.${field}[${i}].name`;
+      if (names.has(name)) errors.duplicate(path, name);
+      names.add(name);
+      for (const problem of problemsOf[field](name)) if (problem !== '') errors.invalid(path, name, problem);
+    });
+  }
 }
 
 export function validateEndpoints(o: Draft<Endpoints>, errors: FieldErrors, old?: Endpoints): void {

@@ -25,7 +25,7 @@ import { validateAffinity, validateLabelSelector } from './validate-selector.ts'
 import { nonNegative, oneOf, sameJson, validateInt32 } from './validate-values.ts';
 import { validateVolumeSource } from './validate-volume-source.ts';
 
-function validateTolerations(list: Draft<Toleration>[] | undefined, at: string, errors: FieldErrors): void {
+export function validateTolerations(list: Draft<Toleration>[] | undefined, at: string, errors: FieldErrors): void {
   (list ?? []).forEach((t, i) => {
     const path = `${at}[${i}]`;
     if (t.key) for (const problem of qualifiedNameProblems(t.key)) errors.invalid(`${path}.key`, t.key, problem);

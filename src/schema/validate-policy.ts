@@ -1,6 +1,12 @@
 /** Validation of what governs others: quotas, limit ranges, budgets, priorities, network policies, leases. */
 import type { Lease } from '#api/coordination.v1.ts';
-import type { LimitRange, LimitRangeItem, ResourceQuota, ScopedResourceSelectorRequirement } from '#api/core.v1.ts';
+import type {
+  LimitRange,
+  LimitRangeItem,
+  ResourceQuota,
+  ResourceQuotaSpec,
+  ScopedResourceSelectorRequirement,
+} from '#api/core.v1.ts';
 import type { Draft } from '#api/manifest.ts';
 import type { NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort } from '#api/networking.v1.ts';
 import type { PodDisruptionBudget } from '#api/policy.v1.ts';
@@ -12,7 +18,7 @@ import type { FieldErrors } from './field-errors.ts';
 import { cidrProblem } from './ip-fields.ts';
 import { portNameProblems, portProblem } from './name-forms.ts';
 import { validateIntOrPercent } from './validate-apps.ts';
-import { sameJson, validateQuantities } from './validate-values.ts';
+import { validateQuantities } from './validate-values.ts';
 import { validateLabelSelector } from './validate-selector.ts';
 
 const quotaScopes = [
@@ -79,22 +85,52 @@ export function validateQuota(o: Draft<ResourceQuota>, errors: FieldErrors, old?
       errors.invalid(at, value, 'must be an integer');
   }
   validateScopes(spec.scopes ?? [], 'spec.scopes', errors);
-  (spec.scopeSelector?.matchExpressions ?? []).forEach((e, i) => {
-    const at = `spec.scopeSelector.matchExpressions[${i}]`;
-    if (!quotaScopes.includes(e.scopeName ?? ''))
-      errors.invalid(`${at}.scopeName`, e.scopeName ?? '', 'unsupported scope');
-    if (existOnly.includes(e.scopeName ?? '') && e.operator !== 'Exists')
+  validateScopeResources(spec.scopes ?? [], spec, 'spec.scopes', errors);
+  const expressions = spec.scopeSelector?.matchExpressions ?? [];
+  // Upstream's paths do not say which expression.
+  const at = 'spec.scopeSelector.matchExpressions';
+  for (const e of expressions) {
+    const { scopeName = '', operator = '' } = e;
+    if (!quotaScopes.includes(scopeName)) errors.invalid(`${at}.scopeName`, scopeName, 'unsupported scope');
+    validateScopeResources([scopeName], spec, at, errors);
+    if (existOnly.includes(scopeName) && operator !== 'Exists')
       errors.invalid(
         `${at}.operator`,
-        e.operator ?? '',
+        operator,
         `must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity`,
       );
-    else validateSelectorOperator(e, at, errors);
-  });
+    validateSelectorOperator(e, at, errors);
+  }
+  const named = expressions.map(({ scopeName }) => scopeName ?? '');
+  for (const pair of opposites)
+    if (pair.every((scope) => named.includes(scope))) errors.invalid(at, spec.scopes, 'conflicting scopes');
   if (old === undefined) return;
-  for (const field of ['scopes', 'scopeSelector'] as const)
-    if (!sameJson(spec[field], old.spec?.[field]))
-      errors.invalid(`spec.${field}`, spec[field] ?? null, 'field is immutable');
+  const [now, was] = [new Set(spec.scopes), new Set(old.spec?.scopes)];
+  if (now.symmetricDifference(was).size > 0) errors.invalid('spec.scopes', spec.scopes ?? null, 'field is immutable');
+}
+
+const podNames = ['cpu', 'memory', 'ephemeral-storage'].flatMap((name) => [name, `requests.${name}`, `limits.${name}`]);
+const scopeResources: Readonly<Record<string, ReadonlySet<string>>> = {
+  BestEffort: new Set(['pods']),
+  NotBestEffort: new Set(['pods', ...podNames]),
+  Terminating: new Set(['pods', ...podNames]),
+  NotTerminating: new Set(['pods', ...podNames]),
+  PriorityClass: new Set(['pods', ...podNames]),
+  CrossNamespacePodAffinity: new Set(['pods', ...podNames]),
+  VolumeAttributesClass: new Set(['persistentvolumeclaims', 'requests.storage']),
+};
+
+/** A scope counts Pods, or claims: it has nothing to say of other resources. */
+function validateScopeResources(
+  scopes: readonly string[],
+  spec: Draft<ResourceQuotaSpec>,
+  at: string,
+  errors: FieldErrors,
+): void {
+  for (const scope of scopes)
+    for (const name of Object.keys(spec.hard ?? {}))
+      if (quotaNames.has(name) && scopeResources[scope]?.has(name) === false)
+        errors.invalid(at, scopes, 'unsupported scope applied to resource');
 }
 
 function validateScopes(scopes: string[], at: string, errors: FieldErrors): void {
@@ -121,15 +157,19 @@ function validateSelectorOperator(e: Draft<ScopedResourceSelectorRequirement>, a
   } else errors.invalid(`${at}.operator`, e.operator ?? '', 'not a valid selector operator');
 }
 
+const limitTypes = ['Container', 'PersistentVolumeClaim', 'Pod'];
+
 export function validateLimitRange(o: Draft<LimitRange>, errors: FieldErrors): void {
   const seen = new Set<string>();
   (o.spec?.limits ?? []).forEach((item, i) => {
     const at = `spec.limits[${i}]`;
-    if (!item.type) errors.required(`${at}.type`);
-    else if (!['Container', 'PersistentVolumeClaim', 'Pod'].includes(item.type ?? '') && !item.type.includes('/'))
-      errors.invalid(`${at}.type`, item.type, 'must be a standard limit type or fully qualified');
-    if (item.type && seen.has(item.type)) errors.duplicate(`${at}.type`, item.type);
-    if (item.type) seen.add(item.type);
+    const { type = '' } = item;
+    const problems = qualifiedNameProblems(type);
+    for (const problem of problems) errors.invalid(`${at}.type`, type, problem);
+    if (problems.length === 0 && !type.includes('/') && !limitTypes.includes(type))
+      errors.invalid(`${at}.type`, type, 'must be a standard limit type or fully qualified');
+    if (seen.has(type)) errors.duplicate(`${at}.type`, type);
+    seen.add(type);
     for (const field of ['max', 'min', 'default', 'defaultRequest', 'maxLimitRequestRatio'] as const)
       validateQuantities(item[field], `${at}.${field}`, errors);
     if (item.type === 'Pod')
@@ -200,7 +240,9 @@ export function validateBudget(o: Draft<PodDisruptionBudget>, errors: FieldError
   if (selector) validateLabelSelector(selector, 'spec.selector', errors);
 }
 
-export function validatePriorityClass(o: Draft<PriorityClass>, errors: FieldErrors): void {
+/** What there is of one is not looked at again: but for its metadata and description, it does not change. */
+export function validatePriorityClass(o: Draft<PriorityClass>, errors: FieldErrors, old?: PriorityClass): void {
+  if (old !== undefined) return;
   const name = o.metadata?.name ?? '';
   if (name.startsWith('system-')) {
     if (systemClasses[name] !== o.value)
@@ -225,8 +267,11 @@ export function validateNetworkPolicy(o: Draft<NetworkPolicy>, errors: FieldErro
     validateTraffic({ ports, peers: to, side: 'to', kept }, `spec.egress[${i}]`, errors);
   if ((spec.policyTypes ?? []).length > 2)
     errors.invalid('spec.policyTypes', spec.policyTypes, 'may not specify more than two policyTypes');
-  for (const type of spec.policyTypes ?? [])
-    if (!['Egress', 'Ingress'].includes(type)) errors.unsupported('spec.policyTypes', type, ['Egress', 'Ingress']);
+  else
+    (spec.policyTypes ?? []).forEach((type, i) => {
+      if (!['Egress', 'Ingress'].includes(type))
+        errors.unsupported(`spec.policyTypes[${i}]`, type, ['Egress', 'Ingress']);
+    });
 }
 
 function networksOf(policy: NetworkPolicy | undefined): ReadonlySet<string> {
@@ -258,12 +303,13 @@ function validatePolicyPort(port: Draft<NetworkPolicyPort>, at: string, errors: 
   if (typeof port.port === 'string')
     for (const problem of portNameProblems(port.port)) errors.invalid(`${at}.port`, port.port, problem);
   if (port.endPort === undefined) return;
-  if (port.port === undefined) errors.required(`${at}.port`, 'must be specified when endPort is');
-  else if (typeof port.port === 'string')
-    errors.forbidden(`${at}.endPort`, '`endPort` may not be specified when `port` is non-numeric');
-  else if (port.endPort < port.port)
-    errors.invalid(`${at}.endPort`, port.endPort, 'must be greater than or equal to `port`');
-  else if (portProblem(port.endPort) !== '') errors.invalid(`${at}.endPort`, port.endPort, portProblem(port.endPort));
+  const problems =
+    port.port === undefined
+      ? ['may not be specified when `port` is not specified']
+      : typeof port.port === 'string'
+        ? ['may not be specified when `port` is non-numeric']
+        : [port.endPort < port.port ? 'must be greater than or equal to `port`' : '', portProblem(port.endPort)];
+  for (const problem of problems) if (problem !== '') errors.invalid(`${at}.endPort`, port.endPort, problem);
 }
 
 function validatePeer(

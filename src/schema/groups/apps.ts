@@ -18,6 +18,7 @@ import {
   validateStatefulSet,
   validateStatefulSetUpdate,
 } from '../validate-apps.ts';
+import { warnOfTemplate } from '../warn-pod.ts';
 import {
   daemonSetCounts,
   deploymentCounts,
@@ -43,6 +44,7 @@ const selector = <T extends KubeObject & { spec: { selector: LabelSelector } }>(
   column('Selector', (o) => formatSelector(o.spec?.selector), { wide: true });
 
 const deployments = defineKind(kinds.Deployment, {
+  warn: warnOfTemplate((o) => o.spec?.template, { namesPods: true }),
   statusKeeps: ['labels'],
   shortNames: ['deploy'],
   categories: ['all'],
@@ -80,6 +82,7 @@ const deployments = defineKind(kinds.Deployment, {
 });
 
 const replicaSets = defineKind(kinds.ReplicaSet, {
+  warn: warnOfTemplate((o) => o.spec?.template, { namesPods: true }),
   shortNames: ['rs'],
   categories: ['all'],
   subresources: both,
@@ -108,6 +111,7 @@ const replicaSets = defineKind(kinds.ReplicaSet, {
 });
 
 const statefulSets = defineKind(kinds.StatefulSet, {
+  warn: warnOfTemplate((o) => o.spec?.template),
   shortNames: ['sts'],
   categories: ['all'],
   subresources: both,
@@ -159,6 +163,7 @@ function setTemplateGeneration(o: Draft<DaemonSet>, value: string): void {
 }
 
 const daemonSets = defineKind(kinds.DaemonSet, {
+  warn: warnOfTemplate((o) => o.spec?.template),
   shortNames: ['ds'],
   categories: ['all'],
   subresources: { status: statusSubresource },
@@ -194,6 +199,12 @@ const daemonSets = defineKind(kinds.DaemonSet, {
   prepareCreate(o) {
     o.status = { currentNumberScheduled: 0, numberMisscheduled: 0, desiredNumberScheduled: 0, numberReady: 0 };
     setTemplateGeneration(o, '1');
+  },
+  defaultStatus(_status, o) {
+    setTemplateGeneration(o, o.metadata?.annotations?.[templateGeneration] ?? '0');
+  },
+  prepareStatus(o, old) {
+    setTemplateGeneration(o, old.metadata.annotations?.[templateGeneration] ?? '0');
   },
   prepareUpdate(o, old) {
     resetStatus(o, old);

@@ -4,7 +4,7 @@ import type * as v2 from '#api/autoscaling.v2.ts';
 import type { Draft } from '#api/manifest.ts';
 import { scanJson } from '#base/json.ts';
 import { kindOf, kinds } from '#base/kinds.ts';
-import type { KubeObject, OpenObject } from '#base/objects.ts';
+import { isOf, type KubeObject, type OpenObject } from '#base/objects.ts';
 import { itemsOf } from '#base/unknown.ts';
 import { setDefault, setDefaultText } from '../defaults.ts';
 import type { KindRecord } from '../kind.ts';
@@ -182,7 +182,7 @@ const shared = {
   shortNames: ['hpa'],
   categories: ['all'],
   subresources: { status: statusSubresource },
-  hasGeneration: false,
+  hasGeneration: true,
   storage: {
     group: 'autoscaling',
     resource: 'horizontalpodautoscalers',
@@ -190,7 +190,7 @@ const shared = {
     kind: 'HorizontalPodAutoscaler',
   },
   prepareCreate(o: Draft<v2.HorizontalPodAutoscaler>) {
-    o.status = { currentReplicas: 0, desiredReplicas: 0 };
+    o.status = { desiredReplicas: 0 };
   },
   prepareUpdate: resetStatus,
 };
@@ -201,6 +201,8 @@ const inV1 = kindOf<v2.HorizontalPodAutoscaler>(
   'HorizontalPodAutoscaler',
 );
 
+const toNewer: NonNullable<KindRecord['toStored']> = fromV1;
+
 export const autoscalingKinds: readonly KindRecord[] = [
   defineKind(kinds.HorizontalPodAutoscaler, {
     ...shared,
@@ -210,7 +212,14 @@ export const autoscalingKinds: readonly KindRecord[] = [
   }),
   defineKind(inV1, {
     ...shared,
-    columns: hpaColumns,
+    // What is shown is computed from the newer form.
+    columns: hpaColumns.map((one) => ({
+      ...one,
+      value(o: KubeObject, now: number) {
+        const newer = toNewer(o);
+        return isOf(kinds.HorizontalPodAutoscaler, newer) ? one.value(newer, now) : undefined;
+      },
+    })),
     defaults: defaultAutoscaler,
     validate: validateAutoscaler,
     fromStored: toV1,

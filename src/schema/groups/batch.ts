@@ -17,6 +17,7 @@ import {
 } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
 import { validateCronJob, validateJob, validateJobUpdate } from '../validate-batch.ts';
+import { warnOfTemplate } from '../warn-pod.ts';
 
 const status = { status: statusSubresource };
 
@@ -60,6 +61,7 @@ function jobStatus(o: Job): string {
 }
 
 const jobs = defineKind(kinds.Job, {
+  warn: warnOfTemplate((o) => o.spec?.template, { namesPods: true }),
   categories: ['all'],
   subresources: status,
   hasGeneration: true,
@@ -92,6 +94,7 @@ const jobs = defineKind(kinds.Job, {
   prepareCreate(o) {
     o.status = {};
     generateSelector(o);
+    labelAs(o, o.spec?.template?.metadata?.labels);
   },
   prepareUpdate: resetStatus,
   validate: validateJob,
@@ -99,6 +102,10 @@ const jobs = defineKind(kinds.Job, {
 });
 
 const cronJobs = defineKind(kinds.CronJob, {
+  warn: warnOfTemplate((o) => o.spec?.jobTemplate?.spec?.template, {
+    at: 'spec.jobTemplate.spec.template',
+    namesPods: true,
+  }),
   shortNames: ['cj'],
   categories: ['all'],
   subresources: status,

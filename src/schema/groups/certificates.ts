@@ -41,6 +41,7 @@ const annotationsText = ({ spec }: PodCertificateRequest): string =>
 
 export const certificatesKinds: readonly KindRecord[] = [
   defineKind(kinds.CertificateSigningRequest, {
+    unmanaged: ['spec'],
     shortNames: ['csr'],
     validate: validateCertificateRequest,
     subresources: { approval: statusSubresource, status: statusSubresource },
@@ -59,9 +60,6 @@ export const certificatesKinds: readonly KindRecord[] = [
       ),
       column('Condition', requestCondition),
     ],
-    defaults(o) {
-      if (o.spec) setDefault(o.spec, 'usages', ['digital signature', 'key encipherment']);
-    },
     prepareCreate(o) {
       o.status = {};
     },

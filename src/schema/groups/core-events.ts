@@ -1,13 +1,20 @@
 /** Events of the core group, v1. */
-import type { Event } from '#api/core.v1.ts';
+import type { Event, ObjectReference } from '#api/core.v1.ts';
 import { kinds } from '#base/kinds.ts';
 import { setDefault } from '../defaults.ts';
 import { column, defineKind, selectablePath, shortDuration } from '../kind.ts';
+import { validateEvent } from '../validate-event.ts';
 
-const eventSource = (o: Event): string =>
-  [o.source?.component || o.reportingComponent, o.source?.host || o.reportingInstance].filter(Boolean).join(', ');
-const involved = (o: Event): string =>
-  `${(o.involvedObject?.kind ?? '').toLowerCase()}/${o.involvedObject?.name ?? ''}`;
+/** Who says it: its component, and where that runs. */
+export function eventSource(component: string | undefined, place: string | undefined): string {
+  return place ? `${component ?? ''}, ${place}` : (component ?? '');
+}
+
+/** `pod/web` */
+export function involved(object: Partial<ObjectReference> | undefined): string {
+  const { kind = '', name = '' } = object ?? {};
+  return name === '' ? kind.toLowerCase() : `${kind.toLowerCase()}/${name}`;
+}
 
 function lastSeen(o: Event, now: number): string {
   const last = o.series?.lastObservedTime ?? o.lastTimestamp ?? o.eventTime ?? o.firstTimestamp;
@@ -40,12 +47,16 @@ export const events = defineKind(kinds.Event, {
     { name: 'Last Seen', type: 'string', value: lastSeen },
     column('Type', (o) => o.type),
     column('Reason', (o) => o.reason),
-    column('Object', involved),
+    column('Object', (o) => involved(o.involvedObject)),
     column('Subobject', (o) => o.involvedObject?.fieldPath ?? '', { wide: true }),
-    column('Source', eventSource, { wide: true }),
+    column(
+      'Source',
+      (o) => eventSource(o.source?.component || o.reportingComponent, o.source?.host || o.reportingInstance),
+      { wide: true },
+    ),
     column('Message', (o) => (o.message ?? '').trim()),
     column('First Seen', firstSeen, { wide: true }),
-    column('Count', (o) => o.series?.count ?? o.count ?? 1, { wide: true }),
+    column('Count', (o) => (o.series ? (o.series.count ?? 0) : o.count || 1), { wide: true }),
     { ...column('Name', (o) => o.metadata.name, { wide: true }), format: 'name' },
   ],
   defaults(o) {
@@ -57,4 +68,5 @@ export const events = defineKind(kinds.Event, {
     setDefault(o, 'reportingInstance', '');
     o.involvedObject ??= {};
   },
+  validate: validateEvent,
 });

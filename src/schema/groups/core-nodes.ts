@@ -44,6 +44,13 @@ function defaultNodeStatus(status: Draft<NodeStatus>): void {
   defaultQuantities(status.allocatable);
 }
 
+/** The kernel, with the architecture that it is for. */
+function kernelOf({ status }: Node): string {
+  const { kernelVersion, architecture } = status?.nodeInfo ?? {};
+  const kernel = kernelVersion || '<unknown>';
+  return architecture ? `${kernel} (${architecture})` : kernel;
+}
+
 export const nodes = defineKind(kinds.Node, {
   shortNames: ['no'],
   subresources: { status: statusSubresource, proxy: connectSubresource('NodeProxyOptions', proxyVerbs) },
@@ -56,7 +63,7 @@ export const nodes = defineKind(kinds.Node, {
     column('Internal-IP', nodeAddress('InternalIP'), { wide: true }),
     column('External-IP', nodeAddress('ExternalIP'), { wide: true }),
     column('OS-Image', (o) => o.status?.nodeInfo?.osImage || '<unknown>', { wide: true }),
-    column('Kernel-Version', (o) => o.status?.nodeInfo?.kernelVersion || '<unknown>', { wide: true }),
+    column('Kernel-Version', kernelOf, { wide: true }),
     column('Container-Runtime', (o) => o.status?.nodeInfo?.containerRuntimeVersion || '<unknown>', { wide: true }),
   ),
   defaults(o) {

@@ -15,7 +15,7 @@ import {
   statusSubresource,
 } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
-import { dropForType, validateService, validateServiceUpdate } from '../validate-service.ts';
+import { dropForType, validateService, validateServiceUpdate, warnOfService } from '../validate-service.ts';
 
 function defaultService(service: Draft<Service>): void {
   const spec = (service.spec ??= {});
@@ -78,5 +78,6 @@ export const services = defineKind(kinds.Service, {
     dropForType(o, old);
   },
   validate: validateService,
+  warn: warnOfService,
   validateUpdate: validateServiceUpdate,
 });

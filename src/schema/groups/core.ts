@@ -33,7 +33,7 @@ import { validateConfigData, validateSecret } from '../validate-core.ts';
 import { validateNamespace, validateNamespaceStatus } from '../validate-namespace.ts';
 import { warnOfSecret } from '../warn-secret.ts';
 import { timestamp } from '#base/timestamp.ts';
-import { warnOfProfileAnnotations } from '../apparmor-annotations.ts';
+import { warnOfPod, warnOfTemplate } from '../warn-pod.ts';
 import { validatePodStatus } from '../validate-pod-status.ts';
 import { validatePod, validatePodUpdate, validateTemplate } from '../validate-pod.ts';
 import { validateReplicationController } from '../validate-apps.ts';
@@ -99,10 +99,7 @@ const pods = defineKind(kinds.Pod, {
   validate: validatePod,
   validateUpdate: validatePodUpdate,
   validateStatus: validatePodStatus,
-  warn(pod, _old, warn) {
-    if (pod.spec?.os?.name !== 'windows')
-      warnOfProfileAnnotations(pod.metadata?.annotations, 'metadata.annotations', warn);
-  },
+  warn: warnOfPod,
 });
 
 function defaultQuotaStatus(status: ResourceQuotaStatus | undefined): void {
@@ -144,6 +141,7 @@ const replicationControllers = defineKind(kinds.ReplicationController, {
   defaultStatus(_status, o) {
     labelAs(o, o.spec?.template?.metadata?.labels);
   },
+  warn: warnOfTemplate((o) => o.spec?.template, { namesPods: true }),
   validate: validateReplicationController,
   validateStatus: validateCounts(replicaSetCounts),
 });
@@ -179,7 +177,7 @@ export const coreKinds: readonly KindRecord[] = [
     createsOnUpdate: true,
     shortNames: ['limits'],
     columns: [
-      column('Name', (o) => o.metadata.name),
+      { ...column('Name', (o) => o.metadata.name), format: 'name' },
       { name: 'Created At', type: 'date', value: (o) => o.metadata.creationTimestamp },
     ],
     validate: validateLimitRange,
@@ -226,6 +224,7 @@ export const coreKinds: readonly KindRecord[] = [
   volumes,
   pods,
   defineKind(kinds.PodTemplate, {
+    warn: warnOfTemplate((o) => o.template, { at: 'template' }),
     columns: agelessColumns(
       column('Containers', (o) => (o.template?.spec?.containers ?? []).map((c) => c.name).join(',')),
       column('Images', (o) => (o.template?.spec?.containers ?? []).map((c) => c.image).join(',')),

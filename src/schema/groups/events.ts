@@ -3,6 +3,7 @@ import { kinds } from '#base/kinds.ts';
 import type { OpenObject } from '#base/objects.ts';
 import { setDefault } from '../defaults.ts';
 import type { KindRecord } from '../kind.ts';
+import { eventSource, involved } from './core-events.ts';
 import { ageOf, column, defineKind, pathText, shortDuration } from '../kind.ts';
 
 /** core/v1 Event ↔ events.k8s.io/v1 Event, which are one object under two names. */
@@ -81,14 +82,22 @@ export const eventsKinds: readonly KindRecord[] = [
       },
       column('Type', (o) => o.type),
       column('Reason', (o) => o.reason),
-      column('Object', (o) => `${String(o.regarding?.kind ?? '').toLowerCase()}/${o.regarding?.name ?? ''}`),
+      column('Object', (o) => involved(o.regarding)),
       column('Subobject', (o) => o.regarding?.fieldPath ?? '', { wide: true }),
-      column('Source', (o) => o.reportingController || o.deprecatedSource?.component || '', { wide: true }),
+      column(
+        'Source',
+        (o) =>
+          eventSource(
+            o.deprecatedSource?.component || o.reportingController,
+            o.deprecatedSource?.host || o.reportingInstance,
+          ),
+        { wide: true },
+      ),
       column('Message', (o) => String(o.note ?? '').trim()),
       column('First Seen', (o, now) => ageOf(o.deprecatedFirstTimestamp ?? o.eventTime ?? undefined, now), {
         wide: true,
       }),
-      column('Count', (o) => o.series?.count ?? o.deprecatedCount ?? 1, { wide: true }),
+      column('Count', (o) => (o.series ? (o.series.count ?? 0) : o.deprecatedCount || 1), { wide: true }),
       { ...column('Name', (o) => o.metadata.name, { wide: true }), format: 'name' },
     ],
     defaults(o) {

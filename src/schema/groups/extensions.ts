@@ -1,4 +1,5 @@
 /** apiextensions.k8s.io/v1 and apiregistration.k8s.io/v1: what the API itself is made of. */
+import type { CustomResourceDefinition } from '#api/apiextensions.v1.ts';
 import { kinds } from '#base/kinds.ts';
 import { setDefault, setDefaultText } from '../defaults.ts';
 import type { KindRecord } from '../kind.ts';
@@ -6,6 +7,18 @@ import { column, columns, defineKind, statusSubresource, metadataFields } from '
 import { resetStatus } from '../strategy.ts';
 
 const status = { status: statusSubresource };
+
+/** The versions that are served, and which of them is stored. */
+function servedVersions({ spec }: CustomResourceDefinition): string {
+  const served = (spec?.versions ?? []).filter((version) => version.served);
+  return served
+    .map(({ name, storage }) => (storage ? `${name}(storage)` : name))
+    .sort()
+    .join(',');
+}
+
+const isEstablished = ({ status: state }: CustomResourceDefinition): boolean =>
+  (state?.conditions ?? []).some(({ type, status: is }) => type === 'Established' && is === 'True');
 
 const api = ['api-extensions'];
 export const apiextensionsKinds: readonly KindRecord[] = [
@@ -18,7 +31,13 @@ export const apiextensionsKinds: readonly KindRecord[] = [
     hasGeneration: true,
     columns: [
       { name: 'Name', type: 'string', format: 'name', value: (o) => o.metadata.name },
+      column('Scope', (o) => o.spec?.scope),
+      column('Versions', servedVersions),
       { name: 'Created At', type: 'date', value: (o) => o.metadata.creationTimestamp },
+      column('Group', (o) => o.spec?.group, { wide: true }),
+      column('Kind', (o) => o.spec?.names?.kind, { wide: true }),
+      column('ShortNames', (o) => (o.spec?.names?.shortNames ?? []).join(','), { wide: true }),
+      column('Established', isEstablished, { wide: true, type: 'boolean' }),
     ],
     defaults(o) {
       const spec = (o.spec ??= {});

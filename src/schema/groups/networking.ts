@@ -1,8 +1,9 @@
 /** networking.k8s.io/v1. */
-import type { Ingress } from '#api/networking.v1.ts';
+import type { Ingress, IngressClass } from '#api/networking.v1.ts';
 import { kinds } from '#base/kinds.ts';
-import { setDefaultText } from '../defaults.ts';
-import type { KindRecord } from '../kind.ts';
+import type { KubeObject } from '#base/objects.ts';
+import { setDefault, setDefaultText } from '../defaults.ts';
+import type { Column, KindRecord } from '../kind.ts';
 import {
   agelessColumns,
   column,
@@ -13,9 +14,15 @@ import {
   metadataFields,
 } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
+import { validateIngressClass } from '../validate-classes.ts';
 import { validateIngress } from '../validate-core.ts';
 import { validateNetworkPolicy } from '../validate-policy.ts';
-import { validateIpAddress, validateIpAddressUpdate, validateServiceCidr } from '../validate-ranges.ts';
+import {
+  validateIpAddress,
+  validateIpAddressUpdate,
+  validateServiceCidr,
+  validateServiceCidrUpdate,
+} from '../validate-ranges.ts';
 
 function hosts(o: Ingress): string {
   const all = (o.spec?.rules ?? []).map((r) => r.host).filter(Boolean);
@@ -23,17 +30,30 @@ function hosts(o: Ingress): string {
   return all.length > 3 ? `${all.slice(0, 3).join(',')} + ${all.length - 3} more...` : all.join(',');
 }
 
+/** The name of the default class says so. */
+function markDefault(shown: Column): Column {
+  if (shown.name !== 'Name') return shown;
+  const isDefault = ({ metadata }: KubeObject): boolean =>
+    metadata.annotations?.['ingressclass.kubernetes.io/is-default-class'] === 'true';
+  return { ...shown, value: (o) => `${o.metadata.name}${isDefault(o) ? ' (default)' : ''}` };
+}
+
 export const networkingKinds: readonly KindRecord[] = [
   defineKind(kinds.IngressClass, {
     hasGeneration: true,
-    columns: columns(
+    validate: validateIngressClass,
+    defaults(o) {
+      const parameters = o.spec?.parameters;
+      if (parameters) setDefault(parameters, 'scope', 'Cluster');
+    },
+    columns: columns<IngressClass>(
       column('Controller', (o) => o.spec?.controller),
       column('Parameters', (o) =>
         o.spec?.parameters
           ? `${o.spec.parameters.kind}${o.spec.parameters.apiGroup ? `.${o.spec.parameters.apiGroup}` : ''}/${o.spec.parameters.name}`
           : '<none>',
       ),
-    ),
+    ).map(markDefault),
   }),
   defineKind(kinds.Ingress, {
     shortNames: ['ing'],
@@ -87,5 +107,6 @@ export const networkingKinds: readonly KindRecord[] = [
     columns: columns(column('CIDRs', (o) => (o.spec?.cidrs ?? []).join(','))),
     prepareUpdate: resetStatus,
     validate: validateServiceCidr,
+    validateUpdate: validateServiceCidrUpdate,
   }),
 ];

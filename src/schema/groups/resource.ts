@@ -94,9 +94,9 @@ function claimState(o: ResourceClaim): string {
 }
 
 function defaultRequests(devices: Draft<DeviceClaim> | undefined): void {
-  for (const request of devices?.requests ?? [])
-    if (request.exactly) {
-      setDefaultText(request.exactly, 'allocationMode', 'ExactCount');
-      if (request.exactly.allocationMode === 'ExactCount') setDefault(request.exactly, 'count', 1);
+  for (const { exactly, firstAvailable = [] } of devices?.requests ?? [])
+    for (const asked of exactly ? [exactly, ...firstAvailable] : firstAvailable) {
+      setDefaultText(asked, 'allocationMode', 'ExactCount');
+      if (asked.allocationMode === 'ExactCount') setDefault(asked, 'count', 1);
     }
 }

@@ -4,25 +4,29 @@ import { kinds } from '#base/kinds.ts';
 import { defaultQuantities, setDefault, setDefaultText } from '../defaults.ts';
 import type { KindRecord } from '../kind.ts';
 import { ageColumn, column, columns, defineKind } from '../kind.ts';
+import { validateRuntimeClass } from '../validate-classes.ts';
 import { validatePriorityClass } from '../validate-policy.ts';
 
 export const schedulingKinds: readonly KindRecord[] = [
   defineKind(kinds.PriorityClass, {
     shortNames: ['pc'],
-    hasGeneration: true,
     columns: columns<PriorityClass>(
       column('Value', (o) => o.value ?? 0, { type: 'integer' }),
       column('Global-Default', (o) => o.globalDefault === true, { type: 'boolean' }),
       ageColumn,
       column('PreemptionPolicy', (o) => o.preemptionPolicy),
     ),
+    // It stays the first: what a class means never changes.
+    prepareCreate(o) {
+      (o.metadata ??= {}).generation = 1;
+    },
     defaults(o) {
       setDefaultText(o, 'preemptionPolicy', 'PreemptLowerPriority');
       setDefault(o, 'value', 0);
     },
     validate: validatePriorityClass,
     validateUpdate(o, old, errors) {
-      if (o.value !== old.value) errors.invalid('value', o.value, 'field is immutable');
+      if (o.value !== old.value) errors.forbidden('value', 'may not be changed in an update.');
       if (o.preemptionPolicy !== old.preemptionPolicy)
         errors.invalid('preemptionPolicy', o.preemptionPolicy, 'field is immutable');
     },
@@ -33,6 +37,7 @@ export const nodeKinds: readonly KindRecord[] = [
     needsVersion: true,
     createsOnUpdate: true,
     columns: columns(column('Handler', (o) => o.handler)),
+    validate: validateRuntimeClass,
     defaults(o) {
       defaultQuantities(o.overhead?.podFixed);
     },

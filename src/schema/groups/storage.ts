@@ -6,6 +6,7 @@ import { setDefault, setDefaultText } from '../defaults.ts';
 import type { KindRecord } from '../kind.ts';
 import { column, columns, defineKind, statusSubresource, metadataFields } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
+import { sameJson } from '../validate-values.ts';
 import {
   validateAttachment,
   validateAttachmentStatus,
@@ -42,6 +43,10 @@ export const storageKinds: readonly KindRecord[] = [
       setDefault(o.spec, 'requiresRepublish', false);
       setDefault(o.spec, 'seLinuxMount', false);
       setDefault(o.spec, 'preventPodSchedulingIfMissing', false);
+    },
+    // There is none before the first change.
+    prepareUpdate(o, old) {
+      if (!sameJson(o.spec, old.spec)) (o.metadata ??= {}).generation = (old.metadata.generation ?? 0) + 1;
     },
     validate: validateCsiDriver,
     warn: warnOfCsiDriver,
@@ -108,5 +113,5 @@ export const storageKinds: readonly KindRecord[] = [
 
 /** The health of storage is a field that is off by default. */
 function dropHealth(o: { status?: unknown }): void {
-  delete o.status;
+  o.status = {};
 }

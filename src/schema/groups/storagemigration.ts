@@ -4,7 +4,7 @@ import type { Draft } from '#api/manifest.ts';
 import { equalJson } from '#base/json.ts';
 import { kinds } from '#base/kinds.ts';
 import type { FieldErrors } from '../field-errors.ts';
-import { columns, defineKind, statusSubresource, type KindRecord, metadataFields } from '../kind.ts';
+import { column, defineKind, statusSubresource, type KindRecord, metadataFields } from '../kind.ts';
 import { label1035Problem, subdomainProblem } from '../name-forms.ts';
 
 type Migration = Draft<StorageVersionMigration>;
@@ -45,12 +45,24 @@ function validateStatus(object: Migration, old: StorageVersionMigration, errors:
     errors.invalid('status.conditions', conditions, 'Failed condition cannot be set to false once it is true');
 }
 
+const migrationStates = new Set(['Running', 'Failed', 'Succeeded']);
+
+/** The condition that holds. */
+function migrationStatus({ status }: StorageVersionMigration): string {
+  const holding = (status?.conditions ?? []).filter((condition) => condition.status === 'True');
+  return holding.findLast(({ type }) => migrationStates.has(type))?.type ?? 'Unknown';
+}
+
 export const storagemigrationKinds: readonly KindRecord[] = [
   defineKind(kinds.StorageVersionMigration, {
     statusKeeps: metadataFields,
     needsVersion: true,
     subresources: { status: statusSubresource },
-    columns: columns(),
+    columns: [
+      column('Name', (o) => o.metadata.name),
+      column('Resource', (o) => [o.spec?.resource.resource, o.spec?.resource.group].filter(Boolean).join('.')),
+      column('Status', migrationStatus),
+    ],
     defaults(o) {
       // The core group has an empty name, which Go writes.
       if (o.spec?.resource !== undefined) o.spec.resource.group ??= '';
