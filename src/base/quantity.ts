@@ -146,6 +146,18 @@ export function canonicalQuantity(input: string | number): string {
   return formatQuantity(parseQuantity(input));
 }
 
+const nanoPerMilli = 1_000_000n;
+
+/** The canonical text of the quantity, rounded up to thousandths: resources are not counted finer. */
+export function canonicalResource(input: string | number): string {
+  const { nano, format } = parseQuantity(input);
+  const isWhole = nano % nanoPerMilli === 0n;
+  if (isWhole) return formatQuantity({ nano, format });
+  const magnitude = nano < 0n ? -nano : nano;
+  const rounded = roundedUp(magnitude, nanoPerMilli) * nanoPerMilli;
+  return formatQuantity({ nano: nano < 0n ? -rounded : rounded, format });
+}
+
 /** -1, 0 or 1. */
 export function compareQuantities(a: string | number | Quantity, b: string | number | Quantity): -1 | 0 | 1 {
   const left = asQuantity(a).nano;

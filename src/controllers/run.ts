@@ -8,6 +8,7 @@ import type { WorkQueueStats } from '#client/work-queue.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import type { KeyPair } from '#base/x509.ts';
+import { startAttributesClassProtection } from './attributes-class-protection.ts';
 import { startBootstrapTokenCleaner } from './bootstrap-token-cleaner.ts';
 import { startCertificateApprover } from './certificate-approver.ts';
 import { startCertificateSigner } from './certificate-signer.ts';
@@ -96,6 +97,7 @@ const starters: Record<string, (context: ControllerContext, options: ControllerO
   'pod-collector': startPodCollector,
   'volume-binder': (context, options) =>
     startVolumeBinder(context, { directory: options.volumeDirectory ?? '/var/lib/tiphys/volumes', createClass: true }),
+  'attributes-class-protection': startAttributesClassProtection,
   'ephemeral-volume': startEphemeralVolumeController,
   'load-balancer': (context, options) => startLoadBalancerController(context, options.loadBalancerAddresses),
   'clusterrole-aggregation': startClusterRoleAggregation,

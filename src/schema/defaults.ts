@@ -17,7 +17,7 @@ import type {
 } from '#api/core.v1.ts';
 import type { Draft } from '#api/manifest.ts';
 import type { ObjectMeta } from '#api/meta.v1.ts';
-import { canonicalQuantity, isQuantity } from '#base/quantity.ts';
+import { canonicalResource, isQuantity } from '#base/quantity.ts';
 
 /** Sets `object[field]` where it is absent or null. */
 export function setDefault<T, K extends keyof T>(object: T, field: K, value: T[K]): void {
@@ -50,7 +50,7 @@ function defaultHandler(handler: { httpGet?: Draft<HTTPGetAction> } | undefined)
 
 export function defaultQuantities(list: Record<string, string> | undefined): void {
   if (list === undefined) return;
-  for (const [name, value] of Object.entries(list)) if (isQuantity(value)) list[name] = canonicalQuantity(value);
+  for (const [name, value] of Object.entries(list)) if (isQuantity(value)) list[name] = canonicalResource(value);
 }
 
 /** A reference (OCI distribution, "Pulling manifests"): registry, path in small letters, tag. */

@@ -8,6 +8,7 @@ import { compareQuantities, isQuantity } from '#base/quantity.ts';
 import { qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { dnsSearchesMax, nameserversMax } from './limits.ts';
+import { subdomainProblem } from './name-forms.ts';
 import { validateResizePolicies } from './validate-container.ts';
 import { validateClaimUses, validatePodClaims, validatePodResources } from './validate-pod-claims.ts';
 import { validatePodOs } from './validate-pod-os.ts';
@@ -91,6 +92,19 @@ function validateProcMount([container, at]: Listed, spec: Draft<PodSpec>, errors
     errors.unsupported(`${at}.securityContext.procMount`, mount, ['Default', 'Unmasked']);
   else if (mount === 'Unmasked' && spec.hostUsers !== false)
     errors.invalid(`${at}.securityContext.procMount`, mount, '`hostUsers` must be false to use `Unmasked`');
+}
+
+/** Linux takes 64 bytes. */
+const hostnameBytesMax = 64;
+
+export function validateHostnameOverride(spec: Draft<PodSpec>, at: string, errors: FieldErrors): void {
+  const { hostnameOverride: name } = spec;
+  if (name === undefined || name === null) return;
+  const path = `${at}.hostnameOverride`;
+  if (spec.setHostnameAsFQDN === true) errors.forbidden(path, 'may not be specified when setHostnameAsFQDN is true');
+  if (spec.hostNetwork === true) errors.forbidden(path, 'may not be specified when hostNetwork is true');
+  if (name.length > hostnameBytesMax) errors.tooLong(path, hostnameBytesMax);
+  if (subdomainProblem(name) !== '') errors.invalid(path, name, subdomainProblem(name));
 }
 
 function validateGates(gates: Draft<PodSchedulingGate>[] | undefined, at: string, errors: FieldErrors): void {

@@ -18,9 +18,10 @@ import type { FieldErrors } from './field-errors.ts';
 import { ipProblem } from './ip-fields.ts';
 import { keepProfileAnnotations, validateProfileAnnotations } from './apparmor-annotations.ts';
 import { labelProblem, subdomainProblem } from './name-forms.ts';
+import { validateEnvFiles } from './validate-env-files.ts';
 import { validateContainer, validateInit, validateResources, validateSeccomp } from './validate-container.ts';
 import { validateAnnotations, validateLabels } from './validate-meta.ts';
-import { validateAcrossFields } from './validate-pod-fields.ts';
+import { validateAcrossFields, validateHostnameOverride } from './validate-pod-fields.ts';
 import { validateAffinity, validateLabelSelector } from './validate-selector.ts';
 import { nonNegative, oneOf, sameJson, validateInt32 } from './validate-values.ts';
 import { validateVolumeSource } from './validate-volume-source.ts';
@@ -146,6 +147,8 @@ export function validatePodSpec(spec: Draft<PodSpec>, at: string, errors: FieldE
       const problem = subdomainProblem(spec[field]);
       if (problem !== '') errors.invalid(`${at}.${field}`, spec[field], problem);
     }
+  validateHostnameOverride(spec, at, errors);
+  validateEnvFiles(spec, at, errors);
   for (const field of ['hostname', 'subdomain'] as const)
     if (spec[field]) {
       const problem = labelProblem(spec[field]);

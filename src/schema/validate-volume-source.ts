@@ -1,7 +1,8 @@
 /** Validation of the volumes of a Pod. */
 import type {
+  CSIVolumeSource,
   DownwardAPIVolumeFile,
-  HostPathVolumeSource,
+  EphemeralVolumeSource,
   KeyToPath,
   ProjectedVolumeSource,
   Volume,
@@ -11,8 +12,12 @@ import type { Draft } from '#api/manifest.ts';
 import { isQuantity } from '#base/quantity.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { certificatePaths, validateBundleProjection, validateCertificateProjection } from './validate-certificates.ts';
+import { subdomainProblem } from './name-forms.ts';
+import { validateClaimSpec } from './validate-claim.ts';
 import { validateFieldPath } from './validate-container.ts';
-import { oneOf, validateLocalPath, validateMode } from './validate-values.ts';
+import { validateAnnotations, validateLabels } from './validate-meta.ts';
+import { validateLocalPath, validateMode } from './validate-values.ts';
+import { validateCsiDriverName, validateDriverSource } from './volume-source-rules.ts';
 
 const volumeFields = ['metadata.annotations', 'metadata.labels', 'metadata.name', 'metadata.namespace', 'metadata.uid'];
 
@@ -49,6 +54,37 @@ const volumeSources = [
   'image',
 ] as const;
 
+/** Where upstream names a source that is one too many otherwise than its field. */
+const shownAs: Readonly<Record<string, string>> = { cephfs: 'cephFS', downwardAPI: 'downwarAPI' };
+
+function validateInlineCsi(source: Draft<CSIVolumeSource>, at: string, errors: FieldErrors): void {
+  validateCsiDriverName(source.driver, `${at}.driver`, errors);
+  const { nodePublishSecretRef: secret } = source;
+  if (!secret) return;
+  if (!secret.name) errors.required(`${at}.nodePublishSecretRef.name`);
+  else if (subdomainProblem(secret.name) !== '')
+    errors.invalid(`${at}.name`, secret.name, subdomainProblem(secret.name));
+}
+
+function validateEphemeral(
+  { volumeClaimTemplate }: Draft<EphemeralVolumeSource>,
+  at: string,
+  errors: FieldErrors,
+): void {
+  const path = `${at}.volumeClaimTemplate`;
+  if (!volumeClaimTemplate) {
+    errors.required(path);
+    return;
+  }
+  const { annotations, labels, ...others } = volumeClaimTemplate.metadata ?? {};
+  validateAnnotations(annotations, `${path}.metadata.annotations`, errors);
+  validateLabels(labels, `${path}.metadata.labels`, errors);
+  for (const [field, value] of Object.entries(others))
+    if (value !== undefined && value !== null && value !== '' && value !== 0)
+      errors.forbidden(`${path}.metadata.${field}`, 'cannot be set');
+  validateClaimSpec(volumeClaimTemplate.spec ?? {}, `${path}.spec`, errors);
+}
+
 function validateItems(items: Draft<KeyToPath>[] | undefined, at: string, errors: FieldErrors): void {
   (items ?? []).forEach((item, i) => {
     if (!item.key) errors.required(`${at}.items[${i}].key`);
@@ -60,7 +96,11 @@ function validateItems(items: Draft<KeyToPath>[] | undefined, at: string, errors
 export function validateVolumeSource(volume: Draft<Volume>, at: string, errors: FieldErrors): void {
   const set = volumeSources.filter((s) => volume[s] !== undefined && volume[s] !== null);
   if (set.length === 0) errors.required(at, 'must specify a volume type');
-  set.slice(1).forEach((s) => errors.forbidden(`${at}.${s}`, 'may not specify more than 1 volume type'));
+  set.slice(1).forEach((s) => errors.forbidden(`${at}.${shownAs[s] ?? s}`, 'may not specify more than 1 volume type'));
+  const [first] = set;
+  if (first !== undefined) validateDriverSource(first, volume[first] ?? {}, `${at}.${first}`, errors);
+  if (first === 'csi') validateInlineCsi(volume.csi ?? {}, `${at}.csi`, errors);
+  if (first === 'ephemeral') validateEphemeral(volume.ephemeral ?? {}, `${at}.ephemeral`, errors);
   if (volume.configMap) {
     if (!volume.configMap.name) errors.required(`${at}.configMap.name`);
     validateMode(volume.configMap.defaultMode, `${at}.configMap.defaultMode`, errors);
@@ -71,7 +111,6 @@ export function validateVolumeSource(volume: Draft<Volume>, at: string, errors: 
     validateMode(volume.secret.defaultMode, `${at}.secret.defaultMode`, errors);
     validateItems(volume.secret.items, `${at}.secret`, errors);
   }
-  if (volume.hostPath) validateHostPath(volume.hostPath, `${at}.hostPath`, errors);
   if (volume.persistentVolumeClaim && !volume.persistentVolumeClaim.claimName)
     errors.required(`${at}.persistentVolumeClaim.claimName`);
   if (volume.emptyDir?.sizeLimit !== undefined && !isQuantity(volume.emptyDir.sizeLimit))
@@ -137,15 +176,4 @@ function validateDownward(item: Draft<DownwardAPIVolumeFile>, at: string, errors
   else validateLocalPath(item.path, `${at}.path`, errors);
   if (item.fieldRef) validateFieldPath(item.fieldRef, `${at}.fieldRef`, volumeFields, errors);
   else if (!item.resourceFieldRef) errors.required(at, 'one of fieldRef and resourceFieldRef is required');
-}
-
-export function validateHostPath(source: Draft<HostPathVolumeSource>, at: string, errors: FieldErrors): void {
-  if (!source.path) errors.required(`${at}.path`);
-  else if (source.path.split('/').includes('..')) errors.invalid(`${at}.path`, source.path, "must not contain '..'");
-  oneOf(
-    source.type,
-    ['BlockDevice', 'CharDevice', 'Directory', 'DirectoryOrCreate', 'File', 'FileOrCreate', 'Socket'],
-    `${at}.type`,
-    errors,
-  );
 }

@@ -7,7 +7,6 @@ import type { FieldErrors } from './field-errors.ts';
 import { subdomainProblem } from './name-forms.ts';
 import { validateNodeSelector } from './validate-selector.ts';
 import { sameJson, unchanged } from './validate-values.ts';
-import { validateHostPath } from './validate-volume-source.ts';
 import { validateCsiSource, validateDriverSource } from './volume-source-rules.ts';
 
 const volumeModes = ['Block', 'Filesystem'];
@@ -116,12 +115,11 @@ function validateSource(spec: Draft<PersistentVolumeSpec>, at: string, errors: F
   if (set.length === 0) errors.required(at, 'must specify a volume type');
   set.forEach((name, i) => {
     if (i > 0 && name !== 'flexVolume') {
-      errors.forbidden(`${at}.${name}`, 'may not specify more than 1 volume type');
+      errors.forbidden(`${at}.${name === 'cephfs' ? 'cephFS' : name}`, 'may not specify more than 1 volume type');
       return;
     }
     const path = `${at}.${shownAs[name] ?? name}`;
-    if (spec.hostPath && name === 'hostPath') validateHostPath(spec.hostPath, path, errors);
-    else if (spec.csi && name === 'csi') validateCsiSource(spec.csi, path, errors);
+    if (spec.csi && name === 'csi') validateCsiSource(spec.csi, path, errors);
     else if (name === 'local') validateLocal(spec, at, errors);
     else validateDriverSource(name, spec[name] ?? {}, path, errors);
   });
@@ -131,7 +129,7 @@ function validateLocal(spec: Draft<PersistentVolumeSpec>, at: string, errors: Fi
   const path = spec.local?.path;
   if (!path) errors.required(`${at}.local.path`);
   else if (path.split('/').includes('..')) errors.invalid(`${at}.local.path`, path, "must not contain '..'");
-  if (!spec.nodeAffinity?.required) errors.required(`${at}.nodeAffinity`, 'Local volume requires node affinity');
+  if (!spec.nodeAffinity) errors.required(`${at}.nodeAffinity`, 'Local volume requires node affinity');
 }
 
 function validateAttributesName(spec: Draft<PersistentVolumeSpec>, at: string, errors: FieldErrors): void {

@@ -5,6 +5,7 @@
 import { isObject, type JsonObject } from '#base/unknown.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { labelProblem, subdomainProblem } from './name-forms.ts';
+import { oneOf } from './validate-values.ts';
 
 interface SourceRule {
   /** Fields that must not be empty. */
@@ -36,6 +37,7 @@ const rules: Readonly<Record<string, SourceRule>> = {
   gcePersistentDisk: { required: ['pdName'], ranges: partition },
   gitRepo: { required: ['repository'], check: checkGitRepo },
   glusterfs: { required: ['endpoints', 'path'] },
+  hostPath: { required: ['path'], check: checkHostPath },
   iscsi: { required: ['targetPortal', 'iqn'], ranges: { lun: [0, 255] }, secret: 'name', check: checkIscsi },
   nfs: { required: ['server', 'path'], check: checkNfs },
   photonPersistentDisk: { required: ['pdID'] },
@@ -64,6 +66,13 @@ export function validateDriverSource(name: string, source: object, at: string, e
   if (rule.secret !== undefined && isObject(source.secretRef) && isEmpty(source.secretRef.name))
     errors.required(`${at}.secretRef.name`);
   rule.check?.(source, at, errors);
+}
+
+const hostPathTypes = ['BlockDevice', 'CharDevice', 'Directory', 'DirectoryOrCreate', 'File', 'FileOrCreate', 'Socket'];
+
+function checkHostPath({ path, type }: JsonObject, at: string, errors: FieldErrors): void {
+  if (textOf(path).split('/').includes('..')) errors.invalid(`${at}.path`, path, "must not contain '..'");
+  oneOf(type, hostPathTypes, `${at}.type`, errors);
 }
 
 function checkNfs({ path }: JsonObject, at: string, errors: FieldErrors): void {

@@ -78,7 +78,9 @@ export const volumes = defineKind(kinds.PersistentVolume, {
     column('Access Modes', (o) => accessModes(o.spec?.accessModes)),
     column('Reclaim Policy', (o) => o.spec?.persistentVolumeReclaimPolicy),
     column('Status', (o) => (o.metadata.deletionTimestamp ? 'Terminating' : o.status?.phase)),
-    column('Claim', (o) => (o.spec?.claimRef ? `${o.spec.claimRef.namespace}/${o.spec.claimRef.name}` : '')),
+    column('Claim', (o) =>
+      o.spec?.claimRef ? `${o.spec.claimRef.namespace ?? ''}/${o.spec.claimRef.name ?? ''}` : '',
+    ),
     column('StorageClass', (o) => o.spec?.storageClassName ?? ''),
     column('VolumeAttributesClass', (o) => o.spec?.volumeAttributesClassName ?? '<unset>'),
     column('Reason', (o) => o.status?.reason ?? ''),
