@@ -221,7 +221,7 @@ function localServices(server: Server): Template<APIService>[] {
         ...(group === '' ? {} : { group }),
         version,
         groupPriorityMinimum: group === '' ? 18_000 : 17_000,
-        versionPriority: 15 - i,
+        versionPriority: Math.max(15 - i, 1),
       },
       status: { conditions: [condition] },
     })),

@@ -21,7 +21,7 @@ export function internalContext<T extends KubeObject>(
   const request = {
     method: 'POST',
     path: '',
-    query: new URLSearchParams({ fieldManager: 'tiphys-apiserver' }),
+    query: new URLSearchParams({ fieldManager: 'kube-apiserver' }),
     headers: {},
     signal: new AbortController().signal,
     wantsObject: true,

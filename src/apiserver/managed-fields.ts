@@ -154,7 +154,8 @@ export function trackManagedFields(
 ): void {
   if (options.apply === true) return;
   const { kind } = context;
-  if (context.server.options.trackFields === false) {
+  // As upstream: who binds a Pod manages nothing of it.
+  if (context.server.options.trackFields === false || options.subresource === 'binding') {
     if (old?.metadata.managedFields === undefined) delete object.metadata.managedFields;
     else object.metadata.managedFields = old.metadata.managedFields;
     return;

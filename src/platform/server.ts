@@ -49,7 +49,9 @@ export async function runServer(): Promise<void> {
   const measureClient = createRestClientMetrics(metrics, realClock);
   const clientFor = (name: string): Client => {
     const user: UserInfo = { name, groups: ['system:masters', 'system:authenticated'] };
-    return createClient(measureClient(createDirectTransport(api.handle, user), 'localhost'), name);
+    // As programs call themselves: tools leave fields alone that `kube-controller-manager` owns.
+    const program = name.replace(/^system:/, '');
+    return createClient(measureClient(createDirectTransport(api.handle, user, program), 'localhost'), program);
   };
   const platform = clientFor('tiphys-platform');
   const token = new BootstrapToken({

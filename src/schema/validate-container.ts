@@ -1,5 +1,6 @@
 /** Validation of containers: environment, resources, probes and hooks, ports, mounts, security. */
 import type {
+  AppArmorProfile,
   Container,
   LifecycleHandler,
   ObjectFieldSelector,
@@ -356,6 +357,7 @@ export function validateContainer(
       'cannot set `allowPrivilegeEscalation` to false and `privileged` to true',
     );
   validateSeccomp(security?.seccompProfile, `${at}.securityContext.seccompProfile`, errors);
+  validateAppArmor(security?.appArmorProfile, `${at}.securityContext.appArmorProfile`, errors);
   validateInt32(security?.runAsUser, `${at}.securityContext.runAsUser`, errors);
   validateInt32(security?.runAsGroup, `${at}.securityContext.runAsGroup`, errors);
 }
@@ -367,6 +369,28 @@ export function validateInit(container: Draft<Container>, at: string, errors: Fi
       errors.forbidden(`${at}.${field}`, `may not be set for init containers without restartPolicy=Always`);
 }
 
+/** Of AppArmor and of seccomp. */
+const profileTypes = ['Localhost', 'RuntimeDefault', 'Unconfined'];
+/** A path (PATH_MAX) without its end. */
+const appArmorPathBytesMax = 4095;
+
+/** Of a Pod or a container. */
+export function validateAppArmor(profile: Draft<AppArmorProfile> | undefined, at: string, errors: FieldErrors): void {
+  if (profile === undefined || profile === null) return;
+  const { type = '', localhostProfile: path } = profile;
+  if (type === '') errors.required(`${at}.type`);
+  else if (!profileTypes.includes(type)) errors.unsupported(`${at}.type`, type, profileTypes);
+  else if (type !== 'Localhost') {
+    if (path !== undefined && path !== null)
+      errors.invalid(`${at}.localhostProfile`, path, 'can only be set when AppArmor type is Localhost');
+  } else if (path === undefined || path === null || path.trim() === '')
+    errors.required(`${at}.localhostProfile`, 'must be set when AppArmor type is Localhost');
+  else {
+    if (path.trim() !== path) errors.invalid(`${at}.localhostProfile`, path, 'must not be padded with whitespace');
+    if (path.length > appArmorPathBytesMax) errors.tooLong(`${at}.localhostProfile`, appArmorPathBytesMax);
+  }
+}
+
 /** Of a Pod or a container (validateSeccompProfileField of the reference implementation). */
 export function validateSeccomp(profile: Draft<SeccompProfile> | undefined, at: string, errors: FieldErrors): void {
   if (profile === undefined || profile === null) return;
@@ -375,8 +399,8 @@ export function validateSeccomp(profile: Draft<SeccompProfile> | undefined, at: 
     errors.required(`${at}.type`);
     return;
   }
-  if (!['Localhost', 'RuntimeDefault', 'Unconfined'].includes(profile.type)) {
-    errors.unsupported(`${at}.type`, profile.type, ['Localhost', 'RuntimeDefault', 'Unconfined']);
+  if (!profileTypes.includes(profile.type)) {
+    errors.unsupported(`${at}.type`, profile.type, profileTypes);
     return;
   }
   if (profile.type !== 'Localhost') {

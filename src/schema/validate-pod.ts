@@ -19,7 +19,13 @@ import { ipProblem } from './ip-fields.ts';
 import { keepProfileAnnotations, validateProfileAnnotations } from './apparmor-annotations.ts';
 import { labelProblem, subdomainProblem } from './name-forms.ts';
 import { validateEnvFiles } from './validate-env-files.ts';
-import { validateContainer, validateInit, validateResources, validateSeccomp } from './validate-container.ts';
+import {
+  validateAppArmor,
+  validateContainer,
+  validateInit,
+  validateResources,
+  validateSeccomp,
+} from './validate-container.ts';
 import { validateAnnotations, validateLabels } from './validate-meta.ts';
 import { validateAcrossFields, validateHostnameOverride } from './validate-pod-fields.ts';
 import { validateAffinity, validateLabelSelector } from './validate-selector.ts';
@@ -170,6 +176,7 @@ export function validatePodSpec(spec: Draft<PodSpec>, at: string, errors: FieldE
   validateAcrossFields(spec, at, errors);
   validateSysctls(spec, at, errors);
   validateSeccomp(spec.securityContext?.seccompProfile, `${at}.securityContext.seccompProfile`, errors);
+  validateAppArmor(spec.securityContext?.appArmorProfile, `${at}.securityContext.appArmorProfile`, errors);
 }
 
 export function validateTemplate(template: Draft<PodTemplateSpec> | undefined, at: string, errors: FieldErrors): void {

@@ -138,6 +138,16 @@ test('Services, names and Ingress', { timeout: 240_000 }, async (t) => {
     );
     assert.match(await get(`http://${address}:18088/`), /^api-/);
   });
+  await t.test('parts manage fields under the names that they have upstream', async () => {
+    const shown = ['-o', 'jsonpath={..managedFields[*].manager}', '--show-managed-fields'];
+    const managers = async (...args: string[]): Promise<string[]> =>
+      [...new Set((await machine.kube('get', ...args, ...shown)).trim().split(/\s+/))].sort();
+    assert.deepEqual(await managers('pods', '-l', 'app=api'), ['kube-controller-manager', 'kubelet']);
+    const { length } = await managers('deployment', 'api');
+    assert.equal(length, 2, 'who applied, and kube-controller-manager');
+    assert.equal((await managers('deployment', 'api')).includes('kube-controller-manager'), true);
+    assert.deepEqual(await managers('apiservice', 'v1.apps'), ['kube-apiserver']);
+  });
   await t.test('a host port leads to its Pod, also after the node was killed', async () => {
     assert.equal(await get('http://127.0.0.1:18089/'), 'held');
     process.kill(machine.pid('node-1'), 'SIGKILL');

@@ -5,6 +5,7 @@ import { setDefault, setDefaultText } from '../defaults.ts';
 import type { KindRecord } from '../kind.ts';
 import { column, columns, defineKind, statusSubresource, metadataFields } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
+import { validateApiService, validateApiServiceStatus } from '../validate-api-service.ts';
 
 const status = { status: statusSubresource };
 
@@ -75,6 +76,8 @@ export const apiregistrationKinds: readonly KindRecord[] = [
     defaults(o) {
       if (o.spec?.service) setDefault(o.spec.service, 'port', 443);
     },
+    validate: validateApiService,
+    validateStatus: validateApiServiceStatus,
     prepareCreate(o) {
       if (o.spec?.service) o.status = {};
     },
