@@ -11,7 +11,7 @@ import type { DockerEngine } from './create-engine.ts';
 import { addressesOf } from './network-record.ts';
 import { execText, makeImage, newInstanceId, openTestEngine, removeTestEngine, specOf } from './testing.ts';
 
-const isRoot = process.getuid?.() === 0;
+const skip = process.getuid?.() !== 0 ? 'needs root' : linuxProcesses.find('ip') === undefined && 'needs iproute2';
 const instanceId = newInstanceId();
 const modes = ['nat', 'routed', 'nat-unprotected', 'isolated', 'internal', 'internal-routed'] as const;
 type Mode = (typeof modes)[number];
@@ -30,7 +30,7 @@ const askPorts = (ip: string): string =>
   `for port in 80 81; do printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 1 ${ip} $port 2>/dev/null | grep -q HTTP && echo $port; done`;
 const isClosed = (mode: Mode): boolean => mode === 'isolated' || mode.startsWith('internal');
 
-describe('packets between docker networks', { skip: !isRoot && 'needs root' }, () => {
+describe('packets between docker networks', { skip }, () => {
   const home = mkdtempSync('/tmp/tiphys-inter-network-');
   const ids = new Map<Mode, string>();
   const unreachable: string[] = [];
