@@ -1,5 +1,6 @@
 /** Asks aggregated API servers over HTTPS, as the front proxy that they trust. */
 import { Agent, request as httpsRequest } from 'node:https';
+import { readAnswer } from './answer-body.ts';
 import type { RemoteAnswer, RemoteCaller, RemoteTarget } from './remote-apis.ts';
 import type { KeyPair } from '#base/x509.ts';
 import { remoteAnswerBytesMax } from './limits.ts';
@@ -31,22 +32,15 @@ export function createRemoteCaller(client: () => KeyPair): RemoteCaller {
           signal: AbortSignal.timeout(timeoutMs),
         },
         (answer) => {
-          const parts: Buffer[] = [];
-          let size = 0;
-          answer.on('data', (part: Buffer) => {
-            size += part.length;
-            if (size > remoteAnswerBytesMax) out.destroy(new Error('response is too large'));
-            else parts.push(part);
-          });
-          answer.on('error', reject);
-          answer.on('end', () => {
+          const done = (body: Buffer): void => {
             const type = answer.headers['content-type'];
             resolve({
               status: answer.statusCode ?? 502,
               headers: type === undefined ? {} : { 'content-type': type },
-              body: Buffer.concat(parts),
+              body,
             });
-          });
+          };
+          readAnswer(answer, { out, bytesMax: remoteAnswerBytesMax }, done, reject);
         },
       );
       out.on('error', (error) =>

@@ -5,6 +5,7 @@ import { request } from 'node:https';
 import { isIp } from '#base/ip.ts';
 import type { WebhookClientConfig } from '#api/admissionregistration.v1.ts';
 import { kinds } from '#base/kinds.ts';
+import { readAnswer } from './answer-body.ts';
 import type { Server, WebhookCaller } from './context.ts';
 import { lookUp } from './lookup.ts';
 import { requestBodyBytesMax } from './limits.ts';
@@ -56,25 +57,11 @@ export function createWebhookCaller(server: Server): WebhookCaller {
           ...(ca === undefined ? {} : { ca }),
         },
         (answer) => {
-          const parts: Buffer[] = [];
-          let size = 0;
-          answer.on('data', (part: Buffer) => {
-            size += part.length;
-            if (size > requestBodyBytesMax) out.destroy(new Error('response is too large'));
-            else parts.push(part);
-          });
-          answer.on('error', reject);
-          answer.on('end', () => {
-            if (answer.statusCode !== 200) {
-              reject(new Error(`an error on the server (status ${answer.statusCode})`));
-              return;
-            }
-            try {
-              resolve(JSON.parse(Buffer.concat(parts).toString()));
-            } catch (error) {
-              reject(error);
-            }
-          });
+          const done = (received: Buffer): void => {
+            if (answer.statusCode === 200) resolve(JSON.parse(received.toString()));
+            else reject(new Error(`an error on the server (status ${answer.statusCode})`));
+          };
+          readAnswer(answer, { out, bytesMax: requestBodyBytesMax }, done, reject);
         },
       );
       out.on('error', (error) =>

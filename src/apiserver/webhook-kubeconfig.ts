@@ -10,6 +10,7 @@ import { messageOf } from '#base/thrown.ts';
 import { fieldOf, isObject, itemsOf, textOf } from '#base/unknown.ts';
 import { parseYaml } from '#base/yaml.ts';
 import { readIfExists } from '#os/files.ts';
+import { readAnswer } from './answer-body.ts';
 import { webhookAnswerBytesMax } from './limits.ts';
 
 /** Sends a body; answers what it answered, which is a stranger's. */
@@ -122,25 +123,14 @@ function askOnce({ url, agent, headers }: Connection, text: string, timeoutMs: n
         },
       },
       (answer) => {
-        const parts: Buffer[] = [];
-        let size = 0;
-        answer.on('data', (part: Buffer) => {
-          size += part.length;
-          if (size > webhookAnswerBytesMax) out.destroy(new Error('response is too large'));
-          else parts.push(part);
-        });
-        answer.on('error', reject);
-        answer.on('end', () => {
+        const done = (received: Buffer): void => {
           const { statusCode = 0 } = answer;
+          const body = received.toString();
           // Where it leads elsewhere it is not followed: what is sent is for this server.
-          if (statusCode < 200 || statusCode > 299) return reject(new WebhookStatusError(statusCode));
-          try {
-            const body = Buffer.concat(parts).toString();
-            resolve(body.trim() === '' ? undefined : JSON.parse(body));
-          } catch (error) {
-            reject(error);
-          }
-        });
+          if (statusCode < 200 || statusCode > 299) reject(new WebhookStatusError(statusCode));
+          else resolve(body.trim() === '' ? undefined : JSON.parse(body));
+        };
+        readAnswer(answer, { out, bytesMax: webhookAnswerBytesMax }, done, reject);
       },
     );
     out.on('error', (error) => reject(error.name === 'TimeoutError' ? new Error('context deadline exceeded') : error));

@@ -5,7 +5,7 @@
 import type { PersistentVolume, PersistentVolumeClaim } from '#api/core.v1.ts';
 import type { VolumeAttributesClass } from '#api/storage.v1.ts';
 import { kinds } from '#base/kinds.ts';
-import { type Controller, type ControllerContext, createQueue } from './runtime.ts';
+import { addFinalizer, type Controller, type ControllerContext, createQueue, removeFinalizer } from './runtime.ts';
 
 const finalizer = 'kubernetes.io/vac-protection';
 
@@ -21,31 +21,22 @@ const classesOfClaim = ({ spec, status }: PersistentVolumeClaim): string[] =>
 const classesOfVolume = ({ spec }: PersistentVolume): string[] => named([spec.volumeAttributesClassName]);
 
 export function startAttributesClassProtection(context: ControllerContext): Controller {
-  const { client, informers } = context;
+  const { informers } = context;
   const classes = informers.informer(kinds.VolumeAttributesClass);
   const claims = informers.informer(kinds.PersistentVolumeClaim).addIndex('attributes-class', classesOfClaim);
   const volumes = informers.informer(kinds.PersistentVolume).addIndex('attributes-class', classesOfVolume);
 
-  const patchFinalizers = (found: VolumeAttributesClass, finalizers: string[]): Promise<unknown> =>
-    client.patch(kinds.VolumeAttributesClass, found.metadata, {
-      merge: { metadata: { uid: found.metadata.uid, resourceVersion: found.metadata.resourceVersion, finalizers } },
-    });
   const queue = createQueue(context, 'attributes-class-protection', async (name) => {
     const found = classes.get(name);
     if (found === undefined) return;
     const { deletionTimestamp, finalizers = [] } = found.metadata;
-    const isProtected = finalizers.includes(finalizer);
     if (deletionTimestamp === undefined) {
       // Whatever was stored before the server put the finalizer there itself.
-      if (!isProtected) await patchFinalizers(found, [...finalizers, finalizer]);
+      if (!finalizers.includes(finalizer)) await addFinalizer(context, kinds.VolumeAttributesClass, found, finalizer);
       return;
     }
     const isUsed = [...claims.by('attributes-class', name), ...volumes.by('attributes-class', name)].length > 0;
-    if (!isProtected || isUsed) return;
-    await patchFinalizers(
-      found,
-      finalizers.filter((other) => other !== finalizer),
-    );
+    if (!isUsed) await removeFinalizer(context, kinds.VolumeAttributesClass, found, finalizer);
   });
   const onClass = ({ metadata }: VolumeAttributesClass): void => queue.add(metadata.name);
   classes.addHandler({ added: onClass, updated: onClass });

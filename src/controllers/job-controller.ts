@@ -28,6 +28,7 @@ import {
   forEachBounded,
   ownedBy,
   recorderOf,
+  removeFinalizer,
   slowStart,
   release,
 } from './runtime.ts';
@@ -272,18 +273,8 @@ class JobController {
   }
 
   async #dropFinalizer(pod: Pod): Promise<void> {
-    if (pod.metadata.finalizers?.includes(jobFinalizer) !== true) return;
-    const finalizers = pod.metadata.finalizers.filter((name) => name !== jobFinalizer);
     try {
-      await this.#context.client.patch(kinds.Pod, pod.metadata, {
-        merge: {
-          metadata: {
-            uid: pod.metadata.uid,
-            resourceVersion: pod.metadata.resourceVersion,
-            finalizers: finalizers.length === 0 ? null : finalizers,
-          },
-        },
-      });
+      await removeFinalizer(this.#context, kinds.Pod, pod, jobFinalizer);
     } catch (error) {
       if (!isReason(error, 'NotFound')) throw error;
     }

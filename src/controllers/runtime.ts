@@ -228,6 +228,39 @@ export async function release(
   }
 }
 
+/** Fails where the object changed; the event of the change brings it back. */
+export function addFinalizer(
+  context: ControllerContext,
+  kind: KindRef,
+  object: StoredObject,
+  finalizer: string,
+): Promise<unknown> {
+  return writeFinalizers(context, kind, object, [...(object.metadata.finalizers ?? []), finalizer]);
+}
+
+/** Fails where the object changed. One that does not have the finalizer needs nothing. */
+export async function removeFinalizer(
+  context: ControllerContext,
+  kind: KindRef,
+  object: StoredObject,
+  finalizer: string,
+): Promise<void> {
+  const { finalizers = [] } = object.metadata;
+  if (!finalizers.includes(finalizer)) return;
+  const others = finalizers.filter((name) => name !== finalizer);
+  await writeFinalizers(context, kind, object, others.length === 0 ? null : others);
+}
+
+function writeFinalizers(
+  { client }: ControllerContext,
+  kind: KindRef,
+  { metadata }: StoredObject,
+  finalizers: string[] | null,
+): Promise<unknown> {
+  const { uid, resourceVersion } = metadata;
+  return client.patch(kind, metadata, { merge: { metadata: { uid, resourceVersion, finalizers } } });
+}
+
 /** Deletes; what is already gone, or is another object by now, needs nothing. */
 export async function deleteIfPresent(
   context: ControllerContext,

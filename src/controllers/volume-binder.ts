@@ -7,7 +7,6 @@
 import type { Node, PersistentVolume, PersistentVolumeClaim, Pod } from '#api/core.v1.ts';
 import type { StorageClass } from '#api/storage.v1.ts';
 import { isReason } from '#base/errors.ts';
-import type { KindRef } from '#base/objects.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { type Informer, keyOf } from '#client/informer.ts';
 import { kinds } from '#base/kinds.ts';
@@ -24,7 +23,15 @@ import {
 } from './claim-plan.ts';
 import { isEqual } from './equality.ts';
 import { isPodTerminal } from './pods.ts';
-import { type Controller, type ControllerContext, createQueue, deleteIfPresent, recorderOf } from './runtime.ts';
+import {
+  addFinalizer,
+  type Controller,
+  type ControllerContext,
+  createQueue,
+  deleteIfPresent,
+  recorderOf,
+  removeFinalizer,
+} from './runtime.ts';
 
 const claimProtection = 'kubernetes.io/pvc-protection';
 const boundByController = 'pv.kubernetes.io/bound-by-controller';
@@ -127,7 +134,7 @@ class VolumeBinder {
     }
     // Whatever was stored before the server put the finalizer there itself.
     if (!(claim.metadata.finalizers ?? []).includes(claimProtection)) {
-      await this.#protect(kinds.PersistentVolumeClaim, claim, claimProtection);
+      await addFinalizer(this.#context, kinds.PersistentVolumeClaim, claim, claimProtection);
       return;
     }
     const action = planClaim(claim, this.#volumes.values(), (name) => this.#classes.get(name));
@@ -232,28 +239,12 @@ class VolumeBinder {
     }
   }
 
-  /** The event of the change brings the object back. */
-  async #protect(
-    kind: KindRef,
-    { metadata }: PersistentVolume | PersistentVolumeClaim,
-    finalizer: string,
-  ): Promise<void> {
-    const finalizers = [...(metadata.finalizers ?? []), finalizer];
-    await this.#context.client.patch(kind, metadata, {
-      merge: { metadata: { uid: metadata.uid, resourceVersion: metadata.resourceVersion, finalizers } },
-    });
-  }
-
   /**
    * A claim that goes keeps until no Pod uses it; a Pod that has no node yet gets none any more while its claim goes.
    */
   async #release(claim: PersistentVolumeClaim, key: string): Promise<void> {
-    if (!(claim.metadata.finalizers ?? []).includes(claimProtection)) return;
     for (const pod of this.#pods.by('claim', key)) if (pod.spec?.nodeName && !isPodTerminal(pod)) return;
-    const finalizers = claim.metadata.finalizers!.filter((name) => name !== claimProtection);
-    await this.#context.client.patch(kinds.PersistentVolumeClaim, claim.metadata, {
-      merge: { metadata: { uid: claim.metadata.uid, resourceVersion: claim.metadata.resourceVersion, finalizers } },
-    });
+    await removeFinalizer(this.#context, kinds.PersistentVolumeClaim, claim, claimProtection);
   }
 
   async #reconcileVolume(name: string): Promise<void> {
@@ -264,15 +255,11 @@ class VolumeBinder {
     const { client } = this.#context;
     if (volume.metadata.deletionTimestamp !== undefined) {
       const inUse = claim !== undefined && claim.metadata.uid === reference?.uid;
-      if (inUse || !(volume.metadata.finalizers ?? []).includes(volumeProtection)) return;
-      const finalizers = volume.metadata.finalizers!.filter((finalizer) => finalizer !== volumeProtection);
-      await client.patch(kinds.PersistentVolume, volume.metadata, {
-        merge: { metadata: { uid: volume.metadata.uid, resourceVersion: volume.metadata.resourceVersion, finalizers } },
-      });
+      if (!inUse) await removeFinalizer(this.#context, kinds.PersistentVolume, volume, volumeProtection);
       return;
     }
     if (!(volume.metadata.finalizers ?? []).includes(volumeProtection)) {
-      await this.#protect(kinds.PersistentVolume, volume, volumeProtection);
+      await addFinalizer(this.#context, kinds.PersistentVolume, volume, volumeProtection);
       return;
     }
     const plan = planVolume(volume, claim);

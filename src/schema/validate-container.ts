@@ -22,6 +22,7 @@ import {
   standardResources,
   validateInt32,
   validateIntOrPort,
+  validateNoBacksteps,
   validateQuantities,
 } from './validate-values.ts';
 
@@ -236,8 +237,7 @@ function validateMounts(
     }
     if (mount.subPath) {
       if (mount.subPath.startsWith('/')) errors.invalid(`${path}.subPath`, mount.subPath, 'must be a relative path');
-      if (mount.subPath.split('/').includes('..'))
-        errors.invalid(`${path}.subPath`, mount.subPath, "must not contain '..'");
+      validateNoBacksteps(mount.subPath, `${path}.subPath`, errors);
       if (mount.subPathExpr)
         errors.invalid(`${path}.subPathExpr`, mount.subPathExpr, 'subPathExpr and subPath are mutually exclusive');
     }
@@ -413,5 +413,5 @@ export function validateSeccomp(profile: Draft<SeccompProfile> | undefined, at: 
     return;
   }
   if (path.startsWith('/')) errors.invalid(`${at}.localhostProfile`, path, 'must be a relative path');
-  if (path.split('/').includes('..')) errors.invalid(`${at}.localhostProfile`, path, "must not contain '..'");
+  validateNoBacksteps(path, `${at}.localhostProfile`, errors);
 }

@@ -6,6 +6,7 @@ import type { FileKeySelector, PodSpec } from '#api/core.v1.ts';
 import type { Draft } from '#api/manifest.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { labelProblem } from './name-forms.ts';
+import { validateNoBacksteps } from './validate-values.ts';
 
 const printable = /^[\x20-\x3c\x3e-\x7e]+$/;
 
@@ -36,7 +37,7 @@ function validateSelector(
   if (volumeName === '') errors.required(`${at}.volumeName`);
   else if (labelProblem(volumeName) !== '') errors.invalid(`${at}.volumeName`, volumeName, labelProblem(volumeName));
   if (path === '') errors.required(`${at}.path`);
-  else if (path.split('/').includes('..')) errors.invalid(`${at}.path`, path, "must not contain '..'");
+  else validateNoBacksteps(path, `${at}.path`, errors);
 }
 
 /** What a container writes for another is in an emptyDir. */

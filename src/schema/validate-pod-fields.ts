@@ -10,6 +10,7 @@ import type { FieldErrors } from './field-errors.ts';
 import { dnsSearchesMax, nameserversMax } from './limits.ts';
 import { subdomainProblem } from './name-forms.ts';
 import { validateResizePolicies } from './validate-container.ts';
+import { validateNoBacksteps } from './validate-values.ts';
 import { validateClaimUses, validatePodClaims, validatePodResources } from './validate-pod-claims.ts';
 import { validatePodOs } from './validate-pod-os.ts';
 
@@ -64,8 +65,7 @@ function validateDevices(
         'can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode',
       );
     if (!device.devicePath) errors.required(`${path}.devicePath`);
-    else if (device.devicePath.split('/').includes('..'))
-      errors.invalid(`${path}.devicePath`, device.devicePath, "must not contain '..'");
+    else validateNoBacksteps(device.devicePath, `${path}.devicePath`, errors);
     if ((container.volumeMounts ?? []).some((mount) => mount.name === device.name))
       errors.invalid(`${path}.name`, device.name, 'must not already exist in volumeMounts');
   });

@@ -56,6 +56,11 @@ export function validateIntOrPort(port: unknown, at: string, errors: FieldErrors
   }
 }
 
+/** No part of the path leads upwards. */
+export function validateNoBacksteps(path: string, at: string, errors: FieldErrors): void {
+  if (path.split('/').includes('..')) errors.invalid(at, path, "must not contain '..'");
+}
+
 /** A path of a file within a volume, which `..` names are kept from. */
 export function validateLocalPath(path: string, at: string, errors: FieldErrors): void {
   if (path.startsWith('/')) errors.invalid(at, path, 'must be a relative path');

@@ -6,7 +6,7 @@ import { isQuantity, parseQuantity } from '#base/quantity.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { subdomainProblem } from './name-forms.ts';
 import { validateNodeSelector } from './validate-selector.ts';
-import { sameJson, unchanged } from './validate-values.ts';
+import { sameJson, unchanged, validateNoBacksteps } from './validate-values.ts';
 import { validateCsiSource, validateDriverSource } from './volume-source-rules.ts';
 
 const volumeModes = ['Block', 'Filesystem'];
@@ -128,7 +128,7 @@ function validateSource(spec: Draft<PersistentVolumeSpec>, at: string, errors: F
 function validateLocal(spec: Draft<PersistentVolumeSpec>, at: string, errors: FieldErrors): void {
   const path = spec.local?.path;
   if (!path) errors.required(`${at}.local.path`);
-  else if (path.split('/').includes('..')) errors.invalid(`${at}.local.path`, path, "must not contain '..'");
+  else validateNoBacksteps(path, `${at}.local.path`, errors);
   if (!spec.nodeAffinity) errors.required(`${at}.nodeAffinity`, 'Local volume requires node affinity');
 }
 

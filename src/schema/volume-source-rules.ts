@@ -5,7 +5,7 @@
 import { isObject, type JsonObject } from '#base/unknown.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { labelProblem, subdomainProblem } from './name-forms.ts';
-import { oneOf } from './validate-values.ts';
+import { oneOf, validateNoBacksteps } from './validate-values.ts';
 
 interface SourceRule {
   /** Fields that must not be empty. */
@@ -71,7 +71,7 @@ export function validateDriverSource(name: string, source: object, at: string, e
 const hostPathTypes = ['BlockDevice', 'CharDevice', 'Directory', 'DirectoryOrCreate', 'File', 'FileOrCreate', 'Socket'];
 
 function checkHostPath({ path, type }: JsonObject, at: string, errors: FieldErrors): void {
-  if (textOf(path).split('/').includes('..')) errors.invalid(`${at}.path`, path, "must not contain '..'");
+  validateNoBacksteps(textOf(path), `${at}.path`, errors);
   oneOf(type, hostPathTypes, `${at}.type`, errors);
 }
 

@@ -10,11 +10,11 @@ import { createFakeClock } from './fake-clock.ts';
 import type { FakeClock } from './fake-clock.ts';
 
 const bytes = (text: string): Uint8Array => Buffer.from(text);
-const text = (value: Uint8Array | undefined): string | undefined =>
+export const text = (value: Uint8Array | undefined): string | undefined =>
   value === undefined ? undefined : Buffer.from(value).toString();
 const put = (store: Store, key: string, value: string) => store.txn([], [{ type: 'put', key, value: bytes(value) }]);
 
-async function take(watch: AsyncIterable<StoreEvent[]>, count: number): Promise<StoreEvent[]> {
+export async function take(watch: AsyncIterable<StoreEvent[]>, count: number): Promise<StoreEvent[]> {
   const out: StoreEvent[] = [];
   for await (const batch of watch) {
     out.push(...batch);

@@ -13,23 +13,12 @@ import { openEtcdStore, type EtcdStore } from '#store/etcd/etcd-store.ts';
 import { mirrorMsMin, requestMsMax } from '#store/etcd/limits.ts';
 import { methods } from '#store/etcd/requests.ts';
 import { CompactedError, type Operation, type StoreEvent } from '#store/store.ts';
-import { runStoreSuite } from '#store/store.suite.ts';
+import { runStoreSuite, take, text } from '#store/store.suite.ts';
 import { Proxy } from './proxy.ts';
 import { etcdPrograms, etcdVersion, noEtcd, startEtcd, type TestEtcd } from './etcd.ts';
 
-const text = (value: Uint8Array | undefined): string | undefined =>
-  value === undefined ? undefined : Buffer.from(value).toString();
 const put = (store: EtcdStore, key: string, value: string, lease?: number) =>
   store.txn([], [{ type: 'put', key, value: Buffer.from(value), ...(lease === undefined ? {} : { lease }) }]);
-
-async function take(watch: AsyncIterable<StoreEvent[]>, count: number): Promise<StoreEvent[]> {
-  const out: StoreEvent[] = [];
-  for await (const batch of watch) {
-    out.push(...batch);
-    if (out.length >= count) break;
-  }
-  return out;
-}
 
 let prefixes = 0;
 const openAt = (endpoints: readonly string[], prefix: string): Promise<EtcdStore> =>

@@ -5,9 +5,10 @@
  * Run: node src/build/grpc/generate.ts BUILDKIT FSUTIL CONTAINERD
  * (directories of the modules moby/buildkit, tonistiigi/fsutil, containerd/containerd/api)
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import protobuf from 'protobufjs';
+import { writeDefinitions } from '#grpc/definitions.ts';
 
 const ofBuildkit = [
   'api/services/control/control.proto',
@@ -66,15 +67,4 @@ const paths = [
 ];
 for (const path of paths) protobuf.parse(readFileSync(path, 'utf8'), root, { keepCase: true });
 
-/** Options steer code generators. */
-function withoutOptions(value: unknown): unknown {
-  if (typeof value !== 'object' || value === null) return value;
-  if (Array.isArray(value)) return value.map(withoutOptions);
-  return Object.fromEntries(
-    Object.entries(value)
-      .filter(([key]) => !['options', 'parsedOptions', 'edition', 'comment'].includes(key))
-      .map(([key, item]) => [key, withoutOptions(item)]),
-  );
-}
-const { nested } = withoutOptions(root.toJSON({ keepComments: false })) as { nested: object };
-writeFileSync(join(import.meta.dirname, 'protocol.json'), `${JSON.stringify({ nested }, null, 1)}\n`);
+writeDefinitions(root, join(import.meta.dirname, 'protocol.json'));

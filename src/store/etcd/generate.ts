@@ -4,9 +4,10 @@
  *
  * Run: node src/store/etcd/generate.ts DIRECTORY   (of the module go.etcd.io/etcd/api/v3)
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import protobuf from 'protobufjs';
+import { writeDefinitions } from '#grpc/definitions.ts';
 
 /** Methods by service; what their messages hold comes along. */
 const wanted: Readonly<Record<string, readonly string[]>> = {
@@ -59,18 +60,4 @@ for (const space of root.nestedArray.filter((item) => item instanceof protobuf.N
   for (const item of space.nestedArray)
     if (item instanceof protobuf.Type && !kept.has(item.fullName)) space.remove(item);
 
-/** Options steer code generators. */
-function withoutOptions(value: unknown): unknown {
-  if (typeof value !== 'object' || value === null) return value;
-  if (Array.isArray(value)) return value.map(withoutOptions);
-  return Object.fromEntries(
-    Object.entries(value)
-      .filter(([key]) => !['options', 'parsedOptions', 'edition', 'comment'].includes(key))
-      .map(([key, item]) => [key, withoutOptions(item)]),
-  );
-}
-const { nested } = root.toJSON({ keepComments: false });
-writeFileSync(
-  join(import.meta.dirname, 'protocol.json'),
-  `${JSON.stringify({ nested: withoutOptions(nested) }, null, 1)}\n`,
-);
+writeDefinitions(root, join(import.meta.dirname, 'protocol.json'));
