@@ -15,6 +15,8 @@ import { execText, makeImage, newInstanceId, openTestEngine, removeTestEngine, s
 
 const isRoot = process.getuid?.() === 0;
 const instanceId = newInstanceId();
+/** The same as a group of an address, which is written without zeros before it. */
+const group = Number.parseInt(instanceId, 16).toString(16);
 const outside = `tiphys-v6-${instanceId}`;
 
 /** What the host is told by whoever listens there; empty when nobody does. */
@@ -105,14 +107,14 @@ describe('networks with IPv6', { skip }, () => {
       name: 'six',
       enableIpv4: false,
       enableIpv6: true,
-      addresses: [{ subnet: `fd00:${instanceId}:6::/64`, ipRange: `fd00:${instanceId}:6::ff00/120` }],
+      addresses: [{ subnet: `fd00:${group}:6::/64`, ipRange: `fd00:${group}:6::ff00/120` }],
     });
     // Somebody elsewhere, who has no way back to the containers' own addresses.
     await ip('netns', 'add', outside);
     await ip('link', 'add', `x${instanceId}`, 'type', 'veth', 'peer', 'name', 'out', 'netns', outside);
-    await ip('addr', 'add', `fd00:${instanceId}:9::1/64`, 'dev', `x${instanceId}`, 'nodad');
+    await ip('addr', 'add', `fd00:${group}:9::1/64`, 'dev', `x${instanceId}`, 'nodad');
     await ip('link', 'set', `x${instanceId}`, 'up');
-    await ip('-n', outside, 'addr', 'add', `fd00:${instanceId}:9::2/64`, 'dev', 'out', 'nodad');
+    await ip('-n', outside, 'addr', 'add', `fd00:${group}:9::2/64`, 'dev', 'out', 'nodad');
     await ip('-n', outside, 'link', 'set', 'out', 'up');
     await ip('-n', outside, 'link', 'set', 'lo', 'up');
   });
@@ -146,9 +148,9 @@ describe('networks with IPv6', { skip }, () => {
     const hosts = await sh(b, 'cat /etc/hosts');
     assert.ok(hosts.includes(`${v4}\tdual-b`) && hosts.includes(`${v6}\tdual-b`), hosts);
     const six = await start('six-a', ['six']);
-    assert.deepEqual(addressesOf(six), { v4: '', v6: `fd00:${instanceId}:6::ff01` });
+    assert.deepEqual(addressesOf(six), { v4: '', v6: `fd00:${group}:6::ff01` });
     assert.doesNotMatch(await sh(six, 'ip -4 addr show eth0'), /inet /);
-    assert.match(await sh(six, 'ip -6 route'), new RegExp(`default via fd00:${instanceId}:6::ff00 dev eth0`));
+    assert.match(await sh(six, 'ip -6 route'), new RegExp(`default via fd00:${group}:6::ff00 dev eth0`));
   });
 
   test('where the network has no IPv6, neither has the link of the container', async () => {
@@ -160,7 +162,7 @@ describe('networks with IPv6', { skip }, () => {
     const dual = await start('web-dual', ['dual'], { ports: publish('') });
     const four = await start('web-four', ['bridge'], { ports: publish('') });
     const six = await start('web-six', ['six'], { ports: publish('') });
-    const host = `fd00:${instanceId}:9::1`;
+    const host = `fd00:${group}:9::1`;
     for (const id of [dual, four, six]) {
       const { name } = engine.table.get(id);
       const port = portOf(id, '::');
@@ -187,7 +189,7 @@ describe('networks with IPv6', { skip }, () => {
         socket.on('message', (message, from) => socket.send('answer', from.port, from.address));
         socket.bind(5353, () => console.log());`,
       );
-      for (const host of ['::1', `fd00:${instanceId}:9::1`, '127.0.0.1'])
+      for (const host of ['::1', `fd00:${group}:9::1`, '127.0.0.1'])
         assert.equal(
           await askUdp(host, portOf(id, host.includes(':') ? '::' : '0.0.0.0')),
           'answer',
@@ -208,11 +210,11 @@ describe('networks with IPv6', { skip }, () => {
         socket.end('heard');
       }).listen(7777, () => console.log());`,
     );
-    assert.equal(await sh(id, `timeout 5 nc fd00:${instanceId}:9::2 7777 </dev/null`), 'heard');
-    assert.equal(readFileSync(`${heard}/from`, 'utf8'), `fd00:${instanceId}:9::1`);
+    assert.equal(await sh(id, `timeout 5 nc fd00:${group}:9::2 7777 </dev/null`), 'heard');
+    assert.equal(readFileSync(`${heard}/from`, 'utf8'), `fd00:${group}:9::1`);
     rmSync(heard, { recursive: true });
     const ip6 = addressesOf(id).v6;
-    await ip('-n', outside, 'route', 'add', 'default', 'via', `fd00:${instanceId}:9::1`);
+    await ip('-n', outside, 'route', 'add', 'default', 'via', `fd00:${group}:9::1`);
     const from = await linuxProcesses.run('ip', ['netns', 'exec', outside, 'ping', '-6', '-c', '1', '-W', '1', ip6]);
     assert.notEqual(from.code, 0, 'reached from outside');
     const other = await start('neighbour', ['six']);
@@ -221,7 +223,7 @@ describe('networks with IPv6', { skip }, () => {
 
   test('a container sends with an address of its network only', async () => {
     const id = await start('liar', ['dual'], { security: { capAdd: ['NET_ADMIN', 'NET_RAW'] } });
-    const target = `fd00:${instanceId}:9::1`;
+    const target = `fd00:${group}:9::1`;
     const { code } = await execText(engine, id, ['ping', '-6', '-c', '1', '-W', '2', target], { privileged: true });
     assert.equal(code, 0, 'its own');
     const script = `ip addr add fd00:dead::5/128 dev lo; ping -6 -c 1 -W 1 -I fd00:dead::5 ${target}`;
@@ -238,7 +240,7 @@ describe('networks with IPv6', { skip }, () => {
     assert.equal(portOf(id, '::'), port);
     assert.equal(runOf(id).ports.find((one) => one.hostIp === '::')?.ip, addressesOf(id, 1).v6);
     assert.equal(await ask('::1', port), 'mover');
-    assert.equal(await ask(`fd00:${instanceId}:9::1`, port), 'mover');
+    assert.equal(await ask(`fd00:${group}:9::1`, port), 'mover');
     await disconnectNetwork(engine.table, container, 'dual');
     assert.doesNotMatch(await sh(id, 'ip -6 route'), /default/);
     assert.match(await sh(id, 'ip route'), /default via .* dev eth0/);
@@ -253,7 +255,7 @@ describe('networks with IPv6', { skip }, () => {
     await engine[Symbol.asyncDispose]();
     engine = await openTestEngine(home, instanceId);
     assert.deepEqual(engine.networks.find('dual'), before);
-    assert.equal(await ask(`fd00:${instanceId}:9::1`, port), 'stayer');
+    assert.equal(await ask(`fd00:${group}:9::1`, port), 'stayer');
     assert.equal(await ask('::1', port), 'stayer');
     const next = await start('newcomer', ['dual']);
     assert.notEqual(addressesOf(next).v6, addressesOf(id).v6);
