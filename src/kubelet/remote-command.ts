@@ -139,10 +139,33 @@ export async function acceptRemoteCommand(
   wanted: WantedStreams,
   clock: Clock,
 ): Promise<RemoteCommand> {
-  return isWebSocket(upgrade.request) ? acceptOverWebSocket(upgrade, wanted) : acceptOverSpdy(upgrade, wanted, clock);
+  return isWebSocket(upgrade.request)
+    ? acceptOverWebSocket(upgrade, wanted, clock)
+    : acceptOverSpdy(upgrade, wanted, clock);
 }
 
-async function acceptOverWebSocket(upgrade: Upgrade, wanted: WantedStreams): Promise<RemoteCommand> {
+const pongWaitMs = 1000;
+
+/**
+ * Resolves when the client reads: it has answered a ping, is gone, or answers none for a second.
+ *
+ * kubectl before 1.34 makes its streams beside the loop that reads, and drops what comes for a stream that it has not
+ * made yet. Output that is there at once, as of a command that cannot be started, would be lost.
+ */
+function whenReading(ws: WebSocket, clock: Clock): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = clock.setTimer(pongWaitMs, resolve, { background: true });
+    const reads = (): void => {
+      timer.cancel();
+      resolve();
+    };
+    ws.once('pong', reads);
+    ws.once('close', reads);
+    ws.ping();
+  });
+}
+
+async function acceptOverWebSocket(upgrade: Upgrade, wanted: WantedStreams, clock: Clock): Promise<RemoteCommand> {
   const ws = await acceptWebSocket(upgrade);
   const version5 = ws.protocol.startsWith('v5');
   const base64 = ws.protocol.includes('base64');
@@ -159,7 +182,9 @@ async function acceptOverWebSocket(upgrade: Upgrade, wanted: WantedStreams): Pro
     ws.send(message, { binary: !base64 }, () => done());
   };
   const output = (channel: number): Writable =>
-    new Writable({ write: (chunk: Buffer, _encoding, done) => sendOn(channel, chunk, done) });
+    new Writable({
+      write: (chunk: Buffer, _encoding, done) => void reading.then(() => sendOn(channel, chunk, done)),
+    });
   ws.on('message', (raw: Buffer) => {
     const channel = base64 ? Number(String.fromCharCode(raw[0]!)) : raw[0];
     const data = base64 ? Buffer.from(raw.subarray(1).toString(), 'base64') : raw.subarray(1);
@@ -180,6 +205,7 @@ async function acceptOverWebSocket(upgrade: Upgrade, wanted: WantedStreams): Pro
   // Announces the channels, as clients of the plain protocols expect.
   for (const channel of [wanted.stdout ? 1 : -1, wanted.stderr && !wanted.tty ? 2 : -1, 3])
     if (channel >= 0 && !version5) sendOn(channel, Buffer.alloc(0), () => {});
+  const reading = whenReading(ws, clock);
   return {
     streams: {
       ...(wanted.stdin ? { stdin } : {}),
@@ -195,8 +221,7 @@ async function acceptOverWebSocket(upgrade: Upgrade, wanted: WantedStreams): Pro
           ? ''
           : String((status as { message?: string }).message ?? '');
       const close = (): void => ws.close(1000);
-      if (text === '') close();
-      else sendOn(3, Buffer.from(text), close);
+      void reading.then(() => (text === '' ? close() : sendOn(3, Buffer.from(text), close)));
     },
   };
 }
