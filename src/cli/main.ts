@@ -150,6 +150,36 @@ withEtcdOptions(program.command('migrate').description("move the cluster's state
     await migrateState(options);
   });
 program
+  .command('backup')
+  .description('write all that the cluster is into one sealed file: objects, Secrets, keys, images, volumes')
+  .argument('<file>', 'where to')
+  .option('--passphrase-file <file>', 'its first line seals the backup (default: asked for)')
+  .option('--recipient <key>', 'public key of age (age1…) for which it is sealed; may be repeated', collect, [])
+  .option(
+    '--images <which>',
+    'own (default: made here, and what the registry holds), all, none, or a name; may be repeated',
+    collect,
+    [],
+  )
+  .option('--data <dir>', 'data directory (default: $TIPHYS_HOME/data or /var/lib/tiphys)')
+  .addOption(json())
+  .action(async (file: string, options) => {
+    const { backupCommand } = await import('./commands/backup.ts');
+    await backupCommand(file, options);
+  });
+withPlatformOptions(
+  program.command('restore').description('begin the cluster of a backup anew on this machine, and start it'),
+)
+  .argument('<file>', "what 'tiphys backup' has written")
+  .option('--passphrase-file <file>', 'its first line opens the backup (default: asked for)')
+  .option('--identity <file>', 'secret key of age that opens it; may be repeated', collect, [])
+  .option('-y, --yes', 'do not ask before installing')
+  .option('--dry-run', 'only list what would be added')
+  .action(async (file: string, options) => {
+    const { restoreCommand } = await import('./commands/backup.ts');
+    await restoreCommand(file, options);
+  });
+program
   .command('down')
   .description('stop everything; with --purge remove the data too')
   .option('--purge', 'remove all data: images, volumes, cluster state')

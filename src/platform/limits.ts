@@ -65,3 +65,24 @@ export const membershipLookMs = 15_000;
 export const membershipLooksMin = 3;
 /** What Pods have to end on a node that was taken out. */
 export const removedGraceMs = 10_000;
+/** A backup: pieces of age's payload (its specification has them so), and what its first lines may be. */
+export const sealedPieceBytes = 64 * 1024;
+export const sealedHeaderBytesMax = 64 * 1024;
+/** Parts that sections of a backup come in, and what its small entries may be. */
+export const backupPartBytes = 4 * 1024 * 1024;
+export const backupEntryBytesMax = 16 * 1024 * 1024;
+/** One frame of a section: its description, and what is held of it in memory. */
+export const backupFrameHeadBytesMax = 32 * 1024 * 1024;
+export const backupFrameBytesMax = 16 * 1024 * 1024;
+/** Keys that are taken in one turn of the store's thread, and how often a reading begins anew. */
+export const stateKeysPerTurn = 2_000;
+export const stateAttemptsMax = 5;
+/** Files of volumes, in one archive. */
+export const volumeEntriesMax = 100_000_000;
+/**
+ * Resource versions after a restore begin so far above those of the backup, and so much further for each second since:
+ * more than the cluster can have handed out meanwhile.
+ */
+export const restoredRevisionsStep = 1_000_000_000;
+export const restoredRevisionsPerSecond = 20_000;
+export const revisionMax = 2 ** 45;

@@ -36,6 +36,7 @@ import { loadKeyRing, ownCertificate, serverNames } from './identity.ts';
 import { nodePlan, nodesPerMachineMax } from './instance.ts';
 import { createKubeletMetrics } from './kubelet-metrics.ts';
 import type { ManagedCertificate } from './managed-certificate.ts';
+import { serveState } from './backup/state-source.ts';
 import { beginPart, type Part } from './part.ts';
 import { files } from './paths.ts';
 import { writeLogLine } from './process-log.ts';
@@ -150,6 +151,7 @@ async function startApi(
     await openClusterStore({ paths, etcd: instance.etcd, ring, ranges: instance, log: log.child('store') }),
   );
   measureStore(store, metrics, realClock);
+  stack.use(await serveState(paths, store, log));
   const flags = new ServerFlags(instance.kubeApiserverArgs ?? []);
   const usage = createKubeletMetrics({
     nodes: async () => (await api.server.live.nodes.current()).in(),
