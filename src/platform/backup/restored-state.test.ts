@@ -1,6 +1,7 @@
 /** What becomes of nodes, Pods, volumes and versions when a cluster begins anew elsewhere. */
 import { describe, it } from 'node:test';
 import assert from 'node:assert/strict';
+import { fieldOf } from '#base/unknown.ts';
 import { removedNodes } from '#base/node-identity.ts';
 import type { StoredValue } from '#store/store.ts';
 import { restoredRevisionsPerSecond, restoredRevisionsStep } from '../limits.ts';
@@ -95,6 +96,13 @@ describe('a restored state', () => {
       objectAt(restored, `/registry/configmaps/${removedNodes.namespace}/${removedNodes.name}`),
       { metadata: { uid: 'made' }, data: { gone: '2026-02-01T00:00:10Z', here: '2026-02-01T00:00:10Z' } },
     );
+  });
+
+  it("takes this machine's Pod ranges off nodes that are gone, and no others", () => {
+    const node = (podCIDR: string): object => ({ metadata: {}, spec: { podCIDR, podCIDRs: [podCIDR] } });
+    const restored = restore({ '/registry/nodes/a': node('10.1.0.0/24'), '/registry/nodes/b': node('10.1.16.0/24') });
+    const specs = ['a', 'b'].map((name) => fieldOf(objectAt(restored, `/registry/nodes/${name}`), 'spec', 'podCIDR'));
+    assert.deepEqual(specs, [undefined, '10.1.16.0/24']);
   });
 
   it('keeps what was known of nodes that were taken out before', () => {

@@ -55,10 +55,17 @@ const parse = (value: Uint8Array): JsonObject => {
 const encode = (object: JsonObject): Buffer => Buffer.from(JSON.stringify(object));
 const objectOf = (value: unknown): JsonObject => (isObject(value) ? value : {});
 
+/** Ranges of this machine's nodes stand at the head of the Pod range, as those of the machine of before did. */
+function withoutRangeHere(spec: JsonObject, nodes: RestoredPlace['nodes']): JsonObject {
+  if (!nodes.some(({ podRange }) => podRange === spec['podCIDR'])) return spec;
+  const { podCIDR: _range, podCIDRs: _ranges, ...rest } = spec;
+  return rest;
+}
+
 /** A node that is not there: nobody's Pods stay on it, and it is not ready until somebody says so. */
-function withoutMachine(node: JsonObject, nowMs: number): JsonObject {
+function withoutMachine(node: JsonObject, { nowMs, nodes }: Pick<RestoredPlace, 'nowMs' | 'nodes'>): JsonObject {
   const at = timestamp(nowMs);
-  const spec = objectOf(node['spec']);
+  const spec = withoutRangeHere(objectOf(node['spec']), nodes);
   const status = objectOf(node['status']);
   const taint = { key: 'node.kubernetes.io/out-of-service', value: 'restored', effect: 'NoExecute', timeAdded: at };
   const others = itemsOf(spec['taints']).filter((each) => textOf(each, 'key') !== taint.key);
@@ -218,7 +225,7 @@ export class StateRestoring {
       });
     }
     this.#gone.push(name);
-    return encode(withoutMachine(parse(value), this.#place.nowMs));
+    return encode(withoutMachine(parse(value), this.#place));
   }
 
   #pod(value: Uint8Array): Uint8Array | undefined {
