@@ -82,6 +82,11 @@ function entry(): string {
 /** Heap limits keep an idle platform small: V8 collects young objects in a smaller space before it asks for more. */
 const nodeOptions = ['--experimental-ffi', '--disable-warning=ExperimentalWarning', '--max-semi-space-size=8'];
 
+/** Arguments of Node for a process of the platform's own. */
+export function commandLine(words: readonly string[]): string[] {
+  return [...nodeOptions, entry(), ...words];
+}
+
 export function startPart(instance: Instance, paths: Paths, name: string, processes: Processes): void {
   makeDirectory(files.processes(paths), privateMode);
   rmSync(files.ready(paths, name), { force: true });
@@ -97,9 +102,7 @@ export function startPart(instance: Instance, paths: Paths, name: string, proces
   const command = [
     ...(entered.length === 0 ? [] : ['nsenter', ...entered, '--']),
     process.execPath,
-    ...nodeOptions,
-    entry(),
-    ...words,
+    ...commandLine(words),
   ];
   const supervisor = join(import.meta.dirname, 'supervise.sh');
   const output = openSync(log, 'a', 0o600);

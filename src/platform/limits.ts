@@ -86,3 +86,17 @@ export const volumeEntriesMax = 100_000_000;
 export const restoredRevisionsStep = 1_000_000_000;
 export const restoredRevisionsPerSecond = 20_000;
 export const revisionMax = 2 ** 45;
+/** A store of S3: parts begin with this length, which doubles after so many of them. */
+export const s3PartBytes = 16 * 1024 * 1024;
+export const s3PartsPerSize = 2_000;
+export const s3AttemptsMax = 5;
+export const s3RetryMs = 200;
+/** What is read of an error. */
+export const s3AnswerBytesMax = 64 * 1024;
+/** How often the server looks whether a backup is due, and how soon one that failed is tried again. */
+export const backupLookMs = 5_000;
+export const backupRetryMs = 10 * 60_000;
+export const backupEveryMsMin = 60_000;
+export const backupEveryMsMax = 366 * 24 * 3_600_000;
+export const backupsKeptDefault = 14;
+export const backupsKeptMax = 10_000;

@@ -18,12 +18,14 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { kinds } from '#base/kinds.ts';
 import { loadKubeconfig } from '#client/kubeconfig.ts';
 import type { Client } from '#client/client.ts';
 import { createClient } from '#client/rest-client.ts';
 import { createHttpTransport } from '#client/transport-http.ts';
 import { realClock } from '#os/clock.real.ts';
+import { startS3, testAccess } from '#platform/backup/s3.testing.ts';
 import { createMachine, run, type Machine, type Output } from './machine.ts';
 
 const writers = 32;
@@ -332,6 +334,34 @@ test('a cluster is backed up under load and goes on elsewhere', { timeout: 900_0
       '1000',
     );
     await made.kube('rollout', 'status', 'deployment/later', '--timeout=60s');
+  });
+
+  await t.test('the server makes backups by itself, into a store, and says when it cannot', async () => {
+    await using s3 = await startS3();
+    const identity = await generateX25519Identity();
+    const recipient = await identityToRecipient(identity);
+    const environment = {
+      ...made.environment,
+      AWS_ACCESS_KEY_ID: testAccess.accessKeyId,
+      AWS_SECRET_ACCESS_KEY: testAccess.secretAccessKey,
+      AWS_REGION: testAccess.region,
+      AWS_ENDPOINT_URL: s3.endpoint,
+    };
+    const schedule = ['backup', 's3://backups/kept', '--every', '6h', '--keep', '2', '--recipient', recipient];
+    await good(run('./tiphys', schedule, environment));
+    const status = async (): Promise<string> => (await tiphysOn('fresh', made, ['status'])).stdout;
+    await made.until('the first one', status, /^Backups +every 6h0m0s to s3:.* last tiphys-\w{4}-\w+\.age/m, 60_000);
+    const [name = ''] = s3.objects.keys();
+    const secret = made.file('identity', `# mine\n${identity}\n`);
+    const head = ['restore', `s3://backups/${name}`, '-y', '--identity', secret];
+    await bad(run('./tiphys', head, { ...environment, TIPHYS_HOME: join(made.home, 'other') }), /have addresses of/);
+    const nowhere = join(secret, 'below');
+    await good(made.tiphys(['backup', nowhere, '--every', '6h', '--recipient', recipient]));
+    await made.until('it fails', status, /^Backups .*FAILED at .*ENOTDIR/m, 60_000);
+    const events = (): Promise<string> => made.kube('get', 'events', '-A', '--field-selector=reason=BackupFailed');
+    await made.until('the Event', events, /No backup was made: .*ENOTDIR/);
+    await good(made.tiphys(['backup', '--every', 'off']));
+    assert.doesNotMatch(await status(), /Backups/);
   });
 
   await good(made.tiphys(['down']));

@@ -63,6 +63,7 @@ export async function makeBackup(paths: Paths, place: BackupPlace, options: Back
       'BadRequest',
       `this machine is a node of the cluster of ${instance.joined.server}: 'tiphys backup' there`,
     );
+  place.check();
   makeDirectory(paths.run, passageMode);
   const held = tryLock(files.backupLock(paths));
   if (held === undefined) throw new ApiError('Conflict', 'another backup of this cluster is being made');
