@@ -20,6 +20,7 @@ export interface LiveOptions {
 }
 
 const chunkBytes = 256 << 10;
+const exact = { exactTimes: true };
 const noFollow = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
 const pathOf = (descriptor: number): string => `/proc/self/fd/${descriptor}`;
@@ -67,7 +68,7 @@ class LivePacker {
 
   *#header(path: string, name: string, info: Stats): Generator<Uint8Array> {
     const header = tarHeaderOf(path, name, info, true);
-    if (header !== undefined) yield encodeTarHeader(header);
+    if (header !== undefined) yield encodeTarHeader(header, exact);
   }
 
   *#one(path: string, relative: string): Generator<Uint8Array> {
@@ -81,7 +82,7 @@ class LivePacker {
   /** A link, device or pipe, which nobody opens. */
   *#special(path: string, relative: string, info: Stats): Generator<Uint8Array> {
     const header = this.#unlessGone(() => tarHeaderOf(path, relative, info, true));
-    if (header !== undefined) yield encodeTarHeader(header);
+    if (header !== undefined) yield encodeTarHeader(header, exact);
     // A socket has no place in an archive; it is nothing without who listens.
     else if (!info.isSocket()) this.#options.onChanged(relative);
   }
@@ -116,12 +117,12 @@ class LivePacker {
       const inode = `${info.dev}:${info.ino}`;
       const first = this.#inodes.get(inode);
       if (first !== undefined) {
-        yield encodeTarHeader({ ...header, type: 'link', linkTarget: first, sizeBytes: 0 });
+        yield encodeTarHeader({ ...header, type: 'link', linkTarget: first, sizeBytes: 0 }, exact);
         return;
       }
       this.#inodes.set(inode, header.path);
     }
-    yield encodeTarHeader(header);
+    yield encodeTarHeader(header, exact);
     for (let left = info.size; left > 0;) {
       const buffer = Buffer.allocUnsafe(Math.min(chunkBytes, left));
       // Where the file has shrunk, the header's promise is kept with zeros; its change is told of.
