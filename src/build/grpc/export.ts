@@ -366,9 +366,10 @@ class Export {
     const { signal } = this.#job;
     return this.#job.shown('exporting to client directory', (line) =>
       this.#withRoots(exporter, async (roots) => {
-        line.count('copying files', 0);
-        await sendDirectory(await this.#job.session(signal), exporter.index, roots, signal);
-        line.count('copying files', 0, true);
+        const onSent = (bytes: number): void => line.count('copying files', bytes);
+        onSent(0);
+        const files = { exporter: exporter.index, roots, onSent };
+        line.count('copying files', await sendDirectory(await this.#job.session(signal), files, signal), true);
         return {};
       }),
     );
