@@ -12,7 +12,7 @@ import { readCdiDevices } from '#engine/cdi-devices.ts';
 import { logDriverNames } from '#engine/log-drivers/options.ts';
 import { fileSystemAt, listDirectory, readIfExists, statIfExists } from '#os/files.ts';
 import type { Cgroups } from '#os/cgroups.ts';
-import { shownContainers } from './context.ts';
+import { isListed, listedContainers } from './context.ts';
 import type { DockerParts } from './context.ts';
 import { matchesAny, matchesLabels, parseFilters, parseTimeNs } from './filters.ts';
 import { programsOf } from './programs.ts';
@@ -244,7 +244,7 @@ async function showInfo(parts: DockerParts, version: [number, number]): Promise<
   const warnings = [...limits.warnings, ...settings.warnings];
   return {
     ID: engine.context.instanceId,
-    ...countContainers(shownContainers(parts)),
+    ...countContainers(listedContainers(parts)),
     Images: engine.images.list().length,
     Driver: 'overlay2',
     DriverStatus: driverStatus(parts.platform.dataDir),
@@ -339,6 +339,9 @@ function showEvent(event: EngineEvent, isOld: boolean): string {
   return `${shown.slice(0, -1)},"timeNano":${event.timeNs}}`;
 }
 
+/** Clients of older versions are not told that images were made. */
+const imageCreationVersion = 46;
+
 const eventFormats = ['application/jsonl', 'application/x-ndjson', 'application/json-seq'] as const;
 
 /** The format that the client names; a pattern such as `*` names none. */
@@ -370,7 +373,7 @@ function matchesEvent(filters: Filters, event: EngineEvent): boolean {
         (image !== '' && (image === value || untagged(image) === value)),
     );
   return (
-    event.owner !== 'plugin' &&
+    (event.owner === undefined || isListed(event.owner)) &&
     matchesAny(filters, 'type', (value) => event.type === value) &&
     matchesAny(
       filters,
@@ -408,8 +411,10 @@ export async function streamEvents(parts: DockerParts, context: RouteContext): P
     if (response.writableLength > eventClientBufferBytesMax) response.destroy();
     else response.write(text);
   };
+  const isKnown = ({ type, action }: EngineEvent): boolean =>
+    context.version[1] >= imageCreationVersion || type !== 'image' || action !== 'create';
   const send = (event: EngineEvent): void => {
-    if (matchesEvent(filters, event) && (until === undefined || event.timeNs <= until))
+    if (isKnown(event) && matchesEvent(filters, event) && (until === undefined || event.timeNs <= until))
       write(`${before}${showEvent(event, context.version[1] < 52)}\n`);
   };
   // As in docker, `until` alone asks for what was before it, too.
