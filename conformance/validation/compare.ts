@@ -101,7 +101,10 @@ function rowOf({ body }: Reply): Row {
 /** A row without the letters of a generated name and its own id, wherever they stand. */
 function nameless(row: unknown): unknown {
   const [name, prefix, uid] = ['name', 'generateName', 'uid'].map((field) => fieldOf(row, 'object', 'metadata', field));
-  const isGenerated = typeof name === 'string' && typeof prefix === 'string' && name.length === prefix.length + 5;
+  const isGenerated =
+    typeof name === 'string' &&
+    (/^[\da-f]{8}-([\da-f]{4}-){3}[\da-f]{12}$/.test(name) ||
+      (typeof prefix === 'string' && name.length === prefix.length + 5));
   let text = JSON.stringify(row) ?? 'null';
   if (isGenerated) text = text.replaceAll(name, 'generated');
   if (typeof uid === 'string' && uid.length === 36) text = text.replaceAll(uid, 'uid');

@@ -237,6 +237,7 @@ function customKind(
     hasStatus,
     statusKeeps: metadataFields,
     unmanaged: [],
+    metadataLast: false,
     needsVersion: true,
     createsOnUpdate: false,
     nameForm: 'subdomain',

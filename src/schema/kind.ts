@@ -75,6 +75,10 @@ export interface KindRecord<T extends KubeObject = KubeObject> {
   prepareStatus?(object: Draft<T>, old: T, now: number): void;
   validate?(object: Draft<T>, errors: FieldErrors, old: T | undefined): void;
   validateUpdate?(object: Draft<T>, old: T, errors: FieldErrors): void;
+  /** Of a kind that is kept as another: what it asks of that one's object beyond what that one does. */
+  validateKept?(object: KubeObject, errors: FieldErrors, old: KubeObject | undefined): void;
+  /** The metadata of a new object is looked at once all else is right (upstream's validation does not look at it). */
+  metadataLast: boolean;
   validateStatus?(object: Draft<T>, old: T, errors: FieldErrors): void;
   /** Of what has passed validation: what the client should know of it. */
   warn?(object: Draft<T>, old: T | undefined, warn: (text: string) => void): void;
@@ -190,6 +194,7 @@ export function defineKind<T extends KubeObject>(
     statusKeeps: [],
     unmanaged: [],
     needsVersion: false,
+    metadataLast: false,
     createsOnUpdate: false,
     nameForm: 'subdomain' as const,
     storage: { group, resource, version, kind },
