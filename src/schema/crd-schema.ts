@@ -238,6 +238,7 @@ function customKind(
     statusKeeps: metadataFields,
     unmanaged: [],
     metadataLast: false,
+    statusIsPlain: false,
     needsVersion: true,
     createsOnUpdate: false,
     nameForm: 'subdomain',

@@ -87,8 +87,12 @@ export interface KindRecord<T extends KubeObject = KubeObject> {
   /** Names: a DNS subdomain unless said otherwise. */
   /** Fields that a write keeps as they are, and nobody manages. */
   unmanaged: readonly string[];
+  /** A write to the status is answered by the object, also where a table is asked for. */
+  statusIsPlain: boolean;
   /** Metadata that a write to the status leaves as it is. */
   statusKeeps: readonly MetadataField[];
+  /** What holds a deleted object up until the server has done its part. */
+  deletionFinalizer?: string;
   /** An update must say which version it changes. */
   needsVersion: boolean;
   /** An update of what is not there makes it. */
@@ -192,6 +196,7 @@ export function defineKind<T extends KubeObject>(
     hasGeneration: false,
     hasStatus: 'status' in subresources,
     statusKeeps: [],
+    statusIsPlain: false,
     unmanaged: [],
     needsVersion: false,
     metadataLast: false,

@@ -24,7 +24,7 @@ const isStandardQuota = (name: string): boolean =>
 const isNative = (name: string): boolean => !name.includes('/') || name.includes('kubernetes.io/');
 
 /** A resource of a device or an operator, which is given out in whole units and never overcommitted. */
-const isExtended = (name: string): boolean =>
+export const isExtended = (name: string): boolean =>
   !isNative(name) && !name.startsWith('requests.') && qualifiedNameProblems(`requests.${name}`).length === 0;
 
 /** Requests may be less than limits. */
