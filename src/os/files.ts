@@ -17,6 +17,7 @@ import {
   writeSync,
 } from 'node:fs';
 import type { Stats } from 'node:fs';
+import { codeOf } from '#base/thrown.ts';
 import { call, tryCall } from './libc.linux.ts';
 
 export function writeFileAtomic(
@@ -60,7 +61,7 @@ export function readIfAllowed(path: string): string | undefined {
   try {
     return readIfExists(path);
   } catch (error) {
-    if (['EACCES', 'EPERM'].includes((error as { code?: string }).code ?? '')) return undefined;
+    if (['EACCES', 'EPERM'].includes(codeOf(error) ?? '')) return undefined;
     throw error;
   }
 }

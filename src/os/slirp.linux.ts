@@ -4,7 +4,7 @@
  * Source: slirp4netns(1), "API SOCKET".
  */
 import { closeSync } from 'node:fs';
-import { fieldOf, itemsOf } from '#base/unknown.ts';
+import { fieldOf, itemsOf, type JsonObject } from '#base/unknown.ts';
 import { call, withUnixAddress } from './libc.linux.ts';
 import { linuxPortHolder, type HeldPort, type PortHolder } from './ports.ts';
 
@@ -19,7 +19,7 @@ const answerBytesMax = 1 << 20;
 class SlirpError extends Error {}
 
 /** One request; throws SlirpError with slirp4netns' own words. */
-export function askSlirp(socketPath: string, execute: string, words: Record<string, unknown> = {}): unknown {
+export function askSlirp(socketPath: string, execute: string, words: JsonObject = {}): unknown {
   const fd = call('socket', 'slirp4netns', 1, 1 | 0x80000, 0);
   try {
     const timeout = Buffer.alloc(16);

@@ -92,7 +92,7 @@ export async function runEngine(flags: FlagValues): Promise<void> {
   const places = placesOf(config, process.env);
   const live: Live = { config, settings: settingsOf(config, []) };
   const log = openLog(live);
-  const rootless = await openRootless(process.env, linuxProcesses, (message, fields) => log.warn(message, fields));
+  const rootless = await openRootless(process.env, linuxProcesses, log);
   process.on('unhandledRejection', (error) => log.error('unhandled rejection', { error }));
   checkMachine();
   for (const [name, key] of Object.entries({

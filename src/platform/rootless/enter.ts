@@ -9,7 +9,7 @@ import { ApiError } from '#base/errors.ts';
 import { messageOf } from '#base/thrown.ts';
 import { tryLock } from '#os/files.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
-import type { IdMaps } from '#os/user-namespaces.linux.ts';
+import type { IdMaps, IdRange } from '#os/user-namespaces.linux.ts';
 import { findAccount, rangesOf, readAccountFiles, type AccountFiles } from '../daemon/userns-remap.ts';
 import { missingTools, type Tool } from '../packages.ts';
 import { ensureNamespaces } from './namespaces.ts';
@@ -36,25 +36,14 @@ export async function enterRootless(words: readonly string[]): Promise<never> {
   const lock = tryLock(`${directory}/lock`);
   if (lock === undefined) throw new ApiError('Conflict', `another engine is being started in ${directory}`);
   const { holder } = await ensureNamespaces(directory, maps, linuxProcesses);
-  const into = [
+  const [program = '', ...into] = [
     ...ownScope(linuxProcesses),
-    'nsenter',
-    `--target=${holder.pid}`,
-    '--user',
-    '--mount',
-    '--net',
-    `--wd=${process.cwd()}`,
-    '--',
+    ...['nsenter', `--target=${holder.pid}`, '--user', '--mount', '--net', `--wd=${process.cwd()}`, '--'],
+    ...[process.execPath, ...process.execArgv, ...process.argv.slice(1, 2), 'engine', ...words],
   ];
-  process.execve!(
-    linuxProcesses.find(into[0]!)!,
-    [...into, process.execPath, ...process.execArgv, process.argv[1]!, 'engine', ...words],
-    {
-      ...process.env,
-      [rootlessVariable]: directory,
-    },
-  );
-  throw new Error('unreachable');
+  const environment = { ...process.env, [rootlessVariable]: directory };
+  process.execve?.(linuxProcesses.find(program) ?? program, [program, ...into], environment);
+  throw new Error('this process became no other one');
 }
 
 const tunnelDevice = '/dev/net/tun';
@@ -76,16 +65,16 @@ export function planMaps(
   { uid, gid, username }: { uid: number; gid: number; username: string },
 ): IdMaps {
   const account = findAccount(files.passwd, String(uid)) ?? { name: username, id: String(uid) };
-  const [uids, gids] = (['subuid', 'subgid'] as const).map((name) => {
+  const rangesIn = (name: 'subuid' | 'subgid'): IdRange[] => {
     const ranges = rangesOf(files[name], account);
     if (ranges !== undefined) return ranges.map((range) => ({ ...range, inside: range.inside + 1 }));
     throw new ApiError(
       'ServiceUnavailable',
       `/etc/${name} has no numbers for ${account.name}: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 ${account.name}`,
     );
-  });
+  };
   return {
-    uids: [{ inside: 0, outside: uid, size: 1 }, ...uids!],
-    gids: [{ inside: 0, outside: gid, size: 1 }, ...gids!],
+    uids: [{ inside: 0, outside: uid, size: 1 }, ...rangesIn('subuid')],
+    gids: [{ inside: 0, outside: gid, size: 1 }, ...rangesIn('subgid')],
   };
 }

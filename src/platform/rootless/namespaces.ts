@@ -8,6 +8,7 @@
 import { once } from 'node:events';
 import { existsSync, openSync, closeSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { ApiError } from '#base/errors.ts';
 import { messageOf } from '#base/thrown.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
@@ -21,7 +22,7 @@ import { isAlive, readState, type RootlessState, slirpSocket, statePath } from '
 const mtuBytes = 65_520;
 
 const held = ['sh', '-c', 'exec 9<>"$0" && echo && read _ && exec sleep infinity'];
-const carried = ['sh', '-c', 'exec 9<"$0"; shift; exec slirp4netns --exit-fd=9 "$@"'];
+const carried = ['sh', '-c', 'exec 9<"$0"; shift; exec slirp4netns --exit-fd=9 "$@"'] as const;
 
 export async function ensureNamespaces(directory: string, maps: IdMaps, processes: Processes): Promise<RootlessState> {
   let state = readState(directory);
@@ -51,7 +52,7 @@ async function makeNamespaces(directory: string, maps: IdMaps, processes: Proces
     };
     // Known before it stays: without the word it ends with this process.
     writeFileAtomic(statePath(directory), JSON.stringify(state));
-    await new Promise((resolve) => child.stdin!.end('go\n', () => resolve(undefined)));
+    await new Promise<void>((resolve) => child.stdin?.end('go\n', resolve));
     return state;
   } catch (error) {
     processes.kill(child.pid, 'SIGKILL');
@@ -70,7 +71,7 @@ async function startHolder(pipe: string, processes: Processes): Promise<Child> {
       stdout: 'pipe',
       stderr: 'pipe',
     });
-    const said = once(child.stdout!, 'data').then(() => true);
+    const said = firstWord(child.stdout).then(() => true);
     if (await Promise.race([said, child.exit.then(() => false)])) return child;
   }
   throw new ApiError(
@@ -89,10 +90,11 @@ async function ensureSlirp(directory: string, { holder }: RootlessState, process
   rmSync(socket, { force: true });
   const logPath = join(directory, 'slirp4netns.log');
   const log = openSync(logPath, 'w', 0o600);
+  const [program, ...words] = carried;
   const child = processes.spawn(
-    carried[0]!,
+    program,
     [
-      ...carried.slice(1),
+      ...words,
       join(directory, 'alive'),
       '--',
       '--configure',
@@ -106,13 +108,17 @@ async function ensureSlirp(directory: string, { holder }: RootlessState, process
     { detached: true, stdout: log, stderr: log, extra: ['pipe'] },
   );
   closeSync(log);
-  const ready = once(child.extra[0]!, 'data').then(() => undefined);
+  const ready = firstWord(child.extra[0]).then(() => undefined);
   const ended = await Promise.race([ready, child.exit]).catch((error: unknown) => ({ code: messageOf(error) }));
   if (ended !== undefined || !existsSync(socket))
     throw new ApiError(
       'InternalError',
       `slirp4netns could not be started (${String(ended?.code)}): ${(readIfExists(logPath) ?? '').trim().slice(-500)}`,
     );
+}
+
+async function firstWord(from: Readable | undefined): Promise<void> {
+  if (from !== undefined) await once(from, 'data');
 }
 
 function answers(socket: string): boolean {

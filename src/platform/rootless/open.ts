@@ -4,7 +4,9 @@
  */
 import { mkdirSync, realpathSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { ApiError } from '#base/errors.ts';
 import type { Rootless } from '#engine/create-engine.ts';
+import type { Logger } from '#observe/log.ts';
 import { createCgroups, unifiedGroupOf } from '#os/cgroups.linux.ts';
 import { createProcessGroups } from '#os/cgroups.none.ts';
 import type { Cgroups } from '#os/cgroups.ts';
@@ -13,8 +15,6 @@ import { readIfExists, statIfExists, writeFileAtomic } from '#os/files.ts';
 import type { Processes } from '#os/processes.ts';
 import { createSlirpPortHolder, slirpNameServer } from '#os/slirp.linux.ts';
 import { readState, rootlessVariable, slirpSocket } from './state.ts';
-
-type Warn = (message: string, fields?: Record<string, unknown>) => void;
 
 const unifiedMount = '/sys/fs/cgroup';
 
@@ -26,24 +26,26 @@ export interface OpenRootless extends Rootless {
 export async function openRootless(
   environment: Record<string, string | undefined>,
   processes: Processes,
-  warn: Warn,
+  log: Logger,
 ): Promise<OpenRootless | undefined> {
   const directory = environment[rootlessVariable] ?? '';
   if (directory === '') return undefined;
   await processes.run('ip', ['link', 'set', 'lo', 'up']);
   await coverResolvConf(directory, processes);
   await coverUnified(processes);
-  const { holder, unprivilegedFrom } = readState(directory)!;
+  const state = readState(directory);
+  if (state === undefined) throw new ApiError('InternalError', `${directory} is not of an engine without root`);
+  const { holder, unprivilegedFrom } = state;
   return {
     directory,
     holder: createSlirpPortHolder(slirpSocket(directory), unprivilegedFrom),
-    cgroups: openCgroups(holder.pid, warn),
+    cgroups: openCgroups(holder.pid, log),
     namespaces: `-${holder.pid}-${holder.startTime}`,
   };
 }
 
 /** The group of the holder, where it is the user's own (namespaces.ts); its processes lie in groups below it. */
-function openCgroups(holder: number, warn: Warn): Cgroups {
+function openCgroups(holder: number, log: Logger): Cgroups {
   const group = unifiedGroupOf(holder)?.replace(/\/holder$/, '');
   if (group === undefined || statIfExists(`${unifiedMount}/cgroup.controllers`) === undefined)
     return createProcessGroups();
@@ -51,10 +53,10 @@ function openCgroups(holder: number, warn: Warn): Cgroups {
     mkdirSync(`${unifiedMount}${group}/holder`, { recursive: true });
     writeFileSync(`${unifiedMount}${group}/holder/cgroup.procs`, String(holder));
   } catch (error) {
-    warn('no control groups: the user may make none', { group, error });
+    log.warn('no control groups: the user may make none', { group, error });
     return createProcessGroups();
   }
-  return createCgroups(warn, group);
+  return createCgroups((message, fields) => log.warn(message, fields), group);
 }
 
 /** crun starts nothing where it sees controllers in both versions' hierarchies; here it needs neither. */

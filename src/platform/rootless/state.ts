@@ -90,7 +90,9 @@ export function statePath(directory: string): string {
 
 export function readState(directory: string): RootlessState | undefined {
   const text = readIfExists(statePath(directory));
-  return text === undefined ? undefined : (JSON.parse(text) as RootlessState);
+  if (text === undefined) return undefined;
+  const state: RootlessState = JSON.parse(text);
+  return state;
 }
 
 export function isAlive(processes: Processes, known: KnownProcess | undefined): known is KnownProcess {
