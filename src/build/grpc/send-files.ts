@@ -167,8 +167,8 @@ class Sender {
 }
 
 /**
- * The whole of the roots, for the exporter with this place in the request. `onSent` is told how many bytes of files were
- * sent so far. Resolves to that of all.
+ * The whole of the roots, for the exporter with this place in the request. `onSent` is told how many bytes of files
+ * were sent so far. Resolves to that of all.
  */
 export async function sendDirectory(
   session: Session,
