@@ -1,7 +1,7 @@
 /**
- * Source policies: which sources a build may take, and what it takes in their place. Clients read them from the file that
- * `EXPERIMENTAL_BUILDKIT_SOURCE_POLICY` names. Rules are tried in their order. The last of those that match and allow or
- * deny decides; one that converts ends the round, and what it made is looked at from the beginning.
+ * Source policies: which sources a build may take, and what it takes in their place. Clients read them from the
+ * file that `EXPERIMENTAL_BUILDKIT_SOURCE_POLICY` names. Rules are tried in their order. The last of those that
+ * match and allow or deny decides; one that converts ends the round, and what it made is looked at again.
  *
  * Source: BuildKit, "sourcepolicy": policy.proto, and how its engine evaluates it.
  */
