@@ -112,6 +112,14 @@ function operatingSystem(): string {
   return /^PRETTY_NAME="?([^"\n]*)"?/m.exec(readIfExists('/etc/os-release') ?? '')?.[1] ?? 'Linux';
 }
 
+function noCgroupsWarning(): string {
+  const remedy =
+    statIfExists('/sys/fs/cgroup/cgroup.controllers') === undefined
+      ? 'To enable cgroups in rootless-mode, you need to boot the system in cgroup v2 mode.'
+      : 'Systemd is required to enable cgroups in rootless-mode.';
+  return `WARNING: Running in rootless-mode without cgroups. ${remedy}`;
+}
+
 /** Which limits the kernel can hold, as docker's fields and warnings say it. */
 function limitSupport(cgroups: Cgroups): { fields: Record<string, boolean>; warnings: string[] } {
   const [memory, cpu, cpuset, pids] = ['memory', 'cpu', 'cpuset', 'pids'].map((name) =>
@@ -130,13 +138,16 @@ function limitSupport(cgroups: Cgroups): { fields: Record<string, boolean>; warn
       CPUSet: cpuset === true,
       PidsLimit: pids === true,
     },
-    warnings: [
-      ...(memory === true ? [] : ['WARNING: No memory limit support']),
-      ...(hasSwap ? [] : ['WARNING: No swap limit support']),
-      ...(cpu === true ? [] : ['WARNING: No cpu cfs quota support', 'WARNING: No cpu shares support']),
-      ...(cpuset === true ? [] : ['WARNING: No cpuset support']),
-      ...(pids === true ? [] : ['WARNING: No pids limit support']),
-    ],
+    warnings:
+      cgroups.mode === 'none'
+        ? [noCgroupsWarning()]
+        : [
+            ...(memory === true ? [] : ['WARNING: No memory limit support']),
+            ...(hasSwap ? [] : ['WARNING: No swap limit support']),
+            ...(cpu === true ? [] : ['WARNING: No cpu cfs quota support', 'WARNING: No cpu shares support']),
+            ...(cpuset === true ? [] : ['WARNING: No cpuset support']),
+            ...(pids === true ? [] : ['WARNING: No pids limit support']),
+          ],
   };
 }
 
@@ -252,8 +263,8 @@ async function showInfo(parts: DockerParts, version: [number, number]): Promise<
     OomKillDisable: false,
     NGoroutines: 0,
     SystemTime: new Date(parts.clock.now()).toISOString(),
-    CgroupDriver: 'cgroupfs',
-    CgroupVersion: cgroups.mode === 'v2' ? '2' : '1',
+    CgroupDriver: cgroups.mode === 'none' ? 'none' : 'cgroupfs',
+    CgroupVersion: statIfExists('/sys/fs/cgroup/cgroup.controllers') === undefined ? '1' : '2',
     NEventsListener: engine.events.listenerCount,
     KernelVersion: release(),
     OperatingSystem: operatingSystem(),
@@ -282,6 +293,7 @@ async function showInfo(parts: DockerParts, version: [number, number]): Promise<
     SecurityOptions: [
       ...(parts.engine.context.apparmorDefault === undefined ? [] : ['name=apparmor']),
       `name=seccomp,profile=${seccompName(settings.containers.seccomp)}`,
+      ...(engine.context.isRootless ? ['name=rootless'] : []),
       ...(engine.context.userMapping === undefined ? [] : ['name=userns']),
       ...(settings.containers.isNoNewPrivileges ? ['name=no-new-privileges'] : []),
       ...(cgroups.mode === 'v2' ? ['name=cgroupns'] : []),
