@@ -19,6 +19,8 @@ export interface Pattern {
   test(text: string): boolean;
   /** What matches, from left to right, `limit` at most. */
   find(text: string, limit: number): string[];
+  /** Each match becomes the template, in which `$1`, `${1}` and `${name}` are groups and `$$` is a dollar sign. */
+  replace(text: string, template: string): string;
 }
 
 /** What is wrong with a pattern, in RE2's words. */
@@ -51,6 +53,25 @@ export function compilePattern(source: string): Pattern {
   return found;
 }
 
+function replaceAll(compiled: RE2JS, text: string, template: string): string {
+  const names = compiled.namedGroups();
+  const matcher = compiled.matcher(text);
+  let out = '';
+  let end = 0;
+  while (matcher.find()) {
+    const groupOf = (name: string): string => {
+      const group = /^\d+$/.test(name) ? Number(name) : names[name];
+      return group === undefined || group > matcher.groupCount() ? '' : (matcher.group(group) ?? '');
+    };
+    out += text.slice(end, matcher.start());
+    out += template.replace(/\$(?:\$|(\w+)|\{(\w+)\})/g, (whole, plain?: string, braced?: string) =>
+      whole === '$$' ? '$' : groupOf(plain ?? braced ?? ''),
+    );
+    end = matcher.end();
+  }
+  return out + text.slice(end);
+}
+
 function compile(source: string): Pattern | PatternError {
   if (source.length > patternCharsMax)
     return new PatternError(`error parsing regexp: expression too large: more than ${patternCharsMax} characters`);
@@ -74,6 +95,7 @@ function compile(source: string): Pattern | PatternError {
         while (found.length < limit && matcher.find()) found.push(matcher.group() ?? '');
         return found;
       },
+      replace: (text, template) => replaceAll(compiled, text, template),
     };
   } catch (error) {
     return new PatternError(messageOf(error));

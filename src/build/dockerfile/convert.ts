@@ -48,7 +48,8 @@ export interface ConvertEnvironment {
   /** What stands under this name in place of an image or a stage; undefined: nothing. */
   named(name: string, platform: Platform): Promise<StageBase | undefined>;
   /** Configuration of the image that a vertex stands for. */
-  imageConfig(image: Edge, stage: Stage): Promise<ImageFile>;
+  /** `name`: as the Dockerfile has it. */
+  imageConfig(image: Edge, stage: Stage, name: string): Promise<ImageFile>;
   /** The build context; undefined: there is none. */
   context(): Promise<Edge | undefined>;
   /** What of the build context is left out; undefined: nothing, or it cannot be told. */
@@ -320,7 +321,7 @@ export class Conversion {
     if (named !== undefined) return named;
     if (name === 'scratch') return { edge: undefined, file: undefined };
     const edge = this.#image({ name, platform, at: stage.from }, nameOf);
-    const file = await this.#environment.imageConfig(edge, stage);
+    const file = await this.#environment.imageConfig(edge, stage, name);
     if (file.os !== platform.os || file.architecture !== platform.architecture) {
       const [found, wanted] = [file, platform].map(({ os, architecture, variant }) =>
         JSON.stringify(formatPlatform({ os, architecture, ...(variant === undefined ? {} : { variant }) })),
@@ -363,7 +364,7 @@ export class Conversion {
       );
     if (name === 'scratch') return undefined;
     const edge = this.#image({ name, platform, at }, (text) => text);
-    await this.#environment.imageConfig(edge, stage);
+    await this.#environment.imageConfig(edge, stage, name);
     return edge;
   }
 

@@ -163,6 +163,7 @@ export class Bridge {
   }
 
   async solve(request: Message): Promise<Message> {
+    refusePolicies(request);
     const { refs, metadata } = await runFrontend(this.#job, {
       frontend: textIn(request, 'Frontend'),
       options: textMapIn(request, 'FrontendOpt'),
@@ -264,6 +265,7 @@ export class Bridge {
   }
 
   async resolveSource(request: Message): Promise<Message> {
+    refusePolicies(request);
     const source = messageIn(request, 'Source');
     const identifier = textIn(source, 'identifier');
     if (!/^(?:docker-image|oci-layout):\/\//.test(identifier)) return { Source: source };
@@ -276,6 +278,12 @@ export class Bridge {
     this.#job.progress.tell({ vertex: digest, level, short, detail, url, info, ranges });
     return {};
   }
+}
+
+/** The client's policy holds; one that a front end adds is not known. */
+function refusePolicies(request: Message): void {
+  if (messagesIn(request, 'SourcePolicies').length > 0)
+    throw new ApiError('BadRequest', 'source policies of front ends are not applied yet');
 }
 
 function platformOf(message: Message): Platform | undefined {

@@ -33,6 +33,7 @@ import type { SourceLocation, SourceText } from '../llb/location.ts';
 import { archiveAt } from '../llb/copy-source.ts';
 import { plainCopy, unpackVertex } from '../llb/vertex-parts.ts';
 import type { VertexOutput } from '../llb/output.ts';
+import { deniedImage } from '../llb/sources.ts';
 import type { Edge, FileAction } from '../llb/vertex.ts';
 import { splitNetwork } from '../build.ts';
 import { isBuiltInFrontend, parseAttributes } from './attributes.ts';
@@ -267,6 +268,7 @@ class DockerfileFrontend implements ConvertEnvironment {
   /** A few files of a directory of the client. */
   async #small(name: string, files: string[], output: Pick<VertexOutput, 'count'>): Promise<BuildContext> {
     const { builder, signal } = this.#job;
+    this.#job.sources.permitted({ kind: 'source', identifier: `local://${name}`, attributes: {} });
     const session = await this.#job.session(signal, this.#asked.sessions.get(name));
     return this.#job.adopt(await receiveTexts({ builder, session, name, attributes: {}, output, signal }, files));
   }
@@ -347,23 +349,24 @@ class DockerfileFrontend implements ConvertEnvironment {
     return { vertex, output: 0 };
   }
 
-  imageConfig(image: Edge): Promise<ImageFile> {
+  imageConfig(image: Edge, _stage: Stage, name: string): Promise<ImageFile> {
     const { platform } = image.vertex;
     const isNamed = this.#asked.isMultiPlatform && platform !== undefined;
-    return this.#imageConfig(image, isNamed ? `[${formatPlatform(platform)} internal]` : '[internal]');
+    const place = isNamed ? `[${formatPlatform(platform)} internal]` : '[internal]';
+    return this.#imageConfig(image, place, name);
   }
 
   /** An image that several stages take is looked for, and shown, once. */
-  #imageConfig(image: Edge, place: string): Promise<ImageFile> {
+  #imageConfig(image: Edge, place: string, name: string): Promise<ImageFile> {
     const key = `${place} ${image.vertex.digest}`;
     const known = this.#configs.get(key);
     if (known !== undefined) return known;
-    const config = this.#loadConfig(image, place);
+    const config = this.#loadConfig(image, place, name);
     this.#configs.set(key, config);
     return config;
   }
 
-  async #loadConfig(image: Edge, place: string): Promise<ImageFile> {
+  async #loadConfig(image: Edge, place: string, written: string): Promise<ImageFile> {
     const { op } = image.vertex;
     const name = op.kind === 'source' ? op.identifier.replace(/^docker-image:\/\//, '') : '';
     try {
@@ -371,10 +374,8 @@ class DockerfileFrontend implements ConvertEnvironment {
       return (await this.#job.shown(`${place} load metadata for ${name}`, resolve)).file;
     } catch (error) {
       if (!(error instanceof ApiError) || op.kind !== 'source') throw error;
-      const told = new ApiError(
-        error.reason,
-        `${/^(?:sha256:)?[0-9a-f]{12,64}$/.test(name) ? name : familiarName(parseReference(name))}: failed to resolve source metadata for ${name}: ${error.message}`,
-      );
+      const why = error.message.startsWith(deniedImage) ? '' : `failed to resolve source metadata for ${name}: `;
+      const told = new ApiError(error.reason, `${written}: ${why}${error.message}`);
       noteLocation(told, locationOf(error));
       throw told;
     }
@@ -449,7 +450,7 @@ class DockerfileFrontend implements ConvertEnvironment {
     const identifier = `docker-image://${reference}`;
     const about = { name: `[context ${name}] ${reference}`, platform };
     const edge = { vertex: makeVertex({ kind: 'source', identifier, attributes: {} }, [], about), output: 0 };
-    return { edge, file: await this.#imageConfig(edge, `[context ${name}]`) };
+    return { edge, file: await this.#imageConfig(edge, `[context ${name}]`, name) };
   }
 }
 

@@ -32,6 +32,7 @@ import { JobCache } from './travelling-cache.ts';
 import type { CacheEntry } from './travelling-cache.ts';
 import type { Result } from './result.ts';
 import type { Session, Sessions } from './session.ts';
+import type { SourcePolicy } from './source-policy.ts';
 
 export interface JobParts {
   builder: Builder;
@@ -45,6 +46,7 @@ export interface JobRequest {
   sessionId: string;
   /** Definitions that the client gives to its front end, by name. */
   inputs: Message;
+  policy: SourcePolicy | undefined;
   cacheExports: readonly CacheEntry[];
   cacheImports: readonly CacheEntry[];
 }
@@ -91,6 +93,7 @@ export class Job {
       local: (name, op, output, signal) => this.#local(name, op, output, signal),
       upload: (id, signal) => this.#upload(id, signal),
       layout: (vertex, op, signal) => this.#layout(vertex, op, signal),
+      policy: request.policy,
       begin: (vertex) => progress.beginVertex(vertex),
       signal: this.signal,
     });

@@ -38,3 +38,7 @@ export const platformsMax = 64;
 /** Statements that a scanner makes, and bytes of one. */
 export const statementsMax = 1000;
 export const statementBytesMax = 80 << 20;
+
+/** Rules of a source policy, and how often they may convert one source. */
+export const sourcePolicyRulesMax = 1000;
+export const sourcePolicyRoundsMax = 20;

@@ -20,6 +20,7 @@ import { jobWaitMs, jobsMax } from './limits.ts';
 import { messageIn, messagesIn, numberIn, textIn, textMapIn, textsIn, timestampOf } from '#grpc/fields.ts';
 import type { Message } from '#grpc/fields.ts';
 import { Progress } from './progress.ts';
+import { readSourcePolicy } from './source-policy.ts';
 import type { CacheEntry } from './travelling-cache.ts';
 import type { Sessions } from './session.ts';
 
@@ -72,8 +73,8 @@ function refuseUnsupported(request: Message): void {
   for (const entitlement of textsIn(request, 'Entitlements'))
     if (entitlement !== 'network.host')
       throw new ApiError('BadRequest', `entitlement ${entitlement.slice(0, 100)} is not allowed`);
-  if (messagesIn(messageIn(request, 'SourcePolicy'), 'rules').length > 0)
-    throw new ApiError('BadRequest', 'source policies are not applied yet');
+  if (textIn(request, 'SourcePolicySession') !== '')
+    throw new ApiError('BadRequest', 'source policies that the client evaluates are not asked yet');
 }
 
 function cacheEntriesOf(request: Message, field: 'Exports' | 'Imports'): CacheEntry[] {
@@ -106,6 +107,7 @@ async function solve(parts: ServiceParts, jobs: Jobs, { request, signal }: Reque
     ref: textIn(request, 'Ref'),
     sessionId: textIn(request, 'Session'),
     inputs,
+    policy: readSourcePolicy(messageIn(request, 'SourcePolicy')),
     cacheExports: cacheEntriesOf(request, 'Exports'),
     cacheImports: cacheEntriesOf(request, 'Imports'),
   });

@@ -6,6 +6,7 @@ import type { JsonObject } from '#base/unknown.ts';
 import { posix } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import type { Platform } from '#base/platform.ts';
+import { messageOf } from '#base/thrown.ts';
 import type { ImageRecord } from '#content/image-records.ts';
 import type { HttpTransport } from '#content/remote.ts';
 import type { RegistryCredential } from '#engine/engine.ts';
@@ -46,9 +47,14 @@ export interface SourceRequest {
   upload?(id: string, signal: AbortSignal): AsyncIterable<Uint8Array>;
   /** An image of a directory that the client shares. */
   layout?(vertex: Vertex, op: SourceOp, signal: AbortSignal): Promise<ImageRecord>;
+  /** What is taken in place of a source; throws when it is denied. */
+  policy?: ((op: SourceOp) => SourceOp) | undefined;
   begin(vertex: Vertex): VertexOutput;
   signal: AbortSignal;
 }
+
+/** How the refusal of an image begins that a policy denies. */
+export const deniedImage = 'could not resolve image due to policy';
 
 const imagePrefix = 'docker-image://';
 /** What clients name as a URL and send themselves. */
@@ -132,11 +138,11 @@ export class Sources {
 
   #pull(vertex: Vertex, output: VertexOutput): Promise<ImageRecord> {
     const { pullImage, pull, credential, signal, layout } = this.#request;
-    if (layout !== undefined && vertex.op.kind === 'source' && vertex.op.identifier.startsWith(layoutPrefix))
-      return layout(vertex, vertex.op, signal);
-    if (vertex.op.kind !== 'source' || !vertex.op.identifier.startsWith(imagePrefix))
-      throw new ApiError('BadRequest', `${vertex.name} is no image`);
-    const { identifier, attributes } = vertex.op;
+    if (vertex.op.kind !== 'source') throw new ApiError('BadRequest', `${vertex.name} is no image`);
+    const op = this.permitted(vertex.op, deniedImage);
+    const { identifier, attributes } = op;
+    if (layout !== undefined && identifier.startsWith(layoutPrefix)) return layout({ ...vertex, op }, op, signal);
+    if (!identifier.startsWith(imagePrefix)) throw new ApiError('BadRequest', `${vertex.name} is no image`);
     return pullImage(identifier.slice(imagePrefix.length), {
       always: pull || attributes['image.resolvemode'] === 'pull',
       platform: vertex.platform,
@@ -144,6 +150,15 @@ export class Sources {
       onEvent: (event) => output.event(event),
       signal,
     });
+  }
+
+  /** What the policy makes of a source. Throws BadRequest, beginning with `why`, when it is denied. */
+  permitted(op: SourceOp, why = 'error evaluating the source policy'): SourceOp {
+    try {
+      return this.#request.policy?.(op) ?? op;
+    } catch (error) {
+      throw new ApiError('BadRequest', `${why}: ${messageOf(error)}`);
+    }
   }
 
   open(context: SolverContext, op: SourceOp, vertex: Vertex): Promise<Output> {
@@ -157,9 +172,11 @@ export class Sources {
     return output;
   }
 
-  async #open(context: SolverContext, op: SourceOp, vertex: Vertex): Promise<Output> {
+  async #open(context: SolverContext, given: SourceOp, vertex: Vertex): Promise<Output> {
+    const isImage = given.identifier.startsWith(imagePrefix);
+    const op = isImage ? given : this.permitted(given);
     const { identifier } = op;
-    if (identifier.startsWith(imagePrefix) || identifier.startsWith(layoutPrefix)) {
+    if (isImage || identifier.startsWith(layoutPrefix)) {
       const { layers } = await this.image({ vertex, output: 0 });
       this.#resolved.get(vertex.digest)?.end();
       this.#resolved.delete(vertex.digest);
