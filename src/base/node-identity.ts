@@ -14,6 +14,8 @@ export const ingressNamePrefix = 'tiphys-ingress:';
 export const bootstrapGroup = 'system:bootstrappers:tiphys:node';
 /** The same for another machine, of a name that the cluster does not have yet. */
 export const machineGroup = 'system:bootstrappers:tiphys:machine';
+/** The same for one that becomes a further server, and is given the cluster's keys. */
+export const serverGroup = 'system:bootstrappers:tiphys:server';
 
 /** Annotations of Node objects. */
 export const machineAnnotations = {

@@ -48,7 +48,7 @@ async function stopInstance(paths: Paths): Promise<string[]> {
     const instance = loadInstance(paths);
     if (instance === undefined) return [];
     const parts = knownParts(paths);
-    const nodes = parts.filter((name) => name !== 'server');
+    const nodes = parts.filter((name) => name.startsWith('node-'));
     const before = processesIn([paths.run, paths.data], ['conmon', 'haproxy']);
     await stopWorkloads(
       paths,
@@ -58,7 +58,8 @@ async function stopInstance(paths: Paths): Promise<string[]> {
     );
     // Nodes first: a kubelet that is told to stop still reports to the API server.
     await Promise.all(nodes.map((name) => stopPart(paths, name, linuxProcesses, realClock)));
-    if (parts.includes('server')) await stopPart(paths, 'server', linuxProcesses, realClock);
+    for (const name of ['server', 'etcd'])
+      if (parts.includes(name)) await stopPart(paths, name, linuxProcesses, realClock);
     await clearHost(instance, paths);
     if (isInsideUnit()) await removeContainersUnit(linuxProcesses);
     // Monitors and the proxy have ended; they are gone when init has taken note of it, too.

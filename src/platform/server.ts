@@ -25,6 +25,7 @@ import { writeFileAtomic } from '#os/files.ts';
 import { ownThread } from '#os/turn.ts';
 import { releaseMemory } from '#os/memory.linux.ts';
 import { measureStore } from '#store/measured-store.ts';
+import type { Store } from '#store/store.ts';
 import { BootstrapToken } from './bootstrap-token.ts';
 import { publishCluster } from './cluster-config.ts';
 import { openClusterStore } from './cluster-store.ts';
@@ -36,16 +37,20 @@ import { loadKeyRing, ownCertificate, serverNames } from './identity.ts';
 import { nodePlan, nodesPerMachineMax } from './instance.ts';
 import { createKubeletMetrics } from './kubelet-metrics.ts';
 import type { ManagedCertificate } from './managed-certificate.ts';
+import { awaitMove } from './etcd/own-etcd.ts';
+import { serversEndpoint, serversPath } from './etcd/serve-join.ts';
+import { keepMember } from './etcd/upkeep.ts';
 import { beginPart, type Part } from './part.ts';
+import { pathsOfPart } from './launch.ts';
 import { files } from './paths.ts';
 import { writeLogLine } from './process-log.ts';
 import { kubernetesVersion } from './version.ts';
 
 export async function runServer(): Promise<void> {
-  const part = beginPart('server');
+  const part = await beginAfterMove();
   const { paths, instance, log, metrics, stack } = part;
   const ring = loadKeyRing(paths, { random: realRandom, clock: realClock });
-  const { api, http } = await startApi(part, ring);
+  const { api, http, store } = await startApi(part, ring);
   const measureClient = createRestClientMetrics(metrics, realClock);
   const clientFor = (name: string): Client => {
     const user: UserInfo = { name, groups: ['system:masters', 'system:authenticated'] };
@@ -67,8 +72,12 @@ export async function runServer(): Promise<void> {
   await Promise.all([
     applyClusterDefaults(platform, log),
     token.run(),
-    publishCluster(platform, instance, { ca: ring.ca.certificatePem, volumeDirectory: files.volumes(paths) }),
+    publishCluster(platform, instance, {
+      ca: ring.ca.certificatePem,
+      volumeDirectory: instance.joined?.volumeDirectory ?? files.volumes(paths),
+    }),
   ]);
+  stack.use(keepMember({ paths, instance, store, clock: realClock, random: realRandom, log: log.child('etcd') }));
   stack.use(endRemoved(platform, http, log));
   stack.use(markControlPlane(platform, nodePlan(instance, 1, hostName()).name, log));
   const control = runControlPlane({
@@ -82,7 +91,7 @@ export async function runServer(): Promise<void> {
     options: {
       rootCa: ring.ca.certificatePem,
       signer: ring.ca,
-      volumeDirectory: files.volumes(paths),
+      volumeDirectory: instance.joined?.volumeDirectory ?? files.volumes(paths),
       podRange: { range: instance.podRange, reserved: nodesPerMachineMax },
       loadBalancerAddresses: () => hostAddresses().slice(0, 1),
     },
@@ -92,6 +101,12 @@ export async function runServer(): Promise<void> {
   await defaultServiceAccount(platform);
   writeFileAtomic(files.ready(paths, 'server'), `${process.pid}\n`, { mode: 0o644 });
   log.info('ready', { sinceStartMs: Math.round(processUptimeMs()) });
+}
+
+/** What the instance is, is read once nobody changes where its state lies. */
+async function beginAfterMove(): Promise<Part> {
+  await awaitMove(pathsOfPart());
+  return beginPart('server');
 }
 
 /**
@@ -130,7 +145,7 @@ function markControlPlane(client: Client, node: string, log: Logger): AsyncDispo
 async function startApi(
   { paths, instance, log, metrics, stack }: Part,
   ring: KeyRing,
-): Promise<{ api: ApiServer; http: HttpServer }> {
+): Promise<{ api: ApiServer; http: HttpServer; store: Store }> {
   const first = nodePlan(instance, 1, hostName());
   const own = (request: CertificateRequest, authority = ring.ca): ManagedCertificate => {
     const certificate = ownCertificate(authority, request, { random: realRandom, clock: realClock, log });
@@ -173,6 +188,7 @@ async function startApi(
       releaseMemory,
       thread: ownThread,
       flags,
+      platformPaths: new Map([[serversPath, serversEndpoint(paths, log)]]),
       audit: openAudit({ flags, clock: realClock, log: log.child('audit'), metrics, standardOutput: writeLogLine }),
     }),
   );
@@ -197,7 +213,7 @@ async function startApi(
   );
   serving.subscribe((pair) => http.setServing(pair));
   kubeletClient.subscribe((pair) => http.setKubeletClient(pair));
-  return { api, http };
+  return { api, http, store };
 }
 
 /** Pods of the default namespace can be made once its ServiceAccount is there. */

@@ -13,7 +13,7 @@ import { checkEtcd } from './cluster-store.ts';
 import { addContexts } from './contexts.ts';
 import { loadModules, portIsFree, prepareHost, usedSubnets } from './host.ts';
 import { establishKeyRing, holdsAdminConfig, writeAdminConfig } from './identity.ts';
-import { establishInstance, loadInstance, type Instance, type InstanceChoices } from './instance.ts';
+import { establishInstance, loadInstance, runsServer, type Instance, type InstanceChoices } from './instance.ts';
 import { settleLeavingNodes } from './leaving-nodes.ts';
 import { leavingNodes, localNodes } from './local-nodes.ts';
 import { knownParts, partNames, partStatus, startPart, stopPart, waitUntil } from './launch.ts';
@@ -88,9 +88,8 @@ async function bringUpHere(paths: Paths, choices: InstanceChoices, options: UpOp
       if (kept !== undefined && (options.replace === true || needsRestart(kept, instance)))
         for (const name of knownParts(paths)) await stopPart(paths, name, linuxProcesses, realClock);
       await checkPorts(paths, instance);
-      // A machine that joined holds no key of the cluster's.
-      const ring =
-        instance.joined === undefined ? establishKeyRing(paths, { random: realRandom, clock: realClock }) : undefined;
+      // A worker that joined holds no key of the cluster's.
+      const ring = runsServer(instance) ? establishKeyRing(paths, { random: realRandom, clock: realClock }) : undefined;
       await ensureContainersUnit(linuxProcesses);
       await loadModules(linuxProcesses);
       await prepareHost(instance, paths, door);
@@ -168,7 +167,7 @@ function refuseLeft(kept: Instance | undefined): void {
 
 function isWhole(paths: Paths): boolean {
   return (
-    (loadInstance(paths)?.joined !== undefined || holdsAdminConfig(paths, realClock)) &&
+    (holdsAdminConfig(paths, realClock) || !runsServer(loadInstance(paths) ?? {})) &&
     leavingNodes(paths).length === 0 &&
     partNames(paths).every((name) => {
       const status = partStatus(paths, name);

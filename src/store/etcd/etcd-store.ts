@@ -148,6 +148,11 @@ export class EtcdStore implements Store {
     return this.#clock.monotonic() - this.#confirmedAtMs;
   }
 
+  /** Members of the same etcd, the one to be asked first before the others. */
+  useEndpoints(endpoints: readonly string[]): void {
+    this.#client.useEndpoints(endpoints);
+  }
+
   sync(): Promise<void> {
     return (this.#next ??= awaitedLater(this.#syncNext()));
   }
