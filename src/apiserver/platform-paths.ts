@@ -17,7 +17,7 @@ export async function servePlatformPath(
     throw new ApiError('Forbidden', `forbidden: User ${JSON.stringify(user.name)} cannot post path "${request.path}"`);
   if (request.method !== 'POST') throw new ApiError('MethodNotAllowed', `${request.path} takes POST`);
   // Neither what was sent nor what is answered is a part of the request, which may be audited.
-  const bytes = await request.readBody?.(user);
+  const bytes = request.readBody === undefined ? request.body : await request.readBody(user);
   return answerJson(await serve(parse(bytes ?? Buffer.from('{}'))));
 }
 

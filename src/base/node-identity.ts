@@ -17,6 +17,9 @@ export const machineGroup = 'system:bootstrappers:tiphys:machine';
 /** The same for one that becomes a further server, and is given the cluster's keys. */
 export const serverGroup = 'system:bootstrappers:tiphys:server';
 
+/** Label of Nodes on whose machine a control plane runs. */
+export const controlPlaneRole = 'node-role.kubernetes.io/control-plane';
+
 /** Annotations of Node objects. */
 export const machineAnnotations = {
   /** Where other machines reach this one: an IPv4 address. */

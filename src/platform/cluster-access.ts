@@ -4,10 +4,12 @@ import { ApiError } from '#base/errors.ts';
 import type { Client } from '#client/client.ts';
 import { loadKubeconfig } from '#client/kubeconfig.ts';
 import { createClient } from '#client/rest-client.ts';
+import { ServerChoice } from '#client/server-choice.ts';
 import { createHttpTransport } from '#client/transport-http.ts';
 import { realClock } from '#os/clock.real.ts';
 import { readIfExists } from '#os/files.ts';
 import { loadInstance, runsServer, type Instance } from './instance.ts';
+import { knownServers } from './known-servers.ts';
 import { files, type Paths } from './paths.ts';
 
 /** Throws where there is no instance. */
@@ -45,7 +47,7 @@ export function accessCluster(paths: Paths, stack: AsyncDisposableStack): Client
   if (ca === undefined || pair === undefined)
     throw new ApiError('Unauthorized', `this machine has no certificate of the cluster's in ${directory}`);
   const transport = createHttpTransport({
-    server: joined.server,
+    server: new ServerChoice(knownServers(paths, joined.server)),
     ca,
     certificate: pair,
     key: /-----BEGIN (?:EC )?PRIVATE KEY-----[^-]+-----END (?:EC )?PRIVATE KEY-----/.exec(pair)?.[0] ?? '',

@@ -5,6 +5,7 @@
  */
 import { existsSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { codeOf } from '#base/thrown.ts';
 import { processesIn } from '#net/remove-all.ts';
 import { realClock } from '#os/clock.real.ts';
@@ -70,8 +71,10 @@ async function stopInstance(paths: Paths): Promise<string[]> {
 
 /** With all that is in it; one that is a mount of its own is left empty. */
 async function removeDirectory(path: string): Promise<void> {
+  // First what is in it: a mount is told of before anything below it is removed. The synchronous brother of `rm` does
+  // not say why it fails.
+  for (const name of listDirectory(path)) await rm(join(path, name), { recursive: true, force: true });
   try {
-    // Its synchronous brother does not say why it fails.
     await rm(path, { recursive: true, force: true });
   } catch (error) {
     if (codeOf(error) !== 'EBUSY') throw error;

@@ -12,7 +12,7 @@
  * servers.
  * Any of them may die alone and comes back; containers stay, because conmon and not these processes hold them.
  */
-import { existsSync, openSync, closeSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, openSync, closeSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Clock } from '#os/clock.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
@@ -120,7 +120,7 @@ export function startPart(instance: Instance, paths: Paths, name: string, proces
   ];
   const supervisor = join(import.meta.dirname, 'supervise.sh');
   const output = openSync(log, 'a', 0o600);
-  processes.spawn('/bin/sh', [supervisor, name, files.processes(paths), log, ...command], {
+  const { pid } = processes.spawn('/bin/sh', [supervisor, name, files.processes(paths), log, ...command], {
     detached: true,
     directory: '/',
     stdin: 'ignore',
@@ -136,6 +136,8 @@ export function startPart(instance: Instance, paths: Paths, name: string, proces
       ...(paths.home === undefined ? {} : { TIPHYS_HOME: paths.home }),
     },
   });
+  // As it will itself: on a busy machine it comes to it late, and would be taken for one that has ended.
+  writeFileSync(join(files.processes(paths), `${name}.supervisor`), `${pid}\n`);
   closeSync(output);
 }
 

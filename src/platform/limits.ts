@@ -92,3 +92,7 @@ export const defragmentMsMax = 120_000;
 export const attemptStartMsMax = 15_000;
 /** How long a command waits until a server's member of etcd has its vote. */
 export const promotionMsMax = 60_000;
+/** How long etcd may take to count its members as well after one was added. */
+export const etcdHealthMsMax = 20_000;
+/** Of what etcd may hold so much is free when writes are let in again after there was no space. */
+export const roomPartMin = 0.1;

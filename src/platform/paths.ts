@@ -43,6 +43,8 @@ export const files = {
   /** Who moves the state now; a server that starts waits for its end. */
   moving: (paths: Paths) => join(paths.run, 'moving.json'),
   database: (paths: Paths) => join(paths.data, 'cluster.db'),
+  /** Where the API servers were, as this machine's first node last knew. */
+  servers: (paths: Paths) => join(paths.data, 'servers.json'),
   /** By what nodes of this machine ask for their first certificate. */
   bootstrapConfig: (paths: Paths) => join(paths.run, 'bootstrap-kubelet.conf'),
   adminConfig: (paths: Paths) => join(paths.run, 'admin.conf'),

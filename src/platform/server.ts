@@ -15,7 +15,7 @@ import { createApiServer, type ApiServer } from '#apiserver/server.ts';
 import { serveHttp, type HttpServer } from '#apiserver/http.ts';
 import type { Client } from '#client/client.ts';
 import { InformerFactory } from '#client/informer.ts';
-import { frontProxyClient, isRevoked, removedNodes } from '#base/node-identity.ts';
+import { controlPlaneRole, frontProxyClient, isRevoked, removedNodes } from '#base/node-identity.ts';
 import { kinds } from '#base/kinds.ts';
 import { createRestClientMetrics } from '#client/metrics.ts';
 import { createClient } from '#client/rest-client.ts';
@@ -30,7 +30,7 @@ import { BootstrapToken } from './bootstrap-token.ts';
 import { publishCluster } from './cluster-config.ts';
 import { openClusterStore } from './cluster-store.ts';
 import { applyClusterDefaults } from './cluster-defaults.ts';
-import { runControlPlane } from './control-plane.ts';
+import { leaderIdentity, runControlPlane } from './control-plane.ts';
 import { followEncryptionKeys } from './encryption-keys.ts';
 import { hostAddresses, hostName } from './host.ts';
 import { loadKeyRing, ownCertificate, serverNames } from './identity.ts';
@@ -86,7 +86,7 @@ export async function runServer(): Promise<void> {
     random: realRandom,
     log,
     metrics,
-    identity: `${hostName()}_${instance.id}`,
+    identity: leaderIdentity(nodePlan(instance, 1, hostName()).name, instance.id),
     isShared: instance.etcd !== undefined,
     options: {
       rootCa: ring.ca.certificatePem,
@@ -128,12 +128,11 @@ function endRemoved(client: Client, http: HttpServer, log: Logger): AsyncDisposa
 
 /** The node of the control plane's machine carries its role, which no node may give itself. */
 function markControlPlane(client: Client, node: string, log: Logger): AsyncDisposable {
-  const role = 'node-role.kubernetes.io/control-plane';
   const informers = new InformerFactory({ client, clock: realClock, random: realRandom, log });
   const mark = ({ metadata }: Node): void => {
-    if (metadata.labels?.[role] !== undefined) return;
+    if (metadata.labels?.[controlPlaneRole] !== undefined) return;
     client
-      .patch(kinds.Node, { name: node }, { merge: { metadata: { labels: { [role]: '' } } } })
+      .patch(kinds.Node, { name: node }, { merge: { metadata: { labels: { [controlPlaneRole]: '' } } } })
       .catch((error: unknown) => log.warn('the node has no role', { node, error }));
   };
   informers.informer(kinds.Node, { fieldSelector: `metadata.name=${node}` }).addHandler({ added: mark, updated: mark });

@@ -237,17 +237,22 @@ function startMissing(paths: Paths, instance: Instance): string[] {
 }
 
 /** Resolves with what is to be known: a node does not fail because its server is away. */
-async function waitForParts(paths: Paths, { joined }: Instance): Promise<string[]> {
+async function waitForParts(paths: Paths, { joined, member }: Instance): Promise<string[]> {
+  const isAlone = joined === undefined && member === undefined;
   const begun = realClock.monotonic();
   const ok = await waitUntil(
     realClock,
-    joined === undefined ? startTimeoutMs : joinedStartMs,
+    isAlone ? startTimeoutMs : joinedStartMs,
     () =>
       partNames(paths).every((name) => partStatus(paths, name).ready) ||
       (realClock.monotonic() - begun > 1_000 && hasGivenUp(paths)),
     5,
   );
   const missing = partNames(paths).filter((name) => !partStatus(paths, name).ready);
+  if (member !== undefined && missing.length > 0 && !hasGivenUp(paths))
+    return [
+      `not ready yet: ${missing.join(', ')}, most likely because no majority of the servers is up: docker works, the API and Pods follow when one is ('tiphys status' says so; ${files.logs(paths)} has the rest)`,
+    ];
   if (joined !== undefined && missing.length > 0 && !hasGivenUp(paths))
     return [
       `the node is not ready yet, most likely because ${joined.server} does not answer: docker works, Pods and Services follow when it does ('tiphys status' says so; ${files.logs(paths)} has the rest)`,

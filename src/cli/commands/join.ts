@@ -2,6 +2,7 @@
 import { connect } from 'node:net';
 import { homedir } from 'node:os';
 import { resolve } from 'node:path';
+import { addressAt, parseSubnet } from '#base/ip.ts';
 import { realClock } from '#os/clock.real.ts';
 import { removeContexts } from '#platform/contexts.ts';
 import type { Instance } from '#platform/instance.ts';
@@ -49,7 +50,7 @@ export async function joinCommand(server: string, token: string, options: JoinCo
   for (const note of [
     ...notes,
     ...(await serverNotes(paths, instance, admitted)),
-    ...(await podNetworkNotes(instance)),
+    ...(await podNetworkNotes(paths, instance)),
   ])
     print(`  note: ${note}`);
   print(`  Docker      ${files.dockerSocket(paths)}   docker --context tiphys ps`);
@@ -72,11 +73,21 @@ async function serverNotes(paths: Paths, instance: Instance, admitted: Admitted 
 }
 
 /** Whether the server is reached in the Pod network; if not, what is in the way. */
-async function podNetworkNotes({ joined, apiPort, address }: Instance): Promise<string[]> {
-  if (joined === undefined || (await reaches(joined.serverAddress, apiPort))) return [];
+async function podNetworkNotes(paths: Paths, { joined, apiPort, address }: Instance): Promise<string[]> {
+  if (joined === undefined) return [];
+  const server = (await serverInPodNetwork(paths, joined.server)) ?? joined.serverAddress;
+  if (await reaches(server, apiPort)) return [];
   return [
-    `no packets come through to ${joined.serverAddress}, the server in the Pod network: Pods here do not reach Pods there. A firewall between this machine (${address}) and the server drops them: let UDP port 4789 (VXLAN) through both ways, and where both are on one link, what is sent to Pods' addresses; docs/cluster.md lists the ports`,
+    `no packets come through to ${server}, the server in the Pod network: Pods here do not reach Pods there. A firewall between this machine (${address}) and the server drops them: let UDP port 4789 (VXLAN) through both ways, and where both are on one link, what is sent to Pods' addresses; docs/cluster.md lists the ports`,
   ];
+}
+
+/** First address of the Pod range of the node on the server's machine; undefined where that is not known. */
+async function serverInPodNetwork(paths: Paths, server: string): Promise<string | undefined> {
+  const { hostname } = new URL(server);
+  const nodes = await listMachineNodes(paths).catch(() => []);
+  const podRange = parseSubnet(nodes.find(({ address }) => address === hostname)?.podRange);
+  return podRange === undefined ? undefined : addressAt(podRange, 1);
 }
 
 async function reaches(host: string, port: number): Promise<boolean> {

@@ -148,6 +148,11 @@ export async function endAlarm(etcd: EtcdChoice, { member, type }: Alarm): Promi
   await ask(etcd, 'maintenance/alarm', { action: 'DEACTIVATE', memberID: member, alarm: type });
 }
 
+/** `endpoint`: of the leader. `to` leads then. */
+export async function moveLeader(etcd: EtcdChoice, endpoint: string, to: string): Promise<void> {
+  await ask({ ...etcd, endpoints: [endpoint] }, 'maintenance/transfer-leadership', { targetID: to });
+}
+
 /** The member at the endpoint answers nothing meanwhile. */
 export async function defragment(etcd: EtcdChoice, endpoint: string, timeoutMs: number): Promise<void> {
   await ask({ ...etcd, endpoints: [endpoint] }, 'maintenance/defragment', {}, timeoutMs);

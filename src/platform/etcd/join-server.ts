@@ -1,6 +1,6 @@
 /**
  * What a machine does that joins as a further server, beside becoming a node (`join.ts`): it is given the keys of the
- * cluster by a token that was made for servers, its member of etcd is taken up among the others, without a vote at first, and
+ * cluster by a token that was made for servers, its member of etcd is taken up among the others, without a vote, and
  * all that is written down. Each step finds what an earlier attempt left. The member is given its vote by the server
  * that runs here then (`upkeep.ts`).
  */

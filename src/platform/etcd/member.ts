@@ -13,6 +13,7 @@ import type { KeyRing } from '#apiserver/keys.ts';
 import { ApiError } from '#base/errors.ts';
 import { joinHostPort } from '#base/ip.ts';
 import { createCertificateAuthority, issueCertificate, renewCertificateAuthority, type KeyPair } from '#base/x509.ts';
+import { fieldOf } from '#base/unknown.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
@@ -110,14 +111,23 @@ export function keepEtcdCertificate(
   writeFileAtomic(at.certificate, certificatePem, options);
 }
 
+/** What the member holds at most, as its configuration has it. */
+export function quotaOf(paths: Paths): number {
+  const config: unknown = JSON.parse(readIfExists(files.etcdConfig(paths)) ?? '{}');
+  const bytes = fieldOf(config, 'quota-backend-bytes');
+  return typeof bytes === 'number' ? bytes : etcdQuotaBytes;
+}
+
 export interface EtcdCluster {
   /** `NAME=PEER-URL`, of all members, this one among them. */
   initial: string[];
   state: 'new' | 'existing';
+  /** Of a new one: like no other's. */
+  token?: string;
 }
 
 /** What etcd is started with (etcd documentation, "Configuration file"); JSON is YAML. */
-export function writeEtcdConfig(paths: Paths, member: EtcdMember, { initial, state }: EtcdCluster): void {
+export function writeEtcdConfig(paths: Paths, member: EtcdMember, { initial, state, token }: EtcdCluster): void {
   const { ca, certificate, key } = pkiOf(paths);
   const security = { 'cert-file': certificate, 'key-file': key, 'client-cert-auth': true, 'trusted-ca-file': ca };
   const config = {
@@ -129,6 +139,8 @@ export function writeEtcdConfig(paths: Paths, member: EtcdMember, { initial, sta
     'initial-advertise-peer-urls': peerUrl(member),
     'initial-cluster': initial.join(','),
     'initial-cluster-state': state,
+    // Members of a cluster that was before on these machines must not be taken for ones of this.
+    ...(token === undefined ? {} : { 'initial-cluster-token': token }),
     'heartbeat-interval': etcdHeartbeatMs,
     'election-timeout': etcdElectionMs,
     'quota-backend-bytes': etcdQuotaBytes,

@@ -1,7 +1,11 @@
 /** Which members a server asks, and what is said of them. */
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
+import type { Node } from '#api/core.v1.ts';
+import { controlPlaneRole, machineAnnotations } from '#base/node-identity.ts';
+import { serversOf } from '../known-servers.ts';
 import type { ListedMember } from './admin.ts';
+import { leavingProblem } from './leave.ts';
 import { problemsOf } from './report.ts';
 import { orderEndpoints } from './upkeep.ts';
 
@@ -29,4 +33,36 @@ test('two servers are said to be no gain, one and three are fine, an alarm says 
   assert.match(problemsOf([member('a'), member('b', true)], [], []).join(), /no gain yet: without a the API/);
   assert.match(problemsOf([member('a'), member('b')], [], []).join(), /both must live/);
   assert.match(problemsOf([member('a')], [], [{ member: '1a', type: 'NOSPACE' }]).join(), /on a has no space.*NOSPACE/);
+});
+
+test('a server leaves while the others are a majority, and not otherwise', () => {
+  const voters = (...living: boolean[]) =>
+    ['a', 'b', 'c'].slice(0, living.length).map((name, n) => ({ name, lives: living[n] === true }));
+  assert.equal(leavingProblem(voters(true, true, true), 'c'), undefined);
+  assert.equal(leavingProblem(voters(true, true), 'b'), undefined);
+  assert.equal(leavingProblem(voters(true, true, false), 'c'), undefined, 'one that is dead');
+  assert.equal(leavingProblem(voters(true), 'learner'), undefined);
+  assert.match(leavingProblem(voters(true, true, false), 'b') ?? '', /no majority.*c must live.*remove c/);
+  assert.match(leavingProblem(voters(true), 'a') ?? '', /only copy/);
+});
+
+test('a node asks the servers among the Nodes, by where their machines are reached', () => {
+  const node = (name: string, address: string | undefined, isServer: boolean): Node => ({
+    apiVersion: 'v1',
+    kind: 'Node',
+    metadata: {
+      ...{ name, uid: name, resourceVersion: '1', creationTimestamp: '2026-01-01T00:00:00Z' },
+      ...(isServer ? { labels: { [controlPlaneRole]: '' } } : {}),
+      ...(address === undefined ? {} : { annotations: { [machineAnnotations.address]: address } }),
+    },
+    spec: {},
+  });
+  const nodes = [
+    node('a', '10.0.0.1', true),
+    node('b', '10.0.0.2', true),
+    node('w', '10.0.0.3', false),
+    node('x', undefined, true),
+  ];
+  assert.deepEqual(serversOf(nodes, { self: 'a', port: 6443 }), ['https://10.0.0.2:6443']);
+  assert.deepEqual(serversOf(nodes, { self: 'w', port: 6443 }), ['https://10.0.0.1:6443', 'https://10.0.0.2:6443']);
 });

@@ -121,7 +121,10 @@ async function beginMember(paths: Paths, kept: Instance): Promise<Instance> {
   // What an earlier attempt left is no member's.
   if (kept.member === undefined) rmSync(files.etcd(paths), { recursive: true, force: true });
   keepEtcdCertificate(paths, member, ring.etcd, means);
-  writeEtcdConfig(paths, member, { initial: [`${member.name}=${peerUrl(member)}`], state: 'new' });
+  // Once etcd has begun it goes by its data.
+  const token = realRandom.uuid();
+  if (kept.member === undefined)
+    writeEtcdConfig(paths, member, { initial: [`${member.name}=${peerUrl(member)}`], state: 'new', token });
   const instance = { ...kept, member };
   saveInstance(paths, instance);
   if (partStatus(paths, 'etcd').supervisor === undefined) startPart(instance, paths, 'etcd', linuxProcesses);

@@ -24,7 +24,7 @@ export interface EtcdReport {
 }
 
 /** The cluster's own etcd, as this machine's server reaches it; undefined where there is none. */
-function etcdOf(paths: Paths, { etcd, member }: Instance): EtcdChoice | undefined {
+export function etcdOf(paths: Paths, { etcd, member }: Instance): EtcdChoice | undefined {
   return etcd === undefined || member === undefined ? undefined : { ...etcd, endpoints: currentEndpoints(paths, etcd) };
 }
 

@@ -17,7 +17,7 @@ import { messageOf } from '#base/thrown.ts';
 import type { Logger } from '#observe/log.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
-import { EtcdStore } from '#store/etcd/etcd-store.ts';
+import { EtcdStore, isOutOfSpace } from '#store/etcd/etcd-store.ts';
 import type { Store } from '#store/store.ts';
 import { currentEndpoints } from '../cluster-store.ts';
 import { finalExitCode } from '../final-error.ts';
@@ -28,9 +28,9 @@ import {
   defragmentBytesMin,
   defragmentFreePartMin,
   defragmentMsMax,
-  etcdQuotaBytes,
   etcdUpkeepMs,
   idleLearnerMsMax,
+  roomPartMin,
 } from '../limits.ts';
 import { files, type Paths } from '../paths.ts';
 import {
@@ -43,7 +43,7 @@ import {
   removeMember,
   type ListedMember,
 } from './admin.ts';
-import { clientUrl, keepEtcdCertificate, ownEtcd, peerUrl, withEtcdAuthority } from './member.ts';
+import { clientUrl, keepEtcdCertificate, ownEtcd, peerUrl, quotaOf, withEtcdAuthority } from './member.ts';
 
 export interface UpkeepOptions {
   paths: Paths;
@@ -138,7 +138,7 @@ class Upkeep {
     const text = JSON.stringify(endpoints);
     if (endpoints.length === 0 || text === this.#endpoints) return;
     if (readIfExists(files.etcdEndpoints(paths)) !== text)
-      writeFileAtomic(files.etcdEndpoints(paths), text, { mode: 0o600 });
+      writeFileAtomic(files.etcdEndpoints(paths), text, { mode: 0o600, sync: true });
     if (store instanceof EtcdStore) store.useEndpoints(endpoints);
     this.#endpoints = text;
   }
@@ -163,9 +163,10 @@ class Upkeep {
     const own = clientUrl(this.#member);
     const { sizeBytes, usedBytes } = await readMemberState(etcd, own);
     const alarms = (await listAlarms(etcd)).filter(({ type }) => type === 'NOSPACE');
+    const quota = quotaOf(this.#options.paths);
     const freeBytes = sizeBytes - usedBytes;
     const isWorth = sizeBytes >= defragmentBytesMin && freeBytes >= sizeBytes * defragmentFreePartMin;
-    if (isWorth || (alarms.length > 0 && freeBytes > defragmentBytesMin)) {
+    if (isWorth || (alarms.length > 0 && freeBytes > quota * roomPartMin)) {
       const lock = await this.#lock(store);
       if (lock === undefined) return;
       try {
@@ -178,7 +179,7 @@ class Upkeep {
     }
     if (alarms.length === 0) return;
     const states = await Promise.all(etcd.endpoints.map((endpoint) => readMemberState(etcd, endpoint)));
-    if (states.some((state) => state.sizeBytes > etcdQuotaBytes - 2 * defragmentBytesMin)) {
+    if (states.some((state) => state.sizeBytes > quota * (1 - roomPartMin))) {
       log.error("etcd has no space left and takes no writes; 'tiphys status' says how large it is");
       return;
     }
@@ -197,7 +198,7 @@ class Upkeep {
       await store.revokeLease(lease);
       return undefined;
     } catch (error) {
-      if (/no space|database space exceeded/.test(messageOf(error))) return 0;
+      if (isOutOfSpace(error)) return 0;
       throw error;
     }
   }
