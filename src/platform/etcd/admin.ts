@@ -7,8 +7,9 @@ import { request } from 'node:https';
 import { ApiError } from '#base/errors.ts';
 import { messageOf } from '#base/thrown.ts';
 import { fieldOf, itemsOf, textOf } from '#base/unknown.ts';
+import { realClock } from '#os/clock.real.ts';
 import { addressOf, type EtcdChoice } from '../cluster-store.ts';
-import { etcdAnswerBytesMax, etcdAskMsMax } from '../limits.ts';
+import { etcdAnswerBytesMax, etcdAskMsMax, etcdHealthMsMax, movePollMs } from '../limits.ts';
 
 export interface ListedMember {
   /** A decimal number. */
@@ -113,7 +114,21 @@ export async function listMembers(etcd: EtcdChoice): Promise<ListedMember[]> {
 
 /** A member without a vote. */
 export async function addLearner(etcd: EtcdChoice, peerUrl: string): Promise<void> {
-  await ask(etcd, 'cluster/member/add', { peerURLs: [peerUrl], isLearner: true });
+  await untilHealthy(() => ask(etcd, 'cluster/member/add', { peerURLs: [peerUrl], isLearner: true }));
+}
+
+/** etcd changes its members once all of them have been connected for a few seconds. */
+async function untilHealthy(change: () => Promise<unknown>): Promise<void> {
+  const untilMs = realClock.monotonic() + etcdHealthMsMax;
+  for (;;) {
+    try {
+      await change();
+      return;
+    } catch (error) {
+      if (!/unhealthy cluster/.test(messageOf(error)) || realClock.monotonic() > untilMs) throw error;
+    }
+    await realClock.sleep(10 * movePollMs);
+  }
 }
 
 /** Rejects with Conflict while it has not caught up. */
@@ -122,7 +137,7 @@ export async function promoteMember(etcd: EtcdChoice, id: string): Promise<void>
 }
 
 export async function removeMember(etcd: EtcdChoice, id: string): Promise<void> {
-  await ask(etcd, 'cluster/member/remove', { ID: id });
+  await untilHealthy(() => ask(etcd, 'cluster/member/remove', { ID: id }));
 }
 
 /** Of the member at one endpoint. */

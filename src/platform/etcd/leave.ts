@@ -4,10 +4,8 @@
  */
 import { rmSync } from 'node:fs';
 import { ApiError, isReason } from '#base/errors.ts';
-import { realClock } from '#os/clock.real.ts';
 import type { EtcdChoice } from '../cluster-store.ts';
 import type { Instance } from '../instance.ts';
-import { etcdHealthMsMax, movePollMs } from '../limits.ts';
 import { files, type Paths } from '../paths.ts';
 import { listMembers, moveLeader, readMemberState, removeMember, type ListedMember } from './admin.ts';
 import { etcdOf } from './report.ts';
@@ -56,17 +54,11 @@ export async function takeMemberOut(paths: Paths, instance: Instance, name: stri
   const others = etcd.endpoints.filter((endpoint) => !member.clientUrls.includes(endpoint));
   const asked = { ...etcd, endpoints: [...others, ...etcd.endpoints] };
   await handOver(asked, member);
-  const untilMs = realClock.monotonic() + etcdHealthMsMax;
-  for (;;) {
-    try {
-      await removeMember(asked, member.id);
-      return;
-    } catch (error) {
-      if (isReason(error, 'Conflict') && /not found|removed/.test(error.message)) return;
-      // Members count as well once they have been connected for a few seconds.
-      if (realClock.monotonic() > untilMs) throw error;
-    }
-    await realClock.sleep(10 * movePollMs);
+  try {
+    await removeMember(asked, member.id);
+  } catch (error) {
+    // Somebody else was faster.
+    if (!isReason(error, 'Conflict') || !/not found|removed/.test(error.message)) throw error;
   }
 }
 
