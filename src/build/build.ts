@@ -71,6 +71,8 @@ export interface BuilderParts extends SolverParts {
   processes: Processes;
   transport: HttpTransport;
   pullImage: PullImage;
+  /** An image was made, and has these names. */
+  onBuilt(id: string, names: readonly string[]): void;
   /** An archive that `docker load` and readers of OCI layouts take. */
   saveImage(target: ImageTarget, names: readonly string[]): Promise<AsyncIterable<Uint8Array>>;
   /** A name in a registry as a place of blobs. */
@@ -288,7 +290,7 @@ export function parseTags(tags: string[]): string[] {
 
 // walk image-build 6/6: configuration and manifest are written, and the names point at them.
 /** The image gets a manifest, names, and a place in the lists. */
-export async function publish(parts: SolverParts, found: ImageRecord, tags: readonly string[]): Promise<ImageRecord> {
+export async function publish(parts: BuilderParts, found: ImageRecord, tags: readonly string[]): Promise<ImageRecord> {
   const { images, content } = parts;
   using hold = content.hold();
   await content.layers.settle();
@@ -304,6 +306,7 @@ export async function publish(parts: SolverParts, found: ImageRecord, tags: read
     record,
     tags.map((tag) => images.nameChange(tag, { imageId: record.id })),
   );
+  parts.onBuilt(record.id, tags);
   return record;
 }
 

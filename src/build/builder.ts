@@ -6,11 +6,12 @@ import { readdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Gate } from '#base/gate.ts';
-import { parseReference } from '#base/reference.ts';
+import { familiarName, parseReference } from '#base/reference.ts';
 import type { Content } from '#content/content.ts';
 import type { ImageRecord, ImageRecords } from '#content/image-records.ts';
 import type { BuildSnapshots } from '#content/snapshots.ts';
 import type { ImageStore } from '#engine/images.ts';
+import { emitImage } from '#engine/images-options.ts';
 import { openRepositoryPlace } from '#engine/images-repository.ts';
 import { exportArchive } from '#engine/images-save.ts';
 import type { Clock, Random } from '#os/clock.ts';
@@ -106,6 +107,11 @@ class EngineBuilder implements Builder {
       clock,
       random,
       transport: options.images.options.transport,
+      onBuilt: (id, names) => {
+        emitImage(options.images.options, 'create', id, { name: id });
+        for (const name of names)
+          emitImage(options.images.options, 'tag', id, { name: familiarName(parseReference(name)) });
+      },
       saveImage: (target, names) =>
         exportArchive(
           options.images.options,

@@ -14,7 +14,7 @@ import type { Container } from '#engine/container.ts';
 import { treeBytes } from '#engine/tree-size.ts';
 import { attachContainer, attachWebSocket } from './attach.ts';
 import { lifeRoutes } from './container-life.ts';
-import { shownContainers } from './context.ts';
+import { listedContainers } from './context.ts';
 import type { DockerParts } from './context.ts';
 import { checkHealthTimes, checkPlatform, mergeHealthCheck, platformWarnings } from './create-checks.ts';
 import type { CreateBody } from './create-body.ts';
@@ -285,7 +285,7 @@ async function listContainers(parts: DockerParts, context: RouteContext): Promis
   for (const reference of [...(filters.get('before') ?? []), ...(filters.get('since') ?? [])])
     parts.engine.table.get(reference);
   const all = queryFlag(context.query, 'all') || limit > 0 || filters.has('status') || filters.has('exited');
-  const found = shownContainers(parts).filter(
+  const found = listedContainers(parts).filter(
     (container) =>
       (all || container.isRunning || container.record.state === 'restarting') &&
       matchesFilters(parts, container, filters),

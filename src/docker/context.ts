@@ -1,4 +1,5 @@
 /** What the resources of the Engine API stand on. */
+import type { Owner } from '#engine/engine.ts';
 import type { DockerEngine } from '#engine/create-engine.ts';
 import type { Container } from '#engine/container.ts';
 import { ApiError } from '#base/errors.ts';
@@ -26,9 +27,13 @@ export function ownContainer(parts: DockerParts, reference: string, verb: string
   return container;
 }
 
-/** What a plugin runs in is the engine's own. */
-export function shownContainers(parts: DockerParts): Container[] {
-  return parts.engine.table.list().filter(({ record }) => record.spec.owner !== 'plugin');
+/** What plugins and steps of builds run in is the engine's own: neither listed nor told of in events. */
+export function isListed(owner: Owner): boolean {
+  return owner !== 'plugin' && owner !== 'build';
+}
+
+export function listedContainers(parts: DockerParts): Container[] {
+  return parts.engine.table.list().filter(({ record }) => isListed(record.spec.owner));
 }
 
 export function isoTime(ms: number): string {

@@ -4,7 +4,7 @@ import type { Builder } from '#build/builder.ts';
 import type { ImageRecord } from '#content/image-records.ts';
 import { treeBytes } from '#engine/tree-size.ts';
 import type { ImageStore } from '#engine/images.ts';
-import { shownContainers } from './context.ts';
+import { listedContainers } from './context.ts';
 import type { DockerParts } from './context.ts';
 import { isoNano } from './images.ts';
 import { showSummary, sizesOf } from './inspect.ts';
@@ -71,7 +71,7 @@ function imagesUsage(parts: DockerParts, images: ImageStore): { list: ImageRow[]
 }
 
 async function containersUsage(parts: DockerParts, version: RouteContext['version']): Promise<ContainerRow[]> {
-  const shown = shownContainers(parts).filter((container) => container.record.spec.owner !== 'build');
+  const shown = listedContainers(parts);
   return Promise.all(
     shown.map(async (container) => {
       const sizes = await sizesOf(parts, container);

@@ -12,7 +12,7 @@ import { readCdiDevices } from '#engine/cdi-devices.ts';
 import { logDriverNames } from '#engine/log-drivers/options.ts';
 import { fileSystemAt, listDirectory, readIfExists, statIfExists } from '#os/files.ts';
 import type { Cgroups } from '#os/cgroups.ts';
-import { shownContainers } from './context.ts';
+import { isListed, listedContainers } from './context.ts';
 import type { DockerParts } from './context.ts';
 import { matchesAny, matchesLabels, parseFilters, parseTimeNs } from './filters.ts';
 import { programsOf } from './programs.ts';
@@ -112,6 +112,14 @@ function operatingSystem(): string {
   return /^PRETTY_NAME="?([^"\n]*)"?/m.exec(readIfExists('/etc/os-release') ?? '')?.[1] ?? 'Linux';
 }
 
+function noCgroupsWarning(): string {
+  const remedy =
+    statIfExists('/sys/fs/cgroup/cgroup.controllers') === undefined
+      ? 'To enable cgroups in rootless-mode, you need to boot the system in cgroup v2 mode.'
+      : 'Systemd is required to enable cgroups in rootless-mode.';
+  return `WARNING: Running in rootless-mode without cgroups. ${remedy}`;
+}
+
 /** Which limits the kernel can hold, as docker's fields and warnings say it. */
 function limitSupport(cgroups: Cgroups): { fields: Record<string, boolean>; warnings: string[] } {
   const [memory, cpu, cpuset, pids] = ['memory', 'cpu', 'cpuset', 'pids'].map((name) =>
@@ -130,13 +138,16 @@ function limitSupport(cgroups: Cgroups): { fields: Record<string, boolean>; warn
       CPUSet: cpuset === true,
       PidsLimit: pids === true,
     },
-    warnings: [
-      ...(memory === true ? [] : ['WARNING: No memory limit support']),
-      ...(hasSwap ? [] : ['WARNING: No swap limit support']),
-      ...(cpu === true ? [] : ['WARNING: No cpu cfs quota support', 'WARNING: No cpu shares support']),
-      ...(cpuset === true ? [] : ['WARNING: No cpuset support']),
-      ...(pids === true ? [] : ['WARNING: No pids limit support']),
-    ],
+    warnings:
+      cgroups.mode === 'none'
+        ? [noCgroupsWarning()]
+        : [
+            ...(memory === true ? [] : ['WARNING: No memory limit support']),
+            ...(hasSwap ? [] : ['WARNING: No swap limit support']),
+            ...(cpu === true ? [] : ['WARNING: No cpu cfs quota support', 'WARNING: No cpu shares support']),
+            ...(cpuset === true ? [] : ['WARNING: No cpuset support']),
+            ...(pids === true ? [] : ['WARNING: No pids limit support']),
+          ],
   };
 }
 
@@ -233,7 +244,7 @@ async function showInfo(parts: DockerParts, version: [number, number]): Promise<
   const warnings = [...limits.warnings, ...settings.warnings];
   return {
     ID: engine.context.instanceId,
-    ...countContainers(shownContainers(parts)),
+    ...countContainers(listedContainers(parts)),
     Images: engine.images.list().length,
     Driver: 'overlay2',
     DriverStatus: driverStatus(parts.platform.dataDir),
@@ -252,8 +263,8 @@ async function showInfo(parts: DockerParts, version: [number, number]): Promise<
     OomKillDisable: false,
     NGoroutines: 0,
     SystemTime: new Date(parts.clock.now()).toISOString(),
-    CgroupDriver: 'cgroupfs',
-    CgroupVersion: cgroups.mode === 'v2' ? '2' : '1',
+    CgroupDriver: cgroups.mode === 'none' ? 'none' : 'cgroupfs',
+    CgroupVersion: statIfExists('/sys/fs/cgroup/cgroup.controllers') === undefined ? '1' : '2',
     NEventsListener: engine.events.listenerCount,
     KernelVersion: release(),
     OperatingSystem: operatingSystem(),
@@ -282,6 +293,7 @@ async function showInfo(parts: DockerParts, version: [number, number]): Promise<
     SecurityOptions: [
       ...(parts.engine.context.apparmorDefault === undefined ? [] : ['name=apparmor']),
       `name=seccomp,profile=${seccompName(settings.containers.seccomp)}`,
+      ...(engine.context.isRootless ? ['name=rootless'] : []),
       ...(engine.context.userMapping === undefined ? [] : ['name=userns']),
       ...(settings.containers.isNoNewPrivileges ? ['name=no-new-privileges'] : []),
       ...(cgroups.mode === 'v2' ? ['name=cgroupns'] : []),
@@ -327,6 +339,9 @@ function showEvent(event: EngineEvent, isOld: boolean): string {
   return `${shown.slice(0, -1)},"timeNano":${event.timeNs}}`;
 }
 
+/** Clients of older versions are not told that images were made. */
+const imageCreationVersion = 46;
+
 const eventFormats = ['application/jsonl', 'application/x-ndjson', 'application/json-seq'] as const;
 
 /** The format that the client names; a pattern such as `*` names none. */
@@ -358,7 +373,7 @@ function matchesEvent(filters: Filters, event: EngineEvent): boolean {
         (image !== '' && (image === value || untagged(image) === value)),
     );
   return (
-    event.owner !== 'plugin' &&
+    (event.owner === undefined || isListed(event.owner)) &&
     matchesAny(filters, 'type', (value) => event.type === value) &&
     matchesAny(
       filters,
@@ -396,8 +411,10 @@ export async function streamEvents(parts: DockerParts, context: RouteContext): P
     if (response.writableLength > eventClientBufferBytesMax) response.destroy();
     else response.write(text);
   };
+  const isKnown = ({ type, action }: EngineEvent): boolean =>
+    context.version[1] >= imageCreationVersion || type !== 'image' || action !== 'create';
   const send = (event: EngineEvent): void => {
-    if (matchesEvent(filters, event) && (until === undefined || event.timeNs <= until))
+    if (isKnown(event) && matchesEvent(filters, event) && (until === undefined || event.timeNs <= until))
       write(`${before}${showEvent(event, context.version[1] < 52)}\n`);
   };
   // As in docker, `until` alone asks for what was before it, too.

@@ -317,6 +317,7 @@ async function createProcess(
     },
     configuration,
   );
+  context.os.cgroups.adopt(cgroup, process);
   await removeShallowBinds(context, record.id);
   // Not awaited: the kernel may take its time to move a process, and nothing depends on it.
   if (context.os.cgroups.top !== '')

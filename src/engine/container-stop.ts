@@ -113,8 +113,9 @@ export function cancelRestart(container: Container, context: ContainerTable['con
 function killAll(table: ContainerTable, container: Container): void {
   const run = container.record.run;
   if (run === undefined) return;
-  table.context.os.processes.kill(run.pid, 'SIGKILL');
+  // The group first: without control groups its processes are found by the monitor, which ends with this one.
   table.context.os.cgroups.killAll(run.cgroup);
+  table.context.os.processes.kill(run.pid, 'SIGKILL');
 }
 
 export async function killContainer(table: ContainerTable, container: Container, signalText: string): Promise<void> {

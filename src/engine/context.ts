@@ -59,6 +59,8 @@ export interface EngineContext {
   cgroupParents: CgroupParents;
   hostLimits: HostLimits;
   networkSettings: NetworkSettings;
+  /** The engine is root in a user namespace alone, of an ordinary user. */
+  isRootless: boolean;
   /** Where devices are described; none: they are not looked for. */
   cdiDirectories: readonly string[];
   /** Absent: containers are in the host's user namespace. */

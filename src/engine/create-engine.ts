@@ -22,7 +22,8 @@ import type { Mounts } from '#os/mount.ts';
 import { createNetworkDoor } from '#os/network.linux.ts';
 import type { Netlink } from '#os/netlink.ts';
 import { createPoll } from '#os/poll.linux.ts';
-import { linuxPortHolder } from '#os/ports.ts';
+import { linuxPortHolder, type PortHolder } from '#os/ports.ts';
+import type { Cgroups } from '#os/cgroups.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { createUserNamespaces, type IdMaps } from '#os/user-namespaces.linux.ts';
 import { ApiError } from '#base/errors.ts';
@@ -74,12 +75,22 @@ export interface EngineOptions {
   cdiDirectories?: readonly string[];
   /** OCI runtimes besides the engine's own, by name. */
   runtimes?: RuntimePrograms;
+  /** The engine is without root of the host: what it may make there. */
+  rootless?: Rootless;
   /** Containers get a user namespace with these maps. */
   userMaps?: IdMaps;
   /** Absent: where docker looks for plugins. */
   pluginPlaces?: PluginPlaces;
   /** Plugins that run in containers of the engine's; absent: none do. */
   managedPlugins?: ManagedAddresses;
+}
+
+/** Ports of the host, taken from outside of the engine's own network namespace, and its control groups. */
+export interface Rootless {
+  holder: PortHolder;
+  cgroups: Cgroups;
+  /** Names the namespaces that the engine is in: with them all that ran has gone. */
+  namespaces: string;
 }
 
 /** What docker's façade uses beyond `Engine`. */
@@ -150,7 +161,8 @@ async function openContext(
   undo: AsyncDisposableStack,
 ): Promise<{ context: EngineContext; network: ReturnType<typeof createNetworkDoor> }> {
   const { clock, random, images, snapshots, instanceId } = options;
-  const cgroups = createCgroups((message, fields) => log.warn(message, fields));
+  const { holder = linuxPortHolder, cgroups = createCgroups((message, fields) => log.warn(message, fields)) } =
+    options.rootless ?? {};
   if (cgroups.top !== '') cgroups.create(monitorsCgroup(instanceId, cgroups.top));
   const network = createNetworkDoor();
   undo.defer(() => network.close());
@@ -158,8 +170,8 @@ async function openContext(
   undo.defer(() => poll.close());
   const { relay = true, rules = true } = options.networkSettings ?? {};
   const ports = relay
-    ? new Ports(linuxPortHolder, (fd, target) => startRelay(fd, target, clock), rules ? ['IPv6'] : ipFamilies)
-    : new Ports(linuxPortHolder);
+    ? new Ports(holder, (fd, target) => startRelay(fd, target, clock), rules ? ['IPv6'] : ipFamilies)
+    : new Ports(holder);
   undo.defer(() => ports.close());
   const mounts = options.mounts ?? createMounts();
   const runtimeOptions = { processes: linuxProcesses, cgroups, runDirectory: options.runDir };
@@ -167,7 +179,7 @@ async function openContext(
   const context: EngineContext = {
     instanceId,
     nodeName: options.nodeName,
-    bootId: (readIfExists('/proc/sys/kernel/random/boot_id') ?? '').trim(),
+    bootId: `${(readIfExists('/proc/sys/kernel/random/boot_id') ?? '').trim()}${options.rootless?.namespaces ?? ''}`,
     clock,
     random,
     log,
@@ -195,12 +207,14 @@ async function openContext(
     events: new Events(clock),
     runtime,
     runtimes: createRuntimes(runtime, runtimeOptions, options.runtimes ?? {}),
-    hostLimits: readHostLimits(log),
+    hostLimits: readHostLimits(log, options.rootless !== undefined),
+    isRootless: options.rootless !== undefined,
     networkSettings: options.networkSettings ?? {},
     cdiDirectories: options.cdiDirectories ?? usualCdiDirectories,
     ...(options.userMaps === undefined ? {} : { userMapping: await openMapping(options, options.userMaps, mounts) }),
     cgroupParents: new CgroupParents(cgroups, options.runDir),
-    apparmorDefault: await loadDefaultProfile(linuxProcesses, options.runDir, log),
+    apparmorDefault:
+      options.rootless === undefined ? await loadDefaultProfile(linuxProcesses, options.runDir, log) : undefined,
   };
   return { context, network };
 }

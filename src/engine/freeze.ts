@@ -58,7 +58,7 @@ export function emitPause(table: ContainerTable, container: Container, paused: b
 
 /**
  * Runs `work` while no process of the container runs. `frozen`: it runs otherwise; false: it has ended, or was never
- * started.
+ * started, or this engine can freeze nothing.
  */
 export async function whileStill<T>(
   table: ContainerTable,
@@ -67,6 +67,8 @@ export async function whileStill<T>(
 ): Promise<T> {
   const run = await container.lock.run(async () => {
     if (!container.isRunning || container.record.run === undefined) return undefined;
+    // Where nothing can be frozen, files are taken as they are.
+    if (table.context.os.cgroups.mode === 'none') return undefined;
     if (container.record.state !== 'paused' && container.stillFor === 0 && !(await setFrozen(table, container, true)))
       return undefined;
     container.stillFor++;

@@ -111,6 +111,7 @@ export async function commitImage(images: ImagesOptions, options: CommitOptions)
     names,
     ...(options.parent === undefined ? {} : { parent: options.parent.id }),
   });
+  emitImage(images, 'create', record.id, { name: record.id });
   if (names[0] !== undefined) emitImage(images, 'tag', record.id, { name: familiar(names[0]) });
   return record;
 }

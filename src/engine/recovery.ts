@@ -123,6 +123,7 @@ async function recoverOne(
   const { context } = table;
   const { record } = container;
   if (record.run !== undefined && isAlive(table, record.run)) {
+    context.os.cgroups.adopt(record.run.cgroup, record.run);
     if (record.state !== 'running' && record.state !== 'paused') record.state = 'running';
     // As crun, and as runc have it.
     const state = `${context.directories.run}/runtime/${record.id}`;
@@ -186,10 +187,7 @@ async function clearHalfStart(table: ContainerTable, container: Container): Prom
     await unmountImages(context, container.record);
     return;
   }
-  for (const file of ['conmon.pid', 'pidfile']) {
-    const pid = Number(readIfExists(`${bundle}/${file}`) ?? 0);
-    if (pid > 0 && belongsTo(pid, container.id)) context.os.processes.kill(pid, 'SIGKILL');
-  }
+  killStarted(table, bundle, container.id);
   await releaseRun(table, container, {
     bootId: context.bootId,
     pid: 0,
@@ -210,9 +208,22 @@ function readEndpoints(bundle: string): EndpointRecord[] {
   return endpoints;
 }
 
-/** A pid in a file may be another process by now; a monitor and a container's process name the container. */
+/** The process before its monitor, by which it is known. */
+function killStarted(table: ContainerTable, bundle: string, id: string): void {
+  for (const file of ['pidfile', 'conmon.pid']) {
+    const pid = Number(readIfExists(`${bundle}/${file}`) ?? 0);
+    if (pid > 0 && belongsTo(pid, id)) table.context.os.processes.kill(pid, 'SIGKILL');
+  }
+}
+
+/**
+ * A pid in a file may be another process by now; a monitor names the container, and a container's process has its
+ * control group, or such a parent.
+ */
 function belongsTo(pid: number, id: string): boolean {
-  return `${readIfExists(`/proc/${pid}/cmdline`) ?? ''}${readIfExists(`/proc/${pid}/cgroup`) ?? ''}`.includes(id);
+  const of = (name: string, at: number | string = pid): string => readIfExists(`/proc/${at}/${name}`) ?? '';
+  const parent = /^PPid:\s*(\d+)$/m.exec(of('status'))?.[1] ?? '0';
+  return `${of('cmdline')}${of('cgroup')}${of('cmdline', parent)}`.includes(id);
 }
 
 /** What no record names. */
@@ -235,8 +246,7 @@ async function sweep(table: ContainerTable): Promise<void> {
   await sweepShallowBinds(context);
   for (const name of listDirectory(`${run}/c`)) {
     if (known.has(name)) continue;
-    const pid = Number(readIfExists(`${run}/c/${name}/conmon.pid`) ?? 0);
-    if (pid > 0 && belongsTo(pid, name)) context.os.processes.kill(pid, 'SIGKILL');
+    killStarted(table, `${run}/c/${name}`, name);
     removeTree(`${run}/c/${name}`);
   }
   for (const name of listDirectory(`${run}/runtime`))

@@ -13,7 +13,7 @@
  * process starts next (`tiphys up --replace`).
  */
 import type { Logger } from '#observe/log.ts';
-import { listDirectory, readIfExists } from '#os/files.ts';
+import { listDirectory, readIfAllowed } from '#os/files.ts';
 import type { Output, Processes } from '#os/processes.ts';
 import { linkPrefix } from './kernel-names.ts';
 
@@ -169,6 +169,11 @@ function planUserChain(text: string): string[][] {
   ];
 }
 
+/** Without root of the host the list may not be read; nobody else has rules in the namespace of such an engine. */
+function hasLegacyFilter(family: string): boolean {
+  return readIfAllowed(`/proc/net/${family}_tables_names`)?.includes('filter') ?? false;
+}
+
 /** The variants that are installed; asking the older kind loads its modules, so only where it is in use already. */
 async function eachVariant(
   options: { processes: Processes },
@@ -176,11 +181,7 @@ async function eachVariant(
 ): Promise<void> {
   for (const variant of variants) {
     const path = options.processes.find(variant.program);
-    if (
-      path === undefined ||
-      (variant.legacy && !(readIfExists(`/proc/net/${variant.family}_tables_names`) ?? '').includes('filter'))
-    )
-      continue;
+    if (path === undefined || (variant.legacy && !hasLegacyFilter(variant.family))) continue;
     const execute = (args: string[]): Promise<Output> => options.processes.run(path, ['-w', ...args]);
     const listed = await execute(['-S']);
     if (listed.code === 0) await run(execute, listed.stdout, variant);

@@ -122,7 +122,7 @@ export class Ports {
     if ('code' in held)
       throw new ApiError(
         'InternalError',
-        `failed to bind host port ${joinHostPort(port.hostIp, port.hostPort)}/${port.protocol}: ${bindFailures[held.code] ?? held.code}`,
+        `failed to bind host port ${joinHostPort(port.hostIp, port.hostPort)}/${port.protocol}: ${held.reason ?? bindFailures[held.code] ?? held.code}`,
       );
     this.#held.set(key(port), { port, release: this.#serve(port, held) });
     return port;
@@ -153,6 +153,7 @@ export class Ports {
 const bindFailures: Readonly<Record<string, string>> = {
   EADDRNOTAVAIL: 'cannot assign requested address',
   EADDRINUSE: 'address already in use',
+  EPROTONOSUPPORT: 'protocol not supported',
 };
 
 function key(port: PublishedPort): string {

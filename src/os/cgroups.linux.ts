@@ -69,10 +69,16 @@ function weightOfShares(shares: number): number {
   return Math.floor(1 + ((Math.max(2, Math.min(262144, shares)) - 2) * 9999) / 262142);
 }
 
-export function createCgroups(warn: Warn): Cgroups {
+/** `top`: a group of version 2 that is this engine's; absent: the unit that systemd has delegated, or the very top. */
+export function createCgroups(warn: Warn, top?: string): Cgroups {
   const layout = findLayout();
   if (layout.mode !== 'v2') return createLegacy(layout, warn);
-  return createUnified(layout, warn, exists(layout.roots[0]! + delegatedGroup) ? delegatedGroup : '');
+  return createUnified(layout, warn, top ?? (exists(layout.roots[0]! + delegatedGroup) ? delegatedGroup : ''));
+}
+
+/** Of version 2, and undefined elsewhere: where a process is. */
+export function unifiedGroupOf(pid: number | 'self'): string | undefined {
+  return /^0::(.*)$/m.exec(read(`/proc/${pid}/cgroup`) ?? '')?.[1];
 }
 
 function exists(path: string): boolean {
@@ -110,7 +116,10 @@ function pidsBelow(path: string): number[] {
   return [...own, ...below(path).flatMap((name) => pidsBelow(`${path}/${name}`))];
 }
 
-function shared(layout: Layout, main: string): Pick<Cgroups, 'pids' | 'remove' | 'list' | 'killAll' | 'enter'> {
+function shared(
+  layout: Layout,
+  main: string,
+): Pick<Cgroups, 'pids' | 'remove' | 'list' | 'killAll' | 'enter' | 'adopt'> {
   const kill = (path: string): void => {
     // Twice over: what forks while the list is read is caught by the next round.
     for (let round = 0; round < 5; round++) {
@@ -129,6 +138,7 @@ function shared(layout: Layout, main: string): Pick<Cgroups, 'pids' | 'remove' |
     async enter(path, pid) {
       await Promise.allSettled(layout.roots.map((root) => writeFile(`${root}${path}/cgroup.procs`, String(pid))));
     },
+    adopt: () => undefined,
     killAll: kill,
     // In a hybrid layout a runtime makes groups in the unified hierarchy, too, where it sees it.
     remove: (path) =>
@@ -343,7 +353,7 @@ function legacyBlockIo(bytes: string, operations: string): CgroupStats['blockIo'
 
 function createUnified(layout: Layout, warn: Warn, top: string): Cgroups {
   const root = layout.roots[0]!;
-  const controllers = (read(`${root}/cgroup.controllers`) ?? '').split(' ').filter(Boolean);
+  const controllers = (read(`${root}${top}/cgroup.controllers`) ?? '').split(' ').filter(Boolean);
   const common = shared(layout, root);
   const applyLimits = (path: string, limits: CgroupLimits): string[] => {
     const refused: string[] = [];

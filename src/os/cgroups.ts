@@ -66,7 +66,8 @@ export type CgroupFeature =
   | 'realtime'
   | 'tcpMemory';
 
-export type CgroupMode = 'v1' | 'v2' | 'hybrid';
+/** `none`: this engine may make no groups. */
+export type CgroupMode = 'v1' | 'v2' | 'hybrid' | 'none';
 
 export interface Cgroups {
   readonly mode: CgroupMode;
@@ -83,6 +84,8 @@ export interface Cgroups {
   applyLimits(path: string, limits: CgroupLimits): string[];
   /** Moves a process into a group, in every hierarchy; a process that is gone is no error. */
   enter(path: string, pid: number): Promise<void>;
+  /** Says what began a container: the kernel knows the others of a group, and `none` has to look for them. */
+  adopt(path: string, first: { pid: number; monitorPid: number }): void;
   /** Undefined when there is no such group. */
   stats(path: string): CgroupStats | undefined;
   memoryUsageBytes(path: string): number;

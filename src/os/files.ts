@@ -55,6 +55,16 @@ export function readIfExists(path: string): string | undefined {
   }
 }
 
+/** A file's text, or undefined where there is none or it may not be read. */
+export function readIfAllowed(path: string): string | undefined {
+  try {
+    return readIfExists(path);
+  } catch (error) {
+    if (['EACCES', 'EPERM'].includes((error as { code?: string }).code ?? '')) return undefined;
+    throw error;
+  }
+}
+
 /** Names in a directory; none when it is not there. */
 export function listDirectory(path: string): string[] {
   try {

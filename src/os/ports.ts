@@ -14,7 +14,7 @@ export interface HeldPort {
 
 export interface PortHolder {
   /** The port until `release`, or why it cannot be had (`EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`). */
-  hold(ip: string, port: number, protocol: 'tcp' | 'udp' | 'sctp'): HeldPort | { code: string };
+  hold(ip: string, port: number, protocol: 'tcp' | 'udp' | 'sctp'): HeldPort | { code: string; reason?: string };
   /** Whether the host has addresses of version 6 at all. */
   hasIpv6(): boolean;
   /** The host's range for ports that nobody chose. */

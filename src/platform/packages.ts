@@ -41,6 +41,8 @@ export const imageTools: readonly Tool[] = [
 export const testTools: readonly Tool[] = [
   { program: 'iptables-nft', package: 'iptables', why: 'a firewall beside that of the platform' },
   { program: 'busybox', package: 'busybox-static', why: 'what containers of the tests run' },
+  { program: 'newuidmap', package: 'uidmap', why: 'an engine of an ordinary user' },
+  { program: 'slirp4netns', package: 'slirp4netns', why: 'the network of such an engine' },
   { program: 'mkfs.ext4', package: 'e2fsprogs', why: 'disks that the tests fill and cut off' },
 ];
 

@@ -225,6 +225,21 @@ test('a registry alone keeps what is pushed, over TLS and kill -9, and an engine
   assert.match((await docker('pull', `${address}/some/box:1`)).stderr, /certificate|unable to verify/);
 });
 
+test('a build makes events of its image alone, and its steps are not listed', async (t) => {
+  const daemon = await makeDaemon(t);
+  await daemon.start();
+  await importBusybox(daemon);
+  mkdirSync(`${daemon.home}/context`);
+  writeFileSync(`${daemon.home}/context/Dockerfile`, 'FROM busybox\nRUN sleep 2\n');
+  let isOver = false;
+  const build = daemon.ok('build', '-q', '-t', 'built', `${daemon.home}/context`).finally(() => (isOver = true));
+  while (!isOver) assert.equal(await daemon.ok('ps', '-aq'), '');
+  await build;
+  const until = String(Math.ceil(realClock.now() / 1000));
+  const told = await daemon.ok('events', '--since', '0', '--until', until, '--format', '{{.Type}} {{.Action}}');
+  assert.deepEqual(told.split('\n'), ['image import', 'image create', 'image tag']);
+});
+
 test('every operation of the API is there, and what is a swarm’s answers as outside of one', async (t) => {
   const daemon = await makeDaemon(t);
   await daemon.start();

@@ -290,9 +290,10 @@ export class Conversion {
       nameOf('');
       return known;
     }
-    const identifier = `docker-image://${canonicalOrId(name)}`;
+    const canonical = canonicalOrId(name);
+    const identifier = `docker-image://${canonical}`;
     const vertex = makeVertex({ kind: 'source', identifier, attributes: {} }, [], {
-      name: nameOf(`FROM ${name}`),
+      name: nameOf(`FROM ${canonical}`),
       platform,
       location: this.#locationOf(at),
     });
@@ -360,7 +361,10 @@ export class Conversion {
         'BadRequest',
         `invalid from flag value ${name}: ${Number(name) === stage.index ? 'refers to current build stage' : 'index out of bounds'}`,
       );
-    return name === 'scratch' ? undefined : this.#image({ name, platform, at }, (text) => text);
+    if (name === 'scratch') return undefined;
+    const edge = this.#image({ name, platform, at }, (text) => text);
+    await this.#environment.imageConfig(edge, stage);
+    return edge;
   }
 
   async #convert(stage: Stage): Promise<BuiltStage> {

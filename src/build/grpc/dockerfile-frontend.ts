@@ -9,6 +9,7 @@ import { messageOf } from '#base/thrown.ts';
 import { formatPlatform, hostPlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
 import { platformOf } from '#content/image-file.ts';
+import type { ImageRecord } from '#content/image-records.ts';
 import type { ImageFile } from '#content/image-file.ts';
 import { createIgnoreRules } from '../patterns.ts';
 import type { IgnoreRules } from '../patterns.ts';
@@ -97,6 +98,7 @@ class DockerfileFrontend implements ConvertEnvironment {
   #contextIgnore: Promise<string> | undefined;
   /** Progress of the Dockerfile's loading, which warnings are about. */
   #definitionLine: string | undefined;
+  readonly #configs = new Map<string, Promise<ImageFile>>();
   readonly #namedIgnores = new Map<string, Promise<string>>();
   #remote: Promise<{ edge: Edge | undefined; dockerfile?: string }> | undefined;
 
@@ -345,13 +347,30 @@ class DockerfileFrontend implements ConvertEnvironment {
     return { vertex, output: 0 };
   }
 
-  async imageConfig(image: Edge): Promise<ImageFile> {
+  imageConfig(image: Edge): Promise<ImageFile> {
+    const { platform } = image.vertex;
+    const isNamed = this.#asked.isMultiPlatform && platform !== undefined;
+    return this.#imageConfig(image, isNamed ? `[${formatPlatform(platform)} internal]` : '[internal]');
+  }
+
+  /** An image that several stages take is looked for, and shown, once. */
+  #imageConfig(image: Edge, place: string): Promise<ImageFile> {
+    const key = `${place} ${image.vertex.digest}`;
+    const known = this.#configs.get(key);
+    if (known !== undefined) return known;
+    const config = this.#loadConfig(image, place);
+    this.#configs.set(key, config);
+    return config;
+  }
+
+  async #loadConfig(image: Edge, place: string): Promise<ImageFile> {
+    const { op } = image.vertex;
+    const name = op.kind === 'source' ? op.identifier.replace(/^docker-image:\/\//, '') : '';
     try {
-      return (await this.#job.sources.image(image)).file;
+      const resolve = (): Promise<ImageRecord> => this.#job.sources.image(image, 'resolve');
+      return (await this.#job.shown(`${place} load metadata for ${name}`, resolve)).file;
     } catch (error) {
-      const { op } = image.vertex;
       if (!(error instanceof ApiError) || op.kind !== 'source') throw error;
-      const name = op.identifier.replace(/^docker-image:\/\//, '');
       const told = new ApiError(
         error.reason,
         `${/^(?:sha256:)?[0-9a-f]{12,64}$/.test(name) ? name : familiarName(parseReference(name))}: failed to resolve source metadata for ${name}: ${error.message}`,
@@ -430,7 +449,7 @@ class DockerfileFrontend implements ConvertEnvironment {
     const identifier = `docker-image://${reference}`;
     const about = { name: `[context ${name}] ${reference}`, platform };
     const edge = { vertex: makeVertex({ kind: 'source', identifier, attributes: {} }, [], about), output: 0 };
-    return { edge, file: await this.imageConfig(edge) };
+    return { edge, file: await this.#imageConfig(edge, `[context ${name}]`) };
   }
 }
 

@@ -174,7 +174,7 @@ export async function writeIndex(
 
 /** Makes the index, its images and its names known. */
 export async function commitIndex(
-  { images, clock }: Pick<BuilderParts, 'images' | 'clock'>,
+  { images, clock, onBuilt }: Pick<BuilderParts, 'images' | 'clock' | 'onBuilt'>,
   { link, records }: WrittenIndex,
   names: readonly string[],
 ): Promise<void> {
@@ -187,4 +187,5 @@ export async function commitIndex(
     ...records.map((record) => ({ table: 'images', key: record.id, value: { ...record, tagTimeMs: clock.now() } })),
     ...names.map((name) => images.nameChange(name, target)),
   ]);
+  onBuilt(linked.index.digest, names);
 }

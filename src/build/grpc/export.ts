@@ -200,7 +200,7 @@ class Export {
   }
 
   /** Nothing of an image without an index says for which platform it is, who made it, or has annotations. */
-  async #index(exporter: Exporter, hold: Hold, isPushed: boolean): Promise<WrittenIndex | undefined> {
+  async #index(exporter: Exporter, hold: Hold, isPushed: boolean, line: Line): Promise<WrittenIndex | undefined> {
     const { builder } = this.#job;
     const { annotations, tags } = exporter;
     const isNeeded = this.#isMap;
@@ -220,10 +220,17 @@ class Export {
     for (const { part, statements } of stated)
       images.push({
         platform: part.platform,
-        ...(await this.#finish(part, exporter, hold, true)),
+        ...(await this.#exported(line, () => this.#finish(part, exporter, hold, true))),
         statements,
       });
     return writeIndex(builder.parts, hold, { images, annotations, names: tags });
+  }
+
+  async #exported<T>(line: Line, work: () => Promise<T>): Promise<T> {
+    line.count('exporting layers', 0);
+    const made = await work();
+    line.count('exporting layers', 0, true);
+    return made;
   }
 
   async #single(exporter: Exporter, hold: Hold, line: Line): Promise<ImageRecord> {
@@ -231,7 +238,7 @@ class Export {
     const { annotations, type, push, isOci } = exporter;
     const part = this.#only;
     const isPublished = push || (type === 'oci' && exporter.layers.compression.kind !== 'none');
-    const { file, layers } = await this.#finish(part, exporter, hold, isPublished);
+    const { file, layers } = await this.#exported(line, () => this.#finish(part, exporter, hold, isPublished));
     const createdAtMs = Date.parse(file.created ?? '') || 0;
     const made = await writeImage(content, images, { file, layers, createdAtMs, isIntermediate: true });
     line.count(`writing image ${made.id}`, 0, true);
@@ -248,7 +255,7 @@ class Export {
     const { tags, push } = exporter;
     const response = await this.#job.shown('exporting to image', async (line) => {
       using hold = builder.parts.content.hold();
-      const index = await this.#index(exporter, hold, push);
+      const index = await this.#index(exporter, hold, push, line);
       let descriptor: Descriptor;
       if (index === undefined) {
         const made = await this.#single(exporter, hold, line);
@@ -276,7 +283,7 @@ class Export {
     return this.#job.shown(`exporting to ${type} image format`, async (line) => {
       using hold = builder.parts.content.hold();
       // Readers of docker archives know single images.
-      const index = type === 'docker' && !this.#isMap ? undefined : await this.#index(exporter, hold, false);
+      const index = type === 'docker' && !this.#isMap ? undefined : await this.#index(exporter, hold, false, line);
       const linked = index?.link();
       const made = linked?.images[0] ?? (await this.#single(exporter, hold, line));
       using _pin = builder.parts.images.pin(made.id);
@@ -359,9 +366,10 @@ class Export {
     const { signal } = this.#job;
     return this.#job.shown('exporting to client directory', (line) =>
       this.#withRoots(exporter, async (roots) => {
-        line.count('copying files', 0);
-        await sendDirectory(await this.#job.session(signal), exporter.index, roots, signal);
-        line.count('copying files', 0, true);
+        const onSent = (bytes: number): void => line.count('copying files', bytes);
+        onSent(0);
+        const files = { exporter: exporter.index, roots, onSent };
+        line.count('copying files', await sendDirectory(await this.#job.session(signal), files, signal), true);
         return {};
       }),
     );

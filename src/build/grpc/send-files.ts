@@ -65,10 +65,17 @@ class Sender {
   /** Paths of files, by their number. */
   readonly #paths: string[] = [];
   readonly #inodes = new Map<string, string>();
+  readonly #onSent: (bytes: number) => void;
+  #sentBytes = 0;
 
-  constructor(roots: readonly SentRoot[], stream: ClientStream) {
+  constructor(roots: readonly SentRoot[], stream: ClientStream, onSent: (bytes: number) => void) {
     this.#roots = roots;
     this.#stream = stream;
+    this.#onSent = onSent;
+  }
+
+  get sentBytes(): number {
+    return this.#sentBytes;
   }
 
   /** Where a path that is sent lies. */
@@ -142,6 +149,7 @@ class Sender {
       const own = root.files.get(below)?.subarray(at, at + sentChunkBytes);
       const data = own ?? readFileRange(root.directory, below, at, sentChunkBytes);
       await this.#stream.send({ type: packet.data, ID: id, data });
+      this.#onSent((this.#sentBytes += data.length));
       if (data.length === 0) return;
     }
   }
@@ -158,15 +166,18 @@ class Sender {
   }
 }
 
-/** The whole of the roots, for the exporter with this place in the request. */
+/**
+ * The whole of the roots, for the exporter with this place in the request. `onSent` is told how many bytes of files were
+ * sent so far. Resolves to that of all.
+ */
 export async function sendDirectory(
   session: Session,
-  exporter: number,
-  roots: readonly SentRoot[],
+  { exporter, roots, onSent }: { exporter: number; roots: readonly SentRoot[]; onSent: (bytes: number) => void },
   signal: AbortSignal,
-): Promise<void> {
+): Promise<number> {
   checkServed(session);
   using stream = session.client.open(method, metadataOf(exporter), signal, packets);
-  const sender = new Sender(roots, stream);
+  const sender = new Sender(roots, stream, onSent);
   await Promise.all([sender.list(), sender.answer()]);
+  return sender.sentBytes;
 }

@@ -35,8 +35,9 @@ test('files come from the session, the builder builds, and the client gets names
   });
   assert.deepEqual(shown, [
     '[internal] load build definition from Dockerfile',
-    '[1/3] FROM base',
+    '[internal] load metadata for docker.io/library/base:latest',
     '[internal] load .dockerignore',
+    '[1/3] FROM docker.io/library/base:latest',
     '[internal] load build context',
     '[2/3] COPY . /all/',
     '[3/3] RUN ["write","/x","1"]',
@@ -87,7 +88,8 @@ test('what copies nothing asks for no and what is not exported has no name', asy
   assert.deepEqual(answer['ExporterResponse'], {});
   assert.deepEqual(shown, [
     '[internal] load build definition from D',
-    '[1/2] FROM base',
+    '[internal] load metadata for docker.io/library/base:latest',
+    '[1/2] FROM docker.io/library/base:latest',
     '[2/2] COPY --from=base etc/passwd b',
   ]);
 });
@@ -225,7 +227,7 @@ test('builds of before are told of, with what they told, also by the next proces
   const [{ record, type }] = events as [{ record: Message; type: number }];
   assert.deepEqual(
     [type, record['Ref'], record['numTotalSteps'], (record['error'] as Message)['message']],
-    [1, 'ref0', 4, 'process "fail 3" did not complete successfully: exit code: 3'],
+    [1, 'ref0', 5, 'process "fail 3" did not complete successfully: exit code: 3'],
   );
   const told = (await history.log('ref0'))!.flatMap(({ logs }) => logs as { msg: Buffer }[]);
   assert.equal(told.map(({ msg }) => String(msg)).join(''), 'hello\n');

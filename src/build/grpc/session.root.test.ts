@@ -180,7 +180,9 @@ test('a result goes to the client as a directory: what it asks for it gets, link
       },
     },
   });
-  await bench.build({}, { Exporters: [{ Type: 'local' }] });
+  const { counts } = await bench.build({}, { Exporters: [{ Type: 'local' }] });
+  // This client asks for the link's content, too.
+  assert.equal(counts.get('copying files'), 2000);
   assert.deepEqual(
     [...got].sort(([a], [b]) => (a < b ? -1 : 1)),
     [

@@ -9,7 +9,7 @@ import type { TestBuilder } from '../testing.ts';
 import type { GrpcClient } from '#grpc/client.ts';
 import { connectGrpc, serveGrpc } from './grpc.ts';
 import type { Call, Handler } from './grpc.ts';
-import { bytesIn, messagesIn, numberIn } from '#grpc/fields.ts';
+import { bytesIn, messagesIn, numberIn, textIn } from '#grpc/fields.ts';
 import { methodOf } from './messages.ts';
 import type { Message } from '#grpc/fields.ts';
 import { buildServices } from './services.ts';
@@ -62,7 +62,7 @@ export interface Bench extends TestBuilder {
   build(
     attributes: Record<string, string>,
     more?: Message,
-  ): Promise<{ answer: Message; shown: string[]; printed: string }>;
+  ): Promise<{ answer: Message; shown: string[]; printed: string; counts: Map<string, number> }>;
 }
 
 export interface Options {
@@ -103,12 +103,15 @@ export async function makeBench(
     const Ref = `ref${builds++}`;
     const solved = client.call(control('Solve'), { Ref, Session: 's1', ...more }, forever);
     const shown: string[] = [];
+    const counts = new Map<string, number>();
     let printed = '';
     const watched = (async () => {
       using stream = client.open(control('Status'), {}, forever);
       await stream.send({ Ref });
       for await (const response of stream.messages) {
         for (const log of messagesIn(response, 'logs')) printed += bytesIn(log, 'msg').toString();
+        for (const status of messagesIn(response, 'statuses'))
+          counts.set(textIn(status, 'ID'), numberIn(status, 'current'));
         const { vertexes } = response;
         for (const { name, completed, error } of vertexes as { name: string; completed: unknown; error: string }[])
           if (completed !== null) shown.push(error === '' ? name : `${name}: ${error}`);
@@ -133,7 +136,7 @@ export async function makeBench(
     const [settled] = await Promise.allSettled([solved, watched]);
     if (settled.status === 'rejected') throw settled.reason;
     const answer = settled.value;
-    return { answer, shown, printed };
+    return { answer, shown, printed, counts };
   };
   const solve = (request: Message): Promise<Message> => client.call(control('Solve'), request, forever);
   return { ...bench, client, solve, build };

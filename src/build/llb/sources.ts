@@ -56,10 +56,28 @@ const uploaded = /^http:\/\/buildkit-session\/(.+)$/;
 const layoutPrefix = 'oci-layout://';
 const localPrefix = 'local://';
 
+/** What is shown from its first word on. */
+function lateOutput(begin: () => VertexOutput): { output: VertexOutput; isShown: () => boolean } {
+  let shown: VertexOutput | undefined;
+  const at = (): VertexOutput => (shown ??= begin());
+  const output: VertexOutput = {
+    cached: () => at().cached(),
+    started: (id) => at().started(id),
+    ended: (id) => at().ended(id),
+    log: (bytes) => at().log(bytes),
+    count: (name, current, isDone) => at().count(name, current, isDone),
+    event: (event) => at().event(event),
+    end: (error) => at().end(error),
+  };
+  return { output, isShown: () => shown !== undefined };
+}
+
 export class Sources {
   readonly #request: SourceRequest;
   readonly #outputs = new Map<string, Promise<Output>>();
   readonly #images = new Map<string, Promise<ImageRecord>>();
+  /** Vertices of images that are known, and of which nothing was shown yet. */
+  readonly #resolved = new Map<string, VertexOutput>();
 
   constructor(request: SourceRequest) {
     this.#request = request;
@@ -79,16 +97,37 @@ export class Sources {
     }
   }
 
-  /** The image that an edge stands for. */
-  image({ vertex }: Edge): Promise<ImageRecord> {
+  /**
+   * The image that an edge stands for. `resolve`: something else is shown while it is looked for; the vertex is only
+   * where its layers are fetched or used.
+   */
+  image({ vertex }: Edge, shows: 'fetch' | 'resolve' = 'fetch'): Promise<ImageRecord> {
     let image = this.#images.get(vertex.digest);
     if (image === undefined) {
-      image = this.#shown(vertex, this.#request.signal, (output) => this.#pull(vertex, output));
+      const { signal } = this.#request;
+      image =
+        shows === 'fetch'
+          ? this.#shown(vertex, signal, (output) => this.#pull(vertex, output))
+          : this.#resolve(vertex, signal);
       this.#images.set(vertex.digest, image);
       // Whoever waits for it hears of it.
       image.catch(() => undefined);
     }
     return image;
+  }
+
+  async #resolve(vertex: Vertex, signal: AbortSignal): Promise<ImageRecord> {
+    const late = lateOutput(() => this.#request.begin(vertex));
+    try {
+      const image = await this.#pull(vertex, late.output);
+      if (late.isShown()) late.output.end();
+      else this.#resolved.set(vertex.digest, late.output);
+      return image;
+    } catch (error) {
+      if (!signal.aborted) noteLocation(error, vertex.location);
+      if (late.isShown()) late.output.end(signal.aborted ? new ApiError('BadRequest', 'context canceled') : error);
+      throw error;
+    }
   }
 
   #pull(vertex: Vertex, output: VertexOutput): Promise<ImageRecord> {
@@ -122,6 +161,8 @@ export class Sources {
     const { identifier } = op;
     if (identifier.startsWith(imagePrefix) || identifier.startsWith(layoutPrefix)) {
       const { layers } = await this.image({ vertex, output: 0 });
+      this.#resolved.get(vertex.digest)?.end();
+      this.#resolved.delete(vertex.digest);
       await Promise.all(layers.map((layer) => context.content.layers.ensure(layer.diffId, layer.digest)));
       return {
         kind: 'layers',

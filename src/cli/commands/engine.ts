@@ -6,8 +6,8 @@ import { print, UsageError } from '../output.ts';
 
 export async function engine(words: readonly string[]): Promise<void> {
   if (words[0] === 'units') {
-    const { engineUnits } = await import('#platform/daemon/units.ts');
-    print(engineUnits(words.slice(1)));
+    const { engineUnits, userUnits } = await import('#platform/daemon/units.ts');
+    print((process.getuid?.() === 0 ? engineUnits : userUnits)(words.slice(1)));
     return;
   }
   if (words[0] === 'import-docker') return importDocker(words.slice(1));
@@ -18,6 +18,10 @@ export async function engine(words: readonly string[]): Promise<void> {
     loadConfig(flags);
     process.stderr.write('configuration OK\n');
     return;
+  }
+  if (process.getuid?.() !== 0) {
+    const { enterRootless } = await import('#platform/rootless/enter.ts');
+    await enterRootless(words);
   }
   const { runEngine } = await import('#platform/daemon/engine.ts');
   await runEngine(flags);
@@ -33,7 +37,7 @@ async function importDocker(words: readonly string[]): Promise<void> {
 
 function help(): string {
   return `Usage: tiphys engine [OPTIONS]
-       tiphys engine units [OPTIONS]   print docker.service and docker.socket that start it so
+       tiphys engine units [OPTIONS]   print units of systemd that start it so: root's, or the user's
        tiphys engine import-docker DIR [OPTIONS]   take over what a dockerd that is stopped kept in DIR
 
 The engine without a cluster. Its options are dockerd's, also in /etc/docker/daemon.json; one that it

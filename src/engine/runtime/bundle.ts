@@ -81,6 +81,7 @@ export function buildBundle(table: ContainerTable, container: Container, parts: 
     hostname,
     cgroupsPath: parts.cgroup,
     cgroupMode: context.os.cgroups.mode,
+    isRootless: context.isRootless,
     capabilities,
     seccomp: isWithoutSeccomp(spec) ? undefined : planSeccomp(spec.security.seccomp, capabilities),
     mounts: parts.mounts.map(planBelow),

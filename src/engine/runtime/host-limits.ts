@@ -33,10 +33,11 @@ const files: Record<string, string> = {
   stack: 'Max stack size',
 };
 
-export function readHostLimits(log: Logger): HostLimits {
+/** `inUserNamespace`: rights over resources end at its border. */
+export function readHostLimits(log: Logger, inUserNamespace = false): HostLimits {
   const status = readIfExists('/proc/self/status') ?? '';
   const capabilities = parseCapabilityMask(/^CapBnd:\s*([0-9a-f]+)/m.exec(status)?.[1] ?? '0');
-  const privileged = capabilities.has('SYS_RESOURCE');
+  const privileged = capabilities.has('SYS_RESOURCE') && !inUserNamespace;
   const ownScore = Number(readIfExists('/proc/self/oom_score_adj') ?? 0);
   const hardLimits = readHardLimits(readIfExists('/proc/self/limits') ?? '');
   return {

@@ -3,6 +3,7 @@
  * Pure: everything read from the host or the image comes in as arguments. What the host forbids is already clamped by
  * the caller (host-limits.ts).
  */
+import type { CgroupMode } from '#os/cgroups.ts';
 import { ApiError } from '#base/errors.ts';
 import { sysctlNamespace } from '#base/sysctls.ts';
 import type { ContainerSpec, Mount, Resources } from '../engine.ts';
@@ -18,7 +19,9 @@ export interface OciInput {
   workingDir: string;
   hostname: string;
   cgroupsPath: string;
-  cgroupMode: 'v1' | 'v2' | 'hybrid';
+  cgroupMode: CgroupMode;
+  /** The engine itself is in a user namespace. */
+  isRootless?: boolean;
   capabilities: string[];
   seccomp: unknown;
   apparmorProfile?: string;
@@ -159,7 +162,9 @@ function networkSysctls(input: OciInput): Record<string, string> {
   return {
     'net.ipv4.ip_unprivileged_port_start': '0',
     // Groups that are none of a user namespace's cannot be named in it.
-    ...(input.namespaces.user === undefined ? { 'net.ipv4.ping_group_range': '0 2147483647' } : {}),
+    ...(input.namespaces.user === undefined && input.isRootless !== true
+      ? { 'net.ipv4.ping_group_range': '0 2147483647' }
+      : {}),
   };
 }
 

@@ -90,6 +90,7 @@ export function createRuntime(options: RuntimeOptions, program?: RuntimeProgram)
     );
   const name = crun === undefined ? 'runc' : 'crun';
   const stateRoot = `${runDirectory}/runtime`;
+  const globals = [`--root=${stateRoot}`, ...(cgroups.mode === 'none' ? ['--cgroup-manager=disabled'] : [])];
   const filters = name === 'crun' ? new SeccompCache(runDirectory, stateRoot) : undefined;
   const creator =
     (name === 'crun' || program !== undefined) && cgroups.hybridMount !== undefined
@@ -128,7 +129,7 @@ export function createRuntime(options: RuntimeOptions, program?: RuntimeProgram)
         monitor.logPath === undefined ? 'none' : `k8s-file:${monitor.logPath}`,
         '--log-size-max',
         String(monitor.logBytesMax),
-        `--runtime-arg=--root=${stateRoot}`,
+        ...globals.map((word) => `--runtime-arg=${word}`),
         ...(monitor.terminal ? ['-t'] : []),
         ...(monitor.stdin ? ['-i'] : []),
         ...(monitor.stdin && monitor.leaveStdinOpen ? ['--leave-stdin-open'] : []),
@@ -148,7 +149,7 @@ export function createRuntime(options: RuntimeOptions, program?: RuntimeProgram)
     },
     async start(id) {
       if (name === 'runc') {
-        const result = await processes.run(binary, [`--root=${stateRoot}`, 'start', id]);
+        const result = await processes.run(binary, [...globals, 'start', id]);
         if (result.code !== 0) throw explainRuntimeError(name, result.stderr);
         return;
       }
@@ -157,7 +158,7 @@ export function createRuntime(options: RuntimeOptions, program?: RuntimeProgram)
     forget: (id) => removeTree(`${stateRoot}/${id}`),
     exec(id, processFile, exec) {
       const args = [
-        `--root=${stateRoot}`,
+        ...globals,
         'exec',
         '--process',
         processFile,
@@ -181,7 +182,7 @@ export function createRuntime(options: RuntimeOptions, program?: RuntimeProgram)
     async runDetached(id, bundle, pidFile) {
       // No pipes: the process would inherit them, and their end would never come.
       const child = processes.spawn(creator, [
-        `--root=${stateRoot}`,
+        ...globals,
         '--log',
         `${bundle}/runtime.log`,
         'run',

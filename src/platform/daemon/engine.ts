@@ -47,6 +47,9 @@ import { textLine } from './text-log.ts';
 import { parseUsernsRemap, readAccountFiles } from './userns-remap.ts';
 import type { IdMaps } from '#os/user-namespaces.linux.ts';
 import { writeStderrLine } from '../process-log.ts';
+import { endNamespaces } from '../rootless/namespaces.ts';
+import { openRootless, type OpenRootless } from '../rootless/open.ts';
+import { isRootless, rootlessPlaces } from '../rootless/state.ts';
 
 const instanceFormat = 1;
 /** The programs without which no container starts. */
@@ -61,17 +64,26 @@ interface Places {
   plugins?: PluginPlaces;
 }
 
+const rootPlaces: Places = {
+  data: '/var/lib/tiphys-engine',
+  run: '/run/tiphys-engine',
+  pidfile: '/var/run/docker.pid',
+  socket: '',
+};
+
 /** With TIPHYS_HOME everything is below it, and nothing of the system's is touched. */
 function placesOf(config: DaemonConfig, environment: Record<string, string | undefined>): Places {
   const home = environment['TIPHYS_HOME'] ?? '';
   const place = (key: string, own: string, usual: string): string =>
     config.text(key) || (home === '' ? usual : join(home, own));
+  const usual = isRootless(environment) ? rootlessPlaces(environment) : rootPlaces;
+  const plugins = home === '' ? usual.plugins : { sockets: join(home, 'run/plugins'), specs: [join(home, 'plugins')] };
   return {
-    data: place('data-root', 'engine', '/var/lib/tiphys-engine'),
-    run: place('exec-root', 'run/engine', '/run/tiphys-engine'),
-    pidfile: place('pidfile', 'run/docker.pid', '/var/run/docker.pid'),
-    socket: home === '' ? '' : `unix://${join(home, 'run/docker.sock')}`,
-    ...(home === '' ? {} : { plugins: { sockets: join(home, 'run/plugins'), specs: [join(home, 'plugins')] } }),
+    data: place('data-root', 'engine', usual.data),
+    run: place('exec-root', 'run/engine', usual.run),
+    pidfile: place('pidfile', 'run/docker.pid', usual.pidfile),
+    socket: home === '' ? usual.socket : `unix://${join(home, 'run/docker.sock')}`,
+    ...(plugins === undefined ? {} : { plugins }),
   };
 }
 
@@ -80,6 +92,7 @@ export async function runEngine(flags: FlagValues): Promise<void> {
   const places = placesOf(config, process.env);
   const live: Live = { config, settings: settingsOf(config, []) };
   const log = openLog(live);
+  const rootless = await openRootless(process.env, linuxProcesses, (message, fields) => log.warn(message, fields));
   process.on('unhandledRejection', (error) => log.error('unhandled rejection', { error }));
   checkMachine();
   for (const [name, key] of Object.entries({
@@ -94,9 +107,11 @@ export async function runEngine(flags: FlagValues): Promise<void> {
   stack.defer(takePidfile(places.pidfile));
   const listening = planListening(config, process.env, { log, defaultHost: places.socket });
   live.settings.warnings.push(...listening.warnings);
-  await ensureContainersUnit(linuxProcesses);
-  await loadModules(linuxProcesses);
-  const engine = await openEngine({ places, live, log, listen: listening.listen }, stack);
+  if (rootless === undefined) {
+    await ensureContainersUnit(linuxProcesses);
+    await loadModules(linuxProcesses);
+  }
+  const engine = await openEngine({ places, live, log, listen: listening.listen, rootless }, stack);
   const metricsAddress = config.text('metrics-addr');
   if (metricsAddress !== '') stack.use(await serveMetrics(metricsAddress, { metrics: new Metrics(), engine }));
   process.on('SIGHUP', () => reloadConfig({ live, flags, engine, log: log.child('reload') }));
@@ -109,7 +124,9 @@ export async function runEngine(flags: FlagValues): Promise<void> {
   const signal = await ended;
   log.info('stopping', { signal });
   tellSystemd('STOPPING=1');
-  if (!live.settings.isLiveRestore) await stopAllContainers(engine.containers, graceMsOf(live.config, engine));
+  if (live.settings.isLiveRestore) return;
+  await stopAllContainers(engine.containers, graceMsOf(live.config, engine));
+  if (rootless !== undefined) endNamespaces(rootless.directory, linuxProcesses);
 }
 
 /** `tiphys engine import-docker DIR`, with the same options for where things are. Whether all of it came. */
@@ -127,10 +144,11 @@ interface EngineParts {
   live: Live;
   log: Logger;
   listen: ReturnType<typeof planListening>['listen'];
+  rootless: OpenRootless | undefined;
 }
 
 async function openEngine(
-  { places, live, log, listen }: EngineParts,
+  { places, live, log, listen, rootless }: EngineParts,
   stack: AsyncDisposableStack,
 ): Promise<DockerEngine> {
   const instanceId = establishId(places.data);
@@ -177,6 +195,7 @@ async function openEngine(
     mounts,
     networkSettings: networkSettingsOf(live.config),
     ...userMapsOf(live.config, log),
+    ...(rootless === undefined ? {} : { rootless }),
     runtimes: live.config.runtimes,
     cdiDirectories: cdiDirectoriesOf(live.config),
     ...(places.plugins === undefined ? {} : { pluginPlaces: places.plugins }),

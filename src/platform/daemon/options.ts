@@ -5,6 +5,7 @@
  *
  * Source: Docker documentation, "dockerd" and "Daemon configuration file"; docker 28.5, cmd/dockerd and daemon/config.
  */
+import { isRootless } from '../rootless/state.ts';
 import { entriesOf, textOf, textsOf } from '#base/unknown.ts';
 
 export type OptionKind =
@@ -276,7 +277,15 @@ const others: DaemonOption[] = [
     hidden: true,
   },
   { flag: 'cri-containerd', kind: 'bool', help: 'CRI', refuse: unless('there is no containerd here', false) },
-  { flag: 'rootless', kind: 'bool', help: 'without root', refuse: unless(notBuilt, false) },
+  {
+    flag: 'rootless',
+    kind: 'bool',
+    help: 'without root: so where an ordinary user starts it',
+    refuse: (value) =>
+      value === false || process.getuid?.() !== 0 || isRootless(process.env)
+        ? undefined
+        : 'this is root: start it as the user whose engine it is',
+  },
   { flag: 'restart', short: 'r', kind: 'bool', value: true, help: 'of long ago', hidden: true },
   {
     flag: 'api-cors-header',

@@ -9,6 +9,28 @@ import { packageRoot } from '../paths.ts';
 const quoted = (word: string): string =>
   /[\s"'\\$%;]/.test(word) ? `"${word.replaceAll('%', '%%').replaceAll('$', '$$$$').replace(/["\\]/g, '\\$&')}"` : word;
 
+/** Of an ordinary user: systemd cannot listen for it, since its socket lies in its namespaces. */
+export function userUnits(words: readonly string[]): string {
+  const command = [join(packageRoot, 'tiphys'), 'engine', ...words].map(quoted).join(' ');
+  return `# ~/.config/systemd/user/docker.service
+[Unit]
+Description=Tiphys engine of this user, for Docker's clients
+StartLimitBurst=3
+StartLimitIntervalSec=60
+
+[Service]
+Type=notify
+ExecStart=${command}
+ExecReload=/bin/kill -s HUP $MAINPID
+TimeoutStartSec=0
+RestartSec=2
+Restart=always
+KillMode=process
+
+[Install]
+WantedBy=default.target`;
+}
+
 /** Both files, each after a line with its path. `words`: further options of the engine. */
 export function engineUnits(words: readonly string[]): string {
   const command = [join(packageRoot, 'tiphys'), 'engine', '-H', 'fd://', ...words].map(quoted).join(' ');

@@ -30,7 +30,7 @@ export function parseUsernsRemap(text: string, files: AccountFiles): IdMaps | un
   const parts = text.split(':');
   if (parts.length > 2) refuse(`invalid User/Group specification in --userns-remap: ${JSON.stringify(text)}`);
   const [wanted = '', wantedGroup] = parts;
-  const user = find(files.passwd, wanted === 'default' ? defaultUser : wanted);
+  const user = findAccount(files.passwd, wanted === 'default' ? defaultUser : wanted);
   if (user === undefined)
     refuse(
       wanted === 'default'
@@ -38,7 +38,7 @@ export function parseUsernsRemap(text: string, files: AccountFiles): IdMaps | un
         : `could not look up user ${JSON.stringify(wanted)}: no such user`,
     );
   const groupName = wantedGroup ?? (wanted === 'default' ? defaultUser : user.name);
-  const group = find(files.group, groupName);
+  const group = findAccount(files.group, groupName);
   if (group === undefined) refuse(`could not look up group ${JSON.stringify(groupName)}: no such group`);
   if (user.name === 'root') return undefined;
   return {
@@ -56,7 +56,7 @@ interface Account {
   id: string;
 }
 
-function find(table: string, nameOrId: string): Account | undefined {
+export function findAccount(table: string, nameOrId: string): Account | undefined {
   for (const line of table.split('\n')) {
     const [name = '', , id = ''] = line.split(':');
     if (nameOrId !== '' && (name === nameOrId || id === nameOrId)) return { name, id };
@@ -64,7 +64,7 @@ function find(table: string, nameOrId: string): Account | undefined {
   return undefined;
 }
 
-function rangesOf(text: string, { name, id }: Account): IdRange[] | undefined {
+export function rangesOf(text: string, { name, id }: Account): IdRange[] | undefined {
   const ranges: IdRange[] = [];
   let inside = 0;
   for (const line of text.split('\n')) {

@@ -1,0 +1,2 @@
+FROM stand-in/alpine
+RUN apk add shellcheck
