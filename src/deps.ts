@@ -169,6 +169,6 @@ export const deps: Readonly<Record<string, FolderRule>> = {
     packages: [],
     builtins: ['*'],
   },
-  platform: { folders: ['*'], packages: ['js-yaml'], builtins: ['*'] },
+  platform: { folders: ['*'], packages: ['js-yaml', 'age-encryption', 'aws4fetch'], builtins: ['*'] },
   cli: { folders: ['*'], packages: ['commander', 'ws'], builtins: ['*'] },
 };

@@ -32,7 +32,10 @@ const messageOf = ({ body }: Reply): string => String(fieldOf(body, 'message') ?
 
 /** The objects of what is made anew each time: ids, times, names from chance. */
 function normalise(value: unknown, path: string): unknown {
-  if (Array.isArray(value)) return value.map((item) => normalise(item, `${path}[]`));
+  if (Array.isArray(value)) {
+    const items = value.map((item) => normalise(item, `${path}[]`));
+    return path === '.metadata.managedFields' ? items.sort(byManager) : items;
+  }
   if (typeof value === 'string')
     return isNow(value) ? 'now' : value.replace(/kube-api-access-[a-z0-9]{5}/, 'kube-api-access-x');
   if (!isObject(value)) return value;
@@ -43,6 +46,14 @@ function normalise(value: unknown, path: string): unknown {
     out[key] = normalise(inner, at);
   }
   return out;
+}
+
+/** Which of two managers is the older one depends on how fast each side's controllers are. */
+function byManager(a: unknown, b: unknown): number {
+  const [mine, other] = [a, b].map((one) =>
+    ['operation', 'manager', 'subresource', 'apiVersion'].map((field) => String(fieldOf(one, field) ?? '')).join(' '),
+  );
+  return String(mine) < String(other) ? -1 : 1;
 }
 
 const nowMs = 600_000;
@@ -101,7 +112,10 @@ function rowOf({ body }: Reply): Row {
 /** A row without the letters of a generated name and its own id, wherever they stand. */
 function nameless(row: unknown): unknown {
   const [name, prefix, uid] = ['name', 'generateName', 'uid'].map((field) => fieldOf(row, 'object', 'metadata', field));
-  const isGenerated = typeof name === 'string' && typeof prefix === 'string' && name.length === prefix.length + 5;
+  const isGenerated =
+    typeof name === 'string' &&
+    (/^[\da-f]{8}-([\da-f]{4}-){3}[\da-f]{12}$/.test(name) ||
+      (typeof prefix === 'string' && name.length === prefix.length + 5));
   let text = JSON.stringify(row) ?? 'null';
   if (isGenerated) text = text.replaceAll(name, 'generated');
   if (typeof uid === 'string' && uid.length === 36) text = text.replaceAll(uid, 'uid');

@@ -9,11 +9,9 @@ import { apiVersionOf, isKubeObject, resourceNameOf } from '#base/objects.ts';
 import type { KubeObject, OpenObject, StatusCause } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { fieldOf, isObject, type JsonObject } from '#base/unknown.ts';
-import { checkObject } from '#schema/check.ts';
+import { checkObject, noteSentEmpty } from '#schema/check.ts';
 import {
   compareFields,
-  emptySet,
-  equalSets,
   fieldsOf,
   findListProblem,
   intersectionOf,
@@ -76,7 +74,7 @@ function readConfiguration(context: RequestContext): KubeObject {
       `failed to create typed patch object ${label}: the object's kind does not match the request's (${wanted}, Kind=${kind.kind})`,
     );
   // What is empty or null is somebody's, too: only a copy loses it.
-  const result = checkObject(copyJson(value), kind.type);
+  const result = checkObject(copyJson(value), kind.type, { applied: true });
   if (result.unknown.length > 0)
     throw new ApiError(
       'Unknown',
@@ -88,12 +86,16 @@ function readConfiguration(context: RequestContext): KubeObject {
   if (problem !== undefined) throw new ApiError('Unknown', `failed to create typed patch object ${label}: ${problem}`);
   value.metadata ??= {};
   if (!isKubeObject(value)) throw new ApiError('BadRequest', 'error decoding YAML: metadata is no object');
+  if ('name' in value.metadata && !value.metadata.name) throw nameMissing(info.name);
   if (value.metadata.name && value.metadata.name !== info.name)
     throw new ApiError(
       'BadRequest',
       `the name of the object (${value.metadata.name}) does not match the name on the URL (${info.name})`,
     );
+  if (result.formError !== undefined)
+    throw new ApiError('Unknown', `failed to convert new object ${label} to proper version: ${result.formError}`);
   reportDuplicates(context, duplicates);
+  noteSentEmpty(value);
   return value;
 }
 
@@ -182,9 +184,10 @@ function mergeInto(
   const bare: KubeObject = { ...live, metadata: { ...live.metadata } };
   delete bare.metadata.managedFields;
   const { resourceVersion, ...configMeta } = configuration.metadata;
-  const merged = copyJson(mergeApplied(bare, { ...configuration, metadata: configMeta }, node));
-  if (!isKubeObject(merged)) throw new Error('two objects merge into something else');
-  const { changed } = compareFields(bare, merged, node);
+  const both = mergeApplied(bare, { ...configuration, metadata: configMeta }, node);
+  const merged = copyJson(both);
+  if (!isObject(both) || !isKubeObject(merged)) throw new Error('two objects merge into something else');
+  const { changed } = compareFields(bare, both, node);
   const touched = stripSystem(changed);
   const conflicts = others
     .map((manager) => ({ manager, set: intersectionOf(manager.set, touched) }))
@@ -195,20 +198,21 @@ function mergeInto(
     const kept = others.reduce((set, m) => unionOf(set, m.set), applied);
     pruneFields(merged, node, own.set, kept);
   }
-  const previous = own?.set ?? emptySet();
-  const same = own !== undefined && equalSets(previous, applied) && own.apiVersion === apiVersion;
+  // An apply that changes nothing of the object has no time of its own.
+  const after = compareFields(bare, merged, node);
+  const same = isEmptySet(touched) && isEmptySet(after.changed) && isEmptySet(after.removed);
   const entry: Manager = {
     name,
     operation: 'Apply',
     apiVersion,
     subresource: info.subresource,
-    time: same ? own.time : timestamp(context.server.clock.now()),
+    time: same ? (own?.time ?? '') : timestamp(context.server.clock.now()),
     set: applied,
   };
   writeManagers(merged, own === undefined ? [...managers, entry] : managers.map((m) => (m === own ? entry : m)));
   if (resourceVersion === undefined) delete merged.metadata.resourceVersion;
   else merged.metadata.resourceVersion = resourceVersion;
-  checkObject(merged, node);
+  checkObject(merged, node, { applied: true });
   return merged;
 }
 
@@ -224,13 +228,13 @@ export async function applyObject(context: RequestContext, options: UpdateOption
         kind: kind.resource,
       });
     const { name: named, resourceVersion: version } = configuration.metadata;
-    if (!named) throw nameMissing(info.name);
     if (version !== undefined && !/^\d*$/.test(version)) throw unreadableVersion(version);
     if (configuration.metadata.uid !== undefined && configuration.metadata.uid !== '')
       throw new ApiError(
         'Conflict',
         `uid mismatch: the provided object specified uid ${configuration.metadata.uid}, and no existing object was found`,
       );
+    if (!named) throw nameMissing(info.name);
     const object = { ...configuration, metadata: { ...configuration.metadata } };
     const set = restrict(context, stripSystem(fieldsOf(configuration, kind.type)));
     writeManagers(object, [
@@ -245,7 +249,7 @@ export async function applyObject(context: RequestContext, options: UpdateOption
     ]);
     const make = (): KubeObject => {
       const fresh = copyJson(object);
-      checkObject(fresh, kind.type);
+      checkObject(fresh, kind.type, { applied: true });
       return fresh;
     };
     return createObject(context, make, { apply: true });

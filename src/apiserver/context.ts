@@ -86,6 +86,8 @@ export interface ApiServerOptions {
   releaseMemory?(): Promise<void>;
   /** Whether `metadata.managedFields` is kept; a simulation may do without. */
   trackFields?: boolean;
+  /** Whether the expressions of policies are checked (upstream's controllers do it, not its API server). */
+  checksPolicies?: boolean;
   /** The directory of a package that ships field descriptions, for `kubectl explain`. */
   descriptionsFrom?: string;
 }

@@ -1,5 +1,6 @@
 /** What a custom resource definition must be, beyond its own schema (Kubernetes, "CustomResourceDefinition v1"). */
 import type {
+  CustomResourceConversion,
   CustomResourceDefinition,
   CustomResourceDefinitionNames,
   CustomResourceDefinitionSpec,
@@ -7,6 +8,7 @@ import type {
   CustomResourceSubresourceScale,
   JSONSchemaProps,
   SelectableField,
+  WebhookConversion,
 } from '#api/apiextensions.v1.ts';
 import { kinds } from '#base/kinds.ts';
 import { isOf, type KubeObject } from '#base/objects.ts';
@@ -17,6 +19,7 @@ import { label1035Problem, subdomainProblem } from '#schema/name-forms.ts';
 import { selectableFieldsMax } from '#schema/limits.ts';
 import { checkSchemaRules } from '#schema/rule-checks.ts';
 import { fieldPathOf } from '#schema/rule-paths.ts';
+import { validateClientConfig } from '#schema/validate-admission.ts';
 import { checkStructuralSchema } from '#schema/structural-schema.ts';
 import type { RequestContext } from './context.ts';
 
@@ -29,11 +32,12 @@ function checkDefinition(
 ): void {
   // Whatever is required may lack: it is looked for here.
   const spec: Partial<CustomResourceDefinitionSpec> = definition.spec;
-  checkNames(definition, errors);
-  if (!['Cluster', 'Namespaced'].includes(spec.scope ?? ''))
-    errors.unsupported('spec.scope', spec.scope ?? '', ['Cluster', 'Namespaced']);
+  checkNames(definition, errors, old === undefined);
+  if (!spec.scope) errors.required('spec.scope');
+  else if (!['Cluster', 'Namespaced'].includes(spec.scope))
+    errors.unsupported('spec.scope', spec.scope, ['Cluster', 'Namespaced']);
   const versions: Partial<CustomResourceDefinitionVersion>[] = spec.versions ?? [];
-  if (versions.length === 0) errors.required('spec.versions', 'must have at least one version');
+  checkStored(definition, versions, errors);
   const names = versions.map((v) => v.name);
   if (new Set(names).size !== names.length) errors.invalid('spec.versions', names, 'must contain unique version names');
   if (versions.filter((v) => v.storage === true).length !== 1)
@@ -44,7 +48,11 @@ function checkDefinition(
   versions.forEach((version, i) => {
     const at = `spec.versions[${i}]`;
     const problem = label1035Problem(version.name ?? '');
-    if (problem !== '') errors.invalid(`${at}.name`, version.name ?? '', problem);
+    if (problem !== '') {
+      errors.invalid(`${at}.name`, version.name ?? '', problem);
+      // Upstream looks at the first one's under its old place, too.
+      if (i === 0 && version.name) errors.invalid('spec.version', version.name, problem);
+    }
     const schema = version.schema?.openAPIV3Schema;
     if (schema === undefined) errors.required(`${at}.schema.openAPIV3Schema`, 'schemas are required');
     else if (!isShared || i === 0) {
@@ -56,20 +64,79 @@ function checkDefinition(
     const sharesFields = versions.every((v) => equalJson(v.selectableFields, fields));
     if (schema !== undefined && fields !== undefined && (!sharesFields || i === 0))
       checkSelectableFields(fields, schema, `${sharesFields ? 'spec' : at}.selectableFields`, errors);
-    checkColumns(version, at, errors);
-    checkScale(version.subresources?.scale, `${at}.subresources.scale`, errors);
+    const [columnsAt, scaleAt] = (['additionalPrinterColumns', 'subresources'] as const).map((field) =>
+      placeOf(versions, field, i),
+    );
+    if (columnsAt !== undefined) checkColumns(version, columnsAt, errors);
+    if (scaleAt !== undefined) checkScale(version.subresources?.scale, `${scaleAt}.subresources.scale`, errors);
   });
-  if (spec.conversion?.strategy === 'Webhook' && spec.conversion.webhook === undefined)
-    errors.required('spec.conversion.webhook', 'required when strategy is set to Webhook, but not specified');
-  const strategy = spec.conversion?.strategy ?? 'None';
-  if (!['None', 'Webhook'].includes(strategy))
-    errors.unsupported('spec.conversion.strategy', strategy, ['None', 'Webhook']);
+  checkConversion(spec.conversion, errors);
   if (spec.preserveUnknownFields === true)
     errors.invalid(
       'spec.preserveUnknownFields',
       true,
       'cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead',
     );
+}
+
+/** Where a part of a version is named: what all versions have alike, once and as the definition's. */
+function placeOf(
+  versions: readonly Partial<CustomResourceDefinitionVersion>[],
+  field: 'additionalPrinterColumns' | 'subresources',
+  i: number,
+): string | undefined {
+  const isShared = versions.every((version) => equalJson(version[field], versions[0]?.[field]));
+  return isShared ? (i === 0 ? 'spec' : undefined) : `spec.versions[${i}]`;
+}
+
+function checkStored(
+  { status }: CustomResourceDefinition,
+  versions: readonly Partial<CustomResourceDefinitionVersion>[],
+  errors: FieldErrors,
+): void {
+  const stored = status?.storedVersions ?? [];
+  if (stored.length === 0) errors.invalid('status.storedVersions', stored, 'must have at least one stored version');
+  else
+    for (const { name = '', storage } of versions)
+      if (storage === true && !stored.includes(name))
+        errors.invalid('status.storedVersions', stored, `must have the storage version ${name}`);
+  stored.forEach((version, i) => {
+    if (!versions.some(({ name }) => name === version))
+      errors.invalid(`status.storedVersions[${i}]`, version, 'missing from spec.versions');
+  });
+}
+
+/** Paths are those of the definition's older form. */
+function checkConversion(conversion: CustomResourceConversion | undefined, errors: FieldErrors): void {
+  if (conversion === undefined) return;
+  const at = 'spec.conversion';
+  const { strategy, webhook }: Partial<CustomResourceConversion> = conversion;
+  if (!strategy) errors.required(`${at}.strategy`);
+  else if (!['None', 'Webhook'].includes(strategy)) errors.unsupported(`${at}.strategy`, strategy, ['None', 'Webhook']);
+  const { clientConfig, conversionReviewVersions = [] }: Partial<WebhookConversion> = webhook ?? {};
+  if (strategy !== 'Webhook') {
+    const detail = 'should not be set when strategy is not set to Webhook';
+    if (clientConfig !== undefined) errors.forbidden(`${at}.webhookClientConfig`, detail);
+    if (conversionReviewVersions.length > 0) errors.forbidden(`${at}.conversionReviewVersions`, detail);
+    return;
+  }
+  if (clientConfig === undefined)
+    errors.required(`${at}.webhookClientConfig`, 'required when strategy is set to Webhook');
+  else validateClientConfig(clientConfig, `${at}.webhookClientConfig`, errors);
+  checkReviewVersions(conversionReviewVersions, `${at}.conversionReviewVersions`, errors);
+}
+
+function checkReviewVersions(versions: readonly string[], at: string, errors: FieldErrors): void {
+  if (versions.length === 0) {
+    errors.required(at);
+    return;
+  }
+  versions.forEach((version, i) => {
+    if (versions.indexOf(version) < i) errors.invalid(`${at}[${i}]`, version, 'duplicate version');
+    else if (label1035Problem(version) !== '') errors.invalid(`${at}[${i}]`, version, label1035Problem(version));
+  });
+  if (!versions.includes('v1') && !versions.includes('v1beta1'))
+    errors.invalid(at, versions, 'must include at least one of v1, v1beta1');
 }
 
 /** Rules are looked at where their types can be told. */
@@ -80,25 +147,26 @@ function checkSchema(schema: JSONSchemaProps, at: string, errors: FieldErrors, i
   errors.take(found);
 }
 
-function checkNames(definition: CustomResourceDefinition, errors: FieldErrors): void {
+function checkNames(definition: CustomResourceDefinition, errors: FieldErrors, isNew: boolean): void {
   const { group, names: given }: Partial<CustomResourceDefinitionSpec> = definition.spec;
   const names: Partial<CustomResourceDefinitionNames> = given ?? {};
   if (!group) errors.required('spec.group');
   else if (subdomainProblem(group) !== '') errors.invalid('spec.group', group, subdomainProblem(group));
   else if (!group.includes('.')) errors.invalid('spec.group', group, 'should be a domain with at least one dot');
-  if (definition.metadata.name !== `${names.plural}.${group}`)
+  if (isNew && definition.metadata.name !== `${names.plural ?? ''}.${group ?? ''}`)
     errors.invalid('metadata.name', definition.metadata.name, 'must be spec.names.plural+"."+spec.group');
-  if (!names.kind) errors.required('spec.names.kind');
+  for (const field of ['plural', 'singular', 'kind', 'listKind'] as const)
+    if (!names[field]) errors.required(`spec.names.${field}`);
   const labels: ['plural' | 'singular' | 'kind' | 'listKind', string | undefined][] = [
-    ['plural', names.plural ?? ''],
+    ['plural', names.plural],
     ['singular', names.singular],
     ['kind', names.kind?.toLowerCase()],
     ['listKind', names.listKind?.toLowerCase()],
   ];
   for (const [field, value] of labels)
-    if (value !== undefined && label1035Problem(value) !== '')
+    if (value && label1035Problem(value) !== '')
       errors.invalid(`spec.names.${field}`, names[field] ?? '', label1035Problem(value));
-  if (names.kind !== undefined && names.kind === names.listKind)
+  if (names.kind && names.kind === names.listKind)
     errors.invalid('spec.names.listKind', names.listKind, 'kind and listKind may not be the same');
   for (const field of ['shortNames', 'categories'] as const)
     (names[field] ?? []).forEach((name, i) => {

@@ -80,11 +80,6 @@ class CustomResources {
     if (conflict === undefined) this.serve(definition);
     const conditions = conditionsFor(definition, conflict, timestamp(this.#server.clock.now()));
     const names = conflict === undefined ? definition.spec.names : definition.status?.acceptedNames;
-    const finalizers = definition.metadata.finalizers ?? [];
-    if (!finalizers.includes(cleanup))
-      await this.#update(name, '', (o) => {
-        o.metadata.finalizers = [...new Set([...(o.metadata.finalizers ?? []), cleanup])];
-      });
     await this.#update(name, 'status', (o) => {
       const storage = o.spec.versions.filter((version) => version.storage).map((version) => version.name);
       o.status = {

@@ -12,6 +12,7 @@ import type { KubeObject } from '#base/objects.ts';
 import { messageOf } from '#base/thrown.ts';
 import { isObject, type JsonObject } from '#base/unknown.ts';
 import { checkObject } from '#schema/check.ts';
+import type { CheckOptions } from '#schema/check.ts';
 import { decodeMessage, unwrapMessage } from '#schema/protobuf-decode.ts';
 import { protobufMediaType } from '#schema/protobuf.ts';
 import { typeOf } from '#schema/types.ts';
@@ -69,6 +70,9 @@ export interface ParsedBody {
   /** The text, if it is JSON: it has the order in which problems are told. */
   json?: string;
 }
+
+/** What is known of a body beside its value. */
+export type BodyText = Omit<ParsedBody, 'value'> & CheckOptions;
 
 /** A body as a value. */
 export function parseBody(
@@ -172,13 +176,14 @@ function checkDecoded(
   context: RequestContext,
   value: object,
   kind: BodyKind<object>,
-  parsed: Omit<ParsedBody, 'value'> = { duplicates: [] },
+  parsed: BodyText = { duplicates: [] },
 ): void {
-  const result = checkObject(value, kind.type);
-  if (result.error !== undefined)
+  const result = checkObject(value, kind.type, parsed);
+  const error = result.error ?? result.formError;
+  if (error !== undefined)
     throw new ApiError(
       'BadRequest',
-      `${kind.kind} in version ${JSON.stringify(kind.version)} cannot be handled as a ${kind.kind}: ${result.error}`,
+      `${kind.kind} in version ${JSON.stringify(kind.version)} cannot be handled as a ${kind.kind}: ${error}`,
     );
   const problems = [...fieldProblems(kind, result.unknown, parsed)];
   if (problems.length === 0) return;
@@ -221,7 +226,7 @@ export function decodeAs<T extends KubeObject>(context: RequestContext, kind: Bo
       `the API version in the data (${String(value.apiVersion)}) does not match the expected API version (${wanted})`,
     );
   }
-  return checkDraft(context, value, kind, parsed);
+  return checkDraft(context, value, kind, { ...parsed, notesEmpty: true });
 }
 
 /** An object that names the kind, checked; its metadata is there. */
@@ -229,7 +234,7 @@ export function checkDraft<T extends KubeObject>(
   context: RequestContext,
   value: JsonObject,
   kind: BodyKind<T>,
-  parsed: Omit<ParsedBody, 'value'>,
+  parsed: BodyText,
 ): Draft<T> & KubeObject {
   checkDecoded(context, value, kind, parsed);
   if (!isObject(value.metadata)) value.metadata = {};

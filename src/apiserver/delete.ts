@@ -47,8 +47,16 @@ function readOptions(context: RequestContext): DeleteOptions {
   return options;
 }
 
-/** Finalizers after the propagation policy has been taken into account. */
+/** Finalizers once an object is deleted: the server's own comes with the first request. */
 function finalizersFor(context: RequestContext, object: KubeObject, options: DeleteOptions): string[] {
+  const finalizers = propagated(context, object, options);
+  const { deletionFinalizer: own } = context.kind;
+  const isFirst = object.metadata.deletionTimestamp === undefined;
+  return own === undefined || !isFirst || finalizers.includes(own) ? finalizers : [...finalizers, own];
+}
+
+/** Finalizers after the propagation policy has been taken into account. */
+function propagated(context: RequestContext, object: KubeObject, options: DeleteOptions): string[] {
   const kept = (object.metadata.finalizers ?? []).filter((f) => f !== 'orphan' && f !== 'foregroundDeletion');
   const policy =
     options.propagationPolicy ??

@@ -167,9 +167,9 @@ export function trackManagedFields(
   const shown = (one: KubeObject): object => asCompared(fromStored(kind, one), hidden);
   const before = old === undefined ? (kind.custom === true ? {} : zeroObject(node)) : shown(old);
   const after = shown(object);
-  // As upstream: an object whose fields cannot be told apart has no managers.
+  // As upstream: of an object whose fields cannot be told apart nobody becomes a manager.
   if (findListProblem(after, node, false) !== undefined) {
-    delete object.metadata.managedFields;
+    writeManagers(object, startingManagers(old, object));
     return;
   }
   const { changed, removed } = compareFields(before, after, node);

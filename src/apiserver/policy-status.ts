@@ -15,7 +15,7 @@ import type { KindRecord } from '#schema/kind.ts';
 import type { Server } from './context.ts';
 import { internalContext } from './internal.ts';
 import { policyKindsMax } from './limits.ts';
-import { updateObject } from './write-path.ts';
+import { applyObject } from './apply.ts';
 
 /** Checks each policy once in each generation, from now on. Stops with what it returns. */
 export function runPolicyStatus(server: Server): () => void {
@@ -49,21 +49,29 @@ export function runPolicyStatus(server: Server): () => void {
   };
 }
 
+/** As upstream names the controller that applies it. */
+const statusManager = 'validatingadmissionpolicy-status';
+
 async function checkPolicy(server: Server, name: string): Promise<void> {
   const policy = (await server.live.validatingPolicies.current()).in().find((each) => each.metadata.name === name);
   const generation = policy?.metadata.generation;
   if (policy === undefined || policy.status?.observedGeneration === generation) return;
   const warnings = await checkTypes(policy, server);
   const kind = server.kinds.builtIn(kinds.ValidatingAdmissionPolicy);
-  const context = internalContext(server, kind, { verb: 'update', name, subresource: 'status' });
+  const context = internalContext(server, kind, { verb: 'patch', name, subresource: 'status' });
   const typeChecking = warnings.length === 0 ? {} : { expressionWarnings: warnings };
+  context.request = {
+    ...context.request,
+    query: new URLSearchParams({ fieldManager: statusManager, force: 'true' }),
+    object: {
+      apiVersion: policy.apiVersion,
+      kind: policy.kind,
+      metadata: { name },
+      status: { observedGeneration: generation, typeChecking },
+    },
+  };
   try {
-    await updateObject(
-      context,
-      name,
-      (current) => ({ ...current, status: { observedGeneration: generation, typeChecking } }),
-      { subresource: 'status' },
-    );
+    await applyObject(context, {});
   } catch (error) {
     if (!isReason(error, 'NotFound')) throw error;
   }

@@ -67,7 +67,7 @@ export function answerStored(context: RequestContext, stored: StoredValue, statu
   const { request, kind, server } = context;
   if (request.wantsObject === true)
     return { status, headers: headersFor(context, 'json'), object: viewAs(context, kind, stored) };
-  const wanted = negotiate(request, formsOf(kind));
+  const wanted = negotiate(request, formsFor(context, kind));
   if (wanted.encoding === 'protobuf' && wanted.form === 'object')
     return {
       status,
@@ -86,6 +86,12 @@ export function formsOf(kind: KindRecord | null, shown?: string): AnswerForms {
   return { protobuf, table: kind.verbs.includes('get') };
 }
 
+/** The same of the request's answer: upstream shows the status of some kinds as an object only. */
+function formsFor({ info }: RequestContext, kind: KindRecord | null, shown?: string): AnswerForms {
+  const forms = formsOf(kind, shown);
+  return kind?.statusIsPlain === true && info.subresource === 'status' ? { ...forms, table: false } : forms;
+}
+
 const isList = (object: KubeObject | KubeList): object is KubeList => 'items' in object;
 
 /**
@@ -99,7 +105,7 @@ export function answerObject(
 ): ApiResponse {
   const { request } = context;
   if (request.wantsObject === true) return { status, headers: headersFor(context, 'json'), object: freezeJson(object) };
-  const wanted = negotiate(request, formsOf(kind, object.kind));
+  const wanted = negotiate(request, formsFor(context, kind, object.kind));
   if (wanted.encoding === 'protobuf' && wanted.form === 'object' && kind !== null)
     return { status, headers: headersFor(context, 'protobuf'), body: encodeObject(kind.type, object) };
   let shown: unknown = object;

@@ -16,15 +16,19 @@ import type { PolicyRule } from '#api/rbac.v1.ts';
 import { ApiError } from '#base/errors.ts';
 import type { ApiResponse, UserInfo } from '#base/api-request.ts';
 import { kinds } from '#base/kinds.ts';
-import { isDraftOf, type KubeList } from '#base/objects.ts';
+import { isDraftOf, type KubeList, type KubeObject } from '#base/objects.ts';
+import { parseFieldSelector, parseLabelSelector } from '#base/selectors.ts';
 import { timestamp } from '#base/timestamp.ts';
+import { FieldErrors } from '#schema/field-errors.ts';
 import type { KindRecord } from '#schema/kind.ts';
+import { fillZeros } from '#schema/zeros.ts';
 import { issuerOf, identifyBearer } from './authn/authenticate.ts';
 import { decide } from './authz/authorizer-chain.ts';
 import { visitRules } from './authz/rbac.ts';
 import type { Attributes } from './authz/attributes.ts';
 import type { RequestContext } from './context.ts';
 import { decodeObject } from './decode.ts';
+import { trackManagedFields } from './managed-fields.ts';
 import { answerObject } from './respond.ts';
 import { bindPod } from './subresources.ts';
 
@@ -57,66 +61,111 @@ type AccessSpec = Draft<SelfSubjectAccessReviewSpec>;
 
 function attributesFrom({ nonResourceAttributes, resourceAttributes }: AccessSpec, user: UserInfo): Attributes {
   const base = { user, group: '', version: '', resource: '', subresource: '', namespace: '', name: '', path: '' };
-  if (nonResourceAttributes !== undefined) {
-    const { verb = '', path = '' } = nonResourceAttributes;
-    return { ...base, isResource: false, verb, path };
-  }
-  if (resourceAttributes === undefined)
-    throw new ApiError(
-      'Invalid',
-      'spec.resourceAttributes: Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be specified',
-    );
-  const {
-    verb = '',
-    group = '',
-    version = '',
-    resource = '',
-    subresource = '',
-    namespace = '',
-    name = '',
-  } = resourceAttributes;
-  return { ...base, isResource: true, verb, group, version, resource, subresource, namespace, name };
+  const { verb = '', path = '' } = nonResourceAttributes ?? {};
+  if (resourceAttributes === undefined) return { ...base, isResource: false, verb, path };
+  const { group = '', version = '', resource = '', subresource = '', namespace = '', name = '' } = resourceAttributes;
+  const asked = { group, version, resource, subresource, namespace, name };
+  return { ...base, isResource: true, verb: resourceAttributes.verb ?? '', ...asked };
 }
 
 /** Whom a review is about. */
 function subjectOf({ user = '', groups = [], extra }: Draft<SubjectAccessReviewSpec>): UserInfo {
-  if (user === '' && groups.length === 0)
-    throw new ApiError(
-      'Invalid',
-      'SubjectAccessReview.authorization.k8s.io "" is invalid: spec.user: Invalid value: "": at least one of user or group must be specified',
-    );
   return { name: user, groups, ...(extra === undefined ? {} : { extra }) };
 }
 
-export async function handleReview(context: RequestContext): Promise<ApiResponse> {
-  const { server, user, info } = context;
-  if (context.kind.kind === 'ComponentStatus') return answerComponents(context);
+/** What of a selector nobody can read here is not asked for, which is said. */
+function selectorErrors({ resourceAttributes }: AccessSpec): string {
+  const { fieldSelector, labelSelector } = resourceAttributes ?? {};
+  const unread: [string, number, number][] = [];
+  if (fieldSelector !== undefined) {
+    const list = fieldSelector.requirements ?? [];
+    const read = list.filter(({ operator, values = [] }) => /^(Not)?In$/.test(operator ?? '') && values.length === 1);
+    const isRaw = isReadable(() => parseFieldSelector(fieldSelector.rawSelector ?? ''));
+    unread.push(['fieldSelector', read.length, list.length - read.length + (isRaw ? 0 : 1)]);
+  }
+  if (labelSelector !== undefined) {
+    const list = labelSelector.requirements ?? [];
+    const read = list.filter(({ operator = '' }) => /^((Not)?In|Exists|DoesNotExist)$/.test(operator));
+    const isRaw = isReadable(() => parseLabelSelector(labelSelector.rawSelector ?? ''));
+    unread.push(['labelSelector', read.length, list.length - read.length + (isRaw ? 0 : 1)]);
+  }
+  return unread
+    .filter(([, , count]) => count > 0)
+    .map(([name, read]) => `spec.resourceAttributes.${name} ${read > 0 ? 'partially ' : ''}ignored due to parse error`)
+    .join('; ');
+}
+
+function isReadable(read: () => unknown): boolean {
+  try {
+    read();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const systemFields = [
+  ...(['creationTimestamp', 'uid', 'selfLink', 'deletionTimestamp', 'deletionGracePeriodSeconds'] as const),
+];
+
+/** Reads a review as a create is read: in its namespace, its fields managed, and right. */
+function readReview(context: RequestContext): KubeObject {
+  const { kind, info } = context;
   const review = decodeObject(context);
-  if (isDraftOf(kinds.Binding, review)) return bindPod(context, review, review.metadata.name ?? '');
+  const { metadata } = review;
+  if (!kind.namespaced) delete metadata.namespace;
+  else if (metadata.namespace && metadata.namespace !== info.namespace)
+    throw new ApiError(
+      'BadRequest',
+      'the namespace of the provided object does not match the namespace sent on the request',
+    );
+  else metadata.namespace = info.namespace;
+  // What the server alone says of an object is not looked at.
+  for (const field of systemFields) delete metadata[field];
+  fillZeros(review, kind.type);
+  trackManagedFields(context, undefined, review, {});
+  const errors = new FieldErrors();
+  kind.validate?.(review, errors, undefined);
+  errors.throwIfAny(kind.group, kind.kind, '');
+  return review;
+}
+
+export async function handleReview(context: RequestContext): Promise<ApiResponse> {
+  const { server, user } = context;
+  if (context.kind.kind === 'ComponentStatus') return answerComponents(context);
+  if (context.kind.kind === 'Binding') {
+    const binding = decodeObject(context);
+    if (isDraftOf(kinds.Binding, binding)) return bindPod(context, binding, binding.metadata.name ?? '');
+  }
+  const review = readReview(context);
   if (isDraftOf(kinds.SelfSubjectReview, review)) {
     review.metadata.creationTimestamp = timestamp(server.clock.now());
     review.status = { userInfo: userInfoOf(user) };
   } else if (isDraftOf(kinds.TokenReview, review)) review.status = await reviewToken(context, review.spec ?? {});
   else if (isDraftOf(kinds.SelfSubjectAccessReview, review))
-    review.status = await reviewAccess(context, attributesFrom(review.spec ?? {}, user));
+    review.status = await reviewAccess(context, review.spec ?? {}, user);
   else if (isDraftOf(kinds.SelfSubjectRulesReview, review))
     review.status = await reviewRules(context, review.spec?.namespace ?? '');
   else if (isDraftOf(kinds.SubjectAccessReview, review))
-    review.status = await reviewAccess(context, attributesFrom(review.spec ?? {}, subjectOf(review.spec ?? {})));
-  else if (isDraftOf(kinds.LocalSubjectAccessReview, review)) {
-    const attributes = attributesFrom(review.spec ?? {}, subjectOf(review.spec ?? {}));
-    review.status = await reviewAccess(context, { ...attributes, namespace: info.namespace });
-  }
+    review.status = await reviewAccess(context, review.spec ?? {}, subjectOf(review.spec ?? {}));
+  else if (isDraftOf(kinds.LocalSubjectAccessReview, review))
+    review.status = await reviewAccess(context, review.spec ?? {}, subjectOf(review.spec ?? {}));
   return answerObject(context, review, 201);
 }
 
-async function reviewAccess(context: RequestContext, attributes: Attributes): Promise<SubjectAccessReviewStatus> {
-  const decision = await decide(context.server, attributes);
+async function reviewAccess(
+  { server }: RequestContext,
+  spec: AccessSpec,
+  user: UserInfo,
+): Promise<SubjectAccessReviewStatus> {
+  const decision = await decide(server, attributesFrom(spec, user));
+  const evaluationError = selectorErrors(spec);
   const reason = decision.reason();
   return {
     allowed: decision.allowed,
     ...(decision.denied === true ? { denied: true } : {}),
     ...(reason === '' ? {} : { reason }),
+    ...(evaluationError === '' ? {} : { evaluationError }),
   };
 }
 
@@ -140,8 +189,9 @@ async function reviewToken(
   context: RequestContext,
   { token = '', audiences: asked = [] }: Draft<TokenReviewSpec>,
 ): Promise<TokenReviewStatus> {
+  if (token === '') throw new ApiError('BadRequest', 'token is required for TokenReview in authentication');
   const audiences = asked.length > 0 ? asked : [issuerOf(context.server)];
-  const identity = token === '' ? undefined : await identifyBearer(context.server, token, audiences);
+  const identity = await identifyBearer(context.server, token, audiences);
   if (identity === undefined)
     return { authenticated: false, user: {}, error: '[invalid bearer token, token lookup failed]' };
   return { authenticated: true, user: userInfoOf(identity.user), audiences: identity.audiences };

@@ -80,7 +80,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
   const stopKeeping = keepOwnObjects(server);
   const stopCompaction = runCompaction(server);
   const stopCustom = await runCustomResources(server);
-  const stopPolicyStatus = runPolicyStatus(server);
+  const stopPolicyStatus = options.checksPolicies === false ? undefined : runPolicyStatus(server);
   const stopAggregation = runAggregation(server);
   return {
     handle: server.handle,
@@ -94,7 +94,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
       stopFlowControl();
       stopKeeping();
       stopCompaction();
-      stopPolicyStatus();
+      stopPolicyStatus?.();
       stopAggregation();
       stopCustom();
       server.live.close();

@@ -174,7 +174,7 @@ const refused: [string, [string, TestJson], string, RegExp][] = [
     'a quota of an unknown resource',
     quota({ hard: { apples: '1' } }),
     'spec.hard[apples]',
-    /standard resource for quotas/,
+    /must be a standard resource type or fully qualified/,
   ],
   ['a quota of half a Pod', quota({ hard: { pods: '500m' } }), 'spec.hard[pods]', /must be an integer/],
   [

@@ -17,6 +17,7 @@ import { isObject } from '#base/unknown.ts';
 import { randomSuffix } from '#os/clock.ts';
 import { giveWay } from '#os/turn.ts';
 import { FieldErrors } from '#schema/field-errors.ts';
+import { dropGatedFields } from '#schema/gated-fields.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import { validateMetadata, validateMetadataUpdate } from '#schema/validate-meta.ts';
 import { fillZeros } from '#schema/zeros.ts';
@@ -30,7 +31,7 @@ import type { RequestContext, Server } from './context.ts';
 import { prepareShown, shownOf, toKept } from './conversion.ts';
 import { conflictRetriesMax, createRetriesMax, eventTtlSeconds, measuredBodyBytesMin } from './limits.ts';
 import { trackManagedFields } from './managed-fields.ts';
-import { dropRepeatedOwners, keepField } from './metadata-fields.ts';
+import { dropRepeatedOwners, keepMetadata } from './metadata-fields.ts';
 import { alreadyExists, conflict, notFound, unreadableVersion } from './object-errors.ts';
 import { fromStored, isShownAsStored, storageKey, toStored } from './stored-objects.ts';
 
@@ -160,10 +161,13 @@ async function createOnce(
   const admitted = attributes.object;
   dropRepeatedOwners(context, admitted);
   stored.prepareCreate?.(admitted, server.clock.now());
+  if (kind.custom !== true) dropGatedFields(admitted, undefined, stored.type);
   if (kind.custom !== true) fillStatus(admitted, stored);
   const errors = new FieldErrors();
-  validateMetadata(admitted, kind, errors);
+  if (!kind.metadataLast) validateMetadata(admitted, kind, errors);
   stored.validate?.(admitted, errors, undefined);
+  kind.validateKept?.(admitted, errors, undefined);
+  if (kind.metadataLast && !errors.any) validateMetadata(admitted, kind, errors);
   await validateRules(context, stored, attributes, errors);
   errors.throwIfAny(kind.group, kind.kind, admitted.metadata.name ?? '');
   tellWarnings(context, stored, attributes);
@@ -330,45 +334,10 @@ function dropSelfLink(meta: ObjectMeta): void {
   if (meta.selfLink !== undefined) Object.assign(meta, { selfLink: undefined });
 }
 
-/** Metadata that is the server's alone. */
-const keptFields = ['creationTimestamp', 'generation'] as const;
-
 /** An object to be written whatever version there is. */
 export function unversioned<T extends KubeObject>(object: T): Manifest<T> & KubeObject {
   const { resourceVersion: _r, ...metadata } = object.metadata;
   return { ...object, metadata };
-}
-
-function keepMetadata(context: RequestContext, object: KubeObject, old: KubeObject): void {
-  const meta = object.metadata;
-  const { name = '' } = old.metadata;
-  meta.name ??= name;
-  if (meta.name !== name)
-    throw new ApiError(
-      'BadRequest',
-      `the name of the object (${meta.name}) does not match the name on the URL (${name})`,
-    );
-  if (context.kind.namespaced) {
-    if (meta.namespace !== undefined && meta.namespace !== '' && meta.namespace !== old.metadata.namespace)
-      throw new ApiError(
-        'BadRequest',
-        'the namespace of the provided object does not match the namespace sent on the request',
-      );
-    keepField(meta, old.metadata, 'namespace');
-  } else if (meta.namespace !== undefined) delete meta.namespace;
-  if (context.request.method === 'PUT' && meta.uid && meta.uid !== old.metadata.uid)
-    throw conflict(
-      context.kind,
-      name,
-      `Precondition failed: UID in precondition: ${meta.uid}, UID in object meta: ${old.metadata.uid}`,
-    );
-  for (const field of keptFields) keepField(meta, old.metadata, field);
-  if (!meta.uid) keepField(meta, old.metadata, 'uid');
-  if (old.metadata.deletionTimestamp) meta.deletionTimestamp = old.metadata.deletionTimestamp;
-  if (old.metadata.deletionGracePeriodSeconds != null)
-    meta.deletionGracePeriodSeconds ??= old.metadata.deletionGracePeriodSeconds;
-  // A `delete` would make a slow dictionary of it, for as long as the object and its copies live.
-  Object.assign(meta, { resourceVersion: undefined });
 }
 
 /** What an update starts from, and what is to become of it. */
@@ -408,6 +377,7 @@ async function updateOnce(
   dropRepeatedOwners(context, admitted);
   if (subresource === '') stored.prepareUpdate?.(admitted, old, server.clock.now());
   else if (subresource === 'status') stored.prepareStatus?.(admitted, old, server.clock.now());
+  if (kind.custom !== true) dropGatedFields(admitted, old, stored.type);
   if (kind.hasGeneration && options.keepsGeneration !== true && !isSameSpec(admitted, old, kind))
     admitted.metadata.generation = (old.metadata.generation ?? 0) + 1;
   const errors = new FieldErrors();
@@ -417,6 +387,7 @@ async function updateOnce(
   else if (subresource === '') {
     stored.validate?.(admitted, errors, old);
     stored.validateUpdate?.(admitted, old, errors);
+    kind.validateKept?.(admitted, errors, old);
   } else if (subresource === 'status') stored.validateStatus?.(admitted, old, errors);
   await validateRules(context, stored, attributes, errors);
   errors.throwIfAny(kind.group, kind.kind, admitted.metadata.name ?? '');

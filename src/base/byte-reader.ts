@@ -54,6 +54,19 @@ export class ByteReader {
     return Buffer.concat(parts, count);
   }
 
+  /** `count` bytes, or as many as there are before the end. */
+  async readUpTo(count: number): Promise<Buffer> {
+    const parts: Buffer[] = [];
+    let have = 0;
+    while (have < count) {
+      const part = await this.readSome(count - have);
+      if (part === undefined) break;
+      parts.push(part);
+      have += part.length;
+    }
+    return parts.length === 1 && parts[0] !== undefined ? parts[0] : Buffer.concat(parts, have);
+  }
+
   async skip(count: number): Promise<void> {
     for (let left = count; left > 0;) {
       const part = await this.readSome(left);

@@ -98,7 +98,7 @@ function parseText(input: string | number): Quantity {
     else denominator *= 10n ** BigInt(-exponent);
   }
   let nano = roundedUp(numerator, denominator);
-  if (nano > nanoMax) nano = nanoMax;
+  if (format === 'BinarySI' && nano > nanoMax) nano = nanoMax;
   return { nano: match[1] === '-' ? -nano : nano, format };
 }
 

@@ -31,7 +31,18 @@ function fitsField(text: string, bytesMax: number): boolean {
   return /^[\x00-\x7f]*$/.test(text) && text.length <= bytesMax;
 }
 
-function rawHeader(header: TarHeader, letter: string, sizeBytes: number): { block: Buffer; records: Buffer[] } {
+/** How an entry is written. */
+interface TarWriting {
+  /** Times to the microsecond, where images have whole seconds. */
+  exactTimes?: boolean;
+}
+
+function rawHeader(
+  header: TarHeader,
+  letter: string,
+  sizeBytes: number,
+  { exactTimes = false }: TarWriting = {},
+): { block: Buffer; records: Buffer[] } {
   const block = Buffer.alloc(blockBytes);
   const records: Buffer[] = [];
   const pax = (key: string, value: Uint8Array | string): void => {
@@ -44,7 +55,9 @@ function rawHeader(header: TarHeader, letter: string, sizeBytes: number): { bloc
   if (!putNumber(block, header.gid, 116, 8)) pax('gid', String(header.gid));
   if (!putNumber(block, sizeBytes, 124, 12)) pax('size', String(sizeBytes));
   const seconds = Math.floor(header.mtimeMs / 1000);
-  if (!putNumber(block, seconds, 136, 12)) pax('mtime', String(seconds));
+  const fits = putNumber(block, seconds, 136, 12);
+  if (exactTimes && header.mtimeMs !== seconds * 1000) pax('mtime', (header.mtimeMs / 1000).toFixed(6));
+  else if (!fits) pax('mtime', String(seconds));
   block[156] = letter.charCodeAt(0);
   if (!fitsField(header.linkTarget, 100)) pax('linkpath', header.linkTarget);
   putText(block, header.linkTarget, 157, 100);
@@ -86,10 +99,15 @@ const headerDefaults: Omit<TarHeader, 'path'> = {
 };
 
 /** The blocks that open an entry. What follows is `sizeBytes` of content and `encodeTarPadding`. */
-export function encodeTarHeader(partial: Partial<TarHeader> & { path: string }): Buffer {
+export function encodeTarHeader(partial: Partial<TarHeader> & { path: string }, writing?: TarWriting): Buffer {
   const header: TarHeader = { ...headerDefaults, ...partial };
   if (header.type === 'directory' && !header.path.endsWith('/')) header.path += '/';
-  const { block, records } = rawHeader(header, letterOf[header.type], header.type === 'file' ? header.sizeBytes : 0);
+  const { block, records } = rawHeader(
+    header,
+    letterOf[header.type],
+    header.type === 'file' ? header.sizeBytes : 0,
+    writing,
+  );
   if (records.length === 0) return sealBlock(block);
   const data = Buffer.concat(records);
   const base = header.path.replace(/\/$/, '').split('/').pop() ?? '';

@@ -9,6 +9,7 @@ import { formatSubnet, parseCidr, subnetOf } from '#base/ip.ts';
 import { messageOf, stackOf } from '#base/thrown.ts';
 import { podsPerNodeMax } from '#kubelet/limits.ts';
 import { FinalError, finalExitCode } from '#platform/final-error.ts';
+import { backupsKeptMax } from '#platform/limits.ts';
 import { networkModes, type NetworkMode } from '#platform/instance.ts';
 import { completionScript } from './completion.ts';
 import { UsageError } from './output.ts';
@@ -76,6 +77,12 @@ const range = (text: string): string => {
   if (cidr?.address.family !== 'IPv4' || cidr.length < 8 || cidr.length > 19)
     throw new UsageError(`${JSON.stringify(text)} is not a range of IPv4 addresses (10.244.0.0/16; /8 to /19)`);
   return formatSubnet(subnetOf(text));
+};
+const keep = (text: string): number => {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1 || value > backupsKeptMax)
+    throw new UsageError(`${JSON.stringify(text)} is not a number of backups (1 to ${backupsKeptMax})`);
+  return value;
 };
 const endpoints = (text: string): string[] => text.split(',').map((one) => one.trim());
 const etcdPrefix = (text: string): string => {
@@ -148,6 +155,38 @@ withEtcdOptions(program.command('migrate').description("move the cluster's state
   .action(async (options) => {
     const { migrateState } = await import('./commands/migrate.ts');
     await migrateState(options);
+  });
+program
+  .command('backup')
+  .description('write all that the cluster is into one sealed file: objects, Secrets, keys, images, volumes')
+  .argument('[file]', 'where to: a file, or s3://BUCKET/KEY; with --every a directory, or s3://BUCKET/PREFIX')
+  .option('--passphrase-file <file>', 'its first line seals the backup (default: asked for)')
+  .option('--recipient <key>', 'public key of age (age1…) for which it is sealed; may be repeated', collect, [])
+  .option(
+    '--images <which>',
+    'own (default: made here, and what the registry holds), all, none, or a name; may be repeated',
+    collect,
+    [],
+  )
+  .option('--every <time>', "from now on the server makes one so often (6h), into a directory; 'off' ends that")
+  .option('--keep <number>', 'how many of those stay (default: 14)', keep)
+  .option('--data <dir>', 'data directory (default: $TIPHYS_HOME/data or /var/lib/tiphys)')
+  .addOption(json())
+  .action(async (file: string | undefined, options) => {
+    const { backupCommand } = await import('./commands/backup.ts');
+    await backupCommand(file, options);
+  });
+withPlatformOptions(
+  program.command('restore').description('begin the cluster of a backup anew on this machine, and start it'),
+)
+  .argument('<file>', "what 'tiphys backup' has written: a file, or s3://BUCKET/KEY")
+  .option('--passphrase-file <file>', 'its first line opens the backup (default: asked for)')
+  .option('--identity <file>', 'secret key of age that opens it; may be repeated', collect, [])
+  .option('-y, --yes', 'do not ask before installing')
+  .option('--dry-run', 'only list what would be added')
+  .action(async (file: string, options) => {
+    const { restoreCommand } = await import('./commands/backup.ts');
+    await restoreCommand(file, options);
   });
 program
   .command('down')
@@ -389,6 +428,14 @@ program
     const { runServer } = await import('#platform/server.ts');
     stays = true;
     await endOnFailure(runServer());
+  });
+program
+  .command('scheduled-backup', { hidden: true })
+  .description('make the backup that is due')
+  .action(async () => {
+    const { runScheduledBackup } = await import('#platform/backup/schedule.ts');
+    const { pathsOfPart } = await import('#platform/launch.ts');
+    await runScheduledBackup(pathsOfPart());
   });
 program
   .command('node', { hidden: true })

@@ -56,3 +56,36 @@ export async function confirm(question: string): Promise<boolean> {
     lines.close();
   }
 }
+
+/** A line that is typed and not shown; undefined without a terminal. Rejects where the user gives up (Ctrl-C). */
+export async function askSecret(question: string): Promise<string | undefined> {
+  const { stdin, stderr } = process;
+  if (!stdin.isTTY || !stderr.isTTY) return undefined;
+  stderr.write(question);
+  stdin.setRawMode(true);
+  stdin.setEncoding('utf8');
+  try {
+    return await new Promise<string>((resolve, reject) => {
+      let line = '';
+      const take = (text: string): void => {
+        for (const letter of text)
+          if (letter === '\r' || letter === '\n' || letter === '\u0004') {
+            stdin.off('data', take);
+            resolve(line);
+            return;
+          } else if (letter === '\u0003') {
+            stdin.off('data', take);
+            reject(new UsageError('given up'));
+            return;
+          } else if (letter === '\u007f' || letter === '\b') line = [...line].slice(0, -1).join('');
+          else line += letter;
+      };
+      stdin.on('data', take);
+      stdin.resume();
+    });
+  } finally {
+    stdin.setRawMode(false);
+    stdin.pause();
+    stderr.write('\n');
+  }
+}

@@ -36,18 +36,20 @@ export interface PackOptions {
 
 const chunkBytes = 256 << 10;
 
-function xattrsOf(path: string): Record<string, Uint8Array> {
+function xattrsOf(path: string, keepsAcls: boolean): Record<string, Uint8Array> {
   const out: Record<string, Uint8Array> = {};
   for (const name of listXattrs(path)) {
     // The overlay's own, and labels of this host's security modules, are not part of an image.
-    if (name.startsWith('trusted.overlay.') || name === 'security.selinux' || name.startsWith('system.')) continue;
+    if (name.startsWith('trusted.overlay.') || name === 'security.selinux') continue;
+    if (name.startsWith('system.') && !(keepsAcls && name.startsWith('system.posix_acl_'))) continue;
     const value = getXattr(path, name);
     if (value !== undefined) out[name] = value;
   }
   return out;
 }
 
-export function tarHeaderOf(path: string, name: string, info: Stats): TarHeader | undefined {
+/** `keepsAcls`: access control lists of POSIX, too, which have no place in an image. */
+export function tarHeaderOf(path: string, name: string, info: Stats, keepsAcls = false): TarHeader | undefined {
   const base = {
     path: name,
     mode: info.mode & 0o7777,
@@ -60,7 +62,7 @@ export function tarHeaderOf(path: string, name: string, info: Stats): TarHeader 
     linkTarget: '',
     deviceMajor: 0,
     deviceMinor: 0,
-    xattrs: info.isSymbolicLink() ? {} : xattrsOf(path),
+    xattrs: info.isSymbolicLink() ? {} : xattrsOf(path, keepsAcls),
   };
   if (info.isFile()) return { ...base, type: 'file', sizeBytes: info.size };
   if (info.isDirectory()) return { ...base, type: 'directory' };

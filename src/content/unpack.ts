@@ -46,7 +46,15 @@ export interface UnpackOptions {
   /** Called for each entry; false leaves it out. */
   filter?: (header: TarHeader) => boolean;
   signal?: AbortSignal;
+  /** Blocks of zeros are left out of files: holes, which read the same. */
+  isSparse?: boolean;
+  /** In place of the bounds of an image's layer. */
+  entriesMax?: number;
+  bytesMax?: number;
 }
+
+const sparseBlockBytes = 4096;
+const zeroBlock = Buffer.alloc(sparseBlockBytes);
 
 const opaqueXattr = 'trusted.overlay.opaque';
 const mark = Buffer.from('y');
@@ -69,6 +77,8 @@ function safeParts(path: string): string[] {
   if (out.length > layerPathDepthMax) refuse('tar path, it is too deep:', path.slice(0, 100));
   return out;
 }
+
+const isZero = (bytes: Buffer): boolean => bytes.equals(zeroBlock.subarray(0, bytes.length));
 
 class Unpacker {
   readonly #root: RootedDirectory;
@@ -200,7 +210,8 @@ class Unpacker {
     const { header, extents } = entry;
     const fd = this.#work(() => openSync(path, openFlags, 0o600));
     try {
-      if (extents === undefined) for await (const chunk of entry.content) this.#put(fd, chunk, null);
+      if (extents === undefined && this.#options.isSparse === true) await this.#sparse(fd, entry);
+      else if (extents === undefined) for await (const chunk of entry.content) this.#put(fd, chunk, null);
       else {
         ftruncateSync(fd, header.sizeBytes);
         let index = 0;
@@ -231,9 +242,27 @@ class Unpacker {
     }
   }
 
+  /** Written block by block, but for those of zeros. */
+  async #sparse(fd: number, { header, content }: TarEntry): Promise<void> {
+    ftruncateSync(fd, header.sizeBytes);
+    let at = 0;
+    for await (const chunk of content) {
+      const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length);
+      let from = 0;
+      for (let block = 0; block < bytes.length; block += sparseBlockBytes) {
+        const end = Math.min(bytes.length, block + sparseBlockBytes);
+        if (!isZero(bytes.subarray(block, end))) continue;
+        if (from < block) this.#put(fd, bytes.subarray(from, block), at + from);
+        from = end;
+      }
+      if (from < bytes.length) this.#put(fd, bytes.subarray(from), at + from);
+      at += bytes.length;
+    }
+  }
+
   #put(fd: number, chunk: Uint8Array, position: number | null): void {
     this.#written += chunk.length;
-    if (this.#written > layerExpandedBytesMax)
+    if (this.#written > (this.#options.bytesMax ?? layerExpandedBytesMax))
       throw new ApiError('RequestEntityTooLarge', 'the archive expands to more than the bound');
     for (let at = 0; at < chunk.length;)
       at += writeSync(fd, chunk, at, chunk.length - at, position === null ? null : position + at);
@@ -293,7 +322,8 @@ export async function unpackTar(
   let entries = 0;
   for await (const entry of readTar(source)) {
     options.signal?.throwIfAborted();
-    if (++entries > layerEntriesMax) throw new ApiError('RequestEntityTooLarge', 'the archive has too many entries');
+    if (++entries > (options.entriesMax ?? layerEntriesMax))
+      throw new ApiError('RequestEntityTooLarge', 'the archive has too many entries');
     if (options.filter?.(entry.header) === false) continue;
     await unpacker.entry(entry);
   }

@@ -25,6 +25,7 @@ import { realClock, realRandom } from '#os/clock.real.ts';
 import { createMounts } from '#os/mount.linux.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import type { Access } from '#registry/access.ts';
+import { backupContentRoute } from './backup/routes.ts';
 import { registryUserRoute } from './registry-users.ts';
 import { tiphysVersion } from './version.ts';
 
@@ -94,7 +95,7 @@ export async function startDockerApi(parts: DockerApiParts): Promise<AsyncDispos
       ...buildRoutes({ builder, images }),
       ...buildkit.routes,
       ...commitRoutes(docker, images),
-      ...(registry === undefined ? [] : [registryUserRoute(registry.access)]),
+      ...(registry === undefined ? [] : [registryUserRoute(registry.access), backupContentRoute(content, records)]),
     ],
   });
   return { [Symbol.asyncDispose]: () => server.close() };

@@ -6,6 +6,7 @@
  * own. Format 4 is that of one of several servers: older programs would not start its etcd, or not its server.
  */
 import { createHash } from 'node:crypto';
+import { rmSync } from 'node:fs';
 import { addressAt, maskIp, overlaps, formatSubnet, subnetOf, type Subnet } from '#base/ip.ts';
 import { findFreeSubnet } from '#net/pools.ts';
 import { ApiError } from '#base/errors.ts';
@@ -195,8 +196,9 @@ export async function establishInstance(
   random: Random,
   host: { usedSubnets: Subnet[]; freePort(candidates: number[]): number },
 ): Promise<Instance> {
-  makeDirectory(paths.data, privateMode);
   const kept = loadInstance(paths);
+  refuseHalfRestored(paths, kept);
+  makeDirectory(paths.data, privateMode);
   const { nodes: before } = JSON.parse(readIfExists(files.instance(paths)) ?? '{}') as { nodes?: number };
   const pick = (prefix: string, length: number, used: Subnet[]): string =>
     findFreeSubnet(used, [{ base: prefix, length }]);
@@ -243,6 +245,18 @@ export async function establishInstance(
   setLocalNodes(paths, nodes ?? before ?? Math.max(1, localNodes(paths).length));
   if (JSON.stringify(instance) !== JSON.stringify(kept)) saveInstance(paths, instance);
   return instance;
+}
+
+/** What lies there is no beginning of anything else. */
+function refuseHalfRestored(paths: Paths, kept: Instance | undefined): void {
+  if (readIfExists(files.restoring(paths)) === undefined) return;
+  if (kept === undefined)
+    throw new ApiError(
+      'Conflict',
+      `a restore into ${paths.data} was interrupted: run 'tiphys restore' again, or remove what it left with 'tiphys down --purge'`,
+    );
+  // It was whole, and ended before it could say so.
+  rmSync(files.restoring(paths), { force: true });
 }
 
 /** What an instance is cannot be chosen anew; what a cluster is, not on a machine that joined it. */

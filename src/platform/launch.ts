@@ -96,6 +96,11 @@ function entry(): string {
 /** Heap limits keep an idle platform small: V8 collects young objects in a smaller space before it asks for more. */
 const nodeOptions = ['--experimental-ffi', '--disable-warning=ExperimentalWarning', '--max-semi-space-size=8'];
 
+/** Arguments of Node for a process of the platform's own. */
+export function commandLine(words: readonly string[]): string[] {
+  return [...nodeOptions, entry(), ...words];
+}
+
 function environment(): Record<string, string> {
   return Object.fromEntries(
     Object.entries(process.env).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])),
@@ -115,7 +120,7 @@ export function startPart(instance: Instance, paths: Paths, name: string, proces
   ];
   const command = [
     ...(entered.length === 0 ? [] : ['nsenter', ...entered, '--']),
-    ...(name === 'etcd' ? [instance.member?.binary ?? 'etcd'] : [process.execPath, ...nodeOptions, entry()]),
+    ...(name === 'etcd' ? [instance.member?.binary ?? 'etcd'] : [process.execPath, ...commandLine([])]),
     ...wordsOf(paths, name),
   ];
   const supervisor = join(import.meta.dirname, 'supervise.sh');

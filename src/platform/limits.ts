@@ -96,3 +96,38 @@ export const promotionMsMax = 60_000;
 export const etcdHealthMsMax = 20_000;
 /** Of what etcd may hold so much is free when writes are let in again after there was no space. */
 export const roomPartMin = 0.1;
+/** A backup: pieces of age's payload (its specification has them so), and what its first lines may be. */
+export const sealedPieceBytes = 64 * 1024;
+export const sealedHeaderBytesMax = 64 * 1024;
+/** Parts that sections of a backup come in, and what its small entries may be. */
+export const backupPartBytes = 4 * 1024 * 1024;
+export const backupEntryBytesMax = 16 * 1024 * 1024;
+/** One frame of a section: its description, and what is held of it in memory. */
+export const backupFrameHeadBytesMax = 32 * 1024 * 1024;
+export const backupFrameBytesMax = 16 * 1024 * 1024;
+/** Keys that are taken in one turn of the store's thread, and how often a reading begins anew. */
+export const stateKeysPerTurn = 2_000;
+export const stateAttemptsMax = 5;
+/** Files of volumes, in one archive. */
+export const volumeEntriesMax = 100_000_000;
+/**
+ * Resource versions after a restore begin so far above those of the backup, and so much further for each second since:
+ * more than the cluster can have handed out meanwhile.
+ */
+export const restoredRevisionsStep = 1_000_000_000;
+export const restoredRevisionsPerSecond = 20_000;
+export const revisionMax = 2 ** 45;
+/** A store of S3: parts begin with this length, which doubles after so many of them. */
+export const s3PartBytes = 16 * 1024 * 1024;
+export const s3PartsPerSize = 2_000;
+export const s3AttemptsMax = 5;
+export const s3RetryMs = 200;
+/** What is read of an error. */
+export const s3AnswerBytesMax = 64 * 1024;
+/** How often the server looks whether a backup is due, and how soon one that failed is tried again. */
+export const backupLookMs = 5_000;
+export const backupRetryMs = 10 * 60_000;
+export const backupEveryMsMin = 60_000;
+export const backupEveryMsMax = 366 * 24 * 3_600_000;
+export const backupsKeptDefault = 14;
+export const backupsKeptMax = 10_000;

@@ -41,26 +41,37 @@ function placeOf(etcd: EtcdChoice): EtcdPlace {
 async function moveToEtcd(paths: Paths, instance: Instance, to: EtcdChoice): Promise<StoreState> {
   if (instance.etcd !== undefined) throw new ApiError('Conflict', "this cluster's state lies in an etcd already");
   if (!existsSync(files.database(paths))) throw new ApiError('NotFound', `${files.database(paths)} is not there`);
-  const place = placeOf(to);
-  const found = await epochInEtcd(place);
-  if (found !== undefined && found !== readIfExists(files.etcdEpoch(paths))?.trim())
-    throw new ApiError(
-      'Conflict',
-      "this etcd holds another cluster's state: name an empty one, or an --etcd-prefix of its own",
-    );
+  await epochOfOwn(paths, to);
   let state: StoreState;
   {
     await using store = await openSqliteStore({ path: files.database(paths), clock: realClock, log: silentLogger });
     state = store.state();
   }
-  const epoch = realRandom.uuid();
-  // Known before it is there: what an attempt left is this machine's own.
-  if (found === undefined) writeEpoch(paths, epoch);
-  await writeEtcdState(place, state, found ?? epoch);
+  await fillEtcd(paths, to, state);
   setEtcd(paths, to);
   for (const suffix of ['-wal', '-shm']) rmSync(files.database(paths) + suffix, { force: true });
   renameSync(files.database(paths), `${files.database(paths)}.moved`);
   return state;
+}
+
+/** The epoch of what this machine has put there; undefined: nothing is there. Rejects where it is another's. */
+async function epochOfOwn(paths: Paths, to: EtcdChoice): Promise<string | undefined> {
+  const found = await epochInEtcd(placeOf(to));
+  if (found !== undefined && found !== readIfExists(files.etcdEpoch(paths))?.trim())
+    throw new ApiError(
+      'Conflict',
+      "this etcd holds another cluster's state: name an empty one, or an --etcd-prefix of its own",
+    );
+  return found;
+}
+
+/** Replaces what an attempt of this machine's has left there. Rejects with Conflict where another cluster is. */
+export async function fillEtcd(paths: Paths, to: EtcdChoice, state: StoreState): Promise<void> {
+  const found = await epochOfOwn(paths, to);
+  const epoch = realRandom.uuid();
+  // Known before it is there: what an attempt left is this machine's own.
+  if (found === undefined) writeEpoch(paths, epoch);
+  await writeEtcdState(placeOf(to), state, found ?? epoch);
 }
 
 function writeEpoch(paths: Paths, epoch: string): void {

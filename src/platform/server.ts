@@ -14,6 +14,7 @@ import { ServerFlags } from '#apiserver/server-flags.ts';
 import { createApiServer, type ApiServer } from '#apiserver/server.ts';
 import { serveHttp, type HttpServer } from '#apiserver/http.ts';
 import type { Client } from '#client/client.ts';
+import { createEventRecorder } from '#client/events.ts';
 import { InformerFactory } from '#client/informer.ts';
 import { controlPlaneRole, frontProxyClient, isRevoked, removedNodes } from '#base/node-identity.ts';
 import { kinds } from '#base/kinds.ts';
@@ -22,6 +23,7 @@ import { createClient } from '#client/rest-client.ts';
 import { createDirectTransport } from '#client/transport-direct.ts';
 import { processUptimeMs, realClock, realRandom } from '#os/clock.real.ts';
 import { writeFileAtomic } from '#os/files.ts';
+import { linuxProcesses } from '#os/processes.linux.ts';
 import { ownThread } from '#os/turn.ts';
 import { releaseMemory } from '#os/memory.linux.ts';
 import { measureStore } from '#store/measured-store.ts';
@@ -40,6 +42,8 @@ import type { ManagedCertificate } from './managed-certificate.ts';
 import { awaitMove } from './etcd/own-etcd.ts';
 import { serversEndpoint, serversPath } from './etcd/serve-join.ts';
 import { keepMember } from './etcd/upkeep.ts';
+import { runBackupSchedule } from './backup/run-schedule.ts';
+import { serveState } from './backup/state-source.ts';
 import { beginPart, type Part } from './part.ts';
 import { pathsOfPart } from './launch.ts';
 import { files } from './paths.ts';
@@ -99,6 +103,9 @@ export async function runServer(): Promise<void> {
   stack.use(control);
   await control.ready;
   await defaultServiceAccount(platform);
+  const recorder = createEventRecorder({ client: platform, clock: realClock, log, component: 'tiphys-backup' });
+  const node = nodePlan(instance, 1, hostName()).name;
+  stack.use(runBackupSchedule({ paths, clock: realClock, log, processes: linuxProcesses, recorder, node }));
   writeFileAtomic(files.ready(paths, 'server'), `${process.pid}\n`, { mode: 0o644 });
   log.info('ready', { sinceStartMs: Math.round(processUptimeMs()) });
 }
@@ -164,6 +171,7 @@ async function startApi(
     await openClusterStore({ paths, etcd: instance.etcd, ring, ranges: instance, log: log.child('store') }),
   );
   measureStore(store, metrics, realClock);
+  stack.use(await serveState(paths, store, log));
   const flags = new ServerFlags(instance.kubeApiserverArgs ?? []);
   const usage = createKubeletMetrics({
     nodes: async () => (await api.server.live.nodes.current()).in(),

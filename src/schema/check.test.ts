@@ -45,6 +45,6 @@ describe('decoding', () => {
       check({ spec: { containers: 'x' } }).error!,
       /cannot unmarshal string into Go struct field PodSpec\.spec\.containers of type \[\]core\.v1\.Container/,
     );
-    assert.match(check({ spec: { activeDeadlineSeconds: 1.5 } }).error!, /cannot unmarshal number 1.5/);
+    assert.match(check({ spec: { activeDeadlineSeconds: 1.5 } }).formError!, /cannot unmarshal number 1.5/);
   });
 });

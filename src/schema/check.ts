@@ -11,22 +11,51 @@ import { memberOf } from './types.ts';
 
 export interface CheckResult {
   unknown: string[];
+  /** A value of another type. */
   error: string | undefined;
+  /** A text or a number that its type does not take, like a time of another form. */
+  formError: string | undefined;
 }
 
+export interface CheckOptions {
+  /**
+   * As an applied configuration is read: numbers are told from texts alone, and one that a field has no room for loses
+   * its upper bits.
+   */
+  applied?: boolean;
+  /** Lists that the client sent without items are noted: it sets them, though they say what absence says. */
+  notesEmpty?: boolean;
+}
+
+/** Lists without items that a client sent. */
+const sentEmpty = new WeakSet<readonly unknown[]>();
+
+/** Whether a client sent this list, without items. */
+export const isSentEmpty = (value: unknown): boolean => Array.isArray(value) && sentEmpty.has(value);
+
 /** What has been found, and where the check is: put into words only where something is wrong. */
+/** Notes each list without items within a value that a client sent and that is kept as it is. */
+export function noteSentEmpty(value: unknown): void {
+  if (Array.isArray(value)) {
+    if (value.length === 0) sentEmpty.add(value);
+    for (const item of value) noteSentEmpty(item);
+  } else if (isObject(value)) for (const key in value) noteSentEmpty(value[key]);
+}
+
 interface Check extends CheckResult {
   path: (string | number)[];
+  options: CheckOptions;
 }
 
 /**
- * Prunes the object to its schema; `unknown` lists the paths dropped (the first `unknownFieldsMax`), `error` is the
- * first type error.
+ * Prunes the object to its schema; `unknown` lists the paths dropped (the first `unknownFieldsMax`), `error` and
+ * `formError` are the first of their sort.
  */
-export function checkObject(object: object, node: ObjectNode): CheckResult {
-  const check: Check = { unknown: [], error: undefined, path: [] };
+export function checkObject(object: object, node: ObjectNode, options: CheckOptions = {}): CheckResult {
+  const check: Check = { unknown: [], error: undefined, formError: undefined, path: [], options };
   if (isObject(object)) checkFields(object, node, check);
-  return { unknown: check.unknown, error: check.error };
+  const { unknown, error, formError } = check;
+  return { unknown, error, formError };
 }
 
 /** `spec.containers[0].name` */
@@ -48,8 +77,12 @@ function fail(check: Check, found: unknown, wanted: string, typeName: string | u
       : typeof found === 'boolean'
         ? 'bool'
         : typeof found;
-  const owner = typeName === undefined ? '' : `${typeName.slice(typeName.indexOf('/') + 1)}.`;
-  check.error ??= `json: cannot unmarshal ${type} into Go struct field ${owner}${pathOf(check)} of type ${wanted}`;
+  check.error ??= `json: cannot unmarshal ${type} into Go struct field ${fieldName(check, typeName)} of type ${wanted}`;
+}
+
+/** `Container.spec.containers[0].name` */
+function fieldName(check: Check, typeName: string | undefined): string {
+  return `${typeName === undefined ? '' : `${typeName.slice(typeName.indexOf('/') + 1)}.`}${pathOf(check)}`;
 }
 
 const alwaysKnown = new Set(['apiVersion', 'kind', 'metadata']);
@@ -137,9 +170,10 @@ function checkValue(value: unknown, type: TypeNode, check: Check, owner: string 
 function checkUnion(value: unknown, type: UnionNode, check: Check, owner: string | undefined): unknown {
   const member = type.members[memberOf(type, value)];
   if (member !== undefined) {
-    const inner: Check = { unknown: [], error: undefined, path: [...check.path] };
+    const inner: Check = { ...check, unknown: [], path: [...check.path] };
     const checked = checkValue(value, member, inner, owner);
-    check.error ??= inner.error;
+    check.error = inner.error;
+    check.formError = inner.formError;
     return checked;
   }
   if (type.members.some(({ kind }) => kind === 'boolean')) check.error ??= 'boolean or JSON schema expected';
@@ -151,6 +185,7 @@ function checkList(value: unknown, item: TypeNode, check: Check, owner: string |
     fail(check, value, `[]${goName(item)}`, owner);
     return value;
   }
+  if (value.length === 0 && check.options.notesEmpty === true) sentEmpty.add(value);
   for (let i = 0; i < value.length; i++) {
     if (value[i] === null) {
       value[i] = zeroOf(item);
@@ -218,10 +253,7 @@ function checkScalar(value: unknown, kind: string, check: Check, owner: string |
       return value;
     case 'int32':
     case 'int64':
-      if (typeof value !== 'number') fail(check, value, kind, owner);
-      else if (!Number.isInteger(value) || (kind === 'int32' && (value > 2_147_483_647 || value < -2_147_483_648)))
-        check.error ??= `json: cannot unmarshal number ${value} into Go struct field ${owner === undefined ? '' : `${owner.slice(owner.indexOf('/') + 1)}.`}${pathOf(check)} of type ${kind}`;
-      return value;
+      return checkInteger(value, kind, check, owner);
     case 'double':
       if (typeof value !== 'number') fail(check, value, 'float64', owner);
       return value;
@@ -232,7 +264,8 @@ function checkScalar(value: unknown, kind: string, check: Check, owner: string |
       if (typeof value === 'number') return canonicalQuantity(String(value));
       if (typeof value !== 'string') fail(check, value, 'resource.Quantity', owner);
       else if (!isQuantity(value))
-        check.error ??= "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+        check.formError ??=
+          "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
       else return canonicalQuantity(value);
       return value;
     case 'time':
@@ -241,7 +274,7 @@ function checkScalar(value: unknown, kind: string, check: Check, owner: string |
     case 'bytes':
       if (typeof value !== 'string') fail(check, value, '[]uint8', owner);
       else if (!/^[A-Za-z0-9+/\r\n]*={0,2}$/.test(value) || value.replace(/[\r\n]/g, '').length % 4 !== 0)
-        check.error ??= `illegal base64 data at input byte ${badBase64At(value)}`;
+        check.formError ??= `illegal base64 data at input byte ${badBase64At(value)}`;
       return value;
     default:
       if (typeof value !== 'string') fail(check, value, kind === 'duration' ? 'v1.Duration' : 'string', owner);
@@ -249,16 +282,35 @@ function checkScalar(value: unknown, kind: string, check: Check, owner: string |
   }
 }
 
+function checkInteger(value: unknown, kind: 'int32' | 'int64', check: Check, owner: string | undefined): unknown {
+  if (typeof value !== 'number') fail(check, value, kind, owner);
+  else if (!Number.isInteger(value))
+    check.formError ??= `json: cannot unmarshal number ${value} into Go struct field ${fieldName(check, owner)} of type ${kind}`;
+  else if (kind === 'int32' && (value > 2_147_483_647 || value < -2_147_483_648)) {
+    if (check.options.applied === true) return Number(BigInt.asIntN(32, BigInt(value)));
+    check.formError ??= `json: cannot unmarshal number ${value} into Go struct field ${fieldName(check, owner)} of type ${kind}`;
+  }
+  return value;
+}
+
 function badBase64At(text: string): number {
   const at = text.search(/[^A-Za-z0-9+/\r\n]/);
   return at < 0 ? Math.max(0, text.length - (text.length % 4)) : at;
 }
 
+/** Of a micro time six digits are said, no more and no fewer. */
+const microTime = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}(Z|[+-]\d{2}:\d{2})$/;
 const rfc3339 = /^(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})(\.\d+)?(Z|[+-]\d{2}:\d{2})$/;
 
 /** The last times that were good as they are: one object says the same time many times over. */
 const goodTimes = new Set<string>();
 const goodTimesMax = 256;
+
+/** What Go says where a time stops being one: at its beginning, or where a fraction should be. */
+function timeProblem(value: string, zone: string | undefined): string {
+  const [text, wanted] = zone === undefined ? [value, '2006'] : [zone, '.000000'];
+  return `cannot parse ${JSON.stringify(text)} as "${wanted}"`;
+}
 
 /** Times are stored in UTC, to the second; micro times with six digits. */
 function checkTime(value: unknown, kind: string, check: Check, owner: string | undefined): unknown {
@@ -269,8 +321,9 @@ function checkTime(value: unknown, kind: string, check: Check, owner: string | u
   if (kind === 'time' && goodTimes.has(value)) return value;
   const match = rfc3339.exec(value);
   const ms = match === null ? NaN : Date.parse(value);
-  if (match === null || Number.isNaN(ms)) {
-    check.error ??= `parsing time ${JSON.stringify(value)} as "2006-01-02T15:04:05Z07:00": cannot parse ${JSON.stringify(value)} as "2006"`;
+  if (match === null || Number.isNaN(ms) || (kind === 'microtime' && !microTime.test(value))) {
+    const form = kind === 'time' ? '2006-01-02T15:04:05Z07:00' : '2006-01-02T15:04:05.000000Z07:00';
+    check.formError ??= `parsing time ${JSON.stringify(value)} as "${form}": ${timeProblem(value, match?.[3])}`;
     return value;
   }
   if (kind === 'time' && match[2] === undefined && match[3] === 'Z') {

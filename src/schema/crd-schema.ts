@@ -237,6 +237,8 @@ function customKind(
     hasStatus,
     statusKeeps: metadataFields,
     unmanaged: [],
+    metadataLast: false,
+    statusIsPlain: false,
     needsVersion: true,
     createsOnUpdate: false,
     nameForm: 'subdomain',

@@ -7,6 +7,7 @@
 import { equalJson } from '#base/json.ts';
 import { isObject, type JsonObject } from '#base/unknown.ts';
 import { setPathsMax, shownValueCharsMax } from './limits.ts';
+import { isSentEmpty } from './check.ts';
 import type { Field, ListNode, TypeNode } from './types.ts';
 
 export interface FieldSet {
@@ -63,11 +64,21 @@ function itemKey(node: ListNode, item: unknown): string {
 export function findListProblem(value: unknown, node: TypeNode, repeats: boolean, path = ''): string | undefined {
   if (Array.isArray(value)) {
     const list = listNode(node);
-    return list === undefined ? undefined : findItemProblem(value, list, repeats, path);
+    if (list !== undefined) return findItemProblem(value, list, repeats, path);
+    return repeats && node.kind === 'list' ? findAtomicProblem(value, node, path) : undefined;
   }
-  if (!isObject(value) || isAtomic(node, value)) return undefined;
+  if (!isObject(value) || (!repeats && isAtomic(node, value))) return undefined;
   for (const name of Object.keys(value)) {
     const below = findListProblem(value[name], childNode(node, name), repeats, `${path}.${name}`);
+    if (below !== undefined) return below;
+  }
+  return undefined;
+}
+
+/** What is applied is right within lists, too, that are taken as a whole. */
+function findAtomicProblem(items: readonly unknown[], node: ListNode, path: string): string | undefined {
+  for (const [i, item] of items.entries()) {
+    const below = findListProblem(item, node.item, true, `${path}[${i}]`);
     if (below !== undefined) return below;
   }
   return undefined;
@@ -81,6 +92,8 @@ function findItemProblem(
 ): string | undefined {
   const seen = new Set<string>();
   for (const [i, item] of items.entries()) {
+    if (repeats && item === null && list.listType === 'map')
+      return `${path}: element ${i}: associative list with keys may not have a null element`;
     const key = itemKey(list, item);
     if (key === 'k:{}')
       return `${path}: element ${i}: associative list with keys has an element that omits all key fields ${JSON.stringify(list.keys)} (and doesn't have default values for any key fields)`;
@@ -117,7 +130,10 @@ export function fieldsOf(value: unknown, node: TypeNode, marks = false, created 
   const names = Object.keys(value).filter((k) => value[k] !== undefined);
   if (names.length === 0) return leaf();
   if (marks && created) set.self = true;
-  for (const name of names) set.children.set(`f:${name}`, fieldsOf(value[name], childNode(node, name), marks, marks));
+  for (const name of names) {
+    const below = fieldsOf(value[name], childNode(node, name), marks, marks);
+    if (!isEmptySet(below)) set.children.set(`f:${name}`, below);
+  }
   return set;
 }
 
@@ -178,6 +194,8 @@ function setRemoved(key: string, was: unknown, node: TypeNode, removed: FieldSet
 
 /** How one value differs from another: as a whole, in parts, or not at all. */
 function differenceOf(was: unknown, is: unknown, node: TypeNode): 'whole' | Comparison | undefined {
+  // Stored lists without items are Go's null: one that is sent is another.
+  if (isSentEmpty(is) && equalJson(was, is)) return 'whole';
   if (isAtomic(node, is) || isAtomic(node, was) || Array.isArray(was) !== Array.isArray(is))
     return equalJson(was, is) ? undefined : 'whole';
   const parts: Comparison = { changed: emptySet(), removed: emptySet() };
@@ -252,16 +270,6 @@ export function fromFieldsV1(fields: unknown): FieldSet {
     set.children.set(key, child);
   }
   return set;
-}
-
-/** Whether both have the same members. */
-export function equalSets(a: FieldSet, b: FieldSet): boolean {
-  if (a.self !== b.self || a.children.size !== b.children.size) return false;
-  for (const [key, set] of a.children) {
-    const other = b.children.get(key);
-    if (other === undefined || !equalSets(set, other)) return false;
-  }
-  return true;
 }
 
 /** Whether a value is a set's JSON form: what a client sends may be anything. */

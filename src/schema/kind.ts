@@ -75,6 +75,10 @@ export interface KindRecord<T extends KubeObject = KubeObject> {
   prepareStatus?(object: Draft<T>, old: T, now: number): void;
   validate?(object: Draft<T>, errors: FieldErrors, old: T | undefined): void;
   validateUpdate?(object: Draft<T>, old: T, errors: FieldErrors): void;
+  /** Of a kind that is kept as another: what it asks of that one's object beyond what that one does. */
+  validateKept?(object: KubeObject, errors: FieldErrors, old: KubeObject | undefined): void;
+  /** The metadata of a new object is looked at once all else is right (upstream's validation does not look at it). */
+  metadataLast: boolean;
   validateStatus?(object: Draft<T>, old: T, errors: FieldErrors): void;
   /** Of what has passed validation: what the client should know of it. */
   warn?(object: Draft<T>, old: T | undefined, warn: (text: string) => void): void;
@@ -83,8 +87,12 @@ export interface KindRecord<T extends KubeObject = KubeObject> {
   /** Names: a DNS subdomain unless said otherwise. */
   /** Fields that a write keeps as they are, and nobody manages. */
   unmanaged: readonly string[];
+  /** A write to the status is answered by the object, also where a table is asked for. */
+  statusIsPlain: boolean;
   /** Metadata that a write to the status leaves as it is. */
   statusKeeps: readonly MetadataField[];
+  /** What holds a deleted object up until the server has done its part. */
+  deletionFinalizer?: string;
   /** An update must say which version it changes. */
   needsVersion: boolean;
   /** An update of what is not there makes it. */
@@ -188,8 +196,10 @@ export function defineKind<T extends KubeObject>(
     hasGeneration: false,
     hasStatus: 'status' in subresources,
     statusKeeps: [],
+    statusIsPlain: false,
     unmanaged: [],
     needsVersion: false,
+    metadataLast: false,
     createsOnUpdate: false,
     nameForm: 'subdomain' as const,
     storage: { group, resource, version, kind },

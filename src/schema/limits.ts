@@ -28,6 +28,29 @@ export const jobRulesMax = 20;
  */
 export const stabilizationSecondsMax = 3_600;
 export const scalingPeriodSecondsMax = 1_800;
+/**
+ * Requests, constraints, configurations and selectors of one claim for devices or class of them, alternatives of one
+ * request, consumers of one claim, characters of a selector's expression and of a driver's parameters (the bounds of
+ * the reference implementation).
+ */
+export const deviceListMax = 32;
+export const alternativesMax = 8;
+export const consumersMax = 256;
+export const expressionCharsMax = 10_240;
+export const parameterBytesMax = 10_240;
+/**
+ * Devices of one slice, and where they have taints or counters; counter sets of a slice; attributes and capacities of
+ * one device, characters of an attribute, taints, counter sets that a device uses, conditions of its binding (the
+ * same).
+ */
+export const sliceDevicesMax = 128;
+export const advancedDevicesMax = 64;
+export const counterSetsMax = 8;
+export const deviceAttributesMax = 32;
+export const attributeCharsMax = 64;
+export const deviceTaintsMax = 16;
+export const deviceCountersMax = 2;
+export const bindingConditionsMax = 4;
 /** Annotations of one object, keys and values together. */
 export const annotationsBytesMax = 262_144;
 /** The text of one ClusterTrustBundle. */

@@ -79,7 +79,7 @@ describe('schemas of custom resources in protobuf', () => {
     assert.deepEqual(
       [checkObject(sent, schemaType), sent],
       [
-        { unknown: [], error: undefined },
+        { unknown: [], error: undefined, formError: undefined },
         {
           items: { type: 'string' },
           additionalProperties: { properties: { a: { type: 'string' } } },

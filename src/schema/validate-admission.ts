@@ -72,17 +72,18 @@ function validateHookName(name: string, at: string, errors: FieldErrors): void {
     errors.invalid(at, name, 'should be a domain with at least three segments separated by dots');
 }
 
-function validateClientConfig(config: Draft<WebhookClientConfig>, at: string, errors: FieldErrors): void {
+/** Of a webhook: where it is. */
+export function validateClientConfig(config: Draft<WebhookClientConfig>, at: string, errors: FieldErrors): void {
   const { url, service } = config;
   if ((url === undefined) === (service === undefined)) {
     errors.required(at, 'exactly one of url or service is required');
     return;
   }
   if (service !== undefined) {
-    if (!service.name) errors.required(`${at}.service.name`, 'service name is required');
-    if (!service.namespace) errors.required(`${at}.service.namespace`, 'service namespace is required');
-    if (service.path && !service.path.startsWith('/'))
-      errors.invalid(`${at}.service.path`, service.path, "must start with a '/'");
+    // Upstream takes one for the other.
+    if (!service.name) errors.required(`${at}.service.namespace`, 'service namespace is required');
+    if (!service.namespace) errors.required(`${at}.service.name`, 'service name is required');
+    validateUrlPath(service.path ?? '', `${at}.service.path`, errors);
     if (service.port !== undefined && portProblem(service.port) !== '')
       errors.invalid(`${at}.service.port`, service.port, `port is not valid: ${portProblem(service.port)}`);
     return;
@@ -92,7 +93,7 @@ function validateClientConfig(config: Draft<WebhookClientConfig>, at: string, er
   try {
     parsed = new URL(url ?? '');
   } catch {
-    errors.required(`${at}.url`, `url must be a valid URL: ${JSON.stringify(url)}${form}`);
+    errors.invalid(`${at}.url`, '', `url must be a valid URL: ${JSON.stringify(url)}${form}`);
     return;
   }
   if (parsed.protocol !== 'https:')
@@ -103,6 +104,23 @@ function validateClientConfig(config: Draft<WebhookClientConfig>, at: string, er
   if (parsed.hash !== '') errors.invalid(`${at}.url`, parsed.hash.slice(1), 'fragments are not permitted in the URL');
   if (parsed.search !== '')
     errors.invalid(`${at}.url`, parsed.search.slice(1), 'query parameters are not permitted in the URL');
+}
+
+/** Each part of it is a name of DNS. */
+function validateUrlPath(path: string, at: string, errors: FieldErrors): void {
+  if (path === '' || path === '/') return;
+  if (!path.startsWith('/')) {
+    errors.invalid(at, path, "must start with a '/'");
+    return;
+  }
+  path
+    .slice(1)
+    .replace(/\/$/, '')
+    .split('/')
+    .forEach((part, i) => {
+      if (part === '') errors.invalid(at, path, `segment[${i}] may not be empty`);
+      else if (subdomainProblem(part) !== '') errors.invalid(at, path, `segment[${i}]: ${subdomainProblem(part)}`);
+    });
 }
 
 const requestBytesMax = 65_536;

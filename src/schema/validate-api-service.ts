@@ -11,7 +11,7 @@ export function validateApiService({ metadata, spec = {} }: Draft<APIService>, e
   const { group = '', version = '' } = spec;
   const { name = '' } = metadata ?? {};
   const wanted = `${version}.${group}`;
-  if (name !== wanted && nameProblem.path(name) === '')
+  if (name !== '' && name !== wanted && nameProblem.path(name) === '')
     errors.invalid('metadata.name', name, `must be \`spec.version+"."+spec.group\`: ${JSON.stringify(wanted)}`);
   if (group === '' && version !== 'v1')
     errors.required('spec.group', 'only v1 may have an empty group and it better be legacy kube');

@@ -70,7 +70,7 @@ export function validateTrustBundle(
   const { signerName = '', trustBundle = '' } = o.spec ?? {};
   const { name = '' } = o.metadata ?? {};
   const problem = bundleNameProblem(name, signerName);
-  if (problem !== '') errors.invalid('metadata.name', name, problem);
+  if (name !== '' && problem !== '') errors.invalid('metadata.name', name, problem);
   if (signerName !== '') validateSignerName(signerName, 'spec.signerName', errors);
   if (old !== undefined && signerName !== (old.spec.signerName ?? ''))
     errors.invalid('spec.signerName', signerName, 'field is immutable');

@@ -7,7 +7,8 @@ import type { FieldErrors } from './field-errors.ts';
 import { labelProblem, nameProblem, subdomainProblem } from './name-forms.ts';
 import { validateLabels } from './validate-meta.ts';
 import { validateTolerations } from './validate-pod.ts';
-import { sameJson, unchanged, validateQuantities } from './validate-values.ts';
+import { validateResources } from './validate-container.ts';
+import { sameJson, unchanged } from './validate-values.ts';
 
 const controllerCharsMax = 250;
 const scopes = ['Cluster', 'Namespace'];
@@ -57,7 +58,7 @@ export function validateRuntimeClass(o: Draft<RuntimeClass>, errors: FieldErrors
   const { handler = '' } = o;
   if (handler === '') errors.required('handler');
   else if (labelProblem(handler) !== '') errors.invalid('handler', handler, labelProblem(handler));
-  validateQuantities(o.overhead?.podFixed, 'overhead.podFixed', errors);
+  if (o.overhead !== undefined) validateResources({ limits: o.overhead.podFixed ?? {} }, 'overhead', errors);
   validateLabels(o.scheduling?.nodeSelector, 'scheduling.nodeSelector', errors);
   const tolerations: Draft<Toleration>[] = o.scheduling?.tolerations ?? [];
   validateTolerations(tolerations, 'scheduling.tolerations', errors);

@@ -12,44 +12,57 @@ import type {
 } from '#api/core.v1.ts';
 import type { Draft } from '#api/manifest.ts';
 import { compareQuantities, isQuantity } from '#base/quantity.ts';
-import { qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { configKeyProblem, labelProblem, portNameProblems, portProblem, subdomainProblem } from './name-forms.ts';
 import {
-  isExtended,
-  nonNegative,
-  oneOf,
-  standardResources,
-  validateInt32,
-  validateIntOrPort,
-  validateNoBacksteps,
-  validateQuantities,
-} from './validate-values.ts';
+  containerResourceProblems,
+  hasLonelyPages,
+  isOvercommitted,
+  validateAmount,
+  validateHugePages,
+} from './resource-names.ts';
+import { nonNegative, oneOf, validateInt32, validateIntOrPort, validateNoBacksteps } from './validate-values.ts';
 
 const environmentName = /^[-._a-zA-Z][-._a-zA-Z0-9]*$/;
 
+/** `problemsOf` a resource's name: that of a container, or of a whole Pod. */
 export function validateResources(
   resources: Draft<ResourceRequirements> | undefined,
   at: string,
   errors: FieldErrors,
+  problemsOf: (name: string) => string[] = containerResourceProblems,
 ): void {
   if (!resources) return;
-  for (const kind of ['limits', 'requests'] as const) {
-    validateQuantities(resources[kind], `${at}.${kind}`, errors);
-    for (const name of Object.keys(resources[kind] ?? {})) {
-      for (const problem of qualifiedNameProblems(name)) errors.invalid(`${at}.${kind}[${name}]`, name, problem);
-      if (!name.includes('/') && !standardResources.has(name) && !name.startsWith('hugepages-'))
-        errors.invalid(`${at}.${kind}[${name}]`, name, 'must be a standard resource type or fully qualified');
+  const { limits = {}, requests = {} } = resources;
+  for (const [part, list] of [
+    ['limits', limits],
+    ['requests', requests],
+  ] as const)
+    for (const [name, value] of Object.entries(list)) {
+      const path = `${at}.${part}[${name}]`;
+      for (const problem of problemsOf(name)) errors.invalid(path, name, problem);
+      validateAmount(name, value, path, errors);
+      validateHugePages(name, value, path, errors);
     }
-  }
-  for (const [name, value] of Object.entries(resources.requests ?? {})) {
-    const limit = resources.limits?.[name];
-    if (limit !== undefined && isQuantity(limit) && isQuantity(value) && compareQuantities(value, limit) > 0)
-      errors.invalid(`${at}.requests`, value, `must be less than or equal to ${name} limit of ${limit}`);
-    else if (isExtended(name) && isQuantity(limit) && isQuantity(value) && compareQuantities(value, limit) !== 0)
-      errors.invalid(`${at}.requests`, value, `must be equal to ${name} limit of ${limit}`);
-    if (name.includes('/') && limit === undefined)
-      errors.required(`${at}.limits`, 'Limit must be set for non overcommitable resources');
+  for (const [name, value] of Object.entries(requests)) validateRequest(name, [value, limits[name]], at, errors);
+  if (hasLonelyPages([...Object.keys(limits), ...Object.keys(requests)]))
+    errors.forbidden(at, 'HugePages require cpu or memory');
+}
+
+function validateRequest(
+  name: string,
+  [request, limit]: [string | undefined, string | undefined],
+  at: string,
+  errors: FieldErrors,
+): void {
+  if (limit === undefined) {
+    if (!isOvercommitted(name)) errors.required(`${at}.limits`, 'Limit must be set for non overcommitable resources');
+  } else if (isQuantity(limit) && isQuantity(request)) {
+    const order = compareQuantities(request, limit);
+    if (order !== 0 && !isOvercommitted(name))
+      errors.invalid(`${at}.requests`, request, `must be equal to ${name} limit of ${limit}`);
+    else if (order > 0)
+      errors.invalid(`${at}.requests`, request, `must be less than or equal to ${name} limit of ${limit}`);
   }
 }
 

@@ -1,12 +1,10 @@
 /** Validation of configuration, nodes, volumes and Ingresses. */
-import type { ConfigMap, Node, Secret, TypedLocalObjectReference } from '#api/core.v1.ts';
+import type { ConfigMap, Secret, TypedLocalObjectReference } from '#api/core.v1.ts';
 import type { Draft } from '#api/manifest.ts';
 import type { Ingress, IngressBackend } from '#api/networking.v1.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { FieldErrors } from './field-errors.ts';
-import { isIp, parseCidr } from '#base/ip.ts';
-import { labelValueProblems, qualifiedNameProblems } from '#base/selectors.ts';
-import { cidrProblem } from './ip-fields.ts';
+import { isIp } from '#base/ip.ts';
 import { configKeyProblem, label1035Problem, portNameProblems, portProblem, subdomainProblem } from './name-forms.ts';
 import { validatePathPart } from './validate-classes.ts';
 import { sameJson } from './validate-values.ts';
@@ -73,41 +71,6 @@ export function validateSecret(o: Draft<Secret>, errors: FieldErrors, old?: Secr
   }
   if (old !== undefined && old.type !== o.type) errors.invalid('type', o.type, 'field is immutable');
   validateImmutable(o, old, errors);
-}
-
-const taintEffects = ['NoExecute', 'NoSchedule', 'PreferNoSchedule'];
-
-export function validateNode(o: Draft<Node>, errors: FieldErrors): void {
-  const seen = new Set<string>();
-  (o.spec?.taints ?? []).forEach((taint, i) => {
-    // Upstream's paths begin so.
-    const at = `metadata.taints[${i}]`;
-    const { key = '', value = '', effect = '' } = taint;
-    for (const problem of qualifiedNameProblems(key)) errors.invalid(`${at}.key`, key, problem);
-    for (const problem of labelValueProblems(value)) errors.invalid(`${at}.value`, value, problem);
-    if (effect === '') errors.required(`${at}.effect`);
-    else if (!taintEffects.includes(effect)) errors.unsupported(`${at}.effect`, effect, taintEffects);
-    const id = JSON.stringify([key, effect]);
-    if (seen.has(id)) errors.duplicate(at, taint);
-    seen.add(id);
-  });
-  validatePodRanges(o.spec?.podCIDRs ?? [], errors);
-}
-
-/** One of each family. */
-function validatePodRanges(ranges: readonly string[], errors: FieldErrors): void {
-  ranges.forEach((range, i) => {
-    if (cidrProblem(range) !== '') errors.invalid(`spec.podCIDRs[${i}]`, range, cidrProblem(range));
-  });
-  if (ranges.length < 2) return;
-  const families = ranges.map((range) => parseCidr(range)?.address.family);
-  if (families.includes(undefined))
-    errors.internal(
-      'spec.podCIDRs',
-      'invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR address',
-    );
-  if (ranges.length > 2 || families[0] === families[1] || families.includes(undefined))
-    errors.invalid('spec.podCIDRs', ranges, 'may specify no more than one CIDR for each IP family');
 }
 
 const pathTypes = ['Exact', 'ImplementationSpecific', 'Prefix'];

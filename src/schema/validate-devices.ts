@@ -13,13 +13,14 @@ const effects = ['NoExecute', 'NoSchedule', 'None'] as const;
 const conditionsMax = 8;
 const poolBytesMax = 253;
 const driverBytesMax = 63;
+const identifierCharsMax = 32;
 const reasonPattern = /^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$/;
 
 export function validateTaintRule(o: Draft<DeviceTaintRule>, errors: FieldErrors, old?: DeviceTaintRule): void {
   const { deviceSelector, taint } = o.spec ?? {};
   if (deviceSelector !== undefined && deviceSelector !== null)
     validateSelector(deviceSelector, 'spec.deviceSelector', errors);
-  validateTaint(taint ?? {}, old?.spec.taint, errors);
+  validateTaint(taint ?? {}, 'spec.taint', errors, old?.spec.taint);
 }
 
 function validateSelector({ driver, pool, device }: Draft<DeviceTaintSelector>, at: string, errors: FieldErrors): void {
@@ -30,14 +31,33 @@ function validateSelector({ driver, pool, device }: Draft<DeviceTaintSelector>, 
     errors.invalid(`${at}.device`, device, labelProblem(device));
 }
 
-function validateDriver(driver: string, at: string, errors: FieldErrors): void {
+/** A name of an attribute or a capacity: an identifier, perhaps behind a domain. */
+export function validateAttributeName(name: string, at: string, errors: FieldErrors): void {
+  const parts = name.split('/');
+  const [domain, id] = parts.length === 1 ? [undefined, name] : parts;
+  if (parts.length > 2) return;
+  if (domain === '') errors.invalid(at, '', 'the domain must not be empty');
+  else if (domain !== undefined) validateDriver(domain, at, errors);
+  if (id === '' && domain !== undefined) errors.invalid(at, '', 'the name must not be empty');
+  else if (id !== undefined) {
+    if (id.length > identifierCharsMax) errors.tooLong(at, identifierCharsMax);
+    if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(id))
+      errors.invalid(
+        at,
+        id,
+        "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName', regex used for validation is '[A-Za-z_][A-Za-z0-9_]*')",
+      );
+  }
+}
+
+export function validateDriver(driver: string, at: string, errors: FieldErrors): void {
   if (driver === '') errors.required(at);
   else if (driver.length > driverBytesMax) errors.tooLong(at, driverBytesMax);
   const problem = driver === '' ? '' : subdomainProblem(driver.toLowerCase());
   if (problem !== '') errors.invalid(at, driver, problem);
 }
 
-function validatePool(pool: string, at: string, errors: FieldErrors): void {
+export function validatePool(pool: string, at: string, errors: FieldErrors): void {
   if (pool === '') {
     errors.required(at);
     return;
@@ -49,28 +69,34 @@ function validatePool(pool: string, at: string, errors: FieldErrors): void {
   }
 }
 
-function validateTaint(
+export function validateTaint(
   { key = '', value = '', effect = '' }: Draft<DeviceTaint>,
-  old: DeviceTaint | undefined,
+  at: string,
   errors: FieldErrors,
+  old?: DeviceTaint,
 ): void {
-  for (const problem of qualifiedNameProblems(key)) errors.invalid('spec.taint.key', key, problem);
-  if (value !== '') for (const problem of labelValueProblems(value)) errors.invalid('spec.taint.value', value, problem);
+  for (const problem of qualifiedNameProblems(key)) errors.invalid(`${at}.key`, key, problem);
+  if (value !== '') for (const problem of labelValueProblems(value)) errors.invalid(`${at}.value`, value, problem);
   if (old?.effect === effect) return;
-  if (effect === '') errors.required('spec.taint.effect');
-  else if (!effects.some((known) => known === effect)) errors.unsupported('spec.taint.effect', effect, effects);
+  if (effect === '') errors.required(`${at}.effect`);
+  else if (!effects.some((known) => known === effect)) errors.unsupported(`${at}.effect`, effect, effects);
 }
 
 export function validateTaintRuleStatus(o: Draft<DeviceTaintRule>, _old: unknown, errors: FieldErrors): void {
   const conditions = o.status?.conditions ?? [];
+  validateConditions(conditions, errors);
+  if (conditions.length > conditionsMax) errors.tooMany('status.conditions', conditions.length, conditionsMax);
+}
+
+/** `status.conditions`, of any kind whose conditions are `metav1.Condition`s. */
+export function validateConditions(conditions: readonly Draft<Condition>[] | undefined, errors: FieldErrors): void {
   const seen = new Set<string>();
-  for (const [at, condition] of conditions.entries()) {
+  for (const [at, condition] of (conditions ?? []).entries()) {
     const { type = '' } = condition;
     if (seen.has(type)) errors.duplicate(`status.conditions[${at}]`, type);
     seen.add(type);
     validateCondition(condition, `status.conditions[${at}]`, errors);
   }
-  if (conditions.length > conditionsMax) errors.tooMany('status.conditions', conditions.length, conditionsMax);
 }
 
 /** As of any `metav1.Condition`. */

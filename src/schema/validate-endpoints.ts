@@ -58,11 +58,18 @@ function validateEndpoint(endpoint: Draft<Endpoint>, type: string, at: string, e
 function validateAddress(address: string, type: string, at: string, errors: FieldErrors): void {
   if (!addressTypes.includes(type)) return;
   if (type === 'FQDN' && address === '') errors.required(at);
-  const problem = type === 'FQDN' ? subdomainProblem(address) : endpointIpProblem(address);
+  const problem = type === 'FQDN' ? fqdnProblem(address) : endpointIpProblem(address);
   const isOther = type !== 'FQDN' && familyOf(address) !== undefined && familyOf(address) !== type;
   // Upstream names the list, not the item.
   if (isOther) errors.invalid(at.replace(/\[\d+\]$/, ''), address, `must be an ${type} address`);
   if (problem !== '' && !(type === 'FQDN' && address === '')) errors.invalid(at, address, problem);
+}
+
+function fqdnProblem(address: string): string {
+  const problem = subdomainProblem(address.replace(/\.$/, ''));
+  return problem === '' && !address.slice(0, -1).includes('.')
+    ? 'should be a domain with at least two segments separated by dots'
+    : problem;
 }
 
 function validateHints(hints: Draft<EndpointHints> | undefined, at: string, errors: FieldErrors): void {
@@ -97,6 +104,10 @@ export function validateEndpoints(o: Draft<Endpoints>, errors: FieldErrors, old?
       (subset[field] ?? []).forEach((a, j) => {
         const problem = kept.has(a.ip) ? '' : endpointIpProblem(a.ip);
         if (problem !== '') errors.invalid(`${at}.${field}[${j}].ip`, a.ip ?? '', problem);
+        if (a.hostname && labelProblem(a.hostname) !== '')
+          errors.invalid(`${at}.${field}[${j}].hostname`, a.hostname, labelProblem(a.hostname));
+        if (a.nodeName !== undefined && subdomainProblem(a.nodeName) !== '')
+          errors.invalid(`${at}.${field}[${j}].nodeName`, a.nodeName, subdomainProblem(a.nodeName));
       });
     }
     (subset.ports ?? []).forEach((port, j) => {
@@ -107,6 +118,9 @@ export function validateEndpoints(o: Draft<Endpoints>, errors: FieldErrors, old?
         errors.invalid(`${at}.ports[${j}].port`, port.port ?? 0, portProblem(port.port));
       if (port.protocol && !['SCTP', 'TCP', 'UDP'].includes(port.protocol ?? ''))
         errors.unsupported(`${at}.ports[${j}].protocol`, port.protocol, ['SCTP', 'TCP', 'UDP']);
+      if (port.appProtocol !== undefined)
+        for (const problem of qualifiedNameProblems(port.appProtocol))
+          errors.invalid(`${at}.ports[${j}].appProtocol`, port.appProtocol, problem);
     });
   });
 }

@@ -184,11 +184,15 @@ export function validatePriorityLevel(o: Draft<PriorityLevelConfiguration>, erro
   const { type = '', limited, exempt } = o.spec ?? {};
   if ((name === 'exempt') !== (type === 'Exempt'))
     errors.invalid('spec.type', type, "must be 'Exempt' if and only if `name` is 'exempt'");
+  // Which member a type has is looked at whatever the type is.
+  if (exempt !== undefined && type !== 'Exempt') errors.forbidden('spec.exempt', 'must be nil if the type is Limited');
+  if (limited !== undefined) {
+    if (type !== 'Limited') errors.forbidden('spec.limited', 'must be nil if the type is not Limited');
+    validateResponse(limited.limitResponse ?? {}, errors);
+  }
   if (type === 'Exempt') {
-    if (limited !== undefined) errors.forbidden('spec.limited', 'must be nil if the type is not Limited');
     if (exempt !== undefined) validateShares(exempt, 'spec.exempt', errors);
   } else if (type === 'Limited') {
-    if (exempt !== undefined) errors.forbidden('spec.exempt', 'must be nil if the type is Limited');
     if (limited === undefined) errors.required('spec.limited', 'must not be empty when type is Limited');
     else validateLimited(limited, errors);
   } else if (type === '') errors.required('spec.type');
@@ -220,7 +224,8 @@ function validateShares(
 
 function validateLimited(limited: Draft<LimitedPriorityLevelConfiguration>, errors: FieldErrors): void {
   validateShares(limited, 'spec.limited', errors);
-  validateResponse(limited.limitResponse ?? {}, errors);
+  const { type, queuing } = limited.limitResponse ?? {};
+  if (type === 'Queue' && queuing !== undefined) validateQueuing(queuing, 'spec.limited.limitResponse.queuing', errors);
   const borrowing = limited.borrowingLimitPercent ?? 0;
   if (borrowing < 0)
     errors.invalid('spec.limited.borrowingLimitPercent', borrowing, 'if specified, must be a non-negative integer');
@@ -228,15 +233,12 @@ function validateLimited(limited: Draft<LimitedPriorityLevelConfiguration>, erro
 
 function validateResponse({ type = '', queuing }: Draft<LimitResponse>, errors: FieldErrors): void {
   const at = 'spec.limited.limitResponse';
-  if (type === 'Reject') {
-    if (queuing !== undefined)
-      errors.forbidden(`${at}.queuing`, 'must be nil if limited.limitResponse.type is not Limited');
-  } else if (type === 'Queue') {
-    if (queuing === undefined)
-      errors.required(`${at}.queuing`, 'must not be empty if limited.limitResponse.type is Limited');
-    else validateQueuing(queuing, `${at}.queuing`, errors);
-  } else if (type === '') errors.required(`${at}.type`);
-  else errors.unsupported(`${at}.type`, type, ['Queue', 'Reject']);
+  if (queuing !== undefined && type !== 'Queue')
+    errors.forbidden(`${at}.queuing`, 'must be nil if limited.limitResponse.type is not Limited');
+  if (queuing === undefined && type === 'Queue')
+    errors.required(`${at}.queuing`, 'must not be empty if limited.limitResponse.type is Limited');
+  if (type === '') errors.required(`${at}.type`);
+  else if (type !== 'Queue' && type !== 'Reject') errors.unsupported(`${at}.type`, type, ['Queue', 'Reject']);
 }
 
 function validateQueuing(queuing: Draft<QueuingConfiguration>, at: string, errors: FieldErrors): void {

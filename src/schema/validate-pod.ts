@@ -12,9 +12,10 @@ import type {
   Volume,
 } from '#api/core.v1.ts';
 import type { Draft } from '#api/manifest.ts';
-import { qualifiedNameProblems } from '#base/selectors.ts';
+import { labelValueProblems, qualifiedNameProblems } from '#base/selectors.ts';
 import { isPodSysctlName, sysctlNameForm, sysctlNameLengthMax, sysctlNamespace } from '#base/sysctls.ts';
 import type { FieldErrors } from './field-errors.ts';
+import { resourceNameProblems } from './resource-names.ts';
 import { ipProblem } from './ip-fields.ts';
 import { keepProfileAnnotations, validateProfileAnnotations } from './apparmor-annotations.ts';
 import { labelProblem, subdomainProblem } from './name-forms.ts';
@@ -46,7 +47,10 @@ export function validateTolerations(list: Draft<Toleration>[] | undefined, at: s
       errors.invalid(`${path}.effect`, t.effect ?? '', "effect must be 'NoExecute' when `tolerationSeconds` is set");
     if (t.operator === 'Exists' && t.value)
       errors.invalid(`${path}.operator`, t, "value must be empty when `operator` is 'Exists'");
-    oneOf(t.operator, ['Equal', 'Exists', 'Gt', 'Lt'], `${path}.operator`, errors);
+    if (!t.operator || t.operator === 'Equal')
+      for (const problem of labelValueProblems(t.value ?? '')) errors.invalid(`${path}.operator`, t.value, problem);
+    // Comparing (Gt, Lt) is a feature that is off by default.
+    oneOf(t.operator, ['Equal', 'Exists'], `${path}.operator`, errors);
     oneOf(t.effect, ['NoExecute', 'NoSchedule', 'PreferNoSchedule'], `${path}.effect`, errors);
   });
 }
@@ -171,7 +175,7 @@ export function validatePodSpec(spec: Draft<PodSpec>, at: string, errors: FieldE
   (spec.securityContext?.supplementalGroups ?? []).forEach((group, i) =>
     validateInt32(group, `${at}.securityContext.supplementalGroups[${i}]`, errors),
   );
-  validateResources(spec.resources, `${at}.resources`, errors);
+  validateResources(spec.resources, `${at}.resources`, errors, resourceNameProblems);
   validateAffinity(spec.affinity, `${at}.affinity`, errors);
   validateAcrossFields(spec, at, errors);
   validateSysctls(spec, at, errors);

@@ -133,7 +133,6 @@ function validateVariable(
 ): void {
   if (name.trim() === '') errors.required(`${at}.name`, 'name is not specified');
   else if (!/^[A-Za-z_]\w*$/.test(name)) errors.invalid(`${at}.name`, name, 'must be a valid CEL identifier');
-  if (place.variables.has(name)) errors.duplicate(`${at}.name`, name);
   const environment = environmentFor(place);
   const type = validateExpression(expression, `${at}.expression`, errors, {
     environment,

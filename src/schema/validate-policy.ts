@@ -12,13 +12,20 @@ import type { NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort } from '#api/n
 import type { PodDisruptionBudget } from '#api/policy.v1.ts';
 import type { PriorityClass } from '#api/scheduling.v1.ts';
 import { containsSubnet, subnetOf } from '#base/ip.ts';
-import { compareQuantities, isQuantity, parseQuantity } from '#base/quantity.ts';
+import { compareQuantities, isQuantity, milliOf } from '#base/quantity.ts';
 import { qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { cidrProblem } from './ip-fields.ts';
 import { portNameProblems, portProblem } from './name-forms.ts';
 import { validateIntOrPercent } from './validate-apps.ts';
-import { validateQuantities } from './validate-values.ts';
+import {
+  containerResourceProblems,
+  isOvercommitted,
+  isQuotaName,
+  quotaResourceProblems,
+  resourceNameProblems,
+  validateAmount,
+} from './resource-names.ts';
 import { validateLabelSelector } from './validate-selector.ts';
 
 const quotaScopes = [
@@ -35,55 +42,25 @@ const opposites = [
   ['Terminating', 'NotTerminating'],
 ];
 const existOnly = ['BestEffort', 'CrossNamespacePodAffinity', 'NotBestEffort', 'NotTerminating', 'Terminating'];
-const quotaNames = new Set([
-  'cpu',
-  'memory',
-  'storage',
-  'ephemeral-storage',
-  'requests.cpu',
-  'requests.memory',
-  'requests.storage',
-  'requests.ephemeral-storage',
-  'limits.cpu',
-  'limits.memory',
-  'limits.ephemeral-storage',
-  'pods',
-  'resourcequotas',
-  'services',
-  'replicationcontrollers',
-  'secrets',
-  'persistentvolumeclaims',
-  'configmaps',
-  'services.nodeports',
-  'services.loadbalancers',
-]);
-const countedNames = new Set([
-  'pods',
-  'resourcequotas',
-  'services',
-  'replicationcontrollers',
-  'secrets',
-  'persistentvolumeclaims',
-  'configmaps',
-  'services.nodeports',
-  'services.loadbalancers',
-]);
+function validateHard(list: Record<string, string> | undefined, at: string, errors: FieldErrors): void {
+  for (const [name, value] of Object.entries(list ?? {})) {
+    for (const problem of quotaResourceProblems(name)) errors.invalid(`${at}[${name}]`, name, problem);
+    validateAmount(name, value, `${at}[${name}]`, errors);
+  }
+}
+
+export function validateQuotaStatus(o: Draft<ResourceQuota>, _old: ResourceQuota, errors: FieldErrors): void {
+  for (const part of ['hard', 'used'] as const) validateHard(o.status?.[part], `status.${part}`, errors);
+}
 
 export function validateQuota(o: Draft<ResourceQuota>, errors: FieldErrors, old?: ResourceQuota): void {
   const spec = o.spec ?? {};
-  validateQuantities(spec.hard, 'spec.hard', errors);
-  for (const [name, value] of Object.entries(spec.hard ?? {})) {
-    const at = `spec.hard[${name}]`;
-    for (const problem of qualifiedNameProblems(name)) errors.invalid(at, name, problem);
-    if (!name.includes('/') && !quotaNames.has(name) && !/^(requests\.)?hugepages-/.test(name))
-      errors.invalid(at, name, 'must be a standard resource for quotas');
-    if (
-      isQuantity(value) &&
-      (countedNames.has(name) || name.startsWith('count/')) &&
-      parseQuantity(value).nano % 1_000_000_000n !== 0n
-    )
-      errors.invalid(at, value, 'must be an integer');
-  }
+  for (const [path, list] of [
+    ['spec.hard', spec.hard],
+    ['status.hard', old === undefined ? o.status?.hard : undefined],
+    ['status.used', old === undefined ? o.status?.used : undefined],
+  ] as const)
+    validateHard(list, path, errors);
   validateScopes(spec.scopes ?? [], 'spec.scopes', errors);
   validateScopeResources(spec.scopes ?? [], spec, 'spec.scopes', errors);
   const expressions = spec.scopeSelector?.matchExpressions ?? [];
@@ -109,7 +86,7 @@ export function validateQuota(o: Draft<ResourceQuota>, errors: FieldErrors, old?
   if (now.symmetricDifference(was).size > 0) errors.invalid('spec.scopes', spec.scopes ?? null, 'field is immutable');
 }
 
-const podNames = ['cpu', 'memory', 'ephemeral-storage'].flatMap((name) => [name, `requests.${name}`, `limits.${name}`]);
+const podNames = ['cpu', 'memory'].flatMap((name) => [name, `requests.${name}`, `limits.${name}`]);
 const scopeResources: Readonly<Record<string, ReadonlySet<string>>> = {
   BestEffort: new Set(['pods']),
   NotBestEffort: new Set(['pods', ...podNames]),
@@ -129,7 +106,7 @@ function validateScopeResources(
 ): void {
   for (const scope of scopes)
     for (const name of Object.keys(spec.hard ?? {}))
-      if (quotaNames.has(name) && scopeResources[scope]?.has(name) === false)
+      if (isQuotaName(name) && scopeResources[scope]?.has(name) === false)
         errors.invalid(at, scopes, 'unsupported scope applied to resource');
 }
 
@@ -170,8 +147,11 @@ export function validateLimitRange(o: Draft<LimitRange>, errors: FieldErrors): v
       errors.invalid(`${at}.type`, type, 'must be a standard limit type or fully qualified');
     if (seen.has(type)) errors.duplicate(`${at}.type`, type);
     seen.add(type);
-    for (const field of ['max', 'min', 'default', 'defaultRequest', 'maxLimitRequestRatio'] as const)
-      validateQuantities(item[field], `${at}.${field}`, errors);
+    const isOfPods = type === 'Pod';
+    const problemsOf = type === 'Pod' || type === 'Container' ? containerResourceProblems : resourceNameProblems;
+    for (const field of limitFields)
+      for (const name of isOfPods && !podFields.includes(field) ? [] : Object.keys(item[field] ?? {}))
+        for (const problem of problemsOf(name)) errors.invalid(`${at}.${field}[${name}]`, name, problem);
     if (item.type === 'Pod')
       for (const field of ['default', 'defaultRequest'] as const)
         if (Object.keys(item[field] ?? {}).length > 0)
@@ -182,13 +162,17 @@ export function validateLimitRange(o: Draft<LimitRange>, errors: FieldErrors): v
   });
 }
 
+/** Fields that limits of whole Pods have. */
+const podFields: readonly string[] = ['max', 'min', 'maxLimitRequestRatio'];
 const limitFields = ['max', 'min', 'default', 'defaultRequest', 'maxLimitRequestRatio'] as const;
 
 /** min ≤ defaultRequest ≤ default ≤ max, as far as they are named. */
 function validateRange(item: Draft<LimitRangeItem>, at: string, errors: FieldErrors): void {
   const names = new Set(limitFields.flatMap((field) => Object.keys(item[field] ?? {})));
   for (const name of names) {
-    const [max, min, normal, request, ratio] = limitFields.map((field) => item[field]?.[name]);
+    const [max, min, normal, request, ratio] = limitFields.map((field) =>
+      item.type === 'Pod' && !podFields.includes(field) ? undefined : item[field]?.[name],
+    );
     const exceeds = (a: string | undefined, b: string | undefined): boolean =>
       isQuantity(a) && isQuantity(b) && compareQuantities(a, b) > 0;
     if (exceeds(min, max))
@@ -217,6 +201,14 @@ function validateRange(item: Draft<LimitRangeItem>, at: string, errors: FieldErr
       errors.invalid(`${at}.default[${name}]`, normal, `default value ${normal} is greater than max value ${max}`);
     if (exceeds('1', ratio))
       errors.invalid(`${at}.maxLimitRequestRatio[${name}]`, ratio, `ratio ${ratio} is less than 1`);
+    if (isQuantity(ratio) && isQuantity(min) && isQuantity(max) && milliOf(ratio) / 1000 > milliOf(max) / milliOf(min))
+      errors.invalid(`${at}.maxLimitRequestRatio[${name}]`, ratio, `ratio ${ratio} is greater than max/min`);
+    if (!isOvercommitted(name) && (exceeds(normal, request) || exceeds(request, normal)))
+      errors.invalid(
+        `${at}.defaultRequest[${name}]`,
+        request,
+        `default value ${normal} must equal to defaultRequest value ${request} in ${name}`,
+      );
   }
 }
 

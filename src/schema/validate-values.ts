@@ -4,8 +4,6 @@ import { isObject } from '#base/unknown.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { portNameProblems, portProblem } from './name-forms.ts';
 
-export const standardResources = new Set(['cpu', 'memory', 'ephemeral-storage', 'storage', 'pods']);
-
 export function oneOf(value: unknown, allowed: readonly string[], at: string, errors: FieldErrors): void {
   if (value !== undefined && value !== null && value !== '' && !allowed.includes(value as string))
     errors.unsupported(at, value, allowed);
@@ -24,29 +22,6 @@ export function validateInt32(value: unknown, at: string, errors: FieldErrors, l
 }
 
 const nanoPerUnit = 1_000_000_000n;
-
-/** A resource of a device or an operator, which is given out in whole units and never overcommitted. */
-export const isExtended = (name: string): boolean =>
-  name.includes('/') &&
-  !name.startsWith('kubernetes.io/') &&
-  !name.includes('.kubernetes.io/') &&
-  !name.startsWith('requests.');
-
-export function validateQuantities(list: Record<string, unknown> | undefined, at: string, errors: FieldErrors): void {
-  for (const [name, value] of Object.entries(list ?? {})) {
-    if (!isQuantity(value)) {
-      errors.invalid(
-        `${at}[${name}]`,
-        value,
-        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
-      );
-      continue;
-    }
-    if (parseQuantity(value).nano < 0n) errors.invalid(`${at}[${name}]`, value, 'must be greater than or equal to 0');
-    if (isExtended(name) && parseQuantity(value).nano % nanoPerUnit !== 0n)
-      errors.invalid(`${at}[${name}]`, value, 'must be an integer');
-  }
-}
 
 export function validateIntOrPort(port: unknown, at: string, errors: FieldErrors): void {
   if (typeof port === 'string') for (const problem of portNameProblems(port)) errors.invalid(at, port, problem);

@@ -26,6 +26,7 @@ import {
   admitDefaultTolerations,
   admitNamespaceLifecycle,
   admitPriority,
+  admitNodeTaint,
   admitServiceAccount,
   admitStorageProtection,
 } from './built-in.ts';
@@ -34,6 +35,7 @@ const mutating: readonly Admission[] = [
   admitNamespaceLifecycle,
   admitLimitDefaults,
   admitServiceAccount,
+  admitNodeTaint,
   admitDefaultTolerations,
   admitPriority,
   admitRuntimeClass,

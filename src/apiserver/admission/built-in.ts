@@ -102,6 +102,22 @@ function mountToken(context: RequestContext, spec: PodSpec): void {
     (container.volumeMounts ??= []).push({ name: volume, readOnly: true, mountPath: tokenPath });
 }
 
+const notReady = { key: 'node.kubernetes.io/not-ready', effect: 'NoSchedule' };
+
+/**
+ * A new node takes Pods once its conditions are known: the node life cycle takes the taint away (TaintNodesByCondition
+ * of the reference implementation).
+ */
+export function admitNodeTaint(
+  _context: RequestContext,
+  { object, operation, subresource }: AdmissionAttributes,
+): void {
+  if (!isOf(kinds.Node, object) || operation !== 'CREATE' || subresource !== '') return;
+  const spec = (object.spec ??= {});
+  const has = (spec.taints ?? []).some(({ key, effect }) => key === notReady.key && effect === notReady.effect);
+  if (!has) spec.taints = [...(spec.taints ?? []), { ...notReady }];
+}
+
 const unreachable = ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable'];
 
 /** Of updates, too: whoever replaces a Pod's tolerations need not repeat these. */

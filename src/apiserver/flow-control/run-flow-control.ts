@@ -9,7 +9,7 @@ import { timestamp } from '#base/timestamp.ts';
 import type { Server } from '../context.ts';
 import { internalContext } from '../internal.ts';
 import { flowControlKeepMs } from '../limits.ts';
-import { updateObject } from '../write-path.ts';
+import { applyObject } from '../apply.ts';
 import { keepFlowControlObjects } from './keep-objects.ts';
 
 /** From now on; answers how to stop. */
@@ -68,6 +68,9 @@ export async function runFlowControl(server: Server): Promise<() => void> {
   };
 }
 
+/** As upstream names what applies it. */
+const statusManager = 'api-priority-and-fairness-config-consumer-v1';
+
 async function tellStatus(server: Server, schema: FlowSchema, levels: ReadonlySet<string>): Promise<void> {
   const level = schema.spec.priorityLevelConfiguration.name;
   const isThere = levels.has(level);
@@ -82,18 +85,20 @@ async function tellStatus(server: Server, schema: FlowSchema, levels: ReadonlySe
   if (says(schema, wanted)) return;
   const { name } = schema.metadata;
   const kind = server.kinds.builtIn(kinds.FlowSchema);
-  const context = internalContext(server, kind, { verb: 'update', name, subresource: 'status' });
+  const context = internalContext(server, kind, { verb: 'patch', name, subresource: 'status' });
+  const lastTransitionTime = timestamp(server.clock.now());
+  context.request = {
+    ...context.request,
+    query: new URLSearchParams({ fieldManager: statusManager, force: 'true' }),
+    object: {
+      apiVersion: schema.apiVersion,
+      kind: schema.kind,
+      metadata: { name },
+      status: { conditions: [{ ...wanted, lastTransitionTime }] },
+    },
+  };
   try {
-    await updateObject(
-      context,
-      name,
-      (current) => {
-        const others = (current.status?.conditions ?? []).filter(({ type }) => type !== 'Dangling');
-        const lastTransitionTime = timestamp(server.clock.now());
-        return { ...current, status: { conditions: [...others, { ...wanted, lastTransitionTime }] } };
-      },
-      { subresource: 'status' },
-    );
+    await applyObject(context, {});
   } catch (error) {
     if (!isReason(error, 'NotFound')) throw error; // it is gone, and that will be told
   }

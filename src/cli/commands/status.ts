@@ -2,9 +2,11 @@
 import { join } from 'node:path';
 import { listDirectory, readIfExists } from '#os/files.ts';
 import { describeState } from '#platform/cluster-store.ts';
+import { formatDuration } from '#base/duration.ts';
 import { messageOf } from '#base/thrown.ts';
 import { reportEtcd, type EtcdReport } from '#platform/etcd/report.ts';
 import { loadInstance, runsServer, type Instance } from '#platform/instance.ts';
+import { loadResult, loadSchedule } from '#platform/backup/schedule.ts';
 import { listMachineNodes } from '#platform/machines.ts';
 import { knownParts, partStatus } from '#platform/launch.ts';
 import { files, pathsOf, type Paths } from '#platform/paths.ts';
@@ -36,6 +38,28 @@ async function clusterOf(paths: Paths, instance: Instance): Promise<string> {
     return `${nodes.length}, ${unwell.length === 0 ? 'all ready' : `not ready: ${unwell.map(({ name }) => name).join(', ')}`}`;
   } catch (error) {
     return `not known: ${messageOf(error)}`;
+  }
+}
+
+/** Which backups are made by themselves, and how the last one went; nothing where none are. */
+function backups(paths: Paths): string[] {
+  try {
+    const schedule = loadSchedule(paths);
+    if (schedule === undefined) return [];
+    const last = loadResult(paths);
+    const at = (ms: number | undefined): string => (ms === undefined ? 'never' : new Date(ms).toISOString());
+    const went =
+      last === undefined
+        ? 'none yet'
+        : last.error !== undefined
+          ? `FAILED at ${at(last.begunAtMs)}: ${last.error} (last good one: ${at(last.lastGoodAtMs)})`
+          : last.endedAtMs === undefined
+            ? `one began at ${at(last.begunAtMs)}`
+            : `last ${last.name ?? ''}, ${bytes(last.bytes ?? 0)}, revision ${last.revision ?? 0}`;
+    const { everyMs, keep, target } = schedule;
+    return [`every ${formatDuration(everyMs)} to ${target}, ${keep} kept; ${went}`];
+  } catch (error) {
+    return [`not known: ${messageOf(error)}`];
   }
 }
 
@@ -76,6 +100,7 @@ function factRows(
       `  ${name}`,
       `${state}${version === '' ? '' : `, etcd ${version}, ${bytes(sizeBytes)}`}`,
     ]),
+    ...backups(paths).map((text) => ['Backups', text]),
     ['Data', paths.data],
     ['Logs', files.logs(paths)],
   ];
@@ -127,6 +152,7 @@ export async function status(options: { json?: boolean }): Promise<void> {
         ...(etcd === undefined ? {} : { etcd }),
         parts: all,
         versions: { tiphys: tiphysVersion(), kubernetes: kubernetesVersion },
+        backups: backups(paths)[0] ?? null,
         dockerSocket: files.dockerSocket(paths),
         ...(runsServer(instance) ? { kubeconfig: files.adminConfig(paths) } : {}),
       }),

@@ -17,6 +17,7 @@ import { setDefault, setDefaultText } from '../defaults.ts';
 import type { KindOptions, KindRecord } from '../kind.ts';
 import { column, columns, defineKind, statusSubresource, metadataFields } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
+import { validateConditions } from '../validate-devices.ts';
 import { validateWebhooks } from '../validate-admission.ts';
 import {
   validateBinding,
@@ -119,6 +120,10 @@ export const admissionregistrationKinds: readonly KindRecord[] = [
     hasGeneration: true,
     defaults: defaultAdmissionPolicy,
     validate: validateValidatingPolicy,
+    validateStatus: (o, _old, errors) => validateConditions(o.status?.conditions, errors),
+    prepareCreate(o) {
+      o.status = {};
+    },
     prepareUpdate: resetStatus,
     columns: columns<ValidatingAdmissionPolicy>(
       column('Validations', (o) => (o.spec?.validations ?? []).length, { type: 'integer' }),

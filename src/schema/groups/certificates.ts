@@ -42,6 +42,7 @@ const annotationsText = ({ spec }: PodCertificateRequest): string =>
 export const certificatesKinds: readonly KindRecord[] = [
   defineKind(kinds.CertificateSigningRequest, {
     unmanaged: ['spec'],
+    nameForm: 'path',
     shortNames: ['csr'],
     validate: validateCertificateRequest,
     subresources: { approval: statusSubresource, status: statusSubresource },

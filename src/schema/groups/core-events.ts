@@ -1,9 +1,10 @@
 /** Events of the core group, v1. */
 import type { Event, ObjectReference } from '#api/core.v1.ts';
 import { kinds } from '#base/kinds.ts';
+import { isOf } from '#base/objects.ts';
 import { setDefault } from '../defaults.ts';
 import { column, defineKind, selectablePath, shortDuration } from '../kind.ts';
-import { validateEvent } from '../validate-event.ts';
+import { validateEvent, validateReporter } from '../validate-event.ts';
 
 /** Who says it: its component, and where that runs. */
 export function eventSource(component: string | undefined, place: string | undefined): string {
@@ -68,5 +69,9 @@ export const events = defineKind(kinds.Event, {
     setDefault(o, 'reportingInstance', '');
     o.involvedObject ??= {};
   },
+  metadataLast: true,
   validate: validateEvent,
+  validateKept(o, errors) {
+    if (isOf(kinds.Event, o)) validateReporter(o, 'reportingComponent', errors);
+  },
 });

@@ -1,5 +1,5 @@
 /** Nodes of the core group, v1. */
-import type { Node, NodeStatus } from '#api/core.v1.ts';
+import type { Node, NodeSpec, NodeStatus } from '#api/core.v1.ts';
 import type { Draft } from '#api/manifest.ts';
 import { kinds } from '#base/kinds.ts';
 import { defaultQuantities, setDefault } from '../defaults.ts';
@@ -14,7 +14,7 @@ import {
   statusSubresource,
 } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
-import { validateNode } from '../validate-core.ts';
+import { validateNode, validateNodeUpdate, warnOfNode } from '../validate-node.ts';
 
 const nodeReady = (node: Node): string => {
   const ready = (node.status?.conditions ?? []).find((c) => c.type === 'Ready');
@@ -36,12 +36,19 @@ function nodeRoles(node: Node): string {
 const nodeAddress =
   (type: string) =>
   (node: Node): string =>
-    orNone((node.status?.addresses ?? []).find((a) => a.type === type)?.address);
+    (node.status?.addresses ?? []).find((a) => a.type === type)?.address ?? '<none>';
 
 function defaultNodeStatus(status: Draft<NodeStatus>): void {
   defaultQuantities(status.capacity);
   if (status.capacity !== undefined) setDefault(status, 'allocatable', status.capacity);
   defaultQuantities(status.allocatable);
+}
+
+/** One range or a list of them: the first of the list is the one, which holds where the two differ. */
+function settlePodRanges(spec: Draft<NodeSpec>): void {
+  if (spec.podCIDR && spec.podCIDRs?.[0] !== spec.podCIDR) spec.podCIDRs = [spec.podCIDR];
+  const [first] = spec.podCIDRs ?? [];
+  if (first) spec.podCIDR = first;
 }
 
 /** The kernel, with the architecture that it is for. */
@@ -68,10 +75,14 @@ export const nodes = defineKind(kinds.Node, {
   ),
   defaults(o) {
     o.spec ??= {};
+    settlePodRanges(o.spec);
     o.status ??= {};
     defaultNodeStatus(o.status);
   },
   defaultStatus: defaultNodeStatus,
   prepareUpdate: resetStatus,
   validate: validateNode,
+  validateUpdate: validateNodeUpdate,
+  validateStatus: validateNodeUpdate,
+  warn: warnOfNode,
 });

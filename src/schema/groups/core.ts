@@ -39,7 +39,7 @@ import { validatePod, validatePodUpdate, validateTemplate } from '../validate-po
 import { validateReplicationController } from '../validate-apps.ts';
 import { replicaSetCounts, validateCounts } from '../validate-counts.ts';
 import { validateEndpoints } from '../validate-endpoints.ts';
-import { validateLimitRange, validateQuota } from '../validate-policy.ts';
+import { validateLimitRange, validateQuota, validateQuotaStatus } from '../validate-policy.ts';
 import { events } from './core-events.ts';
 import { nodes } from './core-nodes.ts';
 import { services } from './core-services.ts';
@@ -171,6 +171,9 @@ export const coreKinds: readonly KindRecord[] = [
     shortNames: ['ep'],
     columns: columns(column('Endpoints', endpointsText)),
     validate: validateEndpoints,
+    defaults(o) {
+      for (const port of (o.subsets ?? []).flatMap(({ ports = [] }) => ports)) setDefaultText(port, 'protocol', 'TCP');
+    },
   }),
   events,
   defineKind(kinds.LimitRange, {
@@ -181,6 +184,11 @@ export const coreKinds: readonly KindRecord[] = [
       { name: 'Created At', type: 'date', value: (o) => o.metadata.creationTimestamp },
     ],
     validate: validateLimitRange,
+    // As upstream: one without a name has a name of chance.
+    prepareCreate(o) {
+      const { metadata } = o;
+      if (metadata?.uid !== undefined && !metadata.name) metadata.name = metadata.uid;
+    },
     defaults(o) {
       for (const item of o.spec?.limits ?? []) {
         for (const f of ['max', 'min', 'default', 'defaultRequest', 'maxLimitRequestRatio'] as const)
@@ -243,6 +251,7 @@ export const coreKinds: readonly KindRecord[] = [
     shortNames: ['quota'],
     subresources: status,
     validate: validateQuota,
+    validateStatus: validateQuotaStatus,
     columns: columns(
       column('Request', (o) => quotaText(o, (k) => !k.startsWith('limits.'))),
       column('Limit', (o) => quotaText(o, (k) => k.startsWith('limits.'))),
@@ -324,6 +333,6 @@ function endpointsText(o: Endpoints): string {
       for (const address of subset.addresses ?? [])
         all.push(port === undefined ? address.ip : joinHostPort(address.ip, port.port));
   }
-  if (all.length === 0) return '<none>';
+  if ((o.subsets ?? []).length === 0) return '<none>';
   return all.length > 3 ? `${all.slice(0, 3).join(',')} + ${all.length - 3} more...` : all.join(',');
 }

@@ -1,9 +1,11 @@
 /** events.k8s.io/v1. */
 import { kinds } from '#base/kinds.ts';
+import { isOf } from '#base/objects.ts';
 import type { OpenObject } from '#base/objects.ts';
 import { setDefault } from '../defaults.ts';
 import type { KindRecord } from '../kind.ts';
 import { eventSource, involved } from './core-events.ts';
+import { validateEventChange, validateNewEvent, validateReporter } from '../validate-event.ts';
 import { ageOf, column, defineKind, pathText, shortDuration } from '../kind.ts';
 
 /** core/v1 Event ↔ events.k8s.io/v1 Event, which are one object under two names. */
@@ -54,7 +56,6 @@ export const eventsKinds: readonly KindRecord[] = [
   defineKind(kinds.EventsV1Event, {
     createsOnUpdate: true,
     shortNames: ['ev'],
-    nameForm: 'path',
     storage: { group: '', resource: 'events', version: 'v1', kind: 'Event' },
     fromStored: eventFromCore,
     toStored: eventToCore,
@@ -102,6 +103,12 @@ export const eventsKinds: readonly KindRecord[] = [
     ],
     defaults(o) {
       setDefault(o, 'eventTime', null);
+    },
+    validateKept(o, errors, old) {
+      if (!isOf(kinds.Event, o)) return;
+      validateReporter(o, 'reportingController', errors);
+      if (old === undefined) validateNewEvent(o, errors);
+      else if (isOf(kinds.Event, old)) validateEventChange(o, old, errors);
     },
   }),
 ];

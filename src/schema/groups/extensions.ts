@@ -1,5 +1,6 @@
 /** apiextensions.k8s.io/v1 and apiregistration.k8s.io/v1: what the API itself is made of. */
 import type { CustomResourceDefinition } from '#api/apiextensions.v1.ts';
+import type { Draft } from '#api/manifest.ts';
 import { kinds } from '#base/kinds.ts';
 import { setDefault, setDefaultText } from '../defaults.ts';
 import type { KindRecord } from '../kind.ts';
@@ -21,6 +22,16 @@ function servedVersions({ spec }: CustomResourceDefinition): string {
 const isEstablished = ({ status: state }: CustomResourceDefinition): boolean =>
   (state?.conditions ?? []).some(({ type, status: is }) => type === 'Established' && is === 'True');
 
+/** What is stored is at least what is to be. */
+function defaultStored(
+  status: Draft<NonNullable<CustomResourceDefinition['status']>>,
+  { spec }: Draft<CustomResourceDefinition>,
+): void {
+  if ((status.storedVersions ?? []).length > 0) return;
+  const name = spec?.versions?.find(({ storage }) => storage === true)?.name;
+  if (name !== undefined) status.storedVersions = [name];
+}
+
 const api = ['api-extensions'];
 export const apiextensionsKinds: readonly KindRecord[] = [
   defineKind(kinds.CustomResourceDefinition, {
@@ -29,7 +40,10 @@ export const apiextensionsKinds: readonly KindRecord[] = [
     shortNames: ['crd', 'crds'],
     categories: api,
     subresources: status,
+    statusIsPlain: true,
     hasGeneration: true,
+    // Its objects go first.
+    deletionFinalizer: 'customresourcecleanup.apiextensions.k8s.io',
     columns: [
       { name: 'Name', type: 'string', format: 'name', value: (o) => o.metadata.name },
       column('Scope', (o) => o.spec?.scope),
@@ -47,9 +61,12 @@ export const apiextensionsKinds: readonly KindRecord[] = [
         setDefaultText(names, 'singular', names.kind.toLowerCase());
         setDefaultText(names, 'listKind', `${names.kind}List`);
       }
-      spec.conversion ??= {};
-      setDefaultText(spec.conversion, 'strategy', 'None');
+      spec.conversion ??= { strategy: 'None' };
+      const service = spec.conversion.webhook?.clientConfig?.service;
+      if (service !== undefined) setDefault(service, 'port', 443);
+      if (o.status) defaultStored(o.status, o);
     },
+    defaultStatus: defaultStored,
     prepareCreate(o) {
       o.status = {
         acceptedNames: { plural: '', kind: '' },
@@ -57,7 +74,14 @@ export const apiextensionsKinds: readonly KindRecord[] = [
         storedVersions: (o.spec?.versions ?? []).flatMap((v) => (v.storage === true ? (v.name ?? []) : [])),
       };
     },
-    prepareUpdate: resetStatus,
+    prepareUpdate(o, old) {
+      resetStatus(o, old);
+      // What is to be stored from now on counts as stored.
+      const stored = (o.status?.storedVersions ?? []).slice();
+      for (const { name, storage } of o.spec?.versions ?? [])
+        if (storage === true && name !== undefined && !stored.includes(name)) stored.push(name);
+      if (o.status !== undefined) o.status = { ...o.status, storedVersions: stored };
+    },
   }),
 ];
 export const apiregistrationKinds: readonly KindRecord[] = [
@@ -65,6 +89,7 @@ export const apiregistrationKinds: readonly KindRecord[] = [
     needsVersion: true,
     categories: api,
     subresources: status,
+    statusIsPlain: true,
     nameForm: 'path',
     columns: columns(
       column('Service', (o) => (o.spec?.service ? `${o.spec.service.namespace}/${o.spec.service.name}` : 'Local')),

@@ -22,7 +22,7 @@ const shownLimit = (o: PriorityLevelConfiguration, field: keyof QueuingConfigura
   o.spec?.limited?.limitResponse?.queuing?.[field] ?? '<none>';
 const flowSchemaColumns = columns<FlowSchema>(
   column('PriorityLevel', (o) => o.spec?.priorityLevelConfiguration?.name),
-  column('MatchingPrecedence', (o) => o.spec?.matchingPrecedence, { type: 'integer' }),
+  column('MatchingPrecedence', (o) => o.spec?.matchingPrecedence ?? 0),
   column('DistinguisherMethod', (o) => o.spec?.distinguisherMethod?.type ?? '<none>'),
   ageColumn,
   column('MissingPL', (o) => (o.status?.conditions ?? []).find((c) => c.type === 'Dangling')?.status ?? '?'),

@@ -3,11 +3,14 @@ import { kinds } from '#base/kinds.ts';
 import type { KindRecord } from '../kind.ts';
 import { column, columns, defineKind, statusSubresource } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
+import { validateConditions } from '../validate-devices.ts';
 import { validateBudget } from '../validate-policy.ts';
 
 export const policyKinds: readonly KindRecord[] = [
   defineKind(kinds.PodDisruptionBudget, {
     needsVersion: true,
+    nameForm: 'path',
+    metadataLast: true,
     shortNames: ['pdb'],
     subresources: { status: statusSubresource },
     hasGeneration: true,
@@ -21,5 +24,6 @@ export const policyKinds: readonly KindRecord[] = [
     },
     prepareUpdate: resetStatus,
     validate: validateBudget,
+    validateStatus: (o, _old, errors) => validateConditions(o.status?.conditions, errors),
   }),
 ];

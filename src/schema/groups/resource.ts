@@ -7,8 +7,14 @@ import { setDefault, setDefaultText } from '../defaults.ts';
 import type { KindRecord } from '../kind.ts';
 import { ageOf, column, columns, defineKind, pathText, statusSubresource, metadataFields } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
+import {
+  validateClaim,
+  validateClaimStatus,
+  validateClaimTemplate,
+  validateDeviceClass,
+} from '../validate-device-claim.ts';
+import { validateSlice, warnOfSlice } from '../validate-device-slice.ts';
 import { validateTaintRule, validateTaintRuleStatus } from '../validate-devices.ts';
-import { sameJson } from '../validate-values.ts';
 
 const status = { status: statusSubresource };
 
@@ -16,6 +22,7 @@ export const resourceKinds: readonly KindRecord[] = [
   defineKind(kinds.DeviceClass, {
     hasGeneration: true,
     columns: columns(),
+    validate: validateDeviceClass,
   }),
   defineKind(kinds.DeviceTaintRule, {
     hasGeneration: true,
@@ -55,15 +62,16 @@ export const resourceKinds: readonly KindRecord[] = [
     defaults(o) {
       defaultRequests(o.spec?.devices);
     },
-    validateUpdate(o, old, errors) {
-      if (!sameJson(o.spec, old.spec)) errors.invalid('spec', o.spec, 'field is immutable');
-    },
+    validate: validateClaim,
+    validateStatus: validateClaimStatus,
+    statusIsPlain: true,
   }),
   defineKind(kinds.ResourceClaimTemplate, {
     columns: columns(),
     defaults(o) {
       defaultRequests(o.spec?.spec?.devices);
     },
+    validate: validateClaimTemplate,
   }),
   defineKind(kinds.ResourceSlice, {
     hasGeneration: true,
@@ -72,6 +80,8 @@ export const resourceKinds: readonly KindRecord[] = [
       column('Driver', (o) => o.spec?.driver),
       column('Pool', (o) => o.spec?.pool?.name),
     ),
+    validate: validateSlice,
+    warn: warnOfSlice,
     selectableFields: { 'spec.nodeName': pathText('spec.nodeName'), 'spec.driver': pathText('spec.driver') },
   }),
 ];
@@ -98,5 +108,6 @@ function defaultRequests(devices: Draft<DeviceClaim> | undefined): void {
     for (const asked of exactly ? [exactly, ...firstAvailable] : firstAvailable) {
       setDefaultText(asked, 'allocationMode', 'ExactCount');
       if (asked.allocationMode === 'ExactCount') setDefault(asked, 'count', 1);
+      for (const toleration of asked.tolerations ?? []) setDefaultText(toleration, 'operator', 'Equal');
     }
 }

@@ -2,6 +2,7 @@
 import { kinds } from '#base/kinds.ts';
 import type { KindRecord } from '../kind.ts';
 import { defineKind } from '../kind.ts';
+import { validateLocalReview, validateSelfReview, validateSubjectReview } from '../validate-review.ts';
 
 const onlyCreate = { verbs: ['create'] };
 
@@ -14,14 +15,8 @@ export const authenticationKinds: readonly KindRecord[] = [
   }),
 ];
 export const authorizationKinds: readonly KindRecord[] = [
-  defineKind(kinds.LocalSubjectAccessReview, onlyCreate),
-  defineKind(kinds.SelfSubjectAccessReview, {
-    ...onlyCreate,
-  }),
-  defineKind(kinds.SelfSubjectRulesReview, {
-    ...onlyCreate,
-  }),
-  defineKind(kinds.SubjectAccessReview, {
-    ...onlyCreate,
-  }),
+  defineKind(kinds.LocalSubjectAccessReview, { ...onlyCreate, validate: validateLocalReview }),
+  defineKind(kinds.SelfSubjectAccessReview, { ...onlyCreate, validate: validateSelfReview }),
+  defineKind(kinds.SelfSubjectRulesReview, onlyCreate),
+  defineKind(kinds.SubjectAccessReview, { ...onlyCreate, validate: validateSubjectReview }),
 ];

@@ -1,7 +1,7 @@
 /** scheduling.k8s.io/v1 and node.k8s.io/v1. */
 import type { PriorityClass } from '#api/scheduling.v1.ts';
 import { kinds } from '#base/kinds.ts';
-import { defaultQuantities, setDefault, setDefaultText } from '../defaults.ts';
+import { setDefault, setDefaultText } from '../defaults.ts';
 import type { KindRecord } from '../kind.ts';
 import { ageColumn, column, columns, defineKind } from '../kind.ts';
 import { validateRuntimeClass } from '../validate-classes.ts';
@@ -38,8 +38,5 @@ export const nodeKinds: readonly KindRecord[] = [
     createsOnUpdate: true,
     columns: columns(column('Handler', (o) => o.handler)),
     validate: validateRuntimeClass,
-    defaults(o) {
-      defaultQuantities(o.overhead?.podFixed);
-    },
   }),
 ];

@@ -57,9 +57,6 @@ export const storageKinds: readonly KindRecord[] = [
     subresources: status,
     columns: columns(column('Drivers', (o) => (o.spec?.drivers ?? []).length, { type: 'integer' })),
     validate: validateCsiNode,
-    prepareCreate: dropHealth,
-    prepareUpdate: dropHealth,
-    prepareStatus: dropHealth,
   }),
   defineKind(kinds.CSIStorageCapacity, {
     needsVersion: true,
@@ -110,8 +107,3 @@ export const storageKinds: readonly KindRecord[] = [
     validate: validateAttributesClass,
   }),
 ];
-
-/** The health of storage is a field that is off by default. */
-function dropHealth(o: { status?: unknown }): void {
-  o.status = {};
-}
