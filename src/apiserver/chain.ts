@@ -19,6 +19,7 @@ import { TooManyRequests, type Admission, type AdmittedBy } from './flow-control
 import { auditIdCharsMax, requestsInFlightMax, unconfirmedMsMax } from './limits.ts';
 import { beginRequest, endRequest } from './metrics.ts';
 import { serveNonResource } from './non-resource.ts';
+import { servePlatformPath } from './platform-paths.ts';
 import { findRemote, serveRemote } from './remote-requests.ts';
 import { parseRequestInfo, type RequestInfo } from './request-info.ts';
 import { answerStatus, answerText } from './respond.ts';
@@ -80,6 +81,8 @@ async function answerRequest(server: Server, request: ApiRequest, progress: Prog
     const admitted = server.flowControl.admit(request, user, info);
     progress.admission = admitted instanceof Promise ? await admitted : admitted;
   }
+  const own = info.isResource ? undefined : server.options.platformPaths?.get(info.path);
+  if (own !== undefined) return servePlatformPath(own, request, authenticated);
   if (info.isResource || !isOpen(info.path)) await authorize(server, user, info, record);
   const remote = request.path.includes('/apis/') ? await findRemote(server, request.path) : undefined;
   if (remote !== undefined) return serveRemote(server, request, user, remote);

@@ -45,6 +45,14 @@ export interface PodUsage {
   containers: { name: string; cpuNanoCores: number; memoryBytes: number }[];
 }
 
+/** A path that the platform serves beside the API (`platform-paths.ts`). */
+export interface PlatformPath {
+  /** Who is served; nobody else is, administrators included. */
+  group: string;
+  /** The answer to a body, which is a stranger's. */
+  serve(body: unknown): Promise<object>;
+}
+
 export interface ApiServerOptions {
   store: Store;
   clock: Clock;
@@ -70,6 +78,8 @@ export interface ApiServerOptions {
   /** What is recorded of requests; nothing when absent. */
   audit?: OpenAudit | undefined;
   anonymous?: boolean;
+  /** What the platform serves beside the API. */
+  platformPaths?: ReadonlyMap<string, PlatformPath>;
   /** How long history is kept for watches and paged lists; 0 turns the compaction loop off. */
   historyKeepMs?: number;
   /** Gives memory back to the system; called when a burst of writes is over and its history is forgotten. */

@@ -21,6 +21,8 @@ export interface KeyRing {
   frontProxy: KeyPair;
   serviceAccount: SigningKey[];
   encryption: EncryptionKey[];
+  /** Signs what members of the cluster's own etcd know each other by. Absent until there is one. */
+  etcd?: KeyPair;
 }
 
 export const frontProxyAuthority = 'tiphys-front-proxy-ca';

@@ -14,6 +14,11 @@ export const ingressNamePrefix = 'tiphys-ingress:';
 export const bootstrapGroup = 'system:bootstrappers:tiphys:node';
 /** The same for another machine, of a name that the cluster does not have yet. */
 export const machineGroup = 'system:bootstrappers:tiphys:machine';
+/** The same for one that becomes a further server, and is given the cluster's keys. */
+export const serverGroup = 'system:bootstrappers:tiphys:server';
+
+/** Label of Nodes on whose machine a control plane runs. */
+export const controlPlaneRole = 'node-role.kubernetes.io/control-plane';
 
 /** Annotations of Node objects. */
 export const machineAnnotations = {

@@ -204,6 +204,11 @@ token
   .option('--ttl <time>', 'how long it holds (default: 1h)')
   .option('--address <host>', "where other machines reach this one (default: the default route's address)")
   .option('--description <text>', 'what it is for')
+  .option('--server', 'for a further control plane: whoever holds the token is given the keys of the cluster')
+  .option(
+    '--etcd-binary <file>',
+    "etcd's program on this machine, where several servers keep the state (default: etcd)",
+  )
   .addOption(json())
   .action(async (options) => {
     const { createToken } = await import('./commands/token.ts');
@@ -232,7 +237,8 @@ program
   .argument('<token>', 'ID.SECRET@sha256:HASH')
   .option('--name <node>', "the node's name (default: the host's)")
   .option('--address <address>', 'where other machines reach this one (default: that on the way to the server)')
-  .option('--server', 'not supported yet: a further control plane')
+  .option('--server', "as a further control plane ('tiphys token create --server' there prints the line)")
+  .option('--etcd-binary <file>', "etcd's program on this machine, for a further control plane (default: etcd)")
   .option('-y, --yes', 'do not ask before installing')
   .action(async (url: string, text: string, options) => {
     const { joinCommand } = await import('./commands/join.ts');
@@ -439,6 +445,16 @@ program
     const { runNode } = await import('#platform/node.ts');
     stays = true;
     await endOnFailure(runNode(Number(number)));
+  });
+program
+  .command('own-etcd', { hidden: true })
+  .description('move the state of this machine to an etcd of its own')
+  .action(async () => {
+    const [{ moveToOwnEtcd }, { pathsOfPart }] = await Promise.all([
+      import('#platform/etcd/own-etcd.ts'),
+      import('#platform/launch.ts'),
+    ]);
+    await moveToOwnEtcd(pathsOfPart());
   });
 program
   .command('build-package', { hidden: true })

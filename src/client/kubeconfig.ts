@@ -8,7 +8,8 @@ import { load } from 'js-yaml';
 import { fieldOf, itemsOf, textOf } from '#base/unknown.ts';
 import type { HttpTransportOptions } from './transport-http.ts';
 
-export interface KubeconfigContext extends Omit<HttpTransportOptions, 'clock'> {
+export interface KubeconfigContext extends Omit<HttpTransportOptions, 'clock' | 'server'> {
+  server: string;
   context: string;
   namespace: string;
   ca?: string;

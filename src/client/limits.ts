@@ -20,3 +20,6 @@ export const recorderBurstMax = 25;
 export const recorderRefillMs = 300_000;
 /** How long one HTTP request (not a watch) may take. */
 export const requestTimeoutMs = 60_000;
+/** Of several API servers one is pinged so often, and left when it is silent for so long. */
+export const serverPingMs = 3_000;
+export const serverSilenceMsMax = 5_000;

@@ -5,8 +5,11 @@ import { test } from 'node:test';
 import { ApiError } from '#base/errors.ts';
 import type { TestJson } from '#base/testing.ts';
 import { realClock } from '#os/clock.real.ts';
+import { messageOf } from '#base/thrown.ts';
+import { fieldOf } from '#base/unknown.ts';
 import { kinds } from '#base/kinds.ts';
 import { createClient } from './rest-client.ts';
+import { ServerChoice } from './server-choice.ts';
 import { createHttpTransport } from './transport-http.ts';
 
 interface Fake extends AsyncDisposable {
@@ -150,3 +153,40 @@ test('an aborted watch ends without an error', async () => {
   }
   assert.equal(count, 1);
 });
+
+test('of several servers the next is asked when one is gone, cannot serve, or is not listed any more', async () => {
+  let status = 200;
+  const answer =
+    (name: string, code: () => number) =>
+    (stream: http2.ServerHttp2Stream): void => {
+      stream.respond({ ':status': code() });
+      stream.end(JSON.stringify({ kind: 'Status', reason: 'ServiceUnavailable', name }));
+    };
+  await using first = await fakeServer(answer('first', () => status));
+  await using second = await fakeServer(answer('second', () => 200));
+  const choice = new ServerChoice([first.url, 'http://127.0.0.1:1', second.url]);
+  await using transport = createHttpTransport({ server: choice, clock: realClock });
+  const ask = (): Promise<unknown> => transport.send({ method: 'GET', path: '/x' });
+  const nameOf = (object: unknown): unknown => fieldOf(object, 'name');
+  assert.equal(nameOf(await ask()), 'first');
+  transport.renew();
+  assert.equal(nameOf(await ask()), 'first', 'a renewed connection is no failure');
+  status = 503;
+  await assert.rejects(transport.send({ method: 'POST', path: '/x', body: {} }), 'a write is not repeated');
+  assert.equal(choice.current, 'http://127.0.0.1:1');
+  assert.equal(nameOf(await ask()), 'second', 'a read is asked of each');
+  status = 200;
+  second.dropAll();
+  assert.equal(nameOf(await eventually(ask, (answered) => nameOf(answered) === 'first')), 'first');
+  choice.replace([second.url]);
+  assert.equal(nameOf(await ask()), 'second');
+});
+
+async function eventually(ask: () => Promise<unknown>, fits: (answer: unknown) => boolean): Promise<unknown> {
+  for (;;) {
+    // A connection that was just dropped fails what is under way.
+    const answer = await ask().catch(messageOf);
+    if (fits(answer)) return answer;
+    await realClock.sleep(10);
+  }
+}

@@ -1,19 +1,27 @@
 /**
  * The transport between machines: HTTP/2 over TLS on one connection that is made again when it is lost, with a client
  * certificate or a bearer token. A request that never reached a server fails as ServiceUnavailable; callers retry.
+ * Where there are several servers, a connection that fails or falls silent is one to the next of them.
  * Plain `http://` servers (a proxy, tests) are spoken to in HTTP/2 with prior knowledge.
  */
 import http2 from 'node:http2';
-import { ApiError } from '#base/errors.ts';
+import { ApiError, isReason } from '#base/errors.ts';
 import type { WatchEvent } from '#base/objects.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { Clock } from '#os/clock.ts';
-import { requestTimeoutMs, responseBodyBytesMax, watchEventBytesMax } from './limits.ts';
+import {
+  requestTimeoutMs,
+  responseBodyBytesMax,
+  serverPingMs,
+  serverSilenceMsMax,
+  watchEventBytesMax,
+} from './limits.ts';
+import type { ServerChoice } from './server-choice.ts';
 import { errorOfStatus, plainStatus, type Transport, type TransportRequest } from './transport.ts';
 
 export interface HttpTransportOptions {
-  /** `https://host:port`, with an optional path prefix. */
-  server: string;
+  /** `https://host:port`, with an optional path prefix; or several, without one. */
+  server: string | ServerChoice;
   /** PEM, or how to read it when a connection is made. */
   ca?: string | (() => string);
   /** PEM, or how to read the current one when a connection is made. */
@@ -28,6 +36,11 @@ export interface HttpTransportOptions {
 }
 
 const { HTTP2_HEADER_METHOD, HTTP2_HEADER_PATH, HTTP2_HEADER_STATUS, NGHTTP2_CANCEL } = http2.constants;
+
+/** Of several the one that is asked now. */
+function currentServer({ server }: HttpTransportOptions): string {
+  return typeof server === 'string' ? server : server.current;
+}
 
 function currentOf(value: string | (() => string)): string {
   return typeof value === 'function' ? value() : value;
@@ -44,18 +57,25 @@ class Connection {
   readonly #options: HttpTransportOptions;
   #session: http2.ClientHttp2Session | undefined;
   #closed = false;
+  readonly #end: () => void;
+  /** Sessions that were not to blame for their end. */
+  readonly #renewed = new WeakSet<http2.ClientHttp2Session>();
   /** Streams under way keep the process alive; an idle connection does not. */
   #streams = 0;
 
   constructor(options: HttpTransportOptions) {
     this.#options = options;
+    const { server } = options;
+    // What is under way would wait for an answer that does not come.
+    this.#end = typeof server === 'string' ? () => undefined : server.onChange(() => this.#session?.destroy());
   }
 
   session(): http2.ClientHttp2Session {
     if (this.#closed) throw new ApiError('ServiceUnavailable', 'the client is closed');
     if (this.#session !== undefined && !this.#session.closed && !this.#session.destroyed) return this.#session;
-    const { server, ca, certificate, key, insecureSkipTlsVerify, serverName } = this.#options;
-    const session = http2.connect(new URL(server).origin, {
+    const { ca, certificate, key, insecureSkipTlsVerify, serverName } = this.#options;
+    const origin = new URL(currentServer(this.#options)).origin;
+    const session = http2.connect(origin, {
       ...(ca === undefined ? {} : { ca: currentOf(ca) }),
       ...(certificate === undefined ? {} : { cert: currentOf(certificate) }),
       ...(key === undefined ? {} : { key: currentOf(key) }),
@@ -72,7 +92,50 @@ class Connection {
     session.on('close', forget);
     session.unref();
     this.#session = session;
+    if (typeof this.#options.server !== 'string') this.#watchOver(session, this.#options.server, origin);
     return session;
+  }
+
+  /** One that fails, or answers neither the connection nor a ping in time, is left for the next server. */
+  #watchOver(session: http2.ClientHttp2Session, servers: ServerChoice, origin: string): void {
+    const { clock } = this.#options;
+    let timer = { cancel(): void {} };
+    const fail = (): void => {
+      timer.cancel();
+      if (!this.#closed && !this.#renewed.has(session)) servers.failed(origin);
+    };
+    const expect = (): void => {
+      timer = clock.setTimer(
+        serverSilenceMsMax,
+        () => {
+          session.destroy(new Error(`no answer from ${origin}`));
+          fail();
+        },
+        { background: true },
+      );
+    };
+    const ping = (): void => {
+      if (session.destroyed || session.closed) return;
+      expect();
+      session.ping(() => {
+        timer.cancel();
+        if (!session.destroyed) timer = clock.setTimer(serverPingMs, ping, { background: true });
+      });
+    };
+    expect();
+    session.once('connect', () => {
+      timer.cancel();
+      timer = clock.setTimer(serverPingMs, ping, { background: true });
+    });
+    session.on('error', fail);
+    session.on('goaway', fail);
+    session.on('close', fail);
+  }
+
+  /** The server says that it cannot serve now. */
+  refused(code: number, asked: string): void {
+    const { server } = this.#options;
+    if (typeof server !== 'string' && (code === 503 || code === 504)) server.failed(asked);
   }
 
   open(headers: http2.OutgoingHttpHeaders, endStream: boolean): http2.ClientHttp2Stream {
@@ -87,12 +150,14 @@ class Connection {
 
   /** The next request makes a connection; what is under way ends on the one it has. */
   renew(): void {
+    if (this.#session !== undefined) this.#renewed.add(this.#session);
     this.#session?.close();
     this.#session = undefined;
   }
 
   close(): void {
     this.#closed = true;
+    this.#end();
     this.#session?.destroy();
   }
 }
@@ -107,7 +172,7 @@ function openStream(
   options: HttpTransportOptions,
   request: TransportRequest,
 ): http2.ClientHttp2Stream {
-  const prefix = new URL(options.server).pathname.replace(/\/$/, '');
+  const prefix = new URL(currentServer(options)).pathname.replace(/\/$/, '');
   const query = request.query === undefined || request.query.size === 0 ? '' : `?${request.query.toString()}`;
   const headers: http2.OutgoingHttpHeaders = {
     [HTTP2_HEADER_METHOD]: request.method,
@@ -180,6 +245,34 @@ async function* decodeEvents(stream: AsyncIterable<Buffer>): AsyncGenerator<Watc
   }
 }
 
+async function sendOnce(
+  connection: Connection,
+  options: HttpTransportOptions,
+  request: TransportRequest,
+): Promise<object> {
+  const asked = currentServer(options);
+  const stream = openStream(connection, options, request);
+  const timer = options.clock.setTimer(
+    requestTimeoutMs,
+    () => stream.destroy(new ApiError('Timeout', `no answer within ${requestTimeoutMs / 1000} s`)),
+    { background: true },
+  );
+  const onAbort = (): void => {
+    stream.close(NGHTTP2_CANCEL);
+  };
+  request.signal?.addEventListener('abort', onAbort, { once: true });
+  try {
+    const code = await statusOf(stream);
+    connection.refused(code, asked);
+    const object = parsed(await textOf(stream), code);
+    if (code >= 400) throw errorOfStatus(code, object);
+    return object;
+  } finally {
+    timer.cancel();
+    request.signal?.removeEventListener('abort', onAbort);
+  }
+}
+
 export interface HttpTransport extends Transport {
   /** Has requests use a new connection, which shows the certificate of then. */
   renew(): void;
@@ -189,28 +282,16 @@ export function createHttpTransport(options: HttpTransportOptions): HttpTranspor
   const connection = new Connection(options);
   return {
     async send(request) {
-      try {
-        const stream = openStream(connection, options, request);
-        const timer = options.clock.setTimer(
-          requestTimeoutMs,
-          () => stream.destroy(new ApiError('Timeout', `no answer within ${requestTimeoutMs / 1000} s`)),
-          { background: true },
-        );
-        const onAbort = (): void => {
-          stream.close(NGHTTP2_CANCEL);
-        };
-        request.signal?.addEventListener('abort', onAbort, { once: true });
+      // Of several servers each is asked for what changes nothing.
+      const others = typeof options.server === 'string' || request.method !== 'GET' ? 0 : options.server.all.length - 1;
+      for (let left = others; ; left--) {
         try {
-          const code = await statusOf(stream);
-          const object = parsed(await textOf(stream), code);
-          if (code >= 400) throw errorOfStatus(code, object);
-          return object;
-        } finally {
-          timer.cancel();
-          request.signal?.removeEventListener('abort', onAbort);
+          return await sendOnce(connection, options, request);
+        } catch (error) {
+          const made = unavailable(error);
+          const isElsewhere = isReason(made, 'ServiceUnavailable', 'Timeout') && !isAborted(request.signal);
+          if (left <= 0 || !isElsewhere) throw made;
         }
-      } catch (error) {
-        throw unavailable(error);
       }
     },
     async *watch(request) {
@@ -220,8 +301,10 @@ export function createHttpTransport(options: HttpTransportOptions): HttpTranspor
       const onAbort = (): void => stream?.close(NGHTTP2_CANCEL);
       signal?.addEventListener('abort', onAbort, { once: true });
       try {
+        const asked = currentServer(options);
         stream = openStream(connection, options, request);
         const code = await statusOf(stream);
+        connection.refused(code, asked);
         if (code >= 400) throw errorOfStatus(code, parsed(await textOf(stream), code));
         yield* decodeEvents(stream);
       } catch (error) {

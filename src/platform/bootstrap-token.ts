@@ -47,8 +47,8 @@ export interface TokenContent {
   id: string;
   secret: string;
   expiresAtMs: number;
-  /** Group of who holds it, beside `system:bootstrappers`. */
-  group: string;
+  /** Groups of who holds it, beside `system:bootstrappers`. */
+  groups: string[];
   description: string;
 }
 
@@ -63,7 +63,7 @@ export async function createTokenSecret(client: Client, token: TokenContent): Pr
       'token-secret': token.secret,
       expiration: timestamp(token.expiresAtMs),
       'usage-bootstrap-authentication': 'true',
-      'auth-extra-groups': token.group,
+      'auth-extra-groups': token.groups.join(','),
       description: token.description,
     },
   });
@@ -109,7 +109,7 @@ export class BootstrapToken implements Disposable {
       id,
       secret,
       expiresAtMs: clock.now() + bootstrapTokenMs,
-      group: bootstrapGroup,
+      groups: [bootstrapGroup],
       description: 'Nodes of this machine get their first certificate by it.',
     });
     const user = { token: `${id}.${secret}` };

@@ -1,13 +1,15 @@
-/** As whom this machine's commands speak to the cluster: its administrator, or on a machine that joined, its node. */
+/** As whom this machine's commands speak to the cluster: its administrator, or on a worker that joined, its node. */
 import { join } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import type { Client } from '#client/client.ts';
 import { loadKubeconfig } from '#client/kubeconfig.ts';
 import { createClient } from '#client/rest-client.ts';
+import { ServerChoice } from '#client/server-choice.ts';
 import { createHttpTransport } from '#client/transport-http.ts';
 import { realClock } from '#os/clock.real.ts';
 import { readIfExists } from '#os/files.ts';
-import { loadInstance, type Instance } from './instance.ts';
+import { loadInstance, runsServer, type Instance } from './instance.ts';
+import { knownServers } from './known-servers.ts';
 import { files, type Paths } from './paths.ts';
 
 /** Throws where there is no instance. */
@@ -21,13 +23,13 @@ export function instanceHere(paths: Paths): Instance {
   return instance;
 }
 
-/** Throws on a machine that joined: it administers nothing. */
+/** Throws on a worker: it administers nothing. */
 export function administer(paths: Paths, stack: AsyncDisposableStack): Client {
-  const { joined } = instanceHere(paths);
-  if (joined !== undefined)
+  const instance = instanceHere(paths);
+  if (!runsServer(instance))
     throw new ApiError(
       'BadRequest',
-      `this machine is a node of the cluster of ${joined.server}, which is administered there`,
+      `this machine is a node of the cluster of ${instance.joined?.server}, which is administered there`,
     );
   if (readIfExists(files.adminConfig(paths)) === undefined)
     throw new ApiError('ServiceUnavailable', "Tiphys is not up here: 'tiphys up' starts it");
@@ -38,14 +40,14 @@ export function administer(paths: Paths, stack: AsyncDisposableStack): Client {
 /** A client that may at least read Nodes. */
 export function accessCluster(paths: Paths, stack: AsyncDisposableStack): Client {
   const { joined } = instanceHere(paths);
-  if (joined === undefined) return administer(paths, stack);
+  if (joined === undefined || joined.isServer === true) return administer(paths, stack);
   const directory = files.nodePki(paths, 1);
   // Certificate and key stand in one file; TLS takes of it what it needs.
   const [ca, pair] = ['ca.crt', 'kubelet-client.pem'].map((name) => readIfExists(join(directory, name)));
   if (ca === undefined || pair === undefined)
     throw new ApiError('Unauthorized', `this machine has no certificate of the cluster's in ${directory}`);
   const transport = createHttpTransport({
-    server: joined.server,
+    server: new ServerChoice(knownServers(paths, joined.server)),
     ca,
     certificate: pair,
     key: /-----BEGIN (?:EC )?PRIVATE KEY-----[^-]+-----END (?:EC )?PRIVATE KEY-----/.exec(pair)?.[0] ?? '',

@@ -1,7 +1,8 @@
 /**
  * What the cluster says to machines that are to join it, as kubeadm does: `kube-public/cluster-info` holds its address
  * and authority for everybody (a machine checks the authority by the hash in its token), `kube-system/tiphys-cluster`
- * what only machines with a token, and nodes, need to know. Written at each start of a server.
+ * what only machines with a token, and nodes, need to know. Written at each start of a server; what the cluster is, by
+ * the one where it began.
  */
 import type { ConfigMap } from '#api/core.v1.ts';
 import type { Manifest } from '#api/manifest.ts';
@@ -34,7 +35,7 @@ export async function publishCluster(
   instance: Instance,
   { ca, volumeDirectory }: { ca: string; volumeDirectory: string },
 ): Promise<void> {
-  const { podRange, serviceRange, domain, network = 'auto', registryPort } = instance;
+  const { podRange, serviceRange, domain, network = 'auto', registryPort, joined } = instance;
   const config: ClusterConfig = {
     podRange,
     serviceRange,
@@ -49,7 +50,7 @@ export async function publishCluster(
   };
   const texts = Object.fromEntries(Object.entries(config).map(([name, value]) => [name, String(value)]));
   // Nodes that joined follow the authority's certificate when it is renewed.
-  const data = { ...texts, authority: ca };
+  const data = { ...(joined === undefined ? texts : {}), authority: ca };
   await put(client, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { ...clusterConfig }, data });
   if (instance.address === undefined) return;
   const server = `https://${joinHostPort(instance.address, instance.apiPort)}`;

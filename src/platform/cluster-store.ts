@@ -11,7 +11,7 @@ import { createHash, createPublicKey } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import type { KeyRing } from '#apiserver/keys.ts';
 import { ApiError, isReason } from '#base/errors.ts';
-import { isObject } from '#base/unknown.ts';
+import { isObject, itemsOf } from '#base/unknown.ts';
 import { silentLogger, type Logger } from '#observe/log.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
@@ -45,7 +45,7 @@ export interface ClusterStoreInput {
 export function describeState(paths: Paths, etcd: EtcdChoice | undefined): string {
   return etcd === undefined
     ? files.database(paths)
-    : `etcd ${etcd.endpoints.join(', ')} below ${etcd.prefix ?? defaultEtcdPrefix}`;
+    : `etcd ${currentEndpoints(paths, etcd).join(', ')} below ${etcd.prefix ?? defaultEtcdPrefix}`;
 }
 
 /**
@@ -55,7 +55,7 @@ export function describeState(paths: Paths, etcd: EtcdChoice | undefined): strin
 export async function openClusterStore(input: ClusterStoreInput): Promise<Store> {
   const { paths, etcd, log } = input;
   if (etcd === undefined) return openSqliteStore({ path: files.database(paths), clock: realClock, log });
-  const store = await openWaiting(etcd, log);
+  const store = await openWaiting({ ...etcd, endpoints: currentEndpoints(paths, etcd) }, log);
   try {
     checkEpoch(paths, store.epoch);
     await checkCluster(store, input);
@@ -65,6 +65,13 @@ export async function openClusterStore(input: ClusterStoreInput): Promise<Store>
     await store[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+/** Where the cluster's own etcd was last reached; where the user's is. */
+export function currentEndpoints(paths: Paths, { endpoints }: EtcdChoice): string[] {
+  const known: unknown = JSON.parse(readIfExists(files.etcdEndpoints(paths)) ?? '[]');
+  const texts = itemsOf(known).filter((each) => typeof each === 'string');
+  return texts.length === 0 ? endpoints : texts;
 }
 
 async function openWaiting(etcd: EtcdChoice, log: Logger): Promise<EtcdStore> {

@@ -46,6 +46,18 @@ const sharedTerms = {
 /** On one machine usage is at hand, so that autoscalers need not wait as long as in a large cluster. */
 const autoscalerPeriodMs = 3_000;
 
+/** Of the server on a node's machine, the same after a restart. */
+export function leaderIdentity(node: string, instanceId: string): string {
+  return `${node}_${instanceId}`;
+}
+
+/** The node on whose machine controllers and scheduler run. */
+export function nodeOfLeader(identity: string): string {
+  return identity.replace(/_[^_]*$/, '');
+}
+
+export const leaderLease = { namespace: 'kube-system', name: 'tiphys-control-plane' } as const;
+
 export function runControlPlane(input: ControlPlaneInput): ControlPlane {
   const { clientFor, clock, random, log, identity } = input;
   const measured: Measured = {
@@ -59,8 +71,7 @@ export function runControlPlane(input: ControlPlaneInput): ControlPlane {
     clock,
     random,
     log,
-    name: 'tiphys-control-plane',
-    namespace: 'kube-system',
+    ...leaderLease,
     identity,
     ...(input.isShared === true ? sharedTerms : { retryPeriodMs: controlPlaneRetryMs }),
     signal: stop.signal,

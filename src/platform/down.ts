@@ -5,6 +5,7 @@
  */
 import { existsSync, rmSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { codeOf } from '#base/thrown.ts';
 import { processesIn } from '#net/remove-all.ts';
 import { realClock } from '#os/clock.real.ts';
@@ -48,7 +49,7 @@ async function stopInstance(paths: Paths): Promise<string[]> {
     const instance = loadInstance(paths);
     if (instance === undefined) return [];
     const parts = knownParts(paths);
-    const nodes = parts.filter((name) => name !== 'server');
+    const nodes = parts.filter((name) => name.startsWith('node-'));
     const before = processesIn([paths.run, paths.data], ['conmon', 'haproxy']);
     await stopWorkloads(
       paths,
@@ -58,7 +59,8 @@ async function stopInstance(paths: Paths): Promise<string[]> {
     );
     // Nodes first: a kubelet that is told to stop still reports to the API server.
     await Promise.all(nodes.map((name) => stopPart(paths, name, linuxProcesses, realClock)));
-    if (parts.includes('server')) await stopPart(paths, 'server', linuxProcesses, realClock);
+    for (const name of ['server', 'etcd'])
+      if (parts.includes(name)) await stopPart(paths, name, linuxProcesses, realClock);
     await clearHost(instance, paths);
     if (isInsideUnit()) await removeContainersUnit(linuxProcesses);
     // Monitors and the proxy have ended; they are gone when init has taken note of it, too.
@@ -69,8 +71,10 @@ async function stopInstance(paths: Paths): Promise<string[]> {
 
 /** With all that is in it; one that is a mount of its own is left empty. */
 async function removeDirectory(path: string): Promise<void> {
+  // First what is in it: a mount is told of before anything below it is removed. The synchronous brother of `rm` does
+  // not say why it fails.
+  for (const name of listDirectory(path)) await rm(join(path, name), { recursive: true, force: true });
   try {
-    // Its synchronous brother does not say why it fails.
     await rm(path, { recursive: true, force: true });
   } catch (error) {
     if (codeOf(error) !== 'EBUSY') throw error;

@@ -3,7 +3,7 @@
  * kept in the data directory with a format number, and read by every process. A newer format is refused, an older one
  * is migrated when the instance starts: format 1 also held the number of nodes (`local-nodes.ts`). Format 3 is that of
  * a machine that joined the cluster of another one (`join.ts`): programs that know of none would start a cluster of its
- * own.
+ * own. Format 4 is that of one of several servers: older programs would not start its etcd, or not its server.
  */
 import { createHash } from 'node:crypto';
 import { rmSync } from 'node:fs';
@@ -18,6 +18,7 @@ import { files, makeDirectory, privateMode, type Paths } from './paths.ts';
 
 const instanceFormat = 2;
 const joinedFormat = 3;
+const severalFormat = 4;
 
 /** How Pods' packets travel between machines: by routes, in VXLAN, or by routes where machines share a link. */
 export const networkModes = ['auto', 'routes', 'vxlan'] as const;
@@ -39,6 +40,10 @@ export interface Instance {
   maxPods?: number;
   /** The etcd that holds the cluster's state; absent: SQLite in the data directory. */
   etcd?: EtcdChoice;
+  /** The member of the cluster's own etcd that runs here; `etcd` says that the state lies in it. */
+  member?: EtcdMember;
+  /** etcd's program, where the user named one. */
+  etcdBinary?: string;
   /** kube-apiserver's flags, as `NAME=VALUE`. */
   kubeApiserverArgs?: string[];
   /**
@@ -48,8 +53,25 @@ export interface Instance {
   address?: string;
   /** Of the cluster that begins here; absent: auto. */
   network?: NetworkMode;
-  /** Absent where the control plane runs here. */
+  /** Absent on the machine where the cluster began. */
   joined?: JoinedCluster;
+}
+
+/** A member of the cluster's own etcd. */
+export interface EtcdMember {
+  /** As etcd knows it: the name of the machine's first node. */
+  name: string;
+  /** Where it listens: an address of this machine that the others reach. */
+  address: string;
+  clientPort: number;
+  peerPort: number;
+  /** etcd's program. */
+  binary: string;
+}
+
+/** Whether the control plane runs on this machine, too. */
+export function runsServer({ joined }: Pick<Instance, 'joined'>): boolean {
+  return joined === undefined || joined.isServer === true;
 }
 
 /** The cluster of another machine, and this machine's node in it. */
@@ -67,6 +89,8 @@ export interface JoinedCluster {
   volumeDirectory: string;
   /** Number of the cluster's VXLAN. */
   vxlanId: number;
+  /** A further server: the control plane runs here, too. */
+  isServer?: boolean;
   /** It has left; its data waits for the next cluster. */
   hasLeft?: boolean;
 }
@@ -126,10 +150,10 @@ export function loadInstance(paths: Paths): Instance | undefined {
   const text = readIfExists(files.instance(paths));
   if (text === undefined) return undefined;
   const { nodes: _nodes, ...instance } = JSON.parse(text) as Instance & { nodes?: number };
-  if (instance.format > joinedFormat)
+  if (instance.format > severalFormat)
     throw new ApiError(
       'BadRequest',
-      `${paths.data} was written by a newer version of Tiphys (format ${instance.format}; this one knows ${joinedFormat})`,
+      `${paths.data} was written by a newer version of Tiphys (format ${instance.format}; this one knows ${severalFormat})`,
     );
   return instance;
 }
@@ -153,8 +177,13 @@ export interface InstanceChoices {
 
 /** Written at once, or not at all. */
 export function saveInstance(paths: Paths, instance: Instance): void {
-  const format = instance.joined === undefined ? instanceFormat : joinedFormat;
-  writeFileAtomic(files.instance(paths), `${JSON.stringify({ ...instance, format }, null, 2)}\n`, { sync: true });
+  const written = { ...instance, format: formatOf(instance) };
+  writeFileAtomic(files.instance(paths), `${JSON.stringify(written, null, 2)}\n`, { sync: true });
+}
+
+function formatOf({ joined, member }: Instance): number {
+  if (member !== undefined || joined?.isServer === true) return severalFormat;
+  return joined === undefined ? instanceFormat : joinedFormat;
 }
 
 /**
@@ -178,7 +207,7 @@ export async function establishInstance(
   let instance: Instance;
   if (kept !== undefined) {
     refuseOther(kept, choices);
-    instance = { ...kept, ...given, format: kept.joined === undefined ? instanceFormat : joinedFormat };
+    instance = { ...kept, ...given, format: formatOf(kept) };
   } else {
     const podRange =
       choices.podRange ??

@@ -1,9 +1,10 @@
 /** Tokens by which other machines join: made, listed and deleted where the control plane runs. */
+import { resolve } from 'node:path';
 import type { Secret } from '#api/core.v1.ts';
 import { ApiError, isReason } from '#base/errors.ts';
 import { joinHostPort } from '#base/ip.ts';
 import { kinds } from '#base/kinds.ts';
-import { machineGroup } from '#base/node-identity.ts';
+import { machineGroup, serverGroup } from '#base/node-identity.ts';
 import { loadKubeconfig } from '#client/kubeconfig.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import { createNetworkDoor } from '#os/network.linux.ts';
@@ -13,6 +14,7 @@ import { silentLogger } from '#observe/log.ts';
 import { findUnderlay } from '#net/underlay.ts';
 import { bootstrapTokenType, createTokenSecret, drawToken, tokenSecretName } from './bootstrap-token.ts';
 import { administer, instanceHere } from './cluster-access.ts';
+import { findEtcd } from './etcd/member.ts';
 import { hostName } from './host.ts';
 import { nodePlan, saveInstance, type Instance } from './instance.ts';
 import { authorityHashOf, formatJoinToken } from './join-token.ts';
@@ -27,6 +29,10 @@ export interface TokenChoices {
   /** Where other machines reach this one; what was said before, or the default route's when absent. */
   address?: string;
   description?: string;
+  /** For a further server. */
+  isServer?: boolean;
+  /** etcd's program on this machine, for then. */
+  etcdBinary?: string;
 }
 
 export interface MadeToken {
@@ -40,6 +46,7 @@ export interface MadeToken {
 export async function createJoinToken(paths: Paths, choices: TokenChoices): Promise<MadeToken> {
   await using stack = new AsyncDisposableStack();
   administer(paths, stack);
+  if (choices.isServer === true) await prepareForServers(paths, choices.etcdBinary);
   const { instance, isFirst } = await openToMachines(paths, choices.address);
   const client = administer(paths, stack);
   const { id, secret } = drawToken(realRandom);
@@ -47,7 +54,7 @@ export async function createJoinToken(paths: Paths, choices: TokenChoices): Prom
     id,
     secret,
     expiresAtMs: realClock.now() + choices.ttlMs,
-    group: machineGroup,
+    groups: [machineGroup, ...(choices.isServer === true ? [serverGroup] : [])],
     description: choices.description ?? 'tiphys token create',
   });
   const authorityHash = authorityHashOf(loadKubeconfig(files.adminConfig(paths)).ca ?? '');
@@ -55,8 +62,18 @@ export async function createJoinToken(paths: Paths, choices: TokenChoices): Prom
   return {
     id,
     isFirst,
-    command: `tiphys join ${server} ${formatJoinToken({ token: `${id}.${secret}`, authorityHash })}`,
+    command: `tiphys join ${choices.isServer === true ? '--server ' : ''}${server} ${formatJoinToken({ token: `${id}.${secret}`, authorityHash })}`,
   };
+}
+
+/** The state is to move to an etcd of the cluster's own, which this machine must have a program of. */
+async function prepareForServers(paths: Paths, said: string | undefined): Promise<void> {
+  const instance = instanceHere(paths);
+  if (instance.etcd !== undefined) return;
+  const etcdBinary = said === undefined ? instance.etcdBinary : resolve(said);
+  findEtcd(etcdBinary);
+  if (etcdBinary === undefined || etcdBinary === instance.etcdBinary) return;
+  await withLock(paths, async () => saveInstance(paths, { ...instanceHere(paths), etcdBinary }));
 }
 
 /** Has the API server listen where other machines reach it, with a certificate that says so. */
@@ -109,6 +126,8 @@ export interface ListedToken {
   /** RFC 3339. */
   expires: string;
   description: string;
+  /** What a machine may join as. */
+  role: 'worker' | 'server';
 }
 
 export async function listJoinTokens(paths: Paths): Promise<ListedToken[]> {
@@ -123,6 +142,7 @@ export async function listJoinTokens(paths: Paths): Promise<ListedToken[]> {
       id: textIn(secret, 'token-id'),
       expires: textIn(secret, 'expiration'),
       description: textIn(secret, 'description'),
+      role: textIn(secret, 'auth-extra-groups').split(',').includes(serverGroup) ? 'server' : 'worker',
     }));
 }
 

@@ -7,7 +7,8 @@
  * 4. The node makes its Node object, and the control plane gives it a Pod range.
  * 5. All that is written down as the instance of this machine: from here on it is a node, and `up` starts it.
  *
- * Nothing of the control plane runs here, and none of its keys are.
+ * Nothing of the control plane runs here, and none of its keys are, unless it joins as a further server: then it is
+ * given them after the second step, and becomes a member of etcd before the last (`etcd/join-server.ts`).
  */
 import { createHash, X509Certificate } from 'node:crypto';
 import { join } from 'node:path';
@@ -18,6 +19,7 @@ import { kinds } from '#base/kinds.ts';
 import { clusterConfig, machineAnnotations, nodeGroup, nodeSigners, nodeUserPrefix } from '#base/node-identity.ts';
 import type { KeyPair } from '#base/x509.ts';
 import type { Client } from '#client/client.ts';
+import type { Transport } from '#client/transport.ts';
 import { createClient } from '#client/rest-client.ts';
 import { createHttpTransport, type HttpTransportOptions } from '#client/transport-http.ts';
 import { silentLogger } from '#observe/log.ts';
@@ -26,6 +28,8 @@ import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import { createNetworkDoor } from '#os/network.linux.ts';
 import { readClusterConfig, type ClusterConfig } from './cluster-config.ts';
 import { discoverCluster, type Discovery } from './discover.ts';
+import { askAdmission, becomeServer, type Admitted } from './etcd/join-server.ts';
+import { findEtcd } from './etcd/member.ts';
 import { hostName, portIsFree, usedSubnets } from './host.ts';
 import { loadInstance, saveInstance, type Instance } from './instance.ts';
 import { clockProblem, rangeProblem, versionProblem } from './join-checks.ts';
@@ -46,12 +50,18 @@ export interface JoinOptions {
   name?: string;
   /** Where other machines reach this one; that on the way to the server when absent. */
   address?: string;
+  /** As a further control plane. */
+  isServer?: boolean;
+  /** etcd's program; the one that is installed when absent. */
+  etcdBinary?: string;
 }
 
 export interface JoinResult {
   instance: Instance;
   /** It was a node of this cluster before; the server has another address now. */
   hasMoved: boolean;
+  /** Of a further server: what the one that took it in said. */
+  admitted?: Admitted;
 }
 
 /** Resolves when this machine is a node that `up` can start. Throws with the remedy in words. */
@@ -61,27 +71,47 @@ export async function joinCluster(paths: Paths, options: JoinOptions): Promise<J
   return withLock(paths, async () => {
     const kept = loadInstance(paths);
     if (kept !== undefined && kept.joined?.hasLeft !== true)
-      return alreadyMember(paths, kept, { server, authorityHash });
+      return alreadyMember(paths, kept, { server, authorityHash, isServer: options.isServer === true });
+    if (options.isServer === true) findEtcd(options.etcdBinary);
     const found = await discoverCluster(server, authorityHash);
     refuse(clockProblem(realClock.now(), found.serverMs));
     await using stack = new AsyncDisposableStack();
-    const connect = (means: Partial<HttpTransportOptions>): Client => {
+    const dial = (means: Partial<HttpTransportOptions>): Transport => {
       const userAgent = `tiphys-join/${tiphysVersion()}`;
-      const transport = createHttpTransport({ server, ca: found.ca, userAgent, clock: realClock, ...means });
-      return createClient(stack.use(transport), 'tiphys-join');
+      return stack.use(createHttpTransport({ server, ca: found.ca, userAgent, clock: realClock, ...means }));
     };
+    const connect = (means: Partial<HttpTransportOptions>): Client => createClient(dial(means), 'tiphys-join');
     const name = options.name ?? hostName();
+    const admitted = options.isServer === true ? await askAdmission(dial({ token }), name) : undefined;
     const pair = await firstCertificate(paths, found, name, () => connect({ token }));
     const node = connect({ certificate: pair.certificatePem, key: pair.keyPem });
     const config = readClusterConfig(await node.get(kinds.ConfigMap, clusterConfig.name, clusterConfig.namespace));
     await checkFit(config);
     const address = options.address ?? found.localAddress;
     const podRange = await establishNode(node, { name, address, identity: identityOf(pair) });
-    const instance = instanceOf({ kept, server, name, address, podRange, config });
+    const asNode = instanceOf({ kept, server, name, address, podRange, config });
+    const instance = admitted === undefined ? asNode : await asServer(paths, { asNode, admitted, options });
     setLocalNodes(paths, 1);
     saveInstance(paths, instance);
-    return { instance, hasMoved: false };
+    return { instance, hasMoved: false, ...(admitted === undefined ? {} : { admitted }) };
   });
+}
+
+/** The keys are on this machine from here on. */
+async function asServer(
+  paths: Paths,
+  { asNode, admitted, options }: { asNode: Instance; admitted: Admitted; options: JoinOptions },
+): Promise<Instance> {
+  const { joined, address = '' } = asNode;
+  if (joined === undefined) throw new Error('no node');
+  const { etcdBinary } = options;
+  return {
+    ...asNode,
+    ...(await becomeServer(paths, admitted, { name: joined.node, address, etcdBinary })),
+    ...(admitted.network === undefined ? {} : { network: admitted.network }),
+    ...(etcdBinary === undefined ? {} : { etcdBinary }),
+    joined: { ...joined, isServer: true },
+  };
 }
 
 function refuse(problem: string | undefined): void {
@@ -102,9 +132,14 @@ function serverUrl(text: string): string {
 async function alreadyMember(
   paths: Paths,
   kept: Instance,
-  { server, authorityHash }: { server: string; authorityHash: string },
+  { server, authorityHash, isServer }: { server: string; authorityHash: string; isServer: boolean },
 ): Promise<JoinResult> {
   const { joined } = kept;
+  if (isServer && joined !== undefined && joined.isServer !== true)
+    throw new ApiError(
+      'Conflict',
+      `this machine is node ${joined.node} of the cluster of ${joined.server} already: 'tiphys leave', then join as a server`,
+    );
   if (joined?.server === server) return { instance: kept, hasMoved: false };
   const known = joined === undefined ? undefined : readIfExists(join(files.nodePki(paths, 1), 'ca.crt'));
   if (joined !== undefined && known !== undefined && authorityHashOf(known) === authorityHash) {

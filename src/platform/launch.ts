@@ -2,22 +2,25 @@
  * Starts and stops the platform's processes. Each has a supervisor of its own (`supervise.sh`) in a session of its own:
  *
  * | process  | runs                                                            | listens on |
+ * | etcd | where there are several servers: a member of the cluster's own etcd | 2379, 2380 of the machine's address |
  * | server | store, API server, controllers, scheduler | 127.0.0.1, the first node's address; all if others may join |
  * | node-1 | content, engine, Docker API, registry, kubelet, Services, DNS, Ingress | docker.sock; registry port;
  * kubelet 10250; DNS 53 |
  * | node-N   | the same without a docker.sock of the user's, in a network namespace    | the node's address |
  *
- * A machine that joined another one's cluster has a node and no server.
+ * A machine that joined another one's cluster has a node, and a server and an etcd where it joined as one of several
+ * servers.
  * Any of them may die alone and comes back; containers stay, because conmon and not these processes hold them.
  */
-import { existsSync, openSync, closeSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, openSync, closeSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Clock } from '#os/clock.ts';
+import { linuxProcesses } from '#os/processes.linux.ts';
 import type { Processes } from '#os/processes.ts';
 import { listDirectory, readIfExists } from '#os/files.ts';
 import { hostName, nodeNamespace } from './host.ts';
 import { mountNamespaceOf } from './chroot.ts';
-import { loadInstance, nodePlan, type Instance } from './instance.ts';
+import { loadInstance, nodePlan, runsServer, type Instance } from './instance.ts';
 import { partStopTimeoutMs } from './limits.ts';
 import { localNodes } from './local-nodes.ts';
 import { files, makeDirectory, packageRoot, privateMode, type Paths } from './paths.ts';
@@ -31,8 +34,12 @@ export interface PartStatus {
 
 /** Names of the processes of an instance on this machine, in the order in which they start. */
 export function partNames(paths: Paths): string[] {
-  const hasServer = loadInstance(paths)?.joined === undefined;
-  return [...(hasServer ? ['server'] : []), ...localNodes(paths).map((number) => `node-${number}`)];
+  const instance = loadInstance(paths) ?? {};
+  return [
+    ...('member' in instance && instance.member !== undefined ? ['etcd'] : []),
+    ...(runsServer(instance) ? ['server'] : []),
+    ...localNodes(paths).map((number) => `node-${number}`),
+  ];
 }
 
 function pidIn(path: string): number | undefined {
@@ -56,15 +63,22 @@ export function partStatus(paths: Paths, name: string): PartStatus {
     supervisor !== undefined &&
     commandOf(supervisor).includes('supervise.sh') &&
     commandOf(supervisor).includes(files.processes(paths));
-  const words = name === 'server' ? ' server' : ` node ${name.slice('node-'.length)}`;
+  const words = ` ${wordsOf(paths, name).join(' ')}`;
   const runs = pid !== undefined && commandOf(pid).includes(words);
   const readyPid = Number(readIfExists(files.ready(paths, name))?.trim());
   return {
     name,
     supervisor: supervisorRuns ? supervisor : undefined,
     pid: runs ? pid : undefined,
-    ready: runs && readyPid === pid,
+    // etcd says nothing; who needs it asks it.
+    ready: runs && (name === 'etcd' || readyPid === pid),
   };
+}
+
+/** By which the process of a part is known among others. */
+function wordsOf(paths: Paths, name: string): string[] {
+  if (name === 'etcd') return ['--config-file', files.etcdConfig(paths)];
+  return name === 'server' ? ['server'] : ['node', name.slice('node-'.length)];
 }
 
 /** All parts that have left a trace, also those of a larger number of nodes before. */
@@ -87,12 +101,17 @@ export function commandLine(words: readonly string[]): string[] {
   return [...nodeOptions, entry(), ...words];
 }
 
+function environment(): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(process.env).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])),
+  );
+}
+
 export function startPart(instance: Instance, paths: Paths, name: string, processes: Processes): void {
   makeDirectory(files.processes(paths), privateMode);
   rmSync(files.ready(paths, name), { force: true });
   const log = join(files.logs(paths), `${name}.log`);
-  const words = name === 'server' ? ['server'] : ['node', name.slice('node-'.length)];
-  const number = name === 'server' ? 1 : Number(name.slice('node-'.length));
+  const number = name.startsWith('node-') ? Number(name.slice('node-'.length)) : 1;
   const namespace = nodeNamespace(paths, nodePlan(instance, number, hostName()));
   const mountNamespace = mountNamespaceOf(paths);
   const entered = [
@@ -101,15 +120,12 @@ export function startPart(instance: Instance, paths: Paths, name: string, proces
   ];
   const command = [
     ...(entered.length === 0 ? [] : ['nsenter', ...entered, '--']),
-    process.execPath,
-    ...commandLine(words),
+    ...(name === 'etcd' ? [instance.member?.binary ?? 'etcd'] : [process.execPath, ...commandLine([])]),
+    ...wordsOf(paths, name),
   ];
   const supervisor = join(import.meta.dirname, 'supervise.sh');
   const output = openSync(log, 'a', 0o600);
-  const environment = Object.fromEntries(
-    Object.entries(process.env).filter(([, value]) => value !== undefined),
-  ) as Record<string, string>;
-  processes.spawn('/bin/sh', [supervisor, name, files.processes(paths), log, ...command], {
+  const { pid } = processes.spawn('/bin/sh', [supervisor, name, files.processes(paths), log, ...command], {
     detached: true,
     directory: '/',
     stdin: 'ignore',
@@ -119,11 +135,27 @@ export function startPart(instance: Instance, paths: Paths, name: string, proces
     // lie between freed ones of another.
     env: {
       MALLOC_ARENA_MAX: '2',
-      ...environment,
+      ...environment(),
       TIPHYS_DATA: paths.data,
       TIPHYS_RUN: paths.run,
       ...(paths.home === undefined ? {} : { TIPHYS_HOME: paths.home }),
     },
+  });
+  // As it will itself: on a busy machine it comes to it late, and would be taken for one that has ended.
+  writeFileSync(join(files.processes(paths), `${name}.supervisor`), `${pid}\n`);
+  closeSync(output);
+}
+
+/** Starts a command that goes on when this process ends, with a log of its own. */
+export function startCommand(paths: Paths, name: string): void {
+  const output = openSync(join(files.logs(paths), `${name}.log`), 'a', 0o600);
+  linuxProcesses.spawn(process.execPath, [...nodeOptions, entry(), name], {
+    detached: true,
+    directory: '/',
+    stdin: 'ignore',
+    stdout: output,
+    stderr: output,
+    env: environment(),
   });
   closeSync(output);
 }

@@ -65,6 +65,37 @@ export const membershipLookMs = 15_000;
 export const membershipLooksMin = 3;
 /** What Pods have to end on a node that was taken out. */
 export const removedGraceMs = 10_000;
+/** etcd's heartbeats, and after how long without one another member leads: a machine may be busy. */
+export const etcdHeartbeatMs = 150;
+export const etcdElectionMs = 1_500;
+/** What the cluster's own etcd holds at most: as much as its makers advise. */
+export const etcdQuotaBytes = 8 * 1024 ** 3;
+/** How long one member of etcd may take to answer what is asked of its members, and what it may say. */
+export const etcdAskMsMax = 5_000;
+export const etcdAnswerBytesMax = 1024 * 1024;
+/** How long an etcd may take to begin. */
+export const etcdStartMsMax = 60_000;
+/** How often somebody who waits for a move of the state, or for etcd, looks. */
+export const movePollMs = 20;
+/** How long a machine that joins as a server waits for the state to move, and for its member to catch up. */
+export const admissionMsMax = 180_000;
+export const admissionStepMs = 500;
+/** How often a server looks after its member of etcd. */
+export const etcdUpkeepMs = 3_000;
+/** A learner that never began is taken out of etcd after so long. */
+export const idleLearnerMsMax = 600_000;
+/** A file of etcd's is made smaller when it is so large, and so much of it is free. */
+export const defragmentBytesMin = 64 * 1024 ** 2;
+export const defragmentFreePartMin = 0.5;
+export const defragmentMsMax = 120_000;
+/** How long a command that a server starts may take until it says that it is there. */
+export const attemptStartMsMax = 15_000;
+/** How long a command waits until a server's member of etcd has its vote. */
+export const promotionMsMax = 60_000;
+/** How long etcd may take to count its members as well after one was added. */
+export const etcdHealthMsMax = 20_000;
+/** Of what etcd may hold so much is free when writes are let in again after there was no space. */
+export const roomPartMin = 0.1;
 /** A backup: pieces of age's payload (its specification has them so), and what its first lines may be. */
 export const sealedPieceBytes = 64 * 1024;
 export const sealedHeaderBytesMax = 64 * 1024;

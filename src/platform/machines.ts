@@ -12,7 +12,9 @@ import { rmSync } from 'node:fs';
 import { accessCluster, administer, instanceHere } from './cluster-access.ts';
 import { takeDown } from './down.ts';
 import { hostName } from './host.ts';
-import { nodePlan, saveInstance } from './instance.ts';
+import { checkLeaving, findMember, forgetCluster, takeMemberOut, withoutServer } from './etcd/leave.ts';
+import { leaderLease, nodeOfLeader } from './control-plane.ts';
+import { nodePlan, runsServer, saveInstance, type Instance } from './instance.ts';
 import { nodesAnswerMsMax, removalMsMax, removalStepMs } from './limits.ts';
 import { localNodes } from './local-nodes.ts';
 import { files, type Paths } from './paths.ts';
@@ -32,22 +34,38 @@ export interface MachineNode {
 /** A server that does not answer is not waited for. */
 export async function listMachineNodes(paths: Paths): Promise<MachineNode[]> {
   await using stack = new AsyncDisposableStack();
-  const { items } = await accessCluster(paths, stack)
+  const client = accessCluster(paths, stack);
+  const { items } = await client
     .list(kinds.Node, { signal: AbortSignal.timeout(nodesAnswerMsMax) })
     .catch((error: unknown) => Promise.reject(outOfTouch(paths, error)));
-  return items.map(describeNode);
+  const leader = runsServer(instanceHere(paths)) ? await leaderOf(client) : undefined;
+  return items.map((node) => describeNode(node, node.metadata.name === leader));
+}
+
+/** The node of the server that leads; undefined where none does. */
+async function leaderOf(client: Client): Promise<string | undefined> {
+  try {
+    const { spec } = await client.get(kinds.Lease, leaderLease.name, leaderLease.namespace);
+    return spec?.holderIdentity === undefined ? undefined : nodeOfLeader(spec.holderIdentity);
+  } catch (error) {
+    if (isReason(error, 'NotFound')) return undefined;
+    throw error;
+  }
 }
 
 const rolePrefix = 'node-role.kubernetes.io/';
 
-function describeNode({ metadata, spec, status }: Node): MachineNode {
+function describeNode({ metadata, spec, status }: Node, leads: boolean): MachineNode {
   const roles = Object.keys(metadata.labels ?? {}).filter((label) => label.startsWith(rolePrefix));
   const ready = status?.conditions?.find(({ type }) => type === 'Ready');
   const others = (status?.conditions ?? []).filter(({ type, status: is }) => type !== 'Ready' && is === 'True');
   const { kubeletVersion = '', containerRuntimeVersion = '' } = status?.nodeInfo ?? {};
   return {
     name: metadata.name,
-    roles: roles.length === 0 ? ['worker'] : roles.map((label) => label.slice(rolePrefix.length)),
+    roles: [
+      ...(roles.length === 0 ? ['worker'] : roles.map((label) => label.slice(rolePrefix.length))),
+      ...(leads ? ['leader'] : []),
+    ],
     health: [
       ready?.status === 'True'
         ? 'Ready'
@@ -85,10 +103,15 @@ export async function removeMachineNode(paths: Paths, name: string): Promise<voi
   if (localNodes(paths).some((number) => nodePlan(instance, number, hostName()).name === name))
     throw new ApiError(
       'BadRequest',
-      `node ${name} runs on this machine: 'tiphys up --nodes N' takes the last ones away, 'tiphys down' ends all`,
+      `node ${name} runs on this machine: 'tiphys up --nodes N' takes the last ones away, ${instance.joined === undefined ? "'tiphys down' ends all" : "'tiphys leave' takes this machine out"}`,
     );
-  await askRemoval(client, name);
+  await checkLeaving(paths, instance, name);
+  await askRemoval(client, name).catch(async (error: unknown) => {
+    // Its Node may be gone already, and its member of etcd not.
+    if (!isReason(error, 'NotFound') || (await findMember(paths, instance, name)) === undefined) throw error;
+  });
   await awaitRemoval(client, name);
+  await takeMemberOut(paths, instance, name);
 }
 
 async function askRemoval(client: Client, name: string): Promise<void> {
@@ -135,24 +158,32 @@ export async function leaveCluster(paths: Paths, { force, purge }: LeaveOptions)
   if (joined === undefined)
     throw new ApiError(
       'BadRequest',
-      "the control plane runs on this machine: 'tiphys down' stops it, 'tiphys down --purge' ends the cluster; other machines leave by 'tiphys remove NODE'",
+      instance.member === undefined
+        ? "the control plane runs on this machine: 'tiphys down' stops it, 'tiphys down --purge' ends the cluster; other machines leave by 'tiphys remove NODE'"
+        : "the cluster began on this machine, which has its registry: 'tiphys remove NODE' on another server takes it out, then 'tiphys down --purge' here ends what runs",
     );
-  if (joined.hasLeft !== true && !force) await askToGo(paths, joined.node);
+  if (joined.hasLeft !== true && !force) await askToGo(paths, instance, joined.node);
   await takeDown(paths, { purge });
   if (purge) return;
-  saveInstance(paths, { ...instance, joined: { ...joined, hasLeft: true } });
+  saveInstance(paths, withoutServer({ ...instance, joined: { ...joined, hasLeft: true } }));
+  forgetCluster(paths);
   rmSync(files.nodePki(paths, 1), { recursive: true, force: true });
 }
 
-async function askToGo(paths: Paths, node: string): Promise<void> {
+async function askToGo(paths: Paths, instance: Instance, node: string): Promise<void> {
   await using stack = new AsyncDisposableStack();
   const client = accessCluster(paths, stack);
   try {
+    await checkLeaving(paths, instance, node);
+    // A server whose member is gone was taken out before; its own API server does not run any more.
+    if (instance.member !== undefined && (await findMember(paths, instance, node)) === undefined) return;
     await askRemoval(client, node);
     await awaitRemoval(client, node);
     // It is refused a moment before its name is free again.
     await realClock.sleep(removalSettleMs + removalStepMs);
+    await takeMemberOut(paths, instance, node);
   } catch (error) {
+    if (isReason(error, 'Conflict')) throw error;
     // It was taken out before.
     if (isReason(error, 'Unauthorized', 'NotFound')) return;
     throw new ApiError(

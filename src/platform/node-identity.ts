@@ -27,13 +27,15 @@ import { kinds } from '#base/kinds.ts';
 import { loadKubeconfig } from '#client/kubeconfig.ts';
 import { createRestClientMetrics } from '#client/metrics.ts';
 import { createClient } from '#client/rest-client.ts';
+import { ServerChoice } from '#client/server-choice.ts';
 import { createHttpTransport } from '#client/transport-http.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Metrics } from '#observe/metrics.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import { authorityHashOf } from './join-token.ts';
-import { serverAddress, type Instance, type NodePlan } from './instance.ts';
+import type { Instance, NodePlan } from './instance.ts';
+import { knownServers, serverOf } from './known-servers.ts';
 import { bootstrapLookMs } from './limits.ts';
 import {
   ManagedCertificate,
@@ -51,6 +53,8 @@ export interface NodeIdentity {
   networkClient: ManagedCertificate;
   kubeletServing: ManagedCertificate;
   ingressServing: ManagedCertificate;
+  /** The API servers, of which `connect` makes clients. */
+  servers: ServerChoice;
   /** A client of the API server that shows the certificate of now. */
   connect(certificate: ManagedCertificate, manager: string): Client;
 }
@@ -75,7 +79,7 @@ export function startNodeIdentity(place: Place): NodeIdentity {
     if (known === undefined) throw new Error("the cluster's authority is not known yet");
     return known;
   };
-  const server = serverOf(instance, node);
+  const server = new ServerChoice(knownServers(paths, serverOf(instance, node)));
   const common = {
     server,
     ca,
@@ -83,7 +87,7 @@ export function startNodeIdentity(place: Place): NodeIdentity {
     clock: realClock,
   };
   const measureClient = createRestClientMetrics(metrics, realClock);
-  const { host } = new URL(server);
+  const { host } = new URL(server.current);
   const connectAs = (options: Partial<Parameters<typeof createHttpTransport>[0]>, manager: string) => {
     const transport = measureClient(stack.use(createHttpTransport({ ...common, ...options })), host);
     return { transport, client: createClient(transport, manager) };
@@ -161,13 +165,7 @@ export function startNodeIdentity(place: Place): NodeIdentity {
     void kubeletClient.ready
       .then(() => refreshAuthority(member, caFile))
       .catch((error: unknown) => log.debug("the cluster's authority was not read again", { error }));
-  return { ca, kubeletClient, networkClient, kubeletServing, ingressServing, connect };
-}
-
-/** The API server: of this machine, or of the one whose cluster this one has joined. */
-function serverOf(instance: Instance, node: NodePlan): string {
-  const address = node.number === 1 ? '127.0.0.1' : serverAddress(instance);
-  return instance.joined?.server ?? `https://${address}:${instance.apiPort}`;
+  return { ca, kubeletClient, networkClient, kubeletServing, ingressServing, connect, servers: server };
 }
 
 function bootstrapToken(paths: Paths): string {

@@ -11,6 +11,7 @@ import { writeFileAtomic } from '#os/files.ts';
 import type { Kubelet } from '#kubelet/kubelet.ts';
 import { hostName, loadUnderlay } from './host.ts';
 import { nodePlan } from './instance.ts';
+import { followServers } from './known-servers.ts';
 import { removeUnusedVolumes } from './local-volumes.ts';
 import { startEngine } from './node-engine.ts';
 import { startNodeIdentity } from './node-identity.ts';
@@ -47,6 +48,7 @@ export async function runNode(number: number): Promise<void> {
     isRemoved: (certificate) => isRevoked(certificate, removed.list()[0]?.data),
     removedKnown: removed.synced,
   };
+  if (number === 1) followServers({ instance, node, paths, nodes: parts.nodes }, identity.servers);
   // Names and Services first: what Pods that still run miss most while this process was away.
   const network = await startNetwork(parts, networkClient, networkInformers);
   if (number === 1)
@@ -56,7 +58,7 @@ export async function runNode(number: number): Promise<void> {
   void identity.networkClient.ready.then(() => networkInformers.start());
   const engine = await startEngine(parts);
   let known: Kubelet | undefined;
-  if (instance.joined !== undefined)
+  if (instance.joined !== undefined || instance.member !== undefined)
     stack.use(
       watchMembership({
         ...{ client, node: node.name, clock: realClock, log },

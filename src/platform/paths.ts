@@ -35,7 +35,16 @@ export const files = {
   keys: (paths: Paths) => join(paths.data, 'keys.json'),
   /** Which state this machine's servers have found in etcd. */
   etcdEpoch: (paths: Paths) => join(paths.data, 'etcd-epoch'),
+  /** Of the member of the cluster's own etcd: its configuration, certificates and data. */
+  etcd: (paths: Paths) => join(paths.data, 'etcd'),
+  etcdConfig: (paths: Paths) => join(paths.data, 'etcd', 'etcd.json'),
+  /** Where all members are reached, as this machine's server last knew. */
+  etcdEndpoints: (paths: Paths) => join(paths.data, 'etcd', 'endpoints.json'),
+  /** Who moves the state now; a server that starts waits for its end. */
+  moving: (paths: Paths) => join(paths.run, 'moving.json'),
   database: (paths: Paths) => join(paths.data, 'cluster.db'),
+  /** Where the API servers were, as this machine's first node last knew. */
+  servers: (paths: Paths) => join(paths.data, 'servers.json'),
   /** By what nodes of this machine ask for their first certificate. */
   bootstrapConfig: (paths: Paths) => join(paths.run, 'bootstrap-kubelet.conf'),
   adminConfig: (paths: Paths) => join(paths.run, 'admin.conf'),

@@ -16,7 +16,7 @@ import { serveHttp, type HttpServer } from '#apiserver/http.ts';
 import type { Client } from '#client/client.ts';
 import { createEventRecorder } from '#client/events.ts';
 import { InformerFactory } from '#client/informer.ts';
-import { frontProxyClient, isRevoked, removedNodes } from '#base/node-identity.ts';
+import { controlPlaneRole, frontProxyClient, isRevoked, removedNodes } from '#base/node-identity.ts';
 import { kinds } from '#base/kinds.ts';
 import { createRestClientMetrics } from '#client/metrics.ts';
 import { createClient } from '#client/rest-client.ts';
@@ -27,29 +27,34 @@ import { linuxProcesses } from '#os/processes.linux.ts';
 import { ownThread } from '#os/turn.ts';
 import { releaseMemory } from '#os/memory.linux.ts';
 import { measureStore } from '#store/measured-store.ts';
+import type { Store } from '#store/store.ts';
 import { BootstrapToken } from './bootstrap-token.ts';
 import { publishCluster } from './cluster-config.ts';
 import { openClusterStore } from './cluster-store.ts';
 import { applyClusterDefaults } from './cluster-defaults.ts';
-import { runControlPlane } from './control-plane.ts';
+import { leaderIdentity, runControlPlane } from './control-plane.ts';
 import { followEncryptionKeys } from './encryption-keys.ts';
 import { hostAddresses, hostName } from './host.ts';
 import { loadKeyRing, ownCertificate, serverNames } from './identity.ts';
 import { nodePlan, nodesPerMachineMax } from './instance.ts';
 import { createKubeletMetrics } from './kubelet-metrics.ts';
 import type { ManagedCertificate } from './managed-certificate.ts';
+import { awaitMove } from './etcd/own-etcd.ts';
+import { serversEndpoint, serversPath } from './etcd/serve-join.ts';
+import { keepMember } from './etcd/upkeep.ts';
 import { runBackupSchedule } from './backup/run-schedule.ts';
 import { serveState } from './backup/state-source.ts';
 import { beginPart, type Part } from './part.ts';
+import { pathsOfPart } from './launch.ts';
 import { files } from './paths.ts';
 import { writeLogLine } from './process-log.ts';
 import { kubernetesVersion } from './version.ts';
 
 export async function runServer(): Promise<void> {
-  const part = beginPart('server');
+  const part = await beginAfterMove();
   const { paths, instance, log, metrics, stack } = part;
   const ring = loadKeyRing(paths, { random: realRandom, clock: realClock });
-  const { api, http } = await startApi(part, ring);
+  const { api, http, store } = await startApi(part, ring);
   const measureClient = createRestClientMetrics(metrics, realClock);
   const clientFor = (name: string): Client => {
     const user: UserInfo = { name, groups: ['system:masters', 'system:authenticated'] };
@@ -71,8 +76,12 @@ export async function runServer(): Promise<void> {
   await Promise.all([
     applyClusterDefaults(platform, log),
     token.run(),
-    publishCluster(platform, instance, { ca: ring.ca.certificatePem, volumeDirectory: files.volumes(paths) }),
+    publishCluster(platform, instance, {
+      ca: ring.ca.certificatePem,
+      volumeDirectory: instance.joined?.volumeDirectory ?? files.volumes(paths),
+    }),
   ]);
+  stack.use(keepMember({ paths, instance, store, clock: realClock, random: realRandom, log: log.child('etcd') }));
   stack.use(endRemoved(platform, http, log));
   stack.use(markControlPlane(platform, nodePlan(instance, 1, hostName()).name, log));
   const control = runControlPlane({
@@ -81,12 +90,12 @@ export async function runServer(): Promise<void> {
     random: realRandom,
     log,
     metrics,
-    identity: `${hostName()}_${instance.id}`,
+    identity: leaderIdentity(nodePlan(instance, 1, hostName()).name, instance.id),
     isShared: instance.etcd !== undefined,
     options: {
       rootCa: ring.ca.certificatePem,
       signer: ring.ca,
-      volumeDirectory: files.volumes(paths),
+      volumeDirectory: instance.joined?.volumeDirectory ?? files.volumes(paths),
       podRange: { range: instance.podRange, reserved: nodesPerMachineMax },
       loadBalancerAddresses: () => hostAddresses().slice(0, 1),
     },
@@ -99,6 +108,12 @@ export async function runServer(): Promise<void> {
   stack.use(runBackupSchedule({ paths, clock: realClock, log, processes: linuxProcesses, recorder, node }));
   writeFileAtomic(files.ready(paths, 'server'), `${process.pid}\n`, { mode: 0o644 });
   log.info('ready', { sinceStartMs: Math.round(processUptimeMs()) });
+}
+
+/** What the instance is, is read once nobody changes where its state lies. */
+async function beginAfterMove(): Promise<Part> {
+  await awaitMove(pathsOfPart());
+  return beginPart('server');
 }
 
 /**
@@ -120,12 +135,11 @@ function endRemoved(client: Client, http: HttpServer, log: Logger): AsyncDisposa
 
 /** The node of the control plane's machine carries its role, which no node may give itself. */
 function markControlPlane(client: Client, node: string, log: Logger): AsyncDisposable {
-  const role = 'node-role.kubernetes.io/control-plane';
   const informers = new InformerFactory({ client, clock: realClock, random: realRandom, log });
   const mark = ({ metadata }: Node): void => {
-    if (metadata.labels?.[role] !== undefined) return;
+    if (metadata.labels?.[controlPlaneRole] !== undefined) return;
     client
-      .patch(kinds.Node, { name: node }, { merge: { metadata: { labels: { [role]: '' } } } })
+      .patch(kinds.Node, { name: node }, { merge: { metadata: { labels: { [controlPlaneRole]: '' } } } })
       .catch((error: unknown) => log.warn('the node has no role', { node, error }));
   };
   informers.informer(kinds.Node, { fieldSelector: `metadata.name=${node}` }).addHandler({ added: mark, updated: mark });
@@ -137,7 +151,7 @@ function markControlPlane(client: Client, node: string, log: Logger): AsyncDispo
 async function startApi(
   { paths, instance, log, metrics, stack }: Part,
   ring: KeyRing,
-): Promise<{ api: ApiServer; http: HttpServer }> {
+): Promise<{ api: ApiServer; http: HttpServer; store: Store }> {
   const first = nodePlan(instance, 1, hostName());
   const own = (request: CertificateRequest, authority = ring.ca): ManagedCertificate => {
     const certificate = ownCertificate(authority, request, { random: realRandom, clock: realClock, log });
@@ -181,6 +195,7 @@ async function startApi(
       releaseMemory,
       thread: ownThread,
       flags,
+      platformPaths: new Map([[serversPath, serversEndpoint(paths, log)]]),
       audit: openAudit({ flags, clock: realClock, log: log.child('audit'), metrics, standardOutput: writeLogLine }),
     }),
   );
@@ -205,7 +220,7 @@ async function startApi(
   );
   serving.subscribe((pair) => http.setServing(pair));
   kubeletClient.subscribe((pair) => http.setKubeletClient(pair));
-  return { api, http };
+  return { api, http, store };
 }
 
 /** Pods of the default namespace can be made once its ServiceAccount is there. */

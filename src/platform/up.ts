@@ -13,7 +13,7 @@ import { checkEtcd } from './cluster-store.ts';
 import { addContexts } from './contexts.ts';
 import { loadModules, portIsFree, prepareHost, usedSubnets } from './host.ts';
 import { establishKeyRing, holdsAdminConfig, writeAdminConfig } from './identity.ts';
-import { establishInstance, loadInstance, type Instance, type InstanceChoices } from './instance.ts';
+import { establishInstance, loadInstance, runsServer, type Instance, type InstanceChoices } from './instance.ts';
 import { settleLeavingNodes } from './leaving-nodes.ts';
 import { leavingNodes, localNodes } from './local-nodes.ts';
 import { knownParts, partNames, partStatus, startPart, stopPart, waitUntil } from './launch.ts';
@@ -88,9 +88,8 @@ async function bringUpHere(paths: Paths, choices: InstanceChoices, options: UpOp
       if (kept !== undefined && (options.replace === true || needsRestart(kept, instance)))
         for (const name of knownParts(paths)) await stopPart(paths, name, linuxProcesses, realClock);
       await checkPorts(paths, instance);
-      // A machine that joined holds no key of the cluster's.
-      const ring =
-        instance.joined === undefined ? establishKeyRing(paths, { random: realRandom, clock: realClock }) : undefined;
+      // A worker that joined holds no key of the cluster's.
+      const ring = runsServer(instance) ? establishKeyRing(paths, { random: realRandom, clock: realClock }) : undefined;
       await ensureContainersUnit(linuxProcesses);
       await loadModules(linuxProcesses);
       await prepareHost(instance, paths, door);
@@ -168,7 +167,7 @@ function refuseLeft(kept: Instance | undefined): void {
 
 function isWhole(paths: Paths): boolean {
   return (
-    (loadInstance(paths)?.joined !== undefined || holdsAdminConfig(paths, realClock)) &&
+    (holdsAdminConfig(paths, realClock) || !runsServer(loadInstance(paths) ?? {})) &&
     leavingNodes(paths).length === 0 &&
     partNames(paths).every((name) => {
       const status = partStatus(paths, name);
@@ -238,17 +237,22 @@ function startMissing(paths: Paths, instance: Instance): string[] {
 }
 
 /** Resolves with what is to be known: a node does not fail because its server is away. */
-async function waitForParts(paths: Paths, { joined }: Instance): Promise<string[]> {
+async function waitForParts(paths: Paths, { joined, member }: Instance): Promise<string[]> {
+  const isAlone = joined === undefined && member === undefined;
   const begun = realClock.monotonic();
   const ok = await waitUntil(
     realClock,
-    joined === undefined ? startTimeoutMs : joinedStartMs,
+    isAlone ? startTimeoutMs : joinedStartMs,
     () =>
       partNames(paths).every((name) => partStatus(paths, name).ready) ||
       (realClock.monotonic() - begun > 1_000 && hasGivenUp(paths)),
     5,
   );
   const missing = partNames(paths).filter((name) => !partStatus(paths, name).ready);
+  if (member !== undefined && missing.length > 0 && !hasGivenUp(paths))
+    return [
+      `not ready yet: ${missing.join(', ')}, most likely because no majority of the servers is up: docker works, the API and Pods follow when one is ('tiphys status' says so; ${files.logs(paths)} has the rest)`,
+    ];
   if (joined !== undefined && missing.length > 0 && !hasGivenUp(paths))
     return [
       `the node is not ready yet, most likely because ${joined.server} does not answer: docker works, Pods and Services follow when it does ('tiphys status' says so; ${files.logs(paths)} has the rest)`,

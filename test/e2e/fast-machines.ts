@@ -36,6 +36,12 @@ export interface FastMachine {
   until(what: string, command: string, wanted: RegExp, timeoutMs?: number): Promise<string>;
   /** Kills every process of Tiphys at once; containers stay. */
   killPlatform(): Promise<void>;
+  /** The power fails: all processes end, and of its disk is left what had been synced. */
+  cutPower(): Promise<void>;
+  /** Starts again from what is left of its disk. Tiphys is not started. */
+  boot(): Promise<void>;
+  /** Pulls its cable, or puts it back. */
+  setLink(state: 'up' | 'down'): void;
 }
 
 export interface FastMachinesOptions {
@@ -116,21 +122,29 @@ class Machine implements FastMachine {
   readonly name: string;
   readonly address: string;
   readonly #groups: string[];
+  readonly #home: string;
   #init: ChildProcess | undefined;
   #pid = 0;
+  /** Its ends of cables, outside; and how they are laid. */
+  cables: string[] = [];
+  attach: () => void = () => undefined;
 
-  constructor(name: string, address: string, group: string) {
+  constructor(name: string, address: string, { group, home }: { group: string; home: string }) {
     this.name = name;
     this.address = address;
+    this.#home = home;
     this.#groups = hierarchies().map(({ at }) => join(at, group));
   }
 
-  async start(home: string): Promise<void> {
+  async start(): Promise<void> {
+    const home = this.#home;
     const disk = join(home, 'disk');
     const root = join(home, 'root');
-    for (const directory of [disk, root]) mkdirSync(directory);
-    sh('truncate -s "$2" "$1" && mkfs.ext4 -q -F "$1" && mount -o loop "$1" "$3"', `${home}/disk.img`, diskSize, disk);
-    for (const directory of ['upper', 'work', 'data']) mkdirSync(join(disk, directory));
+    for (const directory of [disk, root]) mkdirSync(directory, { recursive: true });
+    const image = `${home}/disk.img`;
+    if (!existsSync(image)) sh('truncate -s "$2" "$1" && mkfs.ext4 -q -F "$1"', image, diskSize);
+    sh('mount -o loop "$1" "$2"', image, disk);
+    for (const directory of ['upper', 'work', 'data']) mkdirSync(join(disk, directory), { recursive: true });
     sh('mount -t overlay overlay -o lowerdir=/,upperdir="$1/upper",workdir="$1/work" "$2"', disk, root);
     for (const group of this.#groups) {
       mkdirSync(group, { recursive: true });
@@ -155,6 +169,23 @@ class Machine implements FastMachine {
       { stdio: 'ignore', env: { ...process.env, ...environment() } },
     );
     await this.#waitForInit(this.#init);
+    this.attach();
+  }
+
+  async cutPower(): Promise<void> {
+    await this.#endInit();
+    // Before anything is unmounted, which would write what was not synced.
+    sh('cp --sparse=always "$1/disk.img" "$1/left.img"', this.#home);
+    await this.#letGo();
+    sh('mv "$1/left.img" "$1/disk.img"', this.#home);
+  }
+
+  boot(): Promise<void> {
+    return this.start();
+  }
+
+  setLink(state: 'up' | 'down'): void {
+    for (const cable of this.cables) sh('ip link set "$1" "$2"', cable, state);
   }
 
   async #waitForInit(init: ChildProcess): Promise<void> {
@@ -215,7 +246,12 @@ class Machine implements FastMachine {
     await this.ok('/bin/sh', '-c', 'cd /run/tiphys/processes && kill -9 $(cat *.supervisor) $(cat *.pid)');
   }
 
-  async end(home: string): Promise<void> {
+  async end(): Promise<void> {
+    await this.#endInit();
+    await this.#letGo();
+  }
+
+  async #endInit(): Promise<void> {
     if (this.#init !== undefined && this.#init.exitCode === null && this.#init.signalCode === null) {
       const ended = new Promise((done) => this.#init!.once('exit', done));
       // The init's end is that of all in its namespaces.
@@ -223,8 +259,11 @@ class Machine implements FastMachine {
       else this.#init.kill('SIGKILL');
       await ended;
     }
+  }
+
+  async #letGo(): Promise<void> {
     for (const group of this.#groups) await removeGroups(group);
-    for (const at of ['root', 'disk']) spawnSync('umount', ['-l', join(home, at)]);
+    for (const at of ['root', 'disk']) spawnSync('umount', ['-l', join(this.#home, at)]);
     // The kernel lets go of the loop device when nothing is mounted of it any more.
   }
 }
@@ -269,35 +308,53 @@ export async function createFastMachines({ machines, links = [{}] }: FastMachine
   const made: Machine[] = [];
   for (const [index, { name, link }] of machines.entries()) {
     const address = `10.${80 + link}.0.${index + 1}`;
-    const machine = new Machine(name, address, `fm${id}-${name}`);
     const place = join(home, name);
+    const machine = new Machine(name, address, { group: `fm${id}-${name}`, home: place });
     mkdirSync(place);
-    undo.defer(() => machine.end(place));
-    await machine.start(place);
-    const isRouter = index === 0;
-    for (const [each, { mtu = 1500 }] of links.entries()) {
-      if (each !== link && !isRouter) continue;
-      const outside = `fm${id}v${index}${each}`;
-      const inside = isRouter ? `eth${each}` : 'eth0';
-      sh(
-        `ip link add "$1" mtu "$5" type veth peer name "$2" mtu "$5" netns "$3"
-        ip link set "$1" master "$4" up
-        nsenter --net="$3" ip address add "$6" dev "$2"
-        nsenter --net="$3" ip link set "$2" up`,
-        outside,
-        inside,
-        machine.namespace,
-        `fm${id}${each}`,
-        String(mtu),
-        `10.${80 + each}.0.${index + 1}/24`,
-      );
-      // The kernel takes a namespace's links away when it comes to it.
-      undo.defer(() => sh('ip link del "$1" 2>/dev/null || true', outside));
-    }
-    if (isRouter) sh('nsenter --net="$1" ip route add default dev eth0', machine.namespace);
-    else sh('nsenter --net="$1" ip route add default via "$2"', machine.namespace, `10.${80 + link}.0.1`);
+    undo.defer(() => machine.end());
+    machine.attach = () => layCables(machine, { id, index, link, links });
+    // The kernel takes a namespace's links away when it comes to it.
+    undo.defer(() => {
+      for (const cable of machine.cables) sh('ip link del "$1" 2>/dev/null || true', cable);
+    });
+    await machine.start();
     made.push(machine);
   }
   const all = undo.move();
   return { machines: made, [Symbol.asyncDispose]: () => all.disposeAsync() };
+}
+
+interface Cables {
+  /** Of the run. */
+  id: string;
+  index: number;
+  link: number;
+  links: readonly { mtu?: number }[];
+}
+
+function layCables(machine: Machine, { id, index, link, links }: Cables): void {
+  const isRouter = index === 0;
+  machine.cables = [];
+  for (const [each, { mtu = 1500 }] of links.entries()) {
+    if (each !== link && !isRouter) continue;
+    const outside = `fm${id}v${index}${each}`;
+    machine.cables.push(outside);
+    // That of before it was started again may not be gone yet.
+    sh('ip link del "$1" 2>/dev/null || true', outside);
+    const inside = isRouter ? `eth${each}` : 'eth0';
+    sh(
+      `ip link add "$1" mtu "$5" type veth peer name "$2" mtu "$5" netns "$3"
+        ip link set "$1" master "$4" up
+        nsenter --net="$3" ip address add "$6" dev "$2"
+        nsenter --net="$3" ip link set "$2" up`,
+      outside,
+      inside,
+      machine.namespace,
+      `fm${id}${each}`,
+      String(mtu),
+      `10.${80 + each}.0.${index + 1}/24`,
+    );
+  }
+  if (isRouter) sh('nsenter --net="$1" ip route add default dev eth0', machine.namespace);
+  else sh('nsenter --net="$1" ip route add default via "$2"', machine.namespace, `10.${80 + link}.0.1`);
 }

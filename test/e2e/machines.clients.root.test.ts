@@ -255,7 +255,7 @@ test('what stands in the way of joining is said with its remedy', { timeout: 300
   await new Promise((done) => setTimeout(done, 1_500));
   await bad(b, [join, url, short], /does not know this token.*expired/);
   await bad(b, [join, url, token, '--name', 'a'], /has a node a already.*--name.*tiphys remove a/);
-  await bad(b, [join, url, token, '--server'], /not supported yet/);
+  await bad(b, [join, url, token, '--server', '--etcd-binary', '/bin/true'], /as workers.*token create --server/);
   await bad(b, [join, 'https://no.such.host.invalid:6443', token], /there is no host/);
   // Its clock: machines that are made here share the kernel's.
   const late = 'const now = Date.now; Date.now = () => now() + 3_600_000';

@@ -1,13 +1,17 @@
 /** `tiphys join` and `tiphys leave`. */
 import { connect } from 'node:net';
 import { homedir } from 'node:os';
+import { resolve } from 'node:path';
+import { addressAt, parseSubnet } from '#base/ip.ts';
 import { realClock } from '#os/clock.real.ts';
 import { removeContexts } from '#platform/contexts.ts';
 import type { Instance } from '#platform/instance.ts';
 import { joinCluster } from '#platform/join.ts';
+import type { Admitted } from '#platform/etcd/join-server.ts';
+import { membershipNotes } from '#platform/etcd/report.ts';
 import { podNetworkMsMax } from '#platform/limits.ts';
 import { leaveCluster, listMachineNodes } from '#platform/machines.ts';
-import { files, pathsOf } from '#platform/paths.ts';
+import { files, pathsOf, type Paths } from '#platform/paths.ts';
 import { bringUp } from '#platform/up.ts';
 import { confirm, print, seconds, UsageError } from '../output.ts';
 import { prepareMachine, requireRoot } from './up.ts';
@@ -16,14 +20,13 @@ export interface JoinCommandOptions {
   name?: string;
   address?: string;
   server?: boolean;
+  etcdBinary?: string;
   yes?: boolean;
 }
 
 export async function joinCommand(server: string, token: string, options: JoinCommandOptions): Promise<void> {
-  if (options.server === true)
-    throw new UsageError(
-      '--server: a second control plane is not supported yet; without it this machine joins as a node',
-    );
+  if (options.etcdBinary !== undefined && options.server !== true)
+    throw new UsageError('--etcd-binary is for further servers: it goes with --server');
   requireRoot('tiphys join');
   const paths = pathsOf(process.env);
   if (!(await prepareMachine(paths, options))) return;
@@ -31,25 +34,60 @@ export async function joinCommand(server: string, token: string, options: JoinCo
   const chosen = {
     ...(options.name === undefined ? {} : { name: options.name }),
     ...(options.address === undefined ? {} : { address: options.address }),
+    isServer: options.server === true,
+    ...(options.etcdBinary === undefined ? {} : { etcdBinary: resolve(options.etcdBinary) }),
   };
-  const { instance, hasMoved } = await joinCluster(paths, { server, token, ...chosen });
+  const { instance, hasMoved, admitted } = await joinCluster(paths, { server, token, ...chosen });
   const { started, notes } = await bringUp(paths, {}, { replace: hasMoved });
   const { node = '', server: url = '' } = instance.joined ?? {};
   // Unless it was taken out meanwhile, which its cluster says.
   if (started.length === 0) await listMachineNodes(paths);
   if (started.length === 0) print(`This machine is node ${node} of ${url} already.`);
-  else print(`Node ${node} has joined ${url} after ${seconds(realClock.monotonic() - begun)}.`);
-  for (const note of [...notes, ...(await podNetworkNotes(instance))]) print(`  note: ${note}`);
+  else
+    print(
+      `${admitted === undefined ? 'Node' : 'Server'} ${node} has joined ${url} after ${seconds(realClock.monotonic() - begun)}.`,
+    );
+  for (const note of [
+    ...notes,
+    ...(await serverNotes(paths, instance, admitted)),
+    ...(await podNetworkNotes(paths, instance)),
+  ])
+    print(`  note: ${note}`);
   print(`  Docker      ${files.dockerSocket(paths)}   docker --context tiphys ps`);
   print(`  Nodes       tiphys nodes`);
 }
 
-/** Whether the server is reached in the Pod network; if not, what is in the way. */
-async function podNetworkNotes({ joined, apiPort, address }: Instance): Promise<string[]> {
-  if (joined === undefined || (await reaches(joined.serverAddress, apiPort))) return [];
+/** What to know of a server that has joined; its member of etcd has its vote by then, where it is given one. */
+async function serverNotes(paths: Paths, instance: Instance, admitted: Admitted | undefined): Promise<string[]> {
+  if (admitted === undefined) return [];
+  const { interruptedMs } = admitted.moved ?? {};
   return [
-    `no packets come through to ${joined.serverAddress}, the server in the Pod network: Pods here do not reach Pods there. A firewall between this machine (${address}) and the server drops them: let UDP port 4789 (VXLAN) through both ways, and where both are on one link, what is sent to Pods' addresses; docs/cluster.md lists the ports`,
+    ...(interruptedMs === undefined
+      ? []
+      : [`the state of the cluster lies in etcd now; the API did not answer for ${seconds(interruptedMs)}`]),
+    ...(await membershipNotes(paths, instance)),
+    ...(admitted.hasFlags
+      ? ["the first server has flags of kube-apiserver's; each has its own: 'tiphys up --kube-apiserver-arg' here"]
+      : []),
   ];
+}
+
+/** Whether the server is reached in the Pod network; if not, what is in the way. */
+async function podNetworkNotes(paths: Paths, { joined, apiPort, address }: Instance): Promise<string[]> {
+  if (joined === undefined) return [];
+  const server = (await serverInPodNetwork(paths, joined.server)) ?? joined.serverAddress;
+  if (await reaches(server, apiPort)) return [];
+  return [
+    `no packets come through to ${server}, the server in the Pod network: Pods here do not reach Pods there. A firewall between this machine (${address}) and the server drops them: let UDP port 4789 (VXLAN) through both ways, and where both are on one link, what is sent to Pods' addresses; docs/cluster.md lists the ports`,
+  ];
+}
+
+/** First address of the Pod range of the node on the server's machine; undefined where that is not known. */
+async function serverInPodNetwork(paths: Paths, server: string): Promise<string | undefined> {
+  const { hostname } = new URL(server);
+  const nodes = await listMachineNodes(paths).catch(() => []);
+  const podRange = parseSubnet(nodes.find(({ address }) => address === hostname)?.podRange);
+  return podRange === undefined ? undefined : addressAt(podRange, 1);
 }
 
 async function reaches(host: string, port: number): Promise<boolean> {

@@ -4,8 +4,9 @@ import { listDirectory, readIfExists } from '#os/files.ts';
 import { describeState } from '#platform/cluster-store.ts';
 import { formatDuration } from '#base/duration.ts';
 import { messageOf } from '#base/thrown.ts';
+import { reportEtcd, type EtcdReport } from '#platform/etcd/report.ts';
+import { loadInstance, runsServer, type Instance } from '#platform/instance.ts';
 import { loadResult, loadSchedule } from '#platform/backup/schedule.ts';
-import { loadInstance, type Instance } from '#platform/instance.ts';
 import { listMachineNodes } from '#platform/machines.ts';
 import { knownParts, partStatus } from '#platform/launch.ts';
 import { files, pathsOf, type Paths } from '#platform/paths.ts';
@@ -62,6 +63,49 @@ function backups(paths: Paths): string[] {
   }
 }
 
+/** Of the cluster's own etcd. */
+async function etcdReport(paths: Paths, instance: Instance): Promise<EtcdReport | undefined> {
+  if (instance.joined?.hasLeft === true) return undefined;
+  try {
+    return await reportEtcd(paths, instance);
+  } catch (error) {
+    return { members: [], problems: [`the members of etcd are not known: ${messageOf(error)}`] };
+  }
+}
+
+/** What is to be known of the instance, a name and its value each. */
+function factRows(
+  paths: Paths,
+  instance: Instance,
+  { cluster, etcd }: { cluster: string; etcd: EtcdReport | undefined },
+): string[][] {
+  return [
+    ['Version', `${tiphysVersion()} (Kubernetes API ${kubernetesVersion})`],
+    ...(runsServer(instance) ? [['API server', `https://127.0.0.1:${instance.apiPort}`]] : []),
+    ...(instance.joined === undefined
+      ? []
+      : [
+          [
+            'Cluster',
+            `${instance.joined.server}, as ${runsServer(instance) ? 'server' : 'node'} ${instance.joined.node}`,
+          ],
+        ]),
+    ['Nodes', cluster],
+    ['Docker', files.dockerSocket(paths)],
+    ...(instance.joined === undefined ? [['Registry', `127.0.0.1:${instance.registryPort}`]] : []),
+    ['Ingress', `port ${instance.httpPort}, TLS ${instance.httpsPort}`],
+    ['Pods, Services', `${instance.podRange}, ${instance.serviceRange}`],
+    ...(runsServer(instance) ? [['State', describeState(paths, instance.etcd)]] : []),
+    ...(etcd?.members ?? []).map(({ name, state, version, sizeBytes }) => [
+      `  ${name}`,
+      `${state}${version === '' ? '' : `, etcd ${version}, ${bytes(sizeBytes)}`}`,
+    ]),
+    ...backups(paths).map((text) => ['Backups', text]),
+    ['Data', paths.data],
+    ['Logs', files.logs(paths)],
+  ];
+}
+
 export async function status(options: { json?: boolean }): Promise<void> {
   const paths = pathsOf(process.env);
   const instance = loadInstance(paths);
@@ -98,17 +142,19 @@ export async function status(options: { json?: boolean }): Promise<void> {
   ];
   const running = parts.every((part) => part.state === 'ready');
   const cluster = await clusterOf(paths, instance);
+  const etcd = await etcdReport(paths, instance);
   if (options.json === true)
     print(
       JSON.stringify({
         running,
         instance,
         cluster,
+        ...(etcd === undefined ? {} : { etcd }),
         parts: all,
         versions: { tiphys: tiphysVersion(), kubernetes: kubernetesVersion },
         backups: backups(paths)[0] ?? null,
         dockerSocket: files.dockerSocket(paths),
-        ...(instance.joined === undefined ? { kubeconfig: files.adminConfig(paths) } : {}),
+        ...(runsServer(instance) ? { kubeconfig: files.adminConfig(paths) } : {}),
       }),
     );
   else {
@@ -120,23 +166,8 @@ export async function status(options: { json?: boolean }): Promise<void> {
       ]),
     );
     print();
-    print(
-      table([
-        ['Version', `${tiphysVersion()} (Kubernetes API ${kubernetesVersion})`],
-        ...(instance.joined === undefined
-          ? [['API server', `https://127.0.0.1:${instance.apiPort}`]]
-          : [['Cluster', `${instance.joined.server}, as node ${instance.joined.node}`]]),
-        ['Nodes', cluster],
-        ['Docker', files.dockerSocket(paths)],
-        ...(instance.joined === undefined ? [['Registry', `127.0.0.1:${instance.registryPort}`]] : []),
-        ['Ingress', `port ${instance.httpPort}, TLS ${instance.httpsPort}`],
-        ['Pods, Services', `${instance.podRange}, ${instance.serviceRange}`],
-        ['State', describeState(paths, instance.etcd)],
-        ...backups(paths).map((text) => ['Backups', text]),
-        ['Data', paths.data],
-        ['Logs', files.logs(paths)],
-      ]),
-    );
+    print(table(factRows(paths, instance, { cluster, etcd })));
+    for (const problem of etcd?.problems ?? []) print(`note: ${problem}`);
   }
   if (!running) process.exitCode = 1;
 }

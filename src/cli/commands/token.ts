@@ -12,8 +12,12 @@ export async function createToken(options: {
   address?: string;
   description?: string;
   json?: boolean;
+  server?: boolean;
+  etcdBinary?: string;
 }): Promise<void> {
   requireRoot('tiphys token create');
+  if (options.etcdBinary !== undefined && options.server !== true)
+    throw new UsageError('--etcd-binary is for further servers: it goes with --server');
   const ttlMs = options.ttl === undefined ? joinTokenMs : Number((parseDuration(options.ttl) ?? 0n) / 1_000_000n);
   if (ttlMs < 1000 || ttlMs > joinTokenMsMax)
     throw new UsageError(`--ttl takes a time like 30m or 24h, from 1s to ${joinTokenMsMax / 3_600_000}h`);
@@ -21,6 +25,8 @@ export async function createToken(options: {
     ttlMs,
     ...(options.address === undefined ? {} : { address: options.address }),
     ...(options.description === undefined ? {} : { description: options.description }),
+    isServer: options.server === true,
+    ...(options.etcdBinary === undefined ? {} : { etcdBinary: options.etcdBinary }),
   });
   if (options.json === true) {
     print(JSON.stringify({ id, command, expires: new Date(realClock.now() + ttlMs).toISOString() }));
@@ -38,8 +44,8 @@ export async function listTokens(options: { json?: boolean }): Promise<void> {
   else
     print(
       table([
-        ['ID', 'EXPIRES', 'DESCRIPTION'],
-        ...tokens.map(({ id, expires, description }) => [id, expires, description]),
+        ['ID', 'EXPIRES', 'FOR A', 'DESCRIPTION'],
+        ...tokens.map(({ id, expires, role, description }) => [id, expires, role, description]),
       ]),
     );
 }

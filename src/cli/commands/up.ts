@@ -5,7 +5,7 @@ import { realClock } from '#os/clock.real.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import type { InstanceChoices, NetworkMode } from '#platform/instance.ts';
 import { knownParts, stopPart } from '#platform/launch.ts';
-import { loadInstance } from '#platform/instance.ts';
+import { loadInstance, runsServer } from '#platform/instance.ts';
 import { archiveTools, installPackages, missingTools, tools } from '#platform/packages.ts';
 import { files, pathsOf, type Paths } from '#platform/paths.ts';
 import { checkServerArguments } from '#platform/server-arguments.ts';
@@ -130,9 +130,10 @@ export async function up(options: PlatformOptions): Promise<void> {
   if (started.length === 0) print('Tiphys is already up.');
   else print(`Tiphys is up after ${seconds(realClock.monotonic() - begun)}.`);
   for (const note of notes) print(`  note: ${note}`);
-  if (instance.joined === undefined)
+  if (runsServer(instance))
     print(`  API server  https://127.0.0.1:${instance.apiPort}   kubectl --context tiphys get nodes`);
-  else print(`  Cluster     ${instance.joined.server}, as node ${instance.joined.node}   tiphys nodes`);
+  if (instance.joined !== undefined)
+    print(`  Cluster     ${instance.joined.server}, as node ${instance.joined.node}   tiphys nodes`);
   print(`  Docker      ${files.dockerSocket(paths)}   docker --context tiphys ps`);
   if (instance.etcd !== undefined) print(`  State       etcd ${instance.etcd.endpoints.join(', ')}`);
   if (instance.joined === undefined) print(`  Registry    127.0.0.1:${instance.registryPort}`);

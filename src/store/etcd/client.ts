@@ -58,7 +58,7 @@ interface Channel {
 
 export class EtcdClient {
   readonly #options: EtcdClientOptions;
-  readonly #endpoints: readonly URL[];
+  #endpoints: readonly URL[];
   readonly #closing = new AbortController();
   #at = 0;
   #channel: Promise<Channel> | undefined;
@@ -70,6 +70,27 @@ export class EtcdClient {
     this.#options = options;
     if (options.endpoints.length === 0) throw new ApiError('BadRequest', 'etcd needs an endpoint');
     this.#endpoints = options.endpoints.map(endpointOf);
+  }
+
+  /**
+   * Members have come or gone, or another one is to be asked first: the next request goes to the first of them. Throws
+   * BadRequest for endpoints that are none.
+   */
+  useEndpoints(endpoints: readonly string[]): void {
+    const now = endpoints.map(endpointOf);
+    if (now.length === 0) throw new ApiError('BadRequest', 'etcd needs an endpoint');
+    const before = this.#channel;
+    this.#endpoints = now;
+    this.#problems.clear();
+    this.#at = 0;
+    void before?.then(
+      (channel) => {
+        if (this.#channel !== before || channel.endpoint === now[0]?.host) return;
+        this.#channel = undefined;
+        this.#retire(channel);
+      },
+      () => undefined,
+    );
   }
 
   /** Asks, and asks again elsewhere, until there is an answer or `requestMsMax` are over. */
@@ -247,11 +268,15 @@ export class EtcdClient {
         if (now !== channel || this.#channel !== current) return;
         this.#channel = undefined;
         this.#at++;
-        this.#options.log.debug('left a member of etcd', { endpoint: channel.endpoint });
-        this.#options.clock.setTimer(requestMsMax, () => channel.grpc.close(), { background: true });
+        this.#retire(channel);
       },
       () => undefined,
     );
+  }
+
+  #retire(channel: Channel): void {
+    this.#options.log.debug('left a member of etcd', { endpoint: channel.endpoint });
+    this.#options.clock.setTimer(requestMsMax, () => channel.grpc.close(), { background: true });
   }
 
   async close(): Promise<void> {

@@ -148,6 +148,11 @@ export class EtcdStore implements Store {
     return this.#clock.monotonic() - this.#confirmedAtMs;
   }
 
+  /** Members of the same etcd, the one to be asked first before the others. */
+  useEndpoints(endpoints: readonly string[]): void {
+    this.#client.useEndpoints(endpoints);
+  }
+
   sync(): Promise<void> {
     return (this.#next ??= awaitedLater(this.#syncNext()));
   }
@@ -293,11 +298,17 @@ export class EtcdStore implements Store {
 
   async #recordCompaction(target: number): Promise<boolean> {
     const key = Buffer.from(`${this.#place.prefix}.compacted`);
-    const answer = await this.#write(methods.txn, {
-      compare: [{ key, result: 0, target: 2, mod_revision: this.#compacted.modRevision }],
-      success: [{ request_put: { key, value: Buffer.from(String(target)) } }],
-    });
-    return answer['succeeded'] === true;
+    try {
+      const answer = await this.#write(methods.txn, {
+        compare: [{ key, result: 0, target: 2, mod_revision: this.#compacted.modRevision }],
+        success: [{ request_put: { key, value: Buffer.from(String(target)) } }],
+      });
+      return answer['succeeded'] === true;
+    } catch (error) {
+      // Where nothing can be written any more, forgetting is what makes room.
+      if (isOutOfSpace(error)) return true;
+      throw error;
+    }
   }
 
   async #compactEtcd(revision: number): Promise<void> {
@@ -344,6 +355,11 @@ export class EtcdStore implements Store {
     this.#mirror.giveUp(new ApiError('ServiceUnavailable', 'the store is closed'));
     this.#mvcc.closeWatches();
   }
+}
+
+/** etcd has an alarm: it takes deletions and compactions alone. */
+export function isOutOfSpace(error: unknown): boolean {
+  return /database space exceeded/.test(messageOf(error));
 }
 
 /** Of a message that is continued in the next one, the events of the last revision may not be all. */
