@@ -68,7 +68,8 @@ export function createSlirpPortHolder(socketPath: string, unprivilegedFrom: numb
         return held(socketPath, inside, id);
       } catch (error) {
         inside.release();
-        if (!(error instanceof SlirpError)) return { code: 'EIO' };
+        if (!(error instanceof SlirpError))
+          return { code: 'EIO', reason: 'slirp4netns does not answer: restart the engine, which starts it again' };
         if (port >= unprivilegedFrom) return { code: 'EADDRINUSE' };
         return {
           code: 'EACCES',

@@ -217,11 +217,41 @@ test('containers and their ports outlive the engine, and an end in order leaves 
   assert.equal(readFileSync(`${engine.home}/run/docker.pid`, 'utf8').trim(), String(engine.child!.pid));
 });
 
+test('a further engine of the same user has namespaces of its own, and ends nothing of the first', async (t) => {
+  const engine = await startEngine(t);
+  const port = await freePort();
+  await engine.ok('run', '-d', '--name', 'web', '-p', `${port}:80`, 'busybox', ...serve);
+  const fetch = (): string => spawnSync('wget', ['-T2', '-t1', '-qO-', `http://127.0.0.1:${port}/`]).stdout.toString();
+  await until(() => fetch() === 'hello\n');
+  const { home } = engine;
+  const other = ['--data-root', `${home}/user/two`, '-H', `unix://${home}/run/two.sock`, '-p', `${home}/run/two.pid`];
+  const start = (...words: string[]): { child: ChildProcess; said(): string } => {
+    const child = engine.spawn([...other, ...words]);
+    let text = '';
+    child.stderr!.on('data', (chunk: Buffer) => {
+      text += chunk.toString();
+    });
+    return { child, said: () => text };
+  };
+  const same = start();
+  await new Promise((resolve) => same.child.once('exit', resolve));
+  assert.match(same.said(), /another engine runs in the namespaces of .*: name another --exec-root/);
+  const second = start('--exec-root', `${home}/run/two`);
+  await until(() => second.said().includes('completed initialization') || second.child.exitCode !== null);
+  const ended = new Promise((resolve) => second.child.once('exit', resolve));
+  second.child.kill('SIGTERM');
+  await ended;
+  assert.match(second.said(), /completed initialization/);
+  assert.equal(existsSync(`${home}/run/two-rootless/state.json`), false);
+  assert.equal(fetch(), 'hello\n');
+  assert.equal(await engine.ok('exec', 'web', 'echo', 'here'), 'here');
+});
+
 test('what a user lacks is said in words that he can type', async (t) => {
   const engine = new RootlessEngine();
   t.after(() => engine.remove());
-  const refusal = async (environment: Record<string, string>): Promise<string> => {
-    const child = engine.spawn([], environment);
+  const refusal = async (environment: Record<string, string>, ...words: string[]): Promise<string> => {
+    const child = engine.spawn(words, environment);
     let text = '';
     child.stderr!.on('data', (chunk: Buffer) => {
       text += chunk.toString();
@@ -230,6 +260,12 @@ test('what a user lacks is said in words that he can type', async (t) => {
     return text;
   };
   assert.match(await refusal({ XDG_RUNTIME_DIR: '' }), /XDG_RUNTIME_DIR needs to be set/);
+  assert.match(
+    await refusal({ XDG_RUNTIME_DIR: `${engine.home}/run/${'long'.repeat(25)}` }),
+    /name a shorter --exec-root/,
+  );
+  assert.match(await refusal({}, '-H', 'tcp://127.0.0.1:2375'), /hosts \(--host\) is not supported: without root/);
+  assert.match(await refusal({}, '--metrics-addr', '127.0.0.1:9323'), /metrics-addr is not supported: without root/);
   writeFileSync(`${engine.home}/ranges`, '');
   assert.match(await refusal({}), /\/etc\/subuid has no numbers for daemon: sudo usermod --add-subuids/);
 });

@@ -21,7 +21,8 @@ export async function engine(words: readonly string[]): Promise<void> {
   }
   if (process.getuid?.() !== 0) {
     const { enterRootless } = await import('#platform/rootless/enter.ts');
-    await enterRootless(words);
+    const { placesOf } = await import('#platform/daemon/places.ts');
+    await enterRootless(words, placesOf(loadConfig(flags), process.env).run);
   }
   const { runEngine } = await import('#platform/daemon/engine.ts');
   await runEngine(flags);

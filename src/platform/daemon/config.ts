@@ -5,7 +5,7 @@
  *
  * Source: docker 28.5, daemon/config/config.go.
  */
-import { isRootless, rootlessConfigPath } from '../rootless/state.ts';
+import { isOfUser, rootlessConfigPath } from '../rootless/state.ts';
 import { ApiError } from '#base/errors.ts';
 import { parseCidr, parseIp, type IpFamily } from '#base/ip.ts';
 import { describeSyntaxError } from '#base/json.ts';
@@ -127,9 +127,7 @@ export function loadConfig(flags: FlagValues): DaemonConfig {
 
 export function configPath(flags: FlagValues): string {
   if (flags.has('config-file')) return String(flags.get('config-file'));
-  return process.getuid?.() !== 0 || isRootless(process.env)
-    ? rootlessConfigPath(process.env)
-    : String(byKey.get('config-file')?.value);
+  return isOfUser(process.env) ? rootlessConfigPath(process.env) : String(byKey.get('config-file')?.value);
 }
 
 function readConfigFile(path: string, isAsked: boolean, flags: FlagValues): Map<string, unknown> {

@@ -26,7 +26,6 @@ import { Metrics } from '#observe/metrics.ts';
 import { processUptimeMs, realClock, realRandom } from '#os/clock.real.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
-import type { PluginPlaces } from '#plugins/discovery.ts';
 import { baseImageMaker } from '../base-images.ts';
 import { startDockerApi } from '../docker-api.ts';
 import { loadModules } from '../host.ts';
@@ -41,6 +40,7 @@ import { endSignal } from './end-signal.ts';
 import { planListening } from './listen.ts';
 import { serveMetrics } from './metrics.ts';
 import { tellSystemd } from './notify.ts';
+import { placesOf, type Places } from './places.ts';
 import { reloadConfig } from './reload.ts';
 import { cdiDirectoriesOf, networkSettingsOf, settingsOf, transfersOf, type Live } from './settings.ts';
 import { textLine } from './text-log.ts';
@@ -48,44 +48,11 @@ import { parseUsernsRemap, readAccountFiles } from './userns-remap.ts';
 import type { IdMaps } from '#os/user-namespaces.linux.ts';
 import { writeStderrLine } from '../process-log.ts';
 import { endNamespaces } from '../rootless/namespaces.ts';
-import { openRootless, type OpenRootless } from '../rootless/open.ts';
-import { isRootless, rootlessPlaces } from '../rootless/state.ts';
+import { claimNamespaces, openRootless, type OpenRootless } from '../rootless/open.ts';
 
 const instanceFormat = 1;
 /** The programs without which no container starts. */
 const needed = ['crun', 'conmon', 'nft'];
-
-interface Places {
-  data: string;
-  run: string;
-  pidfile: string;
-  socket: string;
-  /** Absent: where docker looks. */
-  plugins?: PluginPlaces;
-}
-
-const rootPlaces: Places = {
-  data: '/var/lib/tiphys-engine',
-  run: '/run/tiphys-engine',
-  pidfile: '/var/run/docker.pid',
-  socket: '',
-};
-
-/** With TIPHYS_HOME everything is below it, and nothing of the system's is touched. */
-function placesOf(config: DaemonConfig, environment: Record<string, string | undefined>): Places {
-  const home = environment['TIPHYS_HOME'] ?? '';
-  const place = (key: string, own: string, usual: string): string =>
-    config.text(key) || (home === '' ? usual : join(home, own));
-  const usual = isRootless(environment) ? rootlessPlaces(environment) : rootPlaces;
-  const plugins = home === '' ? usual.plugins : { sockets: join(home, 'run/plugins'), specs: [join(home, 'plugins')] };
-  return {
-    data: place('data-root', 'engine', usual.data),
-    run: place('exec-root', 'run/engine', usual.run),
-    pidfile: place('pidfile', 'run/docker.pid', usual.pidfile),
-    socket: home === '' ? usual.socket : `unix://${join(home, 'run/docker.sock')}`,
-    ...(plugins === undefined ? {} : { plugins }),
-  };
-}
 
 export async function runEngine(flags: FlagValues): Promise<void> {
   const config = loadConfig(flags);
@@ -105,6 +72,7 @@ export async function runEngine(flags: FlagValues): Promise<void> {
   makeDirectory(places.data, privateMode);
   makeDirectory(places.run, passageMode);
   stack.defer(takePidfile(places.pidfile));
+  if (rootless !== undefined) stack.defer(claimNamespaces(rootless.directory));
   const listening = planListening(config, process.env, { log, defaultHost: places.socket });
   live.settings.warnings.push(...listening.warnings);
   if (rootless === undefined) {

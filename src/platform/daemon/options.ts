@@ -5,7 +5,7 @@
  *
  * Source: Docker documentation, "dockerd" and "Daemon configuration file"; docker 28.5, cmd/dockerd and daemon/config.
  */
-import { isRootless } from '../rootless/state.ts';
+import { isOfUser } from '../rootless/state.ts';
 import { entriesOf, textOf, textsOf } from '#base/unknown.ts';
 
 export type OptionKind =
@@ -59,7 +59,14 @@ const run: DaemonOption[] = [
     value: '/etc/docker/daemon.json',
     help: 'daemon configuration file',
   },
-  { flag: 'host', short: 'H', key: 'hosts', kind: 'list', help: 'where to listen: unix://, tcp://, fd://' },
+  {
+    flag: 'host',
+    short: 'H',
+    key: 'hosts',
+    kind: 'list',
+    help: 'where to listen: unix://, tcp://, fd://',
+    refuse: (value) => (textsOf(value).some((host) => !host.startsWith('unix://')) ? withinNamespaces() : undefined),
+  },
   { flag: 'data-root', kind: 'string', help: 'directory of what is kept (default: /var/lib/tiphys-engine)' },
   { flag: 'exec-root', kind: 'string', help: 'directory of what a boot may take (default: /run/tiphys-engine)' },
   { flag: 'pidfile', short: 'p', kind: 'string', help: "the engine's process id (default: /var/run/docker.pid)" },
@@ -73,7 +80,12 @@ const run: DaemonOption[] = [
   { flag: 'raw-logs', kind: 'bool', help: 'no colours; there are none' },
   { flag: 'live-restore', kind: 'bool', help: 'containers go on when the engine is told to end' },
   { flag: 'shutdown-timeout', kind: 'int', value: 15, help: 'seconds that containers have to end with the engine' },
-  { flag: 'metrics-addr', kind: 'string', help: 'address and port of metrics for Prometheus' },
+  {
+    flag: 'metrics-addr',
+    kind: 'string',
+    help: 'address and port of metrics for Prometheus',
+    refuse: (value) => (value === '' ? undefined : withinNamespaces()),
+  },
   { flag: 'experimental', kind: 'bool', help: 'say to clients that experiments are welcome' },
   { flag: 'feature', key: 'features', kind: 'flags', help: 'name=true or name=false' },
   { flag: 'label', key: 'labels', kind: 'list', help: "key=value labels of the engine ('docker info')" },
@@ -282,9 +294,7 @@ const others: DaemonOption[] = [
     kind: 'bool',
     help: 'without root: so where an ordinary user starts it',
     refuse: (value) =>
-      value === false || process.getuid?.() !== 0 || isRootless(process.env)
-        ? undefined
-        : 'this is root: start it as the user whose engine it is',
+      value === false || isOfUser(process.env) ? undefined : 'this is root: start it as the user whose engine it is',
   },
   { flag: 'restart', short: 'r', kind: 'bool', value: true, help: 'of long ago', hidden: true },
   {
@@ -330,6 +340,12 @@ const others: DaemonOption[] = [
   { key: 'swarm-raft-heartbeat-tick', kind: 'int', value: 0, help: 'of a swarm', refuse: always(noSwarm) },
   { key: 'swarm-raft-election-tick', kind: 'int', value: 0, help: 'of a swarm', refuse: always(noSwarm) },
 ];
+
+/** Why an engine of an ordinary user listens on unix:// alone: nobody would reach it. */
+const withinNamespaces = (): string | undefined =>
+  isOfUser(process.env)
+    ? 'without root the engine listens in a network namespace of its own, which nobody outside reaches: use unix://'
+    : undefined;
 
 export const daemonOptions: readonly DaemonOption[] = [
   ...run,

@@ -14,15 +14,18 @@ import { findAccount, rangesOf, readAccountFiles, type AccountFiles } from '../d
 import { missingTools, type Tool } from '../packages.ts';
 import { ensureNamespaces } from './namespaces.ts';
 import { ownScope } from './scope.ts';
-import { rootlessVariable, stateDirectory } from './state.ts';
+import { rootlessVariable, slirpSocket, stateDirectory } from './state.ts';
 
 const tools: readonly Tool[] = [
   { program: 'newuidmap', package: 'uidmap', why: 'gives an ordinary user the numbers that /etc/subuid has for him' },
   { program: 'slirp4netns', package: 'slirp4netns', why: 'the way of his containers to the network' },
 ];
 
-/** Does not return: the process is the engine's from here on. `words` are those of `tiphys engine`. */
-export async function enterRootless(words: readonly string[]): Promise<never> {
+/**
+ * Does not return: the process is the engine's from here on. `words` are those of `tiphys engine`, and `run` its
+ * directory for what ends with it.
+ */
+export async function enterRootless(words: readonly string[], run: string): Promise<never> {
   const missing = missingTools(linuxProcesses, tools);
   if (missing.length > 0)
     throw new ApiError(
@@ -31,7 +34,8 @@ export async function enterRootless(words: readonly string[]): Promise<never> {
     );
   checkTunnels();
   const maps = planMaps(readAccountFiles(), userInfo());
-  const directory = stateDirectory(process.env);
+  const directory = stateDirectory(run);
+  checkLength(slirpSocket(directory));
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const lock = tryLock(`${directory}/lock`);
   if (lock === undefined) throw new ApiError('Conflict', `another engine is being started in ${directory}`);
@@ -44,6 +48,18 @@ export async function enterRootless(words: readonly string[]): Promise<never> {
   const environment = { ...process.env, [rootlessVariable]: directory };
   process.execve?.(linuxProcesses.find(program) ?? program, [program, ...into], environment);
   throw new Error('this process became no other one');
+}
+
+/** Of a socket's path, with the byte that ends it: unix(7). */
+const socketPathBytesMax = 108;
+
+function checkLength(socket: string): void {
+  const length = Buffer.byteLength(socket);
+  if (length >= socketPathBytesMax)
+    throw new ApiError(
+      'BadRequest',
+      `${socket} has ${length} bytes, and the path of a socket fewer than ${socketPathBytesMax}: name a shorter --exec-root, or a shorter XDG_RUNTIME_DIR`,
+    );
 }
 
 const tunnelDevice = '/dev/net/tun';

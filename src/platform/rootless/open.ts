@@ -11,7 +11,7 @@ import { createCgroups, unifiedGroupOf } from '#os/cgroups.linux.ts';
 import { createProcessGroups } from '#os/cgroups.none.ts';
 import type { Cgroups } from '#os/cgroups.ts';
 import { parseMountInfo } from '#os/mount.linux.ts';
-import { readIfExists, statIfExists, writeFileAtomic } from '#os/files.ts';
+import { readIfExists, statIfExists, tryLock, writeFileAtomic } from '#os/files.ts';
 import type { Processes } from '#os/processes.ts';
 import { createSlirpPortHolder, slirpNameServer } from '#os/slirp.linux.ts';
 import { readState, rootlessVariable, slirpSocket } from './state.ts';
@@ -20,6 +20,14 @@ const unifiedMount = '/sys/fs/cgroup';
 
 export interface OpenRootless extends Rootless {
   directory: string;
+}
+
+/** One engine has them at a time: it ends them, and the network with them. Throws Conflict where another one has. */
+export function claimNamespaces(directory: string): () => void {
+  const lock = tryLock(join(directory, 'engine.lock'));
+  if (lock === undefined)
+    throw new ApiError('Conflict', `another engine runs in the namespaces of ${directory}: name another --exec-root`);
+  return () => lock.release();
 }
 
 /** Undefined for an engine of root. */

@@ -2,7 +2,7 @@
  * Where an engine of an ordinary user keeps what it needs, and the processes that hold its namespaces. The XDG base
  * directory specification names the places, as dockerd's rootless mode has them.
  */
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { readIfExists } from '#os/files.ts';
 import type { Processes } from '#os/processes.ts';
@@ -13,8 +13,13 @@ export const rootlessVariable = 'TIPHYS_ROOTLESS';
 
 type Environment = Record<string, string | undefined>;
 
-export function isRootless(environment: Environment): boolean {
+function isRootless(environment: Environment): boolean {
   return (environment[rootlessVariable] ?? '') !== '';
+}
+
+/** Also before the namespaces are there: whose places and whose limits hold. */
+export function isOfUser(environment: Environment): boolean {
+  return process.getuid?.() !== 0 || isRootless(environment);
 }
 
 /** A process that is known by more than its number, which may be another's by now. */
@@ -76,8 +81,9 @@ function configHome(environment: Environment): string {
   return environment['XDG_CONFIG_HOME'] || join(environment['HOME'] ?? '', '.config');
 }
 
-export function stateDirectory(environment: Environment): string {
-  return join(runtimeDirectory(environment), 'tiphys-engine-rootless');
+/** `run`: the engine's directory for what ends with it (`exec-root`): each engine of a user has its own namespaces. */
+export function stateDirectory(run: string): string {
+  return `${resolve(run)}-rootless`;
 }
 
 export function slirpSocket(directory: string): string {
