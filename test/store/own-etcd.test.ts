@@ -65,15 +65,20 @@ class Servers implements AsyncDisposable {
   }
 }
 
+const waitMsMax = 120_000;
+
 /** Looks again until it fits. */
 async function eventually<T>(ask: () => Promise<T>, fits: (value: T) => boolean): Promise<T> {
+  const deadline = realClock.monotonic() + waitMsMax;
   for (;;) {
+    const isLate = realClock.monotonic() > deadline;
     try {
       const value = await ask();
       if (fits(value)) return value;
+      assert.ok(!isLate, 'it does not come');
     } catch (error) {
       // It has not begun yet, or has not caught up.
-      if (!isReason(error, 'ServiceUnavailable', 'Conflict')) throw error;
+      if (isLate || !isReason(error, 'ServiceUnavailable', 'Conflict')) throw error;
     }
     await realClock.sleep(100);
   }

@@ -133,6 +133,8 @@ export function writeEtcdConfig(paths: Paths, member: EtcdMember, { initial, sta
   const config = {
     name: member.name,
     'data-dir': join(files.etcd(paths), 'data'),
+    // Before 3.5 a configuration file without it turned it off.
+    'enable-grpc-gateway': true,
     'listen-client-urls': clientUrl(member),
     'advertise-client-urls': clientUrl(member),
     'listen-peer-urls': peerUrl(member),
