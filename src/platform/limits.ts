@@ -82,6 +82,9 @@ export const admissionMsMax = 180_000;
 export const admissionStepMs = 500;
 /** How often a server looks after its member of etcd. */
 export const etcdUpkeepMs = 3_000;
+/** Between attempts to gain space in an etcd that has none and does not say whether some could be gained. */
+export const blindDefragmentMsMin = 15_000;
+export const blindDefragmentMsMax = 600_000;
 /** A learner that never began is taken out of etcd after so long. */
 export const idleLearnerMsMax = 600_000;
 /** A file of etcd's is made smaller when it is so large, and so much of it is free. */

@@ -217,6 +217,23 @@ test('containers and their ports outlive the engine, and an end in order leaves 
   assert.equal(readFileSync(`${engine.home}/run/docker.pid`, 'utf8').trim(), String(engine.child!.pid));
 });
 
+test('containers whose namespaces nobody holds any more are ended before they are started again', async (t) => {
+  const engine = await startEngine(t);
+  await engine.ok('run', '-d', '--name', 'one', '--restart', 'always', '-u', '33', 'busybox', 'sleep', '7773');
+  const sleeping = (): string[] =>
+    spawnSync('pgrep', ['-f', '^sleep 7773$']).stdout.toString().split('\n').filter(Boolean);
+  const before = sleeping();
+  assert.equal(before.length, 1);
+  await engine.end('SIGKILL');
+  const state = JSON.parse(readFileSync(`${engine.home}/run/tiphys-engine-rootless/state.json`, 'utf8')) as {
+    holder: { pid: number };
+  };
+  process.kill(state.holder.pid, 'SIGKILL');
+  await engine.start();
+  await until(() => sleeping().length === 1 && sleeping()[0] !== before[0]);
+  assert.equal(await engine.ok('inspect', '-f', '{{.State.Status}}', 'one'), 'running');
+});
+
 test('a further engine of the same user has namespaces of its own, and ends nothing of the first', async (t) => {
   const engine = await startEngine(t);
   const port = await freePort();

@@ -14,16 +14,14 @@ export async function engine(words: readonly string[]): Promise<void> {
   const flags = parseFlags(words);
   if (flags.get('help') === true) return print(help());
   if (flags.get('version') === true) return print(`Tiphys version ${tiphysVersion()}`);
+  const config = loadConfig(flags);
+  const isRoot = process.getuid?.() === 0;
   if (flags.get('validate') === true) {
-    loadConfig(flags);
+    if (!isRoot) (await import('#platform/rootless/enter.ts')).checkReachable(config);
     process.stderr.write('configuration OK\n');
     return;
   }
-  if (process.getuid?.() !== 0) {
-    const { enterRootless } = await import('#platform/rootless/enter.ts');
-    const { placesOf } = await import('#platform/daemon/places.ts');
-    await enterRootless(words, placesOf(loadConfig(flags), process.env).run);
-  }
+  if (!isRoot) await (await import('#platform/rootless/enter.ts')).enterRootless(words, config);
   const { runEngine } = await import('#platform/daemon/engine.ts');
   await runEngine(flags);
 }

@@ -65,7 +65,6 @@ const run: DaemonOption[] = [
     key: 'hosts',
     kind: 'list',
     help: 'where to listen: unix://, tcp://, fd://',
-    refuse: (value) => (textsOf(value).some((host) => !host.startsWith('unix://')) ? withinNamespaces() : undefined),
   },
   { flag: 'data-root', kind: 'string', help: 'directory of what is kept (default: /var/lib/tiphys-engine)' },
   { flag: 'exec-root', kind: 'string', help: 'directory of what a boot may take (default: /run/tiphys-engine)' },
@@ -84,7 +83,6 @@ const run: DaemonOption[] = [
     flag: 'metrics-addr',
     kind: 'string',
     help: 'address and port of metrics for Prometheus',
-    refuse: (value) => (value === '' ? undefined : withinNamespaces()),
   },
   { flag: 'experimental', kind: 'bool', help: 'say to clients that experiments are welcome' },
   { flag: 'feature', key: 'features', kind: 'flags', help: 'name=true or name=false' },
@@ -340,12 +338,6 @@ const others: DaemonOption[] = [
   { key: 'swarm-raft-heartbeat-tick', kind: 'int', value: 0, help: 'of a swarm', refuse: always(noSwarm) },
   { key: 'swarm-raft-election-tick', kind: 'int', value: 0, help: 'of a swarm', refuse: always(noSwarm) },
 ];
-
-/** Why an engine of an ordinary user listens on unix:// alone: nobody would reach it. */
-const withinNamespaces = (): string | undefined =>
-  isOfUser(process.env)
-    ? 'without root the engine listens in a network namespace of its own, which nobody outside reaches: use unix://'
-    : undefined;
 
 export const daemonOptions: readonly DaemonOption[] = [
   ...run,

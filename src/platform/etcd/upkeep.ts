@@ -25,6 +25,8 @@ import { loadKeyRing } from '../identity.ts';
 import type { EtcdMember, Instance } from '../instance.ts';
 import { stopPart } from '../launch.ts';
 import {
+  blindDefragmentMsMax,
+  blindDefragmentMsMin,
   defragmentBytesMin,
   defragmentFreePartMin,
   defragmentMsMax,
@@ -81,6 +83,9 @@ class Upkeep {
   #endpoints = '';
   /** Since when learners are there that have not begun. */
   readonly #idleSinceMs = new Map<string, number>();
+
+  #blindAtMs = 0;
+  #blindWaitMs = 0;
 
   constructor(options: UpkeepOptions, member: EtcdMember, first: string[]) {
     this.#options = options;
@@ -166,7 +171,9 @@ class Upkeep {
     const quota = quotaOf(this.#options.paths);
     const freeBytes = sizeBytes - usedBytes;
     const isWorth = sizeBytes >= defragmentBytesMin && freeBytes >= sizeBytes * defragmentFreePartMin;
-    if (isWorth || (alarms.length > 0 && freeBytes > quota * roomPartMin)) {
+    if (alarms.length === 0) this.#blindWaitMs = 0;
+    const isFull = alarms.length > 0 && sizeBytes > quota * (1 - roomPartMin);
+    if (isWorth || (isFull && (freeBytes > quota * roomPartMin || this.#isTimeToTry()))) {
       const lock = await this.#lock(store);
       if (lock === undefined) return;
       try {
@@ -185,6 +192,18 @@ class Upkeep {
     }
     for (const alarm of alarms) await endAlarm(etcd, alarm);
     log.warn('etcd has space again and takes writes');
+  }
+
+  /**
+   * What compaction has freed is counted only with a later write, and etcd without space takes none: so its file is
+   * made smaller now and then without knowing that it helps.
+   */
+  #isTimeToTry(): boolean {
+    const nowMs = this.#options.clock.monotonic();
+    if (nowMs < this.#blindAtMs) return false;
+    this.#blindWaitMs = Math.min(blindDefragmentMsMax, Math.max(blindDefragmentMsMin, this.#blindWaitMs * 2));
+    this.#blindAtMs = nowMs + this.#blindWaitMs;
+    return true;
   }
 
   /** A lease; undefined where another member is at it; 0 where etcd takes no keys, and one is as good as another. */

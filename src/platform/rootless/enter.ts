@@ -10,6 +10,8 @@ import { messageOf } from '#base/thrown.ts';
 import { tryLock } from '#os/files.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import type { IdMaps, IdRange } from '#os/user-namespaces.linux.ts';
+import type { DaemonConfig } from '../daemon/config.ts';
+import { placesOf } from '../daemon/places.ts';
 import { findAccount, rangesOf, readAccountFiles, type AccountFiles } from '../daemon/userns-remap.ts';
 import { missingTools, type Tool } from '../packages.ts';
 import { ensureNamespaces } from './namespaces.ts';
@@ -21,11 +23,9 @@ const tools: readonly Tool[] = [
   { program: 'slirp4netns', package: 'slirp4netns', why: 'the way of his containers to the network' },
 ];
 
-/**
- * Does not return: the process is the engine's from here on. `words` are those of `tiphys engine`, and `run` its
- * directory for what ends with it.
- */
-export async function enterRootless(words: readonly string[], run: string): Promise<never> {
+/** Does not return: the process is the engine's from here on. `words` are those of `tiphys engine`. */
+export async function enterRootless(words: readonly string[], config: DaemonConfig): Promise<never> {
+  checkReachable(config);
   const missing = missingTools(linuxProcesses, tools);
   if (missing.length > 0)
     throw new ApiError(
@@ -34,12 +34,13 @@ export async function enterRootless(words: readonly string[], run: string): Prom
     );
   checkTunnels();
   const maps = planMaps(readAccountFiles(), userInfo());
+  const { run } = placesOf(config, process.env);
   const directory = stateDirectory(run);
   checkLength(slirpSocket(directory));
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const lock = tryLock(`${directory}/lock`);
   if (lock === undefined) throw new ApiError('Conflict', `another engine is being started in ${directory}`);
-  const { holder } = await ensureNamespaces(directory, maps, linuxProcesses);
+  const { holder } = await ensureNamespaces({ directory, run, maps }, linuxProcesses);
   const [program = '', ...into] = [
     ...ownScope(linuxProcesses),
     ...['nsenter', `--target=${holder.pid}`, '--user', '--mount', '--net', `--wd=${process.cwd()}`, '--'],
@@ -48,6 +49,19 @@ export async function enterRootless(words: readonly string[], run: string): Prom
   const environment = { ...process.env, [rootlessVariable]: directory };
   process.execve?.(linuxProcesses.find(program) ?? program, [program, ...into], environment);
   throw new Error('this process became no other one');
+}
+
+/** It listens in a network namespace of its own, which nobody outside reaches. Throws in the words of other refusals. */
+export function checkReachable(config: DaemonConfig): void {
+  const inside = [
+    ...(config.list('hosts').every((host) => host.startsWith('unix://')) ? [] : ['hosts (--host)']),
+    ...(config.text('metrics-addr') === '' ? [] : ['metrics-addr']),
+  ];
+  if (inside.length > 0)
+    throw new ApiError(
+      'BadRequest',
+      `${inside.join(', ')} is not supported: without root nobody outside reaches where the engine listens: use unix://`,
+    );
 }
 
 /** Of a socket's path, with the byte that ends it: unix(7). */

@@ -11,7 +11,8 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { ApiError } from '#base/errors.ts';
 import { messageOf } from '#base/thrown.ts';
-import { readIfExists, writeFileAtomic } from '#os/files.ts';
+import { createProcessGroups } from '#os/cgroups.none.ts';
+import { listDirectory, readIfAllowed, readIfExists, writeFileAtomic } from '#os/files.ts';
 import type { Child, Processes } from '#os/processes.ts';
 import { askSlirp } from '#os/slirp.linux.ts';
 import type { IdMaps, IdRange } from '#os/user-namespaces.linux.ts';
@@ -24,9 +25,21 @@ const mtuBytes = 65_520;
 const held = ['sh', '-c', 'exec 9<>"$0" && echo && read _ && exec sleep infinity'];
 const carried = ['sh', '-c', 'exec 9<"$0"; shift; exec slirp4netns --exit-fd=9 "$@"'] as const;
 
-export async function ensureNamespaces(directory: string, maps: IdMaps, processes: Processes): Promise<RootlessState> {
+export interface NamespacePlan {
+  /** Of the state. */
+  directory: string;
+  /** The engine's own, for what ends with it. */
+  run: string;
+  maps: IdMaps;
+}
+
+export async function ensureNamespaces(plan: NamespacePlan, processes: Processes): Promise<RootlessState> {
+  const { directory, run, maps } = plan;
   let state = readState(directory);
-  if (!isAlive(processes, state?.holder)) state = await makeNamespaces(directory, maps, processes);
+  if (!isAlive(processes, state?.holder)) {
+    endStrays(run, processes);
+    state = await makeNamespaces(directory, maps, processes);
+  }
   await ensureSlirp(directory, state, processes);
   return state;
 }
@@ -36,6 +49,22 @@ export function endNamespaces(directory: string, processes: Processes): void {
   const state = readState(directory);
   rmSync(statePath(directory), { force: true });
   if (isAlive(processes, state?.holder)) processes.kill(state.holder.pid, 'SIGKILL');
+}
+
+/**
+ * Containers whose namespaces nobody holds any more: they cannot be entered, and would be there twice. From outside the
+ * user may end what runs as any of his numbers.
+ */
+function endStrays(run: string, processes: Processes): void {
+  const groups = createProcessGroups();
+  for (const name of listDirectory('/proc').filter((each) => /^\d+$/.test(each))) {
+    const words = (readIfAllowed(`/proc/${name}/cmdline`) ?? '').split('\0');
+    if (!words[0]?.endsWith('conmon') || !words.some((word) => word.startsWith(`${run}/engine/c/`))) continue;
+    const monitorPid = Number(name);
+    groups.adopt(name, { pid: 0, monitorPid });
+    groups.killAll(name);
+    processes.kill(monitorPid, 'SIGKILL');
+  }
 }
 
 async function makeNamespaces(directory: string, maps: IdMaps, processes: Processes): Promise<RootlessState> {
