@@ -51,7 +51,7 @@ export async function enterRootless(words: readonly string[], config: DaemonConf
   throw new Error('this process became no other one');
 }
 
-/** It listens in a network namespace of its own, which nobody outside reaches. Throws in the words of other refusals. */
+/** It listens in a network namespace of its own, which nobody outside reaches. Throws as other options are refused. */
 export function checkReachable(config: DaemonConfig): void {
   const inside = [
     ...(config.list('hosts').every((host) => host.startsWith('unix://')) ? [] : ['hosts (--host)']),
