@@ -15,6 +15,7 @@ import { maskIp, parseCidr, type Subnet } from '#base/ip.ts';
 import { fieldOf, textOf } from '#base/unknown.ts';
 import { messageOf } from '#base/thrown.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
+import { createNetworkDoor } from '#os/network.linux.ts';
 import { linuxPortHolder } from '#os/ports.ts';
 import type { Processes } from '#os/processes.ts';
 import { join } from 'node:path';
@@ -198,6 +199,18 @@ async function noteUnderlay(instance: Instance, paths: Paths, netlink: Netlink):
   const found = await findUnderlay(netlink, instance.address);
   if (found === undefined) rmSync(files.underlay(paths), { force: true });
   else writeFileAtomic(files.underlay(paths), JSON.stringify(found), { mode: 0o600 });
+}
+
+/** IPv4, by which others reach this machine where nobody said another one. `remedy`: for a machine that has none. */
+export async function defaultAddress(remedy: string): Promise<string> {
+  const door = createNetworkDoor();
+  try {
+    const underlay = await findUnderlay(door.netlink);
+    if (underlay !== undefined) return underlay.address;
+  } finally {
+    await door.close();
+  }
+  throw new ApiError('BadRequest', `this machine has no default route that would tell its address: ${remedy}`);
 }
 
 async function isNamespace(netlink: Netlink, path: string): Promise<boolean> {

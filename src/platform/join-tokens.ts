@@ -7,15 +7,13 @@ import { kinds } from '#base/kinds.ts';
 import { machineGroup, serverGroup } from '#base/node-identity.ts';
 import { loadKubeconfig } from '#client/kubeconfig.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
-import { createNetworkDoor } from '#os/network.linux.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { coverInput } from '#net/firewall.ts';
 import { silentLogger } from '#observe/log.ts';
-import { findUnderlay } from '#net/underlay.ts';
 import { bootstrapTokenType, createTokenSecret, drawToken, tokenSecretName } from './bootstrap-token.ts';
 import { administer, instanceHere } from './cluster-access.ts';
 import { findEtcd } from './etcd/member.ts';
-import { hostName } from './host.ts';
+import { defaultAddress, hostName } from './host.ts';
 import { nodePlan, saveInstance, type Instance } from './instance.ts';
 import { authorityHashOf, formatJoinToken } from './join-token.ts';
 import { partStatus, waitUntil } from './launch.ts';
@@ -83,7 +81,7 @@ async function openToMachines(
 ): Promise<{ instance: Instance; isFirst: boolean }> {
   return withLock(paths, async () => {
     const instance = instanceHere(paths);
-    const address = said ?? instance.address ?? (await ownAddress());
+    const address = said ?? instance.address ?? (await defaultAddress('say where others reach it with --address'));
     if (address === instance.address) return { instance, isFirst: false };
     const opened = { ...instance, address };
     saveInstance(paths, opened);
@@ -93,20 +91,6 @@ async function openToMachines(
     await coverInput(host, nodeServices(opened, first));
     return { instance: opened, isFirst: instance.address === undefined };
   });
-}
-
-async function ownAddress(): Promise<string> {
-  const door = createNetworkDoor();
-  try {
-    const underlay = await findUnderlay(door.netlink);
-    if (underlay !== undefined) return underlay.address;
-  } finally {
-    await door.close();
-  }
-  throw new ApiError(
-    'BadRequest',
-    'this machine has no default route that would tell its address: say where others reach it with --address',
-  );
 }
 
 /** Its supervisor starts it again, with the instance of now. Containers and nodes go on. */

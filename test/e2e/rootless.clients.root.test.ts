@@ -142,6 +142,8 @@ test('an ordinary user has an engine with networks, ports, volumes and builds, a
   assert.match(await ok('info', '-f', '{{.SecurityOptions}} {{.CgroupDriver}}'), /name=rootless.* (none|cgroupfs)$/);
   assert.match(await ok('run', '--rm', 'busybox', 'cat', '/proc/self/uid_map'), /^0 +1 +1\n +1 +231072 +65536$/);
 
+  assert.match(await ok('run', '--rm', '--network=host', 'busybox', 'ping', '-c1', '127.0.0.1'), /1 packets received/);
+
   const port = await freePort();
   await ok('network', 'create', 'net');
   await ok('run', '-d', '--name', 'web', '--network', 'net', '-p', `${port}:80`, 'busybox', ...serve);

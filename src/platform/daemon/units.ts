@@ -9,9 +9,19 @@ import { packageRoot } from '../paths.ts';
 const quoted = (word: string): string =>
   /[\s"'\\$%;]/.test(word) ? `"${word.replaceAll('%', '%%').replaceAll('$', '$$$$').replace(/["\\]/g, '\\$&')}"` : word;
 
+/** What both services have: how systemd starts the engine, and starts it again. */
+function serviceOf(words: readonly string[]): string {
+  const command = [join(packageRoot, 'tiphys'), 'engine', ...words].map(quoted).join(' ');
+  return `Type=notify
+ExecStart=${command}
+ExecReload=/bin/kill -s HUP $MAINPID
+TimeoutStartSec=0
+RestartSec=2
+Restart=always`;
+}
+
 /** Of an ordinary user: systemd cannot listen for it, since its socket lies in its namespaces. */
 export function userUnits(words: readonly string[]): string {
-  const command = [join(packageRoot, 'tiphys'), 'engine', ...words].map(quoted).join(' ');
   return `# ~/.config/systemd/user/docker.service
 [Unit]
 Description=Tiphys engine of this user, for Docker's clients
@@ -19,12 +29,7 @@ StartLimitBurst=3
 StartLimitIntervalSec=60
 
 [Service]
-Type=notify
-ExecStart=${command}
-ExecReload=/bin/kill -s HUP $MAINPID
-TimeoutStartSec=0
-RestartSec=2
-Restart=always
+${serviceOf(words)}
 KillMode=process
 
 [Install]
@@ -33,7 +38,6 @@ WantedBy=default.target`;
 
 /** Both files, each after a line with its path. `words`: further options of the engine. */
 export function engineUnits(words: readonly string[]): string {
-  const command = [join(packageRoot, 'tiphys'), 'engine', '-H', 'fd://', ...words].map(quoted).join(' ');
   return `# /etc/systemd/system/docker.service
 [Unit]
 Description=Tiphys engine, for Docker's clients
@@ -44,12 +48,7 @@ StartLimitBurst=3
 StartLimitIntervalSec=60
 
 [Service]
-Type=notify
-ExecStart=${command}
-ExecReload=/bin/kill -s HUP $MAINPID
-TimeoutStartSec=0
-RestartSec=2
-Restart=always
+${serviceOf(['-H', 'fd://', ...words])}
 LimitNOFILE=1048576
 LimitNPROC=infinity
 LimitCORE=infinity

@@ -4,6 +4,7 @@
  * numbers are texts: a member's id does not fit into a number of this language.
  */
 import { request } from 'node:https';
+import { readAnswer } from '#apiserver/answer-body.ts';
 import { ApiError } from '#base/errors.ts';
 import { messageOf } from '#base/thrown.ts';
 import { fieldOf, itemsOf, textOf } from '#base/unknown.ts';
@@ -67,23 +68,16 @@ function askOne(etcd: EtcdChoice, endpoint: string, { path, body, timeoutMs }: A
     new URL(`/v3/${path}`, endpoint),
     { method: 'POST', ...addressOf(etcd).tls, agent: false, signal: AbortSignal.timeout(timeoutMs) },
     (response) => {
-      const parts: Buffer[] = [];
-      let bytes = 0;
-      response.on('error', fail);
-      response.on('data', (part: Buffer) => {
-        bytes += part.length;
-        if (bytes > etcdAnswerBytesMax) call.destroy(new Error('the answer is too long'));
-        parts.push(part);
-      });
-      response.on('end', () => {
-        try {
-          const answer: unknown = JSON.parse(Buffer.concat(parts).toString('utf8'));
+      readAnswer(
+        response,
+        { out: call, bytesMax: etcdAnswerBytesMax },
+        (body) => {
+          const answer: unknown = JSON.parse(body.toString('utf8'));
           if (response.statusCode === 200) resolve(answer);
           else reject(refusalOf(endpoint, response.statusCode ?? 0, answer));
-        } catch (error) {
-          fail(error);
-        }
-      });
+        },
+        fail,
+      );
     },
   );
   call.on('error', fail);

@@ -13,13 +13,11 @@ import { ApiError } from '#base/errors.ts';
 import { isIpv4 } from '#base/ip.ts';
 import { messageOf } from '#base/thrown.ts';
 import { fieldOf, isObject, textOf } from '#base/unknown.ts';
-import { findUnderlay } from '#net/underlay.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
-import { createNetworkDoor } from '#os/network.linux.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
 import { checkReachable } from '../cluster-store.ts';
-import { hostAddresses, hostName, portIsFree } from '../host.ts';
+import { defaultAddress, hostAddresses, hostName, portIsFree } from '../host.ts';
 import { loadKeyRing } from '../identity.ts';
 import { loadInstance, nodePlan, saveInstance, type EtcdMember, type Instance } from '../instance.ts';
 import { partStatus, startPart, stopPart, waitUntil } from '../launch.ts';
@@ -175,17 +173,7 @@ export function memberAt({ name, address, binary }: Pick<EtcdMember, 'name' | 'a
 /** What was said of this machine, if it is an address that it has; otherwise that of the default route. */
 async function machineAddress({ address }: Instance): Promise<string> {
   if (address !== undefined && isIpv4(address) && hostAddresses().includes(address)) return address;
-  const door = createNetworkDoor();
-  try {
-    const underlay = await findUnderlay(door.netlink);
-    if (underlay !== undefined) return underlay.address;
-  } finally {
-    await door.close();
-  }
-  throw new ApiError(
-    'BadRequest',
-    "this machine has no default route that would tell its address: 'tiphys token create --server --address' says where others reach it",
-  );
+  return defaultAddress("'tiphys token create --server --address' says where others reach it");
 }
 
 function noteAttempt(paths: Paths): Disposable & { phase(name: string): void } {

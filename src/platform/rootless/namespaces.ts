@@ -159,7 +159,7 @@ function answers(socket: string): boolean {
   }
 }
 
-async function runOrFail(processes: Processes, program: string, words: string[]): Promise<void> {
+export async function runOrFail(processes: Processes, program: string, words: string[]): Promise<void> {
   const done = await processes.run(program, words);
   if (done.code !== 0) throw new ApiError('InternalError', `${program}: ${done.stderr.trim()}`);
 }

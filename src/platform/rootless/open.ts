@@ -14,6 +14,7 @@ import { parseMountInfo } from '#os/mount.linux.ts';
 import { readIfExists, statIfExists, tryLock, writeFileAtomic } from '#os/files.ts';
 import type { Processes } from '#os/processes.ts';
 import { createSlirpPortHolder, slirpNameServer } from '#os/slirp.linux.ts';
+import { runOrFail } from './namespaces.ts';
 import { readState, rootlessVariable, slirpSocket } from './state.ts';
 
 const unifiedMount = '/sys/fs/cgroup';
@@ -38,7 +39,6 @@ export async function openRootless(
 ): Promise<OpenRootless | undefined> {
   const directory = environment[rootlessVariable] ?? '';
   if (directory === '') return undefined;
-  await processes.run('ip', ['link', 'set', 'lo', 'up']);
   await coverResolvConf(directory, processes);
   await coverUnified(processes);
   const state = readState(directory);
@@ -73,7 +73,7 @@ async function coverUnified(processes: Processes): Promise<void> {
   if (!entries.some((entry) => entry.type === 'cgroup')) return;
   for (const { target, type } of entries)
     if (type === 'cgroup2' && !entries.some((entry) => entry.target === target && entry.type === 'tmpfs'))
-      await processes.run('mount', ['-t', 'tmpfs', '-o', 'ro,size=4k', 'none', target]);
+      await runOrFail(processes, 'mount', ['-t', 'tmpfs', '-o', 'ro,size=4k', 'none', target]);
 }
 
 async function coverResolvConf(directory: string, processes: Processes): Promise<void> {
@@ -83,5 +83,5 @@ async function coverResolvConf(directory: string, processes: Processes): Promise
   const kept = text.split('\n').filter((line) => /^\s*(search|domain|options)\b/.test(line));
   const own = join(directory, 'resolv.conf');
   writeFileAtomic(own, `${[...kept, `nameserver ${slirpNameServer}`].join('\n')}\n`, { mode: 0o644 });
-  await processes.run('mount', ['--bind', own, usual]);
+  await runOrFail(processes, 'mount', ['--bind', own, usual]);
 }
