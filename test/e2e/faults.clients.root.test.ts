@@ -80,12 +80,23 @@ async function startWeb(machine: Machine): Promise<string> {
   );
   assert.equal((await machine.docker('build', '-q', '-t', 'app', context)).code, 0);
   await machine.kube('create', 'deployment', 'web', '--image=app', '--replicas=2', '--port=8080');
+  // A roll-out promises answers only where a Pod says when it listens, and where one that ends stays until it is no
+  // longer chosen, which takes as long as the whole platform is away.
   await machine.kube(
     'patch',
     'deployment',
     'web',
     '-p',
-    '{"spec":{"template":{"spec":{"terminationGracePeriodSeconds":1}}}}',
+    JSON.stringify({
+      spec: {
+        template: {
+          spec: {
+            terminationGracePeriodSeconds: 10,
+            containers: [{ name: 'app', readinessProbe: { httpGet: { path: '/', port: 8080 }, periodSeconds: 1 } }],
+          },
+        },
+      },
+    }),
   );
   await machine.kube('rollout', 'status', 'deployment/web', '--timeout=60s');
   await machine.kube('expose', 'deployment', 'web', '--port=80', '--target-port=8080');
