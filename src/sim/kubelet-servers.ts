@@ -93,6 +93,7 @@ export class KubeletServers implements AsyncDisposable {
         clock: this.#clockOf(name),
         log: log.child('kubelet'),
         nodeName: name,
+        client: this.#cluster.client,
         allowed: { commonNames: [kubeletClientName], organizations: ['system:masters'] },
         nodeUsage: () => this.#nodeUsage(node),
         // A simulated node has no process of its own.
@@ -128,7 +129,7 @@ export class KubeletServers implements AsyncDisposable {
     };
   }
 
-  async #nodeUsage({ engine, memoryBytes }: SimNodeState): Promise<NodeUsage> {
+  async #nodeUsage({ engine, memoryBytes, cores }: SimNodeState): Promise<NodeUsage> {
     const { clock } = this.#cluster;
     let [cpuNanoseconds, memoryWorkingSetBytes] = [0, 0];
     for (const { id, state } of engine.containers.list()) {
@@ -141,6 +142,8 @@ export class KubeletServers implements AsyncDisposable {
       cpuNanoseconds,
       memoryWorkingSetBytes,
       memoryAvailableBytes: Math.max(0, memoryBytes - memoryWorkingSetBytes),
+      memoryBytes,
+      cores,
       readAtMs: clock.now(),
       bootedAtMs: clock.now() - clock.monotonic(),
     };
