@@ -117,6 +117,7 @@ before(async () => {
         bootedAtMs: 0,
       }),
       metrics: async () => ({ contentType: 'text/plain', body: 'measured\n' }),
+      probeMetrics: async () => ({ contentType: 'text/plain', body: '' }),
     },
     '127.0.0.1',
     0,

@@ -29,8 +29,9 @@ import { resourceMetrics, statsSummary, type NodeUsage } from './stats.ts';
 export interface KubeletServerOptions extends Served, AccessOptions {
   log: Logger;
   nodeUsage(): Promise<NodeUsage>;
-  /** What the node process measures, as text. */
+  /** What the node process measures, as text, and what its probes do. */
   metrics(): Promise<Exposition>;
+  probeMetrics(): Promise<Exposition>;
 }
 
 type Serving = KubeletServerOptions & { access: KubeletAccess };
@@ -109,7 +110,11 @@ async function answer(options: Serving, request: IncomingMessage, response: Serv
     sendJson(await statsSummary(options));
     return;
   }
-  const exposed = { '/metrics': options.metrics, '/metrics/cadvisor': () => containerMetrics(options) }[url.pathname];
+  const exposed = {
+    '/metrics': options.metrics,
+    '/metrics/probes': options.probeMetrics,
+    '/metrics/cadvisor': () => containerMetrics(options),
+  }[url.pathname];
   if (exposed !== undefined) {
     const { contentType, body } = await exposed();
     response.writeHead(200, { 'content-type': contentType });

@@ -11,6 +11,7 @@ import type { DockerEngine } from '#engine/create-engine.ts';
 import type { KubeletOptions } from '#kubelet/doors.ts';
 import { runKubelet, type Kubelet } from '#kubelet/kubelet.ts';
 import { createLinuxNode, kubeletPaths } from '#kubelet/linux-node.ts';
+import { ProbeMetrics } from '#kubelet/probe-metrics.ts';
 import { startKubeletServer } from '#kubelet/server.ts';
 import type { NodeUsage } from '#kubelet/stats.ts';
 import { exposeMetrics } from '#observe/exposition.ts';
@@ -58,10 +59,12 @@ export async function startKubelet(parts: NodeParts, doors: KubeletDoors): Promi
     paths: kubeletPaths(data, files.nodeRun(paths, node.number)),
     imagesDir: join(files.nodeData(paths, node.number), 'content'),
   });
+  const probes = new ProbeMetrics();
   const kubelet = runKubelet({
     ...common,
     ...linux,
     images: measure.measureImages(linux.images),
+    prober: probes.measure(linux.prober),
     onPass: measure.onPass,
     pods,
     self: doors.informers.informer(kinds.Node, { fieldSelector: `metadata.name=${node.name}` }),
@@ -82,6 +85,7 @@ export async function startKubelet(parts: NodeParts, doors: KubeletDoors): Promi
       allowed: { commonNames: ['kube-apiserver-kubelet-client'], organizations: ['system:masters'] },
       nodeUsage,
       metrics: () => exposeMetrics(parts.metrics),
+      probeMetrics: () => exposeMetrics(probes.metrics),
     },
     node.address,
     kubeletPort,

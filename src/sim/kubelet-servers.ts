@@ -96,8 +96,9 @@ export class KubeletServers implements AsyncDisposable {
         client: this.#cluster.client,
         allowed: { commonNames: [kubeletClientName], organizations: ['system:masters'] },
         nodeUsage: () => this.#nodeUsage(node),
-        // A simulated node has no process of its own.
+        // A simulated node has no process of its own, and its probes look at nothing.
         metrics: () => exposeMetrics(new Metrics()),
+        probeMetrics: () => exposeMetrics(new Metrics()),
       },
       '127.0.0.1',
       0,
