@@ -43,6 +43,7 @@ import type { Job } from './job.ts';
 import type { Result } from './result.ts';
 import { answerRequest, checkCapabilities } from './requests.ts';
 import type { FrontendSource } from './requests.ts';
+import { timeOfSource } from './source-time.ts';
 import { archiveAttribute, dockerfileAttribute, readTexts, receiveTexts } from './local-source.ts';
 
 interface Definition {
@@ -136,7 +137,7 @@ class DockerfileFrontend implements ConvertEnvironment {
       const { platforms } = this.#asked;
       const built: BuiltPlatform[] = [];
       for (const platform of platforms.length === 0 ? [hostPlatform()] : platforms)
-        built.push(await this.#convert(this.#conversion(file, source, { platform, lint }), platform));
+        built.push(await this.#convert(await this.#conversion(file, source, { platform, lint }), platform));
       lint.check();
       return { kind: 'build', built };
     } catch (error) {
@@ -175,7 +176,7 @@ class DockerfileFrontend implements ConvertEnvironment {
       lint: async () => {
         let error: unknown;
         try {
-          const conversion = this.#conversion(this.#parse(source, lint), source, { platform, lint });
+          const conversion = await this.#conversion(this.#parse(source, lint), source, { platform, lint });
           // Without a target, all of them.
           const isAll = (this.#asked.build.target ?? '') === '';
           for (const stage of isAll ? conversion.file.stages : [conversion.target]) await conversion.build(stage);
@@ -187,7 +188,7 @@ class DockerfileFrontend implements ConvertEnvironment {
         return { warnings: lint.found, error };
       },
       outline: async () => {
-        const conversion = this.#conversion(this.#parse(source, lint), source, { platform, lint });
+        const conversion = await this.#conversion(this.#parse(source, lint), source, { platform, lint });
         const outlines = new Map<Stage, StageOutline>();
         for (const stage of conversion.stages) outlines.set(stage, (await conversion.build(stage)).converter.outline);
         const none: StageOutline = { args: new Map(), used: new Set(), secrets: new Map(), agents: new Map() };
@@ -200,11 +201,15 @@ class DockerfileFrontend implements ConvertEnvironment {
     };
   }
 
-  #conversion(file: Dockerfile, source: SourceText, how: { platform: Platform; lint: Lint }): Conversion {
+  async #conversion(
+    file: Dockerfile,
+    source: SourceText,
+    how: { platform: Platform; lint: Lint },
+  ): Promise<Conversion> {
     const { build, run } = this.#asked;
     const { network } = splitNetwork(run.network);
     const { platform, lint } = how;
-    return new Conversion(
+    const conversion = new Conversion(
       file,
       {
         ...build,
@@ -216,10 +221,11 @@ class DockerfileFrontend implements ConvertEnvironment {
         extraHosts: run.extraHosts,
         ulimits: run.resources?.ulimits ?? [],
         isClassic: false,
-        createdAtMs: this.#asked.epochMs,
       },
       this,
     );
+    await conversion.settleEpoch();
+    return conversion;
   }
 
   async #convert(conversion: Conversion, platform: Platform): Promise<BuiltPlatform> {
@@ -300,6 +306,10 @@ class DockerfileFrontend implements ConvertEnvironment {
     );
     if (text !== undefined) return { edge: undefined, dockerfile: text };
     return { edge: { vertex: unpackVertex(file, 'context'), output: 0 } };
+  }
+
+  timeOf(edge: Edge | undefined, isRemote: boolean): Promise<number | undefined> {
+    return timeOfSource(this.#job, edge, isRemote);
   }
 
   async context(): Promise<Edge | undefined> {

@@ -12,9 +12,11 @@ import { splitNetwork } from '../build.ts';
 import type { Builder } from '../builder.ts';
 import type { BuildContext } from '../context.ts';
 import type { CommandRequest } from '../llb/exec.ts';
+import type { RepositoryMetadata } from '../llb/git.ts';
 import { layersOf } from '../llb/output.ts';
 import type { StepLayer, VertexOutput } from '../llb/output.ts';
 import { Solver } from '../llb/solver.ts';
+import type { SecretSource } from '../llb/secrets.ts';
 import { openView } from '../llb/view.ts';
 import type { ExecSettings } from '../llb/work.ts';
 import { Sources } from '../llb/sources.ts';
@@ -86,6 +88,7 @@ export class Job {
     this.#hold = parts.builder.parts.content.hold();
     this.#sources = new Sources({
       ...parts.builder.parts,
+      hold: this.#hold,
       pullImage: (reference, options) =>
         parts.builder.parts.pullImage(reference, { ...options, always: options.always || this.pull }),
       pull: false,
@@ -161,12 +164,16 @@ export class Job {
     for (const context of this.#contexts.splice(0)) await context[Symbol.asyncDispose]();
   }
 
+  get #secrets(): SecretSource {
+    return sessionSecrets((signal) => this.session(signal));
+  }
+
   get #solver(): Solver {
     const { builder } = this.#parts;
     const { network, shmSizeBytes, resources, cgroupParent } = this.exec;
     return new Solver(builder.parts, {
       sources: this.#sources,
-      secrets: sessionSecrets((signal) => this.session(signal)),
+      secrets: this.#secrets,
       exec: {
         network: splitNetwork(network).sandbox,
         ...(shmSizeBytes === undefined ? {} : { shmSizeBytes }),
@@ -193,6 +200,11 @@ export class Job {
       const solver = this.#solver;
       return Promise.all(edges.map((edge) => solver.solveSteps(edge)));
     });
+  }
+
+  /** What the remote says of a repository. */
+  repository(op: SourceOp, returnsObjects: boolean): Promise<RepositoryMetadata> {
+    return this.#sources.repository(op, this.#secrets, returnsObjects);
   }
 
   /** Runs a program of the build's own, a front end; what it says of errors is shown. */
