@@ -17,6 +17,7 @@ import type { Request } from './grpc.ts';
 import { runImageFrontend } from './image-frontend.ts';
 import type { Job, Returned } from './job.ts';
 import type { Result } from './result.ts';
+import { cacheEntriesIn } from './travelling-cache.ts';
 import { readFileRange, readStat, readStats } from './look.ts';
 import { bytesOf, messageIn, messagesIn, numberIn, textIn, textMapIn, timestampOf } from '#grpc/fields.ts';
 import type { Message } from '#grpc/fields.ts';
@@ -165,6 +166,7 @@ export class Bridge {
 
   async solve(request: Message): Promise<Message> {
     refusePolicies(request);
+    this.#job.cache.addImports(cacheEntriesIn(request, 'CacheImports'));
     const { refs, metadata } = await runFrontend(this.#job, {
       frontend: textIn(request, 'Frontend'),
       options: textMapIn(request, 'FrontendOpt'),

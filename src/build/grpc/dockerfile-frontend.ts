@@ -85,6 +85,13 @@ interface BuiltPlatform {
   file: ImageFile;
 }
 
+/** Steps without a time of their own are as old as the build is to be. */
+function dateImage(file: ImageFile, createdAtMs: number | undefined): ImageFile {
+  if (createdAtMs === undefined) return file;
+  const created = new Date(createdAtMs).toISOString();
+  return { ...file, created, history: file.history?.map((entry) => ({ created, ...entry })) ?? [] };
+}
+
 type FrontendResult =
   | { kind: 'build'; built: BuiltPlatform[] }
   /** The Dockerfile names another front end. */
@@ -234,7 +241,8 @@ class DockerfileFrontend implements ConvertEnvironment {
     const { variant: _variant, ...made } = converter.file;
     const isAsked = this.#asked.platforms.length > 0;
     const { createdAtMs } = conversion;
-    return { platform, createdAtMs, edge: converter.edge, file: isAsked ? { ...made, ...platform } : converter.file };
+    const file = isAsked ? { ...made, ...platform } : converter.file;
+    return { platform, createdAtMs, edge: converter.edge, file: dateImage(file, createdAtMs) };
   }
 
   /** The Dockerfile, and the ignore file beside it. */

@@ -17,11 +17,11 @@ import { exportResult, exportersOf } from './export.ts';
 import { Job } from './job.ts';
 import type { JobRequest } from './job.ts';
 import { jobWaitMs, jobsMax } from './limits.ts';
-import { messageIn, messagesIn, numberIn, textIn, textMapIn, textsIn, timestampOf } from '#grpc/fields.ts';
+import { messageIn, numberIn, textIn, textMapIn, textsIn, timestampOf } from '#grpc/fields.ts';
 import type { Message } from '#grpc/fields.ts';
 import { Progress } from './progress.ts';
 import { readSourcePolicy } from './source-policy.ts';
-import type { CacheEntry } from './travelling-cache.ts';
+import { cacheEntriesIn } from './travelling-cache.ts';
 import type { Sessions } from './session.ts';
 
 export interface ServiceParts {
@@ -77,13 +77,6 @@ function refuseUnsupported(request: Message): void {
     throw new ApiError('BadRequest', 'source policies that the client evaluates are not asked yet');
 }
 
-function cacheEntriesOf(request: Message, field: 'Exports' | 'Imports'): CacheEntry[] {
-  return messagesIn(messageIn(request, 'Cache'), field).map((entry) => ({
-    type: textIn(entry, 'Type'),
-    attributes: textMapIn(entry, 'Attrs'),
-  }));
-}
-
 function workerOf({ version }: ServiceParts): Message {
   const { os, architecture, variant = '' } = hostPlatform();
   return {
@@ -108,8 +101,8 @@ async function solve(parts: ServiceParts, jobs: Jobs, { request, signal }: Reque
     sessionId: textIn(request, 'Session'),
     inputs,
     policy: readSourcePolicy(messageIn(request, 'SourcePolicy')),
-    cacheExports: cacheEntriesOf(request, 'Exports'),
-    cacheImports: cacheEntriesOf(request, 'Imports'),
+    cacheExports: cacheEntriesIn(messageIn(request, 'Cache'), 'Exports'),
+    cacheImports: cacheEntriesIn(messageIn(request, 'Cache'), 'Imports'),
   });
   const forget = onceAborted(signal, () => void job.close());
   const [frontend, attributes] = [textIn(request, 'Frontend'), textMapIn(request, 'FrontendAttrs')];

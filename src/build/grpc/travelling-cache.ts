@@ -26,6 +26,8 @@ import type { StepLayer } from '../llb/output.ts';
 import type { TravelledResult, TravellingCache, Work } from '../llb/work.ts';
 import { isTrue, parseCompression } from './compression-options.ts';
 import type { CompressionOptions } from './compression-options.ts';
+import { messagesIn, textIn, textMapIn } from '#grpc/fields.ts';
+import type { Message } from '#grpc/fields.ts';
 import { openSharedPlace } from './content-store.ts';
 import type { Line, Progress } from './progress.ts';
 import type { Session } from './session.ts';
@@ -33,6 +35,14 @@ import type { Session } from './session.ts';
 export interface CacheEntry {
   type: string;
   attributes: Record<string, string>;
+}
+
+/** Of a message's field. */
+export function cacheEntriesIn(message: Message, field: string): CacheEntry[] {
+  return messagesIn(message, field).map((entry) => ({
+    type: textIn(entry, 'Type'),
+    attributes: textMapIn(entry, 'Attrs'),
+  }));
 }
 
 /** The build, as its cache needs it. */
