@@ -14,6 +14,8 @@ import type { Edge, Vertex } from '../llb/vertex.ts';
 import type { Job } from './job.ts';
 import { bytesOf, messageIn } from '#grpc/fields.ts';
 import { decodeMessage } from './messages.ts';
+import { splitResult } from './result.ts';
+import type { Result } from './result.ts';
 import { purlOf } from './statement.ts';
 import type { Statement, Subject } from './statement.ts';
 
@@ -284,4 +286,23 @@ export async function provenanceOf(job: Job, { edge, platform }: Subject, asked:
       },
     },
   };
+}
+
+/** What the history keeps of a build that went well, by platform; '' where the result is one alone. */
+export async function recordedProvenance(
+  job: Job,
+  result: Result,
+  attributes: Readonly<Record<string, string>>,
+): Promise<{ platform: string; statement: Statement }[]> {
+  if (result.refs.size === 0) return [];
+  const isMap = !result.refs.has('');
+  const given = attributes['attest:provenance'] ?? attributes['build-arg:BUILDKIT_ATTEST_PROVENANCE'] ?? '';
+  const builderId = /(?:^|,)builder-id=([^,]*)/.exec(given)?.[1] ?? '';
+  const asked = { ...parseProvenance({}), builderId };
+  return Promise.all(
+    splitResult(result).map(async ({ id, platform, edge }) => ({
+      platform: isMap ? id : '',
+      statement: await provenanceOf(job, { name: id, platform, edge }, asked),
+    })),
+  );
 }

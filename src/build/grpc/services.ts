@@ -12,6 +12,9 @@ import type { CacheItem } from '../cache-store.ts';
 import { Arrivals } from './arrivals.ts';
 import { Bridge, bridgeMethods, runFrontend } from './bridge.ts';
 import { unary } from './grpc.ts';
+import type { BuildOutcome } from './history.ts';
+import { recordedProvenance } from './provenance.ts';
+import { contentMethods } from './served-content.ts';
 import type { Handler, Request } from './grpc.ts';
 import { exportResult, exportersOf } from './export.ts';
 import { Job } from './job.ts';
@@ -116,7 +119,7 @@ async function solve(parts: ServiceParts, jobs: Jobs, { request, signal }: Reque
     exporters: exporters.map(({ type, tags }) => ({ type, attributes: { name: tags.join(',') } })),
   };
   if (isTold) history.begin(about);
-  let outcome: { error?: unknown; response: Record<string, string> } = { response: {} };
+  let outcome: BuildOutcome = { response: {}, provenance: [] };
   try {
     const definition = messageIn(request, 'Definition');
     const hasWork = textIn(request, 'Frontend') !== '' || itemsOf(definition['def']).length > 0;
@@ -129,10 +132,13 @@ async function solve(parts: ServiceParts, jobs: Jobs, { request, signal }: Reque
         })
       : await job.returned;
     const response = result === undefined ? {} : await exportResult(job, result, exporters, attributes);
-    outcome = { response };
+    const isRecorded = isTold && result !== undefined;
+    // A record without it is better than a build that fails when it is done.
+    const recorded = isRecorded ? await recordedProvenance(job, result, attributes).catch(() => []) : [];
+    outcome = { response, provenance: recorded };
     return { ExporterResponse: response };
   } catch (error) {
-    outcome = { error, response: {} };
+    outcome = { error, response: {}, provenance: [] };
     throw error;
   } finally {
     forget();
@@ -244,6 +250,10 @@ export function buildServices(parts: ServiceParts): ReadonlyMap<string, Handler>
     [control('DiskUsage'), async () => ({ record: parts.builder.cache.list().map(usageOf) })],
     [control('Prune'), (call) => prune(parts, call)],
     ...bridgeMethods(bridgeOf),
+    ...contentMethods({
+      content: parts.builder.parts.content,
+      isServed: (digest) => parts.builder.history.hasDocument(digest),
+    }),
   ];
   return new Map([
     ...methods.map(([path, handle]): [string, Handler] => [path, unary(handle)]),

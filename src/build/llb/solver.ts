@@ -14,7 +14,7 @@ import { solveDiff } from './diff.ts';
 import { execWork, runCommand } from './exec.ts';
 import type { CommandRequest } from './exec.ts';
 import { copyToLayer, fileWork } from './file.ts';
-import { noteLocation } from './location.ts';
+import { noteLocation, noteVertex } from './location.ts';
 import { isAbsent, layersOf, present, scratch, silentOutput } from './output.ts';
 import type { Output, StepLayer, VertexOutput } from './output.ts';
 import { listVertices } from './vertex.ts';
@@ -50,11 +50,16 @@ function outputsOf(work: Work, { layers, atMs }: Made): Output[] {
   }));
 }
 
-/** undefined: it failed, which for another build says nothing. Who is given up waits no longer. */
+/** undefined: it failed, or was only told of, which for another build says nothing. Who is given up waits no longer. */
 function awaitMade({ making }: Running, signal: AbortSignal): Promise<Made | undefined> {
   return new Promise((resolve, reject) => {
     const forget = onceAborted(signal, () => reject(signal.reason));
-    making.then(resolve, () => resolve(undefined)).finally(forget);
+    making
+      .then(
+        (made) => resolve(made.isAbsent === true ? undefined : made),
+        () => resolve(undefined),
+      )
+      .finally(forget);
   });
 }
 
@@ -125,6 +130,7 @@ export class Solver {
       // What another step's failure stopped did not fail itself: clients show it so by these words.
       const isStopped = this.#failed.signal.aborted;
       if (!isStopped) noteLocation(error, vertex.location);
+      if (!isStopped) noteVertex(error, vertex.digest);
       output.end(isStopped ? new ApiError('BadRequest', 'context canceled') : error);
       throw error;
     }
@@ -204,33 +210,30 @@ export class Solver {
       // Whoever waited for a build that was given up looks again: one of them makes it, the others wait for that one.
       if (other?.signal.aborted !== true) break;
     }
-    if (!vertex.ignoresCache && task.canBeAbsent) {
-      const found = await this.#context.build.travelling?.find(work);
-      if (found?.isAbsent === true) {
-        output.cached();
-        this.#note(work, found);
-        return this.#withMakers(task, outputsOf(work, found), true);
-      }
-    }
-    const making = this.#make(work, output, vertex.ignoresCache);
+    const making = this.#make(task, work);
     const own = { making, signal: this.#context.signal };
     running.set(work.key, own);
     try {
       const made = await making;
       this.#note(work, made);
-      return outputsOf(work, made);
+      return this.#withMakers(task, outputsOf(work, made), made.isAbsent === true);
     } finally {
       if (running.get(work.key) === own) running.delete(work.key);
     }
   }
 
   /** Where looking it up takes a while, and then by carrying it out. */
-  async #make(work: Work, output: VertexOutput, ignoresCache: boolean): Promise<Made> {
+  async #make({ vertex: { ignoresCache }, output, canBeAbsent }: Task, work: Work): Promise<Made> {
     const { cache, clock } = this.#context;
     let found: Made | undefined;
     let contentKey: string | undefined;
     if (!ignoresCache) {
-      found = await this.#travelled(work);
+      found = await this.#context.build.travelling?.find(work);
+      if (found?.isAbsent === true && canBeAbsent) {
+        output.cached();
+        return found;
+      }
+      if (found?.isAbsent === true) found = undefined;
       contentKey = found === undefined ? await work.contentKey?.() : undefined;
       if (contentKey !== undefined) {
         // Equal files were copied before, out of other layers.
