@@ -117,7 +117,8 @@ class DockerfileFrontend implements ConvertEnvironment {
   }
 
   async run(): Promise<FrontendResult> {
-    const { filename, frontend, requestId } = this.#asked;
+    const { filename, frontend, requestId, contextUrl, contextDirectory, inputs } = this.#asked;
+    if (contextUrl === undefined && !inputs.has('context')) this.#job.locals.add(contextDirectory);
     const { text, ignore } = await this.#definition();
     this.#ignore = ignore;
     const syntax = frontend ?? /^#\s*syntax\s*=\s*(\S+)/i.exec(text)?.[1];
@@ -281,7 +282,8 @@ class DockerfileFrontend implements ConvertEnvironment {
 
   /** A few files of a directory of the client. */
   async #small(name: string, files: string[], output: Pick<VertexOutput, 'count'>): Promise<BuildContext> {
-    const { builder, signal } = this.#job;
+    const { builder, signal, locals } = this.#job;
+    locals.add(name);
     this.#job.sources.permitted({ kind: 'source', identifier: `local://${name}`, attributes: {} });
     const session = await this.#job.session(signal, this.#asked.sessions.get(name));
     return this.#job.adopt(await receiveTexts({ builder, session, name, attributes: {}, output, signal }, files));

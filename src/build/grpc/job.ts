@@ -72,6 +72,8 @@ export class Job {
   readonly startedAtMs: number;
   /** The front end that made the result, and what it was asked. */
   frontend: { name: string; options: Readonly<Record<string, string>> } | undefined;
+  /** Directories of the client that the build or its front end took. */
+  readonly locals = new Set<string>();
   /** Of other builders. */
   readonly cache: JobCache;
   /** Images are looked for at their registry although they are here. */
@@ -262,6 +264,7 @@ export class Job {
 
   async #local(name: string, op: SourceOp, output: VertexOutput, signal: AbortSignal): Promise<BuildContext> {
     const { builder } = this.#parts;
+    this.locals.add(name);
     const session = await this.session(signal, op.attributes['local.session'] ?? this.request.sessionId);
     return this.adopt(await receiveLocal({ builder, session, name, attributes: op.attributes, output, signal }));
   }

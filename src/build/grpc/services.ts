@@ -13,7 +13,7 @@ import { Arrivals } from './arrivals.ts';
 import { Bridge, bridgeMethods, runFrontend } from './bridge.ts';
 import { unary } from './grpc.ts';
 import type { BuildOutcome } from './history.ts';
-import { recordedProvenance } from './provenance.ts';
+import { dockerfileVersion, recordedProvenance } from './provenance.ts';
 import { contentMethods } from './served-content.ts';
 import type { Handler, Request } from './grpc.ts';
 import { exportResult, exportersOf } from './export.ts';
@@ -91,7 +91,7 @@ function workerOf({ version }: ServiceParts): Message {
       'tiphys.io/platform': formatPlatform(hostPlatform()),
     },
     platforms: [{ OS: os, Architecture: architecture, Variant: variant }],
-    BuildkitVersion: { package: 'tiphys', version, revision: '', dockerfileVersion: '1' },
+    BuildkitVersion: { package: 'tiphys', version, revision: '', dockerfileVersion },
   };
 }
 

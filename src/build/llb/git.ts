@@ -264,7 +264,7 @@ export async function openRepository(
   processes: Processes,
   op: SourceOp,
   output: VertexOutput,
-): Promise<Output> {
+): Promise<{ made: Output; commit: string }> {
   const { content, cache, clock, signal } = context;
   const repository = repositoryOf(op);
   return withGit({ content, processes, secrets: context.build.secrets, signal }, repository, async (git, scratch) => {
@@ -284,7 +284,8 @@ export async function openRepository(
       layers = [await makeLayer(context, repository, files, times)];
       await cache.put(key, { layers, atMs, about });
     }
-    return { kind: 'layers', steps: layers.map((layer) => ({ layer, createdAtMs: atMs, about })) };
+    const steps = layers.map((layer) => ({ layer, createdAtMs: atMs, about }));
+    return { made: { kind: 'layers', steps }, commit };
   });
 }
 

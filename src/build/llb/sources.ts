@@ -101,6 +101,8 @@ export class Sources {
   readonly #resolved = new Map<string, VertexOutput>();
   /** Files of the web, by where they are and what they have to be. */
   readonly #downloads = new Map<string, Promise<Downloaded>>();
+  /** Which commits were taken, by the identifiers of their sources. */
+  readonly #commits = new Map<string, string>();
 
   constructor(request: SourceRequest) {
     this.#request = request;
@@ -183,6 +185,11 @@ export class Sources {
     return describeRepository({ ...this.#request, secrets }, this.permitted(op), returnsObjects);
   }
 
+  /** The commit that this build took of a repository; undefined: it took none. */
+  commitOf(op: SourceOp): string | undefined {
+    return this.#commits.get(this.permitted(op).identifier);
+  }
+
   /** A file of the web, in the store; asked for once in a build. */
   download(op: SourceOp): Promise<Downloaded> {
     const { identifier, attributes } = this.permitted(op);
@@ -240,7 +247,11 @@ export class Sources {
         return { kind: 'tree', tree: await this.#request.local(name, op, output, context.signal) };
       }
       if (/^https?:\/\//.test(identifier)) return this.#web(context, op, output);
-      if (identifier.startsWith('git://')) return openRepository(context, this.#request.processes, op, output);
+      if (identifier.startsWith('git://')) {
+        const { made, commit } = await openRepository(context, this.#request.processes, op, output);
+        this.#commits.set(identifier, commit);
+        return made;
+      }
       throw new ApiError('BadRequest', `sources of this kind are not fetched here: ${identifier.slice(0, 200)}`);
     });
   }
