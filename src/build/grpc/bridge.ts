@@ -64,6 +64,7 @@ const llbCapabilities = [
   'source.ocilayout',
   'source.http',
   'source.http.checksum',
+  'source.buildop.llbfilename',
   'source.http.perm',
   'soruce.http.uidgid',
   'exec.meta.base',

@@ -11,6 +11,7 @@ import { onceAborted } from '#base/streams.ts';
 import type { CopyAction } from '#content/copy.ts';
 import { treeKey } from '../cache-keys.ts';
 import { solveDiff } from './diff.ts';
+import { readNested } from './nested.ts';
 import { execWork, runCommand } from './exec.ts';
 import type { CommandRequest } from './exec.ts';
 import { copyToLayer, fileWork } from './file.ts';
@@ -149,6 +150,12 @@ export class Solver {
       case 'merge': {
         const merged = await Promise.all(inputs.map((input) => context.toSteps(input)));
         return this.#withMakers(task, [{ kind: 'layers', steps: merged.flat() }], inputs.some(isAbsent));
+      }
+      case 'build': {
+        const steps = await context.toSteps(await present(inputs[op.input] ?? scratch));
+        const edge = await readNested(context, op, steps);
+        const { build, signal } = context;
+        return [await new Solver(context, { ...build, depth: (build.depth ?? 0) + 1, signal }).solve(edge)];
       }
       case 'diff':
         return [await solveDiff(context, op, await Promise.all(inputs.map(present)))];

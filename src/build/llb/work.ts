@@ -32,6 +32,8 @@ export interface SolverBuild {
   /** Keeps what was made until the build has ended. */
   hold: Hold;
   begin(vertex: Vertex): VertexOutput;
+  /** How many builds it lies in. */
+  depth?: number;
   /** Caches beside this engine's own. */
   travelling?: TravellingCache;
   signal: AbortSignal;
