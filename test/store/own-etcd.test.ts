@@ -47,7 +47,7 @@ class Servers implements AsyncDisposable {
     this.#ring.etcd = ring.etcd;
     const [binary = ''] = etcdPrograms();
     const member = { name, address: '127.0.0.1', clientPort: await freePort(), peerPort: await freePort(), binary };
-    keepEtcdCertificate(paths, member, ring.etcd, means);
+    keepEtcdCertificate(paths, member, ring, means);
     return { paths, member };
   }
 
