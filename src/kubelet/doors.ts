@@ -196,6 +196,8 @@ export interface KubeletOptions {
   random: Random;
   log: Logger;
   facts: NodeFacts;
+  /** How long the node's Lease holds; it is renewed four times as often. */
+  leaseSeconds?: number | undefined;
   /** Pods' cgroups lie below this one. */
   cgroupRoot: string;
   dns: DnsSettings;

@@ -5,8 +5,8 @@ export const podsPerNodeMax = 250;
 /** Limits of a control group: the kernel refuses longer quotas; more bytes are no exact number here, nor anywhere. */
 export const cpuQuotaUsMax = 2 ** 43;
 export const memoryLimitBytesMax = 2 ** 52;
-export const leaseDurationSeconds = 40;
-export const leaseRenewMs = 10_000;
+export const leaseSecondsDefault = 40;
+export const leaseRenewals = 4;
 export const nodeStatusIntervalMs = 300_000;
 /** How soon the status follows a change of the node's images. */
 export const imagesReportDelayMs = 500;

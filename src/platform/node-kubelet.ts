@@ -18,6 +18,7 @@ import { exposeMetrics } from '#observe/exposition.ts';
 import { cgroupRoot } from '#net/kernel-names.ts';
 import { machineBootedAtMs, realClock, realRandom } from '#os/clock.real.ts';
 import { clusterDnsAddress } from './instance.ts';
+import { nodeGraceMs } from './limits.ts';
 import { podProcessesMax, readNodeFacts } from './node-facts.ts';
 import { hostResolvConf } from './node-network.ts';
 import { kubeletPort, type NodeParts } from './node-parts.ts';
@@ -72,6 +73,7 @@ export async function startKubelet(parts: NodeParts, doors: KubeletDoors): Promi
     isolate: doors.isolate,
     recorder: createEventRecorder({ ...common, component: 'kubelet', host: node.name }),
     cgroupRoot: groups,
+    leaseSeconds: nodeGraceMs / 1000,
   });
   stack.use(kubelet);
   const server = await startKubeletServer(
