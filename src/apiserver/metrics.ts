@@ -8,6 +8,7 @@ import type { Counter, Family, Gauge, Histogram, Metrics } from '#observe/metric
 import type { Store } from '#store/store.ts';
 import type { KindTable } from './kind-table.ts';
 import type { RequestInfo } from './request-info.ts';
+import { defaultGitVersion } from './version.ts';
 
 export interface RequestMetrics {
   /** All requests whose answer has not begun. */
@@ -35,6 +36,14 @@ export function createRequestMetrics(metrics: Metrics, store: Store): RequestMet
   metrics.gauge({ name: 'tiphys_store_history_bytes', help: 'Bytes of values that only history holds.' }, (family) => {
     family.of().value = store.historyBytes();
   });
+  const [, major = '', minor = ''] = /^v(\d+)\.(\d+)/.exec(defaultGitVersion) ?? [];
+  metrics
+    .gauge({
+      name: 'kubernetes_build_info',
+      help: 'The version of Kubernetes whose API this is. The value is always 1.',
+      labels: ['git_version', 'major', 'minor', 'platform'],
+    })
+    .of(defaultGitVersion, major, minor, 'linux').value = 1;
   return {
     inFlight: 0,
     series: new Map(),

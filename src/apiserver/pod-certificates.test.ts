@@ -228,7 +228,7 @@ describe('a PodCertificateRequest', () => {
       const foreign = Buffer.from(createStubRequest(generateKeyPairSync('ed25519').privateKey)).toString('base64');
       const cases: [TestJson, RegExp][] = [
         [{ ...good, conditions: [] }, /immutable unless transitioning/],
-        [{ ...good, conditions: [{ ...condition, type: 'Other' }] }, /supported values: "Denied", "Failed", "Issued"/],
+        [{ ...good, conditions: [{ ...condition, type: 'Other' }] }, /supported values: "Issued", "Denied", "Failed"/],
         [{ ...good, conditions: [condition, { ...condition, type: 'Denied' }] }, /at most one condition/],
         [{ ...good, conditions: [{ ...condition, type: 'Denied' }] }, /non-condition status fields must be empty/],
         [{ ...good, certificateChain: 'x' }, /must contain at least one certificate/],

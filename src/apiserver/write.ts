@@ -12,6 +12,7 @@ import { strategicMergePatch } from '#schema/strategic-merge.ts';
 import { applyObject } from './apply.ts';
 import type { RequestContext } from './context.ts';
 import { checkDraft, contentTypeOf, decodeObject, parseBody } from './decode.ts';
+import { labelAs } from '#schema/defaults.ts';
 import { metadataFields } from '#schema/kind.ts';
 import { keepField, takeField } from './metadata-fields.ts';
 import { answerObject, answerStored, viewAs } from './respond.ts';
@@ -46,6 +47,7 @@ function mergeSubresource({ info, kind }: RequestContext, current: KubeObject, w
   const { subresource } = info;
   if (subresource === '') return wanted;
   if (subresource === 'finalize') return mergeFinalizers(current, wanted);
+  labelAs(wanted, kind.templateLabels?.(wanted));
   const metadata = { ...current.metadata };
   keepField(metadata, wanted.metadata, 'resourceVersion');
   for (const field of ['managedFields', 'uid'] as const) takeField(metadata, wanted.metadata, field);

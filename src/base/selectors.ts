@@ -40,7 +40,7 @@ export function qualifiedNameProblems(key: string): string[] {
   const problems: string[] = [];
   if (more.length > 0) {
     return [
-      `a qualified name ${namePartMessage.slice('name part '.length)} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')`,
+      `a valid label key ${namePartMessage.slice('name part '.length)} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')`,
     ];
   }
   const [prefix, name] = second === undefined ? [undefined, first] : [first, second];

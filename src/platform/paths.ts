@@ -56,7 +56,6 @@ export const files = {
   nodeData: (paths: Paths, node: number) => join(paths.data, 'nodes', String(node)),
   nodeRun: (paths: Paths, node: number) => join(paths.run, `node-${node}`),
   nodePki: (paths: Paths, node: number) => join(paths.data, 'nodes', String(node), 'pki'),
-  sealed: (paths: Paths) => join(paths.run, 'sealed.json'),
   /** Where a running server gives its state away, to root. */
   stateSocket: (paths: Paths) => join(paths.run, 'state.sock'),
   /** There while a restore is not whole. */

@@ -98,10 +98,7 @@ export class FieldErrors {
       'FieldValueNotSupported',
       field,
       () =>
-        `Unsupported value: ${show(value)}: supported values: ${[...supported]
-          .sort()
-          .map((s) => JSON.stringify(s))
-          .join(', ')}`,
+        `Unsupported value: ${show(value)}: supported values: ${supported.map((s) => JSON.stringify(s)).join(', ')}`,
     );
   }
   internal(field: string, detail: string): void {

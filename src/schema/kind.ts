@@ -68,6 +68,11 @@ export interface KindRecord<T extends KubeObject = KubeObject> {
   defaults?(object: Draft<T>): void;
   /** What `defaults` does within `status`, for writes that change nothing else. */
   defaultStatus?(status: StatusOf<T>, object: Draft<T>): void;
+  /**
+   * Labels that an object gets that has none of its own: those of its template, also where nothing but its status is
+   * written.
+   */
+  templateLabels?(object: Draft<T>): Record<string, string> | undefined;
   /** Runs after defaulting of a new object: drops what clients may not set. */
   prepareCreate?(object: Draft<T>, now: number): void;
   prepareUpdate?(object: Draft<T>, old: T, now: number): void;

@@ -22,6 +22,12 @@ export const dnsSearchesMax = 32;
 export const jobExitCodesMax = 255;
 export const jobConditionsMax = 20;
 export const jobRulesMax = 20;
+export const jobIndexesCharsMax = 64 * 1024;
+/** Indexes that a Job's status may have to list. */
+export const jobIndexesMax = 100_000;
+/** The same at once, of a Job that has more completions than that. */
+export const jobIndexesOfManyMax = 10_000;
+export const jobManagerCharsMax = 63;
 /**
  * Seconds an autoscaler may look back, and the period of one of its policies (the bounds of the reference
  * implementation).

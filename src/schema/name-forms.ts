@@ -10,8 +10,9 @@ const subdomain = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])
 
 export function labelProblem(text: string): string {
   if (text.length > 63) return 'must be no more than 63 characters';
-  return label.test(text)
-    ? ''
+  if (label.test(text)) return '';
+  return subdomain.test(text)
+    ? 'must not contain dots'
     : "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
 }
 

@@ -1,23 +1,39 @@
 /** Validation of batch: Jobs, and CronJobs with their schedules. */
 import type { CronJob, Job, JobSpec } from '#api/batch.v1.ts';
-import type { PodTemplateSpec } from '#api/core.v1.ts';
 import type { Draft } from '#api/manifest.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
+import { labelProblem } from './name-forms.ts';
 import { validateJobPolicies } from './validate-job.ts';
 import { validateTemplate } from './validate-pod.ts';
 import { validateLabelSelector } from './validate-selector.ts';
-import { nonNegative, sameJson } from './validate-values.ts';
+import { nonNegative } from './validate-values.ts';
 
 export function validateJob(o: Draft<Job>, errors: FieldErrors, old?: Job): void {
   const spec = o.spec ?? {};
   if (old === undefined) validateGeneratedLabels(o, errors);
   validateJobSpec(spec, 'spec', errors);
-  if (spec.selector) validateLabelSelector(spec.selector, 'spec.selector', errors);
-  else errors.required('spec.selector');
-  const labels = spec.template?.metadata?.labels ?? {};
-  if (!spec.selector || !matchesSelectorObject(spec.selector, labels))
-    errors.invalid('spec.template.metadata.labels', labels, '`selector` does not match template `labels`');
+  const labels = spec.template?.metadata?.labels;
+  let selects: boolean;
+  if (spec.selector) {
+    const isRight = validateLabelSelector(spec.selector, 'spec.selector', errors);
+    selects = !isRight || matchesSelectorObject(spec.selector, labels ?? {});
+  } else {
+    errors.required('spec.selector');
+    selects = false;
+  }
+  if (!selects)
+    errors.invalid('spec.template.metadata.labels', labels ?? null, '`selector` does not match template `labels`');
+  if (old === undefined) validatePodHostnames(o, errors);
+}
+
+/** The Pods of an Indexed Job have its name and their index for a hostname. */
+function validatePodHostnames({ spec = {}, metadata = {} }: Draft<Job>, errors: FieldErrors): void {
+  const { completions = 0 } = spec;
+  if (spec.completionMode !== 'Indexed' || completions <= 0) return;
+  const last = `${metadata.name}-${completions - 1}`;
+  if (labelProblem(last) !== '')
+    errors.invalid('metadata.name', metadata.name, `will not able to create pod with invalid DNS label: ${last}`);
 }
 
 /** Labels that select the Pods of a Job that did not choose its own: a client may not say others. */
@@ -35,11 +51,10 @@ function validateGeneratedLabels({ spec = {}, metadata = {} }: Draft<Job>, error
     if (labels[key] === undefined) errors.required(`spec.template.metadata.labels[${key}]`, `must be '${value}'`);
     else if (labels[key] !== value)
       errors.invalid(`spec.template.metadata.labels[${key}]`, labels[key], `must be '${value}'`);
-  if (!matchesSelectorObject(spec.selector, expected))
+  const isRight = validateLabelSelector(spec.selector, 'spec.selector', errors.fork());
+  if (isRight && !matchesSelectorObject(spec.selector, expected))
     errors.invalid('spec.selector', spec.selector, '`selector` not auto-generated');
 }
-
-const indexesMax = 100_000;
 
 function validateJobSpec(spec: Draft<JobSpec>, at: string, errors: FieldErrors): void {
   for (const field of [
@@ -52,52 +67,14 @@ function validateJobSpec(spec: Draft<JobSpec>, at: string, errors: FieldErrors):
     'maxFailedIndexes',
   ] as const)
     nonNegative(spec[field], `${at}.${field}`, errors);
-  validateTemplate(spec.template ?? {}, `${at}.template`, errors);
-  const policy = spec.template?.spec?.restartPolicy;
-  if (policy === 'Always') errors.required(`${at}.template.spec.restartPolicy`, 'valid values: "OnFailure", "Never"');
-  if (spec.completionMode !== undefined && !['Indexed', 'NonIndexed'].includes(spec.completionMode ?? ''))
-    errors.unsupported(`${at}.completionMode`, spec.completionMode, ['Indexed', 'NonIndexed']);
-  if (spec.completionMode === 'Indexed' && spec.completions === undefined)
-    errors.required(`${at}.completions`, 'when completion mode is Indexed');
-  if (spec.completionMode === 'Indexed')
-    for (const field of ['completions', 'parallelism'] as const)
-      if ((spec[field] ?? 0) > indexesMax)
-        errors.invalid(
-          `${at}.${field}`,
-          spec[field],
-          `must be less than or equal to ${indexesMax} when \`completionMode\` is \`Indexed\``,
-        );
-  if (spec.podFailurePolicy && policy !== 'Never')
-    errors.invalid(
-      `${at}.template.spec.restartPolicy`,
-      policy,
-      'only "Never" is supported when podFailurePolicy is specified',
-    );
   validateJobPolicies(spec, at, errors);
-}
-
-export function validateJobUpdate(o: Draft<Job>, old: Job, errors: FieldErrors): void {
-  const spec = o.spec ?? {};
-  if (spec.completions !== old.spec.completions && spec.completionMode !== 'Indexed')
-    errors.invalid('spec.completions', spec.completions ?? null, 'field is immutable');
-  for (const field of [
-    'selector',
-    'completionMode',
-    'podFailurePolicy',
-    'backoffLimitPerIndex',
-    'managedBy',
-    'successPolicy',
-  ] as const)
-    if (!sameJson(spec[field], old.spec[field]))
-      errors.invalid(`spec.${field}`, spec[field] ?? null, 'field is immutable');
-  const part = (template: Draft<PodTemplateSpec> | undefined, suspended: boolean): unknown => {
-    if (!suspended) return template;
-    const { nodeSelector: _n, affinity: _a, tolerations: _t, schedulingGates: _g, ...rest } = template?.spec ?? {};
-    return { spec: rest };
-  };
-  const suspended = old.spec.suspend === true && old.status?.startTime === undefined;
-  if (!sameJson(part(spec.template, suspended), part(old.spec.template, suspended)))
-    errors.invalid('spec.template', spec.template, 'field is immutable');
+  validateTemplate(spec.template ?? {}, `${at}.template`, errors);
+  const policy = spec.template?.spec?.restartPolicy ?? '';
+  const path = `${at}.template.spec.restartPolicy`;
+  if (policy === 'Always' || policy === '') errors.required(path, 'valid values: "OnFailure", "Never"');
+  else if (policy !== 'OnFailure' && policy !== 'Never') errors.unsupported(path, policy, ['OnFailure', 'Never']);
+  else if (spec.podFailurePolicy && policy !== 'Never')
+    errors.invalid(path, policy, 'only "Never" is supported when podFailurePolicy is specified');
 }
 
 const cronRanges: [number, number, readonly string[]][] = [

@@ -6,12 +6,24 @@ import type {
   JobSpec,
   PodFailurePolicyOnExitCodesRequirement,
   PodFailurePolicyOnPodConditionsPattern,
+  SuccessPolicyRule,
 } from '#api/batch.v1.ts';
 import type { Draft } from '#api/manifest.ts';
 import { qualifiedNameProblems } from '#base/selectors.ts';
+import { omitted } from './field-errors.ts';
 import type { FieldErrors } from './field-errors.ts';
-import { jobConditionsMax, jobExitCodesMax, jobRulesMax } from './limits.ts';
-import { subdomainProblem } from './name-forms.ts';
+import {
+  jobConditionsMax,
+  jobExitCodesMax,
+  jobIndexesCharsMax,
+  jobIndexesMax,
+  jobIndexesOfManyMax,
+  jobManagerCharsMax,
+  jobRulesMax,
+} from './limits.ts';
+import { validateDomainPath } from './validate-domain-path.ts';
+import { indexesOf } from './job-indexes.ts';
+import { nonNegative } from './validate-values.ts';
 
 const actions = ['Count', 'FailIndex', 'FailJob', 'Ignore'];
 
@@ -21,9 +33,10 @@ function validateExitCodes(
   names: ReadonlySet<string>,
   errors: FieldErrors,
 ): void {
-  if (!['In', 'NotIn'].includes(codes.operator ?? ''))
-    errors.unsupported(`${at}.operator`, codes.operator ?? '', ['In', 'NotIn']);
-  if (codes.containerName && !names.has(codes.containerName))
+  if (!codes.operator) errors.required(`${at}.operator`, 'valid values: ["In" "NotIn"]');
+  else if (!['In', 'NotIn'].includes(codes.operator))
+    errors.unsupported(`${at}.operator`, codes.operator, ['In', 'NotIn']);
+  if (typeof codes.containerName === 'string' && !names.has(codes.containerName))
     errors.invalid(
       `${at}.containerName`,
       codes.containerName,
@@ -35,10 +48,12 @@ function validateExitCodes(
     errors.tooMany(`${at}.values`, values.length, jobExitCodesMax);
     return;
   }
+  const seen = new Set<number>();
   values.forEach((value, i) => {
     if (codes.operator === 'In' && value === 0)
       errors.invalid(`${at}.values[${i}]`, value, 'must not be 0 for the In operator');
-    if (i > 0 && values[i - 1] === value) errors.duplicate(`${at}.values[${i}]`, value);
+    if (seen.has(value)) errors.duplicate(`${at}.values[${i}]`, value);
+    seen.add(value);
   });
   if (values.some((value, i) => value < (values[i - 1] ?? value)))
     errors.invalid(`${at}.values`, values, 'must be ordered');
@@ -57,8 +72,8 @@ function validateConditions(
     for (const problem of qualifiedNameProblems(pattern.type ?? ''))
       errors.invalid(`${at}[${i}].type`, pattern.type ?? '', problem);
     const statuses = ['False', 'True', 'Unknown'];
-    if (!statuses.includes(pattern.status ?? ''))
-      errors.unsupported(`${at}[${i}].status`, pattern.status ?? '', statuses);
+    if (!pattern.status) errors.required(`${at}[${i}].status`, 'valid values: ["False" "True" "Unknown"]');
+    else if (!statuses.includes(pattern.status)) errors.unsupported(`${at}[${i}].status`, pattern.status, statuses);
   });
 }
 
@@ -73,37 +88,24 @@ function validateFailurePolicy(spec: Draft<JobSpec>, at: string, errors: FieldEr
   rules.forEach((rule, i) => {
     const path = `${at}.rules[${i}]`;
     const conditions = rule.onPodConditions ?? [];
-    if (!rule.action)
-      errors.required(`${path}.action`, `valid values: ${actions.map((action) => JSON.stringify(action)).join(', ')}`);
-    else if (!actions.includes(rule.action ?? '')) errors.unsupported(`${path}.action`, rule.action, actions);
+    if (!rule.action) errors.required(`${path}.action`, 'valid values: ["Count" "FailIndex" "FailJob" "Ignore"]');
+    else if (!actions.includes(rule.action)) errors.unsupported(`${path}.action`, rule.action, actions);
     else if (rule.action === 'FailIndex' && typeof spec.backoffLimitPerIndex !== 'number')
       errors.invalid(`${path}.action`, rule.action, 'requires the backoffLimitPerIndex to be set');
-    if (rule.onExitCodes && conditions.length > 0)
-      errors.invalid(path, rule, 'specifying both OnExitCodes and OnPodConditions is not supported');
-    else if (!rule.onExitCodes && conditions.length === 0)
-      errors.invalid(path, rule, 'specifying one of OnExitCodes and OnPodConditions is required');
     if (rule.onExitCodes) validateExitCodes(rule.onExitCodes, `${path}.onExitCodes`, names, errors);
     validateConditions(conditions, `${path}.onPodConditions`, errors);
+    if (rule.onExitCodes && conditions.length > 0)
+      errors.invalid(path, omitted, 'specifying both OnExitCodes and OnPodConditions is not supported');
+    else if (!rule.onExitCodes && conditions.length === 0)
+      errors.invalid(path, omitted, 'specifying one of OnExitCodes and OnPodConditions is required');
   });
 }
 
-/** What is wrong with indexes like `1,3-5,7`: in order, none twice, below the number of completions. */
-function indexesProblem(text: string, completions: number): string {
-  let last = -1;
-  for (const part of text.split(',')) {
-    const match = /^(\d{1,9})(?:-(\d{1,9}))?$/.exec(part);
-    if (match === null) return `cannot convert string to integer for index: ${JSON.stringify(part)}`;
-    const [from, to] = [Number(match[1]), Number(match[2] ?? match[1])];
-    if (from <= last || to < from)
-      return `non-increasing order, previous: ${last < from ? from : last}, current: ${last < from ? to : from}`;
-    if (to >= completions) return `too large index: ${JSON.stringify(String(to))}`;
-    last = to;
-  }
-  return '';
-}
-
 function validateSuccessPolicy(spec: Draft<JobSpec>, at: string, errors: FieldErrors): void {
-  if (spec.completionMode !== 'Indexed') errors.invalid(at, spec.successPolicy, 'requires indexed completion mode');
+  if (spec.completionMode !== 'Indexed') {
+    errors.invalid(at, spec.successPolicy, 'requires indexed completion mode');
+    return;
+  }
   const rules = spec.successPolicy?.rules ?? [];
   if (rules.length === 0)
     errors.required(`${at}.rules`, 'at least one rules must be specified when the successPolicy is specified');
@@ -113,42 +115,78 @@ function validateSuccessPolicy(spec: Draft<JobSpec>, at: string, errors: FieldEr
   }
   const completions = Number(spec.completions ?? 0);
   rules.forEach((rule, i) => {
-    const path = `${at}.rules[${i}]`;
-    const { succeededCount: count, succeededIndexes: indexes } = rule;
-    if (typeof count !== 'number' && typeof indexes !== 'string')
-      errors.required(path, 'at least one of succeededCount or succeededIndexes must be specified');
-    const problem = typeof indexes === 'string' ? indexesProblem(indexes, completions) : '';
-    if (problem !== '')
-      errors.invalid(`${path}.succeededIndexes`, indexes, `error parsing succeededIndexes: ${problem}`);
-    if (typeof count !== 'number') return;
-    if (count < 0) errors.invalid(`${path}.succeededCount`, count, 'must be greater than or equal to 0');
-    else if (count > completions)
-      errors.invalid(
-        `${path}.succeededCount`,
-        count,
-        `must be less than or equal to ${completions} (the number of specified completions)`,
-      );
+    validateSuccessRule(rule, completions, `${at}.rules[${i}]`, errors);
   });
 }
 
-export function validateJobPolicies(spec: Draft<JobSpec>, at: string, errors: FieldErrors): void {
-  const isIndexed = spec.completionMode === 'Indexed';
-  const perIndex = typeof spec.backoffLimitPerIndex === 'number';
-  if (perIndex && !isIndexed)
-    errors.invalid(`${at}.backoffLimitPerIndex`, spec.backoffLimitPerIndex, 'requires indexed completion mode');
-  if (typeof spec.maxFailedIndexes === 'number') {
-    if (!perIndex) errors.required(`${at}.backoffLimitPerIndex`, 'when maxFailedIndexes is specified');
-    if (spec.maxFailedIndexes > (spec.completions ?? 0))
-      errors.invalid(`${at}.maxFailedIndexes`, spec.maxFailedIndexes, 'must be less than or equal to completions');
+function validateSuccessRule(
+  { succeededCount: count, succeededIndexes: indexes }: Draft<SuccessPolicyRule>,
+  completions: number,
+  at: string,
+  errors: FieldErrors,
+): void {
+  if (typeof count !== 'number' && typeof indexes !== 'string')
+    errors.required(at, 'at least one of succeededCount or succeededIndexes must be specified');
+  let selected: number | undefined;
+  if (typeof indexes === 'string') {
+    if (indexes.length > jobIndexesCharsMax) errors.tooLong(`${at}.succeededIndexes`, jobIndexesCharsMax);
+    const { total, problem } = indexesOf(indexes, completions);
+    selected = total;
+    if (problem !== '') errors.invalid(`${at}.succeededIndexes`, indexes, `error parsing succeededIndexes: ${problem}`);
   }
+  if (typeof count !== 'number') return;
+  const bounds: [number | undefined, string][] = [
+    [completions, 'the number of specified completions'],
+    [selected, 'the number of indexes in the specified succeededIndexes field'],
+  ];
+  nonNegative(count, `${at}.succeededCount`, errors);
+  for (const [most, what] of bounds)
+    if (most !== undefined && count > most)
+      errors.invalid(`${at}.succeededCount`, count, `must be less than or equal to ${most} (${what})`);
+}
+
+/** What may be failed of an Indexed Job and how much of it runs at once: its status lists indexes. */
+function validateIndexed(spec: Draft<JobSpec>, at: string, errors: FieldErrors): void {
+  const { completions, parallelism = 0, maxFailedIndexes: failed } = spec;
+  const atMost = (field: 'parallelism' | 'maxFailedIndexes', most: number, when: string): void => {
+    const value = spec[field];
+    if (typeof value === 'number' && value > most)
+      errors.invalid(`${at}.${field}`, value, `must be less than or equal to ${most}${when}`);
+  };
+  if (completions === undefined) errors.required(`${at}.completions`, 'when completion mode is Indexed');
+  atMost('parallelism', jobIndexesMax, ' when completion mode is Indexed');
+  if (completions !== undefined && typeof failed === 'number' && failed > completions)
+    errors.invalid(`${at}.maxFailedIndexes`, failed, 'must be less than or equal to completions');
+  atMost('maxFailedIndexes', jobIndexesMax, '');
+  if (completions === undefined || completions <= jobIndexesMax || typeof spec.backoffLimitPerIndex !== 'number')
+    return;
+  if (typeof failed !== 'number')
+    errors.required(`${at}.maxFailedIndexes`, `must be specified when completions is above ${jobIndexesMax}`);
+  const many = ` when completions are above ${jobIndexesMax} and used with backoff limit per index`;
+  if (parallelism > jobIndexesOfManyMax) atMost('parallelism', jobIndexesOfManyMax, many);
+  atMost('maxFailedIndexes', jobIndexesOfManyMax, many);
+}
+
+const modes = ['NonIndexed', 'Indexed'];
+
+/** Everything of a Job's spec that comes before its template. */
+export function validateJobPolicies(spec: Draft<JobSpec>, at: string, errors: FieldErrors): void {
+  const { completionMode: mode, podReplacementPolicy: replacement } = spec;
+  if (typeof spec.maxFailedIndexes === 'number' && typeof spec.backoffLimitPerIndex !== 'number')
+    errors.required(`${at}.backoffLimitPerIndex`, 'when maxFailedIndexes is specified');
+  if (typeof spec.managedBy === 'string') {
+    validateDomainPath(spec.managedBy, `${at}.managedBy`, errors);
+    if (spec.managedBy.length > jobManagerCharsMax) errors.tooLong(`${at}.managedBy`, jobManagerCharsMax);
+  }
+  if (typeof mode === 'string' && !modes.includes(mode)) errors.unsupported(`${at}.completionMode`, mode, modes);
+  if (mode === 'Indexed') validateIndexed(spec, at, errors);
+  else if (mode === undefined || mode === 'NonIndexed')
+    for (const field of ['backoffLimitPerIndex', 'maxFailedIndexes'] as const)
+      if (typeof spec[field] === 'number')
+        errors.invalid(`${at}.${field}`, spec[field], 'requires indexed completion mode');
   if (spec.podFailurePolicy) validateFailurePolicy(spec, `${at}.podFailurePolicy`, errors);
   if (spec.successPolicy) validateSuccessPolicy(spec, `${at}.successPolicy`, errors);
-  const replacement: unknown = spec.podReplacementPolicy;
   const replacements = spec.podFailurePolicy ? ['Failed'] : ['Failed', 'TerminatingOrFailed'];
   if (typeof replacement === 'string' && !replacements.includes(replacement))
     errors.unsupported(`${at}.podReplacementPolicy`, replacement, replacements);
-  if (typeof spec.managedBy !== 'string') return;
-  const [domain = '', ...path] = spec.managedBy.split('/');
-  if (path.join('/') === '' || subdomainProblem(domain) !== '')
-    errors.invalid(`${at}.managedBy`, spec.managedBy, 'must be a domain-prefixed path (such as "acme.io/foo")');
 }

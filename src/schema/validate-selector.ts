@@ -6,11 +6,13 @@ import { labelValueProblems, qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { validateLabels } from './validate-meta.ts';
 
+/** Whether it is one. An absent one is: it selects nothing. */
 export function validateLabelSelector(
   selector: Draft<LabelSelector> | undefined,
   at: string,
   errors: FieldErrors,
-): void {
+): boolean {
+  const before = errors.causes.length;
   validateLabels(selector?.matchLabels, `${at}.matchLabels`, errors);
   (selector?.matchExpressions ?? []).forEach((e, i) => {
     const path = `${at}.matchExpressions[${i}]`;
@@ -19,6 +21,7 @@ export function validateLabelSelector(
       for (const problem of labelValueProblems(String(value))) errors.invalid(`${path}.values[${j}]`, value, problem);
     validateSetOperator(e, path, errors);
   });
+  return errors.causes.length === before;
 }
 
 /** In, NotIn, Exists and DoesNotExist, with the values that each takes. */

@@ -154,13 +154,17 @@ describe('what other objects may not say', () => {
       job({ ...of, successPolicy: { rules: [more] } });
     assert.deepEqual(success({ succeededCount: 1 }, {}).slice(0, 1), ['spec.successPolicy']);
     assert.deepEqual(success({ succeededIndexes: '0,2' }), []);
-    for (const indexes of ['5-9', '2,1', '1,1', '2-1', 'x', ''])
+    assert.deepEqual(success({ succeededIndexes: '' }), []);
+    for (const indexes of ['5-9', '2,1', '1,1', '2-1', '1-1', 'x', '0-1-2'])
       assert.deepEqual(
         success({ succeededIndexes: indexes }),
         ['spec.successPolicy.rules[0].succeededIndexes'],
         indexes,
       );
     assert.deepEqual(success({ succeededCount: 4 }), ['spec.successPolicy.rules[0].succeededCount']);
+    assert.deepEqual(success({ succeededIndexes: '0-1', succeededCount: 3 }), [
+      'spec.successPolicy.rules[0].succeededCount',
+    ]);
     assert.deepEqual(job({ managedBy: 'foo' }), ['spec.managedBy']);
     assert.deepEqual(job({ podReplacementPolicy: 'Never' }), ['spec.podReplacementPolicy']);
   });

@@ -58,7 +58,7 @@ export function warnOfTemplate<T extends Templated>(
 }
 
 function warnOfHostname(name: string, use: string, warn: Warn): void {
-  const problem = name.includes('.') ? 'must not contain dots' : labelProblem(name);
+  const problem = labelProblem(name);
   if (name !== '' && problem !== '')
     warn(
       `metadata.name: this is used in ${use}, which can result in surprising behavior; a DNS label is recommended: [${problem}]`,

@@ -16,7 +16,8 @@ import {
   statusSubresource,
 } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
-import { validateCronJob, validateJob, validateJobUpdate } from '../validate-batch.ts';
+import { validateCronJob, validateJob } from '../validate-batch.ts';
+import { validateJobStatus, validateJobUpdate } from '../validate-job-update.ts';
 import { warnOfTemplate } from '../warn-pod.ts';
 
 const status = { status: statusSubresource };
@@ -91,6 +92,7 @@ const jobs = defineKind(kinds.Job, {
   defaultStatus(_status, o) {
     labelAs(o, o.spec?.template?.metadata?.labels);
   },
+  templateLabels: (o) => o.spec?.template?.metadata?.labels,
   prepareCreate(o) {
     o.status = {};
     generateSelector(o);
@@ -99,6 +101,7 @@ const jobs = defineKind(kinds.Job, {
   prepareUpdate: resetStatus,
   validate: validateJob,
   validateUpdate: validateJobUpdate,
+  validateStatus: validateJobStatus,
 });
 
 const cronJobs = defineKind(kinds.CronJob, {

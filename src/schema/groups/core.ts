@@ -141,6 +141,7 @@ const replicationControllers = defineKind(kinds.ReplicationController, {
   defaultStatus(_status, o) {
     labelAs(o, o.spec?.template?.metadata?.labels);
   },
+  templateLabels: (o) => o.spec?.template?.metadata?.labels,
   warn: warnOfTemplate((o) => o.spec?.template, { namesPods: true }),
   validate: validateReplicationController,
   validateStatus: validateCounts(replicaSetCounts),
