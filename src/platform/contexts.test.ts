@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { load } from 'js-yaml';
 import type { TestJson } from '#base/testing.ts';
-import { addContexts, removeContexts } from './contexts.ts';
+import { addContexts, removeContexts, renewContext } from './contexts.ts';
 import type { Paths } from './paths.ts';
 
 function inHome(run: (home: string, paths: Paths) => void): void {
@@ -59,5 +59,22 @@ test('a kubeconfig that is no YAML is left as it is, and said so', () => {
     writeFileSync(join(home, '.kube/config'), '{{{');
     assert.match(addContexts(home, paths).join(), /not valid YAML/);
     assert.equal(readFileSync(join(home, '.kube/config'), 'utf8'), '{{{');
+  });
+});
+
+test("a context of this instance is given other certificates, one of another instance's and none are left alone", () => {
+  inHome((home, paths) => {
+    const config = join(home, '.kube/config');
+    renewContext(home, paths);
+    assert.ok(!existsSync(config));
+    addContexts(home, paths);
+    const admin = readFileSync(join(paths.run, 'admin.conf'), 'utf8');
+    writeFileSync(join(paths.run, 'admin.conf'), admin.replace('user: {}', 'user: {token: new}'));
+    renewContext(home, paths);
+    const renewed = readFileSync(config, 'utf8');
+    assert.match(renewed, /token: new/);
+    writeFileSync(join(paths.run, 'admin.conf'), admin.replace('127.0.0.1:6443', '127.0.0.1:6444'));
+    renewContext(home, paths);
+    assert.equal(readFileSync(config, 'utf8'), renewed);
   });
 });

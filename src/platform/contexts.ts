@@ -85,6 +85,26 @@ function addKubeContext(path: string, paths: Paths): string | undefined {
   return undefined;
 }
 
+/** Where kubectl's context is this instance's, it is given the certificates of now. */
+export function renewContext(home: string, paths: Paths): void {
+  const serverIn = (text: string | undefined): unknown => {
+    try {
+      const config: unknown = load(text ?? '');
+      const clusters = itemsOf(fieldOf(config, 'clusters'));
+      return fieldOf(
+        clusters.find((item) => fieldOf(item, 'name') === contextName),
+        'cluster',
+        'server',
+      );
+    } catch {
+      return undefined;
+    }
+  };
+  const server = serverIn(readIfExists(kubeconfigPath(home)));
+  if (server !== undefined && server === serverIn(readIfExists(files.adminConfig(paths))))
+    addKubeContext(kubeconfigPath(home), paths);
+}
+
 /** Takes both contexts away again, where they are this instance's. */
 export function removeContexts(home: string, paths: Paths): void {
   const meta = readIfExists(join(dockerContextDirectory(home), 'meta.json'));

@@ -58,8 +58,8 @@ export async function runServer(): Promise<void> {
   const { paths, instance, log, metrics, stack } = part;
   const ring = loadKeyRing(paths, { random: realRandom, clock: realClock });
   const ca = trustedAuthorities(ring, 'ca');
-  const { api, http, store } = await startApi(part, ring);
   followInAdminConfig(paths, instance, ring, { random: realRandom, clock: realClock });
+  const { api, http, store } = await startApi(part, ring);
   const measureClient = createRestClientMetrics(metrics, realClock);
   const clientFor = (name: string): Client => {
     const user: UserInfo = { name, groups: ['system:masters', 'system:authenticated'] };

@@ -1,6 +1,8 @@
 /** `tiphys certs` and `tiphys rotate-encryption-key`: other keys for the cluster, on all of its servers. */
+import { homedir } from 'node:os';
 import { realClock } from '#os/clock.real.ts';
 import { endFormerAuthorities, rotateAuthorities, rotateEncryptionKey } from '#platform/keys/change-keys.ts';
+import { renewContext } from '#platform/contexts.ts';
 import { pathsOf } from '#platform/paths.ts';
 import { print, seconds } from '../output.ts';
 import { requireRoot } from './up.ts';
@@ -23,7 +25,9 @@ export async function rotateKey({ data }: KeyOptions): Promise<void> {
 export async function rotateCertificates({ data }: KeyOptions): Promise<void> {
   requireRoot('tiphys certs rotate');
   const begun = realClock.monotonic();
-  const { wasBegun, servers, late } = await rotateAuthorities(pathsOf(process.env, data));
+  const paths = pathsOf(process.env, data);
+  const { wasBegun, servers, late } = await rotateAuthorities(paths);
+  renewContext(process.env['HOME'] ?? homedir(), paths);
   const how = wasBegun ? 'Other authorities signed already, and' : 'Other authorities';
   print(`${how} sign on ${on(servers)} after ${seconds(realClock.monotonic() - begun)}; no container was restarted.`);
   if (late.length > 0) print(`  note: ${late.join(', ')} will have certificates of them when they run again`);
@@ -35,7 +39,9 @@ export async function rotateCertificates({ data }: KeyOptions): Promise<void> {
 export async function finishCertificates({ data, force }: KeyOptions & { force?: boolean }): Promise<void> {
   requireRoot('tiphys certs finish');
   const begun = realClock.monotonic();
-  const { wasBegun, servers, late } = await endFormerAuthorities(pathsOf(process.env, data), force === true);
+  const paths = pathsOf(process.env, data);
+  const { wasBegun, servers, late } = await endFormerAuthorities(paths, force === true);
+  renewContext(process.env['HOME'] ?? homedir(), paths);
   print(
     `What the authorities of before have signed holds no more${wasBegun ? ' since an earlier run' : ''} on ${on(servers)} after ${seconds(realClock.monotonic() - begun)}.`,
   );
