@@ -125,7 +125,7 @@ async function captureGraph(job: Job, edge: Edge | undefined): Promise<Capture> 
       if (kind === 'ssh') capture.ssh.push({ id: id === '' ? 'default' : id, ...optional });
     }
   }
-  if (capture.locals.length > 0) capture.isComplete = false;
+  if (capture.locals.length > 0 || job.locals.size > 0) capture.isComplete = false;
   const isImage = ({ uri }: Material): boolean => uri.startsWith('pkg:');
   capture.materials.sort((a, b) => Number(isImage(b)) - Number(isImage(a)));
   return capture;

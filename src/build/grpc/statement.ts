@@ -26,7 +26,7 @@ export interface Subject {
   edge: Edge | undefined;
 }
 
-/** `docker.io/library/x:1` for arm64 → `pkg:docker/x@1?platform=linux%2Farm64`; a digest is a qualifier. */
+/** `docker.io/library/x:1` for arm64 → `pkg:docker/x@1?platform=linux%2Farm64`; a digest alone is a qualifier. */
 export function purlOf(name: string, platform: Platform | undefined, type: 'docker' | 'oci' = 'docker'): string {
   let reference: Reference;
   try {
@@ -35,7 +35,7 @@ export function purlOf(name: string, platform: Platform | undefined, type: 'dock
     return `pkg:${type}/${encodeURIComponent(name)}`;
   }
   const qualifiers = {
-    ...(reference.digest === undefined ? {} : { digest: reference.digest }),
+    ...(reference.digest === undefined || reference.tag !== undefined ? {} : { digest: reference.digest }),
     ...(platform === undefined ? {} : { platform: formatPlatform(platform) }),
   };
   const shown = Object.entries(qualifiers).map(([key, value]) => `${key}=${encodeURIComponent(value)}`);
