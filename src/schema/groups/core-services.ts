@@ -77,7 +77,7 @@ export const services = defineKind(kinds.Service, {
   columns: columns(
     column('Type', (o) => o.spec?.type),
     column('Cluster-IP', (o) => orNone(o.spec?.clusterIPs?.[0] ?? o.spec?.clusterIP)),
-    column('External-IP', serviceAddresses),
+    column('External-IP', (o) => serviceAddresses(o)),
     column('Port(s)', (o) =>
       orNone(
         (o.spec?.ports ?? []).map((p) => `${p.port}${p.nodePort ? `:${p.nodePort}` : ''}/${p.protocol}`).join(','),
