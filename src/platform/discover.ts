@@ -5,14 +5,15 @@
  */
 import { request } from 'node:https';
 import { TLSSocket } from 'node:tls';
-import { ApiError } from '#base/errors.ts';
+import { ApiError, isReason } from '#base/errors.ts';
 import { clusterInfo } from '#base/node-identity.ts';
 import { codeOf, messageOf } from '#base/thrown.ts';
 import { fieldOf, itemsOf, textOf } from '#base/unknown.ts';
 import { parseYaml } from '#base/yaml.ts';
 import { authorityHashOf } from './join-token.ts';
 import { certificatesIn } from './managed-certificate.ts';
-import { clusterInfoBytesMax, discoveryMsMax } from './limits.ts';
+import { realClock } from '#os/clock.real.ts';
+import { clusterInfoBytesMax, discoveryMsMax, discoveryRetryMs } from './limits.ts';
 
 export interface Discovery {
   /** PEM. */
@@ -27,7 +28,7 @@ const path = `/api/v1/namespaces/${clusterInfo.namespace}/configmaps/${clusterIn
 
 /** `server` is `https://HOST:PORT`. Throws an ApiError that says what is wrong and what helps. */
 export async function discoverCluster(server: string, authorityHash: string): Promise<Discovery> {
-  const first = await ask(server, undefined);
+  const first = await askWhileBusy(server);
   // While one authority takes another's place there are two, and the token may be of before.
   const pinned = certificatesIn(first.ca).find((each) => authorityHashOf(each) === authorityHash);
   if (pinned === undefined)
@@ -36,6 +37,18 @@ export async function discoverCluster(server: string, authorityHash: string): Pr
       `${server} is not the cluster that the token was made for: its authority has the hash ${authorityHashOf(first.ca)}, the token says ${authorityHash}. Nothing was sent to it. If the cluster was made anew, take a token of it ('tiphys token create' there); if not, somebody may stand between`,
     );
   return ask(server, pinned);
+}
+
+/** One whose servers choose a leader now answers a little later. */
+async function askWhileBusy(server: string): Promise<Discovery> {
+  const untilMs = realClock.monotonic() + discoveryMsMax;
+  for (;;)
+    try {
+      return await ask(server, undefined);
+    } catch (error) {
+      if (!isReason(error, 'Timeout') || realClock.monotonic() > untilMs) throw error;
+      await realClock.sleep(discoveryRetryMs);
+    }
 }
 
 /** Without an authority anybody's certificate will do. */
@@ -77,6 +90,11 @@ function ask(server: string, ca: string | undefined): Promise<Discovery> {
 }
 
 function authorityIn(server: string, status: number, text: string): string {
+  if ([429, 503, 504].includes(status))
+    throw new ApiError(
+      'Timeout',
+      `${server} answers, but cannot serve now (status ${status}): 'tiphys status' there says why, then try again`,
+    );
   if (status !== 200)
     throw new ApiError(
       'NotFound',

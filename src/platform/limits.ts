@@ -51,6 +51,8 @@ export const nodesCurrentMsMax = 90_000;
 export const authorityLookMs = 1_000;
 /** How long a server may take to tell a machine that joins who it is, and what it may say. */
 export const discoveryMsMax = 10_000;
+/** How soon one that cannot serve now is asked again. */
+export const discoveryRetryMs = 500;
 export const clusterInfoBytesMax = 1024 * 1024;
 /** How far clocks of two machines may be apart: certificates hold from so long before they are issued on. */
 export const clockSkewMsMax = certificateBackdateMs;
