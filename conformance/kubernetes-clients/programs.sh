@@ -26,8 +26,14 @@ case $name in
     go install -ldflags '-s -w' -tags remove_all_sd,enable_kubernetes_sd \
       github.com/prometheus/prometheus/cmd/prometheus@v0.316.0
     ;;
-  # prometheus-adapter
-  adapter) go install -ldflags '-s -w' sigs.k8s.io/prometheus-adapter/cmd/adapter@v0.12.0 ;;
+  # prometheus-adapter; its versions are listed nowhere within reach, which `go install` asks for.
+  adapter)
+    mkdir -p "$directory/mod/adapter"
+    cd "$directory/mod/adapter"
+    [ -f go.mod ] || go mod init clients.test/adapter
+    go mod edit -require sigs.k8s.io/prometheus-adapter@v0.12.0
+    go build -mod=mod -ldflags '-s -w' -o "$directory/bin/adapter" sigs.k8s.io/prometheus-adapter/cmd/adapter
+    ;;
   operator) own sigs.k8s.io/controller-runtime@v0.25.2 ;;
   # cert-manager's programs are modules of their own, which are not published: what they put together is put together here.
   cert-manager) module=github.com/cert-manager/cert-manager/clients own github.com/cert-manager/cert-manager@v1.21.2 ;;

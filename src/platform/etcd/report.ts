@@ -59,9 +59,15 @@ async function reportMember(
 /** What is to be done where no majority of the members lives; undefined where one does. */
 function withoutMajority({ member }: Instance, members: readonly ReportedMember[]): string | undefined {
   if (members.some(({ state }) => state === 'leader')) return undefined;
-  const away = members.filter(({ state }) => state.startsWith('does not answer')).map(({ name }) => name);
+  const away = members
+    .filter(({ state }) => state.startsWith('does not answer'))
+    .map(({ name }) => name)
+    .sort();
   if (away.length === 0) return 'the members of etcd choose a leader now; until then the API takes no writes';
-  const others = members.filter(({ name }) => name !== member?.name).map(({ name }) => name);
+  const others = members
+    .filter(({ name }) => name !== member?.name)
+    .map(({ name }) => name)
+    .sort();
   const alone =
     others.length === away.length ? ` If they are lost for good: 'tiphys recover --lost ${others.join(',')}'` : '';
   return `no majority of the servers lives: what runs goes on, the API answers no consistent reads and takes no writes. Start ${away.join(' or ')} again ('tiphys up' there).${alone}`;
