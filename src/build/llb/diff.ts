@@ -1,6 +1,6 @@
 /**
- * What one output adds to another. Where it stands on the other, these are its own layers. Else both trees are compared,
- * and what has to become of the one so that it is the other is one layer.
+ * What one output adds to another. Where it stands on the other, these are its own layers. Else both trees are
+ * compared, and what has to become of the one so that it is the other is one layer.
  */
 import type { Stats } from 'node:fs';
 import { posix } from 'node:path';
