@@ -18,7 +18,7 @@ export interface RequestMetrics {
   current: Family<Gauge>;
   /** Watches, and what else lasts, of clients that come over the network. */
   lasting: Family<Gauge>;
-  /** APIServices of aggregated servers, by name: 1 for one that cannot be asked, and how often it could not, and why. */
+  /** Aggregated servers' APIServices: 1 for one that cannot be asked; how often it could not, and why. */
   unavailable: Family<Gauge>;
   unavailableTotal: Family<Counter>;
   /** Those of the same labels. */

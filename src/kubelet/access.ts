@@ -86,7 +86,8 @@ export class KubeletAccess {
     const subject: { CN?: string | string[]; O?: string | string[] } | undefined =
       getPeerCertificate.call(socket).subject;
     const username = [subject?.CN ?? []].flat()[0];
-    return username === undefined ? undefined : { username, groups: [subject?.O ?? []].flat() };
+    if (username === undefined) return undefined;
+    return { username, groups: [...[subject?.O ?? []].flat(), 'system:authenticated'] };
   }
 
   #isTrusted({ username = '', groups = [] }: User): boolean {

@@ -25,7 +25,7 @@ export class ProbeMetrics {
       isAsked: (kind, target) => prober.isAsked(kind, target),
       act: (action, target, timeoutMs, signal) => prober.act(action, target, timeoutMs, signal),
       start: (kind: ProbeKind, target, startedAtMs, listener) => {
-        const { name, namespace = '', uid } = target.pod.metadata;
+        const { name, namespace, uid } = target.pod.metadata;
         const labels = [target.container.name, name, namespace];
         const results = new Set<string>();
         const probe = prober.start(kind, target, startedAtMs, {
