@@ -113,7 +113,7 @@ function indexOf(value: unknown): number {
 const timeOf = (value: unknown): number =>
   Date.parse(textOf(value, 'createdAt') ?? textOf(value, 'createdat') ?? '') || 0;
 
-/** The chain of a result that is not there. `diffIds`: of the description's layers; `named`: texts of records before. */
+/** The chain of a result that is absent. `diffIds`: of the description's layers; `named`: texts of records before. */
 function absentChain(value: unknown, diffIds: readonly (string | undefined)[], named: string[]): ImageLayer[] {
   const chain = itemsOf(fieldOf(value, 'layers'));
   if (chain.length > layersPerImageMax) malformed('a result has too many layers');

@@ -72,3 +72,10 @@ export function finishConfig(file: ImageFile, steps: readonly StepLayer[], epoch
     history: history.map(clamp),
   });
 }
+
+/** Steps without a time of their own are as old as the build is to be. */
+export function dateImage(file: ImageFile, createdAtMs: number | undefined): ImageFile {
+  if (createdAtMs === undefined) return file;
+  const created = new Date(createdAtMs).toISOString();
+  return { ...file, created, history: file.history?.map((entry) => ({ created, ...entry })) ?? [] };
+}

@@ -180,3 +180,12 @@ export function createIgnoreRules(lines: string[]): IgnoreRules {
     },
   };
 }
+
+/** Lines of an ignore file as patterns that the client applies. */
+export function ignorePatterns(text: string): string[] {
+  return text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '' && !line.startsWith('#'))
+    .map((line) => line.replace(/^(!?)\s*\/?(.*?)\/?$/, '$1$2'));
+}

@@ -109,7 +109,7 @@ test('provenance tells the front end, the sources, and with mode=max the graph a
   assert.deepEqual(steps.at(-1)!.inputs?.length, 2);
   const metadata = (...path: string[]): unknown => fieldOf(predicate, 'runDetails', 'metadata', ...path);
   assert.equal(fieldOf(predicate, 'runDetails', 'builder', 'id'), 'me');
-  assert.deepEqual(metadata('buildkit_metadata', 'vcs'), { source: 'https://xxxxx@host/x' });
+  assert.deepEqual(metadata('buildkit_metadata', 'vcs'), { source: 'https://xxxxx:xxxxx@host/x' });
   assert.deepEqual(metadata('buildkit_completeness'), { request: true, resolvedDependencies: false });
   const [text] = metadata('buildkit_metadata', 'source', 'infos') as { data: string }[];
   assert.match(Buffer.from(text!.data, 'base64').toString(), /^FROM base\n/);

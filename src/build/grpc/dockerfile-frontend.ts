@@ -11,7 +11,7 @@ import type { Platform } from '#base/platform.ts';
 import { platformOf } from '#content/image-file.ts';
 import type { ImageRecord } from '#content/image-records.ts';
 import type { ImageFile } from '#content/image-file.ts';
-import { createIgnoreRules } from '../patterns.ts';
+import { createIgnoreRules, ignorePatterns } from '../patterns.ts';
 import type { IgnoreRules } from '../patterns.ts';
 import { cleanContextPath } from '../context.ts';
 import type { BuildContext } from '../context.ts';
@@ -36,6 +36,7 @@ import type { VertexOutput } from '../llb/output.ts';
 import { deniedImage } from '../llb/sources.ts';
 import type { Edge, FileAction } from '../llb/vertex.ts';
 import { splitNetwork } from '../build.ts';
+import { dateImage } from '../image-config.ts';
 import { isBuiltInFrontend, parseAttributes } from './attributes.ts';
 import type { FrontendRequest } from './attributes.ts';
 import { configKey, epochKey, platformsKey } from './result.ts';
@@ -53,15 +54,6 @@ interface Definition {
 }
 
 const uploaded = /^http:\/\/buildkit-session\/(.*)$/;
-
-/** Lines of an ignore file as patterns that the client applies. */
-function ignorePatterns(text: string): string[] {
-  return text
-    .split('\n')
-    .map((line) => line.trim())
-    .filter((line) => line !== '' && !line.startsWith('#'))
-    .map((line) => line.replace(/^(!?)\s*\/?(.*?)\/?$/, '$1$2'));
-}
 
 /** As clients name contexts: an image's name without what is usual in it. */
 function contextName(name: string): string {
@@ -83,13 +75,6 @@ interface BuiltPlatform {
   createdAtMs: number | undefined;
   edge: Edge | undefined;
   file: ImageFile;
-}
-
-/** Steps without a time of their own are as old as the build is to be. */
-function dateImage(file: ImageFile, createdAtMs: number | undefined): ImageFile {
-  if (createdAtMs === undefined) return file;
-  const created = new Date(createdAtMs).toISOString();
-  return { ...file, created, history: file.history?.map((entry) => ({ created, ...entry })) ?? [] };
 }
 
 type FrontendResult =

@@ -1,6 +1,6 @@
 /**
- * What BuildKit's clients are told of an error beside its words: where in the Dockerfile it stands, which they print, and
- * which vertex failed.
+ * What BuildKit's clients are told of an error beside its words: which vertex failed, and where in the Dockerfile that
+ * stands, which they print.
  * Details are JSON of their messages under names of their own, as their Go programs register them.
  */
 import { failedVertexOf, lineRanges, locationOf } from '../llb/location.ts';

@@ -1,6 +1,7 @@
 /**
- * Builds of before, `docker buildx history`: what was asked for, how it ended, how the result was made, and what it told. The newest are kept,
- * in table `build-history`; what a build told is a blob of its status responses, each after four bytes of length.
+ * Builds of before, `docker buildx history`: what was asked for, how it ended, how the result was made, and what it
+ * told. The newest are kept, in table `build-history`; documents are blobs. What a build told is its status responses,
+ * each after four bytes of length.
  */
 import { onceAborted } from '#base/streams.ts';
 import type { Content, Hold } from '#content/content.ts';

@@ -239,16 +239,16 @@ export async function provenanceOf(job: Job, { edge, platform }: Subject, asked:
   const capture = await captureGraph(job, edge);
   const { configSource, request, vcs, isComplete } = showRequest(job, capture, asked.isMax);
   const graph = asked.isMax && edge !== undefined ? showGraph(edge) : undefined;
-  const { clock } = job.builder.parts;
   const times = {
     startedOn: new Date(job.startedAtMs).toISOString(),
-    finishedOn: new Date(clock.now()).toISOString(),
+    finishedOn: new Date(job.builder.parts.clock.now()).toISOString(),
   };
   const about = {
     ...(Object.keys(vcs).length === 0 ? {} : { vcs }),
     ...(graph === undefined ? {} : { source: graph.source }),
   };
   const host = formatPlatform(hostPlatform());
+  const platforms = { builderPlatform: host, targetPlatform: formatPlatform(platform) };
   const isHermetic = capture.isComplete && !capture.usesNetwork;
   const config = graph === undefined ? {} : { buildConfig: graph.config };
   const dockerfile = job.frontend?.name === 'dockerfile.v0' ? { dockerfileVersion } : {};
@@ -288,12 +288,7 @@ export async function provenanceOf(job: Job, { edge, platform }: Subject, asked:
       buildDefinition: {
         buildType: 'https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md',
         externalParameters: { configSource, request },
-        internalParameters: {
-          ...config,
-          builderPlatform: host,
-          targetPlatform: formatPlatform(platform),
-          ...dockerfile,
-        },
+        internalParameters: { ...config, ...platforms, ...dockerfile },
         resolvedDependencies: capture.materials,
       },
       runDetails: {

@@ -47,7 +47,8 @@ export function contentMethods(served: Served): [string, (call: Request) => Prom
         const end = asked === 0 ? size : Math.min(size, start + asked);
         if (end === start) return undefined;
         let at = start;
-        for await (const chunk of served.content.blobs.read(digest, { start, end: end - 1 }))
+        const source: AsyncIterable<Uint8Array> = served.content.blobs.read(digest, { start, end: end - 1 });
+        for await (const chunk of source)
           for (let from = 0; from < chunk.length; from += sentChunkBytes) {
             const data = chunk.subarray(from, from + sentChunkBytes);
             await send({ offset: at, data });

@@ -36,8 +36,8 @@ const wholeSeconds = (timeMs: number | undefined): number | undefined =>
   timeMs === undefined ? undefined : Math.floor(timeMs / 1000) * 1000;
 
 /**
- * Milliseconds since 1970, of whole seconds; undefined where there is no one source, or it has no time. `isRemote`: throws BadRequest
- * unless it is a repository or of the web.
+ * Milliseconds since 1970, of whole seconds; undefined where there is no one source, or it has no time. `isRemote`:
+ * throws BadRequest unless it is a repository or of the web.
  */
 export async function timeOfSource(job: Job, edge: Edge | undefined, isRemote: boolean): Promise<number | undefined> {
   const ops = edge === undefined ? [] : listVertices(edge.vertex).map(({ op }) => op);

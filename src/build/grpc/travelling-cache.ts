@@ -127,11 +127,14 @@ export class JobCache implements TravellingCache {
 
   async find(work: Work): Promise<TravelledResult | undefined> {
     if (this.#imports.length === 0) return undefined;
+    let told: TravelledResult | undefined;
     for (const imported of await (this.#imported ??= this.#readAll())) {
       const found = await this.#findIn(imported, work);
-      if (found !== undefined) return found;
+      if (found !== undefined && found.isAbsent !== true) return found;
+      // Another may have what this one only tells of.
+      told ??= found;
     }
-    return undefined;
+    return told;
   }
 
   async #readAll(): Promise<Imported[]> {

@@ -1,6 +1,6 @@
 /**
- * What one output adds to another. Where it stands on the other, these are its own layers. Else both trees are compared,
- * and what has to become of the one so that it is the other is one layer.
+ * What one output adds to another. Where it stands on the other, these are its own layers. Else both trees are
+ * compared, and what has to become of the one so that it is the other is one layer.
  */
 import type { Stats } from 'node:fs';
 import { posix } from 'node:path';
@@ -68,8 +68,8 @@ class Comparison {
   /** Directories lie in each other as deep as the store lets paths be. */
   async compare(directory = ''): Promise<void> {
     await giveWay();
-    const [lower, upper] = [this.#lower, this.#upper].map((root) => posix.join(root, directory));
-    const [known, wanted] = [new Set(readdirSync(lower!)), new Set(readdirSync(upper!))];
+    const namesIn = (root: string): Set<string> => new Set(readdirSync(posix.join(root, directory)));
+    const [known, wanted] = [namesIn(this.#lower), namesIn(this.#upper)];
     for (const name of known)
       if (!wanted.has(name))
         this.actions.push({ kind: 'remove', target: posix.join(directory, name), allowsNone: true });

@@ -1,6 +1,6 @@
 /**
- * Builds within builds: a definition that a step wrote into a file. It is checked as a client's own is; how deep they lie
- * in each other is bounded, since a definition may hold itself.
+ * Builds within builds: a definition that a step wrote into a file. It is checked as a client's own is; how deep they
+ * lie in each other is bounded, since a definition may hold itself.
  */
 import { ApiError } from '#base/errors.ts';
 import { RootedDirectory, pathParts } from '#content/safe-path.ts';
