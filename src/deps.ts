@@ -40,7 +40,7 @@ export const deps: Readonly<Record<string, FolderRule>> = {
   schema: {
     folders: ['api', 'base', 'cel'],
     packages: [],
-    builtins: ['node:fs', 'node:path'],
+    builtins: ['node:crypto', 'node:fs', 'node:path'],
   },
   content: {
     folders: ['base', 'os', 'observe'],

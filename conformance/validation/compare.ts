@@ -129,7 +129,7 @@ const isAge = (column: string): boolean =>
 /** A cell without the address and the ports that a Service was given. */
 const shownCell = (cell: unknown): string =>
   String(JSON.stringify(cell))
-    .replace(/10\.96\.\d+\.\d+/g, 'address')
+    .replace(/10\.9[67]\.\d+\.\d+/g, 'address')
     .replace(/:3\d{4}\//g, ':port/');
 
 function compareColumns(mine: Row, theirs: Row): string[] {

@@ -9,7 +9,9 @@ import { addressAt, parseIp, sizeOf, subnetOf, type Subnet } from '#base/ip.ts';
 import type { Service } from '#api/core.v1.ts';
 import { kinds } from '#base/kinds.ts';
 import { isOf, type KubeObject } from '#base/objects.ts';
-import { invalidError } from '#schema/field-errors.ts';
+import { FieldErrors, invalidError } from '#schema/field-errors.ts';
+import { alignAddresses, settleFamilies } from '#schema/service-addresses.ts';
+import { keepAllocated, needsHealthPort, needsNodePorts } from '#schema/validate-service.ts';
 import type { Compare, Operation, StoredValue } from '#store/store.ts';
 import type { RequestContext, Server } from './context.ts';
 
@@ -55,7 +57,10 @@ const addressOf = (service: Service | undefined): string | undefined =>
     ? service.spec.clusterIP
     : undefined;
 
-/** Fills what the Service leaves open and answers the compares and operations that take and release. */
+/**
+ * Fills what the Service leaves open and answers the compares and operations that take and release. It comes before
+ * validation, as upstream: an address or a port that cannot be had is all that is said of the write. Throws Invalid.
+ */
 export async function planAllocation(
   context: RequestContext,
   object: KubeObject,
@@ -65,9 +70,19 @@ export async function planAllocation(
   const { server } = context;
   const allocation: Allocation = { compares: [], operations: [], taken: (current) => takenError(object, current) };
   if (context.info.subresource !== '') return none;
+  if (old !== undefined) keepAllocated(object.spec, old.spec);
+  alignAddresses(object.spec, old?.spec);
+  const errors = new FieldErrors();
+  settleFamilies(object, old, serviceRange(server).family, errors);
+  errors.throwIfAny('', 'Service', object.metadata.name ?? '');
   await allocateAddress(server, object, old, allocation);
   await allocatePorts(server, object, old, allocation);
   return allocation;
+}
+
+/** The type of an ExternalName needs none of it; upstream shows it to nobody. */
+export function dropUnused(object: KubeObject): void {
+  if (isOf(kinds.Service, object) && object.spec.type === 'ExternalName') delete object.spec.internalTrafficPolicy;
 }
 
 async function allocateAddress(
@@ -76,40 +91,39 @@ async function allocateAddress(
   old: Service | undefined,
   allocation: Allocation,
 ): Promise<void> {
-  const spec = service.spec;
+  const { spec } = service;
   const before = addressOf(old);
-  if (spec.type === 'ExternalName') {
-    delete spec.clusterIP;
-    delete spec.clusterIPs;
-    delete spec.ipFamilies;
-    delete spec.ipFamilyPolicy;
-    delete spec.internalTrafficPolicy;
-  } else {
-    const kept = old !== undefined && old.spec.type !== 'ExternalName' ? old.spec.clusterIP : undefined;
-    if (!spec.clusterIP && kept !== undefined) spec.clusterIP = kept;
-    if (!spec.clusterIP && spec.clusterIPs?.[0]) spec.clusterIP = spec.clusterIPs[0];
-    if (!spec.clusterIP) spec.clusterIP = await freeAddress(server);
-    spec.clusterIPs = [spec.clusterIP];
-    // Whoever writes the endpoints himself may have some of both families.
-    const isManual = spec.clusterIP === 'None' && Object.keys(spec.selector ?? {}).length === 0;
-    spec.ipFamilyPolicy ??= isManual ? 'RequireDualStack' : 'SingleStack';
-    spec.ipFamilies ??= isManual && spec.ipFamilyPolicy === 'RequireDualStack' ? ['IPv4', 'IPv6'] : ['IPv4'];
-  }
-  const now = addressOf(service);
-  if (now === before) return;
-  if (now !== undefined) {
-    const range = serviceRange(server);
-    const offset = (parseIp(now)?.value ?? -1n) - range.base;
-    if (parseIp(now)?.family !== range.family || offset < 1n || offset > BigInt(lastOffset(range)))
-      throw serviceInvalid(
-        service,
-        'spec.clusterIPs',
-        [now],
-        `failed to allocate IP ${now}: the provided network does not match the current range`,
-      );
-    take(allocation, addressPrefix + now, service);
-  }
-  if (before !== undefined) allocation.operations.push({ type: 'delete', key: addressPrefix + before });
+  if (before !== undefined && spec.type === 'ExternalName')
+    allocation.operations.push({ type: 'delete', key: addressPrefix + before });
+  // One that is there does not change; validation says so.
+  const isNew = old === undefined || old.spec.type === 'ExternalName';
+  if (!isNew || spec.type === 'ExternalName' || spec.clusterIPs?.[0] === 'None') return;
+  const wanted = spec.clusterIPs?.[0];
+  const address = wanted ?? (await freeAddress(server));
+  if (wanted !== undefined) await checkAddress(server, service, wanted);
+  spec.clusterIP = address;
+  spec.clusterIPs = [address];
+  take(allocation, addressPrefix + address, service);
+}
+
+async function checkAddress(server: Server, service: Service, address: string): Promise<void> {
+  const range = serviceRange(server);
+  const parsed = parseIp(address);
+  const offset = (parsed?.value ?? -1n) - range.base;
+  const fail = (why: string): ApiError =>
+    serviceInvalid(service, 'spec.clusterIPs', [address], `failed to allocate IP ${address}: ${why}`);
+  if (parsed?.family !== range.family || offset < 1n || offset > BigInt(lastOffset(range)))
+    throw fail('the provided network does not match the current range');
+  if ((await server.store.get(addressPrefix + address)) !== undefined) throw fail('provided IP is already allocated');
+}
+
+/** The ports of one write: what it has taken so far. */
+interface PortPlan {
+  server: Server;
+  service: Service;
+  /** Those of the Service as it was. */
+  before: ReadonlySet<number>;
+  taken: Set<number>;
 }
 
 async function allocatePorts(
@@ -118,54 +132,58 @@ async function allocatePorts(
   old: Service | undefined,
   allocation: Allocation,
 ): Promise<void> {
-  const spec = service.spec;
+  const { spec } = service;
   const before = portsOf(old);
-  const exposes =
-    spec.type === 'NodePort' || (spec.type === 'LoadBalancer' && spec.allocateLoadBalancerNodePorts !== false);
-  if (!exposes && spec.type !== 'LoadBalancer') for (const port of spec.ports ?? []) delete port.nodePort;
-  if (exposes) await fillPorts(server, service, old);
-  if (spec.type === 'LoadBalancer' && spec.externalTrafficPolicy === 'Local' && !spec.healthCheckNodePort)
-    spec.healthCheckNodePort = old?.spec?.healthCheckNodePort ?? (await freePort(server, new Set(portsOf(service))));
-  if (spec.type !== 'LoadBalancer' || spec.externalTrafficPolicy !== 'Local') delete spec.healthCheckNodePort;
-  const now = portsOf(service);
-  const [low, high] = server.options.nodePortRange ?? defaultNodePorts;
-  for (const port of now) {
-    if (before.includes(port)) continue;
-    if (port < low || port > high)
-      throw serviceInvalid(
-        service,
-        `spec.ports[${(spec.ports ?? []).findIndex((p) => p.nodePort === port)}].nodePort`,
-        port,
-        `provided port is not in the valid range. The range of valid ports is ${low}-${high}`,
-      );
-    take(allocation, portPrefix + port, service);
+  const plan: PortPlan = { server, service, before: new Set(before), taken: new Set() };
+  if (spec.type === 'NodePort' || spec.type === 'LoadBalancer') await fillPorts(plan, old === undefined);
+  if (needsHealthPort(spec) && (old === undefined || !needsHealthPort(old.spec))) {
+    if (spec.healthCheckNodePort) await takePort(plan, spec.healthCheckNodePort, 'spec.healthCheckNodePort');
+    else spec.healthCheckNodePort = await nextPort(plan);
   }
+  for (const port of plan.taken) take(allocation, portPrefix + port, service);
+  const now = portsOf(service);
   for (const port of before)
     if (!now.includes(port)) allocation.operations.push({ type: 'delete', key: portPrefix + port });
 }
 
-async function fillPorts(server: Server, service: Service, old: Service | undefined): Promise<void> {
-  const used = new Set(portsOf(service));
-  const byNumber = new Map<number, { port: number; protocols: Set<string> }>();
-  for (const port of service.spec.ports ?? []) {
-    const { protocol = 'TCP' } = port;
-    const kept = old?.spec.ports?.find(
-      (p) => p.nodePort && p.port === port.port && (p.protocol ?? 'TCP') === protocol,
-    )?.nodePort;
-    // TCP and UDP of one port share a node port, as upstream does
-    const shared = byNumber.get(port.port);
-    let nodePort = port.nodePort ?? 0;
-    if (nodePort === 0) {
-      if (kept !== undefined && !used.has(kept)) nodePort = kept;
-      else if (shared !== undefined && !shared.protocols.has(protocol)) nodePort = shared.port;
-      else nodePort = await freePort(server, used);
-      port.nodePort = nodePort;
-      used.add(nodePort);
-    }
-    const entry = shared ?? { port: nodePort, protocols: new Set<string>() };
-    entry.protocols.add(protocol);
-    byNumber.set(port.port, entry);
+/** `shares`: of a new Service, protocols of one port get one port of the nodes. */
+async function fillPorts(plan: PortPlan, shares: boolean): Promise<void> {
+  const { service, before, taken } = plan;
+  const { spec } = service;
+  const byPort = new Map<number, number>();
+  for (const [i, port] of (spec.ports ?? []).entries()) {
+    if (!port.nodePort && !needsNodePorts(spec)) continue;
+    const at = `spec.ports[${i}].nodePort`;
+    const shared = shares ? byPort.get(port.port) : undefined;
+    const wanted =
+      shared === undefined && shares
+        ? spec.ports?.find((other) => other.port === port.port && other.nodePort)?.nodePort
+        : port.nodePort;
+    if (wanted && wanted !== shared && (shares || (!before.has(wanted) && !taken.has(wanted))))
+      await takePort(plan, wanted, at);
+    port.nodePort = wanted || shared || (await nextPort(plan));
+    if (shared === undefined) byPort.set(port.port, port.nodePort);
   }
+}
+
+async function takePort({ server, service, taken }: PortPlan, port: number, at: string): Promise<void> {
+  const [low, high] = server.options.nodePortRange ?? defaultNodePorts;
+  if (port < low || port > high)
+    throw serviceInvalid(
+      service,
+      at,
+      port,
+      `provided port is not in the valid range. The range of valid ports is ${low}-${high}`,
+    );
+  if (taken.has(port) || (await server.store.get(portPrefix + port)) !== undefined)
+    throw serviceInvalid(service, at, port, 'provided port is already allocated');
+  taken.add(port);
+}
+
+async function nextPort({ server, before, taken }: PortPlan): Promise<number> {
+  const port = await freePort(server, new Set([...before, ...taken]));
+  taken.add(port);
+  return port;
 }
 
 function take(allocation: Allocation, key: string, service: Service): void {

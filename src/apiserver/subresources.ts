@@ -7,7 +7,9 @@ import type { ApiResponse } from '#base/api-request.ts';
 import { kinds } from '#base/kinds.ts';
 import type { KubeObject, KubeStatus } from '#base/objects.ts';
 import { timestamp } from '#base/timestamp.ts';
-import { validateEphemeralContainers, validatePodSpec, validateResize } from '#schema/validate-pod.ts';
+import { validatePodSpec } from '#schema/validate-pod.ts';
+import { validateEphemeralUpdate, validateResize } from '#schema/validate-pod-update.ts';
+import { validateRequestPart } from '#schema/validate-signing-request.ts';
 import { qosClassOf } from '#schema/qos.ts';
 import type { RequestContext } from './context.ts';
 import { bodyKind, decodeAs, decodeOptions } from './decode.ts';
@@ -156,9 +158,9 @@ async function handleEviction(context: RequestContext): Promise<ApiResponse> {
 
 const handlers: Readonly<Record<string, Handler>> = {
   status: part(),
-  approval: part(),
+  approval: part({ validate: validateRequestPart('approval') }),
   finalize: part({ validate: () => undefined }),
-  ephemeralcontainers: part({ validate: validateEphemeralContainers }),
+  ephemeralcontainers: part({ validate: validateEphemeralUpdate }),
   resize: part(resize),
   scale: handleScale,
   binding: handleBinding,

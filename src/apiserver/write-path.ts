@@ -26,7 +26,7 @@ import type { Operation, StoredValue } from '#store/store.ts';
 import { admitMutating, admitValidating } from './admission/admission-chain.ts';
 import type { AdmissionAttributes } from './admission/attributes.ts';
 import { chargeQuotas, quotaConflict } from './admission/quota.ts';
-import { planAllocation, releaseOperations } from './allocation.ts';
+import { dropUnused, planAllocation, releaseOperations } from './allocation.ts';
 import type { RequestContext, Server } from './context.ts';
 import { prepareShown, shownOf, toKept } from './conversion.ts';
 import { conflictRetriesMax, createRetriesMax, eventTtlSeconds, measuredBodyBytesMin } from './limits.ts';
@@ -160,7 +160,8 @@ async function createOnce(
   await admitMutating(context, attributes);
   const admitted = attributes.object;
   dropRepeatedOwners(context, admitted);
-  stored.prepareCreate?.(admitted, server.clock.now());
+  const allocation = await planAllocation(context, admitted, undefined);
+  stored.prepareCreate?.(admitted, server.clock.now(), (text) => context.warnings.push(text));
   if (kind.custom !== true) dropGatedFields(admitted, undefined, stored.type);
   if (kind.custom !== true) fillStatus(admitted, stored);
   const errors = new FieldErrors();
@@ -174,7 +175,7 @@ async function createOnce(
   await admitValidating(context, attributes);
   const { name = '', namespace = '' } = admitted.metadata;
   const key = storageKey(kind, namespace, name);
-  const allocation = await planAllocation(context, admitted, undefined);
+  dropUnused(admitted);
   const charge = await chargeQuotas(context, admitted, undefined);
   const kept = await toKept(kind, admitted);
   if (dry) {
@@ -375,6 +376,7 @@ async function updateOnce(
   await admitMutating(context, attributes);
   const admitted = attributes.object;
   dropRepeatedOwners(context, admitted);
+  const allocation = await planAllocation(context, admitted, old);
   if (subresource === '') stored.prepareUpdate?.(admitted, old, server.clock.now());
   else if (subresource === 'status') stored.prepareStatus?.(admitted, old, server.clock.now());
   if (kind.custom !== true) dropGatedFields(admitted, old, stored.type);
@@ -393,13 +395,13 @@ async function updateOnce(
   errors.throwIfAny(kind.group, kind.kind, admitted.metadata.name ?? '');
   if (subresource !== 'status') tellWarnings(context, stored, attributes);
   await admitValidating(context, attributes);
+  dropUnused(admitted);
   // What was stored otherwise than it would be now is written again, though nothing else changes.
   if (server.objects.isCurrent(kind, before) && isSame(withoutTimes(admitted), withoutTimes(old)))
     return { stored: before, created: false };
   const kept = await toKept(kind, admitted);
   if (dry) return { stored: await dryStored(context, key, kept, before.modRevision), created: false };
   if (isFinished(admitted)) return finishDeletion(context, before, kept);
-  const allocation = await planAllocation(context, admitted, old);
   const charge = await chargeQuotas(context, admitted, old);
   const operation: Operation = { type: 'put', key, value: server.objects.encodeLate(kind, key, kept, before) };
   if (before.lease !== undefined) operation.lease = before.lease;

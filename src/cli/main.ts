@@ -5,6 +5,7 @@
 import { Command, CommanderError } from 'commander';
 import { existsSync } from 'node:fs';
 import { parseDuration } from '#base/duration.ts';
+import { parseAddressPool } from '#base/address-pool.ts';
 import { ApiError } from '#base/errors.ts';
 import { formatSubnet, parseCidr, subnetOf } from '#base/ip.ts';
 import { messageOf, stackOf } from '#base/thrown.ts';
@@ -70,6 +71,13 @@ const gracePeriod = (text: string): number => {
     );
   return ms;
 };
+const addressPool = (text: string): string => {
+  if (text !== 'none' && parseAddressPool(text) === undefined)
+    throw new UsageError(
+      `${JSON.stringify(text)} names no IPv4 addresses (192.0.2.200-192.0.2.220, 192.0.2.64/28, 192.0.2.7; several with commas)`,
+    );
+  return text;
+};
 const networkMode = (text: string): NetworkMode => {
   const mode = networkModes.find((each) => each === text);
   if (mode !== undefined) return mode;
@@ -127,6 +135,11 @@ function withPlatformOptions(command: Command): Command {
       '--node-monitor-grace-period <time>',
       'how long nothing is heard of a node before it is lost, on each server (default: 10s)',
       gracePeriod,
+    )
+    .option(
+      '--load-balancer-pool <ranges>',
+      'addresses for Services of type LoadBalancer, which machines announce by ARP (none: those of machines)',
+      addressPool,
     )
     .option('--max-pods <number>', 'Pods on each node at once (default: 110)', maxPods)
     .option('--registry-mirror <url>', 'mirror of docker.io; may be repeated', collect, [])

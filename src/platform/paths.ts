@@ -64,6 +64,8 @@ export const files = {
   /** Which backups the server makes by itself, and how that went. */
   backupSchedule: (paths: Paths) => join(paths.data, 'backup-schedule.json'),
   backupResult: (paths: Paths) => join(paths.data, 'backup-result.json'),
+  /** Addresses of Services that this machine announces, or did. */
+  announced: (paths: Paths) => join(paths.run, 'announced.json'),
   /** The link to other machines, as the host's network namespace has it. */
   underlay: (paths: Paths) => join(paths.run, 'underlay.json'),
   ready: (paths: Paths, part: string) => join(paths.run, 'ready', part),

@@ -71,9 +71,6 @@ function defaultContainer(container: Draft<Container>): void {
   const resources = (container.resources ??= {});
   defaultQuantities(resources.limits);
   defaultQuantities(resources.requests);
-  // a limit without a request is also the request
-  for (const [name, value] of Object.entries(resources.limits ?? {}))
-    setDefault((resources.requests ??= {}), name, value);
   for (const port of container.ports ?? []) {
     setDefaultText(port, 'protocol', 'TCP');
   }
@@ -148,8 +145,9 @@ function defaultPodSpec(spec: Draft<PodSpec>): void {
   for (const list of ['containers', 'initContainers', 'ephemeralContainers'] as const)
     for (const container of spec[list] ?? []) defaultContainer(container);
   for (const volume of spec.volumes ?? []) defaultVolume(volume);
-  if (spec.serviceAccountName) setDefault(spec, 'serviceAccount', spec.serviceAccountName);
-  else if (spec.serviceAccount) spec.serviceAccountName = spec.serviceAccount;
+  // Two names of one field: the newer one counts.
+  const account = spec.serviceAccountName || spec.serviceAccount;
+  if (account) Object.assign(spec, { serviceAccountName: account, serviceAccount: account });
   for (const constraint of spec.topologySpreadConstraints ?? []) {
     setDefaultText(constraint, 'whenUnsatisfiable', 'DoNotSchedule');
   }
@@ -176,6 +174,11 @@ function defaultHostPorts(spec: Draft<PodSpec>): void {
 export function defaultPod(pod: Draft<Pod>): void {
   const spec = (pod.spec ??= {});
   defaultPodSpec(spec);
+  for (const { resources } of [...(spec.containers ?? []), ...(spec.initContainers ?? [])])
+    if (resources?.limits)
+      // A limit without a request is also the request.
+      for (const [name, value] of Object.entries(resources.limits))
+        setDefault((resources.requests ??= {}), name, value);
   setDefault(spec, 'enableServiceLinks', true);
   if (spec.hostNetwork === true) defaultHostPorts(spec);
   setDefaultText((pod.status ??= {}), 'phase', 'Pending');

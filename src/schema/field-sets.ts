@@ -40,7 +40,7 @@ function listNode(node: TypeNode): ListNode | undefined {
 
 /** A required key that lacks is the zero of its type, as the published schemas say. */
 function requiredKey(field: Field | undefined): unknown {
-  if (field?.required !== true || field.pointer) return undefined;
+  if (field === undefined || field.pointer || !(field.required || field.writesZero)) return undefined;
   return field.type.kind === 'string' ? '' : field.type.kind === 'int32' ? 0 : undefined;
 }
 

@@ -147,7 +147,7 @@ function readGo(file: string, into: Map<string, GoStruct>, pkg: string): void {
     }
     const [, embed] = /^\t([\w.]+)\s+`json:"(,inline)?"/.exec(line) ?? [];
     if (embed !== undefined) current?.embeds.push(embed);
-    const [, pointer] = /^\t\w+\s+\*\S*\s+`.*json:"(\w+)/.exec(line) ?? [];
+    const [, pointer] = /^\t\w+\s+\*\S*\s+`.*json:"([^",]+)/.exec(line) ?? [];
     if (pointer !== undefined) current?.pointers.add(pointer);
   }
 }

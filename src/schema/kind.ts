@@ -74,7 +74,7 @@ export interface KindRecord<T extends KubeObject = KubeObject> {
    */
   templateLabels?(object: Draft<T>): Record<string, string> | undefined;
   /** Runs after defaulting of a new object: drops what clients may not set. */
-  prepareCreate?(object: Draft<T>, now: number): void;
+  prepareCreate?(object: Draft<T>, now: number, warn: (text: string) => void): void;
   prepareUpdate?(object: Draft<T>, old: T, now: number): void;
   /** As `prepareUpdate`, of the status subresource. */
   prepareStatus?(object: Draft<T>, old: T, now: number): void;
@@ -102,7 +102,7 @@ export interface KindRecord<T extends KubeObject = KubeObject> {
   needsVersion: boolean;
   /** An update of what is not there makes it. */
   createsOnUpdate: boolean;
-  nameForm: 'subdomain' | 'label' | 'label1035' | 'path' | 'ip';
+  nameForm: 'subdomain' | 'label' | 'label1035' | 'path' | 'ip' | 'any';
   scale?: { specPath: string; statusPath: string; selectorPath: string };
   custom?: boolean;
   /** Of a custom kind: the schema as its definition published it. */
@@ -264,15 +264,20 @@ export function pathText(path: string): (object: KubeObject) => string {
   return (object) => String(fieldOf(object, ...parts) ?? '');
 }
 
+/** Requirements in the order of their keys. */
 export function formatSelector(selector: LabelSelector | undefined): string {
   if (selector === undefined) return '<none>';
-  const parts = Object.entries(selector.matchLabels ?? {}).map(([k, v]) => `${k}=${v}`);
-  for (const e of selector.matchExpressions ?? []) {
-    if (e.operator === 'Exists') parts.push(e.key);
-    else if (e.operator === 'DoesNotExist') parts.push(`!${e.key}`);
-    else parts.push(`${e.key} ${e.operator === 'In' ? 'in' : 'notin'} (${(e.values ?? []).join(',')})`);
+  const parts: [key: string, text: string][] = Object.entries(selector.matchLabels ?? {}).map(([k, v]) => [
+    k,
+    `${k}=${v}`,
+  ]);
+  for (const { key, operator, values = [] } of selector.matchExpressions ?? []) {
+    if (operator === 'Exists') parts.push([key, key]);
+    else if (operator === 'DoesNotExist') parts.push([key, `!${key}`]);
+    else parts.push([key, `${key} ${operator === 'In' ? 'in' : 'notin'} (${[...values].sort().join(',')})`]);
   }
-  return orNone(parts.sort().join(','));
+  const sorted = parts.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+  return orNone(sorted.map(([, text]) => text).join(','));
 }
 
 export const formatMap = (map: Record<string, string> | undefined): string =>

@@ -18,6 +18,7 @@ export const setPathsMax = 500;
 /** Name servers and search paths of a Pod's dnsConfig (the bounds of the reference implementation). */
 export const nameserversMax = 3;
 export const dnsSearchesMax = 32;
+export const dnsSearchCharsMax = 2048;
 /** Exit codes and Pod conditions of one rule of a Job's podFailurePolicy, and rules of one policy (the same). */
 export const jobExitCodesMax = 255;
 export const jobConditionsMax = 20;
@@ -28,6 +29,9 @@ export const jobIndexesMax = 100_000;
 /** The same at once, of a Job that has more completions than that. */
 export const jobIndexesOfManyMax = 10_000;
 export const jobManagerCharsMax = 63;
+/** Rules of when a container starts again, and exit codes that one of them names. */
+export const restartRulesMax = 20;
+export const restartCodesMax = 255;
 /**
  * Seconds an autoscaler may look back, and the period of one of its policies (the bounds of the reference
  * implementation).

@@ -52,6 +52,7 @@ export const nameProblem = {
   label: labelProblem,
   label1035: label1035Problem,
   path: pathSegmentProblem,
+  any: () => '',
 } as const;
 
 const portName = /^[-a-z0-9]+$/;

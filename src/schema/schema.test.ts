@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import type { TestJson } from '#base/testing.ts';
 import { testSeed } from '#os/test-seed.ts';
 import { fieldOf, itemsOf } from '#base/unknown.ts';
+import { defaultTemplate } from './defaults.ts';
 import { FieldErrors } from './field-errors.ts';
 import { compareFields, fieldsOf, fromFieldsV1, isEmptySet, mergeApplied, toFieldsV1 } from './field-sets.ts';
 import { compileJsonPath } from './json-path.ts';
@@ -408,6 +409,7 @@ describe('seccomp profiles of a Pod', () => {
         { containers: [{ name: 'c', image: 'i', securityContext: { seccompProfile } }] },
       ].map((spec) => {
         const errors = new FieldErrors();
+        defaultTemplate({ spec });
         validatePodSpec(spec, 'spec', errors);
         return errors.causes
           .map(({ field, message }) => `${String(field).replace(/^.*seccompProfile/, '')} ${message}`)
@@ -436,15 +438,13 @@ describe('sysctls of a Pod', () => {
   it("are checked for their form, for doubles, and for the host's namespaces", () => {
     const problems = (names: string[], spec: TestJson = {}): string[] => {
       const errors = new FieldErrors();
-      validatePodSpec(
-        {
-          containers: [{ name: 'c', image: 'i' }],
-          securityContext: { sysctls: names.map((name) => ({ name, value: '1' })) },
-          ...spec,
-        },
-        'spec',
-        errors,
-      );
+      const whole = {
+        containers: [{ name: 'c', image: 'i' }],
+        securityContext: { sysctls: names.map((name) => ({ name, value: '1' })) },
+        ...spec,
+      };
+      defaultTemplate({ spec: whole });
+      validatePodSpec(whole, 'spec', errors);
       return errors.causes.map(({ field, message }) => `${field}: ${message}`);
     };
     assert.deepEqual(

@@ -1,158 +1,148 @@
 /**
- * What the schema of a custom resource definition must be (Kubernetes, "Specifying a structural schema"): a type for
- * every field and item, logic of alternatives that adds no fields of its own, patterns that compile, defaults that the
- * schema itself lets pass. Its rules are checked in `rule-checks.ts`.
+ * Whether the schema of a custom resource definition is structural (Kubernetes, "Specifying a structural schema"): a
+ * type for every field and item, and logic of alternatives that adds no fields of its own. What else a schema may not
+ * hold is in `schema-document.ts`, its defaults are in `schema-defaults.ts`, its rules in `rule-checks.ts`.
  */
 import type { JSONSchemaProps } from '#api/apiextensions.v1.ts';
+import { equalJson } from '#base/json.ts';
 import { PatternError, compilePattern } from '#base/pattern.ts';
-import { validateSchema } from './validate-schema.ts';
-import { FieldErrors } from './field-errors.ts';
+import type { FieldErrors } from './field-errors.ts';
 import { itemsOf } from './schema-items.ts';
 
-const types = ['array', 'boolean', 'integer', 'number', 'object', 'string'];
-const listTypes = ['atomic', 'map', 'set'];
-const mapTypes = ['atomic', 'granular'];
+/** Where a schema stands: at the root, for a list's items, for a field. */
+type Level = 'root' | 'item' | 'field';
 
-/** Reports everything at a root schema that keeps it from being structural. */
-export function checkStructuralSchema(schema: JSONSchemaProps, at: string, errors: FieldErrors): void {
-  if (schema.type === undefined || schema.type === '') errors.required(`${at}.type`, 'must not be empty at the root');
-  else if (schema.type !== 'object') errors.invalid(`${at}.type`, schema.type, 'must be object at the root');
-  checkNode(schema, at, errors);
-  const metadata = schema.properties?.metadata;
-  if (metadata === undefined) return;
-  const restricted = Object.keys(metadata.properties ?? {}).filter(
-    (name) => name !== 'name' && name !== 'generateName',
-  );
-  if (restricted.length > 0 || metadata.additionalProperties !== undefined)
-    errors.forbidden(
-      `${at}.properties[metadata]`,
-      'must not specify anything other than name and generateName, but metadata is implicitly specified',
-    );
-}
+const isEmpty = (value: unknown): boolean =>
+  value === undefined ||
+  value === null ||
+  value === '' ||
+  value === false ||
+  (Array.isArray(value) && value.length === 0);
 
-function checkNode(schema: JSONSchemaProps, at: string, errors: FieldErrors): void {
-  if (errors.full) return;
-  checkType(schema, at, errors);
-  const { $ref, definitions, dependencies, id, patternProperties, additionalItems } = schema;
-  const present = { $ref, definitions, dependencies, id, patternProperties, additionalItems };
-  for (const [field, value] of Object.entries(present))
-    if (value !== undefined) errors.forbidden(`${at}.${field}`, `${field} is not supported`);
-  if (schema.uniqueItems === true)
-    errors.forbidden(
-      `${at}.uniqueItems`,
-      'uniqueItems cannot be set to true since the runtime complexity becomes quadratic',
-    );
+const notSupported = [
+  ['id', 'id'],
+  ['$schema', 'schema'],
+  ['$ref', '$ref'],
+  ['patternProperties', 'patternProperties'],
+  ['dependencies', 'dependencies'],
+  ['additionalItems', 'additionalItems'],
+  ['definitions', 'definitions'],
+] as const;
+
+/** What keeps a schema from being read as a structural one at all, or ''. */
+export function unstructuredPart(schema: JSONSchemaProps): string {
+  const found = notSupported.find(([field]) => {
+    if (field === 'definitions' || field === 'patternProperties') return Object.keys(schema[field] ?? {}).length > 0;
+    const value: unknown = schema[field];
+    return value !== undefined && value !== null && value !== '';
+  });
+  if (found !== undefined) return `OpenAPIV3Schema '${found[1]}' is not supported`;
+  if (Array.isArray(schema.items) && schema.items.length > 0)
+    return "OpenAPIV3Schema 'items' must be a schema, but is an array";
   if (schema['x-kubernetes-preserve-unknown-fields'] === false)
-    errors.invalid(`${at}.x-kubernetes-preserve-unknown-fields`, false, 'must be true or undefined');
-  checkPattern(schema, at, errors);
-  checkObject(schema, at, errors);
-  checkArray(schema, at, errors);
-  for (const [path, inner] of alternativesOf(schema, at)) checkLogic(inner, schema, path, errors);
-  if (schema.default !== undefined) checkDefault(schema, at, errors);
-}
-
-function checkType(schema: JSONSchemaProps, at: string, errors: FieldErrors): void {
-  const { type } = schema;
-  if (type !== undefined && type !== '' && !types.includes(type)) errors.unsupported(`${at}.type`, type, types);
-  if (schema['x-kubernetes-int-or-string'] === true && type)
-    errors.invalid(`${at}.type`, type, 'must be empty if x-kubernetes-int-or-string is true');
-}
-
-/** Whether a place needs no type: what is there is said otherwise. */
-const isUntyped = (schema: JSONSchemaProps): boolean =>
-  schema['x-kubernetes-int-or-string'] === true || schema['x-kubernetes-preserve-unknown-fields'] === true;
-
-function checkChild(schema: JSONSchemaProps, at: string, what: string, errors: FieldErrors): void {
-  if (typeof schema !== 'object' || schema === null) return;
-  if (!schema.type && !isUntyped(schema)) errors.required(`${at}.type`, `must not be empty for specified ${what}`);
-  checkNode(schema, at, errors);
-}
-
-function checkPattern(schema: JSONSchemaProps, at: string, errors: FieldErrors): void {
-  if (schema.pattern === undefined || schema.pattern === '') return;
-  try {
-    compilePattern(schema.pattern);
-  } catch (error) {
-    if (!(error instanceof PatternError)) throw error;
-    errors.invalid(`${at}.pattern`, schema.pattern, `must be a valid regular expression, but isn't: ${error.message}`);
+    return "internal error: 'x-kubernetes-preserve-unknown-fields' must be true or undefined";
+  for (const inner of [...childrenOf(schema), ...alternativesOf(schema, '').map(([, one]) => one)]) {
+    const problem = unstructuredPart(inner);
+    if (problem !== '') return problem;
   }
+  return '';
 }
 
-function checkObject(schema: JSONSchemaProps, at: string, errors: FieldErrors): void {
-  for (const [name, property] of Object.entries(schema.properties ?? {}))
-    checkChild(property, `${at}.properties[${name}]`, 'object fields', errors);
-  if (schema.properties !== undefined && schema.additionalProperties !== undefined)
-    errors.forbidden(`${at}.additionalProperties`, 'additionalProperties and properties are mutual exclusive');
-  if (schema.additionalProperties === false)
-    errors.forbidden(`${at}.additionalProperties`, 'additionalProperties cannot be set to false');
-  if (typeof schema.additionalProperties === 'object')
-    checkChild(schema.additionalProperties, `${at}.additionalProperties`, 'object fields', errors);
-  const mapType = schema['x-kubernetes-map-type'];
-  if (mapType !== undefined && !mapTypes.includes(mapType))
-    errors.unsupported(`${at}.x-kubernetes-map-type`, mapType, mapTypes);
-  if (mapType !== undefined && schema.type !== 'object')
-    errors.invalid(`${at}.type`, schema.type ?? '', 'must be object if x-kubernetes-map-type is specified');
-  if (schema['x-kubernetes-embedded-resource'] !== true) return;
-  if (schema.type !== 'object')
-    errors.invalid(`${at}.type`, schema.type ?? '', 'must be object if x-kubernetes-embedded-resource is true');
-  if (Object.keys(schema.properties ?? {}).length === 0 && schema['x-kubernetes-preserve-unknown-fields'] !== true)
+function childrenOf(schema: JSONSchemaProps): JSONSchemaProps[] {
+  const items = itemsOf(schema);
+  const { additionalProperties: others } = schema;
+  return [
+    ...(items === undefined ? [] : [items]),
+    ...Object.values(schema.properties ?? {}),
+    ...(typeof others === 'object' ? [others] : []),
+  ];
+}
+
+/** Reports everything that keeps a schema from being structural, in the order of its text. */
+export function checkStructuralSchema(schema: JSONSchemaProps, at: string, errors: FieldErrors): void {
+  const found = errors.fork();
+  checkNode(schema, 'root', at, found);
+  checkCompleteness(schema, schema, { at, from: at }, found);
+  found.causes.sort((a, b) => (`${a.field}: ${a.message}` < `${b.field}: ${b.message}` ? -1 : 1));
+  errors.take(found);
+}
+
+const missingType: Record<Level, string> = {
+  root: 'must not be empty at the root',
+  item: 'must not be empty for specified array items',
+  field: 'must not be empty for specified object fields',
+};
+
+function checkNode(schema: JSONSchemaProps, level: Level, at: string, errors: FieldErrors): void {
+  if (errors.full) return;
+  const { type, properties = {}, additionalProperties: others } = schema;
+  const items = itemsOf(schema);
+  if (type === 'array' && items === undefined) errors.required(`${at}.items`, 'must be specified');
+  if (items !== undefined) checkNode(items, 'item', `${at}.items`, errors);
+  for (const [name, property] of Object.entries(properties))
+    checkNode(property, 'field', `${at}.properties[${name}]`, errors);
+  if (others !== undefined && level === 'root')
+    errors.forbidden(`${at}.additionalProperties`, 'must not be used at the root');
+  if (typeof others === 'object') checkNode(others, 'field', `${at}.additionalProperties`, errors);
+  checkExtensions(schema, at, errors);
+  checkLogicOf(schema, at, errors);
+  checkType(schema, level, at, errors);
+  if (level === 'root' || schema['x-kubernetes-embedded-resource'] === true)
+    for (const name of ['kind', 'apiVersion']) {
+      const own = properties[name];
+      if (own !== undefined && own.type !== 'string')
+        errors.invalid(`${at}.properties[${name}].type`, own.type ?? '', 'must be string');
+    }
+  checkMetadata(schema, level, at, errors);
+}
+
+function checkExtensions(schema: JSONSchemaProps, at: string, errors: FieldErrors): void {
+  if (schema['x-kubernetes-int-or-string'] !== true) return;
+  for (const name of ['x-kubernetes-preserve-unknown-fields', 'x-kubernetes-embedded-resource'] as const)
+    if (schema[name] === true)
+      errors.invalid(`${at}.${name}`, true, 'must be false if x-kubernetes-int-or-string is true');
+}
+
+function checkType(schema: JSONSchemaProps, level: Level, at: string, errors: FieldErrors): void {
+  const type = schema.type ?? '';
+  const preserves = schema['x-kubernetes-preserve-unknown-fields'] === true;
+  const isEmbedded = schema['x-kubernetes-embedded-resource'] === true;
+  const embedded = 'must be object if x-kubernetes-embedded-resource is true';
+  if (isEmbedded && type !== 'object') {
+    if (type === '') errors.required(`${at}.type`, embedded);
+    else errors.invalid(`${at}.type`, type, embedded);
+  } else if (type === '' && schema['x-kubernetes-int-or-string'] !== true && !preserves)
+    errors.required(`${at}.type`, missingType[level]);
+  if (isEmbedded && schema.additionalProperties !== undefined)
+    errors.forbidden(`${at}.additionalProperties`, 'must not be used if x-kubernetes-embedded-resource is set');
+  if (level === 'root' && type !== '' && type !== 'object')
+    errors.invalid(`${at}.type`, type, 'must be object at the root');
+  if (isEmbedded && !preserves && Object.keys(schema.properties ?? {}).length === 0)
     errors.required(
       `${at}.properties`,
       'must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields',
     );
 }
 
-function checkArray(schema: JSONSchemaProps, at: string, errors: FieldErrors): void {
-  if (Array.isArray(schema.items)) errors.forbidden(`${at}.items`, 'items must be a schema object and not an array');
-  else if (schema.items !== undefined) checkChild(schema.items, `${at}.items`, 'array items', errors);
-  else if (schema.type === 'array') errors.required(`${at}.items`, 'must be specified');
-  const listType = schema['x-kubernetes-list-type'];
-  const items = itemsOf(schema);
-  const keys = schema['x-kubernetes-list-map-keys'];
-  if (listType === undefined) {
-    if (keys !== undefined)
-      errors.required(`${at}.x-kubernetes-list-type`, 'must be map if x-kubernetes-list-map-keys is non-empty');
-    return;
-  }
-  if (!listTypes.includes(listType)) errors.unsupported(`${at}.x-kubernetes-list-type`, listType, listTypes);
-  if (schema.type !== 'array')
-    errors.invalid(`${at}.type`, schema.type ?? '', 'must be array if x-kubernetes-list-type is specified');
-  if (listType !== 'map') {
-    if (keys !== undefined)
-      errors.invalid(
-        `${at}.x-kubernetes-list-type`,
-        listType,
-        'must be map if x-kubernetes-list-map-keys is non-empty',
-      );
-    return;
-  }
-  if (!Array.isArray(keys) || keys.length === 0) {
-    errors.required(`${at}.x-kubernetes-list-map-keys`, 'must not be empty if x-kubernetes-list-type is map');
-    return;
-  }
-  if (items?.type !== 'object')
-    errors.invalid(
-      `${at}.items.type`,
-      items?.type ?? '',
-      "must be object if parent array's x-kubernetes-list-type is map",
+/** The schema of an object's own metadata may restrict its names, and nothing else. */
+function checkMetadata(schema: JSONSchemaProps, level: Level, at: string, errors: FieldErrors): void {
+  const metadata = schema.properties?.metadata;
+  if (metadata === undefined) return;
+  const path = `${at}.properties[metadata]`;
+  const isOfObject = level === 'root' || schema['x-kubernetes-embedded-resource'] === true;
+  if (isOfObject && metadata.type !== 'object') errors.invalid(`${path}.type`, metadata.type ?? '', 'must be object');
+  if (level !== 'root') return;
+  const { type: _t, default: _d, properties = {}, ...rest } = metadata;
+  const others = Object.keys(properties).some((name) => name !== 'name' && name !== 'generateName');
+  if (others || Object.values(rest).some((value) => !isEmpty(value)))
+    errors.forbidden(
+      path,
+      'must not specify anything other than name and generateName, but metadata is implicitly specified',
     );
-  keys.forEach((key, i) => {
-    const property = items?.properties?.[key];
-    if (property === undefined)
-      errors.invalid(`${at}.x-kubernetes-list-map-keys[${i}]`, key, 'entries must all be names of item properties');
-    else if (property.type === 'array' || property.type === 'object')
-      errors.invalid(
-        `${at}.items.properties[${key}].type`,
-        property.type,
-        "must be a scalar type if parent array's x-kubernetes-list-type is map",
-      );
-    else if (property.default === undefined && !(items?.required ?? []).includes(key))
-      errors.required(
-        `${at}.items.properties[${key}].default`,
-        'this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property',
-      );
-  });
 }
+
+const intOrString = [{ type: 'integer' }, { type: 'string' }];
+const isIntOrString = (list: readonly JSONSchemaProps[] | undefined): boolean => equalJson(list, intOrString);
 
 /** Schemas that are joined by logic, with their paths. */
 function alternativesOf(schema: JSONSchemaProps, at: string): [string, JSONSchemaProps][] {
@@ -162,58 +152,93 @@ function alternativesOf(schema: JSONSchemaProps, at: string): [string, JSONSchem
   return schema.not === undefined ? lists : [...lists, [`${at}.not`, schema.not]];
 }
 
+/** What says more of a value. An integer or a text may be told by its types. */
+function checkLogicOf(schema: JSONSchemaProps, at: string, errors: FieldErrors, skipsTypes = false): void {
+  if (errors.full) return;
+  const skipsAnyOf = skipsTypes || isIntOrString(schema.anyOf);
+  const [first] = schema.allOf ?? [];
+  for (const [path, inner] of alternativesOf(schema, at)) {
+    if (skipsAnyOf && path.startsWith(`${at}.anyOf[`)) continue;
+    checkLogic(inner, path, errors, inner === first && isIntOrString(inner.anyOf));
+  }
+  if (schema.pattern === undefined || schema.pattern === '') return;
+  try {
+    compilePattern(schema.pattern);
+  } catch (error) {
+    if (!(error instanceof PatternError)) throw error;
+    errors.invalid(`${at}.pattern`, schema.pattern, `must be a valid regular expression, but isn't: ${error.message}`);
+  }
+}
+
 const onlyOutside = [
-  'additionalProperties',
-  'type',
-  'nullable',
-  'default',
-  'x-kubernetes-preserve-unknown-fields',
-  'x-kubernetes-embedded-resource',
-  'x-kubernetes-int-or-string',
-  'x-kubernetes-list-type',
-  'x-kubernetes-list-map-keys',
-  'x-kubernetes-map-type',
-  'x-kubernetes-validations',
+  ['type', 'empty'],
+  ['additionalProperties', 'undefined'],
+  ['default', 'undefined'],
+  ['title', 'empty'],
+  ['description', 'empty'],
+  ['nullable', 'false'],
+  ['x-kubernetes-preserve-unknown-fields', 'false'],
+  ['x-kubernetes-embedded-resource', 'false'],
+  ['x-kubernetes-int-or-string', 'false'],
+  ['x-kubernetes-list-map-keys', 'empty'],
+  ['x-kubernetes-list-type', 'undefined'],
+  ['x-kubernetes-map-type', 'undefined'],
+  ['x-kubernetes-validations', 'empty'],
 ] as const;
 
 /** Logic says more about fields that the schema outside of it has, and brings in none. */
-function checkLogic(schema: JSONSchemaProps, outside: JSONSchemaProps, at: string, errors: FieldErrors): void {
-  if (errors.full || typeof schema !== 'object' || schema === null) return;
-  checkPattern(schema, at, errors);
-  const isIntOrString = outside['x-kubernetes-int-or-string'] === true;
-  for (const field of onlyOutside) {
-    if (
-      schema[field] === undefined ||
-      (field === 'type' && isIntOrString && ['integer', 'string'].includes(schema.type ?? ''))
-    )
-      continue;
-    errors.forbidden(
-      `${at}.${field}`,
-      field === 'default' ? 'must be undefined to be structural' : 'must be empty to be structural',
-    );
+function checkLogic(schema: JSONSchemaProps, at: string, errors: FieldErrors, skipsTypes = false): void {
+  checkLogicOf(schema, at, errors, skipsTypes);
+  const items = itemsOf(schema);
+  if (items !== undefined) checkLogic(items, `${at}.items`, errors);
+  for (const [name, property] of Object.entries(schema.properties ?? {}))
+    checkLogic(property, `${at}.properties[${name}]`, errors);
+  for (const [field, wanted] of onlyOutside) {
+    const value: unknown = schema[field];
+    const isGiven = wanted === 'undefined' ? value !== undefined && value !== null : !isEmpty(value);
+    if (isGiven) errors.forbidden(`${at}.${field}`, `must be ${wanted} to be structural`);
   }
-  for (const [name, property] of Object.entries(schema.properties ?? {})) {
-    const known =
-      outside.properties?.[name] ??
-      (typeof outside.additionalProperties === 'object' ? outside.additionalProperties : undefined);
-    if (known === undefined)
-      errors.required(`${outsidePath(at)}.properties[${name}]`, `because it is defined in ${at}.properties[${name}]`);
-    else checkLogic(property, known, `${at}.properties[${name}]`, errors);
-  }
-  const [items, outsideItems] = [itemsOf(schema), itemsOf(outside)];
-  if (items !== undefined && outsideItems !== undefined) checkLogic(items, outsideItems, `${at}.items`, errors);
-  for (const [path, inner] of alternativesOf(schema, at)) checkLogic(inner, outside, path, errors);
+  if (schema.properties?.metadata !== undefined)
+    errors.forbidden(`${at}.properties[metadata]`, 'must not be specified in a nested context');
 }
 
-const outsidePath = (at: string): string => at.replace(/\.(?:allOf|anyOf|oneOf|not)\b.*$/, '');
+/** `at`: of the schema outside; `from`: of what says more of it. */
+interface Places {
+  at: string;
+  from: string;
+}
 
-function checkDefault(schema: JSONSchemaProps, at: string, errors: FieldErrors): void {
-  if (schema.default === null && schema.nullable !== true) {
-    errors.invalid(`${at}.default`, null, 'must not be null');
-    return;
+/** What logic speaks of is there outside of it. */
+function checkCompleteness(
+  schema: JSONSchemaProps,
+  outside: JSONSchemaProps,
+  { at, from }: Places,
+  errors: FieldErrors,
+): void {
+  if (errors.full) return;
+  for (const [path, inner] of alternativesOf(schema, from)) {
+    checkCompleteness(inner, outside, { at, from: path }, errors);
+    checkParts(inner, outside, { at, from: path }, errors);
   }
-  const found = new FieldErrors(errors.work);
-  validateSchema(schema.default, schema, 'default', found);
-  for (const cause of found.causes)
-    errors.invalid(`${at}.${cause.field}`, schema.default, (cause.message ?? '').replace(/^Invalid value: /, ''));
+}
+
+function checkParts(
+  schema: JSONSchemaProps,
+  outside: JSONSchemaProps,
+  { at, from }: Places,
+  errors: FieldErrors,
+): void {
+  const parts: [string, JSONSchemaProps, JSONSchemaProps | undefined][] = Object.entries(schema.properties ?? {}).map(
+    ([name, property]) => [`.properties[${name}]`, property, outside.properties?.[name]],
+  );
+  const items = itemsOf(schema);
+  if (items !== undefined) parts.push(['.items', items, itemsOf(outside)]);
+  for (const [step, inner, own] of parts) {
+    const places = { at: `${at}${step}`, from: `${from}${step}` };
+    if (own === undefined) errors.required(places.at, `because it is defined in ${places.from}`);
+    else {
+      checkCompleteness(inner, own, places, errors);
+      checkParts(inner, own, places, errors);
+    }
+  }
 }

@@ -1,17 +1,13 @@
-/** Validation of webhooks and certificate requests. */
+/** Validation of webhooks. */
 import type {
   MutatingWebhook,
   MutatingWebhookConfiguration,
   ValidatingWebhookConfiguration,
   WebhookClientConfig,
 } from '#api/admissionregistration.v1.ts';
-import type { CertificateSigningRequest } from '#api/certificates.v1.ts';
 import type { Draft } from '#api/manifest.ts';
-import { RequestError, parseCertificationRequest } from '#base/certificate-request.ts';
 import type { FieldErrors } from './field-errors.ts';
-import { validateSignerName } from './validate-certificates.ts';
 import { label1035Problem, portProblem, subdomainProblem } from './name-forms.ts';
-import { sameJson } from './validate-values.ts';
 import { validateHookRule } from './validate-hook-rule.ts';
 import { validateMatchConditions } from './validate-policies.ts';
 import { validateLabelSelector } from './validate-selector.ts';
@@ -29,40 +25,45 @@ export function validateWebhooks(
     const at = `webhooks[${i}]`;
     const { name = '' } = hook;
     validateHookName(name, `${at}.name`, errors);
-    if (names.has(name)) errors.duplicate(`${at}.name`, name);
-    names.add(name);
-    validateClientConfig(hook.clientConfig ?? {}, `${at}.clientConfig`, errors);
-    const choices: [string, string | undefined, string[], boolean][] = [
-      ['sideEffects', hook.sideEffects, ['None', 'NoneOnDryRun'], true],
-      ['failurePolicy', hook.failurePolicy, ['Fail', 'Ignore'], false],
-      ['matchPolicy', hook.matchPolicy, ['Equivalent', 'Exact'], false],
-      ['reinvocationPolicy', hook.reinvocationPolicy, ['IfNeeded', 'Never'], false],
-    ];
-    for (const [field, value, allowed, needed] of choices) {
-      if (value === undefined) {
-        if (needed) errors.required(`${at}.${field}`, `must specify one of ${allowed.join(', ')}`);
-      } else if (!allowed.includes(value)) errors.unsupported(`${at}.${field}`, value, allowed);
-    }
-    if (hook.timeoutSeconds !== undefined && (hook.timeoutSeconds < 1 || hook.timeoutSeconds > 30))
+    (hook.rules ?? []).forEach((rule, j) => validateHookRule(rule, `${at}.rules[${j}]`, errors));
+    validateChoices(hook, at, errors);
+    if (typeof hook.timeoutSeconds === 'number' && (hook.timeoutSeconds < 1 || hook.timeoutSeconds > 30))
       errors.invalid(`${at}.timeoutSeconds`, hook.timeoutSeconds, 'the timeout value must be between 1 and 30 seconds');
-    const versions: string[] = hook.admissionReviewVersions ?? [];
-    if (versions.length === 0)
-      errors.required(`${at}.admissionReviewVersions`, `must specify one of ${reviewVersions.join(', ')}`);
-    else if (!versions.some((version) => reviewVersions.includes(version)))
-      errors.invalid(
-        `${at}.admissionReviewVersions`,
-        versions,
-        `must include at least one of ${reviewVersions.join(', ')}`,
-      );
-    versions.forEach((version, j) => {
-      if (label1035Problem(version) !== '')
-        errors.invalid(`${at}.admissionReviewVersions[${j}]`, version, label1035Problem(version));
-    });
     for (const field of ['namespaceSelector', 'objectSelector'] as const)
       validateLabelSelector(hook[field], `${at}.${field}`, errors);
-    (hook.rules ?? []).forEach((rule, j) => validateHookRule(rule, `${at}.rules[${j}]`, errors));
+    validateClientConfig(hook.clientConfig ?? {}, `${at}.clientConfig`, errors);
     validateMatchConditions(hook.matchConditions, `${at}.matchConditions`, errors);
+    validateReviewVersions(hook.admissionReviewVersions ?? [], `${at}.admissionReviewVersions`, errors);
+    if (name !== '' && names.has(name)) errors.duplicate(`${at}.name`, name);
+    names.add(name);
   });
+}
+
+function validateChoices(hook: Draft<MutatingWebhook>, at: string, errors: FieldErrors): void {
+  const choices: [string, string | undefined, string[]][] = [
+    ['failurePolicy', hook.failurePolicy, ['Fail', 'Ignore']],
+    ['matchPolicy', hook.matchPolicy, ['Equivalent', 'Exact']],
+    ['sideEffects', hook.sideEffects, ['None', 'NoneOnDryRun']],
+    ['reinvocationPolicy', hook.reinvocationPolicy, ['IfNeeded', 'Never']],
+  ];
+  for (const [field, value, allowed] of choices)
+    if (value === undefined) {
+      if (field === 'sideEffects') errors.required(`${at}.${field}`, `must specify one of ${allowed.join(', ')}`);
+    } else if (!allowed.includes(value)) errors.unsupported(`${at}.${field}`, value, allowed);
+}
+
+/** Of reviews that a webhook takes, for admission or conversion. */
+function validateReviewVersions(versions: readonly string[], at: string, errors: FieldErrors): void {
+  if (versions.length === 0) {
+    errors.required(at, `must specify one of ${reviewVersions.join(', ')}`);
+    return;
+  }
+  versions.forEach((version, i) => {
+    if (versions.indexOf(version) < i) errors.invalid(`${at}[${i}]`, version, 'duplicate version');
+    else if (label1035Problem(version) !== '') errors.invalid(`${at}[${i}]`, version, label1035Problem(version));
+  });
+  if (!versions.some((version) => reviewVersions.includes(version)))
+    errors.invalid(at, versions, `must include at least one of ${reviewVersions.join(', ')}`);
 }
 
 function validateHookName(name: string, at: string, errors: FieldErrors): void {
@@ -121,66 +122,4 @@ function validateUrlPath(path: string, at: string, errors: FieldErrors): void {
       if (part === '') errors.invalid(at, path, `segment[${i}] may not be empty`);
       else if (subdomainProblem(part) !== '') errors.invalid(at, path, `segment[${i}]: ${subdomainProblem(part)}`);
     });
-}
-
-const requestBytesMax = 65_536;
-const keyUsages = [
-  'any',
-  'cert sign',
-  'client auth',
-  'code signing',
-  'content commitment',
-  'crl sign',
-  'data encipherment',
-  'decipher only',
-  'digital signature',
-  'email protection',
-  'encipher only',
-  'ipsec end system',
-  'ipsec tunnel',
-  'ipsec user',
-  'key agreement',
-  'key encipherment',
-  'microsoft sgc',
-  'netscape sgc',
-  'ocsp signing',
-  's/mime',
-  'server auth',
-  'signing',
-  'timestamping',
-];
-
-/** A certificate request must be one, by whoever holds its key, for a named signer. */
-export function validateCertificateRequest(
-  o: Draft<CertificateSigningRequest>,
-  errors: FieldErrors,
-  old?: CertificateSigningRequest,
-): void {
-  const spec = o.spec ?? {};
-  if (old !== undefined) {
-    if (!sameJson(spec, old.spec)) errors.invalid('spec', spec, 'field is immutable');
-    return;
-  }
-  if ((spec.request ?? '').length > requestBytesMax) errors.tooLong('spec.request', requestBytesMax);
-  else {
-    try {
-      parseCertificationRequest(Buffer.from(spec.request ?? '', 'base64').toString());
-    } catch (error) {
-      if (!(error instanceof RequestError)) throw error;
-      errors.invalid('spec.request', spec.request ?? '', error.message);
-    }
-  }
-  const usages = spec.usages ?? [];
-  if (usages.length === 0) errors.required('spec.usages');
-  usages.forEach((usage, i) => {
-    if (!keyUsages.includes(usage)) errors.unsupported(`spec.usages[${i}]`, usage, keyUsages);
-    if (usages.indexOf(usage) < i) errors.duplicate(`spec.usages[${i}]`, usage);
-  });
-  validateSignerName(spec.signerName, 'spec.signerName', errors);
-  if (spec.expirationSeconds !== undefined && spec.expirationSeconds < 600)
-    errors.invalid(
-      'spec.expirationSeconds',
-      spec.expirationSeconds,
-      'may not specify a duration less than 600 seconds (10 minutes)',
-    );
 }

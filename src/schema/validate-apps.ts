@@ -2,11 +2,13 @@
 import type {
   ControllerRevision,
   DaemonSet,
+  DaemonSetUpdateStrategy,
   Deployment,
+  DeploymentStrategy,
   ReplicaSet,
-  RollingUpdateDeployment,
   StatefulSet,
   StatefulSetSpec,
+  StatefulSetUpdateStrategy,
 } from '#api/apps.v1.ts';
 import type { PodTemplateSpec, ReplicationController } from '#api/core.v1.ts';
 import type { Draft } from '#api/manifest.ts';
@@ -28,49 +30,42 @@ type SelectorState = 'absent' | 'wrong' | 'empty' | 'good';
 
 function validateSelector(spec: Draft<WorkloadSpec>, kind: string, errors: FieldErrors): SelectorState {
   const { selector } = spec;
-  if (selector === undefined || selector === null) {
-    errors.required('spec.selector');
-    return 'absent';
-  }
-  const before = errors.causes.length;
-  validateLabelSelector(selector, 'spec.selector', errors);
-  const isWrong = errors.causes.length > before;
+  if (selector === undefined || selector === null) return 'absent';
+  const isRight = validateLabelSelector(selector, 'spec.selector', errors);
   const isEmpty = Object.keys(selector.matchLabels ?? {}).length + (selector.matchExpressions ?? []).length === 0;
   if (isEmpty) errors.invalid('spec.selector', selector, `empty selector is invalid for ${kind}`);
-  return isWrong ? 'wrong' : isEmpty ? 'empty' : 'good';
+  return !isRight ? 'wrong' : isEmpty ? 'empty' : 'good';
 }
 
 function matchTemplate({ selector, template }: Draft<WorkloadSpec>, state: SelectorState, errors: FieldErrors): void {
-  const labels = template?.metadata?.labels ?? {};
-  if (state === 'absent' || (state === 'good' && selector !== undefined && !matchesSelectorObject(selector, labels)))
-    errors.invalid('spec.template.metadata.labels', labels, '`selector` does not match template `labels`');
+  const labels = template?.metadata?.labels;
+  if (state === 'absent' || (state === 'good' && !matchesSelectorObject(selector, labels ?? {})))
+    errors.invalid('spec.template.metadata.labels', labels ?? null, '`selector` does not match template `labels`');
+}
+
+/** How a workload selects, and how the messages call it. */
+interface Selecting extends Draft<WorkloadSpec> {
+  kind: 'deployment' | 'statefulset';
 }
 
 /** Of a Deployment, ReplicaSet or StatefulSet: with a wrong selector the template is not looked at. */
-function validateSelecting(
-  spec: Draft<WorkloadSpec>,
-  kind: string,
-  errors: FieldErrors,
-  template: Draft<PodTemplateSpec> | undefined = spec.template,
-): void {
-  const state = validateSelector(spec, kind, errors);
+function validateSelecting(spec: Selecting, template: Draft<PodTemplateSpec> | undefined, errors: FieldErrors): void {
+  if (!spec.selector) errors.required('spec.selector');
+  const state = validateSelector(spec, spec.kind, errors);
   if (state === 'wrong') {
-    errors.invalid('spec.selector', spec.selector, 'invalid label selector');
+    errors.invalid('spec.selector', spec.selector, spec.kind === 'statefulset' ? '' : 'invalid label selector');
     return;
   }
   matchTemplate(spec, state, errors);
   validateTemplate(template ?? {}, 'spec.template', errors);
+  if (spec.kind === 'deployment') alwaysRestarts(spec, 'ReplicaSet', errors);
 }
 
-function alwaysRestarts(spec: Draft<WorkloadSpec>, errors: FieldErrors): void {
-  const policy = spec.template?.spec?.restartPolicy;
-  if (policy !== undefined && policy !== 'Always')
-    errors.unsupported('spec.template.spec.restartPolicy', policy, ['Always']);
-  if (spec.template?.spec?.activeDeadlineSeconds !== undefined)
-    errors.forbidden(
-      'spec.template.spec.activeDeadlineSeconds',
-      'activeDeadlineSeconds in ReplicaSet is not Supported',
-    );
+function alwaysRestarts(spec: Draft<Pick<WorkloadSpec, 'template'>>, kind: string, errors: FieldErrors): void {
+  const policy = spec.template?.spec?.restartPolicy ?? '';
+  if (policy !== 'Always') errors.unsupported('spec.template.spec.restartPolicy', policy, ['Always']);
+  if (typeof spec.template?.spec?.activeDeadlineSeconds === 'number')
+    errors.forbidden('spec.template.spec.activeDeadlineSeconds', `activeDeadlineSeconds in ${kind} is not Supported`);
 }
 
 export function validateIntOrPercent(value: unknown, at: string, errors: FieldErrors): void {
@@ -84,32 +79,44 @@ export function validateIntOrPercent(value: unknown, at: string, errors: FieldEr
     );
 }
 
-const isZero = (value: unknown): boolean => value === 0 || value === '0%';
+/** Whether it is a number, or a share that is one, and which. */
+function amountOf(value: unknown): number {
+  if (typeof value === 'number') return value;
+  return typeof value === 'string' && /^[0-9]+%$/.test(value) ? parseInt(value, 10) : Number(value ?? 0) || 0;
+}
 
-function validateRolling(rolling: Draft<RollingUpdateDeployment> | undefined, at: string, errors: FieldErrors): void {
-  if (!rolling) return;
-  validateIntOrPercent(rolling.maxUnavailable, `${at}.maxUnavailable`, errors);
-  validateIntOrPercent(rolling.maxSurge, `${at}.maxSurge`, errors);
-  if (isZero(rolling.maxUnavailable) && isZero(rolling.maxSurge))
-    errors.invalid(`${at}.maxUnavailable`, rolling.maxUnavailable, 'may not be 0 when `maxSurge` is 0');
-  if (typeof rolling.maxUnavailable === 'string' && parseInt(rolling.maxUnavailable, 10) > 100)
-    errors.invalid(`${at}.maxUnavailable`, rolling.maxUnavailable, 'must not be greater than 100%');
+function notMoreThanAll(value: unknown, at: string, errors: FieldErrors): void {
+  if (typeof value === 'string' && /^[0-9]+%$/.test(value) && parseInt(value, 10) > 100)
+    errors.invalid(at, value, 'must not be greater than 100%');
+}
+
+function validateDeploymentStrategy(strategy: Draft<DeploymentStrategy>, errors: FieldErrors): void {
+  const at = 'spec.strategy';
+  const { type = '', rollingUpdate: rolling } = strategy;
+  if (type === 'Recreate') {
+    if (rolling) errors.forbidden(`${at}.rollingUpdate`, "may not be specified when strategy `type` is 'Recreate'");
+  } else if (type !== 'RollingUpdate') errors.unsupported(at, strategy, ['Recreate', 'RollingUpdate']);
+  else if (!rolling) errors.required(`${at}.rollingUpdate`, 'this should be defaulted and never be nil');
+  else {
+    const { maxUnavailable, maxSurge } = rolling;
+    const path = `${at}.rollingUpdate`;
+    validateIntOrPercent(maxUnavailable, `${path}.maxUnavailable`, errors);
+    validateIntOrPercent(maxSurge, `${path}.maxSurge`, errors);
+    if (amountOf(maxUnavailable) === 0 && amountOf(maxSurge) === 0)
+      errors.invalid(`${path}.maxUnavailable`, maxUnavailable, 'may not be 0 when `maxSurge` is 0');
+    notMoreThanAll(maxUnavailable, `${path}.maxUnavailable`, errors);
+  }
 }
 
 export function validateDeployment(o: Draft<Deployment>, errors: FieldErrors): void {
   const spec = o.spec ?? {};
   nonNegative(spec.replicas, 'spec.replicas', errors);
+  validateSelecting({ ...spec, kind: 'deployment' }, spec.template, errors);
+  validateDeploymentStrategy(spec.strategy ?? {}, errors);
   nonNegative(spec.minReadySeconds, 'spec.minReadySeconds', errors);
   nonNegative(spec.revisionHistoryLimit, 'spec.revisionHistoryLimit', errors);
-  validateSelecting(spec, 'deployment', errors);
-  alwaysRestarts(spec, errors);
-  const type = spec.strategy?.type;
-  if (!['Recreate', 'RollingUpdate'].includes(type ?? ''))
-    errors.unsupported('spec.strategy', spec.strategy ?? {}, ['Recreate', 'RollingUpdate']);
-  if (type === 'Recreate' && spec.strategy?.rollingUpdate)
-    errors.forbidden('spec.strategy.rollingUpdate', "may not be specified when strategy `type` is 'Recreate'");
-  if (type === 'RollingUpdate') validateRolling(spec.strategy?.rollingUpdate, 'spec.strategy.rollingUpdate', errors);
-  if (spec.progressDeadlineSeconds !== undefined && spec.progressDeadlineSeconds <= (spec.minReadySeconds ?? 0))
+  nonNegative(spec.progressDeadlineSeconds, 'spec.progressDeadlineSeconds', errors);
+  if (typeof spec.progressDeadlineSeconds === 'number' && spec.progressDeadlineSeconds <= (spec.minReadySeconds ?? 0))
     errors.invalid(
       'spec.progressDeadlineSeconds',
       spec.progressDeadlineSeconds,
@@ -117,73 +124,98 @@ export function validateDeployment(o: Draft<Deployment>, errors: FieldErrors): v
     );
 }
 
+/** Upstream calls it a deployment where it has no selector. */
 export function validateReplicaSet(o: Draft<ReplicaSet>, errors: FieldErrors): void {
-  nonNegative(o.spec?.replicas, 'spec.replicas', errors);
-  nonNegative(o.spec?.minReadySeconds, 'spec.minReadySeconds', errors);
-  validateSelecting(o.spec ?? {}, 'replicaset', errors);
-  alwaysRestarts(o.spec ?? {}, errors);
-}
-
-export function validateDaemonSet(o: Draft<DaemonSet>, errors: FieldErrors): void {
-  matchTemplate(o.spec ?? {}, validateSelector(o.spec ?? {}, 'daemonset', errors), errors);
-  validateTemplate(o.spec?.template ?? {}, 'spec.template', errors);
-  alwaysRestarts(o.spec ?? {}, errors);
-  nonNegative(o.spec?.minReadySeconds, 'spec.minReadySeconds', errors);
-  if (!['OnDelete', 'RollingUpdate'].includes(o.spec?.updateStrategy?.type ?? ''))
-    errors.unsupported('spec.updateStrategy', o.spec?.updateStrategy ?? {}, ['OnDelete', 'RollingUpdate']);
-  else if (o.spec?.updateStrategy?.type === 'RollingUpdate') {
-    const rolling = o.spec.updateStrategy.rollingUpdate;
-    validateRolling(rolling, 'spec.updateStrategy.rollingUpdate', errors);
-    const both = rolling && [rolling.maxSurge ?? 0, rolling.maxUnavailable ?? 0].every((value) => !isZero(value));
-    if (both)
-      errors.invalid(
-        'spec.updateStrategy.rollingUpdate.maxSurge',
-        rolling.maxSurge,
-        'may not be set when maxUnavailable is non-zero',
-      );
-  }
-}
-
-export function validateStatefulSet(o: Draft<StatefulSet>, errors: FieldErrors): void {
   const spec = o.spec ?? {};
   nonNegative(spec.replicas, 'spec.replicas', errors);
   nonNegative(spec.minReadySeconds, 'spec.minReadySeconds', errors);
-  if (!['OrderedReady', 'Parallel'].includes(spec.podManagementPolicy ?? ''))
-    errors.invalid('spec.podManagementPolicy', spec.podManagementPolicy, "must be 'OrderedReady' or 'Parallel'");
-  if (!['OnDelete', 'RollingUpdate'].includes(spec.updateStrategy?.type ?? ''))
-    errors.invalid('spec.updateStrategy', spec.updateStrategy, "must be 'RollingUpdate' or 'OnDelete'");
-  const rolling = spec.updateStrategy?.rollingUpdate;
-  if (rolling && spec.updateStrategy?.type === 'OnDelete')
-    errors.invalid('spec.updateStrategy.rollingUpdate', rolling, "only allowed for updateStrategy 'RollingUpdate'");
-  nonNegative(rolling?.partition, 'spec.updateStrategy.rollingUpdate.partition', errors);
-  nonNegative(spec.ordinals?.start, 'spec.ordinals.start', errors);
+  validateSelecting({ ...spec, kind: 'deployment' }, spec.template, errors);
+}
+
+export function validateDaemonSet(o: Draft<DaemonSet>, errors: FieldErrors): void {
+  const spec = o.spec ?? {};
+  // Of an absent selector only that it selects nothing is said.
+  matchTemplate(spec, validateSelector(spec, 'daemonset', errors), errors);
+  validateTemplate(spec.template ?? {}, 'spec.template', errors);
+  alwaysRestarts(spec, 'DaemonSet', errors);
+  nonNegative(spec.minReadySeconds, 'spec.minReadySeconds', errors);
+  validateDaemonStrategy(spec.updateStrategy ?? {}, errors);
+  nonNegative(spec.revisionHistoryLimit, 'spec.revisionHistoryLimit', errors);
+}
+
+function validateDaemonStrategy(strategy: Draft<DaemonSetUpdateStrategy>, errors: FieldErrors): void {
+  const at = 'spec.updateStrategy';
+  const { type = '', rollingUpdate: rolling } = strategy;
+  if (type === 'OnDelete') return;
+  if (type !== 'RollingUpdate') {
+    errors.unsupported(at, strategy, ['RollingUpdate', 'OnDelete']);
+    return;
+  }
+  const path = `${at}.rollingUpdate`;
+  if (!rolling) {
+    errors.required(path);
+    return;
+  }
+  for (const validate of [validateIntOrPercent, notMoreThanAll])
+    for (const field of ['maxUnavailable', 'maxSurge'] as const) validate(rolling[field], `${path}.${field}`, errors);
+  const [down, more] = [amountOf(rolling.maxUnavailable) !== 0, amountOf(rolling.maxSurge) !== 0];
+  if (down && more)
+    errors.invalid(`${path}.maxSurge`, rolling.maxSurge, 'may not be set when maxUnavailable is non-zero');
+  else if (!down && !more) errors.required(`${path}.maxUnavailable`, 'cannot be 0 when maxSurge is 0');
+}
+
+export function validateStatefulSet(o: Draft<StatefulSet>, errors: FieldErrors, old?: StatefulSet): void {
+  const spec = o.spec ?? {};
+  const { podManagementPolicy: management = '' } = spec;
+  if (management === '') errors.required('spec.podManagementPolicy');
+  else if (!['OrderedReady', 'Parallel'].includes(management))
+    errors.invalid('spec.podManagementPolicy', management, "must be 'OrderedReady' or 'Parallel'");
+  validateStatefulStrategy(spec.updateStrategy ?? {}, errors);
   for (const when of ['whenDeleted', 'whenScaled'] as const) {
     const value: unknown = spec.persistentVolumeClaimRetentionPolicy?.[when];
     if (value && value !== 'Delete' && value !== 'Retain')
-      errors.unsupported(`spec.persistentVolumeClaimRetentionPolicy.${when}`, value, ['Delete', 'Retain']);
+      errors.unsupported(`spec.persistentVolumeClaimRetentionPolicy.${when}`, value, ['Retain', 'Delete']);
   }
-  (spec.volumeClaimTemplates ?? []).forEach((claim, i) => {
-    validateClaimSpec(claim.spec ?? {}, `spec.volumeClaimTemplates[${i}].spec`, errors);
-  });
-  const problem = spec.serviceName ? labelProblem(spec.serviceName) : '';
+  // Of what may not change, only what is new is looked at.
+  if (old === undefined)
+    (spec.volumeClaimTemplates ?? []).forEach((claim, i) => {
+      validateClaimSpec(claim.spec ?? {}, `spec.volumeClaimTemplates[${i}].spec`, errors);
+    });
+  nonNegative(spec.replicas, 'spec.replicas', errors);
+  nonNegative(spec.minReadySeconds, 'spec.minReadySeconds', errors);
+  nonNegative(spec.ordinals?.start, 'spec.ordinals.start', errors);
+  const problem = spec.serviceName && old === undefined ? labelProblem(spec.serviceName) : '';
   if (problem !== '') errors.invalid('spec.serviceName', spec.serviceName, problem);
-  validateIntOrPercent(rolling?.maxUnavailable, 'spec.updateStrategy.rollingUpdate.maxUnavailable', errors);
-  validateSelecting(spec, 'statefulset', errors, withClaims(spec));
-  alwaysRestarts(spec, errors);
+  validateSelecting({ ...spec, kind: 'statefulset' }, identifiedTemplate(spec), errors);
+  alwaysRestarts(spec, 'StatefulSet', errors);
 }
 
-/** The template with the claims' volumes, which the mounts may name. */
-function withClaims(spec: Draft<StatefulSetSpec>): Draft<PodTemplateSpec> | undefined {
-  if (!spec.template || (spec.volumeClaimTemplates ?? []).length === 0) return spec.template;
-  const names = new Set((spec.volumeClaimTemplates ?? []).map((c) => c.metadata?.name ?? ''));
-  const volumes = (spec.template.spec?.volumes ?? []).filter((v) => !names.has(v.name ?? ''));
-  return {
-    ...spec.template,
-    spec: {
-      ...spec.template.spec,
-      volumes: [...volumes, ...[...names].map((name) => ({ name, persistentVolumeClaim: { claimName: name } }))],
-    },
-  };
+function validateStatefulStrategy(strategy: Draft<StatefulSetUpdateStrategy>, errors: FieldErrors): void {
+  const at = 'spec.updateStrategy';
+  const { type = '', rollingUpdate: rolling } = strategy;
+  if (type === '') errors.required(at);
+  else if (type === 'OnDelete') {
+    if (rolling) errors.invalid(`${at}.rollingUpdate`, rolling, "only allowed for updateStrategy 'RollingUpdate'");
+  } else if (type !== 'RollingUpdate') errors.invalid(at, strategy, "must be 'RollingUpdate' or 'OnDelete'");
+  else if (rolling) {
+    const path = `${at}.rollingUpdate`;
+    const { maxUnavailable } = rolling;
+    nonNegative(rolling.partition, `${path}.partition`, errors);
+    if (maxUnavailable === undefined || maxUnavailable === null) return;
+    validateIntOrPercent(maxUnavailable, `${path}.maxUnavailable`, errors);
+    if (amountOf(maxUnavailable) === 0) errors.invalid(`${path}.maxUnavailable`, maxUnavailable, 'cannot be 0');
+    notMoreThanAll(maxUnavailable, `${path}.maxUnavailable`, errors);
+  }
+}
+
+/** The template as the Pods get it: with the volumes of the claims, and names that are given to each. */
+function identifiedTemplate({ template, volumeClaimTemplates }: Draft<StatefulSetSpec>): Draft<PodTemplateSpec> {
+  const { hostname: _h, subdomain: _s, ...spec } = template?.spec ?? {};
+  const names = new Set((volumeClaimTemplates ?? []).map((claim) => claim.metadata?.name ?? ''));
+  if (names.size === 0) return { ...template, spec };
+  const others = (spec.volumes ?? []).filter(({ name = '' }) => !names.has(name));
+  const claims = [...names].map((name) => ({ name, persistentVolumeClaim: { claimName: name } }));
+  return { ...template, spec: { ...spec, volumes: [...claims, ...others] } };
 }
 
 export function validateStatefulSetUpdate(o: Draft<StatefulSet>, old: StatefulSet, errors: FieldErrors): void {
@@ -204,7 +236,7 @@ export function validateReplicationController(o: Draft<ReplicationController>, e
   if (Object.entries(selector).some(([key, value]) => labels[key] !== value))
     errors.invalid('spec.template.metadata.labels', labels, '`selector` does not match template `labels`');
   validateTemplate(template, 'spec.template', errors);
-  alwaysRestarts({ template }, errors);
+  alwaysRestarts({ template }, 'ReplicationController', errors);
 }
 
 export function validateRevision(o: Draft<ControllerRevision>, errors: FieldErrors, old?: ControllerRevision): void {
@@ -214,11 +246,11 @@ export function validateRevision(o: Draft<ControllerRevision>, errors: FieldErro
   if (old !== undefined) unchanged(o.data, old.data, 'data', errors);
 }
 
-interface Selecting {
+interface WithSelector {
   spec?: { selector?: Draft<LabelSelector> };
 }
 
-export function validateSelectorUnchanged(o: Selecting, old: Selecting, errors: FieldErrors): void {
+export function validateSelectorUnchanged(o: WithSelector, old: WithSelector, errors: FieldErrors): void {
   if (!sameJson(o.spec?.selector, old.spec?.selector))
-    errors.invalid('spec.selector', o.spec?.selector, 'field is immutable');
+    errors.invalid('spec.selector', o.spec?.selector ?? null, 'field is immutable');
 }

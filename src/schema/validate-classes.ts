@@ -6,8 +6,8 @@ import type { RuntimeClass } from '#api/node.v1.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { labelProblem, nameProblem, subdomainProblem } from './name-forms.ts';
 import { validateLabels } from './validate-meta.ts';
-import { validateTolerations } from './validate-pod.ts';
-import { validateResources } from './validate-container.ts';
+import { validateTolerations } from './validate-scheduling.ts';
+import { validateResources } from './validate-resources.ts';
 import { sameJson, unchanged } from './validate-values.ts';
 
 const controllerCharsMax = 250;

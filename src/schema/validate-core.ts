@@ -3,10 +3,12 @@ import type { ConfigMap, Secret, TypedLocalObjectReference } from '#api/core.v1.
 import type { Draft } from '#api/manifest.ts';
 import type { Ingress, IngressBackend } from '#api/networking.v1.ts';
 import { messageOf } from '#base/thrown.ts';
-import type { FieldErrors } from './field-errors.ts';
 import { isIp } from '#base/ip.ts';
+import type { FieldErrors } from './field-errors.ts';
+import { ipProblem } from './ip-fields.ts';
 import { configKeyProblem, label1035Problem, portNameProblems, portProblem, subdomainProblem } from './name-forms.ts';
 import { validatePathPart } from './validate-classes.ts';
+import { validateBalancerName } from './validate-service.ts';
 import { sameJson } from './validate-values.ts';
 
 const dataBytesMax = 1024 * 1024;
@@ -112,6 +114,16 @@ export function validateIngress(o: Draft<Ingress>, errors: FieldErrors): void {
   const { ingressClassName: name } = spec;
   if (name !== undefined && subdomainProblem(name) !== '')
     errors.invalid('spec.ingressClassName', name, subdomainProblem(name));
+}
+
+/** Where an Ingress is reached; what it says already stays. */
+export function validateIngressStatus(o: Draft<Ingress>, old: Ingress, errors: FieldErrors): void {
+  const known = new Set((old.status?.loadBalancer?.ingress ?? []).map(({ ip }) => ip));
+  (o.status?.loadBalancer?.ingress ?? []).forEach(({ ip = '', hostname = '' }, i) => {
+    const at = `status.loadBalancer.ingress[${i}]`;
+    if (ip !== '' && !known.has(ip) && ipProblem(ip) !== '') errors.invalid(`${at}.ip`, ip, ipProblem(ip));
+    validateBalancerName(hostname, `${at}.hostname`, errors);
+  });
 }
 
 /** What a proxy and the server behind it may read differently. */

@@ -45,7 +45,7 @@ test('what a rule taints, and with what, is checked', () => {
 test('the time of an effect is that of its change, unless the client says another', () => {
   const [first, later] = [Date.parse('2026-01-01T00:00:00Z'), Date.parse('2026-01-02T00:00:00Z')];
   const made = rule({});
-  kind.prepareCreate?.(made, first);
+  kind.prepareCreate?.(made, first, () => undefined);
   assert.equal(made.spec?.taint?.timeAdded, '2026-01-01T00:00:00Z');
   const taint = { key: 'k', effect: 'NoSchedule', timeAdded: '2026-01-01T00:00:00Z' };
   const update = (change: object): string | undefined => {

@@ -109,7 +109,7 @@ function validateCondition(condition: Draft<Condition>, at: string, errors: Fiel
     errors.unsupported(`${at}.status`, status, ['False', 'True', 'Unknown']);
   if (observedGeneration < 0)
     errors.invalid(`${at}.observedGeneration`, observedGeneration, 'must be greater than or equal to zero');
-  if (lastTransitionTime === undefined) errors.required(`${at}.lastTransitionTime`);
+  if (!lastTransitionTime) errors.required(`${at}.lastTransitionTime`);
   if (reason === '') errors.required(`${at}.reason`);
   else if (!reasonPattern.test(reason))
     errors.invalid(

@@ -1,9 +1,13 @@
 /** Validation of the devices that a Pod claims, and of which of them a container uses. */
-import type { Container, PodResourceClaim, PodSpec, ResourceClaim, ResourceRequirements } from '#api/core.v1.ts';
+import type { PodResourceClaim, PodSpec, ResourceClaim, ResourceRequirements } from '#api/core.v1.ts';
 import type { Draft } from '#api/manifest.ts';
-import { compareQuantities, isQuantity } from '#base/quantity.ts';
+import { compareQuantities, formatQuantity, isQuantity } from '#base/quantity.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { labelProblem, subdomainProblem } from './name-forms.ts';
+import { isPodResource, sumOfContainers } from './pod-level-resources.ts';
+import { resourceNameProblems } from './resource-names.ts';
+import { validateResources } from './validate-resources.ts';
+import type { PodScope } from './validate-mounts.ts';
 
 export function validatePodClaims(
   claims: Draft<PodResourceClaim>[] | undefined,
@@ -30,14 +34,15 @@ export function validatePodClaims(
   });
 }
 
-function validateUse(
-  claims: Draft<ResourceClaim>[],
+/** What a container, or the Pod as a whole, uses of the Pod's claims. */
+export function validateClaimUse(
+  claims: Draft<ResourceClaim>[] | undefined,
   known: ReadonlySet<string>,
   at: string,
   errors: FieldErrors,
 ): void {
   const used = new Set<string>();
-  claims.forEach(({ name = '', request = '' }, i) => {
+  (claims ?? []).forEach(({ name = '', request = '' }, i) => {
     const path = `${at}[${i}]`;
     if (name === '') {
       errors.required(path);
@@ -54,57 +59,57 @@ function validateUse(
   });
 }
 
-/** What each container uses of the Pod's claims. */
-export function validateClaimUses(spec: Draft<PodSpec>, at: string, errors: FieldErrors): void {
-  const known = new Set((spec.resourceClaims ?? []).flatMap(({ name }) => name ?? []));
-  for (const list of ['containers', 'initContainers'] as const)
-    (spec[list] ?? []).forEach(({ resources }, i) => {
-      validateUse(resources?.claims ?? [], known, `${at}.${list}[${i}].resources.claims`, errors);
-    });
-}
-
-const podResources = new Set(['cpu', 'memory']);
-const isPodResource = (name: string): boolean => podResources.has(name) || name.startsWith('hugepages-');
+const podResources = ['cpu', 'hugepages-', 'memory'];
 
 /** Resources of the Pod as a whole: they hold what its containers ask for. */
-export function validatePodResources(spec: Draft<PodSpec>, at: string, errors: FieldErrors): void {
+export function validatePodResources({ spec, claims }: PodScope, at: string, errors: FieldErrors): void {
   const { resources } = spec;
   if (!resources) return;
   if (spec.os?.name === 'windows') {
-    errors.forbidden(`${at}.resources`, 'may not be set for a windows pod');
+    errors.forbidden(at, 'may not be set for a windows pod');
     return;
   }
   if (resources.claims !== undefined)
-    errors.forbidden(`${at}.resources.claims`, 'claims may not be set for Resources at pod-level');
-  for (const part of ['limits', 'requests'] as const)
-    for (const name of Object.keys(resources[part] ?? {}))
-      if (!isPodResource(name))
-        errors.unsupported(`${at}.resources.${part}[${name}]`, name, ['cpu', 'hugepages-', 'memory']);
-  validateSum(spec.containers ?? [], resources, at, errors);
+    errors.forbidden(`${at}.claims`, 'claims may not be set for Resources at pod-level');
+  validateResources(resources, at, errors, (name, path) => {
+    const problems = resourceNameProblems(name);
+    for (const problem of problems) errors.invalid(path, name, problem);
+    if (problems.length === 0 && !isPodResource(name)) errors.unsupported(path, name, podResources);
+  });
+  validateClaimUse(resources.claims, claims, `${at}.claims`, errors);
+  validateSum(spec, resources, at, errors);
 }
 
 function validateSum(
-  containers: readonly Draft<Container>[],
+  spec: Draft<PodSpec>,
   resources: Draft<ResourceRequirements>,
   at: string,
   errors: FieldErrors,
 ): void {
-  for (const [name, total] of Object.entries(resources.requests ?? {})) {
-    const asked = containers.map((container) => container.resources?.requests?.[name] ?? '0').filter(isQuantity);
-    const least = asked.find((value) => isQuantity(total) && compareQuantities(value, total) > 0);
-    if (least !== undefined)
+  for (const [name, least] of sumOfContainers(spec, 'requests')) {
+    const total = resources.requests?.[name];
+    if (isQuantity(total) && compareQuantities(least, total) > 0)
       errors.invalid(
-        `${at}.resources.requests[${name}]`,
+        `${at}.requests[${name}]`,
         total,
-        `must be greater than or equal to aggregate container requests of ${least}`,
+        `must be greater than or equal to aggregate container requests of ${formatQuantity(least)}`,
       );
   }
-  containers.forEach((container, i) => {
+  for (const [name, least] of sumOfContainers(spec, 'limits')) {
+    const total = resources.limits?.[name];
+    if (name.startsWith('hugepages-') && isQuantity(total) && compareQuantities(least, total) > 0)
+      errors.invalid(
+        `${at}.limits[${name}]`,
+        total,
+        `must be greater than or equal to aggregate container limits of ${formatQuantity(least)}`,
+      );
+  }
+  (spec.containers ?? []).forEach((container, i) => {
     for (const [name, limit] of Object.entries(container.resources?.limits ?? {})) {
       const most = resources.limits?.[name];
       if (isQuantity(most) && isQuantity(limit) && compareQuantities(limit, most) > 0)
         errors.invalid(
-          `${at}.resources.containers[${i}][${name}].limits`,
+          `${at}.containers[${i}][${name}].limits`,
           limit,
           `must be less than or equal to pod limits of ${most}`,
         );

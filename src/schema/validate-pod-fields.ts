@@ -1,97 +1,46 @@
 /**
- * Rules of a Pod's spec that look at several fields at once: host ports, the host's namespaces, block devices, gates,
- * the time of hooks.
+ * Validation of single parts of a Pod's spec: its name on the network, the host's namespaces, gates, files that
+ * variables are read from.
  */
-import type { Container, PodDNSConfig, PodOS, PodSchedulingGate, PodSpec, Volume } from '#api/core.v1.ts';
+import type { HostAlias, PodSchedulingGate, PodSpec } from '#api/core.v1.ts';
 import type { Draft } from '#api/manifest.ts';
-import { compareQuantities, isQuantity } from '#base/quantity.ts';
 import { qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
-import { dnsSearchesMax, nameserversMax } from './limits.ts';
+import { ipProblem } from './ip-fields.ts';
+import { dnsSearchCharsMax, dnsSearchesMax, nameserversMax } from './limits.ts';
 import { subdomainProblem } from './name-forms.ts';
-import { validateResizePolicies } from './validate-container.ts';
-import { validateNoBacksteps } from './validate-values.ts';
-import { validateClaimUses, validatePodClaims, validatePodResources } from './validate-pod-claims.ts';
-import { validatePodOs } from './validate-pod-os.ts';
 
-type Listed = [container: Draft<Container>, at: string];
-
-const listed = (list: Draft<Container>[] | undefined, at: string): Listed[] =>
-  (list ?? []).map((container, i) => [container, `${at}[${i}]`]);
-
-/** Containers run side by side and share the node's ports; init containers run one by one. */
-function validateHostPorts(containers: readonly Listed[], errors: FieldErrors): void {
-  const taken = new Set<string>();
-  for (const [container, at] of containers) {
-    (container.ports ?? []).forEach((port, i) => {
-      if (!port.hostPort) return;
-      const id = `${port.protocol ?? 'TCP'}/${port.hostIP ?? ''}/${port.hostPort}`;
-      if (taken.has(id)) errors.duplicate(`${at}.ports[${i}].hostPort`, id);
-      taken.add(id);
-    });
-  }
-}
-
-function validateHostNamespaces(spec: Draft<PodSpec>, at: string, errors: FieldErrors): void {
-  if (spec.hostPID === true && spec.shareProcessNamespace === true)
-    errors.invalid(`${at}.shareProcessNamespace`, true, 'ShareProcessNamespace and HostPID cannot both be enabled');
-  if (spec.hostNetwork !== true) return;
-  for (const [container, path] of listed(spec.containers, `${at}.containers`)) {
-    (container.ports ?? []).forEach((port, i) => {
-      if (port.hostPort && port.hostPort !== port.containerPort)
-        errors.invalid(
-          `${path}.ports[${i}].hostPort`,
-          port.hostPort,
-          'must match `containerPort` when `hostNetwork` is true',
-        );
-    });
-  }
-}
-
-function validateDevices(
-  [container, at]: Listed,
-  volumes: ReadonlyMap<string, Draft<Volume>>,
+/** On the host's network a port is what it is. In a template it may be left open. */
+export function validateHostPortsOfNetwork(
+  spec: Draft<PodSpec>,
+  at: string,
+  isPod: boolean,
   errors: FieldErrors,
 ): void {
-  (container.volumeDevices ?? []).forEach((device, i) => {
-    const path = `${at}.volumeDevices[${i}]`;
-    const volume = volumes.get(device.name ?? '');
-    if (!device.name) errors.required(`${path}.name`);
-    else if (volume === undefined) errors.notFound(`${path}.name`, device.name);
-    else if (!volume.persistentVolumeClaim && !volume.ephemeral)
-      errors.invalid(
-        `${path}.name`,
-        device.name,
-        'can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode',
-      );
-    if (!device.devicePath) errors.required(`${path}.devicePath`);
-    else validateNoBacksteps(device.devicePath, `${path}.devicePath`, errors);
-    if ((container.volumeMounts ?? []).some((mount) => mount.name === device.name))
-      errors.invalid(`${path}.name`, device.name, 'must not already exist in volumeMounts');
-  });
+  if (spec.hostNetwork !== true) return;
+  (spec.containers ?? []).forEach(({ ports }, i) =>
+    (ports ?? []).forEach(({ hostPort = 0, containerPort = 0 }, j) => {
+      if ((isPod || hostPort !== 0) && hostPort !== containerPort)
+        errors.invalid(
+          `${at}[${i}].ports[${j}].hostPort`,
+          hostPort,
+          'must match `containerPort` when `hostNetwork` is true',
+        );
+    }),
+  );
 }
 
-function validateHooks([container, at]: Listed, graceSeconds: unknown, errors: FieldErrors): void {
-  if (typeof graceSeconds !== 'number') return;
-  for (const hook of ['postStart', 'preStop'] as const) {
-    const seconds = container.lifecycle?.[hook]?.sleep?.seconds;
-    if (typeof seconds === 'number' && (seconds < 0 || seconds > graceSeconds)) {
-      errors.invalid(
-        `${at}.lifecycle.${hook}.sleep`,
-        seconds,
-        `must be non-negative and less than terminationGracePeriodSeconds (${graceSeconds})`,
-      );
-    }
-  }
-}
-
-function validateProcMount([container, at]: Listed, spec: Draft<PodSpec>, errors: FieldErrors): void {
-  const mount: unknown = container.securityContext?.procMount;
-  if (mount === undefined || mount === null) return;
-  if (mount !== 'Default' && mount !== 'Unmasked')
-    errors.unsupported(`${at}.securityContext.procMount`, mount, ['Default', 'Unmasked']);
-  else if (mount === 'Unmasked' && spec.hostUsers !== false)
-    errors.invalid(`${at}.securityContext.procMount`, mount, '`hostUsers` must be false to use `Unmasked`');
+/** Upstream writes two of these fields with a capital letter. */
+export function validateHostUsers(spec: Draft<PodSpec>, at: string, errors: FieldErrors): void {
+  if (spec.hostUsers !== false) return;
+  const text = 'when `hostUsers` is false';
+  if (spec.hostNetwork === true) errors.forbidden(`${at}.hostNetwork`, text);
+  if (spec.hostPID === true) errors.forbidden(`${at}.HostPID`, text);
+  if (spec.hostIPC === true) errors.forbidden(`${at}.HostIPC`, text);
+  for (const list of ['initContainers', 'containers', 'ephemeralContainers'] as const)
+    (spec[list] ?? []).forEach(({ volumeDevices }, i) => {
+      if ((volumeDevices ?? []).length > 0) errors.forbidden(`${at}.${list}[${i}].volumeDevices`, text);
+    });
 }
 
 /** Linux takes 64 bytes. */
@@ -107,61 +56,75 @@ export function validateHostnameOverride(spec: Draft<PodSpec>, at: string, error
   if (subdomainProblem(name) !== '') errors.invalid(path, name, subdomainProblem(name));
 }
 
-function validateGates(gates: Draft<PodSchedulingGate>[] | undefined, at: string, errors: FieldErrors): void {
+export function validateGates(gates: Draft<PodSchedulingGate>[] | undefined, at: string, errors: FieldErrors): void {
   const seen = new Set<string>();
   (gates ?? []).forEach(({ name = '' }, i) => {
-    for (const problem of qualifiedNameProblems(name)) errors.invalid(`${at}[${i}].name`, name, problem);
+    for (const problem of qualifiedNameProblems(name)) errors.invalid(`${at}[${i}]`, name, problem);
     if (seen.has(name)) errors.duplicate(`${at}[${i}]`, name);
     seen.add(name);
   });
 }
 
-function validateDns(config: Draft<PodDNSConfig> | undefined, at: string, errors: FieldErrors): void {
-  const { nameservers = [], searches = [], options = [] } = config ?? {};
+const searchForm = /^_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*$/;
+const searchMessage =
+  "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')";
+const subdomainCharsMax = 253;
+
+export function validateDns({ dnsPolicy, dnsConfig }: Draft<PodSpec>, at: string, errors: FieldErrors): void {
+  if (dnsPolicy === 'None' && !dnsConfig) {
+    errors.required(at, 'must provide `dnsConfig` when `dnsPolicy` is None');
+    return;
+  }
+  const { nameservers = [], searches = [], options = [] } = dnsConfig ?? {};
+  if (dnsPolicy === 'None' && nameservers.length === 0) {
+    errors.required(`${at}.nameservers`, 'must provide at least one DNS nameserver when `dnsPolicy` is None');
+    return;
+  }
   if (nameservers.length > nameserversMax)
     errors.invalid(`${at}.nameservers`, nameservers, `must not have more than ${nameserversMax} nameservers`);
+  nameservers.forEach((address, i) => {
+    if (ipProblem(address) !== '') errors.invalid(`${at}.nameservers[${i}]`, address, ipProblem(address));
+  });
   if (searches.length > dnsSearchesMax)
     errors.invalid(`${at}.searches`, searches, `must not have more than ${dnsSearchesMax} search paths`);
+  if (searches.join(' ').length > dnsSearchCharsMax)
+    errors.invalid(
+      `${at}.searches`,
+      searches,
+      `must not have more than ${dnsSearchCharsMax} characters (including spaces) in the search list`,
+    );
+  searches.forEach((search, i) => {
+    const name = search === '.' ? 'root' : search.replace(/\.$/, '');
+    if (name.length > subdomainCharsMax)
+      errors.invalid(`${at}.searches[${i}]`, name, `must be no more than ${subdomainCharsMax} characters`);
+    if (!searchForm.test(name)) errors.invalid(`${at}.searches[${i}]`, name, searchMessage);
+  });
   options.forEach((option, i) => {
     if (!option.name) errors.required(`${at}.options[${i}]`, 'must not be empty');
   });
 }
 
-function validateOs(os: Draft<PodOS> | undefined, at: string, errors: FieldErrors): void {
-  if (os === undefined || os === null) return;
-  if (!os.name) errors.required(`${at}.name`);
-  else if (!['linux', 'windows'].includes(os.name)) errors.unsupported(at, os.name, ['linux', 'windows']);
+export function validateHostAliases(aliases: Draft<HostAlias>[] | undefined, at: string, errors: FieldErrors): void {
+  (aliases ?? []).forEach(({ ip = '', hostnames }, i) => {
+    if (ipProblem(ip) !== '') errors.invalid(`${at}[${i}].ip`, ip, ipProblem(ip));
+    (hostnames ?? []).forEach((name, j) => {
+      if (subdomainProblem(name) !== '') errors.invalid(`${at}[${i}].hostnames[${j}]`, name, subdomainProblem(name));
+    });
+  });
 }
 
-/** What validatePodSpec leaves: each rule here needs more than the field it names, or stands for the Pod as a whole. */
-export function validateAcrossFields(spec: Draft<PodSpec>, at: string, errors: FieldErrors): void {
-  const containers = listed(spec.containers, `${at}.containers`);
-  const inits = listed(spec.initContainers, `${at}.initContainers`);
+/** What a container writes for the variables of another is in an emptyDir. */
+export function validateFileVolumes(spec: Draft<PodSpec>, at: string, errors: FieldErrors): void {
   const volumes = new Map((spec.volumes ?? []).map((volume) => [volume.name ?? '', volume]));
-  validateHostPorts(containers, errors);
-  for (const init of inits) validateHostPorts([init], errors);
-  validateHostNamespaces(spec, at, errors);
-  for (const entry of [...containers, ...inits]) {
-    validateDevices(entry, volumes, errors);
-    validateHooks(entry, spec.terminationGracePeriodSeconds, errors);
-    validateProcMount(entry, spec, errors);
-  }
-  validateGates(spec.schedulingGates, `${at}.schedulingGates`, errors);
-  validateDns(spec.dnsConfig, `${at}.dnsConfig`, errors);
-  validatePodClaims(spec.resourceClaims, `${at}.resourceClaims`, errors);
-  validateClaimUses(spec, at, errors);
-  validatePodResources(spec, at, errors);
-  for (const [container, path] of [...containers, ...inits])
-    validateResizePolicies(container, path, spec.restartPolicy, errors);
-  (spec.readinessGates ?? []).forEach(({ conditionType = '' }, i) => {
-    for (const problem of qualifiedNameProblems(conditionType))
-      errors.invalid(`${at}.readinessGates[${i}].conditionType`, conditionType, problem);
-  });
-  validateOs(spec.os, `${at}.os`, errors);
-  validatePodOs(spec, at, errors);
-  (spec.volumes ?? []).forEach((volume, i) => {
-    const size: unknown = volume.emptyDir?.sizeLimit;
-    if (isQuantity(size) && compareQuantities(String(size), '0') < 0)
-      errors.forbidden(`${at}.volumes[${i}].emptyDir.sizeLimit`, 'SizeLimit field must be a valid resource quantity');
-  });
+  for (const list of ['initContainers', 'containers', 'ephemeralContainers'] as const)
+    (spec[list] ?? []).forEach(({ env }, i) =>
+      (env ?? []).forEach(({ valueFrom }, j) => {
+        const { volumeName: name = '' } = valueFrom?.fileKeyRef ?? {};
+        const path = `${at}.${list}[${i}].env[${j}].valueFrom.fileKeyRef.volumeName`;
+        if (!valueFrom?.fileKeyRef) return;
+        const volume = volumes.get(name);
+        if (volume === undefined) errors.notFound(path, name);
+        else if (!volume.emptyDir) errors.invalid(path, name, 'referenced volume must be of type emptyDir');
+      }),
+    );
 }

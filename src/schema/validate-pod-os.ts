@@ -33,9 +33,11 @@ const linuxOnlyOfContainerSecurity = [
   'runAsGroup',
 ] as const;
 
-/** `at` is the path of the spec. Nothing is checked when `os` is absent or names no system that there is. */
+/** `at` is the path of the spec. Nothing more is checked when `os` is absent or names no system that there is. */
 export function validatePodOs(spec: Draft<PodSpec>, at: string, errors: FieldErrors): void {
   const os: unknown = spec.os?.name;
+  if (spec.os && !os) errors.required(`${at}.os.name`);
+  else if (spec.os && os !== 'linux' && os !== 'windows') errors.unsupported(`${at}.os`, os, ['linux', 'windows']);
   if (os !== 'linux' && os !== 'windows') return;
   const refuse = <K extends string>(
     owner: { [F in K]?: unknown } | undefined,

@@ -25,7 +25,7 @@ import { appliedType, compileExpression, environmentFor, jsonPatchListType } fro
 import type { ExpressionPlace } from './admission-expressions.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { auditAnnotationsMax, auditExpressionBytesMax, matchConditionsMax } from './limits.ts';
-import { label1035Problem, subdomainProblem } from './name-forms.ts';
+import { label1035Problem, nameProblem, subdomainProblem } from './name-forms.ts';
 import { validateHookRule } from './validate-hook-rule.ts';
 import { validateLabelSelector } from './validate-selector.ts';
 import { oneOf } from './validate-values.ts';
@@ -59,7 +59,7 @@ export function validateMatchConditions(
   place: ExpressionPlace = { hasParams: false, hasAuthorizer: true },
 ): void {
   const list = conditions ?? [];
-  if (list.length > matchConditionsMax) return errors.tooMany(at, list.length, matchConditionsMax);
+  if (list.length > matchConditionsMax) errors.tooMany(at, list.length, matchConditionsMax);
   const names = new Set<string>();
   const environment = environmentFor(place);
   for (const [i, { name = '', expression }] of list.entries()) {
@@ -79,10 +79,13 @@ function validateMatchResources(match: Draft<MatchResources>, at: string, errors
     validateLabelSelector(match[field], `${at}.${field}`, errors);
   for (const field of ['resourceRules', 'excludeResourceRules'] as const)
     for (const [i, rule] of (match[field] ?? []).entries()) {
-      validateHookRule(rule, `${at}.${field}[${i}]`, errors);
       const names = rule.resourceNames ?? [];
-      for (const [j, name] of names.entries())
-        if (names.indexOf(name) < j) errors.duplicate(`${at}.${field}[${i}].resourceNames[${j}]`, name);
+      for (const [j, name] of names.entries()) {
+        const path = `${at}.${field}[${i}].resourceNames[${j}]`;
+        if (nameProblem.path(name) !== '') errors.invalid(path, name, nameProblem.path(name));
+        if (names.indexOf(name) < j) errors.duplicate(path, name);
+      }
+      validateHookRule(rule, `${at}.${field}[${i}]`, errors);
     }
 }
 
@@ -138,7 +141,7 @@ function validateVariable(
     environment,
     missing: 'expression is not specified',
   });
-  place.variables.set(name, type ?? types.error);
+  if ((expression ?? '').trim() !== '') place.variables.set(name, type ?? types.error);
 }
 
 const reasons = ['Forbidden', 'Invalid', 'RequestEntityTooLarge', 'Unauthorized'];
@@ -208,13 +211,26 @@ function validateAnnotation(
   });
 }
 
+const mutatedOperations = ['*', 'CONNECT', 'CREATE', 'UPDATE'];
+
+/** What is deleted is not changed. */
+function validateMutatedOperations(match: Draft<MatchResources>, at: string, errors: FieldErrors): void {
+  for (const rule of match.resourceRules ?? [])
+    for (const operation of rule.operations ?? [])
+      if (!mutatedOperations.includes(operation))
+        errors.unsupported(`${at}.resourceRules.operations`, operation, mutatedOperations);
+}
+
+export function validateMutatingBinding(o: Draft<MutatingAdmissionPolicyBinding>, errors: FieldErrors): void {
+  validateBinding(o, errors);
+  const match = o.spec?.matchResources;
+  if (match) validateMutatedOperations(match, 'spec.matchResources', errors);
+}
+
 export function validateMutatingPolicy(o: Draft<MutatingAdmissionPolicy>, errors: FieldErrors): void {
   const place = validatePolicy(o, errors, true);
   const { mutations = [], reinvocationPolicy, matchConstraints } = o.spec ?? {};
-  for (const rule of matchConstraints?.resourceRules ?? [])
-    for (const operation of rule.operations ?? [])
-      if (operation !== 'CREATE' && operation !== 'UPDATE')
-        errors.unsupported('spec.matchConstraints.resourceRules.operations', operation, ['CREATE', 'UPDATE']);
+  if (matchConstraints) validateMutatedOperations(matchConstraints, 'spec.matchConstraints', errors);
   if (mutations.length === 0) errors.required('spec.mutations', 'mutations must contain at least one item');
   for (const [i, mutation] of mutations.entries())
     validateMutation(mutation, `spec.mutations[${i}]`, errors, environmentFor(place));
@@ -250,7 +266,7 @@ export function validateValidatingBinding(o: Draft<ValidatingAdmissionPolicyBind
   if (given.length === 0) errors.required(at, 'at least one validation action is required');
   for (const [i, action] of given.entries()) {
     if (!actions.includes(action)) errors.unsupported(`${at}[${i}]`, action, actions);
-    else if (given.indexOf(action) < i) errors.duplicate(`${at}[${i}]`, action);
+    if (given.indexOf(action) < i) errors.duplicate(`${at}[${i}]`, action);
   }
   if (given.includes('Deny') && given.includes('Warn'))
     errors.invalid(
@@ -261,7 +277,7 @@ export function validateValidatingBinding(o: Draft<ValidatingAdmissionPolicyBind
 }
 
 /** What both kinds of bindings share. */
-export function validateBinding(
+function validateBinding(
   o: Draft<ValidatingAdmissionPolicyBinding | MutatingAdmissionPolicyBinding>,
   errors: FieldErrors,
 ): void {
@@ -276,11 +292,11 @@ export function validateBinding(
 function validateParamRef({ name, selector, parameterNotFoundAction }: Draft<ParamRef>, errors: FieldErrors): void {
   const at = 'spec.paramRef';
   const exclusive = 'name and selector are mutually exclusive';
-  if (name && selector) {
-    errors.forbidden(`${at}.name`, exclusive);
-    errors.forbidden(`${at}.selector`, exclusive);
-  } else if (!name && !selector) errors.required(at, 'one of name or selector must be specified');
+  if (name && nameProblem.path(name) !== '') errors.invalid(`${at}.name`, name, nameProblem.path(name));
+  if (name && selector) errors.forbidden(`${at}.name`, exclusive);
   if (selector) validateLabelSelector(selector, `${at}.selector`, errors);
+  if (name && selector) errors.forbidden(`${at}.selector`, exclusive);
+  if (!name && !selector) errors.required(at, 'one of name or selector must be specified');
   if (!parameterNotFoundAction) errors.required(`${at}.parameterNotFoundAction`);
   else oneOf(parameterNotFoundAction, ['Allow', 'Deny'], `${at}.parameterNotFoundAction`, errors);
 }

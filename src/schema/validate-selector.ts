@@ -4,6 +4,7 @@ import type { Draft } from '#api/manifest.ts';
 import type { LabelSelector, LabelSelectorRequirement } from '#api/meta.v1.ts';
 import { labelValueProblems, qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
+import { labelProblem, subdomainProblem } from './name-forms.ts';
 import { validateLabels } from './validate-meta.ts';
 
 /** Whether it is one. An absent one is: it selects nothing. */
@@ -39,17 +40,26 @@ function validateSetOperator(
   } else errors.invalid(`${at}.operator`, operator ?? '', 'not a valid selector operator');
 }
 
-function validateNodeTerm(term: Draft<NodeSelectorTerm> | undefined, at: string, errors: FieldErrors): void {
+/** `checksValues`: of preferred terms, values were never looked at. */
+function validateNodeTerm(
+  term: Draft<NodeSelectorTerm> | undefined,
+  at: string,
+  errors: FieldErrors,
+  checksValues = false,
+): void {
   (term?.matchExpressions ?? []).forEach((e, i) => {
     const path = `${at}.matchExpressions[${i}]`;
-    for (const problem of qualifiedNameProblems(e.key ?? '')) errors.invalid(`${path}.key`, e.key ?? '', problem);
     if (e.operator !== 'Gt' && e.operator !== 'Lt') validateSetOperator(e, path, errors);
     else if ((e.values ?? []).length !== 1)
       errors.required(`${path}.values`, "must be specified single value when `operator` is 'Lt' or 'Gt'");
+    for (const problem of qualifiedNameProblems(e.key ?? '')) errors.invalid(`${path}.key`, e.key ?? '', problem);
+    if (checksValues)
+      (e.values ?? []).forEach((value, j) => {
+        for (const problem of labelValueProblems(value)) errors.invalid(`${path}.values[${j}]`, value, problem);
+      });
   });
   (term?.matchFields ?? []).forEach((e, i) => {
     const path = `${at}.matchFields[${i}]`;
-    if (e.key !== 'metadata.name') errors.invalid(`${path}.key`, e.key ?? '', 'not a valid field selector key');
     if (e.operator !== 'In' && e.operator !== 'NotIn')
       errors.invalid(`${path}.operator`, e.operator ?? '', 'not a valid selector operator');
     else if ((e.values ?? []).length !== 1)
@@ -57,6 +67,11 @@ function validateNodeTerm(term: Draft<NodeSelectorTerm> | undefined, at: string,
         `${path}.values`,
         "must be only one value when `operator` is 'In' or 'NotIn' for node field selector",
       );
+    if (e.key !== 'metadata.name') errors.invalid(`${path}.key`, e.key ?? '', 'not a valid field selector key');
+    else
+      (e.values ?? []).forEach((value, j) => {
+        if (subdomainProblem(value) !== '') errors.invalid(`${path}.values[${j}]`, value, subdomainProblem(value));
+      });
   });
 }
 
@@ -65,7 +80,41 @@ export function validateNodeSelector(selector: Draft<NodeSelector> | undefined, 
   const terms = selector?.nodeSelectorTerms ?? [];
   if (terms.length === 0) errors.required(`${at}.nodeSelectorTerms`, 'must have at least one node selector term');
   terms.forEach((term, i) => {
-    validateNodeTerm(term, `${at}.nodeSelectorTerms[${i}]`, errors);
+    validateNodeTerm(term, `${at}.nodeSelectorTerms[${i}]`, errors, true);
+  });
+}
+
+interface LabelKeys {
+  labelSelector?: Draft<LabelSelector> | undefined;
+  matchLabelKeys?: string[] | undefined;
+  mismatchLabelKeys?: string[] | undefined;
+}
+
+/** Keys whose values a new Pod's labels give: they are added to the selector. */
+export function validateLabelKeys(
+  { labelSelector, matchLabelKeys = [], mismatchLabelKeys = [] }: LabelKeys,
+  at: string,
+  errors: FieldErrors,
+): void {
+  for (const [field, keys] of [
+    ['matchLabelKeys', matchLabelKeys],
+    ['mismatchLabelKeys', mismatchLabelKeys],
+  ] as const)
+    if (keys.length > 0 && !labelSelector)
+      errors.forbidden(`${at}.${field}`, 'must not be specified when labelSelector is not set');
+    else
+      keys.forEach((key, i) => {
+        for (const problem of qualifiedNameProblems(key)) errors.invalid(`${at}.${field}[${i}]`, key, problem);
+      });
+  const seen = new Set(Object.keys(labelSelector?.matchLabels ?? {}));
+  for (const { key = '' } of labelSelector?.matchExpressions ?? []) {
+    const i = matchLabelKeys.lastIndexOf(key);
+    if (i >= 0 && seen.has(key)) errors.invalid(`${at}[${i}]`, key, 'exists in both matchLabelKeys and labelSelector');
+    seen.add(key);
+  }
+  matchLabelKeys.forEach((key, i) => {
+    if (mismatchLabelKeys.includes(key))
+      errors.invalid(`${at}.matchLabelKeys[${i}]`, key, 'exists in both matchLabelKeys and mismatchLabelKeys');
   });
 }
 
@@ -77,6 +126,9 @@ function validateWeight(weight: unknown, at: string, errors: FieldErrors): void 
 function validatePodTerm(term: Draft<PodAffinityTerm> | undefined, at: string, errors: FieldErrors): void {
   if (term?.labelSelector) validateLabelSelector(term.labelSelector, `${at}.labelSelector`, errors);
   if (term?.namespaceSelector) validateLabelSelector(term.namespaceSelector, `${at}.namespaceSelector`, errors);
+  for (const name of term?.namespaces ?? [])
+    if (labelProblem(name) !== '') errors.invalid(`${at}.namespace`, name, labelProblem(name));
+  validateLabelKeys(term ?? {}, at, errors);
   if (!term?.topologyKey) {
     errors.required(`${at}.topologyKey`, 'can not be empty');
   }

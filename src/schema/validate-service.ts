@@ -1,42 +1,43 @@
 /** Services: what goes when the type no longer needs it, and validation (Kubernetes, "Service"). */
 import type { Service, ServiceSpec } from '#api/core.v1.ts';
 import type { Draft } from '#api/manifest.ts';
+import { isIp } from '#base/ip.ts';
 import { qualifiedNameProblems } from '#base/selectors.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { cidrProblem, endpointIpProblem, ipProblem } from './ip-fields.ts';
 import { labelProblem, portProblem, subdomainProblem } from './name-forms.ts';
+import {
+  isHeadless,
+  keepAddresses,
+  needsAddress,
+  validateAddresses,
+  validateAddressUpdate,
+} from './service-addresses.ts';
 import { validateLabels } from './validate-meta.ts';
 import { sameJson, validateIntOrPort } from './validate-values.ts';
 
 const types = ['ClusterIP', 'ExternalName', 'LoadBalancer', 'NodePort'];
 const protocols = ['SCTP', 'TCP', 'UDP'];
 const policies = ['Cluster', 'Local'];
-const distributions = ['PreferClose', 'PreferSameNode', 'PreferSameZone'];
-const familyPolicies = ['PreferDualStack', 'RequireDualStack', 'SingleStack'];
-const kubeletPort = 10_250;
+const distributions = ['PreferClose', 'PreferSameZone', 'PreferSameNode'];
 const affinitySecondsMax = 86_400;
 
-const needsAddress = (spec: Draft<ServiceSpec>): boolean => spec.type !== 'ExternalName';
-const needsNodePorts = (spec: Draft<ServiceSpec>): boolean =>
+export const needsNodePorts = (spec: Draft<ServiceSpec>): boolean =>
   spec.type === 'NodePort' || (spec.type === 'LoadBalancer' && spec.allocateLoadBalancerNodePorts !== false);
 const isExternal = (spec: Draft<ServiceSpec>): boolean =>
   spec.type === 'NodePort' ||
   spec.type === 'LoadBalancer' ||
   (spec.type === 'ClusterIP' && (spec.externalIPs ?? []).length > 0);
-const needsHealthPort = (spec: Draft<ServiceSpec>): boolean =>
+export const needsHealthPort = (spec: Draft<ServiceSpec>): boolean =>
   spec.type === 'LoadBalancer' && spec.externalTrafficPolicy === 'Local';
 const nodePortsOf = (spec: Draft<ServiceSpec>): number[] =>
   (spec.ports ?? []).map((p) => p.nodePort ?? 0).filter((port: number) => port !== 0);
 
 /** What the server gave and the writer does not know of stays, while it is needed. */
-function keepAllocated(now: Draft<ServiceSpec>, was: ServiceSpec): void {
-  if (needsAddress(now) && needsAddress(was)) {
-    if (!now.clusterIP && was.clusterIP !== undefined) now.clusterIP = was.clusterIP;
-    if (now.clusterIPs === undefined && was.clusterIPs !== undefined && now.clusterIP === was.clusterIP)
-      now.clusterIPs = [...was.clusterIPs];
-  }
+export function keepAllocated(now: Draft<ServiceSpec>, was: ServiceSpec): void {
+  keepAddresses(now, was);
   if (needsNodePorts(now) && needsNodePorts(was)) {
-    const taken = new Set(nodePortsOf(now));
+    const taken = new Set(nodePortsOf(was).filter((port) => nodePortsOf(now).includes(port)));
     for (const port of now.ports ?? []) {
       const { nodePort } = (was.ports ?? []).findLast((o) => (o.name ?? '') === (port.name ?? '')) ?? {};
       if (!port.nodePort && nodePort && !taken.has(nodePort)) port.nodePort = nodePort;
@@ -44,13 +45,6 @@ function keepAllocated(now: Draft<ServiceSpec>, was: ServiceSpec): void {
   }
   if (needsHealthPort(now) && needsHealthPort(was) && was.healthCheckNodePort)
     now.healthCheckNodePort ||= was.healthCheckNodePort;
-}
-
-/** Families that the writer does not name are those of the addresses. */
-function keepFamilies(now: Draft<ServiceSpec>, was: ServiceSpec): void {
-  if (!needsAddress(now) || !needsAddress(was) || now.clusterIP !== was.clusterIP) return;
-  if (now.ipFamilyPolicy === undefined && was.ipFamilyPolicy !== undefined) now.ipFamilyPolicy = was.ipFamilyPolicy;
-  if (now.ipFamilies === undefined && was.ipFamilies !== undefined) now.ipFamilies = [...was.ipFamilies];
 }
 
 export function warnOfService(
@@ -79,81 +73,68 @@ export function warnOfService(
  */
 export function dropForType(service: Draft<Service>, old: Service): void {
   const [now, was] = [service.spec ?? {}, old.spec ?? {}];
-  keepAllocated(now, was);
   const drop = (needed: (spec: Draft<ServiceSpec>) => boolean, ...fields: (keyof ServiceSpec)[]): void => {
     if (!needed(was) || needed(now)) return;
     for (const field of fields) if (sameJson(now[field], was[field])) delete now[field];
   };
-  keepFamilies(now, was);
-  drop(needsAddress, 'clusterIP', 'clusterIPs', 'ipFamilies', 'ipFamilyPolicy', 'internalTrafficPolicy');
+  if (needsAddress(was) && !needsAddress(now)) {
+    if (now.clusterIP === was.clusterIP && sameJson(now.clusterIPs, was.clusterIPs)) {
+      delete now.clusterIP;
+      delete now.clusterIPs;
+    }
+    drop(needsAddress, 'ipFamilies', 'ipFamilyPolicy');
+  }
   if (needsNodePorts(was) && !needsNodePorts(now) && sameJson(nodePortsOf(now), nodePortsOf(was)))
     for (const port of now.ports ?? []) delete port.nodePort;
   drop(isExternal, 'externalTrafficPolicy');
   drop(needsHealthPort, 'healthCheckNodePort');
-  drop(
-    (spec) => spec.type === 'LoadBalancer',
-    'allocateLoadBalancerNodePorts',
-    'loadBalancerClass',
-    'loadBalancerIP',
-    'loadBalancerSourceRanges',
-  );
-  drop((spec) => spec.type === 'ExternalName', 'externalName');
+  drop((spec) => spec.type === 'LoadBalancer', 'allocateLoadBalancerNodePorts', 'loadBalancerClass');
+  if (now.type !== 'LoadBalancer' && service.status !== undefined) service.status = { loadBalancer: {} };
 }
+
+const modeAnnotation = 'service.kubernetes.io/topology-mode';
+const hintsAnnotation = 'service.kubernetes.io/topology-aware-hints';
+const rangesAnnotation = 'service.beta.kubernetes.io/load-balancer-source-ranges';
 
 export function validateService(o: Draft<Service>, errors: FieldErrors, old?: Service): void {
   const spec = o.spec ?? {};
+  const { [modeAnnotation]: mode, [hintsAnnotation]: hints } = o.metadata?.annotations ?? {};
+  if (mode !== undefined && hints !== undefined && mode !== hints)
+    errors.invalid(
+      `metadata.annotations[${modeAnnotation}]`,
+      mode,
+      `must match annotations[${hintsAnnotation}] when both are specified`,
+    );
+  validateType(spec, errors);
+  validatePorts(spec, errors);
+  validateLabels(spec.selector, 'spec.selector', errors);
+  validateAffinity(spec, errors);
+  validateAddresses(spec, old?.spec, errors);
+  // Addresses that are there stay, whatever was allowed when they came.
+  (spec.externalIPs ?? []).forEach((ip, i) => {
+    const problem = old?.spec.externalIPs?.includes(ip) === true ? '' : endpointIpProblem(ip);
+    if (problem !== '') errors.invalid(`spec.externalIPs[${i}]`, ip, problem);
+  });
   if (!types.includes(spec.type ?? '')) errors.unsupported('spec.type', spec.type, types);
-  const headless = spec.clusterIP === 'None' || spec.clusterIPs?.[0] === 'None';
+  validatePortNumbers(spec, errors);
+  validateRanges(o, old, errors);
+  validateBalancing(spec, errors);
+  validateTraffic(spec, errors);
+}
+
+function validateType(spec: Draft<ServiceSpec>, errors: FieldErrors): void {
+  const headless = isHeadless(spec);
   if ((spec.ports ?? []).length === 0 && !headless && spec.type !== 'ExternalName') errors.required('spec.ports');
-  if (spec.type === 'ExternalName') validateExternalName(spec, errors);
   if (headless && (spec.type === 'NodePort' || spec.type === 'LoadBalancer'))
     errors.invalid('spec.clusterIPs[0]', 'None', `may not be set to 'None' for ${spec.type} services`);
-  validateAddresses(spec, headless, errors);
-  validateAffinity(spec, errors);
-  validateLabels(spec.selector, 'spec.selector', errors);
-  validatePorts(spec, errors);
-  validateExternal(spec, errors, old?.spec);
-  if (spec.internalTrafficPolicy && !policies.includes(spec.internalTrafficPolicy ?? ''))
-    errors.unsupported('spec.internalTrafficPolicy', spec.internalTrafficPolicy, policies);
-  if (spec.trafficDistribution && !distributions.includes(spec.trafficDistribution ?? ''))
-    errors.unsupported('spec.trafficDistribution', spec.trafficDistribution, distributions);
-}
-
-function validateExternalName(spec: Draft<ServiceSpec>, errors: FieldErrors): void {
-  if (spec.clusterIP) errors.forbidden('spec.clusterIPs', 'may not be set for ExternalName services');
-  if (!spec.externalName) {
-    errors.required('spec.externalName');
-    return;
-  }
-  const problem = subdomainProblem(spec.externalName.replace(/\.$/, ''));
-  if (problem !== '') errors.invalid('spec.externalName', spec.externalName, problem);
-}
-
-function validateAddresses(spec: Draft<ServiceSpec>, headless: boolean, errors: FieldErrors): void {
-  const addresses: string[] = spec.clusterIPs ?? [];
-  if (spec.clusterIP && addresses.length > 0 && addresses[0] !== spec.clusterIP)
-    errors.invalid('spec.clusterIPs', addresses, 'first value must match `clusterIP`');
-  if (!headless)
-    for (const [i, ip] of (addresses.length > 0 ? addresses : spec.clusterIP ? [spec.clusterIP] : []).entries())
-      if (ip && ipProblem(ip) !== '') errors.invalid(`spec.clusterIPs[${i}]`, ip, ipProblem(ip));
-  if (addresses.length > 2) errors.invalid('spec.clusterIPs', addresses, 'may only hold up to 2 values');
-  // Whoever writes the endpoints himself may have some of both families.
-  const isManual = headless && Object.keys(spec.selector ?? {}).length === 0;
-  (spec.ipFamilies ?? []).forEach((family, i) => {
-    if (family === 'IPv6' && !isManual)
-      errors.invalid(`spec.ipFamilies[${i}]`, family, 'not configured on this cluster');
-    else if (family !== 'IPv4' && family !== 'IPv6')
-      errors.unsupported(`spec.ipFamilies[${i}]`, family, ['IPv4', 'IPv6']);
-    if (spec.ipFamilies?.indexOf(family) !== i) errors.duplicate(`spec.ipFamilies[${i}]`, family);
-  });
-  if (spec.ipFamilyPolicy === 'RequireDualStack' && !isManual)
-    errors.invalid(
-      'spec.ipFamilyPolicy',
-      spec.ipFamilyPolicy,
-      'this cluster is not configured for dual-stack services',
-    );
-  else if (spec.ipFamilyPolicy && !familyPolicies.includes(spec.ipFamilyPolicy ?? ''))
-    errors.unsupported('spec.ipFamilyPolicy', spec.ipFamilyPolicy, familyPolicies);
+  if (spec.type !== 'ExternalName') return;
+  for (const field of ['clusterIPs', 'ipFamilies'] as const)
+    if ((spec[field] ?? []).length > 0) errors.forbidden(`spec.${field}`, 'may not be set for ExternalName services');
+  if (typeof spec.ipFamilyPolicy === 'string')
+    errors.forbidden('spec.ipFamilyPolicy', 'may not be set for ExternalName services');
+  const name = (spec.externalName ?? '').replace(/\.$/, '');
+  if (name === '') errors.required('spec.externalName');
+  else if (subdomainProblem(name) !== '') errors.invalid('spec.externalName', name, subdomainProblem(name));
 }
 
 function validateAffinity(spec: Draft<ServiceSpec>, errors: FieldErrors): void {
@@ -175,94 +156,141 @@ function validateAffinity(spec: Draft<ServiceSpec>, errors: FieldErrors): void {
 }
 
 function validatePorts(spec: Draft<ServiceSpec>, errors: FieldErrors): void {
-  const seen = { name: new Set<string>(), port: new Set<string>(), nodePort: new Set<string>() };
-  const isRepeated = (what: keyof typeof seen, value: string): boolean => {
-    const known = seen[what].has(value);
-    seen[what].add(value);
-    return known;
-  };
-  (spec.ports ?? []).forEach((port, i) => {
+  const names = new Set<string>();
+  (spec.ports ?? []).forEach(({ name = '', port = 0, protocol = '', targetPort, appProtocol }, i, all) => {
     const at = `spec.ports[${i}]`;
-    if ((spec.ports ?? []).length > 1 && !port.name) errors.required(`${at}.name`);
-    if (port.name) {
-      const problem = labelProblem(port.name);
-      if (problem !== '') errors.invalid(`${at}.name`, port.name, problem);
-      if (isRepeated('name', port.name)) errors.duplicate(`${at}.name`, port.name);
+    if (name === '') {
+      if (all.length > 1) errors.required(`${at}.name`);
+    } else {
+      if (labelProblem(name) !== '') errors.invalid(`${at}.name`, name, labelProblem(name));
+      if (names.has(name)) errors.duplicate(`${at}.name`, name);
+      names.add(name);
     }
-    const problem = portProblem(port.port);
-    if (problem !== '') errors.invalid(`${at}.port`, port.port ?? 0, problem);
-    if (spec.type === 'LoadBalancer' && port.port === kubeletPort)
-      errors.invalid(
-        `${at}.port`,
-        port.port,
-        `may not expose port ${kubeletPort} externally since it is used by kubelet`,
-      );
-    if (!protocols.includes(port.protocol ?? '')) errors.unsupported(`${at}.protocol`, port.protocol, protocols);
-    if (port.targetPort !== undefined) validateIntOrPort(port.targetPort, `${at}.targetPort`, errors);
-    if (port.appProtocol)
-      for (const problem of qualifiedNameProblems(port.appProtocol))
-        errors.invalid(`${at}.appProtocol`, port.appProtocol, problem);
-    if (isRepeated('port', `${port.protocol}/${port.port}`))
-      errors.duplicate(at, { name: port.name, protocol: port.protocol, port: port.port });
-    if (!port.nodePort) return;
-    if (spec.type === 'ClusterIP' || spec.type === 'ExternalName')
-      errors.forbidden(`${at}.nodePort`, `may not be used when \`type\` is '${spec.type}'`);
-    if (isRepeated('nodePort', `${port.protocol}/${port.nodePort}`)) errors.duplicate(`${at}.nodePort`, port.nodePort);
+    if (portProblem(port) !== '') errors.invalid(`${at}.port`, port, portProblem(port));
+    if (!protocols.includes(protocol)) errors.unsupported(`${at}.protocol`, protocol, protocols);
+    validateIntOrPort(targetPort, `${at}.targetPort`, errors);
+    if (typeof appProtocol === 'string')
+      for (const problem of qualifiedNameProblems(appProtocol))
+        errors.invalid(`${at}.appProtocol`, appProtocol, problem);
   });
 }
 
-/** Addresses and ranges that `old` has stay, whatever was allowed when they came. */
-function validateExternal(spec: Draft<ServiceSpec>, errors: FieldErrors, old?: ServiceSpec): void {
-  (spec.externalIPs ?? []).forEach((ip, i) => {
-    const problem = old?.externalIPs?.includes(ip) === true ? '' : endpointIpProblem(ip);
-    if (problem !== '') errors.invalid(`spec.externalIPs[${i}]`, ip, problem);
+/** Each number once for a protocol, on the nodes and on the Service's address. */
+function validatePortNumbers({ type, ports = [] }: Draft<ServiceSpec>, errors: FieldErrors): void {
+  ports.forEach(({ nodePort }, i) => {
+    if (type === 'ClusterIP' && nodePort)
+      errors.forbidden(`spec.ports[${i}].nodePort`, "may not be used when `type` is 'ClusterIP'");
   });
-  const balances = spec.type === 'LoadBalancer';
-  if (spec.externalTrafficPolicy) {
-    if (!isExternal(spec))
-      errors.invalid(
-        'spec.externalTrafficPolicy',
-        spec.externalTrafficPolicy,
-        'may only be set for externally-accessible services',
-      );
-    else if (!policies.includes(spec.externalTrafficPolicy ?? ''))
-      errors.unsupported('spec.externalTrafficPolicy', spec.externalTrafficPolicy, policies);
+  for (const field of ['nodePort', 'port'] as const) {
+    const seen = new Set<string>();
+    ports.forEach((port, i) => {
+      const { protocol = '' } = port;
+      const number = port[field] ?? 0;
+      if (field === 'nodePort' && number === 0) return;
+      const key = `${protocol}/${number}`;
+      if (seen.has(key) && field === 'nodePort') errors.duplicate(`spec.ports[${i}].nodePort`, number);
+      else if (seen.has(key)) errors.duplicate(`spec.ports[${i}]`, { protocol, port: number });
+      seen.add(key);
+    });
   }
-  if (spec.healthCheckNodePort && !needsHealthPort(spec))
-    errors.invalid(
-      'spec.healthCheckNodePort',
-      spec.healthCheckNodePort,
-      "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'",
-    );
-  if ((spec.loadBalancerSourceRanges ?? []).length > 0 && !balances)
-    errors.forbidden('spec.LoadBalancerSourceRanges', "may only be used when `type` is 'LoadBalancer'");
-  (spec.loadBalancerSourceRanges ?? []).forEach((range, i) => {
-    const problem = old?.loadBalancerSourceRanges?.includes(range) === true ? '' : cidrProblem(range.trim());
-    if (problem !== '') errors.invalid(`spec.LoadBalancerSourceRanges[${i}]`, range, problem);
-  });
-  for (const field of ['allocateLoadBalancerNodePorts', 'loadBalancerClass'] as const)
-    if (spec[field] !== undefined && !balances)
-      errors.forbidden(`spec.${field}`, "may only be used when `type` is 'LoadBalancer'");
-  if (spec.loadBalancerClass !== undefined)
-    for (const problem of qualifiedNameProblems(spec.loadBalancerClass))
-      errors.invalid('spec.loadBalancerClass', spec.loadBalancerClass, problem);
+}
+
+/** Who may reach a load balancer. What `old` has stays, whatever was allowed when it came. */
+function validateRanges(
+  { spec = {}, metadata = {} }: Draft<Service>,
+  old: Service | undefined,
+  errors: FieldErrors,
+): void {
+  const { loadBalancerSourceRanges: ranges = [], type } = spec;
+  const said = metadata.annotations?.[rangesAnnotation];
+  const [at, text] = ['spec.LoadBalancerSourceRanges', "may only be used when `type` is 'LoadBalancer'"];
+  if (ranges.length > 0) {
+    if (type !== 'LoadBalancer') errors.forbidden(at, text);
+    const known = new Set((old?.spec.loadBalancerSourceRanges ?? []).map((range) => range.trim()));
+    ranges.forEach((range, i) => {
+      const value = range.trim();
+      const problem = known.has(value) ? '' : cidrProblem(value);
+      if (problem !== '') errors.invalid(`${at}[${i}]`, value, problem);
+    });
+  } else if (said !== undefined) {
+    const path = `metadata.annotations[${rangesAnnotation}]`;
+    if (type !== 'LoadBalancer') errors.forbidden(path, text);
+    if (old?.metadata.annotations?.[rangesAnnotation] === said || said.trim() === '') return;
+    for (const value of said.split(',').map((part) => part.trim()))
+      if (cidrProblem(value) !== '') errors.invalid(path, value, cidrProblem(value));
+  }
+}
+
+function validateBalancing(spec: Draft<ServiceSpec>, errors: FieldErrors): void {
+  const balances = spec.type === 'LoadBalancer';
+  const text = "may only be used when `type` is 'LoadBalancer'";
+  const { allocateLoadBalancerNodePorts: allocates, loadBalancerClass: name } = spec;
+  if (typeof allocates === 'boolean' && !balances) errors.forbidden('spec.allocateLoadBalancerNodePorts', text);
+  if (typeof name !== 'string') return;
+  if (!balances) errors.forbidden('spec.loadBalancerClass', text);
+  else for (const problem of qualifiedNameProblems(name)) errors.invalid('spec.loadBalancerClass', name, problem);
+}
+
+function validateTraffic(spec: Draft<ServiceSpec>, errors: FieldErrors): void {
+  const { externalTrafficPolicy: external = '', healthCheckNodePort: health = 0 } = spec;
+  const { internalTrafficPolicy: internal, trafficDistribution: distribution } = spec;
+  const at = 'spec.externalTrafficPolicy';
+  if (!isExternal(spec)) {
+    if (external !== '') errors.invalid(at, external, 'may only be set for externally-accessible services');
+  } else if (external === '') errors.required(at);
+  else if (!policies.includes(external)) errors.unsupported(at, external, policies);
+  if (!needsHealthPort(spec)) {
+    if (health !== 0)
+      errors.invalid(
+        'spec.healthCheckNodePort',
+        health,
+        "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'",
+      );
+  } else if (portProblem(health) !== '') errors.invalid('spec.healthCheckNodePort', health, portProblem(health));
+  if (typeof internal === 'string' && !policies.includes(internal))
+    errors.unsupported('spec.internalTrafficPolicy', internal, policies);
+  if (typeof distribution === 'string' && !distributions.includes(distribution))
+    errors.unsupported('spec.trafficDistribution', distribution, distributions);
 }
 
 export function validateServiceUpdate(o: Draft<Service>, old: Service, errors: FieldErrors): void {
   const spec = o.spec ?? {};
-  const was = old.spec?.clusterIP;
+  validateAddressUpdate(spec, old.spec, errors);
   if (
-    was &&
-    was !== 'None' &&
-    old.spec.type !== 'ExternalName' &&
-    spec.type !== 'ExternalName' &&
-    spec.clusterIP !== was
-  )
-    errors.invalid('spec.clusterIPs[0]', spec.clusterIPs?.[0] ?? spec.clusterIP, 'may not change once set');
-  if (
-    old.spec?.type === 'LoadBalancer' &&
+    old.spec.type === 'LoadBalancer' &&
     spec.type === 'LoadBalancer' &&
-    (old.spec.loadBalancerClass ?? '') !== (spec.loadBalancerClass ?? '')
+    spec.loadBalancerClass !== old.spec.loadBalancerClass
   )
-    errors.invalid('spec.loadBalancerClass', spec.loadBalancerClass ?? '', 'may not change once set');
+    errors.invalid('spec.loadBalancerClass', spec.loadBalancerClass ?? null, 'may not change once set');
+  if (needsHealthPort(old.spec) && needsHealthPort(spec) && spec.healthCheckNodePort !== old.spec.healthCheckNodePort)
+    errors.forbidden('spec.healthCheckNodePort', 'field is immutable');
+}
+
+const addressModes = ['Proxy', 'VIP'];
+
+/** Where a load balancer is reached. */
+export function validateServiceStatus(o: Draft<Service>, old: Service, errors: FieldErrors): void {
+  const at = 'status.loadBalancer.ingress';
+  const ingress = o.status?.loadBalancer?.ingress ?? [];
+  if (o.spec?.type !== 'LoadBalancer' && ingress.length > 0) {
+    errors.forbidden(at, "may only be used when `spec.type` is 'LoadBalancer'");
+    return;
+  }
+  const known = new Set((old.status?.loadBalancer?.ingress ?? []).map(({ ip }) => ip));
+  ingress.forEach(({ ip = '', ipMode: mode, hostname = '' }, i) => {
+    const path = `${at}[${i}]`;
+    if (ip !== '' && !known.has(ip) && ipProblem(ip) !== '') errors.invalid(`${path}.ip`, ip, ipProblem(ip));
+    if (typeof mode !== 'string') {
+      if (ip !== '') errors.required(`${path}.ipMode`, 'must be specified when `ip` is set');
+    } else if (ip === '') errors.forbidden(`${path}.ipMode`, 'may not be specified when `ip` is not set');
+    else if (!addressModes.includes(mode)) errors.unsupported(`${path}.ipMode`, mode, addressModes);
+    validateBalancerName(hostname, `${path}.hostname`, errors);
+  });
+}
+
+/** Of a Service's load balancer or an Ingress's. */
+export function validateBalancerName(hostname: string, at: string, errors: FieldErrors): void {
+  if (hostname === '') return;
+  if (subdomainProblem(hostname) !== '') errors.invalid(at, hostname, subdomainProblem(hostname));
+  if (isIp(hostname)) errors.invalid(at, hostname, 'must be a DNS name, not an IP address');
 }

@@ -9,12 +9,12 @@ import type {
   VolumeProjection,
 } from '#api/core.v1.ts';
 import type { Draft } from '#api/manifest.ts';
-import { isQuantity } from '#base/quantity.ts';
+import { compareQuantities, isQuantity } from '#base/quantity.ts';
 import type { FieldErrors } from './field-errors.ts';
 import { certificatePaths, validateBundleProjection, validateCertificateProjection } from './validate-certificates.ts';
 import { subdomainProblem } from './name-forms.ts';
 import { validateClaimSpec } from './validate-claim.ts';
-import { validateFieldPath } from './validate-container.ts';
+import { validateFieldPath, validateResourceField } from './validate-env.ts';
 import { validateAnnotations, validateLabels } from './validate-meta.ts';
 import { validateLocalPath, validateMode } from './validate-values.ts';
 import { validateCsiDriverName, validateDriverSource } from './volume-source-rules.ts';
@@ -113,10 +113,11 @@ export function validateVolumeSource(volume: Draft<Volume>, at: string, errors: 
   }
   if (volume.persistentVolumeClaim && !volume.persistentVolumeClaim.claimName)
     errors.required(`${at}.persistentVolumeClaim.claimName`);
-  if (volume.emptyDir?.sizeLimit !== undefined && !isQuantity(volume.emptyDir.sizeLimit))
-    errors.invalid(`${at}.emptyDir.sizeLimit`, volume.emptyDir.sizeLimit, 'must be a quantity');
-  for (const [i, item] of (volume.downwardAPI?.items ?? []).entries())
-    validateDownward(item, `${at}.downwardAPI.items[${i}]`, errors);
+  const size: unknown = volume.emptyDir?.sizeLimit;
+  if (isQuantity(size) && compareQuantities(String(size), '0') < 0)
+    errors.forbidden(`${at}.emptyDir.sizeLimit`, 'SizeLimit field must be a valid resource quantity');
+  validateMode(volume.downwardAPI?.defaultMode, `${at}.downwardAPI.defaultMode`, errors);
+  for (const item of volume.downwardAPI?.items ?? []) validateDownward(item, `${at}.downwardAPI`, errors);
   if (volume.projected) validateProjected(volume.projected, `${at}.projected`, errors);
 }
 
@@ -164,16 +165,22 @@ function validateProjection(source: Draft<VolumeProjection>, at: string, errors:
     else if (seconds !== undefined && seconds > 2 ** 32)
       errors.invalid(field, seconds, 'may not specify a duration larger than 2^32 seconds');
   }
-  for (const [j, item] of (source.downwardAPI?.items ?? []).entries())
-    validateDownward(item, `${at}.downwardAPI.items[${j}]`, errors);
+  for (const item of source.downwardAPI?.items ?? []) validateDownward(item, `${at}.downwardAPI`, errors);
   if (source.clusterTrustBundle)
     validateBundleProjection(source.clusterTrustBundle, `${at}.clusterTrustBundle`, errors);
   if (source.podCertificate) validateCertificateProjection(source.podCertificate, `${at}.podCertificate`, errors);
 }
 
+/** Upstream names the list for what is wrong with one of its items. */
 function validateDownward(item: Draft<DownwardAPIVolumeFile>, at: string, errors: FieldErrors): void {
   if (!item.path) errors.required(`${at}.path`);
   else validateLocalPath(item.path, `${at}.path`, errors);
-  if (item.fieldRef) validateFieldPath(item.fieldRef, `${at}.fieldRef`, volumeFields, errors);
-  else if (!item.resourceFieldRef) errors.required(at, 'one of fieldRef and resourceFieldRef is required');
+  if (item.fieldRef) {
+    validateFieldPath(item.fieldRef, `${at}.fieldRef`, volumeFields, errors);
+    if (item.resourceFieldRef)
+      errors.invalid(at, 'resource', 'fieldRef and resourceFieldRef can not be specified simultaneously');
+  } else if (item.resourceFieldRef)
+    validateResourceField(item.resourceFieldRef, `${at}.resourceFieldRef`, errors, true);
+  else errors.required(at, 'one of fieldRef and resourceFieldRef is required');
+  validateMode(item.mode, `${at}.mode`, errors);
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { TestJson } from '#base/testing.ts';
+import { defaultTemplate } from './defaults.ts';
 import { FieldErrors } from './field-errors.ts';
 import { validateDaemonSet, validateStatefulSet } from './validate-apps.ts';
 import { validateJob } from './validate-batch.ts';
@@ -19,12 +20,20 @@ function fieldsNamed(validate: (errors: FieldErrors) => void): string[] {
 }
 
 const container = (more: TestJson = {}): TestJson => ({ name: 'c', image: 'i', ...more });
+/** A template as it is once its defaults are set. */
+const templateOf = (spec: TestJson): TestJson => {
+  const made = { metadata: { labels: { a: 'b' } }, spec };
+  defaultTemplate(made);
+  return made;
+};
 const pod = (more: TestJson): string[] =>
   fieldsNamed((errors) => {
-    validatePodSpec({ containers: [container()], ...more }, 'spec', errors);
+    const made = { spec: { containers: [container()], ...structuredClone(more) } };
+    defaultTemplate(made);
+    validatePodSpec(made.spec, 'spec', errors);
   });
 const one = (more: TestJson): string[] => pod({ containers: [container(more)] });
-const template = { metadata: { labels: { a: 'b' } }, spec: { restartPolicy: 'Never', containers: [container()] } };
+const template = templateOf({ restartPolicy: 'Never', containers: [container()] });
 
 describe('what a Pod may not say', () => {
   it('host ports are given once, to containers that run side by side', () => {
@@ -128,7 +137,7 @@ describe('what other objects may not say', () => {
       fieldsNamed((errors) => {
         const labels = { a: 'b' };
         const own = { manualSelector: true, selector: { matchLabels: labels } };
-        validateJob({ spec: { ...own, template: { ...template, metadata: { labels } }, ...more } }, errors);
+        validateJob({ spec: { ...own, template, ...more } }, errors);
       });
     const indexed = { completionMode: 'Indexed', completions: 3 };
     assert.deepEqual(job({ backoffLimitPerIndex: 1 }), ['spec.backoffLimitPerIndex']);
@@ -207,7 +216,7 @@ describe('what other objects may not say', () => {
     assert.deepEqual(budget({ minAvailable: 1, unhealthyPodEvictionPolicy: 'X' }), ['spec.unhealthyPodEvictionPolicy']);
     const base = {
       selector: { matchLabels: { a: 'b' } },
-      template: { ...template, spec: { containers: [container()] } },
+      template: templateOf({ containers: [container()] }),
     };
     const set = (more: TestJson): string[] =>
       fieldsNamed((errors) => {

@@ -5,6 +5,7 @@ import type { ObjectMeta } from '#api/meta.v1.ts';
 import { isQuantity } from '#base/quantity.ts';
 import { warnOfProfileAnnotations } from './apparmor-annotations.ts';
 import { labelProblem } from './name-forms.ts';
+import { warnOfOverlaps } from './warn-volume.ts';
 import { isWholeNumber } from './validate-values.ts';
 
 type Warn = (text: string) => void;
@@ -34,8 +35,6 @@ export function warnOfPod(pod: Draft<Pod>, old: Pod | undefined, warn: Warn): vo
     warnOfHostname(pod.metadata?.name ?? '', "the Pod's hostname", warn);
     warnOfSpec(pod.spec ?? {}, pod.metadata, '', warn);
   }
-  if (pod.spec?.os?.name !== 'windows')
-    warnOfProfileAnnotations(pod.metadata?.annotations, 'metadata.annotations', warn);
 }
 
 interface Templated {
@@ -87,6 +86,9 @@ function warnOfSpec(spec: Draft<PodSpec>, metadata: Draft<ObjectMeta> | undefine
       warnOfFractions(container.resources?.[part], `${path}.resources.${part}`, warn);
     warnOfHiddenEnv(container, path, warn);
   }
+  // Of a Pod, it is told where its annotations become fields.
+  if (at !== '') warnOfProfileAnnotations(metadata?.annotations, spec, `${at}metadata.annotations`, warn);
+  for (const volume of spec.volumes ?? []) warnOfOverlaps(volume, warn);
   warnOfPorts(containers, warn);
   if ((spec.terminationGracePeriodSeconds ?? 0) < 0)
     warn(`${at}spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1`);

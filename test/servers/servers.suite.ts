@@ -5,3 +5,4 @@
 import './keys.ts';
 import './majority.ts';
 import './faults.ts';
+import './addresses.ts';

@@ -4,7 +4,6 @@
  */
 import type { KubeObject } from '#base/objects.ts';
 import type { RequestContext } from '../context.ts';
-import { admitDefinition } from '../crd-check.ts';
 import type { Admission, AdmissionAttributes } from './attributes.ts';
 import { admitPodCertificate, admitTrustBundle } from './certificates.ts';
 import {
@@ -45,7 +44,6 @@ const mutating: readonly Admission[] = [
 ];
 const mutatingConfigured: readonly Admission[] = [mutateByPolicies, admitMutatingWebhooks];
 const validating: readonly Admission[] = [
-  admitDefinition,
   admitNodeRestriction,
   admitLimitBounds,
   admitPodSecurity,

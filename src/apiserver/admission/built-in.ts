@@ -171,7 +171,14 @@ export async function admitPriority(context: RequestContext, attributes: Admissi
       `the integer value of priority (${spec.priority}) must not be provided in pod spec; priority admission controller computed ${value} from the given PriorityClass name`,
     );
   spec.priority = value;
-  spec.preemptionPolicy ??= found?.preemptionPolicy ?? 'PreemptLowerPriority';
+  const preemption = found?.preemptionPolicy ?? 'PreemptLowerPriority';
+  if (spec.preemptionPolicy && spec.preemptionPolicy !== preemption)
+    throw forbiddenBy(
+      context,
+      pod.metadata.name ?? '',
+      `the string value of PreemptionPolicy (${spec.preemptionPolicy}) must not be provided in pod spec; priority admission controller computed ${preemption} from the given PriorityClass name`,
+    );
+  spec.preemptionPolicy = preemption;
 }
 
 export async function admitDefaultStorageClass(

@@ -22,6 +22,7 @@ export interface PlatformOptions {
   registryMirror?: string[];
   maxPods?: number;
   nodeMonitorGracePeriod?: number;
+  loadBalancerPool?: string;
   network?: NetworkMode;
   podRange?: string;
   serviceRange?: string;
@@ -46,6 +47,7 @@ export function choicesOf(options: PlatformOptions): InstanceChoices {
     ...(options.httpsPort === undefined ? {} : { httpsPort: options.httpsPort }),
     ...(options.maxPods === undefined ? {} : { maxPods: options.maxPods }),
     ...(options.nodeMonitorGracePeriod === undefined ? {} : { nodeGraceMs: options.nodeMonitorGracePeriod }),
+    ...(options.loadBalancerPool === undefined ? {} : { loadBalancerPool: options.loadBalancerPool }),
     ...(options.network === undefined ? {} : { network: options.network }),
     ...(options.podRange === undefined ? {} : { podRange: options.podRange }),
     ...(options.serviceRange === undefined ? {} : { serviceRange: options.serviceRange }),

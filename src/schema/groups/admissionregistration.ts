@@ -20,7 +20,7 @@ import { resetStatus } from '../strategy.ts';
 import { validateConditions } from '../validate-devices.ts';
 import { validateWebhooks } from '../validate-admission.ts';
 import {
-  validateBinding,
+  validateMutatingBinding,
   validateMutatingPolicy,
   validateValidatingBinding,
   validateValidatingPolicy,
@@ -108,7 +108,7 @@ export const admissionregistrationKinds: readonly KindRecord[] = [
   admission(kinds.MutatingAdmissionPolicyBinding, {
     hasGeneration: true,
     defaults: defaultBinding,
-    validate: validateBinding,
+    validate: validateMutatingBinding,
     columns: columns<MutatingAdmissionPolicyBinding>(
       column('PolicyName', (o) => o.spec?.policyName),
       column('ParamRef', paramRefOf),

@@ -113,6 +113,7 @@ const replicaSets = defineKind(kinds.ReplicaSet, {
 const statefulSets = defineKind(kinds.StatefulSet, {
   warn: warnOfTemplate((o) => o.spec?.template),
   shortNames: ['sts'],
+  nameForm: 'label',
   categories: ['all'],
   subresources: both,
   scale,
@@ -124,12 +125,14 @@ const statefulSets = defineKind(kinds.StatefulSet, {
   defaults(o) {
     const spec = (o.spec ??= {});
     setDefaultText(spec, 'podManagementPolicy', 'OrderedReady');
-    spec.updateStrategy ??= {};
-    setDefaultText(spec.updateStrategy, 'type', 'RollingUpdate');
-    if (spec.updateStrategy.type === 'RollingUpdate') {
-      spec.updateStrategy.rollingUpdate ??= {};
-      setDefault(spec.updateStrategy.rollingUpdate, 'partition', 0);
-      setDefault(spec.updateStrategy.rollingUpdate, 'maxUnavailable', 1);
+    const strategy = (spec.updateStrategy ??= {});
+    if (!strategy.type) {
+      strategy.type = 'RollingUpdate';
+      strategy.rollingUpdate ??= {};
+    }
+    if (strategy.type === 'RollingUpdate' && strategy.rollingUpdate) {
+      setDefault(strategy.rollingUpdate, 'partition', 0);
+      setDefault(strategy.rollingUpdate, 'maxUnavailable', 1);
     }
     spec.persistentVolumeClaimRetentionPolicy ??= {};
     setDefaultText(spec.persistentVolumeClaimRetentionPolicy, 'whenDeleted', 'Retain');

@@ -13,12 +13,12 @@ import {
   metadataFields,
 } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
-import { validateCertificateRequest } from '../validate-admission.ts';
 import {
   validatePodCertificateRequest,
   validatePodCertificateStatus,
   validateTrustBundle,
 } from '../validate-certificates.ts';
+import { validateCertificateRequest, validateRequestPart } from '../validate-signing-request.ts';
 
 function requestCondition(o: CertificateSigningRequest): string {
   const conditions = o.status?.conditions ?? [];
@@ -42,9 +42,10 @@ const annotationsText = ({ spec }: PodCertificateRequest): string =>
 export const certificatesKinds: readonly KindRecord[] = [
   defineKind(kinds.CertificateSigningRequest, {
     unmanaged: ['spec'],
-    nameForm: 'path',
+    nameForm: 'any',
     shortNames: ['csr'],
     validate: validateCertificateRequest,
+    validateStatus: validateRequestPart('status'),
     subresources: { approval: statusSubresource, status: statusSubresource },
     selectableFields: { 'spec.signerName': pathText('spec.signerName') },
     columns: [

@@ -1,5 +1,5 @@
 /** Services of the core group, v1. */
-import type { Service } from '#api/core.v1.ts';
+import type { LoadBalancerStatus, Service } from '#api/core.v1.ts';
 import type { Draft } from '#api/manifest.ts';
 import { kinds } from '#base/kinds.ts';
 import { setDefault, setDefaultText } from '../defaults.ts';
@@ -15,7 +15,13 @@ import {
   statusSubresource,
 } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
-import { dropForType, validateService, validateServiceUpdate, warnOfService } from '../validate-service.ts';
+import {
+  dropForType,
+  validateService,
+  validateServiceStatus,
+  validateServiceUpdate,
+  warnOfService,
+} from '../validate-service.ts';
 
 function defaultService(service: Draft<Service>): void {
   const spec = (service.spec ??= {});
@@ -41,13 +47,23 @@ function defaultService(service: Draft<Service>): void {
   if (spec.type === 'LoadBalancer') setDefault(spec, 'allocateLoadBalancerNodePorts', true);
 }
 
-function serviceAddresses(service: Service): string {
-  const spec = service.spec ?? {};
+/** Where a load balancer's address leads: to the nodes, unless it says otherwise. */
+function defaultAddressModes(balancer: Draft<LoadBalancerStatus> | undefined, { spec }: Draft<Service>): void {
+  if (spec?.type !== 'LoadBalancer') return;
+  for (const one of balancer?.ingress ?? []) if (one.ip) one.ipMode ??= 'VIP';
+}
+
+const balancerCharsMax = 16;
+
+function serviceAddresses({ spec = {}, status }: Draft<Service>): string {
+  const external = spec.externalIPs ?? [];
   if (spec.type === 'ExternalName') return orNone(spec.externalName);
-  const lb = (service.status?.loadBalancer?.ingress ?? []).map((i) => i.ip ?? i.hostname);
-  const all = [...new Set([...lb, ...(spec.externalIPs ?? [])])].join(',');
-  if (spec.type === 'LoadBalancer') return all === '' ? '<pending>' : all;
-  return orNone((spec.externalIPs ?? []).join(','));
+  if (spec.type !== 'LoadBalancer') return orNone(external.join(','));
+  const names = (status?.loadBalancer?.ingress ?? []).map(({ ip, hostname }) => ip || hostname || '');
+  const all = [...new Set(names.filter((name) => name !== ''))].sort().join(',');
+  const shown = all.length > balancerCharsMax ? `${all.slice(0, balancerCharsMax - 3)}...` : all;
+  const parts = [...(shown === '' ? [] : [shown]), ...external];
+  return parts.length === 0 ? '<pending>' : parts.join(',');
 }
 
 export const services = defineKind(kinds.Service, {
@@ -61,7 +77,7 @@ export const services = defineKind(kinds.Service, {
   columns: columns(
     column('Type', (o) => o.spec?.type),
     column('Cluster-IP', (o) => orNone(o.spec?.clusterIPs?.[0] ?? o.spec?.clusterIP)),
-    column('External-IP', serviceAddresses),
+    column('External-IP', (o) => serviceAddresses(o)),
     column('Port(s)', (o) =>
       orNone(
         (o.spec?.ports ?? []).map((p) => `${p.port}${p.nodePort ? `:${p.nodePort}` : ''}/${p.protocol}`).join(','),
@@ -80,4 +96,6 @@ export const services = defineKind(kinds.Service, {
   validate: validateService,
   warn: warnOfService,
   validateUpdate: validateServiceUpdate,
+  validateStatus: validateServiceStatus,
+  defaultStatus: ({ loadBalancer }, o) => defaultAddressModes(loadBalancer, o),
 });

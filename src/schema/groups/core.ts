@@ -35,7 +35,10 @@ import { warnOfSecret } from '../warn-secret.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { warnOfPod, warnOfTemplate } from '../warn-pod.ts';
 import { validatePodStatus } from '../validate-pod-status.ts';
-import { validatePod, validatePodUpdate, validateTemplate } from '../validate-pod.ts';
+import { syncProfiles } from '../apparmor-annotations.ts';
+import { defaultPodResources } from '../pod-level-resources.ts';
+import { validatePod, validateTemplate } from '../validate-pod.ts';
+import { validatePodUpdate } from '../validate-pod-update.ts';
 import { validateReplicationController } from '../validate-apps.ts';
 import { replicaSetCounts, validateCounts } from '../validate-counts.ts';
 import { validateEndpoints } from '../validate-endpoints.ts';
@@ -78,11 +81,19 @@ const pods = defineKind(kinds.Pod, {
     'status.nominatedNodeName': pathText('status.nominatedNodeName'),
   },
   defaults: defaultPod,
+  defaultStatus(status) {
+    const { podIP = '', podIPs = [] } = status;
+    // The list and the field that is older say the same; where they do not, the field counts.
+    if (podIP === '' && podIPs[0]?.ip !== undefined) status.podIP = podIPs[0].ip;
+    else if (podIP !== '' && podIPs[0]?.ip !== podIP) status.podIPs = [{ ip: podIP }];
+  },
   prepareStatus(pod, old) {
     const status = (pod.status ??= {});
     if (!status.qosClass && old.status?.qosClass !== undefined) status.qosClass = old.status.qosClass;
   },
-  prepareCreate(pod, now) {
+  prepareCreate(pod, now, warn) {
+    syncProfiles(pod, warn);
+    defaultPodResources(pod.spec ?? {});
     pod.status = { phase: 'Pending', qosClass: qosClassOf(pod.spec ?? {}) };
     if ((pod.spec?.schedulingGates ?? []).length > 0)
       pod.status.conditions = [
@@ -95,7 +106,12 @@ const pods = defineKind(kinds.Pod, {
         },
       ];
   },
-  prepareUpdate: resetStatus,
+  prepareUpdate(pod, old) {
+    resetStatus(pod, old);
+    // Who does not know the field keeps it.
+    if (pod.spec !== undefined && pod.spec.resources === undefined && old.spec.resources !== undefined)
+      pod.spec.resources = structuredClone(old.spec.resources);
+  },
   validate: validatePod,
   validateUpdate: validatePodUpdate,
   validateStatus: validatePodStatus,

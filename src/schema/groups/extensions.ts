@@ -6,6 +6,7 @@ import { setDefault, setDefaultText } from '../defaults.ts';
 import type { KindRecord } from '../kind.ts';
 import { column, columns, defineKind, statusSubresource, metadataFields } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
+import { validateDefinition, validateDefinitionStatus } from '../validate-definition.ts';
 import { validateApiService, validateApiServiceStatus } from '../validate-api-service.ts';
 
 const status = { status: statusSubresource };
@@ -37,6 +38,10 @@ export const apiextensionsKinds: readonly KindRecord[] = [
   defineKind(kinds.CustomResourceDefinition, {
     statusKeeps: metadataFields,
     needsVersion: true,
+    // Its own validation says what it must be.
+    nameForm: 'any',
+    validate: validateDefinition,
+    validateStatus: validateDefinitionStatus,
     shortNames: ['crd', 'crds'],
     categories: api,
     subresources: status,
@@ -71,15 +76,18 @@ export const apiextensionsKinds: readonly KindRecord[] = [
       o.status = {
         acceptedNames: { plural: '', kind: '' },
         conditions: [],
-        storedVersions: (o.spec?.versions ?? []).flatMap((v) => (v.storage === true ? (v.name ?? []) : [])),
+        storedVersions: (o.spec?.versions ?? [])
+          .filter(({ storage }) => storage === true)
+          .slice(0, 1)
+          .flatMap(({ name }) => name ?? []),
       };
     },
     prepareUpdate(o, old) {
       resetStatus(o, old);
       // What is to be stored from now on counts as stored.
       const stored = (o.status?.storedVersions ?? []).slice();
-      for (const { name, storage } of o.spec?.versions ?? [])
-        if (storage === true && name !== undefined && !stored.includes(name)) stored.push(name);
+      const name = (o.spec?.versions ?? []).find(({ storage }) => storage === true)?.name;
+      if (name !== undefined && !stored.includes(name)) stored.push(name);
       if (o.status !== undefined) o.status = { ...o.status, storedVersions: stored };
     },
   }),

@@ -15,7 +15,7 @@ import {
 } from '../kind.ts';
 import { resetStatus } from '../strategy.ts';
 import { validateIngressClass } from '../validate-classes.ts';
-import { validateIngress } from '../validate-core.ts';
+import { validateIngress, validateIngressStatus } from '../validate-core.ts';
 import { validateNetworkPolicy } from '../validate-policy.ts';
 import {
   validateIpAddress,
@@ -23,6 +23,11 @@ import {
   validateServiceCidr,
   validateServiceCidrUpdate,
 } from '../validate-ranges.ts';
+
+function addresses({ status }: Ingress): string {
+  const names = (status?.loadBalancer?.ingress ?? []).map(({ ip, hostname }) => ip || hostname || '');
+  return [...new Set(names.filter((name) => name !== ''))].sort().join(',');
+}
 
 function hosts(o: Ingress): string {
   const all = (o.spec?.rules ?? []).map((r) => r.host).filter(Boolean);
@@ -65,7 +70,7 @@ export const networkingKinds: readonly KindRecord[] = [
         (o) => o.spec?.ingressClassName ?? o.metadata.annotations?.['kubernetes.io/ingress.class'] ?? '<none>',
       ),
       column('Hosts', hosts),
-      column('Address', (o) => (o.status?.loadBalancer?.ingress ?? []).map((i) => i.ip ?? i.hostname).join(',')),
+      column('Address', addresses),
       column('Ports', (o) => ((o.spec?.tls ?? []).length > 0 ? '80, 443' : '80')),
     ),
     prepareCreate(o) {
@@ -73,6 +78,7 @@ export const networkingKinds: readonly KindRecord[] = [
     },
     prepareUpdate: resetStatus,
     validate: validateIngress,
+    validateStatus: validateIngressStatus,
   }),
   defineKind(kinds.IPAddress, {
     shortNames: ['ip'],

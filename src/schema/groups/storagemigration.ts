@@ -6,6 +6,7 @@ import { kinds } from '#base/kinds.ts';
 import type { FieldErrors } from '../field-errors.ts';
 import { column, defineKind, statusSubresource, type KindRecord, metadataFields } from '../kind.ts';
 import { label1035Problem, subdomainProblem } from '../name-forms.ts';
+import { validateConditions } from '../validate-devices.ts';
 
 type Migration = Draft<StorageVersionMigration>;
 
@@ -25,6 +26,7 @@ const isTrue = ({ status }: Migration, type: string): boolean =>
 function validateStatus(object: Migration, old: StorageVersionMigration, errors: FieldErrors): void {
   const { resourceVersion = '', conditions = [] } = object.status ?? {};
   const before = old.status?.resourceVersion ?? '';
+  validateConditions(conditions, errors);
   if (resourceVersion !== '' && !/^[1-9]\d*$/.test(resourceVersion))
     errors.invalid(
       'status.resourceVersion',
