@@ -1,8 +1,8 @@
 /**
  * `/metrics/cadvisor`: what the kernel counted of the node's containers and Pods, with cAdvisor's names and labels as
- * the kubelet has them (cAdvisor, "Monitoring cAdvisor with Prometheus"). A Pod's own series have no container; those of
- * its network are read in one of its containers, as all share it. What the kernel counts differently for each disk and
- * page fault is not shown.
+ * the kubelet has them (cAdvisor, "Monitoring cAdvisor with Prometheus"). A Pod's own series have no container; those
+ * of its network are read in one of its containers, as all share it. What the kernel counts differently for each disk
+ * and page fault is not shown.
  */
 import { exposeMetrics, type Exposition } from '#observe/exposition.ts';
 import { type Definition, Metrics } from '#observe/metrics.ts';
