@@ -16,6 +16,8 @@ const defaultRounds = 3;
 const secondsEach = 5;
 const betweenMs = 4;
 const warmUpMs = 1_000;
+/** As one user, beside the flood of his, to see what he is told. */
+const floodersAsked = 100;
 const listedObjects = 1_000;
 const quotaUs = 50_000;
 const periodUs = 100_000;
@@ -49,6 +51,19 @@ class Limited {
   spawn(words: string[]): ChildProcess {
     const script = `echo $$ > ${this.#path}/cgroup.procs && exec "$@"`;
     return spawn('sh', ['-c', script, 'sh', ...words], { stdio: 'ignore' });
+  }
+
+  /** Does the work while the command runs, and ends that. */
+  async beside(words: string[], work: () => Promise<void>): Promise<void> {
+    const running = this.spawn(words);
+    const ended = new Promise((resolve) => running.once('exit', resolve));
+    try {
+      await sleep(warmUpMs);
+      await work();
+    } finally {
+      running.kill('SIGKILL');
+      await ended;
+    }
   }
 
   close(): void {
@@ -88,6 +103,37 @@ function ask({ agent, url, headers }: Asker): Promise<number> {
   });
 }
 
+/**
+ * What the one who floods is told: of so many requests of his, how many are refused (429), and how many of those
+ * refusals say when to come again (Retry-After).
+ */
+async function askRefusals(flooder: Asker): Promise<{ refused: number; told: number }> {
+  const answers = await Promise.all(
+    Array.from({ length: floodersAsked }, async () => {
+      const answer = await fetchHead(flooder);
+      return { isRefused: answer.status === 429, isTold: Number(answer.retryAfter) >= 1 };
+    }),
+  );
+  const refused = answers.filter(({ isRefused }) => isRefused);
+  return { refused: refused.length, told: refused.filter(({ isTold }) => isTold).length };
+}
+
+function fetchHead({ agent, url, headers }: Asker): Promise<{ status?: number; retryAfter?: string }> {
+  return new Promise((resolve, reject) => {
+    const out = request(url, { agent, headers }, (answer) => {
+      const { statusCode, headers: answered } = answer;
+      answer.resume().on('error', reject);
+      answer.on('end', () =>
+        resolve({
+          ...(statusCode === undefined ? {} : { status: statusCode }),
+          ...(answered['retry-after'] === undefined ? {} : { retryAfter: answered['retry-after'] }),
+        }),
+      );
+    });
+    out.on('error', reject).end();
+  });
+}
+
 /** Milliseconds of each request. */
 async function askOften(asker: Asker): Promise<number[]> {
   const out: number[] = [];
@@ -118,28 +164,29 @@ async function run(current: Run): Promise<Result> {
   };
   const limited = new Limited(`tiphys-bench-flood-${process.pid}`);
   current.defer(() => limited.close());
-  const header = `authorization: Bearer ${await tokenOf(client, 'floods')}`;
+  const authorization = `Bearer ${await tokenOf(client, 'floods')}`;
+  const header = `authorization: ${authorization}`;
+  const flooder: Asker = { ...asker, headers: { ...asker.headers, authorization } };
+  const told = { refused: 0, told: 0 };
   const samples: Sample[] = [];
   const ratios = new Map<string, number[]>();
   await askOften(asker);
   for (let round = 0; round < (current.rounds ?? defaultRounds); round++)
     for (const [name, words, path] of floods) {
       const alone = await askOften(asker);
-      const flooding = limited.spawn([h2load, '-D', '60', ...words, '-H', header, `${target.server}${path}`]);
-      const ended = new Promise((resolve) => flooding.once('exit', resolve));
-      try {
-        await sleep(warmUpMs);
+      await limited.beside([h2load, '-D', '60', ...words, '-H', header, `${target.server}${path}`], async () => {
         const beside = await askOften(asker);
         const [quiet, flooded] = [quantile(alone, 0.99), quantile(beside, 0.99)];
         note(samples, `p99 alone (${name})`, quiet);
         note(samples, `p99 beside ${name}`, flooded);
         note(samples, `median beside ${name}`, quantile(beside, 0.5));
         ratios.set(name, [...(ratios.get(name) ?? []), flooded / quiet]);
+        const answers = await askRefusals(flooder);
+        note(samples, `refused of ${floodersAsked} more of his (${name})`, answers.refused, 'requests');
+        told.refused += answers.refused;
+        told.told += answers.told;
         current.say(`${name}: p99 ${quiet.toFixed(2)} → ${flooded.toFixed(2)} ms`);
-      } finally {
-        flooding.kill('SIGKILL');
-        await ended;
-      }
+      });
       await until('the flood has drained', 30_000, async () => (await ask(asker)) < 20);
     }
   return {
@@ -148,17 +195,20 @@ async function run(current: Run): Promise<Result> {
     samples,
     skipped: [],
     versions: { Tiphys: tiphysVersion() },
-    goals: floods.map(([name]) => ({
-      text: `p99 beside ${name} / alone`,
-      atMost: 2,
-      value: quantile(ratios.get(name) ?? [], 0.5),
-    })),
+    goals: [
+      ...floods.map(([name]) => ({
+        text: `p99 beside ${name} / alone`,
+        atMost: 2,
+        value: quantile(ratios.get(name) ?? [], 0.5),
+      })),
+      { text: 'refusals (429) that say when to come again', atLeast: 1, value: told.told / told.refused },
+    ],
   };
 }
 
-function note(samples: Sample[], name: string, value: number): void {
+function note(samples: Sample[], name: string, value: number, unit = 'ms'): void {
   const found = samples.find((one) => one.name === name);
-  if (found === undefined) samples.push({ name, unit: 'ms', values: [value] });
+  if (found === undefined) samples.push({ name, unit, values: [value] });
   else found.values.push(value);
 }
 

@@ -1,11 +1,12 @@
 /**
- * `npm run bench [-- NAME[/PART]…] [--json] [--rounds=N] [--list]`: ratios against peers measured in the same run, with
+ * `npm run bench [-- NAME[/PART]…] [--json] [--rounds=N] [--list] [--help]`: ratios against peers measured in the same run, with
  * the raw figures. README.md says what each means. Results go to standard output, progress to standard error. Exits
  * with 1 when a goal that could be measured is missed, 2 when a benchmark failed.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, release, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
+import { parseArgs } from 'node:util';
 import { messageOf } from '#base/thrown.ts';
 import { api } from './api.ts';
 import { build } from './build.ts';
@@ -92,23 +93,70 @@ async function undoAll(undo: (() => unknown)[], run: Run): Promise<void> {
     }
 }
 
-async function main(): Promise<void> {
-  const words = process.argv.slice(2);
-  if (words.includes('--list')) {
-    for (const bench of benches) process.stdout.write(`${bench.name}\t${bench.about}\n`);
-    return;
+interface Wanted {
+  /** Of those, or of all; `NAME/PART` for a part of one. */
+  names: string[];
+  rounds: number | undefined;
+  json: boolean;
+}
+
+const usage = `Usage: npm run bench [-- NAME[/PART]…] [--json] [--rounds=N] [--list]
+
+${benches.map(({ name, about }) => `  ${name.padEnd(12)}${about}`).join('\n')}
+
+  --json      results for a script
+  --rounds=N  fewer or more rounds than each benchmark has by itself
+  --list      names and purposes, separated by tabs
+`;
+
+class UsageError extends Error {}
+
+/** Undefined where the answer is words alone, which are printed. */
+function readWords(words: string[]): Wanted | undefined {
+  const { values, positionals } = parse(words);
+  const { help, list, json, rounds } = values;
+  if (help) process.stdout.write(usage);
+  else if (list) for (const { name, about } of benches) process.stdout.write(`${name}\t${about}\n`);
+  if (help || list) return undefined;
+  const known = benches.map((bench) => bench.name);
+  const unknown = positionals.filter((name) => !known.includes(name.split('/')[0] ?? ''));
+  if (unknown.length > 0)
+    throw new UsageError(`no such benchmark: ${unknown.join(', ')}; there are ${known.join(', ')}`);
+  if (rounds !== undefined && !/^[1-9]\d*$/.test(rounds)) throw new UsageError(`no number of rounds: ${rounds}`);
+  return { names: positionals, rounds: rounds === undefined ? undefined : Number(rounds), json };
+}
+
+function parse(words: string[]) {
+  try {
+    return parseArgs({
+      args: words,
+      allowPositionals: true,
+      options: {
+        help: { type: 'boolean', short: 'h', default: false },
+        list: { type: 'boolean', default: false },
+        json: { type: 'boolean', default: false },
+        rounds: { type: 'string' },
+      },
+    });
+  } catch (error) {
+    throw new UsageError(messageOf(error), { cause: error });
   }
-  const json = words.includes('--json');
-  const rounds = words.find((word) => word.startsWith('--rounds='));
-  const names = words.filter((word) => !word.startsWith('-'));
-  const unknown = names.filter((name) => !benches.some((bench) => bench.name === name.split('/')[0]));
-  if (unknown.length > 0) {
-    process.stderr.write(
-      `no such benchmark: ${unknown.join(', ')}; there are ${benches.map((bench) => bench.name).join(', ')}\n`,
-    );
+}
+
+async function main(): Promise<void> {
+  let wanted: Wanted | undefined;
+  try {
+    wanted = readWords(process.argv.slice(2));
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    process.stderr.write(`${error.message}\n${usage}`);
     process.exitCode = 64;
     return;
   }
+  if (wanted !== undefined) await runAll(wanted);
+}
+
+async function runAll({ names, rounds, json }: Wanted): Promise<void> {
   const machine = `${cpus().length} × ${cpus()[0]?.model ?? 'processor'}, ${(totalmem() / 2 ** 30).toFixed(0)} GiB, Linux ${release()}, Node ${process.version}`;
   if (!json) process.stdout.write(`${machine}\n`);
   const results: Result[] = [];
@@ -118,7 +166,7 @@ async function main(): Promise<void> {
     try {
       const result = await runOne(
         bench,
-        rounds === undefined ? undefined : Number(rounds.slice('--rounds='.length)),
+        rounds,
         names.flatMap((name) => (name.startsWith(`${bench.name}/`) ? [name.slice(bench.name.length + 1)] : [])),
       );
       results.push(result);

@@ -42,6 +42,7 @@ make_node() {
 make_redis() { make_debian; make_image redis -f "$here/images/redis.Dockerfile"; }
 make_xx() { make_image xx -f "$here/images/xx.Dockerfile"; }
 make_distroless() { make_debian; make_image distroless -f "$here/images/distroless.Dockerfile"; }
+make_outdated() { make_golang alpine; make_image outdated -f "$here/images/go-mod-outdated.Dockerfile"; }
 make_shellcheck() { make_alpine; make_image shellcheck -f "$here/images/shellcheck.Dockerfile"; }
 
 stand_in() {
@@ -52,6 +53,7 @@ stand_in() {
       *golang:*) made=golang-debian; make_golang debian ;;
       */xx | */xx:*) made=xx; make_xx ;;
       */shellcheck-alpine:*) made=shellcheck; make_shellcheck ;;
+      psampaz/go-mod-outdated:*) made=outdated; make_outdated ;;
       rust:*) made=rust; make_rust ;;
       node:*alpine*) made=node-alpine; make_node alpine ;;
       node:*) made=node-debian; make_node debian ;;

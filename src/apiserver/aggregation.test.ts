@@ -170,8 +170,12 @@ describe('an aggregated API server', () => {
     remote.status = 500;
     t.clock.advance(30_000);
     assert.match((await condition(t, 'FailedDiscoveryCheck')).message, /bad status from .*: 500$/);
+    const measured = (await t.call('GET', '/metrics')).text;
+    assert.match(measured, /aggregator_unavailable_apiservice\{name="v1.wardle.example.com"\} 1/);
+    assert.match(measured, /apiservice_total\{name="v1.wardle.example.com",reason="FailedDiscoveryCheck"\} 1/);
     remote.status = 200;
     await condition(t, 'Passed');
+    assert.match((await t.call('GET', '/metrics')).text, /unavailable_apiservice\{name="v1.wardle.example.com"\} 0/);
     await t.call('DELETE', `${services}/v1.wardle.example.com`);
     assert.equal((await t.call('GET', '/apis/wardle.example.com/v1/flunders')).status, 404);
   });

@@ -110,7 +110,7 @@ export function runAggregation(server: Server): () => void {
       const services = (await server.live.apiServices.current()).in();
       server.remoteApis.retain(new Set(services.keys()));
       const service = [...services.values()].find(({ metadata }) => metadata.name === name);
-      if (service === undefined) return;
+      if (service === undefined) return server.requests.unavailable.delete(name);
       if (!(await checkService(server, service))) nextMs = remoteRetryMs;
     } catch (error) {
       nextMs = remoteRetryMs;
@@ -137,6 +137,7 @@ async function checkService(server: Server, service: APIService): Promise<boolea
   const condition = await availabilityOf(server, service);
   const before = service.status?.conditions?.find(({ type }) => type === 'Available');
   const same = (['status', 'reason', 'message'] as const).every((field) => before?.[field] === condition[field]);
+  measureAvailability(server, service.metadata.name, condition);
   if (!same) {
     const kind = server.kinds.builtIn(kinds.APIService);
     const { name } = service.metadata;
@@ -152,6 +153,12 @@ async function checkService(server: Server, service: APIService): Promise<boolea
     }
   }
   return condition.status === 'True';
+}
+
+function measureAvailability({ requests }: Server, name: string, { status, reason }: APIServiceCondition): void {
+  const isAvailable = status === 'True';
+  requests.unavailable.of(name).value = isAvailable ? 0 : 1;
+  if (!isAvailable) requests.unavailableTotal.of(name, reason ?? '').add();
 }
 
 async function availabilityOf(server: Server, service: APIService): Promise<APIServiceCondition> {

@@ -19,6 +19,7 @@ import { serviceRange } from './allocation.ts';
 import { missingPermissions } from './authz/permissions.ts';
 import { autoUpdate, clusterRoleBindings, clusterRoles, roles } from './bootstrap-roles.ts';
 import type { Server } from './context.ts';
+import { trustedAuthorities } from './keys.ts';
 import { deleteObject } from './delete.ts';
 import { internalContext } from './internal.ts';
 import { ownObjectsRetryMs } from './limits.ts';
@@ -232,11 +233,11 @@ function localServices(server: Server): Template<APIService>[] {
 async function ensureAuthentication(server: Server): Promise<void> {
   // A simulated server has no clients of others, and its keys are made only for who needs them.
   if (server.options.advertise === undefined) return;
-  const { ca, frontProxy } = server.options.keys;
+  const { keys } = server.options;
   const list = (...names: string[]): string => JSON.stringify(names);
   const data = {
-    'client-ca-file': ca.certificatePem,
-    'requestheader-client-ca-file': frontProxy.certificatePem,
+    'client-ca-file': trustedAuthorities(keys, 'ca'),
+    'requestheader-client-ca-file': trustedAuthorities(keys, 'frontProxy'),
     'requestheader-allowed-names': list(frontProxyClient),
     'requestheader-extra-headers-prefix': list('X-Remote-Extra-'),
     'requestheader-group-headers': list('X-Remote-Group'),

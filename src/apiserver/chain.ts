@@ -63,7 +63,9 @@ export async function runChain(server: Server, request: ApiRequest): Promise<Api
     finishAudit(server, progress, { error: known });
     return withAuditId(progress, answerError(server, request, known, progress));
   } finally {
-    endRequest(requests, info, kinds, { code, seconds: (clock.monotonic() - begunMs) / 1000 });
+    const goesOn = code < 300 && lasts(info) && request.wantsObject !== true;
+    const lasting = goesOn ? request.signal : undefined;
+    endRequest(requests, info, kinds, { code, seconds: (clock.monotonic() - begunMs) / 1000, lasting });
   }
 }
 
@@ -116,9 +118,9 @@ function finishAudit({ audit }: Server, progress: Progress, outcome: Outcome): v
     if (unknown !== undefined) audit.end(unknown, progress, 'ResponseStarted', { message, code: 401 });
     return;
   }
-  const lasts = info.verb === 'watch' || isLongRunning(info);
-  if (lasts) audit.end(record, progress, 'ResponseStarted', outcome);
-  if (!lasts || 'error' in outcome || request.signal.aborted) audit.end(record, progress, 'ResponseComplete', outcome);
+  const goesOn = lasts(info);
+  if (goesOn) audit.end(record, progress, 'ResponseStarted', outcome);
+  if (!goesOn || 'error' in outcome || request.signal.aborted) audit.end(record, progress, 'ResponseComplete', outcome);
   else
     request.signal.addEventListener('abort', () => audit.end(record, progress, 'ResponseComplete', outcome), {
       once: true,
@@ -137,6 +139,8 @@ function withAuditId({ request, record }: Progress, answer: ApiResponse): ApiRes
 const lastingSubresources = new Set(['attach', 'exec', 'proxy', 'log', 'portforward']);
 const isLongRunning = ({ isResource, subresource }: RequestInfo): boolean =>
   isResource && subresource !== '' && lastingSubresources.has(subresource);
+
+const lasts = (info: RequestInfo): boolean => info.verb === 'watch' || isLongRunning(info);
 
 /** A seat is taken until the answer is there, has been sent where it goes out in pieces, or has begun to wait. */
 function holdSeat({ admission, request, info }: Progress, answer: ApiResponse): void {

@@ -11,6 +11,8 @@ import type { Clock, Random } from '#os/clock.ts';
 export interface EncryptionKey {
   id: string;
   /** 32 bytes, base64. */ key: string;
+  /** Becomes the first one when all servers know it. */
+  isNext?: true;
 }
 
 export interface KeyRing {
@@ -23,6 +25,19 @@ export interface KeyRing {
   encryption: EncryptionKey[];
   /** Signs what members of the cluster's own etcd know each other by. Absent until there is one. */
   etcd?: KeyPair;
+  /** How often the ring was changed: of two servers' rings the higher one counts. Absent: never. */
+  generation?: number;
+  /** Certificates of the authorities that signed before: while they are here, what they have signed holds. */
+  former?: Partial<Record<AuthorityName, string>>;
+  /** By what an etcd knows the cluster (SHA-256 of the first authority's public key), once that is another one. */
+  origin?: string;
+}
+
+export type AuthorityName = 'ca' | 'frontProxy' | 'etcd';
+
+/** Authorities whose certificates hold, in PEM, that which signs now before others; '' where there is none. */
+export function trustedAuthorities(ring: KeyRing, name: AuthorityName): string {
+  return `${ring[name]?.certificatePem ?? ''}${ring.former?.[name] ?? ''}`;
 }
 
 export const frontProxyAuthority = 'tiphys-front-proxy-ca';

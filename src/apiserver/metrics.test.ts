@@ -30,3 +30,18 @@ test('requests are counted and timed by verb, resource, scope and code; stranger
   assert.match(text, /apiserver_current_inflight_requests\{request_kind="readOnly"\} 1/);
   assert.doesNotMatch(text, /stranger|whatever|BREW/i);
 });
+
+test('watches count while they go on', async () => {
+  await using api = await createTestApi();
+  const end = new AbortController();
+  const watching = async (): Promise<string> =>
+    /^apiserver_longrunning_requests\{verb="WATCH"[^}]*resource="pods".* (\d+)$/m.exec(
+      (await api.call('GET', '/metrics')).text,
+    )?.[1] ?? 'none';
+  await api.raw('GET', `${pods}?watch=1`, { signal: end.signal });
+  assert.equal(await watching(), '1');
+  end.abort();
+  assert.equal(await watching(), '0');
+  await api.raw('GET', `${pods}?watch=1&resourceVersion=nonsense`, { signal: new AbortController().signal });
+  assert.equal(await watching(), '0', 'what was refused does not go on');
+});

@@ -8,6 +8,7 @@ import type { Counter, Family, Gauge, Histogram, Metrics } from '#observe/metric
 import type { Store } from '#store/store.ts';
 import type { KindTable } from './kind-table.ts';
 import type { RequestInfo } from './request-info.ts';
+import { defaultGitVersion } from './version.ts';
 
 export interface RequestMetrics {
   /** All requests whose answer has not begun. */
@@ -15,6 +16,11 @@ export interface RequestMetrics {
   total: Family<Counter>;
   seconds: Family<Histogram>;
   current: Family<Gauge>;
+  /** Watches, and what else lasts, of clients that come over the network. */
+  lasting: Family<Gauge>;
+  /** Aggregated servers' APIServices: 1 for one that cannot be asked; how often it could not, and why. */
+  unavailable: Family<Gauge>;
+  unavailableTotal: Family<Counter>;
   /** Those of the same labels. */
   series: Map<string, { total: Counter; seconds: Histogram }>;
 }
@@ -35,6 +41,14 @@ export function createRequestMetrics(metrics: Metrics, store: Store): RequestMet
   metrics.gauge({ name: 'tiphys_store_history_bytes', help: 'Bytes of values that only history holds.' }, (family) => {
     family.of().value = store.historyBytes();
   });
+  const [, major = '', minor = ''] = /^v(\d+)\.(\d+)/.exec(defaultGitVersion) ?? [];
+  metrics
+    .gauge({
+      name: 'kubernetes_build_info',
+      help: 'The version of Kubernetes whose API this is. The value is always 1.',
+      labels: ['git_version', 'major', 'minor', 'platform'],
+    })
+    .of(defaultGitVersion, major, minor, 'linux').value = 1;
   return {
     inFlight: 0,
     series: new Map(),
@@ -55,6 +69,21 @@ export function createRequestMetrics(metrics: Metrics, store: Store): RequestMet
       name: 'apiserver_current_inflight_requests',
       help: 'Number of requests under way, by kind: mutating or readOnly.',
       labels: ['request_kind'],
+    }),
+    lasting: metrics.gauge({
+      name: 'apiserver_longrunning_requests',
+      help: 'Gauge of all active long-running apiserver requests broken out by verb, group, version, resource, scope and component.',
+      labels: [...requestLabels.slice(0, -1), 'component'],
+    }),
+    unavailable: metrics.gauge({
+      name: 'aggregator_unavailable_apiservice',
+      help: 'Gauge of APIServices which are marked as unavailable broken down by APIService name.',
+      labels: ['name'],
+    }),
+    unavailableTotal: metrics.counter({
+      name: 'aggregator_unavailable_apiservice_total',
+      help: 'Counter of checks of APIServices that found them unavailable, by name and reason.',
+      labels: ['name', 'reason'],
     }),
   };
 }
@@ -81,11 +110,18 @@ export function beginRequest(requests: RequestMetrics, info: RequestInfo): void 
   requests.current.of(readVerbs.has(info.verb) ? 'readOnly' : 'mutating').value++;
 }
 
+interface Ended {
+  code: number;
+  seconds: number;
+  /** Of an answer that goes on: aborts when it is over. */
+  lasting: AbortSignal | undefined;
+}
+
 export function endRequest(
   requests: RequestMetrics,
   info: RequestInfo,
   kinds: KindTable,
-  { code, seconds }: { code: number; seconds: number },
+  { code, seconds, lasting }: Ended,
 ): void {
   requests.inFlight--;
   requests.current.of(readVerbs.has(info.verb) ? 'readOnly' : 'mutating').value--;
@@ -110,6 +146,10 @@ export function endRequest(
   }
   series.total.add();
   series.seconds.observe(seconds);
+  if (lasting === undefined || lasting.aborted) return;
+  const running = requests.lasting.of(...labels.slice(0, -1), 'apiserver');
+  running.value++;
+  lasting.addEventListener('abort', () => running.value--, { once: true });
 }
 
 export async function serveMetrics(metrics: Metrics): Promise<ApiResponse> {

@@ -17,6 +17,9 @@ export const machineGroup = 'system:bootstrappers:tiphys:machine';
 /** The same for one that becomes a further server, and is given the cluster's keys. */
 export const serverGroup = 'system:bootstrappers:tiphys:server';
 
+/** Group of servers, where they speak to each other about the cluster's keys. */
+export const serversGroup = 'tiphys:servers';
+
 /** Label of Nodes on whose machine a control plane runs. */
 export const controlPlaneRole = 'node-role.kubernetes.io/control-plane';
 
@@ -26,6 +29,8 @@ export const machineAnnotations = {
   address: 'tiphys.io/machine-address',
   /** Which machine has joined under this name. */
   identity: 'tiphys.io/machine-identity',
+  /** Hash of the authority that has signed all certificates of the node (`sha256:…`). */
+  authority: 'tiphys.io/authority',
   /** Since when the node is being taken out of the cluster: RFC 3339. */
   removal: 'tiphys.io/removal-requested',
 } as const;

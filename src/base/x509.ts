@@ -36,6 +36,11 @@ interface Clock {
 export interface KeyPair {
   certificatePem: string;
   keyPem: string;
+  /**
+   * Of an authority that took another one's place: its certificate as the former one has signed it. It is shown after
+   * each certificate that it issues, so that who knows the former one alone believes them.
+   */
+  crossPem?: string;
 }
 export interface SigningKey {
   privateKeyPem: string;
@@ -215,6 +220,19 @@ export function renewCertificateAuthority(ca: KeyPair, random: Random, clock: Cl
   return { ...ca, certificatePem: signItself({ commonName, days }, ca.keyPem, random, clock) };
 }
 
+/** An authority that takes the place of `former`, which vouches for it, both ways while either is known. */
+export function succeedCertificateAuthority(former: KeyPair, random: Random, clock: Clock, days = 3650): KeyPair {
+  const [, name = '', number = '1'] =
+    /^CN=(.*?)(?:-(\d+))?$/m.exec(new X509Certificate(former.certificatePem).subject) ?? [];
+  // Of another name: who looks for an issuer by its name must not find the other one.
+  const commonName = `${name}-${Number(number) + 1}`;
+  const { certificatePem, keyPem } = createCertificateAuthority(commonName, random, clock, days);
+  const point = createPublicPoint(keyPem);
+  const publicKey = { point, info: sequence(curveAlgorithm, bitString(point)) };
+  const issuance = { request: { commonName, days }, publicKey, issuer: issuerOf(former), isAuthority: true };
+  return { certificatePem, keyPem, crossPem: makeCertificate(issuance, random, clock) };
+}
+
 function signItself(request: CertificateRequest, keyPem: string, random: Random, clock: Clock): string {
   const point = createPublicPoint(keyPem);
   const issuer: Issuer = { name: nameOf(request), keyId: keyIdOf(point), keyPem };
@@ -255,20 +273,21 @@ function subjectDer(certificate: Buffer): Uint8Array {
   return certificate.subarray(at, readTlv(certificate, at).end);
 }
 
-/** A new key and its certificate signed by `ca`. */
+/** A new key and its certificate signed by `ca`, in PEM with what vouches for `ca`. */
 export function issueCertificate(request: CertificateRequest, ca: KeyPair, random: Random, clock: Clock): KeyPair {
   const key = makeKey(random);
   return {
-    certificatePem: makeCertificate(
-      {
-        request,
-        publicKey: { point: key.point, info: key.publicKeyInfo },
-        issuer: issuerOf(ca),
-        isAuthority: false,
-      },
-      random,
-      clock,
-    ),
+    certificatePem:
+      makeCertificate(
+        {
+          request,
+          publicKey: { point: key.point, info: key.publicKeyInfo },
+          issuer: issuerOf(ca),
+          isAuthority: false,
+        },
+        random,
+        clock,
+      ) + (ca.crossPem ?? ''),
     keyPem: key.privateKeyPem,
   };
 }
@@ -341,7 +360,7 @@ const extendedUsages: Record<string, string> = {
 
 /**
  * Signs what a request asks for: its subject, key and alternative names, as they were sent. It lasts no longer than the
- * authority.
+ * authority. What vouches for the authority follows in the PEM.
  */
 export function signCertificationRequest(
   request: CertificationRequest,
@@ -381,8 +400,6 @@ export function signCertificationRequest(
     request.publicKeyInfo,
     explicit(3, sequence(...extensions)),
   );
-  return toPem(
-    'CERTIFICATE',
-    sequence(body, signatureAlgorithm, bitString(sign('sha256', body, { key: issuer.keyPem, dsaEncoding: 'der' }))),
-  );
+  const signature = sign('sha256', body, { key: issuer.keyPem, dsaEncoding: 'der' });
+  return toPem('CERTIFICATE', sequence(body, signatureAlgorithm, bitString(signature))) + (ca.crossPem ?? '');
 }

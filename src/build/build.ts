@@ -148,8 +148,8 @@ class Build implements Disposable {
     const signal = AbortSignal.any([request.signal, this.#failed.signal]);
     const begin = ({ digest }: Vertex): VertexOutput => this.#shownIn.get(digest)?.vertex ?? silentOutput;
     const local = async (): Promise<BuildContext> => this.#context();
-    this.#sources = new Sources({ ...parts, pull, credential, local, begin, signal });
     this.#hold = parts.content.hold();
+    this.#sources = new Sources({ ...parts, hold: this.#hold, pull, credential, local, begin, signal });
     this.#solver = new Solver(parts, {
       sources: this.#sources,
       secrets: noSecrets,

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { ImageLayer } from '#content/image-records.ts';
 import { parseCacheConfig, recordsOver, writeCacheConfig } from './cache-config.ts';
+import type { TravellingResult } from './cache-config.ts';
 
 const digest = (letter: string): string => `sha256:${letter.repeat(64)}`;
 const layer = (letter: string): ImageLayer => ({
@@ -17,14 +18,44 @@ const key = 'd'.repeat(64);
 const record = (more: object): unknown => ({ digest: `sha256:${key}`, ...more });
 
 test('what was written is read again, also of work that changed nothing', () => {
-  const results = new Map([
+  const results = new Map<string, TravellingResult>([
     [key, { layers: [a, b], createdAtMs: 1000 }],
     ['e'.repeat(64), { layers: [], createdAtMs: 2000 }],
     ['f'.repeat(64), { layers: [c], createdAtMs: 0 }],
   ]);
   const config: unknown = JSON.parse(writeCacheConfig([a, b], recordsOver([a, b], results)).toString());
-  results.delete('f'.repeat(64));
-  assert.deepEqual(parseCacheConfig(config, known), results);
+  const absent = { digest: '', diffId: c.diffId, sizeBytes: 0, mediaType: '' };
+  assert.deepEqual(
+    parseCacheConfig(config, known),
+    new Map<string, TravellingResult>([
+      ...results,
+      ['f'.repeat(64), { layers: [absent], createdAtMs: 0, isAbsent: true }],
+    ]),
+  );
+});
+
+test('layers that are not there are named once', () => {
+  const [x, y] = ['1', '2'].map((letter) => ({ ...layer('c'), diffId: digest(letter) }));
+  const results = new Map<string, TravellingResult>([
+    [key, { layers: [a, x!], createdAtMs: 1000 }],
+    ['e'.repeat(64), { layers: [a, x!, y!], createdAtMs: 1000, isAbsent: true }],
+  ]);
+  const records = recordsOver([a], results);
+  assert.deepEqual(
+    records.map(({ absent }) => absent?.layers),
+    [
+      [0, digest('1')],
+      [0, -1, digest('2')],
+    ],
+  );
+  const parsed = parseCacheConfig(JSON.parse(writeCacheConfig([a], records).toString()), known);
+  assert.deepEqual(
+    [...parsed.values()].map(({ layers }) => layers.map(({ diffId }) => diffId)),
+    [
+      [a.diffId, digest('1')],
+      [a.diffId, digest('1'), digest('2')],
+    ],
+  );
 });
 
 test("BuildKit's own are read: a layer with its parents, a parent that is left out, inputs", () => {
@@ -58,6 +89,10 @@ test('circles, places that are not there and whatever is no config are refused',
     [{ layers: layersOf(-1), records: [record({ chains: [{ layers: ['0'] }] })] }, /no number/],
     [{ layers: layersOf(-1), records: [record({ chains: [{ layers: Array(481).fill(0) }] })] }, /too many layers/],
     [{ records: [{ digest: 'x' }] }, /no digest/],
+    [{ records: [record({ absent: { layers: ['x'] } })] }, /no digest/],
+    [{ records: [record({ absent: { layers: [-1] } })] }, /no layer -1/],
+    [{ records: [record({ absent: { layers: [0] } })] }, /no layer 0/],
+    [{ records: [record({ absent: { layers: Array(481).fill(digest('a')) } })] }, /too many layers/],
     [{ records: [null] }, /no object/],
     [{ records: Array(20_001).fill(record({})) }, /more than/],
     [[], /no object/],

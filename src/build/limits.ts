@@ -41,6 +41,9 @@ export const keptDirectoriesMax = 32;
 export const gitErrorBytesMax = 16 << 10;
 /** Vertices of a build definition that a client sends. */
 export const definitionVerticesMax = 20_000;
+/** How deep builds lie in builds, and bytes of the definition of one. */
+export const nestedBuildsMax = 8;
+export const nestedDefinitionBytesMax = 16 * 2 ** 20;
 /** Connections of one command to its client's SSH agent. */
 export const agentConnectionsMax = 64;
 /** Records, and layers, of a cache that comes from elsewhere; what a client sends and a registry holds. */

@@ -2,17 +2,20 @@
  * The command line. One table of commands makes help and shell completion; each command's code is loaded when it is
  * used. Exit codes: 0 done; 1 failed; 2 wrong usage, or this machine lacks something that the message names.
  */
-import { Command, CommanderError, Option } from 'commander';
+import { Command, CommanderError } from 'commander';
 import { existsSync } from 'node:fs';
+import { parseDuration } from '#base/duration.ts';
+import { parseAddressPool } from '#base/address-pool.ts';
 import { ApiError } from '#base/errors.ts';
 import { formatSubnet, parseCidr, subnetOf } from '#base/ip.ts';
 import { messageOf, stackOf } from '#base/thrown.ts';
 import { podsPerNodeMax } from '#kubelet/limits.ts';
 import { FinalError, finalExitCode } from '#platform/final-error.ts';
-import { backupsKeptMax } from '#platform/limits.ts';
+import { backupsKeptMax, nodeGraceMs, nodeGraceMsMax } from '#platform/limits.ts';
 import { networkModes, type NetworkMode } from '#platform/instance.ts';
+import { addClusterCommands } from './cluster-commands.ts';
 import { completionScript } from './completion.ts';
-import { UsageError } from './output.ts';
+import { json, UsageError } from './output.ts';
 
 /** Set by the commands that are a process of the platform. */
 let stays = false;
@@ -31,7 +34,6 @@ for (const stream of [process.stdout, process.stderr])
     if (error.code !== 'EPIPE') throw error;
   });
 
-const json = (): Option => new Option('--json', 'print JSON');
 const port = (text: string): number => {
   const value = Number(text);
   if (!Number.isInteger(value) || value < 1 || value > 65_535)
@@ -60,6 +62,21 @@ const maxPods = (text: string): number => {
       `${JSON.stringify(text)} is not a number of Pods on a node (1 to ${podsPerNodeMax}: a node has a /24 of the Pod range)`,
     );
   return value;
+};
+const gracePeriod = (text: string): number => {
+  const ms = Number((parseDuration(text) ?? 0n) / 1_000_000n);
+  if (ms < nodeGraceMs || ms > nodeGraceMsMax)
+    throw new UsageError(
+      `${JSON.stringify(text)} is not a time from 10s to 1h (kubelets renew their Leases every 2.5 s)`,
+    );
+  return ms;
+};
+const addressPool = (text: string): string => {
+  if (text !== 'none' && parseAddressPool(text) === undefined)
+    throw new UsageError(
+      `${JSON.stringify(text)} names no IPv4 addresses (192.0.2.200-192.0.2.220, 192.0.2.64/28, 192.0.2.7; several with commas)`,
+    );
+  return text;
 };
 const networkMode = (text: string): NetworkMode => {
   const mode = networkModes.find((each) => each === text);
@@ -114,6 +131,16 @@ function withPlatformOptions(command: Command): Command {
     .option('--registry-port <port>', 'port of the registry on 127.0.0.1 (default: 5000)', port)
     .option('--http-port <port>', 'port for Ingress (default: 80, or 8080 where it is taken)', port)
     .option('--https-port <port>', 'port for Ingress over TLS (default: 443, or 8443 where it is taken)', port)
+    .option(
+      '--node-monitor-grace-period <time>',
+      'how long nothing is heard of a node before it is lost, on each server (default: 10s)',
+      gracePeriod,
+    )
+    .option(
+      '--load-balancer-pool <ranges>',
+      'addresses for Services of type LoadBalancer, which machines announce by ARP (none: those of machines)',
+      addressPool,
+    )
     .option('--max-pods <number>', 'Pods on each node at once (default: 110)', maxPods)
     .option('--registry-mirror <url>', 'mirror of docker.io; may be repeated', collect, [])
     .option(
@@ -197,79 +224,7 @@ program
     const { down } = await import('./commands/down.ts');
     await down(options);
   });
-const token = program.command('token').description('tokens by which other machines join this cluster');
-token
-  .command('create')
-  .description('print the line that joins another machine to this cluster')
-  .option('--ttl <time>', 'how long it holds (default: 1h)')
-  .option('--address <host>', "where other machines reach this one (default: the default route's address)")
-  .option('--description <text>', 'what it is for')
-  .option('--server', 'for a further control plane: whoever holds the token is given the keys of the cluster')
-  .option(
-    '--etcd-binary <file>',
-    "etcd's program on this machine, where several servers keep the state (default: etcd)",
-  )
-  .addOption(json())
-  .action(async (options) => {
-    const { createToken } = await import('./commands/token.ts');
-    await createToken(options);
-  });
-token
-  .command('list')
-  .description('list the tokens that hold')
-  .addOption(json())
-  .action(async (options) => {
-    const { listTokens } = await import('./commands/token.ts');
-    await listTokens(options);
-  });
-token
-  .command('delete')
-  .description('take a token back')
-  .argument('<token>', 'its id, or all of it')
-  .action(async (text: string) => {
-    const { deleteToken } = await import('./commands/token.ts');
-    await deleteToken(text);
-  });
-program
-  .command('join')
-  .description("make this machine a node of another machine's cluster ('tiphys token create' there prints the line)")
-  .argument('<url>', 'https://HOST:PORT of the API server')
-  .argument('<token>', 'ID.SECRET@sha256:HASH')
-  .option('--name <node>', "the node's name (default: the host's)")
-  .option('--address <address>', 'where other machines reach this one (default: that on the way to the server)')
-  .option('--server', "as a further control plane ('tiphys token create --server' there prints the line)")
-  .option('--etcd-binary <file>', "etcd's program on this machine, for a further control plane (default: etcd)")
-  .option('-y, --yes', 'do not ask before installing')
-  .action(async (url: string, text: string, options) => {
-    const { joinCommand } = await import('./commands/join.ts');
-    await joinCommand(url, text, options);
-  });
-program
-  .command('leave')
-  .description('take this machine out of the cluster that it joined: its Pods move, and everything here stops')
-  .option('--force', 'also where the server does not answer')
-  .option('--purge', 'remove images, containers and volumes too')
-  .option('-y, --yes', 'do not ask')
-  .action(async (options) => {
-    const { leaveCommand } = await import('./commands/join.ts');
-    await leaveCommand(options);
-  });
-program
-  .command('nodes')
-  .description('list machines: roles, health, versions, addresses')
-  .addOption(json())
-  .action(async (options) => {
-    const { nodesCommand } = await import('./commands/nodes.ts');
-    await nodesCommand(options);
-  });
-program
-  .command('remove')
-  .description('take a machine out of this cluster: its Pods move, its certificates are refused')
-  .argument('<node>')
-  .action(async (name: string) => {
-    const { removeCommand } = await import('./commands/nodes.ts');
-    await removeCommand(name);
-  });
+addClusterCommands(program);
 program
   .command('status')
   .description('show parts, versions, ports and memory')
@@ -335,15 +290,6 @@ program
   .action(async (user: string, options: { administrator?: boolean; registry?: string }) => {
     const { addRegistryUser } = await import('./commands/registry-user.ts');
     await addRegistryUser(user, options);
-  });
-program
-  .command('rotate-encryption-key')
-  .description('encrypt Secrets with a new key, those that are there too')
-  .option('--data <dir>', 'data directory (default: $TIPHYS_HOME/data or /var/lib/tiphys)')
-  .option('--alone', 'no other server uses the same etcd')
-  .action(async (options: { data?: string; alone?: boolean }) => {
-    const { rotateKey } = await import('./commands/rotate-encryption-key.ts');
-    await rotateKey(options);
   });
 program
   .command('test')

@@ -1,5 +1,8 @@
 /** What commands print: progress lines with times, tables, questions. Plain text where there is no terminal. */
+import { Option } from 'commander';
 import { createInterface } from 'node:readline/promises';
+
+export const json = (): Option => new Option('--json', 'print JSON');
 
 /** Wrong usage, or something this machine lacks: exit code 2. */
 export class UsageError extends Error {}

@@ -140,6 +140,7 @@ export async function runLeaderElection(options: LeaderElectionOptions): Promise
     if (!isLate) {
       log.info('leading', { name: options.name, identity: options.identity });
       await leadTerm(options, askedMs, hold, rest);
+      log.info('leading no more', { name: options.name, identity: options.identity });
     }
     // What is not released expires.
     await candidate.release().catch(() => {});

@@ -8,7 +8,7 @@
  *
  * One process owns a data directory. Images, registry, build cache and containers each say what they need (`addRoots`);
  * the collector removes the rest. A blob published in the last minutes is kept: whoever wrote it may not have recorded
- * it yet. After a crash nothing is young, so what a dead pull or build left behind goes at start.
+ * it yet. After a crash nothing is young, so what a dead pull or build left behind goes at start (`collector.ts`).
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';

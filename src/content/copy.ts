@@ -65,9 +65,9 @@ export type CopyAction =
       name: string;
       mtimeMs: number;
     }
-  | { kind: 'makeDirectory'; target: string; mode?: number; makesParents?: boolean; owner?: Owner }
+  | { kind: 'makeDirectory'; target: string; mode?: number; makesParents?: boolean; owner?: Owner; mtimeMs?: number }
   | { kind: 'remove'; target: string; allowsNone: boolean }
-  | { kind: 'symlink'; target: string; linkTarget: string; owner?: Owner };
+  | { kind: 'symlink'; target: string; linkTarget: string; owner?: Owner; mtimeMs?: number };
 export interface Owner {
   uid: number;
   gid: number;
@@ -170,18 +170,23 @@ class Copier {
     }
   }
 
-  #makeDirectory({ target, mode = 0o755, makesParents = true, owner }: CopyAction & { kind: 'makeDirectory' }): void {
+  #makeDirectory(action: CopyAction & { kind: 'makeDirectory' }): void {
+    const { target, mode = 0o755, makesParents = true, owner, mtimeMs } = action;
     const parts = pathParts(target);
     if (!makesParents) {
       if (this.#target.directory(parts.slice(0, -1)) === undefined)
         throw new ApiError('BadRequest', `mkdir ${target}: no such file or directory`);
       if (this.#target.resolve(parts) !== undefined) throw new ApiError('BadRequest', `mkdir ${target}: file exists`);
     }
+    const made: string[] = [];
     this.#target.directory(parts, (path) => {
       mkdirSync(path, { mode });
       chmodSync(path, mode);
       if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
+      made.push(path);
     });
+    // What is made in a directory changes its time.
+    if (mtimeMs !== undefined) for (const path of made) setTimes(path, mtimeMs, mtimeMs);
   }
 
   #file(action: CopyAction & { kind: 'file' }): void {
@@ -209,7 +214,7 @@ class Copier {
     this.#target.forget(path);
   }
 
-  #symlink({ target, linkTarget, owner }: CopyAction & { kind: 'symlink' }): void {
+  #symlink({ target, linkTarget, owner, mtimeMs }: CopyAction & { kind: 'symlink' }): void {
     const parts = pathParts(target);
     const name = parts.pop();
     const directory = this.#target.directory(parts);
@@ -219,6 +224,7 @@ class Copier {
     if (lstatOrUndefined(path) !== undefined) throw new ApiError('BadRequest', `symlink ${target}: file exists`);
     symlinkSync(linkTarget, path);
     lchownSync(path, owner?.uid ?? 0, owner?.gid ?? 0);
+    if (mtimeMs !== undefined) setTimes(path, mtimeMs, mtimeMs);
   }
 
   #copySource(

@@ -57,6 +57,8 @@ export const unpackConcurrencyMax = 2;
 
 /** A blob or layer that was published this recently is not collected: its maker is about to name it. */
 export const contentYouthMs = 5000;
+/** Between two collections that nobody asked for. */
+export const collectEveryMs = 60_000;
 
 /** overlayfs takes 500 lower directories at most. */
 export const layersPerImageMax = 480;

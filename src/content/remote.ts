@@ -101,16 +101,17 @@ export class HttpTransport {
   #http: HttpAgent | undefined;
   #https: HttpsAgent | undefined;
   #insecure: HttpsAgent | undefined;
-  #platform: { certificatePem: string; agent: HttpsAgent } | undefined;
+  #platform: { shown: string; agent: HttpsAgent } | undefined;
   constructor(environment: Record<string, string | undefined>) {
     this.#environment = environment;
   }
 
   /** Another one after the certificate was renewed; what is under way on the old one ends there. */
   #platformAgent({ ca, certificatePem, keyPem }: ClientTls): HttpsAgent {
-    if (this.#platform?.certificatePem !== certificatePem) {
+    const shown = `${ca}${certificatePem}`;
+    if (this.#platform?.shown !== shown) {
       const agent = new HttpsAgent({ keepAlive: true, maxSockets: 16, ca, cert: certificatePem, key: keyPem });
-      this.#platform = { certificatePem, agent };
+      this.#platform = { shown, agent };
     }
     return this.#platform.agent;
   }

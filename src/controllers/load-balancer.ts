@@ -1,13 +1,16 @@
 /**
- * Addresses for Services of type LoadBalancer. Without a cloud the nodes' own addresses serve: on one machine that
- * address is the node's. Which addresses to give is the provider's choice (`src/cloud`); this controller writes them to
- * the status and takes them away again.
+ * Addresses for Services of type LoadBalancer: of the pool that the user has named (`load-balancer-pool.ts`), which
+ * machines announce; without one the nodes' own addresses serve, of which the provider chooses. This controller writes
+ * them to the status and takes them away again.
  */
+import { parseAddressPool, type AddressPool } from '#base/address-pool.ts';
 import { familyOf } from '#base/ip.ts';
+import { clusterConfig } from '#base/node-identity.ts';
 import type { Node, Service } from '#api/core.v1.ts';
 import { keyOf } from '#client/informer.ts';
 import { kinds } from '#base/kinds.ts';
 import { isEqual } from './equality.ts';
+import { isBalanced, PoolAllocation } from './load-balancer-pool.ts';
 import { conditionOf } from './pods.ts';
 import { type Controller, type ControllerContext, createQueue, recorderOf } from './runtime.ts';
 
@@ -40,10 +43,7 @@ function planLoadBalancer(
   nodes: readonly Node[],
   addressesFor: AddressProvider,
 ): { ingress: { ip: string; ipMode: string }[] } | undefined {
-  const isOurs =
-    service.spec?.type === 'LoadBalancer' &&
-    service.spec.loadBalancerClass === undefined &&
-    service.metadata.deletionTimestamp === undefined;
+  const isOurs = isBalanced(service);
   const held: { ip?: string }[] = service.status?.loadBalancer?.ingress ?? [];
   const addresses = isOurs ? addressesFor(service, nodes) : [];
   // An address that was given stays while there is no other to give.
@@ -60,11 +60,30 @@ export function startLoadBalancerController(
   const recorder = recorderOf(context, 'service-controller');
   const services = context.informers.informer(kinds.Service);
   const nodes = context.informers.informer(kinds.Node);
+  const configs = context.informers.informer(kinds.ConfigMap, {
+    namespace: clusterConfig.namespace,
+    fieldSelector: `metadata.name=${clusterConfig.name}`,
+  });
+  const allocation = new PoolAllocation();
+  const poolNow = (): AddressPool | undefined => parseAddressPool(configs.list()[0]?.data?.['loadBalancerPool']);
+  const provide: AddressProvider = (service, list) => {
+    const pool = poolNow();
+    return pool === undefined ? addressesFor(service, list) : allocation.addressesFor(service, pool, services.list());
+  };
   const queue = createQueue(context, 'load-balancer', async (key) => {
     const service = services.get(key);
     if (service === undefined) return;
-    const loadBalancer = planLoadBalancer(service, nodes.list(), addressesFor);
-    if (loadBalancer === undefined) return;
+    const loadBalancer = planLoadBalancer(service, nodes.list(), provide);
+    if (loadBalancer === undefined) {
+      if (poolNow() !== undefined && isBalanced(service) && (service.status?.loadBalancer?.ingress ?? []).length === 0)
+        recorder.event(
+          service,
+          'Warning',
+          'SyncLoadBalancerFailed',
+          'no address is free, or not the one that is named',
+        );
+      return;
+    }
     await context.client.update(
       kinds.Service,
       { ...service, status: { ...service.status, loadBalancer } },
@@ -74,6 +93,9 @@ export function startLoadBalancerController(
       recorder.event(service, 'Normal', 'EnsuredLoadBalancer', 'Ensured load balancer');
   });
   services.addHandler({ added: (o) => queue.add(keyOf(o)), updated: (o) => queue.add(keyOf(o)) });
+  // One that is gone leaves its address to others.
+  services.addHandler({ deleted: () => enqueueAll() });
+  configs.addHandler({ added: () => enqueueAll(), updated: () => enqueueAll() });
   const enqueueAll = (): void => {
     for (const service of services.values()) if (service.spec?.type === 'LoadBalancer') queue.add(keyOf(service));
   };

@@ -25,7 +25,8 @@ import {
   recorderOf,
 } from './runtime.ts';
 
-const nodeGraceMs = 40_000;
+/** Kubernetes' own. */
+const defaultGraceMs = 40_000;
 /** A node that never reported gets longer. */
 const startupGraceMs = 60_000;
 
@@ -41,6 +42,11 @@ export interface Heartbeats {
   isBeating(node: string): boolean;
   /** Called when a node is no longer (or again) beating, with how long ago it last did. */
   listen(changed: (node: string, agoMs: number) => void): void;
+}
+export interface NodeLifecycleOptions {
+  heartbeats?: Heartbeats | undefined;
+  /** How long nothing is heard of a node before it is taken for lost; 40 s when absent. */
+  graceMs?: number | undefined;
 }
 export interface NodePlan {
   conditions: NodeCondition[] | undefined;
@@ -161,6 +167,7 @@ export function evictionDelayMs(pod: Pod, taints: readonly Taint[], nowMs: numbe
 class NodeLifecycle {
   readonly #context: ControllerContext;
   readonly #heartbeats: Heartbeats | undefined;
+  readonly #graceMs: number;
   readonly #nodes: Informer<Node>;
   readonly #pods: Informer<Pod>;
   readonly #leases: Informer<Lease>;
@@ -170,8 +177,9 @@ class NodeLifecycle {
   readonly queue: WorkQueue;
   readonly evictionQueue: WorkQueue;
 
-  constructor(context: ControllerContext, heartbeats: Heartbeats | undefined) {
+  constructor(context: ControllerContext, { heartbeats, graceMs = defaultGraceMs }: NodeLifecycleOptions) {
     this.#context = context;
+    this.#graceMs = graceMs;
     this.#heartbeats = heartbeats;
     heartbeats?.listen((node, agoMs) => {
       this.#hear(node, '', agoMs);
@@ -208,8 +216,8 @@ class NodeLifecycle {
     if (held?.renewTime === renewTime && renewTime !== '') return;
     const now = this.#context.clock.monotonic() - agoMs;
     const wasLost = held !== undefined && now - held.atMs >= held.graceMs;
-    if (held === undefined) this.#heard.set(name, { atMs: now, renewTime, graceMs: nodeGraceMs });
-    else Object.assign(held, { atMs: now, renewTime, graceMs: nodeGraceMs });
+    if (held === undefined) this.#heard.set(name, { atMs: now, renewTime, graceMs: this.#graceMs });
+    else Object.assign(held, { atMs: now, renewTime, graceMs: this.#graceMs });
     if (wasLost || held === undefined) this.queue.add(name);
   }
 
@@ -219,7 +227,7 @@ class NodeLifecycle {
       this.#heard.set(name, {
         atMs: this.#context.clock.monotonic(),
         renewTime: '',
-        graceMs: conditionOf(node, 'Ready') === undefined ? startupGraceMs : nodeGraceMs,
+        graceMs: conditionOf(node, 'Ready') === undefined ? startupGraceMs : this.#graceMs,
       });
     // A kubelet's status is a sign of life too.
     const beat = (of: Node): string | null | undefined => conditionOf(of, 'Ready')?.lastHeartbeatTime;
@@ -305,7 +313,7 @@ class NodeLifecycle {
     const delayMs = evictionDelayMs(pod, node.spec?.taints ?? [], this.#context.clock.now());
     if (delayMs === undefined) return undefined;
     if (delayMs > 0) return { requeueAfterMs: delayMs };
-    if (this.#isOwnNetworkSuspect()) return { requeueAfterMs: nodeGraceMs };
+    if (this.#isOwnNetworkSuspect()) return { requeueAfterMs: this.#graceMs };
     const condition = {
       type: 'DisruptionTarget',
       status: 'True',
@@ -340,7 +348,10 @@ function states(node: Node): Record<string, string> {
   return Object.fromEntries((node.status?.conditions ?? []).map(({ type, status }) => [type, status]));
 }
 
-export function startNodeLifecycleController(context: ControllerContext, heartbeats?: Heartbeats): Controller {
-  const controller = new NodeLifecycle(context, heartbeats);
+export function startNodeLifecycleController(
+  context: ControllerContext,
+  options: NodeLifecycleOptions = {},
+): Controller {
+  const controller = new NodeLifecycle(context, options);
   return { name: 'node-lifecycle', queues: [controller.queue, controller.evictionQueue] };
 }

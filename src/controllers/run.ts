@@ -53,6 +53,8 @@ export interface ControllerOptions {
   podRange?: PodRangeOptions;
   /** How often each HorizontalPodAutoscaler looks at its metrics; 15 s when absent. */
   autoscalerPeriodMs?: number;
+  /** How long nothing is heard of a node before it is taken for lost; 40 s when absent. */
+  nodeGraceMs?: number;
   /** Signs of life of nodes beside their Leases. */
   heartbeats?: Heartbeats;
   /** Controllers not to start, by name. */
@@ -92,7 +94,8 @@ const starters: Record<string, (context: ControllerContext, options: ControllerO
   hpa: (context, options) => startHpaController(context, options.autoscalerPeriodMs),
   disruption: startDisruptionController,
   'resource-quota': startResourceQuotaController,
-  'node-lifecycle': (context, options) => startNodeLifecycleController(context, options.heartbeats),
+  'node-lifecycle': (context, options) =>
+    startNodeLifecycleController(context, { heartbeats: options.heartbeats, graceMs: options.nodeGraceMs }),
   'node-removal': startNodeRemoval,
   'pod-collector': startPodCollector,
   'volume-binder': (context, options) =>

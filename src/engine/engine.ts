@@ -311,17 +311,43 @@ export interface LogLine {
   partial: boolean;
 }
 
+/** Of one link of a network namespace, since it is there. */
+export interface LinkCounters {
+  name: string;
+  rxBytes: number;
+  rxPackets: number;
+  rxErrors: number;
+  rxDropped: number;
+  txBytes: number;
+  txPackets: number;
+  txErrors: number;
+  txDropped: number;
+}
+
 export interface ContainerStats {
   cpuNanoseconds: number;
+  cpuUserNanoseconds: number;
+  cpuSystemNanoseconds: number;
+  /** Periods of a processor quota: those that began, and those in which it was used up. */
+  cpuPeriods: number;
+  cpuThrottledPeriods: number;
+  cpuThrottledNanoseconds: number;
   memoryUsageBytes: number;
   memoryWorkingSetBytes: number;
+  memoryMaxUsageBytes: number;
   memoryLimitBytes: number;
+  /** Anonymous memory, that of files, and what is swapped out. */
+  memoryRssBytes: number;
+  memoryCacheBytes: number;
+  memorySwapBytes: number;
   pids: number;
   readAtMs: number;
-  rxBytes: number;
-  txBytes: number;
+  /** Without the loopback; none where the network is the host's. */
+  links: LinkCounters[];
   blockReadBytes: number;
   blockWriteBytes: number;
+  blockReads: number;
+  blockWrites: number;
 }
 
 export interface EngineEvent {

@@ -2,20 +2,9 @@
 import { readIfExists } from '#os/files.ts';
 import type { CgroupStats } from '#os/cgroups.ts';
 import type { Container } from './container.ts';
-import type { ContainerStats } from './engine.ts';
+import type { ContainerStats, LinkCounters } from './engine.ts';
 import type { ContainerTable } from './container-table.ts';
 
-export interface LinkCounters {
-  name: string;
-  rxBytes: number;
-  rxPackets: number;
-  rxErrors: number;
-  rxDropped: number;
-  txBytes: number;
-  txPackets: number;
-  txErrors: number;
-  txDropped: number;
-}
 export interface RawStats {
   cgroup: CgroupStats;
   links: LinkCounters[];
@@ -62,21 +51,32 @@ function readLinks(pid: number): LinkCounters[] {
     });
 }
 
-export function summariseStats(raw: RawStats): ContainerStats {
-  const { cgroup, links } = raw;
-  const sum = (pick: (link: LinkCounters) => number): number => links.reduce((total, link) => total + pick(link), 0);
-  const io = (op: 'Read' | 'Write'): number =>
-    cgroup.blockIo.filter((entry) => entry.op === op).reduce((total, entry) => total + entry.bytes, 0);
+export function summariseStats({ cgroup, links, readAtMs }: RawStats): ContainerStats {
+  const sum = (op: 'Read' | 'Write', of: 'bytes' | 'operations'): number =>
+    cgroup.blockIo.filter((entry) => entry.op === op).reduce((total, entry) => total + entry[of], 0);
+  // What the two versions of control groups call it.
+  const memory = (...names: string[]): number =>
+    names.map((name) => cgroup.memoryStat[name]).find(Number.isFinite) ?? 0;
   return {
     cpuNanoseconds: cgroup.cpuNanoseconds,
+    cpuUserNanoseconds: cgroup.cpuUserNanoseconds,
+    cpuSystemNanoseconds: cgroup.cpuSystemNanoseconds,
+    cpuPeriods: cgroup.cpuPeriods,
+    cpuThrottledPeriods: cgroup.cpuThrottledPeriods,
+    cpuThrottledNanoseconds: cgroup.cpuThrottledNanoseconds,
     memoryUsageBytes: cgroup.memoryUsageBytes,
     memoryWorkingSetBytes: Math.max(0, cgroup.memoryUsageBytes - cgroup.memoryInactiveFileBytes),
+    memoryMaxUsageBytes: cgroup.memoryMaxUsageBytes,
     memoryLimitBytes: cgroup.memoryLimitBytes,
+    memoryRssBytes: memory('total_rss', 'anon'),
+    memoryCacheBytes: memory('total_cache', 'file'),
+    memorySwapBytes: cgroup.memorySwapBytes,
     pids: cgroup.pids,
-    readAtMs: raw.readAtMs,
-    rxBytes: sum((link) => link.rxBytes),
-    txBytes: sum((link) => link.txBytes),
-    blockReadBytes: io('Read'),
-    blockWriteBytes: io('Write'),
+    readAtMs,
+    links,
+    blockReadBytes: sum('Read', 'bytes'),
+    blockWriteBytes: sum('Write', 'bytes'),
+    blockReads: sum('Read', 'operations'),
+    blockWrites: sum('Write', 'operations'),
   };
 }

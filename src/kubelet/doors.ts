@@ -113,6 +113,8 @@ export interface ActionTarget {
   container: AnyContainer;
 }
 export interface ProbeListener {
+  /** One look is over: what came of it, and how long it took. */
+  looked?(result: 'successful' | 'failed' | 'unknown', tookMs: number): void;
   /** One look has failed. */
   failed(message: string): void;
   /** As many looks alike as the threshold asks for; the first verdict, and each that differs. */
@@ -194,6 +196,8 @@ export interface KubeletOptions {
   random: Random;
   log: Logger;
   facts: NodeFacts;
+  /** How long the node's Lease holds; it is renewed four times as often. */
+  leaseSeconds?: number | undefined;
   /** Pods' cgroups lie below this one. */
   cgroupRoot: string;
   dns: DnsSettings;

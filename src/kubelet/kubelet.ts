@@ -15,7 +15,8 @@ import { createImageCollector } from './image-collection.ts';
 import { createImageManager } from './images.ts';
 import {
   imageGcIntervalMs,
-  leaseRenewMs,
+  leaseRenewals,
+  leaseSecondsDefault,
   imagesReportDelayMs,
   nodeStatusIntervalMs,
   pressureCheckMs,
@@ -90,6 +91,7 @@ class NodeKubelet implements Kubelet {
       clock,
       engine,
       facts,
+      leaseSeconds: options.leaseSeconds,
       signal: this.#stop.signal,
       pressure: () => this.pressure,
     });
@@ -207,10 +209,10 @@ class NodeKubelet implements Kubelet {
 
   /** Lease, node status, pressure, images and volumes, each in its own rhythm. */
   #beginRounds(): void {
-    const { rhythm, engine, log, gauge, recorder, facts } = this.#options;
+    const { rhythm, engine, log, gauge, recorder, facts, leaseSeconds = leaseSecondsDefault } = this.#options;
     const collector = createImageCollector(engine, log);
     const rounds = [
-      rhythm.every('lease', leaseRenewMs, () => this.#reporter.renewLease()),
+      rhythm.every('lease', (leaseSeconds * 1000) / leaseRenewals, () => this.#reporter.renewLease()),
       rhythm.every('node status', nodeStatusIntervalMs, () => this.#reporter.report()),
       rhythm.every('pressure', pressureCheckMs, () => this.#pressure.look()),
       rhythm.every('image collection', imageGcIntervalMs, async () => {

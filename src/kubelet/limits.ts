@@ -5,8 +5,8 @@ export const podsPerNodeMax = 250;
 /** Limits of a control group: the kernel refuses longer quotas; more bytes are no exact number here, nor anywhere. */
 export const cpuQuotaUsMax = 2 ** 43;
 export const memoryLimitBytesMax = 2 ** 52;
-export const leaseDurationSeconds = 40;
-export const leaseRenewMs = 10_000;
+export const leaseSecondsDefault = 40;
+export const leaseRenewals = 4;
 export const nodeStatusIntervalMs = 300_000;
 /** How soon the status follows a change of the node's images. */
 export const imagesReportDelayMs = 500;
@@ -95,3 +95,11 @@ export const resizeRetryMs = 10_000;
 
 /** Of a log, sent together. */
 export const logChunkBytes = 32 * 1024;
+/** How long it is remembered whose a bearer token is, and what somebody may do or not: the kubelet's defaults. */
+export const tokenKnownMs = 120_000;
+export const accessAllowedMs = 300_000;
+export const accessRefusedMs = 30_000;
+/** What is remembered of each, and how many are asked for at a time. */
+export const accessKnownMax = 1_000;
+export const accessReviewsMax = 64;
+export const bearerTokenBytesMax = 65_536;

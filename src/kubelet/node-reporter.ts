@@ -10,7 +10,7 @@ import type { Client } from '#client/client.ts';
 import { kinds } from '#base/kinds.ts';
 import type { Clock } from '#os/clock.ts';
 import type { KubeletEngine } from './doors.ts';
-import { leaseDurationSeconds, reportRetryMs } from './limits.ts';
+import { leaseSecondsDefault, reportRetryMs } from './limits.ts';
 import { nodeObject, nodeStatus, type NodeFacts, type Pressure } from './node-status.ts';
 import { persist } from './persist.ts';
 
@@ -19,6 +19,7 @@ export interface ReporterOptions {
   clock: Clock;
   engine: Pick<KubeletEngine, 'images'>;
   facts: NodeFacts;
+  leaseSeconds?: number | undefined;
   signal: AbortSignal;
   pressure(): Pressure;
 }
@@ -60,9 +61,9 @@ export class NodeReporter {
     });
   }
 
-  // walk node-dies 1/5: a living kubelet renews its lease every ten seconds.
+  // walk node-dies 1/5: a living kubelet renews its lease four times before it ends.
   async renewLease(): Promise<void> {
-    const { client, clock, facts } = this.#of;
+    const { client, clock, facts, leaseSeconds: leaseDurationSeconds = leaseSecondsDefault } = this.#of;
     const spec = { holderIdentity: facts.name, leaseDurationSeconds, renewTime: microTimestamp(clock.now()) };
     try {
       await client.patch(kinds.Lease, { name: facts.name, namespace: 'kube-node-lease' }, { merge: { spec } });

@@ -259,6 +259,7 @@ function runProbe(
   const firstMs = startedAtMs + (probe.initialDelaySeconds ?? 0) * 1000 - target.clock.now();
   let timer = target.clock.setTimer(Math.max(0, firstMs) + jitterMs, () => void attempt());
   const attempt = async (): Promise<void> => {
+    const beganMs = target.clock.monotonic();
     const result = await runAction(probe, target, timeoutMs).catch((error: unknown): ActionResult => ({
       ok: false,
       message: messageOf(error),
@@ -266,6 +267,8 @@ function runProbe(
     }));
     if (cancelled) return;
     timer = target.clock.setTimer(periodMs, () => void attempt());
+    const told = result.unknown === true ? 'unknown' : result.ok ? 'successful' : 'failed';
+    listener.looked?.(told, target.clock.monotonic() - beganMs);
     if (!result.ok) listener.failed(result.message);
     if (result.unknown === true) return;
     run = result.ok === lastOk ? run + 1 : 1;

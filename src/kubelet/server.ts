@@ -1,18 +1,17 @@
 /**
- * The kubelet's HTTPS API: logs, exec, attach, port-forward, Pods, stats and metrics. Called by the API server with its
- * client certificate; anyone else is refused. Paths are the kubelet's own (Kubernetes documentation, "Kubelet
+ * The kubelet's HTTPS API: logs, exec, attach, port-forward, Pods, stats and metrics. Called by the API server, and by
+ * those whom it lets (`access.ts`). Paths are the kubelet's own (Kubernetes documentation, "Kubelet
  * authentication/authorization").
  */
 import { createServer, type Server } from 'node:https';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { TLSSocket } from 'node:tls';
 import { PassThrough, type Duplex } from 'node:stream';
 import { ApiError, toApiError } from '#base/errors.ts';
-import type { Clock } from '#os/clock.ts';
 import { onceClosed, whenDrained } from '#base/streams.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { Exposition } from '#observe/exposition.ts';
 import type { Logger } from '#observe/log.ts';
+import { KubeletAccess, type AccessOptions } from './access.ts';
 import { acceptPortForward } from './port-forward.ts';
 import { openLog, sendMessages } from './log-stream.ts';
 import {
@@ -24,29 +23,18 @@ import {
   success,
 } from './remote-command.ts';
 import { findPod, type LoggedContainer, runningContainer, type Served } from './serving.ts';
+import { containerMetrics } from './container-metrics.ts';
 import { resourceMetrics, statsSummary, type NodeUsage } from './stats.ts';
 
-export interface KubeletServerOptions extends Served {
-  clock: Clock;
+export interface KubeletServerOptions extends Served, AccessOptions {
   log: Logger;
-  nodeName: string;
-  /** Subjects that may call: common names or organisations of client certificates. */
-  allowed: { commonNames: string[]; organizations: string[] };
   nodeUsage(): Promise<NodeUsage>;
-  /** What the node process measures, as text. */
+  /** What the node process measures, as text, and what its probes do. */
   metrics(): Promise<Exposition>;
+  probeMetrics(): Promise<Exposition>;
 }
 
-function mayCall(request: IncomingMessage, options: KubeletServerOptions): boolean {
-  const socket = request.socket as TLSSocket;
-  if (!socket.authorized) return false;
-  const subject = socket.getPeerCertificate().subject as { CN?: string; O?: string | string[] } | undefined;
-  const organizations = subject?.O === undefined ? [] : [subject.O].flat();
-  return (
-    options.allowed.commonNames.includes(subject?.CN ?? '') ||
-    organizations.some((name) => options.allowed.organizations.includes(name))
-  );
-}
+type Serving = KubeletServerOptions & { access: KubeletAccess };
 
 /** Answers nobody until it is given a certificate, and the authority of its clients (`setSecureContext`). */
 export async function startKubeletServer(options: KubeletServerOptions, host: string, port: number): Promise<Server> {
@@ -54,8 +42,9 @@ export async function startKubeletServer(options: KubeletServerOptions, host: st
     requestCert: true,
     rejectUnauthorized: false,
   });
+  const access = new KubeletAccess(options);
   server.on('request', (request, response) => {
-    void answer(options, request, response).catch((error: unknown) => {
+    void answer({ ...options, access }, request, response).catch((error: unknown) => {
       const problem = toApiError(error);
       if (!response.headersSent) response.writeHead(problem.code, { 'content-type': 'text/plain' });
       response.end(`${problem.message}\n`);
@@ -63,7 +52,7 @@ export async function startKubeletServer(options: KubeletServerOptions, host: st
   });
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     socket.on('error', () => socket.destroy());
-    void upgrade(options, request, socket, head).catch((error: unknown) => {
+    void upgrade({ ...options, access }, request, socket, head).catch((error: unknown) => {
       const problem = toApiError(error);
       const body = `${problem.message}\n`;
       if (socket.writable)
@@ -92,17 +81,13 @@ function decodeParts(url: URL): string[] {
   }
 }
 
-async function answer(
-  options: KubeletServerOptions,
-  request: IncomingMessage,
-  response: ServerResponse,
-): Promise<void> {
+async function answer(options: Serving, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const url = new URL(`https://kubelet${request.url?.startsWith('/') === true ? request.url : '/'}`);
   if (url.pathname === '/healthz') {
     response.end('ok');
     return;
   }
-  if (!mayCall(request, options)) throw new ApiError('Unauthorized', 'Unauthorized');
+  await options.access.check(request, url.pathname);
   const parts = decodeParts(url);
   const sendJson = (body: unknown): void => {
     response.writeHead(200, { 'content-type': 'application/json' });
@@ -125,8 +110,13 @@ async function answer(
     sendJson(await statsSummary(options));
     return;
   }
-  if (url.pathname === '/metrics') {
-    const { contentType, body } = await options.metrics();
+  const exposed = {
+    '/metrics': options.metrics,
+    '/metrics/probes': options.probeMetrics,
+    '/metrics/cadvisor': () => containerMetrics(options),
+  }[url.pathname];
+  if (exposed !== undefined) {
+    const { contentType, body } = await exposed();
     response.writeHead(200, { 'content-type': contentType });
     response.end(body);
     return;
@@ -176,14 +166,9 @@ async function runOnce(
 }
 
 // walk exec-stream 3/5: the kubelet finds the running container.
-async function upgrade(
-  options: KubeletServerOptions,
-  request: IncomingMessage,
-  socket: Duplex,
-  head: Buffer,
-): Promise<void> {
-  if (!mayCall(request, options)) throw new ApiError('Unauthorized', 'Unauthorized');
+async function upgrade(options: Serving, request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
   const url = new URL(`https://kubelet${request.url?.startsWith('/') === true ? request.url : '/'}`);
+  await options.access.check(request, url.pathname);
   const query = url.searchParams;
   const parts = decodeParts(url);
   const flag = (...names: string[]): boolean => names.some((name) => ['1', 'true'].includes(query.get(name) ?? ''));

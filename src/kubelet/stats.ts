@@ -11,6 +11,8 @@ export interface NodeUsage {
   cpuNanoseconds: number;
   memoryWorkingSetBytes: number;
   memoryAvailableBytes: number;
+  memoryBytes: number;
+  cores: number;
   readAtMs: number;
   bootedAtMs: number;
 }
@@ -47,13 +49,14 @@ function rateOf(owner: object, key: string, now: Reading, beganMs: number): numb
   return Math.max(0, Math.round((now.cpuNanoseconds - base.cpuNanoseconds) / ((now.atMs - base.atMs) / 1000)));
 }
 
-interface Usage {
+export interface Usage {
   container: ContainerStatus;
   stats: ContainerStats;
   nanoCores: number;
 }
 
-async function usages(options: StatsOptions): Promise<Usage[]> {
+/** Of the Pods' containers that run. */
+export async function usages(options: StatsOptions): Promise<Usage[]> {
   const running = options.engine.containers
     .list({ owner: 'kubelet' })
     .filter((container) => container.state === 'running');

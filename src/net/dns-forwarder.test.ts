@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import { test } from 'node:test';
 import dnsPacket from 'dns-packet';
 import { realClock, realRandom } from '#os/clock.real.ts';
+import { freePort } from '#os/test-port.ts';
 import { createDnsForwarder, withLength } from './dns-forwarder.ts';
 import { dnsCode, dnsFlag, encodeDnsAnswer, parseDnsQuery } from './dns-message.ts';
 import type { DnsQuestion } from './dns-message.ts';
@@ -145,13 +146,7 @@ test('questions of one TCP connection are answered one after the other, in their
   const { connect } = await import('node:net');
   let running = 0;
   let most = 0;
-  const probe = createServer().listen(0, '127.0.0.1');
-  const port = await new Promise<number>((done) => {
-    probe.once('listening', () => done((probe.address() as { port: number }).port));
-  });
-  await new Promise<void>((done) => {
-    probe.close(() => done());
-  });
+  const port = await freePort();
   const listener = listenDns({ address: '127.0.0.1', port }, realClock, async (message) => {
     most = Math.max(most, ++running);
     await new Promise((resolve) => {

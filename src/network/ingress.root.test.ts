@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
 import { test } from 'node:test';
 import { connect } from 'node:tls';
 import type { Event } from '#api/core.v1.ts';
@@ -16,6 +15,7 @@ import { createDirectTransport } from '#client/transport-direct.ts';
 import { silentLogger } from '#observe/log.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
+import { freePort } from '#os/test-port.ts';
 import { ingressController, ingressClassName, runIngress, runningHaproxy } from './ingress.ts';
 
 const isRoot = process.getuid?.() === 0;
@@ -28,14 +28,6 @@ const data = ({ certificatePem, keyPem }: KeyPair): Record<string, string> => ({
   'tls.key': base64(keyPem),
 });
 const serialOf = (pair: KeyPair): string => new X509Certificate(pair.certificatePem).serialNumber;
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 /** The serial number of what the proxy shows for a host; undefined while it does not answer. */
 function servedAt(port: number, servername: string): Promise<string | undefined> {

@@ -13,4 +13,6 @@ export const ingressServersStep = 8;
 export const haproxyConnectionsMax = 8_192;
 /** How soon routes to other machines follow a change, and how often they are looked at without one. */
 export const machineRoutesDelayMs = 5;
+/** How soon the link is told again of an address that has come. */
+export const announceAgainMs = 1_000;
 export const machineRoutesLookMs = 30_000;

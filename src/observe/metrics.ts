@@ -90,6 +90,11 @@ export class Family<T extends Counter | Gauge | Histogram> {
     }
   }
 
+  /** What these labels name is there no more. */
+  delete(...values: readonly string[]): void {
+    this.#series.delete(values.join(separator));
+  }
+
   /** For a gauge that is set anew each time somebody looks. */
   clear(): void {
     this.#series.clear();

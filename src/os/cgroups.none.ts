@@ -17,6 +17,7 @@ const nothingCounted: CgroupStats = {
   memoryInactiveFileBytes: 0,
   memoryLimitBytes: 0,
   memoryMaxUsageBytes: 0,
+  memorySwapBytes: 0,
   memoryStat: {},
   pids: 0,
   pidsLimit: 0,

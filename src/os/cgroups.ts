@@ -40,6 +40,7 @@ export interface CgroupStats {
   memoryInactiveFileBytes: number;
   memoryLimitBytes: number;
   memoryMaxUsageBytes: number;
+  memorySwapBytes: number;
   memoryStat: Record<string, number>;
   pids: number;
   pidsLimit: number;

@@ -2,7 +2,7 @@
  * The worker behind worker-call.linux.ts: one table of synchronous operations. The thread has a working directory of
  * its own (unshare(CLONE_FS)) and comes back to its first network namespace after every operation.
  */
-import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync } from 'node:fs';
 import { parentPort } from 'node:worker_threads';
 import { SystemError, call, cloneFlag, mountFlag, tryCall, errno } from './libc.linux.ts';
 import { createNamespaces, removeNamespace } from './namespaces.worker.ts';
@@ -23,7 +23,8 @@ function mountOverlay(mount: OverlayMount): void {
   if (mount.upper !== undefined)
     options.push(`upperdir=${escapeOption(mount.upper)}`, `workdir=${escapeOption(mount.work ?? '')}`);
   if (mount.volatile === true) options.push('volatile');
-  mkdirSync(mount.target, { recursive: true });
+  // Its maker may be gone, with the directory above: nothing is made for it again.
+  if (!existsSync(mount.target)) mkdirSync(mount.target);
   const text = options.join(',');
   if (text.length > 4095) throw new SystemError('mount', 36, `overlay with ${mount.lowers.length} layers`);
   const make = (): void => {

@@ -34,56 +34,71 @@ export function siblingUrl(base: string, name: string): URL {
   return new URL(`./${name}${base.endsWith('.ts') ? '.ts' : '.js'}`, base);
 }
 
-export function startSyscallWorker(name: string): SyscallWorker {
-  const waiting = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>();
-  let worker: Worker | undefined;
-  let nextId = 1;
-  /** What a worker that was closed leaves is not the next one's to lose. */
-  const failAll = (ended: Worker, error: Error): void => {
-    if (worker !== undefined && worker !== ended) return;
-    for (const entry of waiting.values()) entry.reject(error);
-    waiting.clear();
-    worker = undefined;
-  };
-  const start = (): Worker => {
-    const started = new Worker(siblingUrl(import.meta.url, 'syscall.worker'), {
+/** A thread with the calls that it has not answered. They are its own: another one is not held by what it left. */
+class Calls {
+  readonly worker: Worker;
+  readonly #waiting = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>();
+  #nextId = 1;
+
+  constructor(name: string, ended: (calls: Calls) => void) {
+    this.worker = new Worker(siblingUrl(import.meta.url, 'syscall.worker'), {
       name,
       execArgv: ['--no-warnings'],
       resourceLimits: workerMemory,
     });
-    started.unref();
-    started.on('message', (answer: Answer) => {
-      const entry = waiting.get(answer.id);
-      waiting.delete(answer.id);
-      if (waiting.size === 0) started.unref();
-      if (entry === undefined) return;
-      if (answer.error === undefined) entry.resolve(answer.result as never);
-      else entry.reject(revive(answer.error));
+    this.worker.unref();
+    this.worker.on('message', (answer: Answer) => this.#answer(answer));
+    const end = (error: Error): void => {
+      ended(this);
+      this.fail(error);
+    };
+    this.worker.on('error', end);
+    this.worker.on('exit', () => end(new Error(`worker ${name} ended`)));
+  }
+
+  send(operation: string, argument: unknown): Promise<never> {
+    const id = this.#nextId++;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject });
+      this.worker.ref();
+      this.worker.postMessage({ id, operation, argument });
     });
-    started.on('error', (error: Error) => failAll(started, error));
-    started.on('exit', () => failAll(started, new Error(`worker ${name} ended`)));
-    return started;
-  };
+  }
+
+  #answer(answer: Answer): void {
+    const entry = this.#waiting.get(answer.id);
+    this.#waiting.delete(answer.id);
+    if (this.#waiting.size === 0) this.worker.unref();
+    if (answer.error === undefined) entry?.resolve(answer.result as never);
+    else entry?.reject(revive(answer.error));
+  }
+
+  fail(error: Error): void {
+    for (const entry of this.#waiting.values()) entry.reject(error);
+    this.#waiting.clear();
+    this.worker.unref();
+  }
+}
+
+export function startSyscallWorker(name: string): SyscallWorker {
+  let current: Calls | undefined;
   return {
     call(operation, argument) {
-      worker ??= start();
-      const id = nextId++;
-      return new Promise((resolve, reject) => {
-        waiting.set(id, { resolve: resolve, reject });
-        worker!.ref();
-        worker!.postMessage({ id, operation, argument });
+      current ??= new Calls(name, (ended) => {
+        if (current === ended) current = undefined;
       });
+      return current.send(operation, argument);
     },
     async close() {
-      const ending = worker;
-      worker = undefined;
+      const ending = current;
+      current = undefined;
       if (ending === undefined) return;
       // Seen: a thread that never heard of its end. It holds nothing, and must not hold the process.
       const { promise: waited, resolve } = Promise.withResolvers<void>();
       const timer = setTimeout(resolve, workerEndMs);
-      await Promise.race([ending.terminate(), waited]);
+      await Promise.race([ending.worker.terminate(), waited]);
       clearTimeout(timer);
-      ending.unref();
+      ending.fail(new Error(`worker ${name} was closed`));
     },
   };
 }

@@ -3,6 +3,7 @@ import { readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { removeAllOf } from '#net/remove-all.ts';
 import { runningHaproxy } from '#network/ingress.ts';
+import { removeAnnounced } from '#network/announcer.ts';
 import { removeMachineRoutes } from '#network/machines.ts';
 import { silentLogger } from '#observe/log.ts';
 import { createCgroups } from '#os/cgroups.linux.ts';
@@ -27,7 +28,10 @@ export async function clearNode(
   number: number,
   { network, mounts }: ClearDoors,
 ): Promise<void> {
-  if (number === 1) await removeMachineRoutes(network, { podRange: instance.podRange, instanceId: instance.id });
+  if (number === 1) {
+    await removeMachineRoutes(network, { podRange: instance.podRange, instanceId: instance.id });
+    await removeAnnounced(network.netlink, files.announced(paths));
+  }
   await stopHaproxy(join(files.nodeRun(paths, number), 'ingress'));
   await removeAllOf(nodePlan(instance, number, hostName()).instanceId, {
     processes: linuxProcesses,

@@ -50,7 +50,12 @@ export async function publishCluster(
   };
   const texts = Object.fromEntries(Object.entries(config).map(([name, value]) => [name, String(value)]));
   // Nodes that joined follow the authority's certificate when it is renewed.
-  const data = { ...(joined === undefined ? texts : {}), authority: ca };
+  const pool = instance.loadBalancerPool;
+  const data = {
+    ...(joined === undefined ? texts : {}),
+    authority: ca,
+    ...(pool === undefined ? {} : { loadBalancerPool: pool === 'none' ? '' : pool }),
+  };
   await put(client, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { ...clusterConfig }, data });
   if (instance.address === undefined) return;
   const server = `https://${joinHostPort(instance.address, instance.apiPort)}`;

@@ -148,8 +148,9 @@ function checkEpoch(paths: Paths, epoch: string): void {
     );
 }
 
-/** The authority is renewed with its key: only another ring has another one. */
-function fingerprintOf({ ca }: KeyRing): string {
+/** The authority is renewed with its key, and who takes its place says whose: only another ring has another one. */
+export function fingerprintOf({ ca, origin }: KeyRing): string {
+  if (origin !== undefined) return origin;
   const spki = createPublicKey(ca.certificatePem).export({ type: 'spki', format: 'der' });
   return createHash('sha256').update(spki).digest('hex');
 }

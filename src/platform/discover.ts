@@ -11,6 +11,7 @@ import { codeOf, messageOf } from '#base/thrown.ts';
 import { fieldOf, itemsOf, textOf } from '#base/unknown.ts';
 import { parseYaml } from '#base/yaml.ts';
 import { authorityHashOf } from './join-token.ts';
+import { certificatesIn } from './managed-certificate.ts';
 import { clusterInfoBytesMax, discoveryMsMax } from './limits.ts';
 
 export interface Discovery {
@@ -27,12 +28,14 @@ const path = `/api/v1/namespaces/${clusterInfo.namespace}/configmaps/${clusterIn
 /** `server` is `https://HOST:PORT`. Throws an ApiError that says what is wrong and what helps. */
 export async function discoverCluster(server: string, authorityHash: string): Promise<Discovery> {
   const first = await ask(server, undefined);
-  if (authorityHashOf(first.ca) !== authorityHash)
+  // While one authority takes another's place there are two, and the token may be of before.
+  const pinned = certificatesIn(first.ca).find((each) => authorityHashOf(each) === authorityHash);
+  if (pinned === undefined)
     throw new ApiError(
       'Unauthorized',
       `${server} is not the cluster that the token was made for: its authority has the hash ${authorityHashOf(first.ca)}, the token says ${authorityHash}. Nothing was sent to it. If the cluster was made anew, take a token of it ('tiphys token create' there); if not, somebody may stand between`,
     );
-  return ask(server, first.ca);
+  return ask(server, pinned);
 }
 
 /** Without an authority anybody's certificate will do. */

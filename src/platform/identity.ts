@@ -2,7 +2,7 @@
  * Keys and certificates of an instance: the key-ring on disk (mode 0600), and what each process and the user's
  * kubeconfig are given from it.
  */
-import { createKeyRing, frontProxyAuthority, type KeyRing } from '#apiserver/keys.ts';
+import { createKeyRing, frontProxyAuthority, trustedAuthorities, type KeyRing } from '#apiserver/keys.ts';
 import { addressAt, isIp, subnetOf } from '#base/ip.ts';
 import {
   createCertificateAuthority,
@@ -90,7 +90,7 @@ export function ownCertificate(
 ): ManagedCertificate {
   return new ManagedCertificate({
     names: request,
-    ca: authority.certificatePem,
+    ca: () => authority.certificatePem,
     obtain: async () => issueCertificate(request, authority, random, clock),
     clock,
     random,
@@ -108,17 +108,24 @@ export function holdsAdminConfig(paths: Paths, clock: Clock): boolean {
   );
 }
 
+/** The user's kubeconfig knows the authorities of now, and is known by them. */
+export function followInAdminConfig(paths: Paths, instance: Instance, ring: KeyRing, means: Means): void {
+  const path = files.adminConfig(paths);
+  const isCurrent = readIfExists(path) !== undefined && loadKubeconfig(path).ca === trustedAuthorities(ring, 'ca');
+  if (!isCurrent) writeAdminConfig(paths, instance, ring, means);
+}
+
 export function writeAdminConfig(
   paths: Paths,
   { apiPort }: Pick<Instance, 'apiPort'>,
-  { ca }: Pick<KeyRing, 'ca'>,
+  ring: KeyRing,
   { random, clock }: Means,
 ): void {
   const request = { commonName: 'tiphys-admin', organizations: ['system:masters'], client: true };
   const text = kubeconfigText({
     server: `https://127.0.0.1:${apiPort}`,
-    ca: ca.certificatePem,
-    user: issueCertificate(request, ca, random, clock),
+    ca: trustedAuthorities(ring, 'ca'),
+    user: issueCertificate(request, ring.ca, random, clock),
   });
   writeFileAtomic(files.adminConfig(paths), text, { mode: 0o600 });
 }

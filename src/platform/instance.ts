@@ -38,6 +38,10 @@ export interface Instance {
   registryMirrors: string[];
   /** Pods on each node at once; absent: as a kubelet has it. */
   maxPods?: number;
+  /** How long nothing is heard of a node before it is taken for lost; absent: as `limits.ts` has it. */
+  nodeGraceMs?: number;
+  /** Addresses for Services of type LoadBalancer, told to the cluster by this server; absent: says nothing of them. */
+  loadBalancerPool?: string;
   /** The etcd that holds the cluster's state; absent: SQLite in the data directory. */
   etcd?: EtcdChoice;
   /** The member of the cluster's own etcd that runs here; `etcd` says that the state lies in it. */
@@ -166,6 +170,8 @@ export interface InstanceChoices {
   nodes?: number;
   registryMirrors?: string[];
   maxPods?: number;
+  nodeGraceMs?: number;
+  loadBalancerPool?: string;
   address?: string;
   network?: NetworkMode;
   /** Of a new instance. */
@@ -275,6 +281,8 @@ function refuseOther(kept: Instance, choices: InstanceChoices): void {
     nodes: choices.nodes !== undefined && choices.nodes !== 1,
     network: choices.network !== undefined,
     'etcd-endpoints': choices.etcd !== undefined,
+    'load-balancer-pool': choices.loadBalancerPool !== undefined && !runsServer(kept),
+    'node-monitor-grace-period': choices.nodeGraceMs !== undefined && !runsServer(kept),
   };
   for (const [name, isUnfit] of Object.entries(unfit))
     if (isUnfit)

@@ -6,6 +6,7 @@
  */
 import { createHash, X509Certificate } from 'node:crypto';
 import { ApiError } from '#base/errors.ts';
+import { certificatesIn } from './managed-certificate.ts';
 
 export interface JoinToken {
   /** `ID.SECRET`. */
@@ -29,6 +30,11 @@ export function parseJoinToken(text: string): JoinToken {
       "this is no token to join by (ID.SECRET@sha256:HASH): copy the whole line that 'tiphys token create' prints on the server",
     );
   return { token, authorityHash };
+}
+
+/** Of each certificate in a PEM. */
+export function authorityHashesOf(pem: string): string[] {
+  return certificatesIn(pem).map(authorityHashOf);
 }
 
 /** Of the certificate's public key: it stays the same when the certificate is renewed. */

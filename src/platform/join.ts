@@ -33,7 +33,7 @@ import { findEtcd } from './etcd/member.ts';
 import { hostName, portIsFree, usedSubnets } from './host.ts';
 import { loadInstance, saveInstance, type Instance } from './instance.ts';
 import { clockProblem, rangeProblem, versionProblem } from './join-checks.ts';
-import { authorityHashOf, parseJoinToken } from './join-token.ts';
+import { authorityHashesOf, parseJoinToken } from './join-token.ts';
 import { podRangeMsMax, podRangeStepMs } from './limits.ts';
 import { setLocalNodes } from './local-nodes.ts';
 import { ManagedCertificate, requestCertificate, type CertificateNames } from './managed-certificate.ts';
@@ -142,7 +142,7 @@ async function alreadyMember(
     );
   if (joined?.server === server) return { instance: kept, hasMoved: false };
   const known = joined === undefined ? undefined : readIfExists(join(files.nodePki(paths, 1), 'ca.crt'));
-  if (joined !== undefined && known !== undefined && authorityHashOf(known) === authorityHash) {
+  if (joined !== undefined && known !== undefined && authorityHashesOf(known).includes(authorityHash)) {
     await discoverCluster(server, authorityHash);
     const instance = { ...kept, joined: { ...joined, server } };
     saveInstance(paths, instance);
@@ -175,7 +175,7 @@ async function firstCertificate(
   const ask = { names, signer: nodeSigners.kubeletClient, use: 'client auth' as const, ...means };
   const signal = new AbortController().signal;
   const obtain = (): Promise<KeyPair> => requestCertificate({ ...ask, client: stranger }, signal);
-  const held = new ManagedCertificate({ file, names, ca, obtain, ...means, log: silentLogger });
+  const held = new ManagedCertificate({ file, names, ca: () => ca, obtain, ...means, log: silentLogger });
   const pair = held.isHeld ? held.pair : await obtain().catch((error: unknown) => Promise.reject(refusalOf(error)));
   writeFileAtomic(join(directory, 'ca.crt'), ca, { mode: 0o600, sync: true });
   writeFileAtomic(file, `${pair.certificatePem}${pair.keyPem}`, { mode: 0o600, sync: true });

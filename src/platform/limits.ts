@@ -35,9 +35,20 @@ export const boltFileBytesMax = 512 * 1024 * 1024;
 export const boltDepthMax = 32;
 export const importedTextBytesMax = 16 * 1024 * 1024;
 export const importedLineBytesMax = 16 * 1024 * 1024;
-/** How often the server looks for other encryption keys, and how long a command waits for it to use them. */
+/** How often a server looks whether its keys have changed. */
 export const keyPollMs = 1_000;
-export const sealingMsMax = 300_000;
+/**
+ * How long a server may take to say which keys it has, when it runs and when it begins anew, and to take up others (it
+ * begins anew, and seals everything); and how often it is asked.
+ */
+export const keysAskMsMax = 10_000;
+export const keysAnswerMsMax = 30_000;
+export const keysTakenMsMax = 300_000;
+export const keysStepMs = 200;
+/** How long a command waits for the nodes to have certificates of the authority that signs now. */
+export const nodesCurrentMsMax = 90_000;
+/** How often a node looks whether its certificates are of it, while they are not. */
+export const authorityLookMs = 1_000;
 /** How long a server may take to tell a machine that joins who it is, and what it may say. */
 export const discoveryMsMax = 10_000;
 export const clusterInfoBytesMax = 1024 * 1024;
@@ -60,6 +71,12 @@ export const removalStepMs = 200;
 export const serverRestartMsMax = 60_000;
 /** How long a command waits for the cluster's nodes. */
 export const nodesAnswerMsMax = 5_000;
+/**
+ * How long nothing is heard of a node before it is taken for lost, unless `up` is told otherwise; nodes renew their
+ * Leases four times in this time. And what may be chosen.
+ */
+export const nodeGraceMs = 10_000;
+export const nodeGraceMsMax = 3_600_000;
 /** How often a node that joined looks whether it still belongs to its cluster, and how often it must be refused. */
 export const membershipLookMs = 15_000;
 export const membershipLooksMin = 3;
@@ -80,6 +97,8 @@ export const movePollMs = 20;
 /** How long a machine that joins as a server waits for the state to move, and for its member to catch up. */
 export const admissionMsMax = 180_000;
 export const admissionStepMs = 500;
+/** With less left of its disk a machine is said to be full: a file of etcd's log has as much. */
+export const diskBytesMin = 64 * 1024 ** 2;
 /** How often a server looks after its member of etcd. */
 export const etcdUpkeepMs = 3_000;
 /** Between attempts to gain space in an etcd that has none and does not say whether some could be gained. */

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { bootstrapGroup, nodeSigners } from '#base/node-identity.ts';
-import { createCertificateAuthority, type KeyPair } from '#base/x509.ts';
+import { createCertificateAuthority, succeedCertificateAuthority, type KeyPair } from '#base/x509.ts';
 import type { Client } from '#client/client.ts';
 import { createClient } from '#client/rest-client.ts';
 import { createDirectTransport } from '#client/transport-direct.ts';
@@ -14,7 +14,7 @@ import { silentLogger } from '#observe/log.ts';
 import { realRandom } from '#os/clock.real.ts';
 import { type Cluster, createCluster } from '#sim/cluster.ts';
 import { applyClusterDefaults } from './cluster-defaults.ts';
-import { ManagedCertificate, requestCertificate, type CertificateAsk } from './managed-certificate.ts';
+import { certificatesIn, ManagedCertificate, requestCertificate, type CertificateAsk } from './managed-certificate.ts';
 
 const names = { commonName: 'system:node:a', organizations: ['system:nodes'] };
 const startMs = Date.parse('2026-01-01T00:00:00Z');
@@ -25,6 +25,8 @@ interface Bench extends AsyncDisposable {
   ca: KeyPair;
   /** Who asked for each certificate. */
   askers: string[];
+  /** What holds instead of the authority that one was opened with, in PEM. */
+  trusted: { now?: string };
   open(ca?: KeyPair, seconds?: number): ManagedCertificate;
 }
 
@@ -35,6 +37,7 @@ async function bench(): Promise<Bench> {
   await applyClusterDefaults(cluster.client, silentLogger);
   const directory = mkdtempSync(join(tmpdir(), 'certificate-'));
   const askers: string[] = [];
+  const trusted: Bench['trusted'] = {};
   const clientOf = (name: string, groups: string[]): Client => {
     askers.push(name);
     return createClient(createDirectTransport(cluster.api.handle, { name, groups }), name);
@@ -45,6 +48,7 @@ async function bench(): Promise<Bench> {
     file: join(directory, 'a.pem'),
     ca,
     askers,
+    trusted,
     open(authority = ca, seconds) {
       const request: CertificateAsk = {
         names,
@@ -61,7 +65,7 @@ async function bench(): Promise<Bench> {
       const certificate: ManagedCertificate = new ManagedCertificate({
         file: join(directory, 'a.pem'),
         names,
-        ca: authority.certificatePem,
+        ca: () => trusted.now ?? authority.certificatePem,
         obtain: (signal) => requestCertificate(request, signal),
         clock: cluster.clock,
         random: cluster.random,
@@ -131,4 +135,28 @@ test('while nobody answers it is asked for again, and what is held goes on being
   await applyClusterDefaults(b.cluster.client, silentLogger);
   await b.cluster.advance('50m');
   assert.notEqual(certificate.pair.certificatePem, certificatePem);
+});
+
+test('another authority signs: what is held goes on and is asked for anew until that one has signed it', async () => {
+  await using b = await bench();
+  const certificate = b.open();
+  void certificate.run();
+  await b.cluster.runUntil(() => certificate.isHeld, { timeout: '1m' });
+  const { certificatePem } = certificate.pair;
+  let told = 0;
+  certificate.subscribe(() => told++);
+  const next = succeedCertificateAuthority(b.ca, realRandom, { now: () => b.cluster.now });
+  b.trusted.now = next.certificatePem + b.ca.certificatePem;
+  assert.equal(certificate.isCurrent, false);
+  certificate.authorityChanged();
+  // The signer does not know the next one yet.
+  await b.cluster.advance('10m');
+  assert.equal(certificate.isHeld && !certificate.isCurrent, true);
+  assert.notEqual(certificate.pair.certificatePem, certificatePem);
+  assert.ok(told > 1 && b.askers.length < 60, `asked ${b.askers.length} times`);
+  Object.assign(b.ca, next);
+  await b.cluster.advance('1m');
+  assert.equal(certificate.isCurrent, true);
+  assert.equal(certificatesIn(certificate.pair.certificatePem).length, 2, 'and what vouches for the next authority');
+  assert.equal(b.open().pair.certificatePem, certificate.pair.certificatePem, 'the file holds all of it');
 });

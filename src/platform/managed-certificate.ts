@@ -4,8 +4,9 @@
  * CertificateSigningRequest, which controllers approve and sign (`requestCertificate`); the server process has the
  * authority's key, and signs its own (`identity.ts`). The key is made here and never leaves the machine.
  *
- * States: none → asked for → held → asked for again when seven to nine tenths of its time have passed. While asking
- * fails, what is held goes on being used, and it is asked for again after a time that doubles.
+ * States: none → asked for → held → asked for again when seven to nine tenths of its time have passed, or when
+ * another authority signs. While asking fails, what is held goes on being used, and it is asked for again after a time
+ * that doubles.
  */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import type { CertificateSigningRequest } from '#api/certificates.v1.ts';
@@ -30,8 +31,11 @@ export interface ManagedCertificateOptions {
   /** Certificate and key in PEM; mode 0600. Absent: each process has its own. */
   file?: string;
   names: CertificateNames;
-  /** The authority that signs, in PEM: what another has signed is asked for anew. Undefined while it is not known. */
-  ca: string | undefined;
+  /**
+   * The authorities whose certificates hold, in PEM, that which signs now first: what no authority of these has signed
+   * is not held, what another than the first one has signed is asked for anew. Undefined while they are not known.
+   */
+  ca(): string | undefined;
   /** A new pair for the names. Throws where there is none now. */
   obtain(signal: AbortSignal): Promise<KeyPair>;
   clock: Clock;
@@ -39,7 +43,8 @@ export interface ManagedCertificateOptions {
   log: Logger;
 }
 
-const certificatePattern = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----\n?/;
+/** One, and what vouches for who has signed it. */
+const certificatePattern = /(?:-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----\n?)+/;
 const keyPattern = /-----BEGIN (?:EC )?PRIVATE KEY-----[^-]+-----END (?:EC )?PRIVATE KEY-----\n?/;
 
 export class ManagedCertificate {
@@ -47,6 +52,8 @@ export class ManagedCertificate {
   readonly #listeners: ((pair: KeyPair) => void)[] = [];
   readonly #first = Promise.withResolvers<KeyPair>();
   readonly #end = new AbortController();
+  /** Ends the wait for the time of the next renewal. */
+  #wake = new AbortController();
   #pair: KeyPair | undefined;
   #renewalErrors = 0;
 
@@ -74,6 +81,12 @@ export class ManagedCertificate {
     return this.#pair === undefined ? undefined : timeOf(this.#pair, 1);
   }
 
+  /** Whether the authority that signs now has signed what is held. */
+  get isCurrent(): boolean {
+    const [first] = certificatesIn(this.#options.ca() ?? '');
+    return this.#pair !== undefined && first !== undefined && isSignedBy(this.#pair, first);
+  }
+
   /** How often one that is held could not be renewed. */
   get renewalErrors(): number {
     return this.#renewalErrors;
@@ -90,6 +103,13 @@ export class ManagedCertificate {
     if (this.#pair !== undefined) changed(this.#pair);
   }
 
+  /** To be called when other authorities hold: followers look again, and what is not current is asked for anew. */
+  authorityChanged(): void {
+    if (this.#pair === undefined) return;
+    for (const changed of this.#listeners) changed(this.#pair);
+    if (!this.isCurrent) this.#wake.abort();
+  }
+
   /** Asks and renews until `close`. */
   async run(): Promise<void> {
     const { clock, file, log, names } = this.#options;
@@ -97,11 +117,14 @@ export class ManagedCertificate {
     let retryMs = certificateRetryMs;
     while (!signal.aborted) {
       try {
-        if (this.#pair !== undefined) await clock.sleep(this.#renewalMs(this.#pair) - clock.now(), signal);
+        if (this.#pair !== undefined) await this.#awaitRenewal(this.#pair);
+        if (isAborted(signal)) return;
         const pair = await this.#options.obtain(signal);
         if (file !== undefined)
           writeFileAtomic(file, `${pair.certificatePem}${pair.keyPem}`, { mode: 0o600, sync: true });
         this.#take(pair);
+        // Servers take up another authority one after the other: the next one asked may have it.
+        if (!this.isCurrent) throw new Error('signed by an authority of before');
         retryMs = certificateRetryMs;
       } catch (error) {
         if (isAborted(signal)) return;
@@ -125,13 +148,18 @@ export class ManagedCertificate {
     for (const changed of this.#listeners) changed(pair);
   }
 
-  #renewalMs(pair: KeyPair): number {
-    return timeOf(pair, 0.7 + 0.2 * this.#options.random.float());
+  async #awaitRenewal(pair: KeyPair): Promise<void> {
+    const { clock, random } = this.#options;
+    if (!this.isCurrent) return;
+    this.#wake = new AbortController();
+    const atMs = timeOf(pair, 0.7 + 0.2 * random.float());
+    await whenSettled(clock.sleep(atMs - clock.now(), AbortSignal.any([this.#end.signal, this.#wake.signal])));
   }
 
-  /** Whether a pair is what is wanted, from the authority of now, and not over. */
+  /** Whether a pair is what is wanted, from an authority that holds, and not over. */
   #holds({ certificatePem, keyPem }: KeyPair): boolean {
-    const { names, ca, clock } = this.#options;
+    const { names, clock } = this.#options;
+    const authorities = certificatesIn(this.#options.ca() ?? '');
     const certificate = new X509Certificate(certificatePem);
     const held = new Set((certificate.subjectAltName ?? '').split(', ').filter((name) => name !== ''));
     const wanted = [
@@ -139,9 +167,8 @@ export class ManagedCertificate {
       ...(names.ipAddresses ?? []).map((address) => `IP Address:${address}`),
     ];
     return (
-      ca !== undefined &&
       certificate.checkPrivateKey(createPrivateKey(keyPem)) &&
-      certificate.verify(new X509Certificate(ca).publicKey) &&
+      authorities.some((authority) => isSignedBy({ certificatePem }, authority)) &&
       certificate.validToDate.getTime() > clock.now() &&
       certificate.subject.split('\n').includes(`CN=${names.commonName}`) &&
       wanted.length === held.size &&
@@ -195,6 +222,15 @@ export async function requestCertificate(ask: CertificateAsk, signal: AbortSigna
     timer.cancel();
   }
   throw new Error(`${made.metadata.name} was not decided`);
+}
+
+/** Each certificate of a PEM, alone. */
+export function certificatesIn(pem: string): string[] {
+  return pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----\n?/g) ?? [];
+}
+
+function isSignedBy({ certificatePem }: Pick<KeyPair, 'certificatePem'>, authorityPem: string): boolean {
+  return new X509Certificate(certificatePem).verify(new X509Certificate(authorityPem).publicKey);
 }
 
 /** When a part of a certificate's time has passed, in milliseconds. */

@@ -3,6 +3,7 @@ import type { Server } from 'node:http';
 import type { Server as SecureServer } from 'node:https';
 import { join } from 'node:path';
 import { canonicalName, parseReference } from '#base/reference.ts';
+import { keepCollected } from '#content/collector.ts';
 import type { Content } from '#content/content.ts';
 import type { ImageRecords } from '#content/image-records.ts';
 import { HttpTransport, type ClientTls } from '#content/remote.ts';
@@ -79,6 +80,7 @@ export async function startEngine(parts: NodeParts): Promise<DockerEngine> {
       registry: { access, domains: registryDomains(parts) },
     }),
   );
+  stack.use(keepCollected(content, { clock: realClock, log: log.child('content') }));
   return engine;
 }
 

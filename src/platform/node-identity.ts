@@ -14,7 +14,6 @@
  */
 import { join } from 'node:path';
 import {
-  clusterConfig,
   ingressNamePrefix,
   networkGroup,
   networkUserPrefix,
@@ -23,7 +22,6 @@ import {
   nodeUserPrefix,
 } from '#base/node-identity.ts';
 import type { Client } from '#client/client.ts';
-import { kinds } from '#base/kinds.ts';
 import { loadKubeconfig } from '#client/kubeconfig.ts';
 import { createRestClientMetrics } from '#client/metrics.ts';
 import { createClient } from '#client/rest-client.ts';
@@ -33,11 +31,12 @@ import type { Logger } from '#observe/log.ts';
 import type { Metrics } from '#observe/metrics.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
-import { authorityHashOf } from './join-token.ts';
+import { authorityHashesOf } from './join-token.ts';
 import type { Instance, NodePlan } from './instance.ts';
 import { knownServers, serverOf } from './known-servers.ts';
 import { bootstrapLookMs } from './limits.ts';
 import {
+  certificatesIn,
   ManagedCertificate,
   requestCertificate,
   type CertificateAsk,
@@ -53,6 +52,10 @@ export interface NodeIdentity {
   networkClient: ManagedCertificate;
   kubeletServing: ManagedCertificate;
   ingressServing: ManagedCertificate;
+  /** Which authorities hold now, in PEM, as an API server has said to this node. */
+  learnAuthority(pem: string): void;
+  /** Whether all certificates are of the authority that signs now. */
+  isCurrent(): boolean;
   /** The API servers, of which `connect` makes clients. */
   servers: ServerChoice;
   /** A client of the API server that shows the certificate of now. */
@@ -108,7 +111,7 @@ export function startNodeIdentity(place: Place): NodeIdentity {
     const certificate = new ManagedCertificate({
       file: join(directory, `${name}.pem`),
       names,
-      ca: known,
+      ca: () => known,
       obtain: (signal) => requestCertificate(request, signal),
       clock: realClock,
       random: realRandom,
@@ -161,11 +164,17 @@ export function startNodeIdentity(place: Place): NodeIdentity {
     for (const certificate of [kubeletServing, ingressServing]) void certificate.run();
   };
   void ask();
-  if (instance.joined !== undefined)
-    void kubeletClient.ready
-      .then(() => refreshAuthority(member, caFile))
-      .catch((error: unknown) => log.debug("the cluster's authority was not read again", { error }));
-  return { ca, kubeletClient, networkClient, kubeletServing, ingressServing, connect, servers: server };
+  const all = [kubeletClient, networkClient, kubeletServing, ingressServing];
+  const learnAuthority = (pem: string): void => {
+    if (known === undefined || pem === known || !isSuccessor(pem, known)) return;
+    writeFileAtomic(caFile, pem, { mode: 0o600, sync: true });
+    known = pem;
+    log.info('other authorities hold from now on', { authorities: certificatesIn(pem).length });
+    for (const certificate of all) certificate.authorityChanged();
+  };
+  const isCurrent = (): boolean => all.every((certificate) => certificate.isCurrent);
+  const certificates = { kubeletClient, networkClient, kubeletServing, ingressServing };
+  return { ca, ...certificates, learnAuthority, isCurrent, connect, servers: server };
 }
 
 function bootstrapToken(paths: Paths): string {
@@ -175,14 +184,12 @@ function bootstrapToken(paths: Paths): string {
 }
 
 /**
- * On a machine that joined: the authority's certificate as it is now, for the next start. It is believed because it has
- * the key that the token pinned; what the old one vouches for, the new one does.
+ * What the API server says on a connection that the known authorities vouch for is believed where one of them is still
+ * among it: an authority is renewed with its key, and another one takes its place while both hold.
  */
-async function refreshAuthority(client: Client, file: string): Promise<void> {
-  const { data } = await client.get(kinds.ConfigMap, clusterConfig.name, clusterConfig.namespace);
-  const [now, kept] = [data?.['authority'], readIfExists(file)];
-  if (now === undefined || kept === undefined || now === kept) return;
-  if (authorityHashOf(now) === authorityHashOf(kept)) writeFileAtomic(file, now, { mode: 0o600, sync: true });
+function isSuccessor(pem: string, known: string): boolean {
+  const before = authorityHashesOf(known);
+  return authorityHashesOf(pem).some((hash) => before.includes(hash));
 }
 
 /** The authority that the server process has told this machine of; what was told before, while it has not yet. */

@@ -1,6 +1,7 @@
 /** The kubelet of a node process, and its HTTPS server. */
 import type { Service } from '#api/core.v1.ts';
 import { mkdirSync, readFileSync } from 'node:fs';
+import { cpus } from 'node:os';
 import { join } from 'node:path';
 import type { Client } from '#client/client.ts';
 import { createEventRecorder } from '#client/events.ts';
@@ -10,11 +11,14 @@ import type { DockerEngine } from '#engine/create-engine.ts';
 import type { KubeletOptions } from '#kubelet/doors.ts';
 import { runKubelet, type Kubelet } from '#kubelet/kubelet.ts';
 import { createLinuxNode, kubeletPaths } from '#kubelet/linux-node.ts';
+import { ProbeMetrics } from '#kubelet/probe-metrics.ts';
 import { startKubeletServer } from '#kubelet/server.ts';
+import type { NodeUsage } from '#kubelet/stats.ts';
 import { exposeMetrics } from '#observe/exposition.ts';
 import { cgroupRoot } from '#net/kernel-names.ts';
 import { machineBootedAtMs, realClock, realRandom } from '#os/clock.real.ts';
 import { clusterDnsAddress } from './instance.ts';
+import { nodeGraceMs } from './limits.ts';
 import { podProcessesMax, readNodeFacts } from './node-facts.ts';
 import { hostResolvConf } from './node-network.ts';
 import { kubeletPort, type NodeParts } from './node-parts.ts';
@@ -56,10 +60,12 @@ export async function startKubelet(parts: NodeParts, doors: KubeletDoors): Promi
     paths: kubeletPaths(data, files.nodeRun(paths, node.number)),
     imagesDir: join(files.nodeData(paths, node.number), 'content'),
   });
+  const probes = new ProbeMetrics();
   const kubelet = runKubelet({
     ...common,
     ...linux,
     images: measure.measureImages(linux.images),
+    prober: probes.measure(linux.prober),
     onPass: measure.onPass,
     pods,
     self: doors.informers.informer(kinds.Node, { fieldSelector: `metadata.name=${node.name}` }),
@@ -67,6 +73,7 @@ export async function startKubelet(parts: NodeParts, doors: KubeletDoors): Promi
     isolate: doors.isolate,
     recorder: createEventRecorder({ ...common, component: 'kubelet', host: node.name }),
     cgroupRoot: groups,
+    leaseSeconds: nodeGraceMs / 1000,
   });
   stack.use(kubelet);
   const server = await startKubeletServer(
@@ -76,9 +83,11 @@ export async function startKubelet(parts: NodeParts, doors: KubeletDoors): Promi
       clock: realClock,
       log: log.child('kubelet'),
       nodeName: node.name,
+      client: doors.client,
       allowed: { commonNames: ['kube-apiserver-kubelet-client'], organizations: ['system:masters'] },
       nodeUsage,
       metrics: () => exposeMetrics(parts.metrics),
+      probeMetrics: () => exposeMetrics(probes.metrics),
     },
     node.address,
     kubeletPort,
@@ -94,13 +103,7 @@ export async function startKubelet(parts: NodeParts, doors: KubeletDoors): Promi
 }
 
 /** Use of processor and memory by the whole machine since boot. */
-async function nodeUsage(): Promise<{
-  cpuNanoseconds: number;
-  memoryWorkingSetBytes: number;
-  memoryAvailableBytes: number;
-  readAtMs: number;
-  bootedAtMs: number;
-}> {
+async function nodeUsage(): Promise<NodeUsage> {
   const ticks = readFileSync('/proc/stat', 'utf8').split('\n')[0]!.split(/\s+/).slice(1).map(Number);
   const idle = (ticks[3] ?? 0) + (ticks[4] ?? 0);
   const total = ticks.slice(0, 8).reduce((sum, value) => sum + value, 0);
@@ -110,6 +113,8 @@ async function nodeUsage(): Promise<{
     cpuNanoseconds: (total - idle) * 1e7,
     memoryWorkingSetBytes: kib('MemTotal') - kib('MemAvailable'),
     memoryAvailableBytes: kib('MemAvailable'),
+    memoryBytes: kib('MemTotal'),
+    cores: cpus().length,
     readAtMs: realClock.now(),
     bootedAtMs: machineBootedAtMs(),
   };

@@ -9,6 +9,7 @@ import type { InformerFactory } from '#client/informer.ts';
 import { runDns, upstreamsOf } from '#network/dns.ts';
 import { runIngress } from '#network/ingress.ts';
 import { runPolicyEnforcer, type PolicyEnforcer } from '#network/policies.ts';
+import { runAnnouncer } from '#network/announcer.ts';
 import { runMachineRouter } from '#network/machines.ts';
 import { runServiceProxy } from '#network/services.ts';
 import { isIpv4 } from '#base/ip.ts';
@@ -86,7 +87,7 @@ export async function startNetwork(
 
 /** The machine's first node keeps the way to other machines, for all of its nodes. */
 function startMachines(
-  { instance, node, log, stack }: NodeParts,
+  { instance, node, paths, log, stack }: NodeParts,
   informers: InformerFactory,
   { netlink, nft }: { netlink: Netlink; nft: Nft },
 ): { ready: Promise<unknown> } {
@@ -103,6 +104,12 @@ function startMachines(
     vxlanId: vxlanIdOf(instance),
     address: isIpv4(instance.address) ? instance.address : undefined,
   });
+  stack.use(
+    runAnnouncer({
+      ...{ informers, netlink, clock: realClock, log: log.child('announcer'), file: files.announced(paths) },
+      address: isIpv4(instance.address) ? instance.address : undefined,
+    }),
+  );
   return stack.use(router);
 }
 

@@ -14,6 +14,7 @@ import { nodePlan } from './instance.ts';
 import { followServers } from './known-servers.ts';
 import { removeUnusedVolumes } from './local-volumes.ts';
 import { startEngine } from './node-engine.ts';
+import { followAuthority } from './node-authority.ts';
 import { startNodeIdentity } from './node-identity.ts';
 import { startKubelet } from './node-kubelet.ts';
 import { startNetwork } from './node-network.ts';
@@ -48,6 +49,11 @@ export async function runNode(number: number): Promise<void> {
     isRemoved: (certificate) => isRevoked(certificate, removed.list()[0]?.data),
     removedKnown: removed.synced,
   };
+  stack.use(
+    followAuthority({
+      ...{ informers: networkInformers, nodes: parts.nodes, client, identity, name: node.name, clock: realClock, log },
+    }),
+  );
   if (number === 1) followServers({ instance, node, paths, nodes: parts.nodes }, identity.servers);
   // Names and Services first: what Pods that still run miss most while this process was away.
   const network = await startNetwork(parts, networkClient, networkInformers);

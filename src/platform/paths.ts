@@ -56,7 +56,6 @@ export const files = {
   nodeData: (paths: Paths, node: number) => join(paths.data, 'nodes', String(node)),
   nodeRun: (paths: Paths, node: number) => join(paths.run, `node-${node}`),
   nodePki: (paths: Paths, node: number) => join(paths.data, 'nodes', String(node), 'pki'),
-  sealed: (paths: Paths) => join(paths.run, 'sealed.json'),
   /** Where a running server gives its state away, to root. */
   stateSocket: (paths: Paths) => join(paths.run, 'state.sock'),
   /** There while a restore is not whole. */
@@ -65,6 +64,8 @@ export const files = {
   /** Which backups the server makes by itself, and how that went. */
   backupSchedule: (paths: Paths) => join(paths.data, 'backup-schedule.json'),
   backupResult: (paths: Paths) => join(paths.data, 'backup-result.json'),
+  /** Addresses of Services that this machine announces, or did. */
+  announced: (paths: Paths) => join(paths.run, 'announced.json'),
   /** The link to other machines, as the host's network namespace has it. */
   underlay: (paths: Paths) => join(paths.run, 'underlay.json'),
   ready: (paths: Paths, part: string) => join(paths.run, 'ready', part),

@@ -9,7 +9,7 @@ import type { Logger } from '#observe/log.ts';
 import type { UserInfo } from '#base/api-request.ts';
 import type { CertificateRequest } from '#base/x509.ts';
 import { openAudit } from '#apiserver/audit/open-audit.ts';
-import type { KeyRing } from '#apiserver/keys.ts';
+import { trustedAuthorities, type KeyRing } from '#apiserver/keys.ts';
 import { ServerFlags } from '#apiserver/server-flags.ts';
 import { createApiServer, type ApiServer } from '#apiserver/server.ts';
 import { serveHttp, type HttpServer } from '#apiserver/http.ts';
@@ -33,19 +33,22 @@ import { publishCluster } from './cluster-config.ts';
 import { openClusterStore } from './cluster-store.ts';
 import { applyClusterDefaults } from './cluster-defaults.ts';
 import { leaderIdentity, runControlPlane } from './control-plane.ts';
-import { followEncryptionKeys } from './encryption-keys.ts';
+import { KeyFollower } from './keys/follow-keys.ts';
+import { keysEndpoint, keysPath } from './keys/serve-keys.ts';
 import { hostAddresses, hostName } from './host.ts';
-import { loadKeyRing, ownCertificate, serverNames } from './identity.ts';
+import { followInAdminConfig, loadKeyRing, ownCertificate, serverNames } from './identity.ts';
 import { nodePlan, nodesPerMachineMax } from './instance.ts';
 import { createKubeletMetrics } from './kubelet-metrics.ts';
 import type { ManagedCertificate } from './managed-certificate.ts';
 import { awaitMove } from './etcd/own-etcd.ts';
+import { finishRecovery } from './etcd/recover.ts';
 import { serversEndpoint, serversPath } from './etcd/serve-join.ts';
 import { keepMember } from './etcd/upkeep.ts';
 import { runBackupSchedule } from './backup/run-schedule.ts';
 import { serveState } from './backup/state-source.ts';
 import { beginPart, type Part } from './part.ts';
 import { pathsOfPart } from './launch.ts';
+import { nodeGraceMs } from './limits.ts';
 import { files } from './paths.ts';
 import { writeLogLine } from './process-log.ts';
 import { kubernetesVersion } from './version.ts';
@@ -54,7 +57,9 @@ export async function runServer(): Promise<void> {
   const part = await beginAfterMove();
   const { paths, instance, log, metrics, stack } = part;
   const ring = loadKeyRing(paths, { random: realRandom, clock: realClock });
+  const ca = trustedAuthorities(ring, 'ca');
   const { api, http, store } = await startApi(part, ring);
+  followInAdminConfig(paths, instance, ring, { random: realRandom, clock: realClock });
   const measureClient = createRestClientMetrics(metrics, realClock);
   const clientFor = (name: string): Client => {
     const user: UserInfo = { name, groups: ['system:masters', 'system:authenticated'] };
@@ -67,7 +72,7 @@ export async function runServer(): Promise<void> {
     client: platform,
     file: files.bootstrapConfig(paths),
     server: `https://127.0.0.1:${instance.apiPort}`,
-    ca: ring.ca.certificatePem,
+    ca,
     clock: realClock,
     random: realRandom,
     log,
@@ -77,7 +82,7 @@ export async function runServer(): Promise<void> {
     applyClusterDefaults(platform, log),
     token.run(),
     publishCluster(platform, instance, {
-      ca: ring.ca.certificatePem,
+      ca,
       volumeDirectory: instance.joined?.volumeDirectory ?? files.volumes(paths),
     }),
   ]);
@@ -93,8 +98,9 @@ export async function runServer(): Promise<void> {
     identity: leaderIdentity(nodePlan(instance, 1, hostName()).name, instance.id),
     isShared: instance.etcd !== undefined,
     options: {
-      rootCa: ring.ca.certificatePem,
+      rootCa: ca,
       signer: ring.ca,
+      nodeGraceMs: instance.nodeGraceMs ?? nodeGraceMs,
       volumeDirectory: instance.joined?.volumeDirectory ?? files.volumes(paths),
       podRange: { range: instance.podRange, reserved: nodesPerMachineMax },
       loadBalancerAddresses: () => hostAddresses().slice(0, 1),
@@ -147,11 +153,11 @@ function markControlPlane(client: Client, node: string, log: Logger): AsyncDispo
   return informers;
 }
 
-/** The store and the API server on it, listening. */
-async function startApi(
-  { paths, instance, log, metrics, stack }: Part,
+/** What the server shows: to its clients, to kubelets, and to those that it aggregates. */
+async function ownCertificates(
+  { instance, log, stack }: Part,
   ring: KeyRing,
-): Promise<{ api: ApiServer; http: HttpServer; store: Store }> {
+): Promise<Record<OwnName, ManagedCertificate>> {
   const first = nodePlan(instance, 1, hostName());
   const own = (request: CertificateRequest, authority = ring.ca): ManagedCertificate => {
     const certificate = ownCertificate(authority, request, { random: realRandom, clock: realClock, log });
@@ -167,6 +173,17 @@ async function startApi(
   });
   const frontProxy = own({ commonName: frontProxyClient, client: true }, ring.frontProxy);
   await Promise.all([serving.ready, kubeletClient.ready, frontProxy.ready]);
+  return { serving, kubeletClient, frontProxy };
+}
+
+type OwnName = 'serving' | 'kubeletClient' | 'frontProxy';
+
+/** The store and the API server on it, listening. */
+async function startApi(part: Part, ring: KeyRing): Promise<{ api: ApiServer; http: HttpServer; store: Store }> {
+  const { paths, instance, log, metrics, stack } = part;
+  const first = nodePlan(instance, 1, hostName());
+  const certificates = await ownCertificates(part, ring);
+  await finishRecovery(paths, instance, log);
   const store = stack.use(
     await openClusterStore({ paths, etcd: instance.etcd, ring, ranges: instance, log: log.child('store') }),
   );
@@ -175,10 +192,12 @@ async function startApi(
   const flags = new ServerFlags(instance.kubeApiserverArgs ?? []);
   const usage = createKubeletMetrics({
     nodes: async () => (await api.server.live.nodes.current()).in(),
-    ca: ring.ca.certificatePem,
-    client: () => kubeletClient.pair,
+    ca: trustedAuthorities(ring, 'ca'),
+    client: () => certificates.kubeletClient.pair,
     clock: realClock,
   });
+  const means = { paths, random: realRandom, clock: realClock };
+  const keys = keysEndpoint({ ...means, log, state: () => follower?.state ?? { taken: 0, sealedWith: '' } });
   const api: ApiServer = stack.use(
     await createApiServer({
       store,
@@ -195,19 +214,38 @@ async function startApi(
       releaseMemory,
       thread: ownThread,
       flags,
-      platformPaths: new Map([[serversPath, serversEndpoint(paths, log)]]),
+      platformPaths: new Map([
+        [serversPath, serversEndpoint(paths, log)],
+        [keysPath, keys],
+      ]),
       audit: openAudit({ flags, clock: realClock, log: log.child('audit'), metrics, standardOutput: writeLogLine }),
     }),
   );
-  stack.use(
-    followEncryptionKeys({ paths, random: realRandom, clock: realClock, log, sealWith: (keys) => api.sealWith(keys) }),
+  const follower: KeyFollower | undefined = stack.use(
+    new KeyFollower({
+      ...means,
+      ring,
+      log,
+      sealWith: (encryption) => api.sealWith(encryption),
+      restart: () => linuxProcesses.kill(process.pid, 'SIGTERM'),
+    }),
   );
+  const http = await listen(part, ring, { api, ...certificates });
+  return { api, http, store };
+}
+
+async function listen(
+  { instance, stack }: Part,
+  ring: KeyRing,
+  { api, serving, kubeletClient, frontProxy }: Record<OwnName, ManagedCertificate> & { api: ApiServer },
+): Promise<HttpServer> {
+  const first = nodePlan(instance, 1, hostName());
   const { proxy } = api.server.authenticators ?? {};
   const http = stack.use(
     await serveHttp({
       api,
       serving: serving.pair,
-      clientCa: ring.ca.certificatePem,
+      clientCa: trustedAuthorities(ring, 'ca'),
       ...(proxy === undefined ? {} : { proxy }),
       kubeletClient: kubeletClient.pair,
       frontProxy: () => frontProxy.pair,
@@ -220,7 +258,7 @@ async function startApi(
   );
   serving.subscribe((pair) => http.setServing(pair));
   kubeletClient.subscribe((pair) => http.setKubeletClient(pair));
-  return { api, http, store };
+  return http;
 }
 
 /** Pods of the default namespace can be made once its ServiceAccount is there. */

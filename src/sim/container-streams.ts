@@ -55,15 +55,25 @@ export function statsOf(run: SimContainer): ContainerStats {
   const memory = Math.round(run.memoryBytes);
   return {
     cpuNanoseconds: before.nanoseconds,
+    cpuUserNanoseconds: before.nanoseconds,
+    cpuSystemNanoseconds: 0,
+    cpuPeriods: 0,
+    cpuThrottledPeriods: 0,
+    cpuThrottledNanoseconds: 0,
     memoryUsageBytes: memory,
     memoryWorkingSetBytes: memory,
+    memoryMaxUsageBytes: memory,
     memoryLimitBytes: 0,
+    memoryRssBytes: memory,
+    memoryCacheBytes: 0,
+    memorySwapBytes: 0,
     pids: 1,
     readAtMs,
-    rxBytes: 0,
-    txBytes: 0,
+    links: [],
     blockReadBytes: 0,
     blockWriteBytes: 0,
+    blockReads: 0,
+    blockWrites: 0,
   };
 }
 

@@ -93,10 +93,12 @@ export class KubeletServers implements AsyncDisposable {
         clock: this.#clockOf(name),
         log: log.child('kubelet'),
         nodeName: name,
+        client: this.#cluster.client,
         allowed: { commonNames: [kubeletClientName], organizations: ['system:masters'] },
         nodeUsage: () => this.#nodeUsage(node),
-        // A simulated node has no process of its own.
+        // A simulated node has no process of its own, and its probes look at nothing.
         metrics: () => exposeMetrics(new Metrics()),
+        probeMetrics: () => exposeMetrics(new Metrics()),
       },
       '127.0.0.1',
       0,
@@ -128,7 +130,7 @@ export class KubeletServers implements AsyncDisposable {
     };
   }
 
-  async #nodeUsage({ engine, memoryBytes }: SimNodeState): Promise<NodeUsage> {
+  async #nodeUsage({ engine, memoryBytes, cores }: SimNodeState): Promise<NodeUsage> {
     const { clock } = this.#cluster;
     let [cpuNanoseconds, memoryWorkingSetBytes] = [0, 0];
     for (const { id, state } of engine.containers.list()) {
@@ -141,6 +143,8 @@ export class KubeletServers implements AsyncDisposable {
       cpuNanoseconds,
       memoryWorkingSetBytes,
       memoryAvailableBytes: Math.max(0, memoryBytes - memoryWorkingSetBytes),
+      memoryBytes,
+      cores,
       readAtMs: clock.now(),
       bootedAtMs: clock.now() - clock.monotonic(),
     };

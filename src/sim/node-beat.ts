@@ -2,9 +2,11 @@
  * The Lease of one simulated node. Where nothing is wrong with any network (`isQuiet`) it is renewed in thought only:
  * the fleet answers for it, and is told when that ends.
  */
-import { leaseRenewMs } from '#kubelet/limits.ts';
+import { leaseRenewals, leaseSecondsDefault } from '#kubelet/limits.ts';
 import type { Timer } from '#os/clock.ts';
 import type { Fleet } from './fleet.ts';
+
+const leaseRenewMs = (leaseSecondsDefault * 1000) / leaseRenewals;
 
 export class NodeBeat {
   readonly #name: string;

@@ -68,6 +68,7 @@ export interface SimNodeState {
   readonly pods: Iterable<SimPod>;
   readonly skewMs: number;
   readonly memoryBytes: number;
+  readonly cores: number;
   readonly engine: SimEngine;
   /** As the kubelet's server needs it. */
   readonly served: Served;
@@ -182,6 +183,9 @@ export class SimNode implements SimNodeState {
   }
   get memoryBytes(): number {
     return amount(this.#amounts['memory']) ?? 0;
+  }
+  get cores(): number {
+    return Math.ceil(amount(this.#amounts['cpu']) ?? 0);
   }
   get skewMs(): number {
     return this.#clock.skewMs;

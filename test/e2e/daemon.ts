@@ -1,7 +1,6 @@
 /** For tests: `tiphys engine` as a process of its own, with the docker client to talk to it. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { request } from 'node:http';
-import { createServer } from 'node:net';
 import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import type { TestContext } from 'node:test';
 import { makeImage, removeTestEngine } from '#engine/testing.ts';
@@ -191,15 +190,4 @@ export function ask(
     });
     call.end(body);
   });
-}
-
-/** Free a moment ago. */
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => {
-    server.listen(0, '127.0.0.1', resolve);
-  });
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

@@ -6,7 +6,8 @@ import { WebSocket } from 'ws';
 import { realClock } from '#os/clock.real.ts';
 import facts from '../tidy/engine-operations.json' with { type: 'json' };
 import { call, withUnixAddress } from '#os/libc.linux.ts';
-import { ask, freePort, importBusybox, makeDaemon, startRegistry, writeCertificates } from './daemon.ts';
+import { freePort } from '#os/test-port.ts';
+import { ask, importBusybox, makeDaemon, startRegistry, writeCertificates } from './daemon.ts';
 import { run } from './machine.ts';
 
 test('containers outlive kill -9 of the engine, and end with it when it is told to, but for --live-restore', async (t) => {

@@ -19,7 +19,8 @@ import { realClock } from '#os/clock.real.ts';
 import { SimRandom } from '#os/clock.sim.ts';
 import { readIfExists } from '#os/files.ts';
 import { testSeed } from '#os/test-seed.ts';
-import { ask, freePort, importBusybox, makeDaemon, startRegistry, type TestDaemon } from './daemon.ts';
+import { freePort } from '#os/test-port.ts';
+import { ask, importBusybox, makeDaemon, startRegistry, type TestDaemon } from './daemon.ts';
 import { run } from './machine.ts';
 
 /** A volume driver that mounts a file system of its own below the directory which the host sees too. */

@@ -17,7 +17,7 @@ import { makeImage } from '#engine/testing.ts';
 import { realClock } from '#os/clock.real.ts';
 import { listDirectory, readIfExists, removeTree } from '#os/files.ts';
 import { packageRoot } from '#platform/paths.ts';
-import { freePort } from './daemon.ts';
+import { freePort } from '#os/test-port.ts';
 import { run, type Output } from './machine.ts';
 
 const user = 1;

@@ -23,6 +23,15 @@ test(
     await bad(a, ['leave'], /cluster began on this machine.*tiphys remove/);
     await bad(a, ['migrate', '--to-sqlite'], /SQLite is for one server, and there are others \((b, c|c, b)\)/);
 
+    // Other keys and authorities, told to all three.
+    assert.match(await lasts('another key', () => good(b, 'rotate-encryption-key')), /with key2 on servers b, a, c/);
+    await lasts('other authorities', () => good(c, 'certs', 'rotate'));
+    await a.ok('cp', '/run/tiphys/admin.conf', '/tmp/during.conf');
+    await lasts('the former ones end', () => good(a, 'certs', 'finish'));
+    await whole(b);
+    assert.equal(await read(c), before);
+    assert.match(await a.ok('kubectl', '--kubeconfig', '/tmp/during.conf', 'get', 'nodes'), /b .* Ready/);
+
     // Lost for good: its disk is never seen again.
     await c.cutPower();
     await bad(b, ['leave'], /no majority.*c must live.*tiphys remove c/);
@@ -71,5 +80,13 @@ test(
     await lasts('the first server is removed by another', () => good(b, 'remove', 'a'));
     await a.until('its server ends', 'cat /run/tiphys/logs/server.log', /taken out of the cluster's servers/, 90_000);
     assert.equal(await read(b), moved);
+
+    // The last two, of which each must live.
+    await bad(b, ['recover', '--lost', 'd'], /a majority of the servers answers/);
+    await d.cutPower();
+    await bad(b, ['recover'], /what b knows.*tiphys recover --lost d/s);
+    await lasts('the last one goes on alone', () => good(b, 'recover', '--lost', 'd'));
+    assert.match(await b.ok('kubectl', 'create', 'configmap', 'alone', '-o', 'name'), /alone/);
+    assert.equal((await read(b)).split(' ')[1], 'b');
   },
 );

@@ -3,7 +3,6 @@
  * paths and rules.
  */
 import { createServer as createSecureServer } from 'node:https';
-import { createServer } from 'node:net';
 import { constants, deflateSync } from 'node:zlib';
 import { spdyStreamsMax } from '#base/limits.ts';
 import { SpdyConnection } from '#base/spdy.ts';
@@ -19,6 +18,7 @@ import { cutDnsAnswer, parseDnsQuery } from '#net/dns-message.ts';
 import { listenDns } from '#net/dns-server.ts';
 import { dnsQueryBytesMax } from '#net/limits.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
+import { freePort } from '#os/test-port.ts';
 import type { HostileRow } from './row.ts';
 
 /** What a machine that joins says of a server that answers so. */
@@ -110,13 +110,7 @@ const pointers = (count: number): Buffer =>
   ]);
 
 async function throughTcp(input: Buffer): Promise<string> {
-  const probe = createServer().listen(0, '127.0.0.1');
-  const port = await new Promise<number>((done) => {
-    probe.once('listening', () => done((probe.address() as { port: number }).port));
-  });
-  await new Promise<void>((done) => {
-    probe.close(() => done());
-  });
+  const port = await freePort();
   let asked = 0;
   const listener = listenDns({ address: '127.0.0.1', port }, realClock, async (message) => {
     asked++;

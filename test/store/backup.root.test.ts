@@ -46,7 +46,8 @@ import { files, type Paths } from '#platform/paths.ts';
 import { openEtcdStore } from '#store/etcd/etcd-store.ts';
 import { openSqliteStore } from '#store/sqlite.ts';
 import type { Store } from '#store/store.ts';
-import { etcdPrograms, freePort, noEtcd, startEtcd } from './etcd.ts';
+import { freePort } from '#os/test-port.ts';
+import { etcdPrograms, noEtcd, startEtcd } from './etcd.ts';
 
 const rounds = 5;
 const volumeName = 'pvc-1_default_data';

@@ -4,13 +4,13 @@
  */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { silentLogger } from '#observe/log.ts';
 import { realClock } from '#os/clock.real.ts';
 import { EtcdClient } from '#store/etcd/client.ts';
 import { methods } from '#store/etcd/requests.ts';
+import { freePort } from '#os/test-port.ts';
 
 /** Paths of the programs that there are. */
 export function etcdPrograms(): string[] {
@@ -27,14 +27,6 @@ export const noEtcd = etcdPrograms().length === 0 ? 'there is no etcd here; TIPH
 
 export function etcdVersion(program: string): string {
   return /etcd Version: (\S+)/.exec(execFileSync(program, ['--version'], { encoding: 'utf8' }))?.[1] ?? 'unknown';
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === 'object' && address !== null ? address.port : 0;
 }
 
 interface Member {

@@ -27,7 +27,8 @@ import { files, type Paths } from '#platform/paths.ts';
 import { EtcdClient } from '#store/etcd/client.ts';
 import { openEtcdStore, isOutOfSpace } from '#store/etcd/etcd-store.ts';
 import { methods } from '#store/etcd/requests.ts';
-import { etcdPrograms, freePort, noEtcd } from './etcd.ts';
+import { freePort } from '#os/test-port.ts';
+import { etcdPrograms, noEtcd } from './etcd.ts';
 
 const means = { random: realRandom, clock: realClock };
 
@@ -46,7 +47,7 @@ class Servers implements AsyncDisposable {
     this.#ring.etcd = ring.etcd;
     const [binary = ''] = etcdPrograms();
     const member = { name, address: '127.0.0.1', clientPort: await freePort(), peerPort: await freePort(), binary };
-    keepEtcdCertificate(paths, member, ring.etcd, means);
+    keepEtcdCertificate(paths, member, ring, means);
     return { paths, member };
   }
 

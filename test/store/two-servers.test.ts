@@ -16,8 +16,9 @@ import type { Client } from '#client/client.ts';
 import { createClient } from '#client/rest-client.ts';
 import { createHttpTransport } from '#client/transport-http.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
+import { freePort } from '#os/test-port.ts';
 import type { ServerArguments } from './api-server.ts';
-import { etcdPrograms, freePort, noEtcd, startEtcd, type TestEtcd } from './etcd.ts';
+import { etcdPrograms, noEtcd, startEtcd, type TestEtcd } from './etcd.ts';
 
 const stack = new AsyncDisposableStack();
 const namespace = 'default';

@@ -8,7 +8,7 @@ import type { Platform } from '#base/platform.ts';
 import { canonicalName, parseReference, withDefaultTag } from '#base/reference.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { ImageFile } from '#content/image-file.ts';
-import { parseEpoch } from '../epoch.ts';
+import { isEpoch, parseEpoch } from '../epoch.ts';
 import { makeVertex } from '../llb/codec.ts';
 import { noteLocation } from '../llb/location.ts';
 import type { SourceLocation, SourceText } from '../llb/location.ts';
@@ -23,12 +23,13 @@ import { describeArg } from './outline.ts';
 import type { ArgInfo } from './outline.ts';
 import type { Dockerfile, Instruction, Stage } from './parser.ts';
 import { nearest } from './nearest.ts';
+import { checkEpochStage } from './epoch-stage.ts';
 import { StageConverter } from './stage.ts';
 import type { StageBase, StageSettings } from './stage.ts';
 import { platformArgs } from './variables.ts';
 import { expandWord } from './words.ts';
 
-export interface ConvertRequest extends StageSettings {
+export interface ConvertRequest extends Omit<StageSettings, 'createdAtMs'> {
   labels: Readonly<Record<string, string>>;
   /** '' or undefined: the last stage. */
   target?: string;
@@ -54,6 +55,11 @@ export interface ConvertEnvironment {
   context(): Promise<Edge | undefined>;
   /** What of the build context is left out; undefined: nothing, or it cannot be told. */
   ignored?(): Promise<{ rules: IgnoreRules; patterns: readonly string[] } | undefined>;
+  /**
+   * From when the one source is that the edge stands on; undefined: nothing says it. `isRemote`: throws BadRequest
+   * unless it is a repository or of the web. Absent: `SOURCE_DATE_EPOCH` means nothing.
+   */
+  timeOf?(edge: Edge | undefined, isRemote: boolean): Promise<number | undefined>;
 }
 
 export interface BuiltStage {
@@ -63,6 +69,8 @@ export interface BuiltStage {
   converter: StageConverter;
   triggers: number;
 }
+
+const epochName = 'SOURCE_DATE_EPOCH';
 
 function findStage(file: Dockerfile, name: string, before: number): Stage | undefined {
   const candidates = file.stages.slice(0, before);
@@ -85,9 +93,9 @@ export class Conversion {
   /** Those that the target needs, in the order of the file. */
   readonly stages: readonly Stage[];
   readonly usedArgs = new Set<string>();
-  /** Nothing of the image is to be later: what the client says, or else the file. */
-  readonly createdAtMs: number | undefined;
-  readonly #request: ConvertRequest;
+  /** Nothing of the image is to be later: `settleEpoch`. */
+  createdAtMs: number | undefined;
+  #request: ConvertRequest;
   readonly #environment: ConvertEnvironment;
   readonly #globalArgs: Record<string, string> = {};
   /** As they are where the client gives none; undefined: one of them cannot be told. */
@@ -105,8 +113,6 @@ export class Conversion {
     this.#environment = environment;
     this.file = file;
     this.#readGlobalArgs();
-    const ownEpoch = request.isClassic ? undefined : this.#globalArgs['SOURCE_DATE_EPOCH'];
-    this.createdAtMs = request.createdAtMs ?? parseEpoch(ownEpoch);
     this.target = this.#findTarget();
     const { lint } = request;
     if (lint !== undefined) lintFile(lint, file, this.#defaultArgs);
@@ -226,6 +232,37 @@ export class Conversion {
       const told = new ApiError('BadRequest', why);
       noteLocation(told, this.#locationOf(stage.from));
       throw told;
+    }
+  }
+
+  /**
+   * Before stages are built: `SOURCE_DATE_EPOCH`, of the client or else of the file, is a time, or names what has one -
+   * `context`, a context by name, or a stage that is one source. Its value becomes that time.
+   */
+  async settleEpoch(): Promise<void> {
+    const { buildArgs } = this.#request;
+    const given = buildArgs[epochName] ?? undefined;
+    const text = given ?? this.#globalArgs[epochName] ?? '';
+    if (text === '' || this.#environment.timeOf === undefined) return;
+    this.createdAtMs = isEpoch(text) ? parseEpoch(text) : await this.#timeNamed(text, this.#environment.timeOf);
+    const value = this.createdAtMs === undefined ? '' : String(Math.floor(this.createdAtMs / 1000));
+    if (given !== undefined) this.#request = { ...this.#request, buildArgs: { ...buildArgs, [epochName]: value } };
+    if (this.#globalArgs[epochName] !== undefined) this.#globalArgs[epochName] = value;
+  }
+
+  async #timeNamed(name: string, timeOf: NonNullable<ConvertEnvironment['timeOf']>): Promise<number | undefined> {
+    if (name === 'context') return timeOf.call(this.#environment, await this.#environment.context(), false);
+    const named = await this.#environment.named(name, hostPlatform());
+    if (named !== undefined) return timeOf.call(this.#environment, named.edge, false);
+    const stage = this.file.stages.find((each) => each.name === name.toLowerCase());
+    if (stage === undefined) return parseEpoch(name);
+    try {
+      checkEpochStage(stage, this.baseOf(stage));
+      const { converter } = await this.#convert(stage);
+      return await timeOf.call(this.#environment, converter.edge, true);
+    } catch (error) {
+      noteLocation(error, this.#locationOf(stage.from));
+      throw error;
     }
   }
 

@@ -139,7 +139,10 @@ function sizeOf(parser: MountParser): number {
 /** `expand` fills in variables. Throws BadRequest for what BuildKit refuses. */
 export function parseRunMount(text: string, line: number, expand: (word: string) => string): RunMount {
   const parser = new MountParser(text, line, expand);
-  const kind = parser.oneOf('type', kinds, 'bind', (value) => `unsupported mount type "${value}"`);
+  const kind = parser.oneOf('type', kinds, 'bind', (value) => {
+    const near = nearest(value, kinds);
+    return `unsupported mount type "${value}"${near === undefined ? '' : ` (did you mean ${near}?)`}`;
+  });
   checkKeys(parser, kind);
   const target = parser.text('target');
   const source = parser.text('source') ?? '';

@@ -421,6 +421,7 @@ export class StageConverter {
     // What is missing is the user's; the classic builder makes it for root.
     const user = this.#parts.settings.isClassic || this.#config.User === '' ? undefined : this.#config.User;
     const owner = parseOwner(user);
+    const { createdAtMs } = this.#parts.settings;
     const action: FileAction = {
       kind: 'makeDirectory',
       path: workingDir,
@@ -429,6 +430,7 @@ export class StageConverter {
       output: 0,
       ...input,
       ...(owner === undefined ? {} : { owner }),
+      ...(createdAtMs === undefined ? {} : { timestampNs: createdAtMs * 1e6 }),
     };
     const vertex = makeVertex(
       { kind: 'file', actions: [action] },

@@ -97,7 +97,7 @@ test('provenance tells the front end, the sources, and with mode=max the graph a
       frontend: 'dockerfile.v0',
       args: { 'build-arg:A': 'argument', 'label:l': 'label' },
       secrets: [{ id: 'token', optional: true }],
-      locals: [{ name: 'context' }],
+      locals: [{ name: 'context' }, { name: 'dockerfile' }],
     },
   });
   assert.equal(definition('internalParameters', 'targetPlatform'), host);

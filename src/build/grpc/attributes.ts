@@ -13,7 +13,6 @@ import { isGitUrl } from '../git-url.ts';
 import type { ConvertRequest } from '../dockerfile/convert.ts';
 import type { StageBase } from '../dockerfile/stage.ts';
 import type { Edge } from '../llb/vertex.ts';
-import { parseEpoch } from '../epoch.ts';
 import type { CacheEntry } from './travelling-cache.ts';
 import { platformsMax } from './limits.ts';
 
@@ -45,8 +44,6 @@ export interface FrontendRequest {
   /** Images are looked for at their registry although they are here. */
   pull: boolean;
   cacheImports: readonly CacheEntry[];
-  /** Nothing of the image is to be later. */
-  epochMs: number | undefined;
   /** What is built for; none: this machine. */
   platforms: readonly Platform[];
   /** The result says which platforms it is for, also where it is one. */
@@ -209,9 +206,10 @@ export function parseAttributes(
     contextDirectory: attributes['contextkey'] || 'context',
     contextUrl: urlOf(context),
     contextSubdirectory: attributes['contextsubdir'] ?? '',
-    gitAttributes: isTrue(attributes['build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR'] ?? '')
-      ? { 'git.keepgitdir': 'true' }
-      : {},
+    gitAttributes: {
+      ...(isTrue(attributes['build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR'] ?? '') ? { 'git.keepgitdir': 'true' } : {}),
+      ...(attributes['build-arg:SOURCE_DATE_EPOCH'] ? { 'git.mtime': 'commit' } : {}),
+    },
     sessions,
     contexts,
     inputs: inputBases(attributes, inputs),
@@ -222,7 +220,6 @@ export function parseAttributes(
     ...(checks === undefined ? {} : { checks }),
     pull: attributes['image-resolve-mode'] === 'pull',
     cacheImports,
-    epochMs: parseEpoch(attributes['build-arg:SOURCE_DATE_EPOCH']),
     run,
     build,
   };

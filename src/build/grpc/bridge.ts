@@ -7,8 +7,9 @@ import { parsePlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
 import { isObject } from '#base/unknown.ts';
 import { noteLocation } from '../llb/location.ts';
+import { downloadedName } from '../llb/sources.ts';
 import { decodeDefinition, encodeDefinition, makeVertex } from '../llb/codec.ts';
-import type { Edge } from '../llb/vertex.ts';
+import type { Edge, SourceOp } from '../llb/vertex.ts';
 import { compilePattern } from '../patterns.ts';
 import { buildDockerfile } from './dockerfile-frontend.ts';
 import { GrpcError, code } from '#grpc/errors.ts';
@@ -16,8 +17,9 @@ import type { Request } from './grpc.ts';
 import { runImageFrontend } from './image-frontend.ts';
 import type { Job, Returned } from './job.ts';
 import type { Result } from './result.ts';
+import { cacheEntriesIn } from './travelling-cache.ts';
 import { readFileRange, readStat, readStats } from './look.ts';
-import { bytesOf, messageIn, messagesIn, numberIn, textIn, textMapIn } from '#grpc/fields.ts';
+import { bytesOf, messageIn, messagesIn, numberIn, textIn, textMapIn, timestampOf } from '#grpc/fields.ts';
 import type { Message } from '#grpc/fields.ts';
 
 /** What the bridge can do, by the protocol's names. */
@@ -62,6 +64,7 @@ const llbCapabilities = [
   'source.ocilayout',
   'source.http',
   'source.http.checksum',
+  'source.buildop.llbfilename',
   'source.http.perm',
   'soruce.http.uidgid',
   'exec.meta.base',
@@ -164,6 +167,7 @@ export class Bridge {
 
   async solve(request: Message): Promise<Message> {
     refusePolicies(request);
+    this.#job.cache.addImports(cacheEntriesIn(request, 'CacheImports'));
     const { refs, metadata } = await runFrontend(this.#job, {
       frontend: textIn(request, 'Frontend'),
       options: textMapIn(request, 'FrontendOpt'),
@@ -268,9 +272,33 @@ export class Bridge {
     refusePolicies(request);
     const source = messageIn(request, 'Source');
     const identifier = textIn(source, 'identifier');
+    const op: SourceOp = { kind: 'source', identifier, attributes: textMapIn(source, 'attrs') };
+    if (identifier.startsWith('git://')) return { Source: source, Git: await this.#gitMetadata(op, request) };
+    if (/^https?:/.test(identifier)) return { Source: source, HTTP: await this.#webMetadata(op) };
     if (!/^(?:docker-image|oci-layout):\/\//.test(identifier)) return { Source: source };
-    const { digest, config } = await this.#imageOf(identifier, request, textMapIn(source, 'attrs'));
+    const { digest, config } = await this.#imageOf(identifier, request, op.attributes);
     return { Source: source, Image: { Digest: digest, Config: config } };
+  }
+
+  async #gitMetadata(op: SourceOp, request: Message): Promise<Message> {
+    const isWhole = messageIn(request, 'Git')['ReturnObject'] === true;
+    const { ref, object, commit, commitObject, tagObject } = await this.#job.repository(op, isWhole);
+    return {
+      Checksum: object,
+      Ref: ref,
+      ...(commit === object ? {} : { CommitChecksum: commit }),
+      ...(commitObject === undefined ? {} : { CommitObject: commitObject }),
+      ...(tagObject === undefined ? {} : { TagObject: tagObject }),
+    };
+  }
+
+  async #webMetadata(op: SourceOp): Promise<Message> {
+    const { digest, modifiedAtMs } = await this.#job.sources.download(op);
+    return {
+      Checksum: digest,
+      Filename: downloadedName(op),
+      ...(modifiedAtMs === undefined ? {} : { LastModified: timestampOf(modifiedAtMs) }),
+    };
   }
 
   warn(request: Message): Message {

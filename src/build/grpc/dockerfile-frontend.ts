@@ -43,6 +43,7 @@ import type { Job } from './job.ts';
 import type { Result } from './result.ts';
 import { answerRequest, checkCapabilities } from './requests.ts';
 import type { FrontendSource } from './requests.ts';
+import { timeOfSource } from './source-time.ts';
 import { archiveAttribute, dockerfileAttribute, readTexts, receiveTexts } from './local-source.ts';
 
 interface Definition {
@@ -84,6 +85,13 @@ interface BuiltPlatform {
   file: ImageFile;
 }
 
+/** Steps without a time of their own are as old as the build is to be. */
+function dateImage(file: ImageFile, createdAtMs: number | undefined): ImageFile {
+  if (createdAtMs === undefined) return file;
+  const created = new Date(createdAtMs).toISOString();
+  return { ...file, created, history: file.history?.map((entry) => ({ created, ...entry })) ?? [] };
+}
+
 type FrontendResult =
   | { kind: 'build'; built: BuiltPlatform[] }
   /** The Dockerfile names another front end. */
@@ -109,7 +117,8 @@ class DockerfileFrontend implements ConvertEnvironment {
   }
 
   async run(): Promise<FrontendResult> {
-    const { filename, frontend, requestId } = this.#asked;
+    const { filename, frontend, requestId, contextUrl, contextDirectory, inputs } = this.#asked;
+    if (contextUrl === undefined && !inputs.has('context')) this.#job.locals.add(contextDirectory);
     const { text, ignore } = await this.#definition();
     this.#ignore = ignore;
     const syntax = frontend ?? /^#\s*syntax\s*=\s*(\S+)/i.exec(text)?.[1];
@@ -136,7 +145,7 @@ class DockerfileFrontend implements ConvertEnvironment {
       const { platforms } = this.#asked;
       const built: BuiltPlatform[] = [];
       for (const platform of platforms.length === 0 ? [hostPlatform()] : platforms)
-        built.push(await this.#convert(this.#conversion(file, source, { platform, lint }), platform));
+        built.push(await this.#convert(await this.#conversion(file, source, { platform, lint }), platform));
       lint.check();
       return { kind: 'build', built };
     } catch (error) {
@@ -175,7 +184,7 @@ class DockerfileFrontend implements ConvertEnvironment {
       lint: async () => {
         let error: unknown;
         try {
-          const conversion = this.#conversion(this.#parse(source, lint), source, { platform, lint });
+          const conversion = await this.#conversion(this.#parse(source, lint), source, { platform, lint });
           // Without a target, all of them.
           const isAll = (this.#asked.build.target ?? '') === '';
           for (const stage of isAll ? conversion.file.stages : [conversion.target]) await conversion.build(stage);
@@ -187,7 +196,7 @@ class DockerfileFrontend implements ConvertEnvironment {
         return { warnings: lint.found, error };
       },
       outline: async () => {
-        const conversion = this.#conversion(this.#parse(source, lint), source, { platform, lint });
+        const conversion = await this.#conversion(this.#parse(source, lint), source, { platform, lint });
         const outlines = new Map<Stage, StageOutline>();
         for (const stage of conversion.stages) outlines.set(stage, (await conversion.build(stage)).converter.outline);
         const none: StageOutline = { args: new Map(), used: new Set(), secrets: new Map(), agents: new Map() };
@@ -200,11 +209,15 @@ class DockerfileFrontend implements ConvertEnvironment {
     };
   }
 
-  #conversion(file: Dockerfile, source: SourceText, how: { platform: Platform; lint: Lint }): Conversion {
+  async #conversion(
+    file: Dockerfile,
+    source: SourceText,
+    how: { platform: Platform; lint: Lint },
+  ): Promise<Conversion> {
     const { build, run } = this.#asked;
     const { network } = splitNetwork(run.network);
     const { platform, lint } = how;
-    return new Conversion(
+    const conversion = new Conversion(
       file,
       {
         ...build,
@@ -216,10 +229,11 @@ class DockerfileFrontend implements ConvertEnvironment {
         extraHosts: run.extraHosts,
         ulimits: run.resources?.ulimits ?? [],
         isClassic: false,
-        createdAtMs: this.#asked.epochMs,
       },
       this,
     );
+    await conversion.settleEpoch();
+    return conversion;
   }
 
   async #convert(conversion: Conversion, platform: Platform): Promise<BuiltPlatform> {
@@ -228,7 +242,8 @@ class DockerfileFrontend implements ConvertEnvironment {
     const { variant: _variant, ...made } = converter.file;
     const isAsked = this.#asked.platforms.length > 0;
     const { createdAtMs } = conversion;
-    return { platform, createdAtMs, edge: converter.edge, file: isAsked ? { ...made, ...platform } : converter.file };
+    const file = isAsked ? { ...made, ...platform } : converter.file;
+    return { platform, createdAtMs, edge: converter.edge, file: dateImage(file, createdAtMs) };
   }
 
   /** The Dockerfile, and the ignore file beside it. */
@@ -267,7 +282,8 @@ class DockerfileFrontend implements ConvertEnvironment {
 
   /** A few files of a directory of the client. */
   async #small(name: string, files: string[], output: Pick<VertexOutput, 'count'>): Promise<BuildContext> {
-    const { builder, signal } = this.#job;
+    const { builder, signal, locals } = this.#job;
+    locals.add(name);
     this.#job.sources.permitted({ kind: 'source', identifier: `local://${name}`, attributes: {} });
     const session = await this.#job.session(signal, this.#asked.sessions.get(name));
     return this.#job.adopt(await receiveTexts({ builder, session, name, attributes: {}, output, signal }, files));
@@ -300,6 +316,10 @@ class DockerfileFrontend implements ConvertEnvironment {
     );
     if (text !== undefined) return { edge: undefined, dockerfile: text };
     return { edge: { vertex: unpackVertex(file, 'context'), output: 0 } };
+  }
+
+  timeOf(edge: Edge | undefined, isRemote: boolean): Promise<number | undefined> {
+    return timeOfSource(this.#job, edge, isRemote);
   }
 
   async context(): Promise<Edge | undefined> {

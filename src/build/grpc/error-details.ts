@@ -1,24 +1,29 @@
 /**
- * What BuildKit's clients are told of an error beside its words: where in the Dockerfile it stands, which they print.
+ * What BuildKit's clients are told of an error beside its words: where in the Dockerfile it stands, which they print, and
+ * which vertex failed.
  * Details are JSON of their messages under names of their own, as their Go programs register them.
  */
-import { lineRanges, locationOf } from '../llb/location.ts';
+import { failedVertexOf, lineRanges, locationOf } from '../llb/location.ts';
 import { messagesIn } from '#grpc/fields.ts';
 import { decodeMessage, encodeMessage } from './messages.ts';
 import type { Message } from '#grpc/fields.ts';
 
-const sourceType = 'github.com/moby/buildkit/errdefs.Source+json';
+function detail(type: string, value: unknown): Message {
+  return { type_url: `github.com/moby/buildkit/${type}`, value: Buffer.from(JSON.stringify(value)) };
+}
 
 /** `google.protobuf.Any` messages. */
 export function detailsOf(error: unknown): Message[] {
+  const digest = failedVertexOf(error);
+  const vertex = digest === undefined ? [] : [detail('errdefs.Vertex+json', { digest })];
   const location = locationOf(error);
-  if (location === undefined) return [];
+  if (location === undefined) return vertex;
   const { filename, data, language, definition } = location.text;
   const value = {
     info: { filename, data: data.toString('base64'), language, definition },
     ranges: lineRanges(location.ranges),
   };
-  return [{ type_url: sourceType, value: Buffer.from(JSON.stringify(value)) }];
+  return [...vertex, detail('errdefs.Source+json', value)];
 }
 
 /** The trailer that carries details; none where there are none. */

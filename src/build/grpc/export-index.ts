@@ -26,6 +26,8 @@ export interface PlatformImage {
   platform: Platform;
   file: ImageFile;
   layers: readonly ImageLayer[];
+  /** By diff id. */
+  layerAnnotations: ReadonlyMap<string, Record<string, string>>;
   statements: readonly Statement[];
 }
 
@@ -47,16 +49,23 @@ class IndexWriter {
     return { mediaType, digest, size: bytes.length };
   }
 
-  async image({ file, layers, platform }: PlatformImage, annotations: Annotations): Promise<Descriptor> {
+  async image(
+    { file, layers, layerAnnotations, platform }: PlatformImage,
+    annotations: Annotations,
+  ): Promise<Descriptor> {
     const manifest: Manifest = {
       schemaVersion: 2,
       mediaType: mediaTypes.ociManifest,
       config: await this.document(file, mediaTypes.ociConfig),
-      layers: layers.map(({ mediaType, digest, sizeBytes }) => ({
-        mediaType: ociLayerType(mediaType),
-        digest,
-        size: sizeBytes,
-      })),
+      layers: layers.map(({ mediaType, digest, sizeBytes, diffId }) => {
+        const layerAnnotation = layerAnnotations.get(diffId);
+        return {
+          mediaType: ociLayerType(mediaType),
+          digest,
+          size: sizeBytes,
+          ...(layerAnnotation === undefined ? {} : { annotations: layerAnnotation }),
+        };
+      }),
       ...annotations.of('manifest', platform),
     };
     const descriptor = await this.document(manifest, mediaTypes.ociManifest);

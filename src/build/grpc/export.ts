@@ -142,6 +142,7 @@ interface Part extends Subject {
 interface Finished {
   file: ImageFile;
   layers: ImageLayer[];
+  layerAnnotations: PlatformImage['layerAnnotations'];
 }
 
 /** What every exporter of one result works with. */
@@ -184,7 +185,7 @@ class Export {
   }
 
   #epochOf({ layers }: Exporter): number | undefined {
-    return layers.epochMs ?? this.#epochMs;
+    return layers.epoch === undefined ? this.#epochMs : layers.epoch.atMs;
   }
 
   /** The image of a part as this exporter gives it. `isPublished`: its layers are not for this engine alone. */
@@ -192,11 +193,12 @@ class Export {
     const { cache, builder } = this.#job;
     const epochMs = this.#epochOf(exporter);
     const { content } = builder.parts;
-    const steps = await exportLayers(part.steps, { content, hold, options: exporter.layers, epochMs, isPublished });
+    const how = { content, hold, options: exporter.layers, epochMs, isPublished };
+    const { steps, annotations } = await exportLayers(part.steps, how);
     const file = finishConfig(part.file, steps, epochMs);
     // Which results the layers are, is known by what they were.
     const inline = cache.isInline ? { 'moby.buildkit.cache.v0': cache.inlineRecords(layersOf(part.steps)) } : {};
-    return { file: { ...file, ...inline }, layers: layersOf(steps) };
+    return { file: { ...file, ...inline }, layers: layersOf(steps), layerAnnotations: annotations };
   }
 
   /** Nothing of an image without an index says for which platform it is, who made it, or has annotations. */
@@ -238,12 +240,13 @@ class Export {
     const { annotations, type, push, isOci } = exporter;
     const part = this.#only;
     const isPublished = push || (type === 'oci' && exporter.layers.compression.kind !== 'none');
-    const { file, layers } = await this.#exported(line, () => this.#finish(part, exporter, hold, isPublished));
+    const finished = await this.#exported(line, () => this.#finish(part, exporter, hold, isPublished));
+    const { file, layers } = finished;
     const createdAtMs = Date.parse(file.created ?? '') || 0;
     const made = await writeImage(content, images, { file, layers, createdAtMs, isIntermediate: true });
     line.count(`writing image ${made.id}`, 0, true);
     if (annotations.isEmpty && !isOci) return made;
-    const image = { platform: part.platform, file, layers, statements: [] };
+    const image = { platform: part.platform, ...finished, statements: [] };
     const { digest, mediaType } = await writeOciImage(content, hold, image, annotations);
     const annotated = { ...made, manifestDigest: digest, manifestMediaType: mediaType };
     await images.put(annotated);
@@ -344,7 +347,8 @@ class Export {
       return this.#job.withRoot(part.steps, (directory) => {
         const name = isSplit ? part.name.replaceAll('/', '_') : '';
         const files = statementFiles(directory, statements, exporter.attestationPrefix);
-        return open(rest, [...roots, { name, directory, files, filesAtMs: this.#job.startedAtMs }]);
+        const { startedAtMs: filesAtMs } = this.#job;
+        return open(rest, [...roots, { name, directory, files, filesAtMs, mtimeMs: this.#epochOf(exporter) }]);
       });
     };
     return open(isSplit ? this.#parts : first === undefined ? [] : [first], []);
@@ -377,14 +381,13 @@ class Export {
 }
 
 function* packRoots(roots: readonly SentRoot[]): Generator<Uint8Array> {
-  for (const { name, directory, files, filesAtMs: mtimeMs } of roots) {
+  for (const { name, directory, files, filesAtMs, mtimeMs } of roots) {
     const prefix = name === '' ? '' : `${name}/`;
     const filter = (path: string): boolean => !files.has(path);
-    yield* packTree(
-      directory,
-      name === '' ? { layer: false, skipRoot: true, filter } : { layer: false, prefix, filter },
-    );
-    for (const [path, bytes] of files) yield encodeTarFile({ path: `${prefix}${path}`, mode: 0o600, mtimeMs }, bytes);
+    const plain = { layer: false, filter, ...(mtimeMs === undefined ? {} : { mtimeMs }) };
+    yield* packTree(directory, name === '' ? { ...plain, skipRoot: true } : { ...plain, prefix });
+    const file = { mode: 0o600, mtimeMs: mtimeMs ?? filesAtMs };
+    for (const [path, bytes] of files) yield encodeTarFile({ path: `${prefix}${path}`, ...file }, bytes);
   }
   yield tarEnd;
 }

@@ -17,8 +17,8 @@ export interface LayerOptions extends CompressionOptions {
   /** Compression was asked for. */
   isExplicit: boolean;
   rewritesTimestamps: boolean;
-  /** Of the exporter alone. */
-  epochMs: number | undefined;
+  /** Of the exporter alone: a time, or that there is none; undefined: as the result says. */
+  epoch: { atMs: number | undefined } | undefined;
 }
 
 export function parseLayerOptions(attributes: Readonly<Record<string, string>>): LayerOptions {
@@ -26,7 +26,8 @@ export function parseLayerOptions(attributes: Readonly<Record<string, string>>):
     ...parseCompression(attributes),
     isExplicit: ['compression', 'compression-level', 'force-compression'].some((name) => attributes[name]),
     rewritesTimestamps: isTrue(attributes['rewrite-timestamp']),
-    epochMs: parseEpoch(attributes['source-date-epoch']),
+    epoch:
+      attributes['source-date-epoch'] === undefined ? undefined : { atMs: parseEpoch(attributes['source-date-epoch']) },
   };
 }
 
@@ -46,14 +47,23 @@ async function rewriteTimes({ content, hold }: LayerExport, layer: ImageLayer, e
   return made;
 }
 
+export interface ExportedLayers {
+  steps: StepLayer[];
+  /** What a manifest says of layers, by diff id. */
+  annotations: ReadonlyMap<string, Record<string, string>>;
+}
+
 /** What came with the base image keeps its times. */
-export async function exportLayers(steps: readonly StepLayer[], how: LayerExport): Promise<StepLayer[]> {
+export async function exportLayers(steps: readonly StepLayer[], how: LayerExport): Promise<ExportedLayers> {
   const { content, hold, options, epochMs, isPublished } = how;
   const out: StepLayer[] = [];
+  const annotations = new Map<string, Record<string, string>>();
   for (const step of steps) {
     let { layer } = step;
-    if (layer !== null && options.rewritesTimestamps && epochMs !== undefined && step.createdAtMs !== undefined)
+    if (layer !== null && options.rewritesTimestamps && epochMs !== undefined && step.createdAtMs !== undefined) {
       layer = await rewriteTimes(how, layer, epochMs);
+      annotations.set(layer.diffId, { 'buildkit/rewritten-timestamp': String(Math.floor(epochMs / 1000)) });
+    }
     if (layer !== null && (options.isExplicit || isPublished)) {
       const isKept = isPlainLayer(layer) ? options.compression.kind === 'none' : !options.isForced;
       if (!isKept) layer = await compressLayer(content, layer, options.compression);
@@ -61,5 +71,5 @@ export async function exportLayers(steps: readonly StepLayer[], how: LayerExport
     }
     out.push({ ...step, layer });
   }
-  return out;
+  return { steps: out, annotations };
 }

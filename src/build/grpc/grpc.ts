@@ -93,20 +93,25 @@ async function answer(
     const result = await handler({ metadata, signal: aborted.signal, messages: messages(), send });
     if (result !== undefined) await send(result);
   } catch (error) {
-    trailers = statusOf(error);
+    trailers = trailersOf(error);
   }
   if (!stream.destroyed) stream.end();
 }
 
-function statusOf(error: unknown): Record<string, string> {
+/** `google.rpc.Status` of an error. */
+export function statusMessage(error: unknown): { code: number; message: string; details: readonly Message[] } {
   const { message } = error instanceof GrpcError ? error : toApiError(error);
   const status = error instanceof GrpcError ? error.status : (codeOfReason[toApiError(error).reason] ?? code.unknown);
   const details = error instanceof GrpcError ? error.details : detailsOf(error);
-  const text = message.toWellFormed();
+  return { code: status, message: message.toWellFormed(), details };
+}
+
+function trailersOf(error: unknown): Record<string, string> {
+  const { code: status, message, details } = statusMessage(error);
   return {
     'grpc-status': String(status),
-    'grpc-message': encodeURI(text),
-    ...detailsTrailer(status, text, details),
+    'grpc-message': encodeURI(message),
+    ...detailsTrailer(status, message, details),
   };
 }
 

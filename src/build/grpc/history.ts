@@ -1,16 +1,22 @@
 /**
- * Builds of before, `docker buildx history`: what was asked for, how it ended, and what it told. The newest are kept,
+ * Builds of before, `docker buildx history`: what was asked for, how it ended, how the result was made, and what it told. The newest are kept,
  * in table `build-history`; what a build told is a blob of its status responses, each after four bytes of length.
  */
-import { messageOf } from '#base/thrown.ts';
 import { onceAborted } from '#base/streams.ts';
-import type { Content } from '#content/content.ts';
+import type { Content, Hold } from '#content/content.ts';
 import type { Clock } from '#os/clock.ts';
 import { historyLogBytesMax, historyMax } from './limits.ts';
 import { numberIn, textIn, timestampOf } from '#grpc/fields.ts';
+import { statusMessage } from './grpc.ts';
 import { decodeMessage, encodeMessage } from './messages.ts';
 import type { Message } from '#grpc/fields.ts';
 import type { Progress } from './progress.ts';
+import type { Statement } from './statement.ts';
+
+interface HistoryBlob {
+  digest: string;
+  sizeBytes: number;
+}
 
 export interface HistoryRecord {
   ref: string;
@@ -21,9 +27,13 @@ export interface HistoryRecord {
   /** undefined: it runs. */
   completedAtMs?: number;
   error?: string;
+  /** Its code, and the document that has its details. */
+  failure?: { code: number; document: HistoryBlob };
+  /** How what was made was made, by platform; '' where there is one alone. */
+  provenance?: (HistoryBlob & { platform: string; predicateType: string })[];
   response: Record<string, string>;
   steps: { total: number; completed: number; cached: number; warnings: number };
-  log?: { digest: string; sizeBytes: number };
+  log?: HistoryBlob;
   isPinned: boolean;
 }
 
@@ -31,19 +41,46 @@ const table = 'build-history';
 const responseType = 'moby.buildkit.v1.StatusResponse';
 const eventType = { started: 0, complete: 1, deleted: 2 } as const;
 
+/** By what the protocol has one result, and by platform several. */
+function resultsOf({ provenance = [] }: HistoryRecord): Message {
+  const resultOf = ({ digest, sizeBytes, predicateType }: (typeof provenance)[number]): Message => ({
+    Attestations: [
+      {
+        media_type: 'application/vnd.in-toto+json',
+        digest,
+        size: sizeBytes,
+        annotations: { 'in-toto.io/predicate-type': predicateType },
+      },
+    ],
+  });
+  const only = provenance.find(({ platform }) => platform === '');
+  if (only !== undefined) return { Result: resultOf(only) };
+  return { Results: Object.fromEntries(provenance.map((each) => [each.platform, resultOf(each)])) };
+}
+
 function recordMessage(record: HistoryRecord): Message {
-  const { steps, error, log, completedAtMs } = record;
+  const { steps, error, failure, log, completedAtMs } = record;
   return {
     Ref: record.ref,
     Frontend: record.frontend,
     FrontendAttrs: record.attributes,
     Exporters: record.exporters.map(({ type, attributes }) => ({ Type: type, Attrs: attributes })),
-    ...(error === undefined ? {} : { error: { code: 2, message: error } }),
+    ...(error === undefined ? {} : { error: { code: failure?.code ?? 2, message: error } }),
     CreatedAt: timestampOf(record.createdAtMs),
     ...(completedAtMs === undefined ? {} : { CompletedAt: timestampOf(completedAtMs) }),
     ...(log === undefined
       ? {}
       : { logs: { media_type: 'application/vnd.buildkit.status.v0', digest: log.digest, size: log.sizeBytes } }),
+    ...(failure === undefined
+      ? {}
+      : {
+          externalError: {
+            media_type: 'application/vnd.googleapis.google.rpc.status+proto',
+            digest: failure.document.digest,
+            size: failure.document.sizeBytes,
+          },
+        }),
+    ...resultsOf(record),
     ExporterResponse: record.response,
     pinned: record.isPinned,
     numCachedSteps: steps.cached,
@@ -73,6 +110,17 @@ function packLog(responses: readonly Message[]): Buffer {
   return Buffer.concat(parts);
 }
 
+function documentsOf({ log, failure, provenance = [] }: HistoryRecord): string[] {
+  return [log, failure?.document, ...provenance].flatMap((blob) => blob?.digest ?? []);
+}
+
+/** How a build ended. `error` undefined: it went well. */
+export interface BuildOutcome {
+  error?: unknown;
+  response: Record<string, string>;
+  provenance: readonly { platform: string; statement: Statement }[];
+}
+
 export class BuildHistory {
   readonly #content: Content;
   readonly #clock: Clock;
@@ -82,7 +130,7 @@ export class BuildHistory {
   constructor(content: Content, clock: Clock) {
     this.#content = content;
     this.#clock = clock;
-    content.addRoots(() => ({ blobs: this.#kept().flatMap(({ log }) => log?.digest ?? []), layers: [] }));
+    content.addRoots(() => ({ blobs: this.#kept().flatMap(documentsOf), layers: [] }));
   }
 
   #kept(): HistoryRecord[] {
@@ -100,26 +148,43 @@ export class BuildHistory {
     this.#tell(eventOf(record));
   }
 
-  /** `error` undefined: it went well. */
-  async end(
-    ref: string,
-    progress: Progress,
-    outcome: { error?: unknown; response: Record<string, string> },
-  ): Promise<void> {
+  async #write(bytes: Uint8Array, hold: Hold): Promise<HistoryBlob> {
+    const digest = await this.#content.blobs.writeBytes(bytes);
+    hold.addBlob(digest);
+    return { digest, sizeBytes: bytes.length };
+  }
+
+  async #outcome({ error, provenance }: BuildOutcome, hold: Hold): Promise<Partial<HistoryRecord>> {
+    if (error !== undefined) {
+      const status = statusMessage(error);
+      const document = await this.#write(encodeMessage('google.rpc.Status', { ...status }), hold);
+      return { error: status.message, failure: { code: status.code, document } };
+    }
+    if (provenance.length === 0) return {};
+    const written = provenance.map(async ({ platform, statement: { predicateType, predicate } }) => ({
+      ...(await this.#write(Buffer.from(JSON.stringify(predicate)), hold)),
+      platform,
+      predicateType,
+    }));
+    return { provenance: await Promise.all(written) };
+  }
+
+  async end(ref: string, progress: Progress, outcome: BuildOutcome): Promise<void> {
     const running = this.#running.get(ref);
     if (running === undefined) return;
     this.#running.delete(ref);
     using hold = this.#content.hold();
-    const bytes = packLog(progress.responses);
-    const digest = await this.#content.blobs.writeBytes(bytes);
-    hold.addBlob(digest);
+    const [log, ended] = await Promise.all([
+      this.#write(packLog(progress.responses), hold),
+      this.#outcome(outcome, hold),
+    ]);
     const record: HistoryRecord = {
       ...running,
       completedAtMs: this.#clock.now(),
-      ...(outcome.error === undefined ? {} : { error: messageOf(outcome.error) }),
+      ...ended,
       response: outcome.response,
       steps: progress.steps,
-      log: { digest, sizeBytes: bytes.length },
+      log,
     };
     const free = this.#kept().filter((each) => !each.isPinned && each.ref !== ref);
     const old = free.sort((a, b) => a.createdAtMs - b.createdAtMs).slice(0, Math.max(0, free.length + 1 - historyMax));
@@ -176,6 +241,11 @@ export class BuildHistory {
     }
     await this.#content.records.commit([{ table, key: ref, value: undefined }]);
     this.#tell({ type: eventType.deleted, record: { Ref: ref } });
+  }
+
+  /** Whether a build of before has a document of this digest. */
+  hasDocument(digest: string): boolean {
+    return this.#kept().some((record) => documentsOf(record).includes(digest));
   }
 
   isKept(ref: string): boolean {

@@ -12,9 +12,11 @@ import { splitNetwork } from '../build.ts';
 import type { Builder } from '../builder.ts';
 import type { BuildContext } from '../context.ts';
 import type { CommandRequest } from '../llb/exec.ts';
+import type { RepositoryMetadata } from '../llb/git.ts';
 import { layersOf } from '../llb/output.ts';
 import type { StepLayer, VertexOutput } from '../llb/output.ts';
 import { Solver } from '../llb/solver.ts';
+import type { SecretSource } from '../llb/secrets.ts';
 import { openView } from '../llb/view.ts';
 import type { ExecSettings } from '../llb/work.ts';
 import { Sources } from '../llb/sources.ts';
@@ -70,6 +72,8 @@ export class Job {
   readonly startedAtMs: number;
   /** The front end that made the result, and what it was asked. */
   frontend: { name: string; options: Readonly<Record<string, string>> } | undefined;
+  /** Directories of the client that the build or its front end took. */
+  readonly locals = new Set<string>();
   /** Of other builders. */
   readonly cache: JobCache;
   /** Images are looked for at their registry although they are here. */
@@ -86,6 +90,7 @@ export class Job {
     this.#hold = parts.builder.parts.content.hold();
     this.#sources = new Sources({
       ...parts.builder.parts,
+      hold: this.#hold,
       pullImage: (reference, options) =>
         parts.builder.parts.pullImage(reference, { ...options, always: options.always || this.pull }),
       pull: false,
@@ -161,12 +166,16 @@ export class Job {
     for (const context of this.#contexts.splice(0)) await context[Symbol.asyncDispose]();
   }
 
+  get #secrets(): SecretSource {
+    return sessionSecrets((signal) => this.session(signal));
+  }
+
   get #solver(): Solver {
     const { builder } = this.#parts;
     const { network, shmSizeBytes, resources, cgroupParent } = this.exec;
     return new Solver(builder.parts, {
       sources: this.#sources,
-      secrets: sessionSecrets((signal) => this.session(signal)),
+      secrets: this.#secrets,
       exec: {
         network: splitNetwork(network).sandbox,
         ...(shmSizeBytes === undefined ? {} : { shmSizeBytes }),
@@ -193,6 +202,11 @@ export class Job {
       const solver = this.#solver;
       return Promise.all(edges.map((edge) => solver.solveSteps(edge)));
     });
+  }
+
+  /** What the remote says of a repository. */
+  repository(op: SourceOp, returnsObjects: boolean): Promise<RepositoryMetadata> {
+    return this.#sources.repository(op, this.#secrets, returnsObjects);
   }
 
   /** Runs a program of the build's own, a front end; what it says of errors is shown. */
@@ -250,6 +264,7 @@ export class Job {
 
   async #local(name: string, op: SourceOp, output: VertexOutput, signal: AbortSignal): Promise<BuildContext> {
     const { builder } = this.#parts;
+    this.locals.add(name);
     const session = await this.session(signal, op.attributes['local.session'] ?? this.request.sessionId);
     return this.adopt(await receiveLocal({ builder, session, name, attributes: op.attributes, output, signal }));
   }

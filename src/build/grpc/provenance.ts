@@ -14,6 +14,8 @@ import type { Edge, Vertex } from '../llb/vertex.ts';
 import type { Job } from './job.ts';
 import { bytesOf, messageIn } from '#grpc/fields.ts';
 import { decodeMessage } from './messages.ts';
+import { splitResult } from './result.ts';
+import type { Result } from './result.ts';
 import { purlOf } from './statement.ts';
 import type { Statement, Subject } from './statement.ts';
 
@@ -39,6 +41,9 @@ export function parseProvenance(fields: Readonly<Record<string, string>>): Prove
   };
 }
 
+/** Which version of the language the built-in front end reads. */
+export const dockerfileVersion = '1';
+
 interface Material {
   uri: string;
   digest?: Record<string, string>;
@@ -59,9 +64,13 @@ function digestSet(digest: string): Record<string, string> {
   return { [algorithm]: hex };
 }
 
-/** An address without the password that may be in it. */
+/** An address without who asks for it, and with which password. */
 function redact(url: string): string {
-  return url.replace(/^([a-z+]+:\/\/)[^/@]*@/i, '$1xxxxx@');
+  return url.replace(
+    /^([a-z+]+:\/\/)([^/@:]*)(:[^/@]*)?@/i,
+    (_whole, scheme: string, user: string, password?: string) =>
+      `${scheme}${user === '' ? '' : 'xxxxx'}${password === undefined ? '' : ':xxxxx'}@`,
+  );
 }
 
 async function addSource(job: Job, vertex: Vertex, capture: Capture): Promise<void> {
@@ -73,17 +82,24 @@ async function addSource(job: Job, vertex: Vertex, capture: Capture): Promise<vo
     const target = job.builder.parts.images.findTarget(rest);
     const digest = target?.index?.digest ?? (record.manifestDigest === '' ? record.id : record.manifestDigest);
     capture.materials.push({ uri: purlOf(rest, vertex.platform), digest: digestSet(digest) });
+  } else if (scheme === 'oci-layout') {
+    const record = await job.sources.image({ vertex, output: 0 });
+    const digest = /@(.+)$/.exec(rest)?.[1] ?? (record.manifestDigest === '' ? record.id : record.manifestDigest);
+    capture.materials.push({ uri: purlOf(rest, vertex.platform, 'oci'), digest: digestSet(digest) });
   } else if (scheme === 'local') capture.locals.push(rest);
   else if (scheme === 'git') {
-    const commit = attributes['git.checksum'] ?? /#([0-9a-f]{40})$/.exec(rest)?.[1];
-    const uri = redact(attributes['git.fullurl'] ?? rest);
-    capture.materials.push({ uri, ...(commit === undefined ? {} : { digest: { sha1: commit } }) });
+    const commit =
+      job.sources.commitOf(vertex.op) ?? attributes['git.checksum'] ?? /#([0-9a-f]{40}|[0-9a-f]{64})$/.exec(rest)?.[1];
+    // Whole, whichever directory of it is taken.
+    const [place = '', fragment = ''] = rest.split('#', 2);
+    const reference = fragment.replace(/:.*$/s, '');
+    const uri = redact(`${attributes['git.fullurl'] ?? place}${reference === '' ? '' : `#${reference}`}`);
+    const algorithm = commit?.length === 64 ? 'sha256' : 'sha1';
+    capture.materials.push({ uri, ...(commit === undefined ? {} : { digest: { [algorithm]: commit } }) });
     if (commit === undefined) capture.isComplete = false;
   } else {
-    const checksum = attributes['http.checksum'];
-    const digest = checksum === undefined ? {} : { digest: digestSet(checksum) };
-    capture.materials.push({ uri: redact(identifier), ...digest });
-    if (checksum === undefined) capture.isComplete = false;
+    const checksum = attributes['http.checksum'] ?? (await job.sources.download(vertex.op)).digest;
+    capture.materials.push({ uri: redact(identifier), digest: digestSet(checksum) });
   }
 }
 
@@ -103,12 +119,15 @@ async function captureGraph(job: Job, edge: Edge | undefined): Promise<Capture> 
     for (const { id, isOptional } of vertex.op.secretEnv)
       capture.secrets.push({ id, ...(isOptional ? { optional: true } : {}) });
     for (const { kind, id, isOptional } of vertex.op.mounts) {
-      const named = { id, ...(isOptional ? { optional: true as const } : {}) };
-      if (kind === 'secret') capture.secrets.push(named);
-      if (kind === 'ssh') capture.ssh.push(named);
+      const optional = isOptional ? { optional: true as const } : {};
+      if (kind === 'secret') capture.secrets.push({ id, ...optional });
+      // An agent without a name is the default one.
+      if (kind === 'ssh') capture.ssh.push({ id: id === '' ? 'default' : id, ...optional });
     }
   }
-  if (capture.locals.length > 0) capture.isComplete = false;
+  if (capture.locals.length > 0 || job.locals.size > 0) capture.isComplete = false;
+  const isImage = ({ uri }: Material): boolean => uri.startsWith('pkg:');
+  capture.materials.sort((a, b) => Number(isImage(b)) - Number(isImage(a)));
   return capture;
 }
 
@@ -193,7 +212,7 @@ function showRequest(job: Job, capture: Capture, isMax: boolean): Request {
     else if (isMax || !/^(?:build-arg|label):/.test(key)) args[key] = redact(value);
     else isComplete = false;
   }
-  const locals = [...new Set(capture.locals)].map((each) => ({ name: each }));
+  const locals = [...new Set([...job.locals, ...capture.locals])].sort().map((each) => ({ name: each }));
   const given = isMax
     ? {
         ...(capture.secrets.length === 0 ? {} : { secrets: capture.secrets }),
@@ -232,6 +251,7 @@ export async function provenanceOf(job: Job, { edge, platform }: Subject, asked:
   const host = formatPlatform(hostPlatform());
   const isHermetic = capture.isComplete && !capture.usesNetwork;
   const config = graph === undefined ? {} : { buildConfig: graph.config };
+  const dockerfile = job.frontend?.name === 'dockerfile.v0' ? { dockerfileVersion } : {};
   if (asked.version === 'v0.2') {
     return {
       filename: asked.filename,
@@ -246,7 +266,7 @@ export async function provenanceOf(job: Job, { edge, platform }: Subject, asked:
             ...(configSource.path === undefined ? {} : { entryPoint: configSource.path }),
           },
           parameters: request,
-          environment: { platform: host },
+          environment: { platform: host, ...dockerfile },
         },
         ...config,
         metadata: {
@@ -268,7 +288,12 @@ export async function provenanceOf(job: Job, { edge, platform }: Subject, asked:
       buildDefinition: {
         buildType: 'https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md',
         externalParameters: { configSource, request },
-        internalParameters: { ...config, builderPlatform: host, targetPlatform: formatPlatform(platform) },
+        internalParameters: {
+          ...config,
+          builderPlatform: host,
+          targetPlatform: formatPlatform(platform),
+          ...dockerfile,
+        },
         resolvedDependencies: capture.materials,
       },
       runDetails: {
@@ -284,4 +309,23 @@ export async function provenanceOf(job: Job, { edge, platform }: Subject, asked:
       },
     },
   };
+}
+
+/** What the history keeps of a build that went well, by platform; '' where the result is one alone. */
+export async function recordedProvenance(
+  job: Job,
+  result: Result,
+  attributes: Readonly<Record<string, string>>,
+): Promise<{ platform: string; statement: Statement }[]> {
+  if (result.refs.size === 0) return [];
+  const isMap = !result.refs.has('');
+  const given = attributes['attest:provenance'] ?? attributes['build-arg:BUILDKIT_ATTEST_PROVENANCE'] ?? '';
+  const builderId = /(?:^|,)builder-id=([^,]*)/.exec(given)?.[1] ?? '';
+  const asked = { ...parseProvenance({}), builderId };
+  return Promise.all(
+    splitResult(result).map(async ({ id, platform, edge }) => ({
+      platform: isMap ? id : '',
+      statement: await provenanceOf(job, { name: id, platform, edge }, asked),
+    })),
+  );
 }

@@ -49,6 +49,8 @@ export interface SentRoot {
   /** Files that lie beside those of the directory, in place of what has their names; made at `filesAtMs`. */
   files: ReadonlyMap<string, Buffer>;
   filesAtMs: number;
+  /** In place of every other time of modification. */
+  mtimeMs: number | undefined;
 }
 
 /** Where a path that is sent lies. */
@@ -93,7 +95,7 @@ class Sender {
   #ownFile(path: string): { bytes: Buffer; atMs: number } | undefined {
     const { root, path: below } = this.#locate(path);
     const bytes = root.files.get(below);
-    return bytes === undefined ? undefined : { bytes, atMs: root.filesAtMs };
+    return bytes === undefined ? undefined : { bytes, atMs: root.mtimeMs ?? root.filesAtMs };
   }
 
   #realPath(path: string): string {
@@ -121,7 +123,7 @@ class Sender {
       uid: info.uid,
       gid: info.gid,
       size: first === undefined && info.isFile() ? info.size : 0,
-      modTime: Math.round(info.mtimeMs * 1e6),
+      modTime: Math.round((this.#locate(path).root.mtimeMs ?? info.mtimeMs) * 1e6),
       linkname: info.isSymbolicLink() ? readlinkSync(real) : (first ?? ''),
     };
   }

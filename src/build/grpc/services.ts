@@ -12,16 +12,19 @@ import type { CacheItem } from '../cache-store.ts';
 import { Arrivals } from './arrivals.ts';
 import { Bridge, bridgeMethods, runFrontend } from './bridge.ts';
 import { unary } from './grpc.ts';
+import type { BuildOutcome } from './history.ts';
+import { dockerfileVersion, recordedProvenance } from './provenance.ts';
+import { contentMethods } from './served-content.ts';
 import type { Handler, Request } from './grpc.ts';
 import { exportResult, exportersOf } from './export.ts';
 import { Job } from './job.ts';
 import type { JobRequest } from './job.ts';
 import { jobWaitMs, jobsMax } from './limits.ts';
-import { messageIn, messagesIn, numberIn, textIn, textMapIn, textsIn, timestampOf } from '#grpc/fields.ts';
+import { messageIn, numberIn, textIn, textMapIn, textsIn, timestampOf } from '#grpc/fields.ts';
 import type { Message } from '#grpc/fields.ts';
 import { Progress } from './progress.ts';
 import { readSourcePolicy } from './source-policy.ts';
-import type { CacheEntry } from './travelling-cache.ts';
+import { cacheEntriesIn } from './travelling-cache.ts';
 import type { Sessions } from './session.ts';
 
 export interface ServiceParts {
@@ -77,13 +80,6 @@ function refuseUnsupported(request: Message): void {
     throw new ApiError('BadRequest', 'source policies that the client evaluates are not asked yet');
 }
 
-function cacheEntriesOf(request: Message, field: 'Exports' | 'Imports'): CacheEntry[] {
-  return messagesIn(messageIn(request, 'Cache'), field).map((entry) => ({
-    type: textIn(entry, 'Type'),
-    attributes: textMapIn(entry, 'Attrs'),
-  }));
-}
-
 function workerOf({ version }: ServiceParts): Message {
   const { os, architecture, variant = '' } = hostPlatform();
   return {
@@ -95,7 +91,7 @@ function workerOf({ version }: ServiceParts): Message {
       'tiphys.io/platform': formatPlatform(hostPlatform()),
     },
     platforms: [{ OS: os, Architecture: architecture, Variant: variant }],
-    BuildkitVersion: { package: 'tiphys', version, revision: '', dockerfileVersion: '1' },
+    BuildkitVersion: { package: 'tiphys', version, revision: '', dockerfileVersion },
   };
 }
 
@@ -108,8 +104,8 @@ async function solve(parts: ServiceParts, jobs: Jobs, { request, signal }: Reque
     sessionId: textIn(request, 'Session'),
     inputs,
     policy: readSourcePolicy(messageIn(request, 'SourcePolicy')),
-    cacheExports: cacheEntriesOf(request, 'Exports'),
-    cacheImports: cacheEntriesOf(request, 'Imports'),
+    cacheExports: cacheEntriesIn(messageIn(request, 'Cache'), 'Exports'),
+    cacheImports: cacheEntriesIn(messageIn(request, 'Cache'), 'Imports'),
   });
   const forget = onceAborted(signal, () => void job.close());
   const [frontend, attributes] = [textIn(request, 'Frontend'), textMapIn(request, 'FrontendAttrs')];
@@ -123,7 +119,7 @@ async function solve(parts: ServiceParts, jobs: Jobs, { request, signal }: Reque
     exporters: exporters.map(({ type, tags }) => ({ type, attributes: { name: tags.join(',') } })),
   };
   if (isTold) history.begin(about);
-  let outcome: { error?: unknown; response: Record<string, string> } = { response: {} };
+  let outcome: BuildOutcome = { response: {}, provenance: [] };
   try {
     const definition = messageIn(request, 'Definition');
     const hasWork = textIn(request, 'Frontend') !== '' || itemsOf(definition['def']).length > 0;
@@ -136,10 +132,13 @@ async function solve(parts: ServiceParts, jobs: Jobs, { request, signal }: Reque
         })
       : await job.returned;
     const response = result === undefined ? {} : await exportResult(job, result, exporters, attributes);
-    outcome = { response };
+    const isRecorded = isTold && result !== undefined;
+    // A record without it is better than a build that fails when it is done.
+    const recorded = isRecorded ? await recordedProvenance(job, result, attributes).catch(() => []) : [];
+    outcome = { response, provenance: recorded };
     return { ExporterResponse: response };
   } catch (error) {
-    outcome = { error, response: {} };
+    outcome = { error, response: {}, provenance: [] };
     throw error;
   } finally {
     forget();
@@ -251,6 +250,10 @@ export function buildServices(parts: ServiceParts): ReadonlyMap<string, Handler>
     [control('DiskUsage'), async () => ({ record: parts.builder.cache.list().map(usageOf) })],
     [control('Prune'), (call) => prune(parts, call)],
     ...bridgeMethods(bridgeOf),
+    ...contentMethods({
+      content: parts.builder.parts.content,
+      isServed: (digest) => parts.builder.history.hasDocument(digest),
+    }),
   ];
   return new Map([
     ...methods.map(([path, handle]): [string, Handler] => [path, unary(handle)]),

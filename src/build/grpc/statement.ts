@@ -26,15 +26,19 @@ export interface Subject {
   edge: Edge | undefined;
 }
 
-/** `docker.io/library/x:1` for arm64 → `pkg:docker/x@1?platform=linux%2Farm64`. */
-export function purlOf(name: string, platform: Platform | undefined): string {
+/** `docker.io/library/x:1` for arm64 → `pkg:docker/x@1?platform=linux%2Farm64`; a digest alone is a qualifier. */
+export function purlOf(name: string, platform: Platform | undefined, type: 'docker' | 'oci' = 'docker'): string {
   let reference: Reference;
   try {
     reference = withDefaultTag(parseReference(name));
   } catch {
-    return `pkg:docker/${encodeURIComponent(name)}`;
+    return `pkg:${type}/${encodeURIComponent(name)}`;
   }
-  const version = encodeURIComponent(reference.tag ?? reference.digest ?? '');
-  const qualifier = platform === undefined ? '' : `?platform=${encodeURIComponent(formatPlatform(platform))}`;
-  return `pkg:docker/${familiarRepository(reference)}@${version}${qualifier}`;
+  const qualifiers = {
+    ...(reference.digest === undefined || reference.tag !== undefined ? {} : { digest: reference.digest }),
+    ...(platform === undefined ? {} : { platform: formatPlatform(platform) }),
+  };
+  const shown = Object.entries(qualifiers).map(([key, value]) => `${key}=${encodeURIComponent(value)}`);
+  const version = reference.tag === undefined ? '' : `@${encodeURIComponent(reference.tag)}`;
+  return `pkg:${type}/${familiarRepository(reference)}${version}${shown.length === 0 ? '' : `?${shown.join('&')}`}`;
 }

@@ -73,8 +73,8 @@ interface Site extends Bench {
   importFrom(digest: string): Promise<{ shown: string[] }>;
 }
 
-async function makeSite(t: TestScope, blobs = new Map<string, Buffer>()): Promise<Site> {
-  const bench = await makeBench(t, { files: dockerfile(`${text}\n`), serves: serveBlobs(blobs) });
+async function makeSite(t: TestScope, blobs = new Map<string, Buffer>(), lines = text): Promise<Site> {
+  const bench = await makeBench(t, { files: dockerfile(`${lines}\n`), serves: serveBlobs(blobs) });
   return {
     ...bench,
     blobs,
@@ -101,15 +101,34 @@ for (const attributes of [{}, { compression: 'zstd' }, { compression: 'uncompres
     assert.equal(second.runs.length, 0);
   });
 
-test('with mode=min the layers of the result travel; what was copied is told by its content', async (t) => {
+const verbsOf = ({ runs }: Bench): (string | undefined)[] => runs.map(({ command }) => command[0]);
+
+for (const attributes of [{ mode: 'min' }, { mode: 'min', 'image-manifest': 'false' }])
+  test(`with mode=min the layers of the result travel, and what it was made of is told of ${JSON.stringify(attributes)}`, async (t) => {
+    const first = await makeSite(t);
+    const digest = await first.exportTo(attributes);
+    const whole = await makeSite(t);
+    await whole.exportTo({ ...attributes, mode: 'max' });
+    assert.ok(first.blobs.size < whole.blobs.size);
+    const second = await makeSite(t, first.blobs);
+    await second.importFrom(digest);
+    assert.deepEqual(verbsOf(second), []);
+    // What came from elsewhere goes on: nothing was carried out here.
+    const again = await second.exportTo({ mode: 'min' });
+    const third = await makeSite(t, first.blobs);
+    await third.importFrom(again);
+    assert.deepEqual(verbsOf(third), []);
+  });
+
+test('a stage that a cache only tells of is carried out where its files are needed', async (t) => {
   const first = await makeSite(t);
   const digest = await first.exportTo({ mode: 'min' });
-  const second = await makeSite(t, first.blobs);
+  const second = await makeSite(t, first.blobs, `${text}\nCOPY --from=a /one /three\nRUN ["append","/three","3"]`);
   await second.importFrom(digest);
-  assert.deepEqual(
-    second.runs.map(({ command }) => command[0]),
-    ['write', 'say'],
-  );
+  assert.deepEqual(verbsOf(second), ['write', 'say', 'append']);
+  const third = await makeSite(t, first.blobs, text.split('\n').slice(0, 3).join('\n'));
+  await third.importFrom(digest);
+  assert.deepEqual(verbsOf(third), ['write', 'say']);
 });
 
 test('a layer that is not what the cache says is not used, and a cache that is not there is passed over', async (t) => {

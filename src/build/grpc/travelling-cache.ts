@@ -23,9 +23,11 @@ import type { TravellingResult } from '../cache-config.ts';
 import { cacheConfigBytesMax, cacheImagesMax } from '../limits.ts';
 import { layersOf } from '../llb/output.ts';
 import type { StepLayer } from '../llb/output.ts';
-import type { TravellingCache, Work } from '../llb/work.ts';
+import type { TravelledResult, TravellingCache, Work } from '../llb/work.ts';
 import { isTrue, parseCompression } from './compression-options.ts';
 import type { CompressionOptions } from './compression-options.ts';
+import { messagesIn, textIn, textMapIn } from '#grpc/fields.ts';
+import type { Message } from '#grpc/fields.ts';
 import { openSharedPlace } from './content-store.ts';
 import type { Line, Progress } from './progress.ts';
 import type { Session } from './session.ts';
@@ -33,6 +35,14 @@ import type { Session } from './session.ts';
 export interface CacheEntry {
   type: string;
   attributes: Record<string, string>;
+}
+
+/** Of a message's field. */
+export function cacheEntriesIn(message: Message, field: string): CacheEntry[] {
+  return messagesIn(message, field).map((entry) => ({
+    type: textIn(entry, 'Type'),
+    attributes: textMapIn(entry, 'Attrs'),
+  }));
 }
 
 /** The build, as its cache needs it. */
@@ -115,7 +125,7 @@ export class JobCache implements TravellingCache {
 
   // Coming.
 
-  async find(work: Work): Promise<{ layers: (ImageLayer | null)[]; atMs: number } | undefined> {
+  async find(work: Work): Promise<TravelledResult | undefined> {
     if (this.#imports.length === 0) return undefined;
     for (const imported of await (this.#imported ??= this.#readAll())) {
       const found = await this.#findIn(imported, work);
@@ -199,9 +209,10 @@ export class JobCache implements TravellingCache {
   }
 
   /** All outputs of the work, or nothing. What cannot be had, or is not what it should be, counts as not known. */
-  async #findIn({ results, manifest }: Imported, work: Work) {
+  async #findIn({ results, manifest }: Imported, work: Work): Promise<TravelledResult | undefined> {
     const layers: (ImageLayer | null)[] = [];
     let atMs = 0;
+    let isAbsent = false;
     for (let output = 0; output < work.outputs; output++) {
       const found = results.get(outputKey(work.key, output));
       const below = layersOf(work.below[output] ?? []);
@@ -209,7 +220,9 @@ export class JobCache implements TravellingCache {
       if (!standsOn(found.layers, below)) return undefined;
       layers.push(found.layers[below.length] ?? null);
       atMs = found.createdAtMs;
+      isAbsent ||= found.isAbsent === true;
     }
+    if (isAbsent) return { layers, atMs, isAbsent };
     try {
       for (const layer of layers) if (layer !== null) await this.#fetch(manifest, layer);
     } catch (error) {
@@ -230,13 +243,14 @@ export class JobCache implements TravellingCache {
 
   // Going.
 
-  note(work: Work, { layers, atMs }: { layers: (ImageLayer | null)[]; atMs: number }): void {
+  note(work: Work, { layers, atMs, isAbsent }: TravelledResult): void {
     if (this.#exports.length === 0) return;
     for (const [output, layer] of layers.entries()) {
       const below = layersOf(work.below[output] ?? []);
       this.#results.set(outputKey(work.key, output), {
         layers: layer === null ? below : [...below, layer],
         createdAtMs: atMs,
+        ...(isAbsent === true ? { isAbsent } : {}),
       });
     }
   }
@@ -263,10 +277,14 @@ export class JobCache implements TravellingCache {
     return response;
   }
 
-  /** `mode=min`: what the result itself stands on; else all that the build made. */
+  /** `mode=min`: what the result itself stands on goes whole, all else is told of; else all that the build made. */
   #wanted({ attributes }: CacheEntry, images: readonly ImageLayer[][]): Map<string, TravellingResult> {
     if (attributes['mode'] === 'max') return this.#results;
-    return new Map([...this.#results].filter(([, { layers }]) => images.some((image) => standsOn(image, layers))));
+    const parts = new Set(images.flat().map(({ diffId }) => diffId));
+    const isPart = ({ layers }: TravellingResult): boolean => layers.every(({ diffId }) => parts.has(diffId));
+    return new Map(
+      [...this.#results].map(([key, result]) => [key, isPart(result) ? result : { ...result, isAbsent: true }]),
+    );
   }
 
   async #exportTo(entry: CacheEntry, images: readonly ImageLayer[][], line: Line): Promise<Record<string, string>> {
@@ -283,7 +301,7 @@ export class JobCache implements TravellingCache {
     const place = await this.#place(entry);
     const layers = new Map<string, ImageLayer>();
     for (const result of results.values())
-      for (const layer of result.layers)
+      for (const layer of result.isAbsent === true ? [] : result.layers)
         if (!layers.has(layer.diffId)) layers.set(layer.diffId, await this.#put(place, layer, compression, line));
     const of = (layer: ImageLayer): ImageLayer => layers.get(layer.diffId) ?? layer;
     const translated = new Map(

@@ -36,6 +36,9 @@ export function checkOperation(op: Operation, inputs: number): number {
     case 'diff':
       checkInputs([op.lower, op.upper], inputs);
       return 1;
+    case 'build':
+      checkInputs([op.input], inputs);
+      return 1;
     default:
       return 1;
   }

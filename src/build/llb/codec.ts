@@ -125,6 +125,11 @@ function execMessage(op: ExecOp): Message {
   };
 }
 
+/** The one kind of nested build that there is, by BuildKit's names. */
+const definitionBuilder = -1;
+const definitionInput = 'buildkit.llb.definition';
+const definitionPath = 'llbbuild.filename';
+
 function operationMessage(op: Operation, inputs: readonly Edge[]): Message {
   switch (op.kind) {
     case 'source':
@@ -144,6 +149,14 @@ function operationMessage(op: Operation, inputs: readonly Edge[]): Message {
       };
     case 'merge':
       return { merge: { inputs: inputs.map((_, at) => ({ input: at })) } };
+    case 'build':
+      return {
+        build: {
+          builder: definitionBuilder,
+          inputs: { [definitionInput]: { input: op.input } },
+          attrs: op.path === definitionInput ? {} : { [definitionPath]: op.path },
+        },
+      };
     default:
       return { diff: { lower: { input: orNone(op.lower) }, upper: { input: orNone(op.upper) } } };
   }
@@ -368,7 +381,14 @@ function operationOf(message: Message): { op: Operation; order?: number[] } {
       },
     };
   }
-  if (isObject(message['build'])) return refuse('nested builds (BuildOp) are not carried out');
+  if (isObject(message['build'])) {
+    const body = messageIn(message, 'build');
+    if (numberIn(body, 'builder') !== definitionBuilder) return refuse('only LLB builder is currently allowed');
+    const input = messageIn(body, 'inputs')[definitionInput];
+    if (!isObject(input)) return refuse(`no llb definition input ${definitionInput} found`);
+    const at = index(numberIn(input, 'input')) ?? refuse('an operation names an input that it has not');
+    return { op: { kind: 'build', input: at, path: textMapIn(body, 'attrs')[definitionPath] ?? definitionInput } };
+  }
   if (isObject(message['passthrough'])) return refuse('pass-through operations are not carried out');
   return refuse('an operation of the build definition is of an unknown kind');
 }

@@ -7,7 +7,8 @@ import { addedUrlBytesMax } from '../limits.ts';
 
 export interface Downloaded {
   digest: string;
-  mtimeMs: number;
+  /** undefined: the server does not say it. */
+  modifiedAtMs: number | undefined;
 }
 
 const redirectsMax = 10;
@@ -50,6 +51,6 @@ export async function download(
       addedUrlBytesMax,
     );
     const modified = Date.parse(answer.headers['last-modified'] ?? '');
-    return { digest, mtimeMs: Number.isFinite(modified) ? modified : 0 };
+    return { digest, modifiedAtMs: Number.isFinite(modified) ? modified : undefined };
   }
 }

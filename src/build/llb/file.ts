@@ -208,6 +208,7 @@ class FileVertex {
   async #prepare(action: FileAction, owner: Owner | undefined): Promise<Prepared> {
     const mtimeMs = action.timestampNs === undefined ? undefined : action.timestampNs / 1e6;
     const withOwner = owner === undefined ? {} : { owner };
+    const withTime = mtimeMs === undefined ? {} : { mtimeMs };
     const plain = (made: CopyAction): Prepared => ({ actions: [made], release: async () => {} });
     switch (action.kind) {
       case 'copy':
@@ -230,11 +231,18 @@ class FileVertex {
           mode: action.mode & 0o7777,
           makesParents: action.makesParents,
           ...withOwner,
+          ...withTime,
         });
       case 'remove':
         return plain({ kind: 'remove', target: action.path, allowsNone: action.allowsNone });
       default:
-        return plain({ kind: 'symlink', target: action.path, linkTarget: action.linkTarget, ...withOwner });
+        return plain({
+          kind: 'symlink',
+          target: action.path,
+          linkTarget: action.linkTarget,
+          ...withOwner,
+          ...withTime,
+        });
     }
   }
 

@@ -3,14 +3,14 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { ImageRecord } from '#content/image-records.ts';
 import type { TestScope } from '#content/testing.ts';
 import { realClock } from '#os/clock.real.ts';
+import { freePort } from '#os/test-port.ts';
 import { openTestBuilder } from '../testing.ts';
 import type { TestBuilder } from '../testing.ts';
 
@@ -18,15 +18,6 @@ interface Remote {
   url: string;
   git(...args: string[]): string;
   write(path: string, text: string): void;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 async function serves(port: number): Promise<boolean> {

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { onceAborted } from '#base/streams.ts';
 import { RootedDirectory, pathParts } from '#content/safe-path.ts';
+import type { Content } from '#content/content.ts';
 import type { ImageLayer } from '#content/image-records.ts';
 import type { Processes } from '#os/processes.ts';
 import { digestOf } from '../cache-keys.ts';
@@ -15,6 +16,7 @@ import { gitErrorBytesMax } from '../limits.ts';
 import { copyToLayer } from './file.ts';
 import type { Output, VertexOutput } from './output.ts';
 import { listenForAgent } from './secrets.ts';
+import type { SecretSource } from './secrets.ts';
 import type { SolverContext } from './work.ts';
 import type { SourceOp } from './vertex.ts';
 
@@ -89,35 +91,45 @@ class Git {
   }
 }
 
+/** What fetches need of a build. */
+export interface GitAccess {
+  content: Content;
+  processes: Processes;
+  secrets: SecretSource;
+  signal: AbortSignal;
+}
+
 async function collect(stream: AsyncIterable<Buffer> | undefined): Promise<string> {
   let text = '';
   for await (const bytes of stream ?? []) text = `${text}${bytes.toString('utf8')}`.slice(-gitErrorBytesMax);
   return text;
 }
 
-/** The commit that a name stands for: a tag before a branch, and what a tag is about rather than the tag. */
-async function resolveCommit(git: Git, { remote, ref }: Repository): Promise<string> {
-  if (commitPattern.test(ref)) return ref;
+type Found = Pick<RepositoryMetadata, 'ref' | 'object' | 'commit'>;
+
+/** What a name stands for at the remote: a tag before a branch. */
+async function findRemote(git: Git, { remote, ref }: Repository): Promise<Found> {
+  if (commitPattern.test(ref)) return { ref, object: ref, commit: ref };
   const wanted = ref === '' ? 'HEAD' : ref;
   const found = new Map<string, string>();
-  for (const line of (await git.run(['ls-remote', '--', remote, wanted, `${wanted}^{}`])).split('\n')) {
+  const symref = wanted === 'HEAD' ? ['--symref'] : [];
+  let head: string | undefined;
+  for (const line of (await git.run(['ls-remote', ...symref, '--', remote, wanted, `${wanted}^{}`])).split('\n')) {
     const [commit, name] = line.split('\t');
-    if (commit !== undefined && name !== undefined) found.set(name, commit);
+    if (name === 'HEAD') head ??= /^ref: (\S+)$/.exec(commit ?? '')?.[1];
+    if (commit !== undefined && name !== undefined && commitPattern.test(commit)) found.set(name, commit);
   }
-  const names = [`refs/tags/${wanted}^{}`, `refs/tags/${wanted}`, `refs/heads/${wanted}`, `${wanted}^{}`, wanted];
-  const commit = names.map((name) => found.get(name)).find((each) => each !== undefined);
-  if (commit === undefined || !commitPattern.test(commit))
-    throw new ApiError('BadRequest', `repository does not contain ref ${wanted}`);
-  return commit;
+  for (const name of [`refs/tags/${wanted}`, `refs/heads/${wanted}`, wanted]) {
+    const object = found.get(name);
+    if (object === undefined) continue;
+    // What a tag is about rather than the tag.
+    return { ref: name === 'HEAD' ? (head ?? name) : name, object, commit: found.get(`${name}^{}`) ?? object };
+  }
+  throw new ApiError('BadRequest', `repository does not contain ref ${wanted}`);
 }
 
-/** The commit's files in a directory. */
-async function checkOut(
-  git: Git,
-  { remote, ref, keepsGitDirectory, hasSubmodules, hasCommitTimes }: Repository,
-  commit: string,
-  into: string,
-): Promise<{ mtimeMs?: number }> {
+/** A repository of its own that has the commit. */
+async function fetchCommit(git: Git, { remote, ref }: Repository, commit: string, into: string): Promise<void> {
   const at = (...args: string[]): Promise<string> => git.run(['-C', into, ...args]);
   await git.run(['init', '-q', ...(commit.length === 64 ? ['--object-format=sha256'] : []), '--', into]);
   await at('remote', 'add', 'origin', remote);
@@ -134,6 +146,13 @@ async function checkOut(
       ...(wanted === commit ? ['+refs/heads/*:refs/remotes/origin/*'] : [wanted]),
     );
   }
+}
+
+/** The commit's files in a directory. */
+async function checkOut(git: Git, repository: Repository, commit: string, into: string): Promise<{ mtimeMs?: number }> {
+  const { keepsGitDirectory, hasSubmodules, hasCommitTimes } = repository;
+  const at = (...args: string[]): Promise<string> => git.run(['-C', into, ...args]);
+  await fetchCommit(git, repository, commit, into);
   await at('checkout', '-q', '--detach', commit);
   if (hasSubmodules) {
     const update = ['submodule', '--quiet', 'update', '--init', '--recursive'];
@@ -147,11 +166,10 @@ async function checkOut(
 
 /** Environment of `git`: nothing of the host's own configuration, and what the client has for this remote. */
 async function environmentOf(
-  context: SolverContext,
+  { secrets, signal }: GitAccess,
   repository: Repository,
   scratch: string,
 ): Promise<Record<string, string>> {
-  const { secrets } = context.build;
   const host = URL.parse(repository.remote)?.host ?? '';
   const env: Record<string, string> = {
     PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
@@ -163,9 +181,7 @@ async function environmentOf(
     GIT_SSH_COMMAND: 'ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=accept-new',
   };
   if (!/^https?:/.test(repository.remote)) return env;
-  const token =
-    (await secrets.get(`GIT_AUTH_TOKEN.${host}`, context.signal)) ??
-    (await secrets.get('GIT_AUTH_TOKEN', context.signal));
+  const token = (await secrets.get(`GIT_AUTH_TOKEN.${host}`, signal)) ?? (await secrets.get('GIT_AUTH_TOKEN', signal));
   if (token === undefined) return env;
   const basic = Buffer.from(`x-access-token:${Buffer.from(token).toString('utf8').trim()}`).toString('base64');
   return {
@@ -177,16 +193,14 @@ async function environmentOf(
 }
 
 async function withAgent<T>(
-  context: SolverContext,
+  { secrets, signal }: GitAccess,
   { remote }: Repository,
   scratch: string,
   work: (env: Record<string, string>) => Promise<T>,
 ): Promise<T> {
-  const { secrets } = context.build;
-  if (/^(?:https?|git):/.test(remote) || (await secrets.whyNoAgent('default', context.signal)) !== undefined)
-    return work({});
+  if (/^(?:https?|git):/.test(remote) || (await secrets.whyNoAgent('default', signal)) !== undefined) return work({});
   const path = join(scratch, 'agent');
-  const close = await listenForAgent(path, (socket) => secrets.forwardAgent('default', socket, context.signal));
+  const close = await listenForAgent(path, (socket) => secrets.forwardAgent('default', socket, signal));
   try {
     return await work({ SSH_AUTH_SOCK: path });
   } finally {
@@ -219,41 +233,99 @@ async function makeLayer(
   );
 }
 
+/** Calls `work` with a `git` that may ask this remote, and a directory that is gone afterwards. */
+async function withGit<T>(
+  access: GitAccess,
+  repository: Repository,
+  work: (git: Git, scratch: string) => Promise<T>,
+): Promise<T> {
+  const { content, processes, signal } = access;
+  if (processes.find('git') === undefined)
+    throw new ApiError('BadRequest', 'git is not installed on the host: it fetches sources from repositories');
+  const scratch = content.blobs.scratchPath();
+  mkdirSync(scratch, { mode: 0o700 });
+  try {
+    const env = await environmentOf(access, repository, scratch);
+    return await withAgent(access, repository, scratch, (more) =>
+      work(new Git(processes, { ...env, ...more }, signal), scratch),
+    );
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+function checkCommit(found: Found, { checksum }: Repository): void {
+  if ([found.commit, found.object].some((each) => each.startsWith(checksum))) return;
+  throw new ApiError('BadRequest', `expected checksum to match ${checksum}, got ${found.commit}`);
+}
+
 export async function openRepository(
   context: SolverContext,
   processes: Processes,
   op: SourceOp,
   output: VertexOutput,
-): Promise<Output> {
+): Promise<{ made: Output; commit: string }> {
   const { content, cache, clock, signal } = context;
-  if (processes.find('git') === undefined)
-    throw new ApiError('BadRequest', 'git is not installed on the host: it fetches sources from repositories');
   const repository = repositoryOf(op);
-  const scratch = content.blobs.scratchPath();
-  mkdirSync(scratch, { mode: 0o700 });
-  try {
-    const env = await environmentOf(context, repository, scratch);
-    return await withAgent(context, repository, scratch, async (more) => {
-      const git = new Git(processes, { ...env, ...more }, signal);
-      const commit = await resolveCommit(git, repository);
-      if (!commit.startsWith(repository.checksum))
-        throw new ApiError('BadRequest', `expected checksum to match ${repository.checksum}, got ${commit}`);
-      const { remote, directory, keepsGitDirectory, hasSubmodules, hasCommitTimes } = repository;
-      const key = digestOf('git', remote, commit, directory, keepsGitDirectory, hasSubmodules, hasCommitTimes);
-      const known = cache.get(key);
-      if (known !== undefined) output.cached();
-      const atMs = known?.atMs ?? clock.now();
-      const about = `git ${remote} ${commit}`;
-      let layers = known?.layers;
-      if (layers === undefined) {
-        const files = join(scratch, 'files');
-        const times = await checkOut(git, repository, commit, files);
-        layers = [await makeLayer(context, repository, files, times)];
-        await cache.put(key, { layers, atMs, about });
-      }
-      return { kind: 'layers', steps: layers.map((layer) => ({ layer, createdAtMs: atMs, about })) };
-    });
-  } finally {
-    await rm(scratch, { recursive: true, force: true });
-  }
+  return withGit({ content, processes, secrets: context.build.secrets, signal }, repository, async (git, scratch) => {
+    const found = await findRemote(git, repository);
+    checkCommit(found, repository);
+    const { commit } = found;
+    const { remote, directory, keepsGitDirectory, hasSubmodules, hasCommitTimes } = repository;
+    const key = digestOf('git', remote, commit, directory, keepsGitDirectory, hasSubmodules, hasCommitTimes);
+    const known = cache.get(key);
+    if (known !== undefined) output.cached();
+    const atMs = known?.atMs ?? clock.now();
+    const about = `git ${remote} ${commit}`;
+    let layers = known?.layers;
+    if (layers === undefined) {
+      const files = join(scratch, 'files');
+      const times = await checkOut(git, repository, commit, files);
+      layers = [await makeLayer(context, repository, files, times)];
+      await cache.put(key, { layers, atMs, about });
+    }
+    const steps = layers.map((layer) => ({ layer, createdAtMs: atMs, about }));
+    return { made: { kind: 'layers', steps }, commit };
+  });
+}
+
+/** What a repository's reference stands for. */
+export interface RepositoryMetadata {
+  /** As the remote has it in whole: `refs/heads/main`; of a commit the commit. */
+  ref: string;
+  /** The commit, or the tag that is an object of its own. */
+  object: string;
+  commit: string;
+  /** Bytes of the objects, where they were asked for. */
+  commitObject?: Buffer;
+  tagObject?: Buffer;
+}
+
+/** Fetches nothing but, where `returnsObjects`, the commit. Throws BadRequest. */
+export async function describeRepository(
+  access: GitAccess,
+  op: SourceOp,
+  returnsObjects: boolean,
+): Promise<RepositoryMetadata> {
+  const repository = repositoryOf(op);
+  return withGit(access, repository, async (git, scratch) => {
+    const found = await findRemote(git, repository);
+    checkCommit(found, repository);
+    if (!returnsObjects) return found;
+    const into = join(scratch, 'files');
+    const read = async (kind: 'commit' | 'tag', object: string): Promise<Buffer> =>
+      Buffer.from(await git.run(['-C', into, 'cat-file', kind, object]));
+    await fetchCommit(git, repository, found.commit, into);
+    const commitObject = await read('commit', found.commit);
+    if (found.object === found.commit) return { ...found, commitObject };
+    await git.run(['-C', into, 'fetch', '-q', '--depth=1', 'origin', `+${found.ref}:${found.ref}`]);
+    return { ...found, commitObject, tagObject: await read('tag', found.object) };
+  });
+}
+
+/** When the commit was made, by its object; undefined where that does not say it. */
+export function commitTimeMs(commitObject: Buffer): number | undefined {
+  const [head = ''] = commitObject.toString('latin1').split('\n\n', 1);
+  const seconds = /^committer .* (-?\d{1,12}) [+-]\d{4}$/m.exec(head)?.[1];
+  return seconds === undefined ? undefined : Number(seconds) * 1000;
 }

@@ -1,4 +1,4 @@
-/** Where in the source of a front end something stands, and where what failed does. */
+/** Where in the source of a front end something stands, and where what failed does, in it and in the graph. */
 
 import { locationLinesMax } from '../limits.ts';
 
@@ -33,6 +33,18 @@ const located = new WeakMap<object, SourceLocation>();
 export function noteLocation(error: unknown, location: SourceLocation | undefined): void {
   if (location !== undefined && typeof error === 'object' && error !== null && !located.has(error))
     located.set(error, location);
+}
+
+const failedVertices = new WeakMap<object, string>();
+
+/** The first that is noted is the one that failed. */
+export function noteVertex(error: unknown, digest: string): void {
+  if (typeof error === 'object' && error !== null && !failedVertices.has(error)) failedVertices.set(error, digest);
+}
+
+/** Digest of the vertex that failed. */
+export function failedVertexOf(error: unknown): string | undefined {
+  return typeof error === 'object' && error !== null ? failedVertices.get(error) : undefined;
 }
 
 export function locationOf(error: unknown): SourceLocation | undefined {

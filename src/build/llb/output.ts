@@ -13,7 +13,26 @@ export interface StepLayer {
   about: string;
 }
 
-export type Output = { kind: 'layers'; steps: readonly StepLayer[] } | { kind: 'tree'; tree: BuildContext };
+export type Output =
+  | {
+      kind: 'layers';
+      steps: readonly StepLayer[];
+      /**
+       * Some of the layers are known by diff id alone. Carries out what makes them; the result has all of its layers,
+       * which may be others.
+       */
+      make?: () => Promise<Output>;
+    }
+  | { kind: 'tree'; tree: BuildContext };
+
+/** With all of its layers. */
+export function present(output: Output): Promise<Output> {
+  return output.kind === 'layers' && output.make !== undefined ? output.make() : Promise.resolve(output);
+}
+
+export function isAbsent(output: Output): boolean {
+  return output.kind === 'layers' && output.make !== undefined;
+}
 
 export const scratch: Output = { kind: 'layers', steps: [] };
 

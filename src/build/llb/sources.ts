@@ -5,8 +5,10 @@
 import type { JsonObject } from '#base/unknown.ts';
 import { posix } from 'node:path';
 import { ApiError } from '#base/errors.ts';
+import { decodeQueryName } from '#base/file-names.ts';
 import type { Platform } from '#base/platform.ts';
 import { messageOf } from '#base/thrown.ts';
+import type { Content, Hold } from '#content/content.ts';
 import type { ImageRecord } from '#content/image-records.ts';
 import type { HttpTransport } from '#content/remote.ts';
 import type { RegistryCredential } from '#engine/engine.ts';
@@ -15,10 +17,13 @@ import { digestOf } from '../cache-keys.ts';
 import { addedUrlBytesMax } from '../limits.ts';
 import type { BuildContext } from '../context.ts';
 import { download } from './download.ts';
-import { openRepository } from './git.ts';
+import type { Downloaded } from './download.ts';
+import { describeRepository, openRepository } from './git.ts';
+import type { RepositoryMetadata } from './git.ts';
 import { copyToLayer } from './file.ts';
 import { noteLocation } from './location.ts';
 import type { Output, StepLayer, VertexOutput } from './output.ts';
+import type { SecretSource } from './secrets.ts';
 import type { SolverContext } from './work.ts';
 import type { Edge, SourceOp, Vertex } from './vertex.ts';
 
@@ -35,6 +40,8 @@ export type PullImage = (
 ) => Promise<ImageRecord>;
 
 export interface SourceRequest {
+  content: Content;
+  hold: Hold;
   processes: Processes;
   transport: HttpTransport;
   pullImage: PullImage;
@@ -78,12 +85,24 @@ function lateOutput(begin: () => VertexOutput): { output: VertexOutput; isShown:
   return { output, isShown: () => shown !== undefined };
 }
 
+/** What a file of the web is called where its source does not say it. */
+export function downloadedName({ identifier, attributes }: SourceOp): string {
+  const given = attributes['http.filename'];
+  if (given !== undefined && given !== '') return given;
+  const last = decodeQueryName(URL.parse(identifier)?.pathname.split('/').pop()?.replaceAll('+', '%2B') ?? '') ?? '';
+  return last === '' || last === '.' || last === '..' || /[/\0]/.test(last) ? 'download' : last;
+}
+
 export class Sources {
   readonly #request: SourceRequest;
   readonly #outputs = new Map<string, Promise<Output>>();
   readonly #images = new Map<string, Promise<ImageRecord>>();
   /** Vertices of images that are known, and of which nothing was shown yet. */
   readonly #resolved = new Map<string, VertexOutput>();
+  /** Files of the web, by where they are and what they have to be. */
+  readonly #downloads = new Map<string, Promise<Downloaded>>();
+  /** Which commits were taken, by the identifiers of their sources. */
+  readonly #commits = new Map<string, string>();
 
   constructor(request: SourceRequest) {
     this.#request = request;
@@ -161,6 +180,42 @@ export class Sources {
     }
   }
 
+  /** What the remote says of a repository. */
+  repository(op: SourceOp, secrets: SecretSource, returnsObjects: boolean): Promise<RepositoryMetadata> {
+    return describeRepository({ ...this.#request, secrets }, this.permitted(op), returnsObjects);
+  }
+
+  /** The commit that this build took of a repository; undefined: it took none. */
+  commitOf(op: SourceOp): string | undefined {
+    return this.#commits.get(this.permitted(op).identifier);
+  }
+
+  /** A file of the web, in the store; asked for once in a build. */
+  download(op: SourceOp): Promise<Downloaded> {
+    const { identifier, attributes } = this.permitted(op);
+    const checksum = attributes['http.checksum'];
+    const key = `${checksum ?? ''} ${identifier}`;
+    let made = this.#downloads.get(key);
+    if (made === undefined) {
+      made = this.#download(identifier, checksum);
+      this.#downloads.set(key, made);
+      // Whoever waits for it hears of it.
+      made.catch(() => undefined);
+    }
+    return made;
+  }
+
+  async #download(url: string, checksum: string | undefined): Promise<Downloaded> {
+    const { content, transport, signal, hold, upload } = this.#request;
+    const sent = uploaded.exec(url)?.[1];
+    const found =
+      sent !== undefined && upload !== undefined
+        ? { ...(await content.blobs.write(upload(sent, signal), {}, addedUrlBytesMax)), modifiedAtMs: undefined }
+        : await download({ content, transport }, url, checksum, signal);
+    hold.addBlob(found.digest);
+    return found;
+  }
+
   open(context: SolverContext, op: SourceOp, vertex: Vertex): Promise<Output> {
     let output = this.#outputs.get(vertex.digest);
     if (output === undefined) {
@@ -192,32 +247,31 @@ export class Sources {
         return { kind: 'tree', tree: await this.#request.local(name, op, output, context.signal) };
       }
       if (/^https?:\/\//.test(identifier)) return this.#web(context, op, output);
-      if (identifier.startsWith('git://')) return openRepository(context, this.#request.processes, op, output);
+      if (identifier.startsWith('git://')) {
+        const { made, commit } = await openRepository(context, this.#request.processes, op, output);
+        this.#commits.set(identifier, commit);
+        return made;
+      }
       throw new ApiError('BadRequest', `sources of this kind are not fetched here: ${identifier.slice(0, 200)}`);
     });
   }
 
   /** One file at the root. */
-  async #web(context: SolverContext, { identifier, attributes }: SourceOp, output: VertexOutput): Promise<Output> {
-    const { content, cache, clock, signal } = context;
-    const sent = uploaded.exec(identifier)?.[1];
-    const { upload } = this.#request;
-    const found =
-      sent !== undefined && upload !== undefined
-        ? { digest: (await content.blobs.write(upload(sent, signal), {}, addedUrlBytesMax)).digest, mtimeMs: 0 }
-        : await download({ content, ...this.#request }, identifier, attributes['http.checksum'], signal);
-    context.build.hold.addBlob(found.digest);
-    const name = attributes['http.filename'] ?? 'download';
+  async #web(context: SolverContext, op: SourceOp, output: VertexOutput): Promise<Output> {
+    const { content, cache, clock } = context;
+    const { digest, modifiedAtMs = 0 } = await this.download(op);
+    const { identifier, attributes } = op;
+    const name = downloadedName(op);
     const mode = Number.parseInt(attributes['http.perm'] ?? '600', 8);
     const [uid, gid] = [Number(attributes['http.uid'] ?? 0), Number(attributes['http.gid'] ?? 0)];
-    const key = digestOf('http', found, name, mode, uid, gid);
+    const key = digestOf('http', digest, modifiedAtMs, name, mode, uid, gid);
     const known = cache.get(key);
     if (known !== undefined) output.cached();
     const atMs = known?.atMs ?? clock.now();
     const about = known?.about ?? identifier;
     let layers = known?.layers;
     if (layers === undefined) {
-      const path = content.blobs.path(found.digest);
+      const path = content.blobs.path(digest);
       const layer = await copyToLayer(context, [], ({ finish }) =>
         finish([
           {
@@ -228,7 +282,7 @@ export class Sources {
             isDirectory: false,
             mode,
             owner: { uid, gid },
-            mtimeMs: found.mtimeMs,
+            mtimeMs: modifiedAtMs,
           },
         ]),
       );

@@ -131,7 +131,14 @@ export interface DiffOp {
   upper?: number;
 }
 
-export type Operation = SourceOp | ExecOp | FileOp | MergeOp | DiffOp;
+/** A definition in a file of an input, carried out in its place. */
+export interface BuildOp {
+  kind: 'build';
+  input: number;
+  path: string;
+}
+
+export type Operation = SourceOp | ExecOp | FileOp | MergeOp | DiffOp | BuildOp;
 
 export interface Vertex {
   readonly digest: string;

@@ -32,6 +32,8 @@ export interface SolverBuild {
   /** Keeps what was made until the build has ended. */
   hold: Hold;
   begin(vertex: Vertex): VertexOutput;
+  /** How many builds it lies in. */
+  depth?: number;
   /** Caches beside this engine's own. */
   travelling?: TravellingCache;
   signal: AbortSignal;
@@ -40,9 +42,16 @@ export interface SolverBuild {
 /** Caches that come from elsewhere, or go there. */
 export interface TravellingCache {
   /** What the work gave elsewhere, brought here; undefined: not known there. */
-  find(work: Work): Promise<{ layers: (ImageLayer | null)[]; atMs: number } | undefined>;
+  find(work: Work): Promise<TravelledResult | undefined>;
   /** What it gave here. */
-  note(work: Work, made: { layers: (ImageLayer | null)[]; atMs: number }): void;
+  note(work: Work, made: TravelledResult): void;
+}
+
+export interface TravelledResult {
+  layers: (ImageLayer | null)[];
+  atMs: number;
+  /** Its layers, or those that it stands on, are known by diff id alone. */
+  isAbsent?: boolean;
 }
 
 export interface SolverContext extends SolverParts {

@@ -1,5 +1,5 @@
 /** `tiphys backup` and `tiphys restore`. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { formatDuration, parseDuration } from '#base/duration.ts';
 import { realClock } from '#os/clock.real.ts';
@@ -30,13 +30,17 @@ export interface BackupCommandOptions {
 
 const passphraseLengthMin = 8;
 
+/** Text that is secret. */
 function textOfFile(path: string, option: string): string {
   try {
+    if (isForOthers(statSync(path).mode)) process.stderr.write(`note: others can read ${path}: chmod 600 ${path}\n`);
     return readFileSync(path, 'utf8');
   } catch (cause) {
     throw new UsageError(`${option}: ${messageOf(cause)}`, { cause });
   }
 }
+
+const isForOthers = (mode: number): boolean => (mode & 0o044) !== 0;
 
 /** The first line of a file, or what is typed. */
 async function passphraseOf(file: string | undefined, isNew: boolean): Promise<string> {
@@ -67,7 +71,11 @@ async function lockOf({ passphraseFile, recipient = [] }: BackupCommandOptions):
   if (recipient.length === 0) return { passphrase: await passphraseOf(passphraseFile, true) };
   if (passphraseFile !== undefined)
     throw new UsageError('a backup is sealed by a passphrase, or for recipients: not both');
-  for (const each of recipient) checkRecipient(each);
+  try {
+    for (const each of recipient) checkRecipient(each);
+  } catch (cause) {
+    throw new UsageError(`--recipient: ${messageOf(cause)}`, { cause });
+  }
   return { recipients: recipient };
 }
 
@@ -91,6 +99,12 @@ function tell({ revision, keys, images, volumes, leftOut, bytes: length }: Backu
 
 const access = (): S3Access => s3AccessOf(process.env);
 
+/** A dash would be a file of that name: a backup is whole or not there, which no stream can promise. */
+function checkName(name: string | undefined): asserts name is string {
+  if (name === undefined || name === '' || name === '-')
+    throw new UsageError('say where the backup is: a file, or s3://BUCKET/KEY');
+}
+
 export async function backupCommand(target: string | undefined, options: BackupCommandOptions): Promise<void> {
   requireRoot('tiphys backup');
   const paths = pathsOf(process.env, options.data);
@@ -98,7 +112,7 @@ export async function backupCommand(target: string | undefined, options: BackupC
     endBackups(paths, target);
     return;
   }
-  if (target === undefined) throw new UsageError('say where the backup goes: a file, or s3://BUCKET/KEY');
+  checkName(target);
   if (options.every !== undefined) {
     await scheduleBackups(paths, target, options);
     return;
@@ -170,6 +184,7 @@ async function keyOf({ passphraseFile, identity = [] }: RestoreCommandOptions): 
 export async function restoreCommand(source: string, options: RestoreCommandOptions): Promise<void> {
   requireRoot('tiphys restore');
   const paths = pathsOf(process.env, options.data);
+  checkName(source);
   const place = backupPlace(source, access);
   const choices = choicesOf(options);
   const key = await keyOf(options);

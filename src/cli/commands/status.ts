@@ -9,6 +9,7 @@ import { loadInstance, runsServer, type Instance } from '#platform/instance.ts';
 import { loadResult, loadSchedule } from '#platform/backup/schedule.ts';
 import { listMachineNodes } from '#platform/machines.ts';
 import { knownParts, partStatus } from '#platform/launch.ts';
+import { diskProblems } from '#platform/disk-problems.ts';
 import { files, pathsOf, type Paths } from '#platform/paths.ts';
 import { kubernetesVersion, tiphysVersion } from '#platform/version.ts';
 import { bytes, print, table } from '../output.ts';
@@ -143,6 +144,7 @@ export async function status(options: { json?: boolean }): Promise<void> {
   const running = parts.every((part) => part.state === 'ready');
   const cluster = await clusterOf(paths, instance);
   const etcd = await etcdReport(paths, instance);
+  const problems = [...diskProblems(paths, instance), ...(etcd?.problems ?? [])];
   if (options.json === true)
     print(
       JSON.stringify({
@@ -150,6 +152,7 @@ export async function status(options: { json?: boolean }): Promise<void> {
         instance,
         cluster,
         ...(etcd === undefined ? {} : { etcd }),
+        problems,
         parts: all,
         versions: { tiphys: tiphysVersion(), kubernetes: kubernetesVersion },
         backups: backups(paths)[0] ?? null,
@@ -167,7 +170,7 @@ export async function status(options: { json?: boolean }): Promise<void> {
     );
     print();
     print(table(factRows(paths, instance, { cluster, etcd })));
-    for (const problem of etcd?.problems ?? []) print(`note: ${problem}`);
+    for (const problem of problems) print(`note: ${problem}`);
   }
   if (!running) process.exitCode = 1;
 }

@@ -21,6 +21,8 @@ export interface PlatformOptions {
   httpsPort?: number;
   registryMirror?: string[];
   maxPods?: number;
+  nodeMonitorGracePeriod?: number;
+  loadBalancerPool?: string;
   network?: NetworkMode;
   podRange?: string;
   serviceRange?: string;
@@ -44,6 +46,8 @@ export function choicesOf(options: PlatformOptions): InstanceChoices {
     ...(options.httpPort === undefined ? {} : { httpPort: options.httpPort }),
     ...(options.httpsPort === undefined ? {} : { httpsPort: options.httpsPort }),
     ...(options.maxPods === undefined ? {} : { maxPods: options.maxPods }),
+    ...(options.nodeMonitorGracePeriod === undefined ? {} : { nodeGraceMs: options.nodeMonitorGracePeriod }),
+    ...(options.loadBalancerPool === undefined ? {} : { loadBalancerPool: options.loadBalancerPool }),
     ...(options.network === undefined ? {} : { network: options.network }),
     ...(options.podRange === undefined ? {} : { podRange: options.podRange }),
     ...(options.serviceRange === undefined ? {} : { serviceRange: options.serviceRange }),

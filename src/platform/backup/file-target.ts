@@ -3,10 +3,12 @@ import { createReadStream, existsSync, statSync } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { ApiError } from '#base/errors.ts';
-import { codeOf } from '#base/thrown.ts';
+import { codeOf, messageOf } from '#base/thrown.ts';
 import { syncDirectory } from '#os/files.ts';
 
 const partialSuffix = '.partial';
+/** What comes of the disk, and not of what is written. */
+const diskFailures = new Set(['ENOSPC', 'EDQUOT', 'EFBIG', 'EIO']);
 
 /** Throws NotFound or BadRequest where nothing can be written under this name. */
 export function checkFileTarget(path: string): void {
@@ -32,7 +34,8 @@ export async function writeBackupFile(path: string, bytes: AsyncIterable<Uint8Ar
     // Closed, or to be closed: what counts is why it failed.
     await file.close().catch(() => undefined);
     await rm(partial, { force: true });
-    throw error;
+    if (!diskFailures.has(codeOf(error) ?? '')) throw error;
+    throw new Error(`cannot write ${path}: ${messageOf(error)}`, { cause: error });
   }
   syncDirectory(dirname(path));
   return written;

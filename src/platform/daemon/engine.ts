@@ -13,6 +13,7 @@ import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { messageOf } from '#base/thrown.ts';
+import { keepCollected } from '#content/collector.ts';
 import { HttpTransport } from '#content/remote.ts';
 import { ManagedPlugins } from '#engine/managed-plugins/managed-plugins.ts';
 import { createEngine, type DockerEngine } from '#engine/create-engine.ts';
@@ -170,15 +171,7 @@ async function openEngine(
   });
   stack.use(engine);
   await plugins.open(engine);
-  for (const name of live.settings.authorizationPlugins)
-    await engine.plugins.get(name, 'authz').catch((error: unknown) => {
-      throw new ApiError('BadRequest', `Error validating authorization plugin: ${messageOf(error)}`);
-    });
-  const logDriver = live.config.text('log-driver');
-  if (isPluginLog(logDriver))
-    await findLogPlugin(engine.plugins, logDriver).catch((error: unknown) => {
-      throw new ApiError('BadRequest', `failed to set log opts: ${messageOf(error)}`);
-    });
+  await checkPlugins(engine, live);
   stack.use(
     await startDockerApi({
       engine,
@@ -193,7 +186,21 @@ async function openEngine(
       settings: () => live.settings,
     }),
   );
+  stack.use(keepCollected(content, { clock: realClock, log: log.child('content') }));
   return engine;
+}
+
+/** Plugins that the configuration names must answer. */
+async function checkPlugins(engine: DockerEngine, live: Live): Promise<void> {
+  for (const name of live.settings.authorizationPlugins)
+    await engine.plugins.get(name, 'authz').catch((error: unknown) => {
+      throw new ApiError('BadRequest', `Error validating authorization plugin: ${messageOf(error)}`);
+    });
+  const logDriver = live.config.text('log-driver');
+  if (isPluginLog(logDriver))
+    await findLogPlugin(engine.plugins, logDriver).catch((error: unknown) => {
+      throw new ApiError('BadRequest', `failed to set log opts: ${messageOf(error)}`);
+    });
 }
 
 function userMapsOf(config: DaemonConfig, log: Logger): { userMaps?: IdMaps } {

@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { isLoopback } from '#base/ip.ts';
 import { messageOf } from '#base/thrown.ts';
+import { keepCollected } from '#content/collector.ts';
 import { openContent } from '#content/content.ts';
 import { createImageRecords } from '#content/image-records.ts';
 import { createDockerServer } from '#docker/server.ts';
@@ -91,6 +92,7 @@ export async function runRegistry(settings: RegistrySettings): Promise<void> {
       }
     log.info('read the certificate again');
   });
+  stack.use(keepCollected(content, { clock: realClock, log: log.child('content') }));
   const ended = endSignal();
   tellSystemd('READY=1');
   log.info('registry is ready', {

@@ -5,7 +5,7 @@
  */
 import { request } from 'node:https';
 import { readAnswer } from '#apiserver/answer-body.ts';
-import { ApiError } from '#base/errors.ts';
+import { ApiError, isReason } from '#base/errors.ts';
 import { messageOf } from '#base/thrown.ts';
 import { fieldOf, itemsOf, textOf } from '#base/unknown.ts';
 import { realClock } from '#os/clock.real.ts';
@@ -96,7 +96,21 @@ const textsIn = (value: unknown, field: string): string[] =>
   itemsOf(fieldOf(value, field)).filter((item) => typeof item === 'string');
 
 export async function listMembers(etcd: EtcdChoice): Promise<ListedMember[]> {
-  const answer = await ask(etcd, 'cluster/member/list', {});
+  return membersIn(await ask(etcd, 'cluster/member/list', {}));
+}
+
+/** As the member that is asked knows them, also without a majority. */
+export async function listMembersHere(etcd: EtcdChoice): Promise<ListedMember[]> {
+  try {
+    return membersIn(await ask(etcd, 'cluster/member/list', { linearizable: false }));
+  } catch (error) {
+    // Before 3.5 it was never asked of a majority, and nothing is known of that.
+    if (!isReason(error, 'Conflict')) throw error;
+    return listMembers(etcd);
+  }
+}
+
+function membersIn(answer: unknown): ListedMember[] {
   return itemsOf(fieldOf(answer, 'members')).map((member) => ({
     id: textOf(member, 'ID') ?? '',
     name: textOf(member, 'name') ?? '',

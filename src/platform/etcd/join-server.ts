@@ -119,7 +119,7 @@ async function joinEtcd(
   { keys, endpoints }: { keys: KeyRing; endpoints: string[] },
 ): Promise<void> {
   if (keys.etcd === undefined) throw new ApiError('BadRequest', 'the server gave no authority of etcd');
-  keepEtcdCertificate(paths, member, keys.etcd, { random: realRandom, clock: realClock });
+  keepEtcdCertificate(paths, member, keys, { random: realRandom, clock: realClock });
   const etcd = ownEtcd(paths, endpoints);
   const own = peerUrl(member);
   const isOwn = ({ peerUrls }: ListedMember): boolean => peerUrls.includes(own);

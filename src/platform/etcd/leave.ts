@@ -26,7 +26,8 @@ export async function checkLeaving(paths: Paths, instance: Instance, name: strin
   if (problem !== undefined) throw new ApiError('Conflict', problem);
 }
 
-async function lives(etcd: EtcdChoice, { clientUrls }: ListedMember): Promise<boolean> {
+/** Whether a member answers, and knows who leads. */
+export async function lives(etcd: EtcdChoice, { clientUrls }: ListedMember): Promise<boolean> {
   const [endpoint] = clientUrls;
   if (endpoint === undefined) return false;
   return readMemberState(etcd, endpoint).then(
@@ -63,7 +64,10 @@ export async function takeMemberOut(paths: Paths, instance: Instance, name: stri
 }
 
 /** Another one leads before the leader goes: nobody waits for an election. */
-async function handOver(etcd: EtcdChoice, { id, clientUrls }: ListedMember): Promise<void> {
+export async function handOver(
+  etcd: EtcdChoice,
+  { id, clientUrls }: Pick<ListedMember, 'id' | 'clientUrls'>,
+): Promise<void> {
   try {
     const [endpoint = ''] = clientUrls;
     if ((await readMemberState(etcd, endpoint)).leader !== id) return;

@@ -7,13 +7,13 @@
  * Once its data is there, etcd goes by that and not by what the configuration says of the cluster (etcd documentation,
  * "Clustering"): the configuration is written once, before the first start.
  */
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import type { KeyRing } from '#apiserver/keys.ts';
+import { trustedAuthorities, type KeyRing } from '#apiserver/keys.ts';
 import { ApiError } from '#base/errors.ts';
 import { joinHostPort } from '#base/ip.ts';
 import { createCertificateAuthority, issueCertificate, renewCertificateAuthority, type KeyPair } from '#base/x509.ts';
-import { fieldOf } from '#base/unknown.ts';
+import { isObject, type JsonObject } from '#base/unknown.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import { readIfExists, writeFileAtomic } from '#os/files.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
@@ -79,19 +79,25 @@ export function withEtcdAuthority(paths: Paths, ring: KeyRing, { random, clock }
   return made;
 }
 
-/** Makes what is missing, or old, of the member's certificate. etcd reads the files at each connection. */
+/**
+ * Makes what is missing, or old, of the member's certificate. etcd reads certificate and key at each connection, and
+ * whom it believes when it begins (`knowsAuthorities`).
+ */
 export function keepEtcdCertificate(
   paths: Paths,
   { address, name }: EtcdMember,
-  authority: KeyPair,
+  ring: KeyRing,
   { random, clock }: Means,
 ): void {
+  const { etcd: authority } = ring;
+  if (authority === undefined) throw new Error('the ring has no authority of etcd');
   const at = pkiOf(paths);
+  const trusted = trustedAuthorities(ring, 'etcd');
   const kept = readIfExists(at.certificate);
   const isGood =
     kept !== undefined &&
     readIfExists(at.key) !== undefined &&
-    readIfExists(at.ca) === authority.certificatePem &&
+    readIfExists(at.ca) === trusted &&
     clock.now() < timeOf({ certificatePem: kept }, renewalPartMin);
   if (isGood) return;
   makeDirectory(files.etcd(paths), privateMode);
@@ -106,16 +112,46 @@ export function keepEtcdCertificate(
   };
   const { certificatePem, keyPem } = issueCertificate(request, authority, random, clock);
   const options = { mode: 0o600, sync: true };
-  writeFileAtomic(at.ca, authority.certificatePem, options);
   writeFileAtomic(at.key, keyPem, options);
   writeFileAtomic(at.certificate, certificatePem, options);
+  // Last: while it is another one, the other files are made again.
+  writeFileAtomic(at.ca, trusted, options);
+}
+
+/** Whether the member of this machine, if there is one that runs, has begun with the authorities that hold now. */
+export function knowsAuthorities(paths: Paths): boolean {
+  const [since, begun] = [pkiOf(paths).ca, join(files.processes(paths), 'etcd.pid')].map((path) =>
+    existsSync(path) ? statSync(path).mtimeMs : undefined,
+  );
+  return since === undefined || begun === undefined || begun > since;
 }
 
 /** What the member holds at most, as its configuration has it. */
 export function quotaOf(paths: Paths): number {
-  const config: unknown = JSON.parse(readIfExists(files.etcdConfig(paths)) ?? '{}');
-  const bytes = fieldOf(config, 'quota-backend-bytes');
+  const bytes = readConfig(paths)['quota-backend-bytes'];
   return typeof bytes === 'number' ? bytes : etcdQuotaBytes;
+}
+
+const forced = 'force-new-cluster';
+
+/**
+ * Whether etcd begins as the only member with the state that it has, whatever members there were. Only until it has
+ * done so once: it would drop those that come later.
+ */
+export function setForced(paths: Paths, isForced: boolean): void {
+  const { [forced]: before, ...config } = readConfig(paths);
+  if ((before === true) === isForced) return;
+  const text = JSON.stringify({ ...config, ...(isForced ? { [forced]: true } : {}) }, null, 2);
+  writeFileAtomic(files.etcdConfig(paths), `${text}\n`, { mode: 0o600, sync: true });
+}
+
+export function isForced(paths: Paths): boolean {
+  return readConfig(paths)[forced] === true;
+}
+
+function readConfig(paths: Paths): JsonObject {
+  const config: unknown = JSON.parse(readIfExists(files.etcdConfig(paths)) ?? '{}');
+  return isObject(config) ? config : {};
 }
 
 export interface EtcdCluster {

@@ -8,6 +8,8 @@ import type { ListedMember } from './admin.ts';
 import { leavingProblem } from './leave.ts';
 import { problemsOf } from './report.ts';
 import { orderEndpoints } from './upkeep.ts';
+import { recoveryProblem } from './recover.ts';
+import { serversIn } from '../keys/ask-servers.ts';
 
 const member = (name: string, isLearner = false): ListedMember => ({
   id: `1${name}`,
@@ -65,4 +67,38 @@ test('a node asks the servers among the Nodes, by where their machines are reach
   ];
   assert.deepEqual(serversOf(nodes, { self: 'a', port: 6443 }), ['https://10.0.0.2:6443']);
   assert.deepEqual(serversOf(nodes, { self: 'w', port: 6443 }), ['https://10.0.0.1:6443', 'https://10.0.0.2:6443']);
+});
+
+test('a cluster goes on with one server when the others are lost and named, and not while any of them answers', () => {
+  const lost = [
+    { name: 'a', answers: false },
+    { name: 'b', answers: false },
+  ];
+  const view = { own: 'c', others: lost, hasLeader: false, lost: ['b', 'a'] };
+  assert.equal(recoveryProblem(view), undefined);
+  assert.match(
+    recoveryProblem({ ...view, lost: [] }) ?? '',
+    /only a and b had acknowledged are lost.*recover --lost a,b/,
+  );
+  assert.match(recoveryProblem({ ...view, lost: ['a'] }) ?? '', /recover --lost a,b/);
+  assert.match(recoveryProblem({ ...view, hasLeader: true }) ?? '', /a majority of the servers answers/);
+  assert.match(recoveryProblem({ ...view, hasLeader: true, others: [] }) ?? '', /nothing to recover/);
+  const alive = [...lost.slice(0, 1), { name: 'b', answers: true }];
+  assert.match(recoveryProblem({ ...view, others: alive }) ?? '', /^b answers/);
+});
+
+test("keys are changed at this machine's server and at those of Nodes with its role, wherever they say they are", () => {
+  const node = (name: string, { isServer = true, address = '' } = {}) => ({
+    metadata: {
+      name,
+      labels: isServer ? { 'node-role.kubernetes.io/control-plane': '' } : {},
+      annotations: address === '' ? {} : { [machineAnnotations.address]: address },
+    },
+  });
+  const own = { self: 'a', port: 6443 };
+  assert.deepEqual(serversIn([node('a'), node('b', { address: '10.0.0.2' }), node('w', { isServer: false })], own), [
+    { name: 'a', url: 'https://127.0.0.1:6443' },
+    { name: 'b', url: 'https://10.0.0.2:6443' },
+  ]);
+  assert.throws(() => serversIn([node('b')], own), /b has not said yet/);
 });

@@ -118,7 +118,7 @@ async function beginMember(paths: Paths, kept: Instance): Promise<Instance> {
   const ring = withEtcdAuthority(paths, loadKeyRing(paths, means), means);
   // What an earlier attempt left is no member's.
   if (kept.member === undefined) rmSync(files.etcd(paths), { recursive: true, force: true });
-  keepEtcdCertificate(paths, member, ring.etcd, means);
+  keepEtcdCertificate(paths, member, ring, means);
   // Once etcd has begun it goes by its data.
   const token = realRandom.uuid();
   if (kept.member === undefined)

@@ -5,7 +5,7 @@ import { currentEndpoints, type EtcdChoice } from '../cluster-store.ts';
 import type { Instance } from '../instance.ts';
 import { admissionStepMs, etcdQuotaBytes, promotionMsMax } from '../limits.ts';
 import type { Paths } from '../paths.ts';
-import { listAlarms, listMembers, readMemberState, type ListedMember } from './admin.ts';
+import { listAlarms, listMembers, listMembersHere, readMemberState, type ListedMember } from './admin.ts';
 import { peerUrl } from './member.ts';
 
 export interface ReportedMember {
@@ -32,8 +32,10 @@ export function etcdOf(paths: Paths, { etcd, member }: Instance): EtcdChoice | u
 export async function reportEtcd(paths: Paths, instance: Instance): Promise<EtcdReport | undefined> {
   const etcd = etcdOf(paths, instance);
   if (etcd === undefined) return undefined;
-  const listed = await listMembers(etcd);
+  const listed = await listMembersHere(etcd);
   const members = await Promise.all(listed.map((member) => reportMember(etcd, member)));
+  const lost = withoutMajority(instance, members);
+  if (lost !== undefined) return { members, problems: [lost] };
   const alarms = await listAlarms(etcd).catch(() => []);
   return { members, problems: problemsOf(listed, members, alarms) };
 }
@@ -52,6 +54,23 @@ async function reportMember(
   } catch (error) {
     return { ...reported, state: `does not answer (${messageOf(error)})` };
   }
+}
+
+/** What is to be done where no majority of the members lives; undefined where one does. */
+function withoutMajority({ member }: Instance, members: readonly ReportedMember[]): string | undefined {
+  if (members.some(({ state }) => state === 'leader')) return undefined;
+  const away = members
+    .filter(({ state }) => state.startsWith('does not answer'))
+    .map(({ name }) => name)
+    .sort();
+  if (away.length === 0) return 'the members of etcd choose a leader now; until then the API takes no writes';
+  const others = members
+    .filter(({ name }) => name !== member?.name)
+    .map(({ name }) => name)
+    .sort();
+  const alone =
+    others.length === away.length ? ` If they are lost for good: 'tiphys recover --lost ${others.join(',')}'` : '';
+  return `no majority of the servers lives: what runs goes on, the API answers no consistent reads and takes no writes. Start ${away.join(' or ')} again ('tiphys up' there).${alone}`;
 }
 
 /** `NAME` and `TYPE` of alarms are etcd's. */

@@ -15,7 +15,7 @@ import { textOf } from '#base/unknown.ts';
 import type { Logger } from '#observe/log.ts';
 import { realClock, realRandom } from '#os/clock.real.ts';
 import { loadKeyRing } from '../identity.ts';
-import type { EtcdChoice } from '../cluster-store.ts';
+import { currentEndpoints, type EtcdChoice } from '../cluster-store.ts';
 import { loadInstance, type NetworkMode } from '../instance.ts';
 import { startCommand } from '../launch.ts';
 import { attemptStartMsMax } from '../limits.ts';
@@ -76,7 +76,10 @@ function admit(paths: Paths, body: unknown): Admission {
   return {
     state: 'ready',
     keys: loadKeyRing(paths, { random: realRandom, clock: realClock }),
-    etcd: instance.member === undefined ? usersEtcd(instance.etcd) : { own: true, endpoints: instance.etcd.endpoints },
+    etcd:
+      instance.member === undefined
+        ? usersEtcd(instance.etcd)
+        : { own: true, endpoints: currentEndpoints(paths, instance.etcd) },
     ...(instance.network === undefined ? {} : { network: instance.network }),
     ...(moved === undefined ? {} : { moved }),
     hasFlags: (instance.kubeApiserverArgs ?? []).length > 0,

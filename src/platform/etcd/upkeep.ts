@@ -4,8 +4,9 @@
  * - A member begins as a learner, which has no vote. It is given one as soon as there are three members: of two with a
  *   vote each would be able to stop the cluster, so the second waits for the third.
  * - Where the members are is written down, and the store asks this machine's own first once that one answers.
- * - Its certificate is renewed; its file is made smaller when half of it is free, one member at a time; an alarm that
- *   there is no space is ended when there is some again; a learner that never began is taken out.
+ * - Its certificate is renewed, and it begins anew when other authorities hold. Its file is made smaller when half of
+ *   it is free, one member at a time; an alarm that there is no space is ended when there is some again; a learner that
+ *   never began is taken out.
  * - A server whose member was taken out of etcd ends: what it says is not the cluster's any more.
  *
  * Each round begins with what etcd says now, and may be the last one of this process.
@@ -23,7 +24,7 @@ import { currentEndpoints } from '../cluster-store.ts';
 import { finalExitCode } from '../final-error.ts';
 import { loadKeyRing } from '../identity.ts';
 import type { EtcdMember, Instance } from '../instance.ts';
-import { stopPart } from '../launch.ts';
+import { partStatus, stopPart } from '../launch.ts';
 import {
   blindDefragmentMsMax,
   blindDefragmentMsMin,
@@ -45,7 +46,16 @@ import {
   removeMember,
   type ListedMember,
 } from './admin.ts';
-import { clientUrl, keepEtcdCertificate, ownEtcd, peerUrl, quotaOf, withEtcdAuthority } from './member.ts';
+import { handOver, lives } from './leave.ts';
+import {
+  clientUrl,
+  keepEtcdCertificate,
+  knowsAuthorities,
+  ownEtcd,
+  peerUrl,
+  quotaOf,
+  withEtcdAuthority,
+} from './member.ts';
 
 export interface UpkeepOptions {
   paths: Paths;
@@ -113,7 +123,7 @@ class Upkeep {
   async #round(): Promise<void> {
     const { paths, clock, random } = this.#options;
     const ring = withEtcdAuthority(paths, loadKeyRing(paths, { clock, random }), { clock, random });
-    keepEtcdCertificate(paths, this.#member, ring.etcd, { clock, random });
+    keepEtcdCertificate(paths, this.#member, ring, { clock, random });
     const members = await listMembers(this.#etcd());
     const own = members.find(({ peerUrls }) => peerUrls.includes(peerUrl(this.#member)));
     if (own === undefined) {
@@ -123,6 +133,7 @@ class Upkeep {
     this.#noteEndpoints(members);
     await this.#promote(own, members);
     await this.#removeIdle(members);
+    if (!knowsAuthorities(paths)) await this.#beginAnew(own, members);
     await this.#keepSpace();
   }
 
@@ -146,6 +157,21 @@ class Upkeep {
       writeFileAtomic(files.etcdEndpoints(paths), text, { mode: 0o600, sync: true });
     if (store instanceof EtcdStore) store.useEndpoints(endpoints);
     this.#endpoints = text;
+  }
+
+  /**
+   * etcd learns whom it believes when it begins. Not while another member is away; nobody waits for an election. Its
+   * supervisor starts it again.
+   */
+  async #beginAnew(own: ListedMember, members: readonly ListedMember[]): Promise<void> {
+    const { paths, log } = this.#options;
+    const etcd = this.#etcd();
+    const live = await Promise.all(members.filter(({ isLearner }) => !isLearner).map((each) => lives(etcd, each)));
+    const { pid } = partStatus(paths, 'etcd');
+    if (!live.every(Boolean) || pid === undefined) return;
+    await handOver(etcd, own);
+    log.info('etcd begins anew: other authorities hold');
+    linuxProcesses.kill(pid, 'SIGTERM');
   }
 
   async #removeIdle(members: readonly ListedMember[]): Promise<void> {

@@ -96,6 +96,25 @@ export function writeEtcdState(at: EtcdPlace, state: StoreState, epoch: string):
   });
 }
 
+/**
+ * Revisions go on so far above those that there were, and history is forgotten: who has seen a revision that this etcd
+ * does not know, because it lost what came after another one, is told that it is gone. Nobody else may use the state
+ * meanwhile.
+ */
+export function raiseRevisions(at: EtcdPlace, by: number): Promise<void> {
+  return withClient(at, async (client, prefix) => {
+    const meta = await findMeta(client, prefix);
+    if (meta === undefined) throw new ApiError('NotFound', `this etcd holds no state below ${prefix}`);
+    const now = await client.read(methods.range, { key: Buffer.of(0), count_only: true });
+    const put = (name: string, value: string) => ({
+      request_put: { key: Buffer.from(prefix + name), value: Buffer.from(value) },
+    });
+    const raised: Meta = { ...meta, base: meta.base + by };
+    const upTo = String(new Place(prefix, 0).revisionOf(now));
+    await client.write(methods.txn, { success: [put('.meta', JSON.stringify(raised)), put('.compacted', upTo)] });
+  });
+}
+
 /** By what names etcd knows the leases of the state. */
 async function grantAll(client: EtcdClient, random: Random, { leases }: StoreState): Promise<Map<number, number>> {
   const granted = new Map<number, number>();
