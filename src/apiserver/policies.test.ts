@@ -364,7 +364,10 @@ describe('a MutatingAdmissionPolicy', () => {
         spec: { matchConstraints: rules('configmaps', ['DELETE']), reinvocationPolicy: 'Never', ...applied('1') },
       });
       assert.match(wrong.body.message, /must evaluate to Object but got int/);
-      assert.match(wrong.body.message, /Unsupported value: "DELETE": supported values: "CREATE", "UPDATE"/);
+      assert.match(
+        wrong.body.message,
+        /Unsupported value: "DELETE": supported values: "\*", "CONNECT", "CREATE", "UPDATE"/,
+      );
       await mutate(t, applied('Object{data: Object.spec{a: "1"}}'));
       const refused = await t.call('POST', configMaps, configMap({}));
       assert.equal(refused.status, 422);

@@ -9,8 +9,15 @@ const versionPriorityMax = 1000;
 
 export function validateApiService({ metadata, spec = {} }: Draft<APIService>, errors: FieldErrors): void {
   const { group = '', version = '' } = spec;
-  const { name = '' } = metadata ?? {};
+  const { name = '', generateName = '' } = metadata ?? {};
   const wanted = `${version}.${group}`;
+  // No prefix is the one name that is right.
+  if (generateName !== '')
+    errors.invalid(
+      'metadata.generateName',
+      generateName,
+      `must be \`spec.version+"."+spec.group\`: ${JSON.stringify(wanted)}`,
+    );
   if (name !== '' && name !== wanted && nameProblem.path(name) === '')
     errors.invalid('metadata.name', name, `must be \`spec.version+"."+spec.group\`: ${JSON.stringify(wanted)}`);
   if (group === '' && version !== 'v1')

@@ -132,6 +132,7 @@ function validateRules(rules: Draft<HPAScalingRules> | undefined, at: string, er
     );
   if (rules.selectPolicy && !['Disabled', 'Max', 'Min'].includes(rules.selectPolicy ?? ''))
     errors.unsupported(`${at}.selectPolicy`, rules.selectPolicy, ['Disabled', 'Max', 'Min']);
+  if (rules.policies?.length === 0) errors.required(`${at}.policies`, 'must specify at least one Policy');
   (rules.policies ?? []).forEach((policy, i) => {
     const path = `${at}.policies[${i}]`;
     if (!['Percent', 'Pods'].includes(policy.type ?? ''))

@@ -31,9 +31,10 @@ export function validateJob(o: Draft<Job>, errors: FieldErrors, old?: Job): void
 function validatePodHostnames({ spec = {}, metadata = {} }: Draft<Job>, errors: FieldErrors): void {
   const { completions = 0 } = spec;
   if (spec.completionMode !== 'Indexed' || completions <= 0) return;
-  const last = `${metadata.name}-${completions - 1}`;
+  const { name = '' } = metadata;
+  const last = `${name}-${completions - 1}`;
   if (labelProblem(last) !== '')
-    errors.invalid('metadata.name', metadata.name, `will not able to create pod with invalid DNS label: ${last}`);
+    errors.invalid('metadata.name', name, `will not able to create pod with invalid DNS label: ${last}`);
 }
 
 /** Labels that select the Pods of a Job that did not choose its own: a client may not say others. */

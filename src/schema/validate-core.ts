@@ -1,7 +1,7 @@
 /** Validation of configuration, nodes, volumes and Ingresses. */
 import type { ConfigMap, Secret, TypedLocalObjectReference } from '#api/core.v1.ts';
 import type { Draft } from '#api/manifest.ts';
-import type { Ingress, IngressBackend } from '#api/networking.v1.ts';
+import type { Ingress, IngressTLS, IngressBackend } from '#api/networking.v1.ts';
 import { messageOf } from '#base/thrown.ts';
 import { isIp } from '#base/ip.ts';
 import type { FieldErrors } from './field-errors.ts';
@@ -76,7 +76,7 @@ export function validateSecret(o: Draft<Secret>, errors: FieldErrors, old?: Secr
 }
 
 const pathTypes = ['Exact', 'ImplementationSpecific', 'Prefix'];
-export function validateIngress(o: Draft<Ingress>, errors: FieldErrors): void {
+export function validateIngress(o: Draft<Ingress>, errors: FieldErrors, old?: Ingress): void {
   const spec = o.spec ?? {};
   if ((spec.rules ?? []).length === 0 && !spec.defaultBackend)
     errors.invalid('spec', spec, 'either `defaultBackend` or `rules` must be specified');
@@ -105,15 +105,23 @@ export function validateIngress(o: Draft<Ingress>, errors: FieldErrors): void {
       validateBackend(path.backend ?? {}, `${at}.backend`, errors);
     });
   });
-  (spec.tls ?? []).forEach(({ hosts }, i) =>
-    (hosts ?? []).forEach((host, j) => {
-      const problem = subdomainProblem(host.replace(/^\*\./, ''));
-      if (problem !== '') errors.invalid(`spec.tls[${i}].hosts[${j}]`, host, problem);
-    }),
-  );
+  validateIngressTls(spec.tls, errors, old);
   const { ingressClassName: name } = spec;
   if (name !== undefined && subdomainProblem(name) !== '')
     errors.invalid('spec.ingressClassName', name, subdomainProblem(name));
+}
+
+/** A Secret's name that was wrong before may stay wrong. */
+function validateIngressTls(tls: Draft<IngressTLS>[] | undefined, errors: FieldErrors, old: Ingress | undefined): void {
+  const wasWrong = (old?.spec.tls ?? []).some(({ secretName }) => secretName && subdomainProblem(secretName) !== '');
+  (tls ?? []).forEach(({ hosts, secretName = '' }, i) => {
+    (hosts ?? []).forEach((host, j) => {
+      const problem = subdomainProblem(host.replace(/^\*\./, ''));
+      if (problem !== '') errors.invalid(`spec.tls[${i}].hosts[${j}]`, host, problem);
+    });
+    if (secretName !== '' && !wasWrong && subdomainProblem(secretName) !== '')
+      errors.invalid(`spec.tls[${i}].secretName`, secretName, subdomainProblem(secretName));
+  });
 }
 
 /** Where an Ingress is reached; what it says already stays. */

@@ -247,8 +247,11 @@ function checkNames(definition: CustomResourceDefinition, errors: FieldErrors, i
   if (!group) errors.required('spec.group');
   else if (subdomainProblem(group) !== '') errors.invalid('spec.group', group, subdomainProblem(group));
   else if (!group.includes('.')) errors.invalid('spec.group', group, 'should be a domain with at least one dot');
-  if (isNew && definition.metadata.name && definition.metadata.name !== `${names.plural ?? ''}.${group ?? ''}`)
-    errors.invalid('metadata.name', definition.metadata.name, 'must be spec.names.plural+"."+spec.group');
+  for (const field of ['generateName', 'name'] as const) {
+    const name = definition.metadata[field];
+    if (isNew && name && name !== `${names.plural ?? ''}.${group ?? ''}`)
+      errors.invalid(`metadata.${field}`, name, 'must be spec.names.plural+"."+spec.group');
+  }
   for (const field of ['plural', 'singular', 'kind', 'listKind'] as const)
     if (!names[field]) errors.required(`spec.names.${field}`);
   checkNameForms(names, 'spec.names', errors);

@@ -137,7 +137,7 @@ describe('what other objects may not say', () => {
       fieldsNamed((errors) => {
         const labels = { a: 'b' };
         const own = { manualSelector: true, selector: { matchLabels: labels } };
-        validateJob({ spec: { ...own, template, ...more } }, errors);
+        validateJob({ metadata: { name: 'j' }, spec: { ...own, template, ...more } }, errors);
       });
     const indexed = { completionMode: 'Indexed', completions: 3 };
     assert.deepEqual(job({ backoffLimitPerIndex: 1 }), ['spec.backoffLimitPerIndex']);
