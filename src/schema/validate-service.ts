@@ -84,7 +84,8 @@ export function dropForType(service: Draft<Service>, old: Service): void {
     }
     drop(needsAddress, 'ipFamilies', 'ipFamilyPolicy');
   }
-  if (needsNodePorts(was) && !needsNodePorts(now) && sameJson(nodePortsOf(now), nodePortsOf(was)))
+  const hasNoOther = nodePortsOf(now).every((port) => nodePortsOf(was).includes(port));
+  if (needsNodePorts(was) && !needsNodePorts(now) && hasNoOther)
     for (const port of now.ports ?? []) delete port.nodePort;
   drop(isExternal, 'externalTrafficPolicy');
   drop(needsHealthPort, 'healthCheckNodePort');
