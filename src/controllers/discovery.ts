@@ -1,12 +1,12 @@
 /**
  * Which resources the server has now, by discovery; used by those who must touch every kind (namespaces, garbage
- * collection, quotas).
+ * collection, quotas), or one that a user names (autoscalers).
  */
 import type { APIGroupList, APIResourceList } from '#api/meta.v1.ts';
 import type { KindRef } from '#base/objects.ts';
-import { apiVersionOf } from '#base/objects.ts';
+import { apiVersionOf, groupVersionOf } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
-import { kindOf } from '#base/kinds.ts';
+import { kindOf, kinds } from '#base/kinds.ts';
 
 export interface DiscoveredResource {
   kind: KindRef;
@@ -45,4 +45,15 @@ export async function discoverResources(client: Client): Promise<Discovered> {
     await read(`/apis/${group.name}/${version}`, group.name, version);
   }
   return { resources, failed };
+}
+
+/** The kind that a reference names: one of this platform's own, or what the server has now. */
+export async function resolveKind(client: Client, reference: { apiVersion?: string; kind: string }): Promise<KindRef> {
+  const { group, version } = groupVersionOf(reference.apiVersion ?? 'v1');
+  const isNamed = (kind: KindRef): boolean => kind.group === group && kind.kind === reference.kind;
+  const own = Object.values<KindRef>(kinds).find(isNamed);
+  const found = own ?? (await discoverResources(client)).resources.find(({ kind }) => isNamed(kind))?.kind;
+  return found === undefined
+    ? kindOf(reference.apiVersion ?? 'v1', `${reference.kind.toLowerCase()}s`, reference.kind)
+    : { ...found, version };
 }

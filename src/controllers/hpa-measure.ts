@@ -4,8 +4,10 @@
  */
 import type { Scale } from '#api/autoscaling.v1.ts';
 import type {
+  CrossVersionObjectReference,
   ExternalMetricSource,
   HorizontalPodAutoscaler,
+  MetricIdentifier,
   MetricSpec,
   MetricStatus,
   MetricTarget,
@@ -14,10 +16,12 @@ import type {
 } from '#api/autoscaling.v2.ts';
 import type { Pod } from '#api/core.v1.ts';
 import { isQuantity, milliOf, wholeOf } from '#base/quantity.ts';
+import { formatLabelSelector, selectorOf } from '#base/selectors.ts';
 import { messageOf } from '#base/thrown.ts';
 import { fieldOf, itemsOf } from '#base/unknown.ts';
 import type { Client } from '#client/client.ts';
 import { kinds } from '#base/kinds.ts';
+import { resolveKind } from './discovery.ts';
 import { averageReplicas, planResourceMetric, planValueMetric, type PodUsage } from './hpa-metrics.ts';
 
 interface MetricFailure {
@@ -96,7 +100,8 @@ export class MetricReader {
   async #measureExternal(subject: Subject, { metric, target }: ExternalMetricSource): Promise<Measured> {
     const { hpa, currentReplicas } = subject;
     const { namespace } = hpa.metadata;
-    const total = await this.#total(`/apis/external.metrics.k8s.io/v1beta1/namespaces/${namespace}/${metric.name}`);
+    const path = `/apis/external.metrics.k8s.io/v1beta1/namespaces/${namespace}/${metric.name}`;
+    const total = await this.#total(withQuery(path, { labelSelector: selectorText(metric) }));
     return {
       replicas: replicasFor(target, total, currentReplicas),
       current: {
@@ -113,8 +118,9 @@ export class MetricReader {
   }
 
   async #measurePods({ hpa, scale }: Subject, { metric, target }: PodsMetricSource): Promise<Measured> {
-    const selector = encodeURIComponent(scale.status?.selector ?? '');
-    const values = await this.#values(`${customMetrics(hpa)}/pods/*/${metric.name}?labelSelector=${selector}`);
+    const path = `${customMetrics(hpa)}/pods/*/${metric.name}`;
+    const query = { labelSelector: scale.status?.selector ?? '', metricLabelSelector: selectorText(metric) };
+    const values = await this.#values(withQuery(path, query));
     const total = sum(values);
     const count = Math.max(1, values.length);
     return {
@@ -124,12 +130,19 @@ export class MetricReader {
   }
 
   async #measureObject(subject: Subject, { metric, target, describedObject }: ObjectMetricSource): Promise<Measured> {
-    const path = `${describedObject.kind.toLowerCase()}s/${describedObject.name}/${metric.name}`;
-    const total = await this.#total(`${customMetrics(subject.hpa)}/${path}`);
+    const path = `${customMetrics(subject.hpa)}/${await this.#pathOf(describedObject)}/${metric.name}`;
+    const total = await this.#total(withQuery(path, { metricLabelSelector: selectorText(metric) }));
     return {
       replicas: replicasFor(target, total, subject.currentReplicas),
       current: { type: 'Object', object: { metric, describedObject, current: { value: `${total}m` } } },
     };
+  }
+
+  /** An object within its namespace, as APIs for custom metrics name it; a namespace is the autoscaler's own. */
+  async #pathOf(object: CrossVersionObjectReference): Promise<string> {
+    const { group, resource } = await resolveKind(this.#client, object);
+    if (group === '' && resource === 'namespaces') return 'metrics';
+    return `${group === '' ? resource : `${resource}.${group}`}/${object.name}`;
   }
 
   /** Usage is read once for all metrics that need it, and not at all for others. */
@@ -170,6 +183,14 @@ export class MetricReader {
 }
 
 type UsageReader = () => Promise<ReadonlyMap<string, PodUsage>>;
+
+/** Which values of a metric are meant; '' where all are. */
+const selectorText = ({ selector }: MetricIdentifier): string => formatLabelSelector(selectorOf(selector) ?? []);
+
+function withQuery(path: string, query: Record<string, string>): string {
+  const words = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== ''));
+  return words.size === 0 ? path : `${path}?${words.toString()}`;
+}
 
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
 

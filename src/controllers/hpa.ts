@@ -5,7 +5,6 @@
  */
 import type { Scale } from '#api/autoscaling.v1.ts';
 import type {
-  CrossVersionObjectReference,
   HorizontalPodAutoscaler,
   HorizontalPodAutoscalerCondition,
   HorizontalPodAutoscalerStatus,
@@ -13,30 +12,20 @@ import type {
 } from '#api/autoscaling.v2.ts';
 import type { Pod } from '#api/core.v1.ts';
 import { isReason } from '#base/errors.ts';
-import type { KindRef } from '#base/objects.ts';
 import { matchesLabels, parseLabelSelector } from '#base/selectors.ts';
 import { timestamp } from '#base/timestamp.ts';
 import { messageOf } from '#base/thrown.ts';
-import { groupVersionOf } from '#base/objects.ts';
 import type { EventRecorder } from '#client/events.ts';
 import { indexes, type Informer } from '#client/informer.ts';
-import { kindOf, kinds } from '#base/kinds.ts';
+import { kinds } from '#base/kinds.ts';
 import type { ReconcileResult, WorkQueue } from '#client/work-queue.ts';
-import { discoverResources } from './discovery.ts';
+import { resolveKind } from './discovery.ts';
 import { isEqual, isEqualStatus } from './equality.ts';
 import { emptyMemory, type HpaMemory, stabilize } from './hpa-behavior.ts';
 import { describeSpec, MetricReader } from './hpa-measure.ts';
 import { withCondition } from './pods.ts';
 import { type Controller, type ControllerContext, createQueue, recorderOf } from './runtime.ts';
 
-const scalable: Record<string, KindRef> = {
-  'apps/Deployment': kinds.Deployment,
-  'apps/StatefulSet': kinds.StatefulSet,
-  'apps/ReplicaSet': kinds.ReplicaSet,
-  '/ReplicationController': kinds.ReplicationController,
-};
-
-/** What one metric asks for, and what the status shows of it. */
 /** What is found when an autoscaler is looked at. */
 interface Sighting {
   hpa: HorizontalPodAutoscaler;
@@ -87,24 +76,13 @@ class HpaController {
     return { requeueAfterMs: this.#syncPeriodMs };
   }
 
-  async #targetKind(reference: CrossVersionObjectReference): Promise<KindRef> {
-    const { group, version } = groupVersionOf(reference.apiVersion ?? 'v1');
-    const known = scalable[`${group}/${reference.kind}`];
-    if (known !== undefined) return known;
-    const { resources } = await discoverResources(this.#context.client);
-    const found = resources.find(({ kind }) => kind.group === group && kind.kind === reference.kind)?.kind;
-    return found === undefined
-      ? kindOf(reference.apiVersion ?? 'v1', `${reference.kind.toLowerCase()}s`, reference.kind)
-      : { ...found, version };
-  }
-
   async #scale(hpa: HorizontalPodAutoscaler, key: string): Promise<void> {
     const { client, clock } = this.#context;
     const nowMs = clock.now();
     const conditions = new Conditions(hpa, nowMs);
     const { namespace } = hpa.metadata;
     const reference = hpa.spec.scaleTargetRef;
-    const target = await this.#targetKind(reference);
+    const target = await resolveKind(client, reference);
     let scale: Scale;
     try {
       scale = await client.getSubresource(target, 'scale', reference.name, namespace);
