@@ -6,10 +6,17 @@ clean() {
   filled | kubectl delete -f - --ignore-not-found
   stop_prometheus
 }
+# said NAME LINE…: the lines of the ConfigMap from which Pods tell their metrics.
+said() {
+  name=$1
+  shift
+  k create configmap "$name" --dry-run=client -o yaml --from-literal=metrics="$(printf '%s\n' "$@")
+" | k apply -f -
+}
 # tell DEMAND ORDERS MESSAGES
 tell() {
-  k create configmap told --dry-run=client -o yaml \
-    --from-literal=metrics="$(printf 'demand %s\norders %s\nqueue_length{queue="mail"} %s\nqueue_length{queue="other"} 1000\n ' "$@")" | k apply -f -
+  said demand "demand $1"
+  said told "orders $2" "queue_length{queue=\"mail\"} $3" 'queue_length{queue="other"} 1000'
 }
 replicas() { for name in by-pods by-object by-external; do k get deployment "$name" -o 'jsonpath={.spec.replicas} '; done | xargs; }
 value() { kubectl get --raw "/apis/$1" | node -p 'JSON.parse(require("fs").readFileSync(0)).items[0].value'; }
@@ -18,8 +25,8 @@ check() {
   docker pull -q busybox
   start_prometheus
   image adapter
-  k apply -f "$here/autoscaling/shop.yaml"
   tell 10 100 10
+  k apply -f "$here/autoscaling/shop.yaml"
   k apply -f "$here/autoscaling/adapter.yaml"
   filled | kubectl apply -f -
   k rollout status deployment prometheus-adapter --timeout=60s
