@@ -260,7 +260,11 @@ export async function applyObject(context: RequestContext, options: UpdateOption
       info.name,
       (live) => {
         const merged = mergeInto(context, live, { configuration, manager: name, force });
-        if (info.subresource !== 'status') return merged;
+        if (info.subresource !== 'status') {
+          // A subresource that has a part of the specification takes it as it is taken everywhere.
+          if (info.subresource !== '') kind.defaults?.(merged);
+          return merged;
+        }
         const { managedFields: _fields, resourceVersion: _version, ...metadata } = live.metadata;
         const { managedFields, resourceVersion } = merged.metadata;
         const written: OpenObject = {

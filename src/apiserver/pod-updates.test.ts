@@ -66,4 +66,38 @@ describe('updates of Pods', () => {
       assert.equal(resized.body.metadata.generation, pod.metadata.generation + 1);
     }),
   );
+
+  it(
+    'an ephemeral container gets the defaults of containers, however it is written',
+    withApi(async (t) => {
+      await t.make(pods, podBody('p'));
+      const path = `${pods}/p/ephemeralcontainers`;
+      const body = (name: string): TestJson => ({
+        apiVersion: 'v1',
+        kind: 'Pod',
+        metadata: { name: 'p' },
+        spec: { ephemeralContainers: [{ name, image: 'i:1' }] },
+      });
+      const headers = (type: string): TestJson => ({ headers: { 'content-type': `application/${type}` } });
+      const patched = await t.call('PATCH', path, body('x'), headers('strategic-merge-patch+json'));
+      assert.equal(patched.status, 200, JSON.stringify(patched.body));
+      const applied = await t.call('PATCH', `${path}?fieldManager=m`, body('y'), headers('apply-patch+yaml'));
+      assert.equal(applied.status, 200, JSON.stringify(applied.body));
+      const { spec } = applied.body;
+      const put = {
+        ...body('z'),
+        spec: { ephemeralContainers: [...spec.ephemeralContainers, { name: 'z', image: 'i' }] },
+      };
+      const written = await t.call('PUT', path, put);
+      assert.equal(written.status, 200, JSON.stringify(written.body));
+      assert.deepEqual(
+        written.body.spec.ephemeralContainers.map((each: TestJson) => [each.name, each.imagePullPolicy]),
+        [
+          ['x', 'IfNotPresent'],
+          ['y', 'IfNotPresent'],
+          ['z', 'Always'],
+        ],
+      );
+    }),
+  );
 });

@@ -62,6 +62,7 @@ function mergeSubresource({ info, kind }: RequestContext, current: KubeObject, w
   if (!isOf(kinds.Pod, current) || !isOf(kinds.Pod, wanted)) return { ...current, metadata };
   // What was sent is not validated yet: its specification may lack.
   const sent: Draft<Pod> = wanted;
+  kind.defaults?.(sent);
   const merged: KubeObject & { spec: Draft<PodSpec> } = {
     ...current,
     metadata,
