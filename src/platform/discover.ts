@@ -12,6 +12,7 @@ import { fieldOf, itemsOf, textOf } from '#base/unknown.ts';
 import { parseYaml } from '#base/yaml.ts';
 import { authorityHashOf } from './join-token.ts';
 import { certificatesIn } from './managed-certificate.ts';
+import { retryWhile } from './retry.ts';
 import { realClock } from '#os/clock.real.ts';
 import { clusterInfoBytesMax, discoveryMsMax, discoveryRetryMs } from './limits.ts';
 
@@ -28,7 +29,10 @@ const path = `/api/v1/namespaces/${clusterInfo.namespace}/configmaps/${clusterIn
 
 /** `server` is `https://HOST:PORT`. Throws an ApiError that says what is wrong and what helps. */
 export async function discoverCluster(server: string, authorityHash: string): Promise<Discovery> {
-  const first = await askWhileBusy(server);
+  // One whose servers choose a leader now answers a little later.
+  const busy = { isPassing: (error: unknown) => isReason(error, 'Timeout'), stepMs: discoveryRetryMs };
+  const patience = { ...busy, untilMs: realClock.monotonic() + discoveryMsMax };
+  const first = await retryWhile(patience, () => ask(server, undefined));
   // While one authority takes another's place there are two, and the token may be of before.
   const pinned = certificatesIn(first.ca).find((each) => authorityHashOf(each) === authorityHash);
   if (pinned === undefined)
@@ -37,18 +41,6 @@ export async function discoverCluster(server: string, authorityHash: string): Pr
       `${server} is not the cluster that the token was made for: its authority has the hash ${authorityHashOf(first.ca)}, the token says ${authorityHash}. Nothing was sent to it. If the cluster was made anew, take a token of it ('tiphys token create' there); if not, somebody may stand between`,
     );
   return ask(server, pinned);
-}
-
-/** One whose servers choose a leader now answers a little later. */
-async function askWhileBusy(server: string): Promise<Discovery> {
-  const untilMs = realClock.monotonic() + discoveryMsMax;
-  for (;;)
-    try {
-      return await ask(server, undefined);
-    } catch (error) {
-      if (!isReason(error, 'Timeout') || realClock.monotonic() > untilMs) throw error;
-      await realClock.sleep(discoveryRetryMs);
-    }
 }
 
 /** Without an authority anybody's certificate will do. */

@@ -2,35 +2,13 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { noEtcd } from '../store/etcd.ts';
+import { buildImage, runsPod, startWriter, stopWriters } from '../servers/load.ts';
 import type { FastMachine } from './fast-machines.ts';
 import { good, lasts, threeServers, whole } from './servers.ts';
 
 /** A write, and a read of it, as soon as they succeed. */
 const written = (name: string): string =>
   `kubectl --request-timeout=3s create configmap ${name} >/dev/null && kubectl get configmap ${name} -o name`;
-
-interface Writer {
-  name: string;
-  /** Answers what was acknowledged, also where the machine lost its power meanwhile. */
-  stop(): Promise<string[]>;
-}
-
-/** Writes until it is stopped. What is acknowledged is told outside of the machine, whose disk may lose it. */
-function startWriter(machine: FastMachine): Writer {
-  const { name } = machine;
-  const loop = `i=0; while ! [ -e /tmp/stop ]; do i=$((i+1)); kubectl --request-timeout=4s create configmap ${name}-$i >/dev/null 2>&1 && echo ${name}-$i; done`;
-  const ended = machine.run('/bin/sh', ['-c', loop], { timeoutMs: 1_200_000 });
-  return {
-    name,
-    async stop() {
-      await machine.run('touch', ['/tmp/stop']);
-      return (await ended).stdout
-        .trim()
-        .split('\n')
-        .filter((each) => each !== '');
-    },
-  };
-}
 
 async function leaderOf(machine: FastMachine): Promise<string> {
   const [, name = ''] = /^(\S+) +\S*leader/m.exec(await good(machine, 'nodes')) ?? [];
@@ -46,22 +24,6 @@ async function byLeader(servers: readonly FastMachine[]): Promise<[FastMachine, 
   return [leader!, others[0]!, others[1]!];
 }
 
-const pod = (name: string, node: string): string => `
-apiVersion: v1
-kind: Pod
-metadata: {name: ${name}}
-spec:
-  nodeSelector: {kubernetes.io/hostname: ${node}}
-  terminationGracePeriodSeconds: 0
-  containers: [{name: c, image: "app:1", imagePullPolicy: IfNotPresent, command: [busybox, sleep, "100000"]}]
-`;
-
-async function runsPod(machine: FastMachine, name: string, node: string): Promise<void> {
-  const output = await machine.run('kubectl', ['apply', '-f', '-'], { input: pod(name, node) });
-  assert.equal(output.code, 0, output.stderr);
-  await machine.until(`Pod ${name}`, `kubectl get pod ${name} -o jsonpath={.status.phase}`, /Running/, 120_000);
-}
-
 test(
   'any one of three servers may be killed, lose its power or its network',
   { timeout: 1_500_000, skip: noEtcd },
@@ -71,12 +33,7 @@ test(
     const [a, b, c] = servers;
     const [d] = made.others as [FastMachine];
     await good(d, ...(await good(a, 'token', 'create')).trim().split(' ').slice(1), '--yes');
-    await d.ok(
-      '/bin/sh',
-      '-ec',
-      `mkdir -p /tmp/image/bin && cd /tmp/image && cp /bin/busybox bin/ && ln -sf busybox bin/sh
-    printf 'FROM scratch\\nCOPY bin /bin\\nENV PATH=/bin\\n' >Dockerfile && docker build -q -t app:1 .`,
-    );
+    await buildImage(d);
     await whole(b);
     console.log(await good(b, 'status'));
     console.log(await good(b, 'nodes'));
@@ -85,7 +42,7 @@ test(
     const endpoints = "kubectl get endpoints kubernetes -o jsonpath='{.subsets[*].addresses[*].ip}'";
     await b.until('all servers in the Service', endpoints, /10\.244\.0\.1.*10\.244\.16\.1.*10\.244\.17\.1/);
 
-    const writers = servers.map(startWriter);
+    const writers = servers.map((server) => startWriter(server));
     // The first, to which the worker once joined, and which has the registry.
     await a.killPlatform();
     await lasts('a write after the first server was killed', () => b.until('a write', written('one'), /one/));
@@ -141,17 +98,7 @@ test(
       );
       await whole(leader);
     }
-    for (const writer of writers) {
-      const names = await writer.stop();
-      const there = new Set((await b.ok('kubectl', 'get', 'configmaps', '-o', 'name')).trim().split('\n'));
-      assert.notEqual(names.length, 0);
-      assert.deepEqual(
-        names.filter((name) => !there.has(`configmap/${name}`)),
-        [],
-        'acknowledged and lost',
-      );
-      console.log(`# ${names.length} writes by ${writer.name}, none lost`);
-    }
+    await stopWriters(writers, b);
     await runsPod(a, 'at-last', 'd');
   },
 );

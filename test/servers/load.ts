@@ -19,6 +19,7 @@ export function startWriter(machine: FastMachine, name = machine.name): Writer {
       const lines = (await ended).stdout
         .trim()
         .split('\n')
+        .filter((line) => line !== '')
         .map((line) => line.split(' '));
       await machine.run('rm', ['-f', `/tmp/stop-${name}`]);
       const times = lines.map(([, at]) => Number(at));
@@ -32,6 +33,7 @@ export function startWriter(machine: FastMachine, name = machine.name): Writer {
 export async function stopWriters(writers: readonly Writer[], machine: FastMachine): Promise<void> {
   for (const writer of writers) {
     const { names, gap } = await writer.stop();
+    assert.notEqual(names.length, 0, `${writer.name} wrote nothing`);
     const there = new Set((await machine.ok('kubectl', 'get', 'configmaps', '-o', 'name')).trim().split('\n'));
     assert.deepEqual(
       names.filter((name) => !there.has(`configmap/${name}`)),

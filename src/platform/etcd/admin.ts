@@ -11,6 +11,7 @@ import { fieldOf, itemsOf, textOf } from '#base/unknown.ts';
 import { realClock } from '#os/clock.real.ts';
 import { addressOf, type EtcdChoice } from '../cluster-store.ts';
 import { etcdAnswerBytesMax, etcdAskMsMax, etcdHealthMsMax, movePollMs } from '../limits.ts';
+import { retryWhile } from '../retry.ts';
 
 export interface ListedMember {
   /** A decimal number. */
@@ -127,16 +128,9 @@ export async function addLearner(etcd: EtcdChoice, peerUrl: string): Promise<voi
 
 /** etcd changes its members once all of them have been connected for a few seconds. */
 async function untilHealthy(change: () => Promise<unknown>): Promise<void> {
+  const isPassing = (error: unknown): boolean => /unhealthy cluster/.test(messageOf(error));
   const untilMs = realClock.monotonic() + etcdHealthMsMax;
-  for (;;) {
-    try {
-      await change();
-      return;
-    } catch (error) {
-      if (!/unhealthy cluster/.test(messageOf(error)) || realClock.monotonic() > untilMs) throw error;
-    }
-    await realClock.sleep(10 * movePollMs);
-  }
+  await retryWhile({ untilMs, stepMs: 10 * movePollMs, isPassing }, change);
 }
 
 /** Rejects with Conflict while it has not caught up. */

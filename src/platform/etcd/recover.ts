@@ -22,7 +22,7 @@ import type { EtcdMember, Instance } from '../instance.ts';
 import { partStatus, startPart, stopPart } from '../launch.ts';
 import { etcdRetryMs, etcdStartMsMax, restoredRevisionsStep } from '../limits.ts';
 import { files, type Paths } from '../paths.ts';
-import { retryUntil } from '../keys/ask-servers.ts';
+import { retryWhile } from '../retry.ts';
 import { bringUp, withLock } from '../up.ts';
 import { listMembersHere, readMemberState, type ListedMember } from './admin.ts';
 import { clientUrl, isForced, ownEtcd, peerUrl, setForced } from './member.ts';
@@ -61,12 +61,14 @@ const nameOf = ({ name, peerUrls }: ListedMember): string => (name === '' ? (pee
 async function othersOf(paths: Paths, member: EtcdMember, lost: readonly string[]): Promise<ListedMember[]> {
   const etcd = ownEtcd(paths, [clientUrl(member)]);
   const untilMs = realClock.monotonic() + etcdStartMsMax;
-  const members = await retryUntil(untilMs, () => listMembersHere(etcd)).catch((error: unknown) => {
-    throw new ApiError(
-      'ServiceUnavailable',
-      `the member of etcd on this machine does not answer (${messageOf(error)}): ${files.logs(paths)}/etcd.log says why`,
-    );
-  });
+  const members = await retryWhile({ untilMs, stepMs: etcdRetryMs }, () => listMembersHere(etcd)).catch(
+    (error: unknown) => {
+      throw new ApiError(
+        'ServiceUnavailable',
+        `the member of etcd on this machine does not answer (${messageOf(error)}): ${files.logs(paths)}/etcd.log says why`,
+      );
+    },
+  );
   const others = members.filter(({ peerUrls }) => !peerUrls.includes(peerUrl(member)));
   const states = await Promise.all(
     others.map(async (each) => ({ name: nameOf(each), answers: await answers(etcd, each) })),

@@ -5,7 +5,7 @@
 import type { KeyRing } from '#apiserver/keys.ts';
 import { trustedAuthorities } from '#apiserver/keys.ts';
 import type { Node } from '#api/core.v1.ts';
-import { ApiError, isReason } from '#base/errors.ts';
+import { ApiError } from '#base/errors.ts';
 import { joinHostPort } from '#base/ip.ts';
 import { kinds } from '#base/kinds.ts';
 import { controlPlaneRole, machineAnnotations, serversGroup } from '#base/node-identity.ts';
@@ -19,6 +19,7 @@ import { loadKeyRing } from '../identity.ts';
 import { nodePlan, type Instance } from '../instance.ts';
 import { keysAnswerMsMax, keysAskMsMax, keysStepMs, keysTakenMsMax } from '../limits.ts';
 import type { Paths } from '../paths.ts';
+import { retryWhile } from '../retry.ts';
 import { openMessage, readAnswer, sealMessage, type KeysAnswer } from './messages.ts';
 import { keysPath } from './serve-keys.ts';
 
@@ -48,7 +49,7 @@ export function serversIn(nodes: readonly ServerNode[], { self, port }: { self: 
 
 /** All Nodes of the cluster, and its servers. */
 export async function listServers(paths: Paths, instance: Instance): Promise<{ nodes: Node[]; servers: KeysServer[] }> {
-  const items = await retryUntil(realClock.monotonic() + keysAnswerMsMax, async () => {
+  const items = await retryWhile({ untilMs: realClock.monotonic() + keysAnswerMsMax, stepMs: keysStepMs }, async () => {
     await using stack = new AsyncDisposableStack();
     return (await accessCluster(paths, stack).list(kinds.Node)).items;
   });
@@ -87,7 +88,7 @@ export async function askServers(paths: Paths, servers: readonly KeysServer[]): 
   const untilMs = realClock.monotonic() + keysAnswerMsMax;
   return Promise.all(
     servers.map((server) =>
-      retryUntil(untilMs, () => askServer(paths, server)).catch((error: unknown) => {
+      retryWhile({ untilMs, stepMs: keysStepMs }, () => askServer(paths, server)).catch((error: unknown) => {
         throw new ApiError(
           'ServiceUnavailable',
           `${messageOf(error)}. All servers must answer, or one would be left with keys that do not hold: 'tiphys up' there, or 'tiphys remove ${server.name}' if it is lost for good`,
@@ -95,17 +96,6 @@ export async function askServers(paths: Paths, servers: readonly KeysServer[]): 
       }),
     ),
   );
-}
-
-/** Again while there is no answer. */
-export async function retryUntil<T>(untilMs: number, ask: () => Promise<T>): Promise<T> {
-  for (;;)
-    try {
-      return await ask();
-    } catch (error) {
-      if (!isReason(error, 'ServiceUnavailable', 'Timeout') || realClock.monotonic() > untilMs) throw error;
-      await realClock.sleep(keysStepMs);
-    }
 }
 
 /** The ring that counts. */
