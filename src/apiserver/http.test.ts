@@ -11,6 +11,7 @@ import { codeOf } from '#base/thrown.ts';
 import { realClock } from '#os/clock.real.ts';
 import { createTestApi, podBody, pods, seededRandom } from './fixture.ts';
 import type { TestApi } from './fixture.ts';
+import { HeldPort } from './held-port.ts';
 import { serveHttp } from './http.ts';
 import type { HttpServer } from './http.ts';
 
@@ -78,8 +79,7 @@ before(async () => {
       serving: issue('api'),
       clientCa: ca,
       kubeletClient: issue('kube-apiserver-kubelet-client'),
-      host: '127.0.0.1',
-      port: 0,
+      ports: [await HeldPort.open({ host: '127.0.0.1', port: 0 })],
     }),
   );
   const kubeletPort = await startKubelet(issue('kubelet'));

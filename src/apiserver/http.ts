@@ -15,6 +15,7 @@ import type { ProxyConfig } from './authn/request-header.ts';
 import type { ApiServer } from './server.ts';
 import { createRemoteCaller } from './aggregation-client.ts';
 import { connectionOf } from './connect.ts';
+import type { HeldPort } from './held-port.ts';
 import { fail, failUpgrade, send, writeHttp1, type HttpResponse } from './http-answer.ts';
 import { Forwarder } from './http-forward.ts';
 import { BodyBudget, Peers, toApiRequest, type Certified, type HttpRequest } from './http-request.ts';
@@ -32,14 +33,11 @@ export interface HttpOptions {
   kubeletClient: KeyPair;
   /** What is shown to aggregated API servers, as it is now; without it none is asked. */
   frontProxy?: () => KeyPair;
-  host: string;
-  port: number;
-  /** Further addresses with the same port. */
-  alsoListen?: readonly string[];
+  /** Where connections come from; closed with the server. */
+  ports: readonly HeldPort[];
 }
 
 export interface HttpServer extends AsyncDisposable {
-  address: string;
   port: number;
   /** For connections from now on; those that are there go on with the certificate that they began with. */
   setServing(pair: KeyPair): void;
@@ -165,29 +163,20 @@ class Listener {
   }
 }
 
-/** Listens; resolves when connections are taken. */
+/** Takes connections; resolves when all are taken, those that waited too. */
 export async function serveHttp(options: HttpOptions): Promise<HttpServer> {
   options.api.server.callWebhook ??= createWebhookCaller(options.api.server);
   if (options.frontProxy !== undefined) options.api.server.callRemote ??= createRemoteCaller(options.frontProxy);
   const listener = new Listener(options);
   const servers: Http2SecureServer[] = [];
-  let port = options.port;
-  for (const host of [options.host, ...(options.alsoListen ?? [])]) {
+  for (const port of options.ports) {
     const server = listener.create();
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen(port, host, () => {
-        server.removeListener('error', reject);
-        resolve();
-      });
-    });
-    const bound = server.address();
-    if (bound !== null && typeof bound === 'object') port = bound.port;
+    await port.handTo(server);
     servers.push(server);
   }
+  const bound = servers[0]?.address();
   return {
-    address: options.host,
-    port,
+    port: typeof bound === 'object' ? (bound?.port ?? 0) : 0,
     setServing(pair) {
       for (const server of servers) server.setSecureContext(listener.secureContext(pair));
     },

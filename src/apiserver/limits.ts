@@ -153,3 +153,5 @@ export const sealedTogetherMax = 100;
 
 /** Owners of an object that are compared with each other, which costs the square of their number. */
 export const ownersComparedMax = 256;
+/** Connections that wait on a port for a server that is about to begin. */
+export const heldConnectionsMax = 4096;

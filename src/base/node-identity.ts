@@ -31,6 +31,10 @@ export const machineAnnotations = {
   identity: 'tiphys.io/machine-identity',
   /** Hash of the authority that has signed all certificates of the node (`sha256:…`). */
   authority: 'tiphys.io/authority',
+  /** Which program of Tiphys' the machine is to run, as JSON; told by `tiphys upgrade`. */
+  programOrder: 'tiphys.io/program-order',
+  /** Which one it runs, and what came of the last order, as JSON. */
+  programState: 'tiphys.io/program-state',
   /** Since when the node is being taken out of the cluster: RFC 3339. */
   removal: 'tiphys.io/removal-requested',
 } as const;

@@ -6,6 +6,7 @@ export function addClusterCommands(program: Command): void {
   addTokens(program);
   addMachines(program);
   addKeys(program);
+  addUpgrade(program);
 }
 
 function addTokens(program: Command): void {
@@ -92,6 +93,42 @@ function addMachines(program: Command): void {
     .action(async (options) => {
       const { recoverCommand } = await import('./commands/nodes.ts');
       await recoverCommand(options);
+    });
+}
+
+/** What any program may do; all else is for the one that runs the instance. */
+const ownCommands = new Set(
+  'upgrade version doctor completion engine registry test bench simulate rehearse demo uninstall'.split(' '),
+);
+
+/** `hidden`: the platform's own processes, and whatever else is not the user's. */
+export function runByRunningProgram(program: Command): void {
+  program.hook('preAction', async (_program, command) => {
+    for (let at: Command = command; at !== program; at = at.parent ?? program)
+      if (ownCommands.has(at.name()) || isHidden(program, at)) return;
+    const { runByOther } = await import('./commands/upgrade.ts');
+    const { data } = command.opts<{ data?: string }>();
+    const code = await runByOther(data);
+    if (code !== undefined) process.exit(code);
+  });
+}
+
+function isHidden(program: Command, command: Command): boolean {
+  return command.parent === program && !program.createHelp().visibleCommands(program).includes(command);
+}
+
+function addUpgrade(program: Command): void {
+  program
+    .command('upgrade')
+    .description('this program takes over, on all machines of the cluster one after the other; containers go on')
+    .option('--back', 'to what ran before')
+    .option('--here', 'on this machine alone')
+    .option('--finish', 'newer formats may be written from now on: there is no way back')
+    .option('-y, --yes', 'do not ask before installing')
+    .option('--data <dir>', 'data directory (default: $TIPHYS_HOME/data or /var/lib/tiphys)')
+    .action(async (options) => {
+      const { upgradeCommand } = await import('./commands/upgrade.ts');
+      await upgradeCommand(options);
     });
 }
 

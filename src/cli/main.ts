@@ -13,7 +13,7 @@ import { podsPerNodeMax } from '#kubelet/limits.ts';
 import { FinalError, finalExitCode } from '#platform/final-error.ts';
 import { backupsKeptMax, nodeGraceMs, nodeGraceMsMax } from '#platform/limits.ts';
 import { networkModes, type NetworkMode } from '#platform/instance.ts';
-import { addClusterCommands } from './cluster-commands.ts';
+import { addClusterCommands, runByRunningProgram } from './cluster-commands.ts';
 import { completionScript } from './completion.ts';
 import { json, UsageError } from './output.ts';
 
@@ -393,6 +393,19 @@ program
     await endOnFailure(runNode(Number(number)));
   });
 program
+  .command('take-program', { hidden: true })
+  .description('come to run a program that a server keeps')
+  .argument('<id>')
+  .argument('<attempt>')
+  .option('--finish')
+  .action(async (id: string, attempt: string, options: { finish?: boolean }) => {
+    const [{ takeProgram }, { pathsOfPart }] = await Promise.all([
+      import('#platform/upgrade/take-program.ts'),
+      import('#platform/launch.ts'),
+    ]);
+    await takeProgram(pathsOfPart(), { id, attempt, isFinal: options.finish === true });
+  });
+program
   .command('own-etcd', { hidden: true })
   .description('move the state of this machine to an etcd of its own')
   .action(async () => {
@@ -424,6 +437,8 @@ program
     const { version } = await import('./commands/version.ts');
     version(options);
   });
+
+runByRunningProgram(program);
 
 try {
   await program.parseAsync(process.argv);

@@ -41,17 +41,18 @@ export function administer(paths: Paths, stack: AsyncDisposableStack): Client {
 export function accessCluster(paths: Paths, stack: AsyncDisposableStack): Client {
   const { joined } = instanceHere(paths);
   if (joined === undefined || joined.isServer === true) return administer(paths, stack);
+  const server = new ServerChoice(knownServers(paths, joined.server));
+  const transport = createHttpTransport({ server, ...nodeCredentials(paths), clock: realClock });
+  return createClient(stack.use(transport), 'tiphys');
+}
+
+/** By which this machine's first node is known to API servers. */
+export function nodeCredentials(paths: Paths): { ca: string; certificate: string; key: string } {
   const directory = files.nodePki(paths, 1);
   // Certificate and key stand in one file; TLS takes of it what it needs.
   const [ca, pair] = ['ca.crt', 'kubelet-client.pem'].map((name) => readIfExists(join(directory, name)));
   if (ca === undefined || pair === undefined)
     throw new ApiError('Unauthorized', `this machine has no certificate of the cluster's in ${directory}`);
-  const transport = createHttpTransport({
-    server: new ServerChoice(knownServers(paths, joined.server)),
-    ca,
-    certificate: pair,
-    key: /-----BEGIN (?:EC )?PRIVATE KEY-----[^-]+-----END (?:EC )?PRIVATE KEY-----/.exec(pair)?.[0] ?? '',
-    clock: realClock,
-  });
-  return createClient(stack.use(transport), 'tiphys');
+  const key = /-----BEGIN (?:EC )?PRIVATE KEY-----[^-]+-----END (?:EC )?PRIVATE KEY-----/.exec(pair)?.[0] ?? '';
+  return { ca, certificate: pair, key };
 }

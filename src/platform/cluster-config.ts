@@ -28,6 +28,8 @@ export interface ClusterConfig {
   volumeDirectory: string;
   kubernetesVersion: string;
   tiphysVersion: string;
+  /** Formats up to this one are written; 0: those of before there were levels. */
+  level: number;
 }
 
 export async function publishCluster(
@@ -47,6 +49,7 @@ export async function publishCluster(
     volumeDirectory,
     kubernetesVersion,
     tiphysVersion: tiphysVersion(),
+    level: instance.level ?? 0,
   };
   const texts = Object.fromEntries(Object.entries(config).map(([name, value]) => [name, String(value)]));
   // Nodes that joined follow the authority's certificate when it is renewed.
@@ -54,6 +57,7 @@ export async function publishCluster(
   const data = {
     ...(joined === undefined ? texts : {}),
     authority: ca,
+    ...(instance.level === undefined ? {} : { level: String(instance.level) }),
     ...(pool === undefined ? {} : { loadBalancerPool: pool === 'none' ? '' : pool }),
   };
   await put(client, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { ...clusterConfig }, data });
@@ -93,5 +97,7 @@ export function readClusterConfig({ data }: Pick<ConfigMap, 'data'>): ClusterCon
     volumeDirectory: text('volumeDirectory'),
     kubernetesVersion: text('kubernetesVersion'),
     tiphysVersion: text('tiphysVersion'),
+    // Servers of before levels say nothing of it.
+    level: Number(fieldOf(data, 'level') ?? 0),
   };
 }

@@ -4,7 +4,14 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { subnetOf } from '#base/ip.ts';
-import { clusterDnsAddress, establishInstance, loadInstance, nodePlan } from './instance.ts';
+import {
+  clusterDnsAddress,
+  establishInstance,
+  loadInstance,
+  newestFormat,
+  nodePlan,
+  saveInstance,
+} from './instance.ts';
 import { forgetLeaving, leavingNodes, localNodes } from './local-nodes.ts';
 import type { Paths } from './paths.ts';
 
@@ -76,5 +83,18 @@ test('data of a newer version is refused, not touched', async () => {
     const instance = await establishInstance(paths, {}, random, host([]));
     writeFileSync(join(paths.data, 'instance.json'), JSON.stringify({ ...instance, format: 99 }));
     assert.throws(() => loadInstance(paths), /written by a newer version of Tiphys \(format 99/);
+  });
+});
+
+test('a level that was raised is the format of the data, and one that is newer than the program is refused', async () => {
+  await inDirectory(async (paths) => {
+    const made = await establishInstance(paths, {}, random, host([]));
+    saveInstance(paths, { ...made, level: newestFormat });
+    assert.equal(loadInstance(paths)?.format, newestFormat);
+    saveInstance(paths, { ...made, level: newestFormat + 1 });
+    assert.throws(
+      () => loadInstance(paths),
+      new RegExp(`newer version of Tiphys \\(format ${newestFormat + 1}; this one knows ${newestFormat}\\)`),
+    );
   });
 });

@@ -3,7 +3,8 @@
  * kept in the data directory with a format number, and read by every process. A newer format is refused, an older one
  * is migrated when the instance starts: format 1 also held the number of nodes (`local-nodes.ts`). Format 3 is that of
  * a machine that joined the cluster of another one (`join.ts`): programs that know of none would start a cluster of its
- * own. Format 4 is that of one of several servers: older programs would not start its etcd, or not its server.
+ * own. Format 4 is that of one of several servers: older programs would not start its etcd, or not its server. Higher
+ * ones are levels (`newestFormat`).
  */
 import { createHash } from 'node:crypto';
 import { rmSync } from 'node:fs';
@@ -20,12 +21,22 @@ const instanceFormat = 2;
 const joinedFormat = 3;
 const severalFormat = 4;
 
+/**
+ * The newest format that this program knows, of whatever lies in the data directory. A program that changes any format
+ * raises it, goes on with the one before as long as `level` is below, and writes its own from then on: `tiphys upgrade
+ * --finish` raises the level when all machines run it, and until then the way back is open (`upgrade/`). A data
+ * directory of a higher level has its number as its format.
+ */
+export const newestFormat: number = severalFormat;
+
 /** How Pods' packets travel between machines: by routes, in VXLAN, or by routes where machines share a link. */
 export const networkModes = ['auto', 'routes', 'vxlan'] as const;
 export type NetworkMode = (typeof networkModes)[number];
 
 export interface Instance {
   format: number;
+  /** Formats up to this one are written; absent: those of before there were levels. */
+  level?: number;
   /** Four hexadecimal digits. */
   id: string;
   podRange: string;
@@ -154,10 +165,10 @@ export function loadInstance(paths: Paths): Instance | undefined {
   const text = readIfExists(files.instance(paths));
   if (text === undefined) return undefined;
   const { nodes: _nodes, ...instance } = JSON.parse(text) as Instance & { nodes?: number };
-  if (instance.format > severalFormat)
+  if (instance.format > newestFormat)
     throw new ApiError(
       'BadRequest',
-      `${paths.data} was written by a newer version of Tiphys (format ${instance.format}; this one knows ${severalFormat})`,
+      `${paths.data} was written by a newer version of Tiphys (format ${instance.format}; this one knows ${newestFormat})`,
     );
   return instance;
 }
@@ -187,9 +198,14 @@ export function saveInstance(paths: Paths, instance: Instance): void {
   writeFileAtomic(files.instance(paths), `${JSON.stringify(written, null, 2)}\n`, { sync: true });
 }
 
-function formatOf({ joined, member }: Instance): number {
-  if (member !== undefined || joined?.isServer === true) return severalFormat;
-  return joined === undefined ? instanceFormat : joinedFormat;
+function formatOf({ joined, member, level = 0 }: Pick<Instance, 'joined' | 'member' | 'level'>): number {
+  if (member !== undefined || joined?.isServer === true) return Math.max(level, severalFormat);
+  return Math.max(level, joined === undefined ? instanceFormat : joinedFormat);
+}
+
+/** The level of a data directory that this program makes, or raises: absent where it knows none. */
+export function newestLevel(): Pick<Instance, 'level'> {
+  return newestFormat > severalFormat ? { level: newestFormat } : {};
 }
 
 /**
@@ -235,6 +251,7 @@ export async function establishInstance(
     const rotated = (ports: number[]): number[] => [...ports.slice(before), ...ports.slice(0, before)];
     instance = {
       format: instanceFormat,
+      ...newestLevel(),
       id: Buffer.from(random.bytes(2)).toString('hex'),
       podRange,
       serviceRange,

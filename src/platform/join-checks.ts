@@ -4,6 +4,7 @@
  */
 import { formatSubnet, overlaps, subnetOf, type Subnet } from '#base/ip.ts';
 import type { ClusterConfig } from './cluster-config.ts';
+import { newestFormat } from './instance.ts';
 import { clockSkewMsMax, kubeletMinorsBehindMax } from './limits.ts';
 
 /** Certificates and tokens hold between two times: a clock that is off takes them for over, or not begun. */
@@ -28,6 +29,15 @@ export function versionProblem(own: string, server: string): string | undefined 
   return behind < 0 || ownMajor > major
     ? `this machine is newer (${own}) than the server (${server}): upgrade the server first, or join with its version of Tiphys`
     : `this machine is too old (${own}) for the server (${server}): join with a version of Tiphys at most ${kubeletMinorsBehindMax} minor versions older than the server's`;
+}
+
+/** What a cluster writes that has ended the way back to older programs. */
+export function formatProblem({
+  level,
+  tiphysVersion,
+}: Pick<ClusterConfig, 'level' | 'tiphysVersion'>): string | undefined {
+  if (level <= newestFormat) return undefined;
+  return `the cluster writes format ${level}, and this program knows ${newestFormat}: join with the server's version of Tiphys (${tiphysVersion})`;
 }
 
 /** A range in which two things live leads packets to the wrong one. */

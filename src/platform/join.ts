@@ -32,7 +32,7 @@ import { askAdmission, becomeServer, type Admitted } from './etcd/join-server.ts
 import { findEtcd } from './etcd/member.ts';
 import { hostName, portIsFree, usedSubnets } from './host.ts';
 import { loadInstance, saveInstance, type Instance } from './instance.ts';
-import { clockProblem, rangeProblem, versionProblem } from './join-checks.ts';
+import { clockProblem, formatProblem, rangeProblem, versionProblem } from './join-checks.ts';
 import { authorityHashesOf, parseJoinToken } from './join-token.ts';
 import { podRangeMsMax, podRangeStepMs } from './limits.ts';
 import { setLocalNodes } from './local-nodes.ts';
@@ -196,6 +196,7 @@ function refusalOf(error: unknown): unknown {
 /** Checked before anything is made here but a certificate, which is of use at the next try. */
 async function checkFit(config: ClusterConfig): Promise<void> {
   refuse(versionProblem(kubernetesVersion, config.kubernetesVersion));
+  refuse(formatProblem(config));
   const door = createNetworkDoor();
   try {
     refuse(rangeProblem(config, await usedSubnets(door.netlink)));
@@ -260,6 +261,7 @@ function instanceOf({ kept, server, name, address, podRange, config }: Joined): 
   const { httpPort, httpsPort } = kept ?? {};
   return {
     format: 0,
+    ...(config.level > 0 ? { level: config.level } : {}),
     id: kept?.id ?? Buffer.from(realRandom.bytes(2)).toString('hex'),
     podRange: config.podRange,
     serviceRange: config.serviceRange,

@@ -16,7 +16,7 @@ import { existsSync, openSync, closeSync, readFileSync, rmSync, writeFileSync } 
 import { join } from 'node:path';
 import type { Clock } from '#os/clock.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
-import type { Processes } from '#os/processes.ts';
+import type { Child, Processes } from '#os/processes.ts';
 import { listDirectory, readIfExists } from '#os/files.ts';
 import { hostName, nodeNamespace } from './host.ts';
 import { mountNamespaceOf } from './chroot.ts';
@@ -56,13 +56,15 @@ function commandOf(pid: number): string {
   }
 }
 
+export function isSupervisor(paths: Paths, pid: number): boolean {
+  const command = commandOf(pid);
+  return command.includes('supervise.sh') && command.includes(files.processes(paths));
+}
+
 export function partStatus(paths: Paths, name: string): PartStatus {
   const supervisor = pidIn(join(files.processes(paths), `${name}.supervisor`));
   const pid = pidIn(join(files.processes(paths), `${name}.pid`));
-  const supervisorRuns =
-    supervisor !== undefined &&
-    commandOf(supervisor).includes('supervise.sh') &&
-    commandOf(supervisor).includes(files.processes(paths));
+  const supervisorRuns = supervisor !== undefined && isSupervisor(paths, supervisor);
   const words = ` ${wordsOf(paths, name).join(' ')}`;
   const runs = pid !== undefined && commandOf(pid).includes(words);
   const readyPid = Number(readIfExists(files.ready(paths, name))?.trim());
@@ -83,7 +85,9 @@ function wordsOf(paths: Paths, name: string): string[] {
 
 /** All parts that have left a trace, also those of a larger number of nodes before. */
 export function knownParts(paths: Paths): string[] {
-  const traces = listDirectory(files.processes(paths)).map((file) => file.replace(/\.(supervisor|pid)$/, ''));
+  const traces = listDirectory(files.processes(paths)).flatMap(
+    (file) => /^(.*)\.(?:supervisor|pid)$/.exec(file)?.[1] ?? [],
+  );
   return [...new Set([...partNames(paths), ...traces])];
 }
 
@@ -107,9 +111,23 @@ function environment(): Record<string, string> {
   );
 }
 
-export function startPart(instance: Instance, paths: Paths, name: string, processes: Processes): void {
+/** Set for a process that is to take the place of one that still runs (`heir.ts`). */
+export const heirVariable = 'TIPHYS_HEIR';
+
+interface StartOptions {
+  /** Beside the process that runs, whose place it takes by itself. */
+  isHeir?: boolean;
+}
+
+/** Answers the pid of the supervisor. */
+export function startPart(
+  instance: Instance,
+  paths: Paths,
+  name: string,
+  { isHeir = false }: StartOptions = {},
+): number {
   makeDirectory(files.processes(paths), privateMode);
-  rmSync(files.ready(paths, name), { force: true });
+  if (!isHeir) rmSync(files.ready(paths, name), { force: true });
   const log = join(files.logs(paths), `${name}.log`);
   const number = name.startsWith('node-') ? Number(name.slice('node-'.length)) : 1;
   const namespace = nodeNamespace(paths, nodePlan(instance, number, hostName()));
@@ -125,7 +143,7 @@ export function startPart(instance: Instance, paths: Paths, name: string, proces
   ];
   const supervisor = join(import.meta.dirname, 'supervise.sh');
   const output = openSync(log, 'a', 0o600);
-  const { pid } = processes.spawn('/bin/sh', [supervisor, name, files.processes(paths), log, ...command], {
+  const { pid } = linuxProcesses.spawn('/bin/sh', [supervisor, name, files.processes(paths), log, ...command], {
     detached: true,
     directory: '/',
     stdin: 'ignore',
@@ -139,17 +157,19 @@ export function startPart(instance: Instance, paths: Paths, name: string, proces
       TIPHYS_DATA: paths.data,
       TIPHYS_RUN: paths.run,
       ...(paths.home === undefined ? {} : { TIPHYS_HOME: paths.home }),
+      ...(isHeir ? { [heirVariable]: '1' } : {}),
     },
   });
   // As it will itself: on a busy machine it comes to it late, and would be taken for one that has ended.
-  writeFileSync(join(files.processes(paths), `${name}.supervisor`), `${pid}\n`);
+  if (!isHeir) writeFileSync(join(files.processes(paths), `${name}.supervisor`), `${pid}\n`);
   closeSync(output);
+  return pid;
 }
 
 /** Starts a command that goes on when this process ends, with a log of its own. */
-export function startCommand(paths: Paths, name: string): void {
+export function startCommand(paths: Paths, name: string, words: readonly string[] = []): Child {
   const output = openSync(join(files.logs(paths), `${name}.log`), 'a', 0o600);
-  linuxProcesses.spawn(process.execPath, [...nodeOptions, entry(), name], {
+  const child = linuxProcesses.spawn(process.execPath, [...nodeOptions, entry(), name, ...words], {
     detached: true,
     directory: '/',
     stdin: 'ignore',
@@ -158,6 +178,7 @@ export function startCommand(paths: Paths, name: string): void {
     env: environment(),
   });
   closeSync(output);
+  return child;
 }
 
 /** The paths that a process started by `startPart` works in. */

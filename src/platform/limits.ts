@@ -30,6 +30,13 @@ export const otherServersWaitMs = 15_000;
 export const etcdRetryMs = 1_000;
 /** What a part has to end after it was told to; then it is killed. */
 export const partStopTimeoutMs = 10_000;
+/** How often a process that takes another one's place looks whether that is gone, and whether a port is free. */
+export const heirStepMs = 5;
+/**
+ * How long a process that replaces another one may take until it is ready, and how often it may be started for that.
+ */
+export const replaceMsMax = 180_000;
+export const replaceStartsMax = 3;
 /** What is read of another engine's files: of a database, of any other file that is read whole, of a line. */
 export const boltFileBytesMax = 512 * 1024 * 1024;
 export const boltDepthMax = 32;
@@ -155,3 +162,22 @@ export const backupEveryMsMin = 60_000;
 export const backupEveryMsMax = 366 * 24 * 3_600_000;
 export const backupsKeptDefault = 14;
 export const backupsKeptMax = 10_000;
+/** How long an upgrade waits for another one on the machine that may end in a moment. */
+export const upgradeLockWaitMs = 1_000;
+/** How often a machine looks which program it is to run, and others whether it does. */
+export const programLookMs = 500;
+/** What is sent of a program's file at a time, and how long that may take. */
+export const programPieceBytes = 4 * 1024 * 1024;
+export const programAskMsMax = 30_000;
+/** How long one machine may take to come to another program, and the cluster to be well before the next one's turn. */
+export const machineUpgradeMsMax = 600_000;
+export const machineWellMsMax = 120_000;
+/**
+ * How long another machine's upgrade is taken to go on when nothing is heard of it, and how long its end is awaited.
+ */
+export const upgradeLeaseMs = 15_000;
+export const upgradeLeaseWaitMs = 20_000;
+/** Files and bytes of a program that a machine keeps, and what must stay free beside it. */
+export const programFilesMax = 20_000;
+export const programBytesMax = 1024 * 1024 * 1024;
+export const programRoomBytes = 64 * 1024 * 1024;

@@ -168,6 +168,8 @@ export async function leaveCluster(paths: Paths, { force, purge }: LeaveOptions)
   saveInstance(paths, withoutServer({ ...instance, joined: { ...joined, hasLeft: true } }));
   forgetCluster(paths);
   rmSync(files.nodePki(paths, 1), { recursive: true, force: true });
+  // It joins again with whatever program that is done by.
+  rmSync(files.programRecord(paths), { force: true });
 }
 
 async function askToGo(paths: Paths, instance: Instance, node: string): Promise<void> {

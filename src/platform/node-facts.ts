@@ -9,7 +9,7 @@ import type { Underlay } from '#net/underlay.ts';
 import { readIfExists } from '#os/files.ts';
 import type { Instance } from './instance.ts';
 import { kubeletPort, type NodeParts } from './node-parts.ts';
-import { kubernetesVersion, tiphysVersion } from './version.ts';
+import { kubernetesVersion, programVersion } from './version.ts';
 
 export function readNodeFacts(parts: NodeParts, dataDir: string, appArmor: boolean): NodeFacts {
   const { instance, node, underlay } = parts;
@@ -35,7 +35,7 @@ export function readNodeFacts(parts: NodeParts, dataDir: string, appArmor: boole
     bootId: text('/proc/sys/kernel/random/boot_id'),
     systemUuid: text('/sys/class/dmi/id/product_uuid') || text('/etc/machine-id'),
     version: kubernetesVersion,
-    runtimeVersion: `tiphys://${tiphysVersion()}`,
+    runtimeVersion: `tiphys://${programVersion()}`,
     podCidr: node.podRange,
     labels: { 'node.kubernetes.io/instance-type': 'tiphys' },
     annotations: underlay === undefined ? {} : { [machineAnnotations.address]: machineAddress(instance, underlay) },

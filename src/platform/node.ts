@@ -9,6 +9,7 @@ import { isRevoked, removedNodes } from '#base/node-identity.ts';
 import { processUptimeMs, realClock, realRandom } from '#os/clock.real.ts';
 import { writeFileAtomic } from '#os/files.ts';
 import type { Kubelet } from '#kubelet/kubelet.ts';
+import { inherit } from './heir.ts';
 import { hostName, loadUnderlay } from './host.ts';
 import { nodePlan } from './instance.ts';
 import { followServers } from './known-servers.ts';
@@ -22,11 +23,13 @@ import { endPods, watchMembership } from './membership.ts';
 import type { NodeParts } from './node-parts.ts';
 import { beginPart } from './part.ts';
 import { files } from './paths.ts';
+import { followProgram } from './upgrade/follow-program.ts';
 import { answerShutdown, shutdownSignal } from './shutdown.ts';
 
 export async function runNode(number: number): Promise<void> {
   const name = `node-${number}`;
   const { paths, instance, log, metrics, stack } = beginPart(name);
+  await inherit(paths, name);
   const node = nodePlan(instance, number, hostName());
   let workloads: Parameters<typeof answerShutdown>[2];
   process.on(shutdownSignal, () => void answerShutdown(paths, name, workloads, log));
@@ -54,6 +57,8 @@ export async function runNode(number: number): Promise<void> {
       ...{ informers: networkInformers, nodes: parts.nodes, client, identity, name: node.name, clock: realClock, log },
     }),
   );
+  if (number === 1)
+    stack.use(followProgram({ paths, nodes: parts.nodes, client, name: node.name, clock: realClock, log }));
   if (number === 1) followServers({ instance, node, paths, nodes: parts.nodes }, identity.servers);
   // Names and Services first: what Pods that still run miss most while this process was away.
   const network = await startNetwork(parts, networkClient, networkInformers);

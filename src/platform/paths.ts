@@ -51,10 +51,17 @@ export const files = {
   dockerSocket: (paths: Paths) => join(paths.run, 'docker.sock'),
   lock: (paths: Paths) => join(paths.run, 'up.lock'),
   processes: (paths: Paths) => join(paths.run, 'processes'),
+  /** Supervisors of processes that are to take the place of one that still runs. */
+  heirs: (paths: Paths) => join(paths.run, 'heirs'),
+  heir: (paths: Paths, part: string) => join(paths.run, 'heirs', part),
   logs: (paths: Paths) => join(paths.run, 'logs'),
   volumes: (paths: Paths) => join(paths.data, 'volumes'),
   nodeData: (paths: Paths, node: number) => join(paths.data, 'nodes', String(node)),
   nodeRun: (paths: Paths, node: number) => join(paths.run, `node-${node}`),
+  /** Tiphys' own programs, and which of them this machine runs. */
+  programs: (paths: Paths) => join(paths.data, 'programs'),
+  programRecord: (paths: Paths) => join(paths.data, 'program.json'),
+  upgradeLock: (paths: Paths) => join(paths.data, 'upgrade.lock'),
   nodePki: (paths: Paths, node: number) => join(paths.data, 'nodes', String(node), 'pki'),
   /** Where a running server gives its state away, to root. */
   stateSocket: (paths: Paths) => join(paths.run, 'state.sock'),

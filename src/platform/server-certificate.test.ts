@@ -10,6 +10,7 @@ import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 import type { TLSSocket } from 'node:tls';
 import { createTestApi, podBody, pods } from '#apiserver/fixture.ts';
+import { HeldPort } from '#apiserver/held-port.ts';
 import { serveHttp } from '#apiserver/http.ts';
 import { createCertificateAuthority, issueCertificate } from '#base/x509.ts';
 import { silentLogger } from '#observe/log.ts';
@@ -55,8 +56,7 @@ test('its certificates are renewed before they end, and no connection breaks', a
       serving: first,
       clientCa: authority.certificatePem,
       kubeletClient: firstClient,
-      host: '127.0.0.1',
-      port: 0,
+      ports: [await HeldPort.open({ host: '127.0.0.1', port: 0 })],
     }),
   );
   serving.subscribe((pair) => http.setServing(pair));

@@ -12,6 +12,7 @@ import { openAudit } from '#apiserver/audit/open-audit.ts';
 import { trustedAuthorities, type KeyRing } from '#apiserver/keys.ts';
 import { ServerFlags } from '#apiserver/server-flags.ts';
 import { createApiServer, type ApiServer } from '#apiserver/server.ts';
+import { HeldPort } from '#apiserver/held-port.ts';
 import { serveHttp, type HttpServer } from '#apiserver/http.ts';
 import type { Client } from '#client/client.ts';
 import { createEventRecorder } from '#client/events.ts';
@@ -34,6 +35,7 @@ import { openClusterStore } from './cluster-store.ts';
 import { applyClusterDefaults } from './cluster-defaults.ts';
 import { leaderIdentity, runControlPlane } from './control-plane.ts';
 import { KeyFollower } from './keys/follow-keys.ts';
+import { inherit, isHeir } from './heir.ts';
 import { keysEndpoint, keysPath } from './keys/serve-keys.ts';
 import { hostAddresses, hostName } from './host.ts';
 import { followInAdminConfig, loadKeyRing, ownCertificate, serverNames } from './identity.ts';
@@ -48,9 +50,10 @@ import { runBackupSchedule } from './backup/run-schedule.ts';
 import { serveState } from './backup/state-source.ts';
 import { beginPart, type Part } from './part.ts';
 import { pathsOfPart } from './launch.ts';
-import { nodeGraceMs } from './limits.ts';
+import { heirStepMs, nodeGraceMs } from './limits.ts';
 import { files } from './paths.ts';
 import { writeLogLine } from './process-log.ts';
+import { programsEndpoint, programsPath } from './upgrade/serve-programs.ts';
 import { kubernetesVersion } from './version.ts';
 
 export async function runServer(): Promise<void> {
@@ -184,9 +187,13 @@ async function startApi(part: Part, ring: KeyRing): Promise<{ api: ApiServer; ht
   const first = nodePlan(instance, 1, hostName());
   const certificates = await ownCertificates(part, ring);
   await finishRecovery(paths, instance, log);
-  const store = stack.use(
-    await openClusterStore({ paths, etcd: instance.etcd, ring, ranges: instance, log: log.child('store') }),
-  );
+  const open = (): Promise<Store> =>
+    openClusterStore({ paths, etcd: instance.etcd, ring, ranges: instance, log: log.child('store') });
+  // Where a process runs whose place this one takes, an etcd may be read beside it, and SQLite after its end.
+  const mirror = isHeir() && instance.etcd !== undefined ? stack.use(await open()) : undefined;
+  // Nobody is refused meanwhile. Who begins without one before it listens when it can answer: others may.
+  const taken = isHeir() ? (await Promise.all([openPorts(part), inherit(paths, 'server')]))[0] : undefined;
+  const store = mirror ?? stack.use(await open());
   measureStore(store, metrics, realClock);
   stack.use(await serveState(paths, store, log));
   const flags = new ServerFlags(instance.kubeApiserverArgs ?? []);
@@ -217,6 +224,7 @@ async function startApi(part: Part, ring: KeyRing): Promise<{ api: ApiServer; ht
       platformPaths: new Map([
         [serversPath, serversEndpoint(paths, log)],
         [keysPath, keys],
+        [programsPath, programsEndpoint(paths)],
       ]),
       audit: openAudit({ flags, clock: realClock, log: log.child('audit'), metrics, standardOutput: writeLogLine }),
     }),
@@ -230,16 +238,30 @@ async function startApi(part: Part, ring: KeyRing): Promise<{ api: ApiServer; ht
       restart: () => linuxProcesses.kill(process.pid, 'SIGTERM'),
     }),
   );
-  const http = await listen(part, ring, { api, ...certificates });
+  const http = await listen(part, ring, { api, ports: taken ?? (await openPorts(part)), ...certificates });
   return { api, http, store };
 }
 
+/** Other machines come by any address once they may join. */
+async function openPorts({ instance, stack }: Part): Promise<HeldPort[]> {
+  const hosts = instance.address === undefined ? ['127.0.0.1', nodePlan(instance, 1, hostName()).address] : ['0.0.0.0'];
+  const retry = isHeir() ? { retry: { clock: realClock, stepMs: heirStepMs } } : {};
+  const ports = await Promise.all(hosts.map((host) => HeldPort.open({ host, port: instance.apiPort, ...retry })));
+  for (const port of ports) stack.use(port);
+  return ports;
+}
+
 async function listen(
-  { instance, stack }: Part,
+  { stack }: Part,
   ring: KeyRing,
-  { api, serving, kubeletClient, frontProxy }: Record<OwnName, ManagedCertificate> & { api: ApiServer },
+  {
+    api,
+    ports,
+    serving,
+    kubeletClient,
+    frontProxy,
+  }: Record<OwnName, ManagedCertificate> & { api: ApiServer; ports: HeldPort[] },
 ): Promise<HttpServer> {
-  const first = nodePlan(instance, 1, hostName());
   const { proxy } = api.server.authenticators ?? {};
   const http = stack.use(
     await serveHttp({
@@ -249,11 +271,7 @@ async function listen(
       ...(proxy === undefined ? {} : { proxy }),
       kubeletClient: kubeletClient.pair,
       frontProxy: () => frontProxy.pair,
-      // Other machines come by any address once they may join.
-      ...(instance.address === undefined
-        ? { host: '127.0.0.1', alsoListen: [first.address] }
-        : { host: '0.0.0.0', alsoListen: [] }),
-      port: instance.apiPort,
+      ports,
     }),
   );
   serving.subscribe((pair) => http.setServing(pair));

@@ -11,6 +11,7 @@ import { createNetworkDoor } from '#os/network.linux.ts';
 import { ensureMountNamespace } from './chroot.ts';
 import { checkEtcd } from './cluster-store.ts';
 import { addContexts } from './contexts.ts';
+import { endHeirs, replacePart } from './heir.ts';
 import { loadModules, portIsFree, prepareHost, usedSubnets } from './host.ts';
 import { establishKeyRing, holdsAdminConfig, writeAdminConfig } from './identity.ts';
 import { establishInstance, loadInstance, runsServer, type Instance, type InstanceChoices } from './instance.ts';
@@ -47,6 +48,8 @@ export async function withLock<T>(paths: Paths, run: () => Promise<T>): Promise<
       throw new ApiError('Conflict', `another tiphys command holds ${files.lock(paths)}; try again when it has ended`);
   }
   try {
+    // Whoever began it was killed.
+    await endHeirs(paths);
     return await run();
   } finally {
     lock.release();
@@ -85,7 +88,7 @@ async function bringUpHere(paths: Paths, choices: InstanceChoices, options: UpOp
     using _choosing = kept === undefined ? await lockChoices() : undefined;
     try {
       const instance = await chooseInstance(paths, choices, kept, door);
-      if (kept !== undefined && (options.replace === true || needsRestart(kept, instance)))
+      if (kept !== undefined && needsRestart(kept, instance))
         for (const name of knownParts(paths)) await stopPart(paths, name, linuxProcesses, realClock);
       await checkPorts(paths, instance);
       // A worker that joined holds no key of the cluster's.
@@ -96,7 +99,11 @@ async function bringUpHere(paths: Paths, choices: InstanceChoices, options: UpOp
       await ensureMountNamespace(paths, linuxProcesses);
       if (ring !== undefined && !holdsAdminConfig(paths, realClock))
         writeAdminConfig(paths, instance, ring, { random: realRandom, clock: realClock });
+      // It starts at boot what runs now.
+      if (options.replace === true && isInsideUnit())
+        await installUnit(paths, unitOf(paths, instance.id), process.env, linuxProcesses);
       const started = startMissing(paths, instance);
+      if (options.replace === true) started.push(...(await replaceOthers(paths, instance, started)));
       // In its unit the home is root's, or nobody's; whoever called `up` has got the contexts.
       const notes = isInsideUnit() ? [] : addContexts(process.env['HOME'] ?? homedir(), paths);
       notes.push(...(await waitForParts(paths, instance)));
@@ -186,7 +193,8 @@ function changes(paths: Paths, kept: Instance, { nodes, ...settings }: InstanceC
 }
 
 function needsRestart(before: Instance, after: Instance): boolean {
-  return JSON.stringify({ ...before, format: 0 }) !== JSON.stringify({ ...after, format: 0 });
+  const plain = (instance: Instance): string => JSON.stringify({ ...instance, format: 0 });
+  return plain(before) !== plain(after);
 }
 
 /**
@@ -230,10 +238,17 @@ function startMissing(paths: Paths, instance: Instance): string[] {
     if (status.supervisor !== undefined) continue;
     // Its supervisor is dead: a process without one must not go on beside the new one.
     if (status.pid !== undefined) linuxProcesses.kill(status.pid, 'SIGKILL');
-    startPart(instance, paths, name, linuxProcesses);
+    startPart(instance, paths, name);
     started.push(name);
   }
   return started;
+}
+
+/** One after the other. etcd, whose program is not Tiphys', goes on. */
+async function replaceOthers(paths: Paths, instance: Instance, started: readonly string[]): Promise<string[]> {
+  const others = partNames(paths).filter((name) => name !== 'etcd' && !started.includes(name));
+  for (const name of others) await replacePart(instance, paths, name);
+  return others;
 }
 
 /** Resolves with what is to be known: a node does not fail because its server is away. */

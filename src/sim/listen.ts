@@ -3,6 +3,7 @@
  * it), or stands still but for `advance`. Each node's kubelet answers too (`kubelet-servers.ts`): logs, exec, attach,
  * port-forward.
  */
+import { HeldPort } from '#apiserver/held-port.ts';
 import { serveHttp } from '#apiserver/http.ts';
 import type { KeyRing } from '#apiserver/keys.ts';
 import type { ApiServer } from '#apiserver/server.ts';
@@ -109,7 +110,13 @@ export async function listenCluster(
   );
   await stack.use(new KubeletServers(cluster, ca)).start();
   const server = stack.use(
-    await serveHttp({ api: cluster.api, serving, clientCa: ca.certificatePem, kubeletClient, host: '127.0.0.1', port }),
+    await serveHttp({
+      api: cluster.api,
+      serving,
+      clientCa: ca.certificatePem,
+      kubeletClient,
+      ports: [await HeldPort.open({ host: '127.0.0.1', port })],
+    }),
   );
   if (time !== 'still') {
     const follower = followWall(cluster, time === 'wall' ? 1 : time);

@@ -4,35 +4,13 @@ import assert from 'node:assert/strict';
 import { noEtcd } from '../store/etcd.ts';
 import { checkout, type FastMachine } from '../e2e/fast-machines.ts';
 import { good, lasts, threeServers, whole } from '../e2e/servers.ts';
-import { buildImage, runsPod, startWriter, stopWriters } from './load.ts';
-
-/** Of each Pod: when its containers began, and how often. */
-const containers = (machine: FastMachine): Promise<string> =>
-  machine.ok(
-    'kubectl',
-    'get',
-    'pods',
-    '-o',
-    'jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[*].containerID} {.status.containerStatuses[*].restartCount}{"\\n"}{end}',
-  );
+import { buildImage, containers, killedOnTheWay, runsPod, startWriter, stopWriters } from './load.ts';
 
 /** Generations and names of keys, without the keys. */
 async function ringOf(machine: FastMachine): Promise<string> {
   const text = await machine.ok('cat', '/var/lib/tiphys/keys.json');
   const ring = JSON.parse(text) as { generation?: number; encryption: { id: string; key: string }[]; ca: unknown };
   return JSON.stringify([ring.generation, ring.encryption, ring.ca]);
-}
-
-/** Kills the command after longer and longer times, on one server after the other, until it ends before that. */
-async function killedOnTheWay(servers: readonly FastMachine[], command: string, stepS: number): Promise<number> {
-  for (let kills = 0; ; kills++) {
-    const machine = servers[kills % servers.length]!;
-    const script = `${checkout}/tiphys ${command} >/tmp/out 2>&1 & p=$!; ( sleep ${(0.3 + kills * stepS).toFixed(1)}; kill -9 $p ) 2>/dev/null & wait $p; echo $?; cat /tmp/out`;
-    const { stdout } = await machine.run('/bin/bash', ['-c', script], { timeoutMs: 300_000 });
-    const [code, ...said] = stdout.split('\n');
-    if (code === '0') return kills;
-    assert.equal(code, '137', said.join('\n'));
-  }
 }
 
 test('keys and authorities change on three servers under load', { timeout: 1_500_000, skip: noEtcd }, async () => {
@@ -72,11 +50,13 @@ test('keys and authorities change on three servers under load', { timeout: 1_500
   assert.match(said, /encrypted with key2 on servers a, b, c/);
   await secrets();
   console.log(
-    `# killed ${await killedOnTheWay(servers, 'rotate-encryption-key', 0.4)} times on the way to another key`,
+    `# killed ${await killedOnTheWay(servers, `${checkout}/tiphys rotate-encryption-key`, 0.4)} times on the way to another key`,
   );
   await secrets();
 
-  console.log(`# killed ${await killedOnTheWay(servers, 'certs rotate', 2)} times on the way to other authorities`);
+  console.log(
+    `# killed ${await killedOnTheWay(servers, `${checkout}/tiphys certs rotate`, 2)} times on the way to other authorities`,
+  );
   const rotated = await lasts('run once more', () => good(b, 'certs', 'rotate'));
   assert.match(rotated, /Other authorities signed already, and sign on servers b, .*no container was restarted/);
   await secrets();
@@ -85,7 +65,9 @@ test('keys and authorities change on three servers under load', { timeout: 1_500
   // Who knows the former authority alone, and is known by it alone.
   await a.ok('kubectl', '--kubeconfig', '/tmp/old.conf', 'get', 'nodes');
   await lasts('a machine joins by a token of before', () => good(e, ...token, '--yes'));
-  console.log(`# killed ${await killedOnTheWay(servers, 'certs finish', 2)} times on the way to their end`);
+  console.log(
+    `# killed ${await killedOnTheWay(servers, `${checkout}/tiphys certs finish`, 2)} times on the way to their end`,
+  );
   await good(b, 'certs', 'finish');
   await secrets();
   await whole(a);

@@ -76,3 +76,28 @@ export async function runsPod(machine: FastMachine, name: string, node: string):
   await applyText(machine, pod(name, node));
   await machine.until(`Pod ${name}`, `kubectl get pod ${name} -o jsonpath={.status.phase}`, /Running/, 120_000);
 }
+
+/** Of each Pod: when its containers began, and how often. */
+export const containers = (machine: FastMachine): Promise<string> =>
+  machine.ok(
+    'kubectl',
+    'get',
+    'pods',
+    '-o',
+    'jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[*].containerID} {.status.containerStatuses[*].restartCount}{"\\n"}{end}',
+  );
+
+/**
+ * Kills the command (its program first) after longer and longer times, on one server after the other, until it ends
+ * before that. Answers how often.
+ */
+export async function killedOnTheWay(servers: readonly FastMachine[], command: string, stepS: number): Promise<number> {
+  for (let kills = 0; ; kills++) {
+    const machine = servers[kills % servers.length]!;
+    const script = `${command} >/tmp/out 2>&1 & p=$!; ( sleep ${(0.3 + kills * stepS).toFixed(1)}; kill -9 $p ) 2>/dev/null & wait $p; echo $?; cat /tmp/out`;
+    const { stdout } = await machine.run('/bin/bash', ['-c', script], { timeoutMs: 300_000 });
+    const [code, ...said] = stdout.split('\n');
+    if (code === '0') return kills;
+    assert.equal(code, '137', said.join('\n'));
+  }
+}

@@ -6,3 +6,4 @@ import './keys.ts';
 import './majority.ts';
 import './faults.ts';
 import './addresses.ts';
+import './upgrade.ts';

@@ -1,10 +1,11 @@
 /**
- * A server process of tests: an API server on an etcd, with controllers and scheduler, as `platform/server.ts` puts them
- * together. Argument: a JSON object {endpoints, prefix, port, ring (file), identity}. It prints `ready`, and ends in
- * order on SIGTERM.
+ * A server process of tests: an API server on an etcd, with controllers and scheduler, as `platform/server.ts` puts
+ * them together. Argument: a JSON object {endpoints, prefix, port, ring (file), identity}. It prints `ready`, and ends
+ * in order on SIGTERM.
  */
 import { readFileSync } from 'node:fs';
 import type { KeyRing } from '#apiserver/keys.ts';
+import { HeldPort } from '#apiserver/held-port.ts';
 import { serveHttp } from '#apiserver/http.ts';
 import { createApiServer } from '#apiserver/server.ts';
 import { issueCertificate } from '#base/x509.ts';
@@ -48,8 +49,7 @@ stack.use(
     serving,
     clientCa: keys.ca.certificatePem,
     kubeletClient: serving,
-    host: '127.0.0.1',
-    port,
+    ports: [await HeldPort.open({ host: '127.0.0.1', port })],
   }),
 );
 const control = stack.use(

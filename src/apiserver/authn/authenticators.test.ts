@@ -11,6 +11,7 @@ import { createCertificateAuthority, issueCertificate, type KeyPair } from '#bas
 import { realClock, realRandom } from '#os/clock.real.ts';
 import type { ServerFlags } from '../server-flags.ts';
 import { createTestApi, type TestApi } from '../fixture.ts';
+import { HeldPort } from '../held-port.ts';
 import { serveHttp } from '../http.ts';
 import { configPollMs } from '../limits.ts';
 import { ServerFlags as Flags } from '../server-flags.ts';
@@ -372,8 +373,7 @@ describe('an authenticating proxy', () => {
       clientCa: authority.certificatePem,
       kubeletClient: own,
       proxy,
-      host: '127.0.0.1',
-      port: 0,
+      ports: [await HeldPort.open({ host: '127.0.0.1', port: 0 })],
     });
     const ask = (client: KeyPair | undefined): Promise<unknown> =>
       new Promise((resolve, reject) => {

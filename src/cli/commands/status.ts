@@ -11,7 +11,8 @@ import { listMachineNodes } from '#platform/machines.ts';
 import { knownParts, partStatus } from '#platform/launch.ts';
 import { diskProblems } from '#platform/disk-problems.ts';
 import { files, pathsOf, type Paths } from '#platform/paths.ts';
-import { kubernetesVersion, tiphysVersion } from '#platform/version.ts';
+import { upgradeProblems } from '#platform/upgrade/record.ts';
+import { kubernetesVersion, programVersion, tiphysVersion } from '#platform/version.ts';
 import { bytes, print, table } from '../output.ts';
 
 /** Proportional set size of a process, bytes. */
@@ -81,7 +82,7 @@ function factRows(
   { cluster, etcd }: { cluster: string; etcd: EtcdReport | undefined },
 ): string[][] {
   return [
-    ['Version', `${tiphysVersion()} (Kubernetes API ${kubernetesVersion})`],
+    ['Version', `${programVersion()} (Kubernetes API ${kubernetesVersion})`],
     ...(runsServer(instance) ? [['API server', `https://127.0.0.1:${instance.apiPort}`]] : []),
     ...(instance.joined === undefined
       ? []
@@ -144,7 +145,7 @@ export async function status(options: { json?: boolean }): Promise<void> {
   const running = parts.every((part) => part.state === 'ready');
   const cluster = await clusterOf(paths, instance);
   const etcd = await etcdReport(paths, instance);
-  const problems = [...diskProblems(paths, instance), ...(etcd?.problems ?? [])];
+  const problems = [...upgradeProblems(paths), ...diskProblems(paths, instance), ...(etcd?.problems ?? [])];
   if (options.json === true)
     print(
       JSON.stringify({
@@ -154,7 +155,7 @@ export async function status(options: { json?: boolean }): Promise<void> {
         ...(etcd === undefined ? {} : { etcd }),
         problems,
         parts: all,
-        versions: { tiphys: tiphysVersion(), kubernetes: kubernetesVersion },
+        versions: { tiphys: tiphysVersion(), program: programVersion(), kubernetes: kubernetesVersion },
         backups: backups(paths)[0] ?? null,
         dockerSocket: files.dockerSocket(paths),
         ...(runsServer(instance) ? { kubeconfig: files.adminConfig(paths) } : {}),

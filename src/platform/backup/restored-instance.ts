@@ -3,7 +3,7 @@ import { ApiError } from '#base/errors.ts';
 import { formatSubnet, overlaps, subnetOf, type Subnet } from '#base/ip.ts';
 import { isObject, textOf, textsOf, type JsonObject } from '#base/unknown.ts';
 import type { Random } from '#os/clock.ts';
-import { networkModes, nodesPerMachineMax, type Instance, type InstanceChoices } from '../instance.ts';
+import { networkModes, newestLevel, nodesPerMachineMax, type Instance, type InstanceChoices } from '../instance.ts';
 import { checkServerArguments } from '../server-arguments.ts';
 import type { BackupHead } from './format.ts';
 
@@ -41,6 +41,7 @@ export function restoredInstance(
   const args = checkServerArguments(choices.kubeApiserverArgs ?? textsOf(settings['kubeApiserverArgs']));
   return {
     format: 0,
+    ...newestLevel(),
     id: Buffer.from(random.bytes(2)).toString('hex'),
     ...{ podRange, serviceRange, apiPort, registryPort },
     domain: textOf(settings, 'domain') ?? 'cluster.local',

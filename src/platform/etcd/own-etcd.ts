@@ -125,7 +125,7 @@ async function beginMember(paths: Paths, kept: Instance): Promise<Instance> {
     writeEtcdConfig(paths, member, { initial: [`${member.name}=${peerUrl(member)}`], state: 'new', token });
   const instance = { ...kept, member };
   saveInstance(paths, instance);
-  if (partStatus(paths, 'etcd').supervisor === undefined) startPart(instance, paths, 'etcd', linuxProcesses);
+  if (partStatus(paths, 'etcd').supervisor === undefined) startPart(instance, paths, 'etcd');
   try {
     await awaitEtcd(paths, member);
     return instance;

@@ -44,7 +44,7 @@ export async function recoverAlone(paths: Paths, lost: readonly string[]): Promi
         'BadRequest',
         "no member of the cluster's etcd is on this machine: run this on the server that is left",
       );
-    if (partStatus(paths, 'etcd').supervisor === undefined) startPart(instance, paths, 'etcd', linuxProcesses);
+    if (partStatus(paths, 'etcd').supervisor === undefined) startPart(instance, paths, 'etcd');
     // An earlier attempt was let through, and is finished by the server.
     if (isForced(paths)) return { lost: [...lost], server: member.name };
     const others = await othersOf(paths, member, lost);
@@ -117,7 +117,7 @@ export function recoveryProblem({ own, others, hasLeader, lost }: RecoveryView):
 async function beginAlone(paths: Paths, instance: Instance): Promise<void> {
   for (const part of ['server', 'etcd']) await stopPart(paths, part, linuxProcesses, realClock);
   setForced(paths, true);
-  startPart(instance, paths, 'etcd', linuxProcesses);
+  startPart(instance, paths, 'etcd');
 }
 
 /** Before a server opens the state that was recovered; does nothing where none was. Waits for etcd. */
