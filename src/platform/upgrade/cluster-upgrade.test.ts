@@ -45,16 +45,20 @@ test('nothing is begun while a machine is away, cannot be told, or is too far ap
     ...{ name, isServer: true, isReady: true, state },
     ...more,
   });
-  const problem = (machines: Machine[], version = 'v1.37.2') => upgradeProblem(machines, { version }) ?? '';
+  const problem = (machines: Machine[], version = 'v1.37.2') =>
+    upgradeProblem(machines, { version, runs: 'v1.37.2' }) ?? '';
   assert.equal(problem([machine('a'), machine('b', { isServer: false })]), '');
   assert.match(problem([machine('a'), machine('b', { isReady: false })]), /^b is away: .*'tiphys remove b'/);
   assert.match(problem([machine('a', { state: undefined })]), /^a cannot be told: .*'tiphys upgrade --here'/);
   assert.equal(problem([machine('a')], 'v1.38.0'), '');
   assert.equal(problem([machine('a')], 'v1.36.0'), '');
-  assert.match(problem([machine('a')], 'v1.39.0'), /^a runs Kubernetes v1.37.2, and this program is v1.39.0: go by/);
+  const far = { state: { ...state, kubernetesVersion: 'v1.35.0' } };
+  assert.match(problem([machine('a', far)]), /^a runs Kubernetes v1.35.0, and this program is v1.37.2: go by/);
+  assert.match(problem([], 'v1.39.0'), /^this machine runs Kubernetes v1.37.2, and this program is v1.39.0: go by/);
   const worker = { isServer: false };
-  assert.equal(problem([machine('w', worker)], 'v1.40.0'), '');
-  assert.match(problem([machine('w', worker)], 'v1.41.0'), /^w runs Kubernetes v1.37.2/);
+  assert.equal(problem([machine('w', { ...worker, ...far })]), '');
+  const farther = { state: { ...state, kubernetesVersion: 'v1.33.0' } };
+  assert.match(problem([machine('w', { ...worker, ...farther })]), /^w runs Kubernetes v1.33.0/);
 });
 
 test('a machine is done when it runs the program, and has ended the way back where that was said', () => {

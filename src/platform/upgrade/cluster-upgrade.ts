@@ -16,6 +16,7 @@ import { reportEtcd } from '../etcd/report.ts';
 import { hostName } from '../host.ts';
 import { newestFormat, nodePlan, nodesPerMachineMax } from '../instance.ts';
 import { versionProblem } from '../join-checks.ts';
+import { partStatus } from '../launch.ts';
 import { machineUpgradeMsMax, machineWellMsMax, programLookMs } from '../limits.ts';
 import { localNodes } from '../local-nodes.ts';
 import type { Paths } from '../paths.ts';
@@ -60,7 +61,12 @@ export function otherMachines(nodes: readonly SeenNode[], own: readonly string[]
 }
 
 /** What stands in the way before anything is done; undefined where nothing does. */
-export function upgradeProblem(machines: readonly Machine[], { version }: { version: string }): string | undefined {
+export function upgradeProblem(
+  machines: readonly Machine[],
+  { version, runs }: { version: string; /** This machine. */ runs: string },
+): string | undefined {
+  const own = skewProblem(runs, version, true);
+  if (own !== undefined) return `this machine ${own}`;
   const away = machines.filter(({ isReady }) => !isReady).map(({ name }) => name);
   if (away.length > 0)
     return `${away.join(', ')} ${away.length === 1 ? 'is' : 'are'} away: all machines must be there, or one would be left with a program too old. Start it ('tiphys up'), or 'tiphys remove ${away[0]}' if it is lost for good; 'tiphys upgrade --here' upgrades this machine alone`;
@@ -80,7 +86,8 @@ function skewProblem(own: string, target: string, isServer: boolean): string | u
   const apart = minor(target) - minor(own);
   if (isServer && Math.abs(apart) > 1)
     return `runs Kubernetes ${own}, and this program is ${target}: go by a version of Tiphys with each minor version between them`;
-  if (apart < 0) return undefined;
+  // What does not say its version is not judged by it, and on the way back nothing is too old.
+  if (Number.isNaN(apart) || apart < 0) return undefined;
   const problem = versionProblem(own, target);
   return problem === undefined ? undefined : `runs Kubernetes ${own}, and this program is ${target}: ${problem}`;
 }
@@ -97,8 +104,14 @@ interface ClusterUpgradeOptions {
 /** Answers the names of the other machines. */
 export async function upgradeCluster(paths: Paths, options: ClusterUpgradeOptions): Promise<string[]> {
   const { program, isFinal, here, progress } = options;
-  const machines = await listOthers(paths);
-  const problem = upgradeProblem(machines, { version: program.kubernetesVersion || kubernetesVersion });
+  // One that begins anew is waited for.
+  if (partStatus(paths, 'server').supervisor === undefined)
+    throw new ApiError(
+      'ServiceUnavailable',
+      "the API server does not run here: 'tiphys up' first, or 'tiphys upgrade --here' for this machine alone",
+    );
+  const { machines, runs } = await listMachines(paths);
+  const problem = upgradeProblem(machines, { version: program.kubernetesVersion || kubernetesVersion, runs });
   if (problem !== undefined) throw new ApiError('Conflict', problem);
   await awaitWell(paths, undefined);
   if (isFinal) refuseMixed(machines, program.id);
@@ -151,22 +164,22 @@ async function withAdministrator<T>(paths: Paths, run: (client: Client) => Promi
   });
 }
 
-async function listOthers(paths: Paths): Promise<Machine[]> {
+/** The others, and the version of Kubernetes that this one runs. */
+async function listMachines(paths: Paths): Promise<{ machines: Machine[]; runs: string }> {
   const instance = instanceHere(paths);
   const { items } = await withAdministrator(paths, (client) => client.list(kinds.Node));
   const noted = localNodes(paths);
   // Data of the first format has no notes of them, and is of one machine: any that could be.
   const numbers = noted.length > 0 ? noted : Array.from({ length: nodesPerMachineMax }, (_none, index) => index + 1);
-  return otherMachines(
-    items,
-    numbers.map((number) => nodePlan(instance, number, hostName()).name),
-  );
+  const own = numbers.map((number) => nodePlan(instance, number, hostName()).name);
+  const first = items.find(({ metadata }) => metadata.name === own[0]);
+  return { machines: otherMachines(items, own), runs: first?.status?.nodeInfo?.kubeletVersion ?? '' };
 }
 
 /** False where it was done before. */
 async function upgradeOther(paths: Paths, name: string, order: Order): Promise<boolean> {
   const find = async (): Promise<Machine> => {
-    const found = (await listOthers(paths)).find((each) => each.name === name);
+    const found = (await listMachines(paths)).machines.find((each) => each.name === name);
     if (found === undefined) throw new ApiError('NotFound', `node ${name} was taken out of the cluster meanwhile`);
     return found;
   };
