@@ -324,6 +324,12 @@ export interface LinkCounters {
   txDropped: number;
 }
 
+/** What lies on a disk: bytes of its blocks, holes left out, and inodes. */
+export interface DiskUse {
+  bytes: number;
+  inodes: number;
+}
+
 export interface ContainerStats {
   cpuNanoseconds: number;
   cpuUserNanoseconds: number;
@@ -383,8 +389,8 @@ export interface Containers {
   attach(id: string, streams: Streams, signal?: AbortSignal): Promise<void>;
   logs(id: string, options: LogOptions): AsyncIterable<LogLine>;
   stats(id: string): Promise<ContainerStats>;
-  /** Bytes that it has written into its own root filesystem. */
-  diskUsage(id: string): Promise<number>;
+  /** What it has written into its own root filesystem. */
+  diskUsage(id: string): Promise<DiskUse>;
   /** Makes the log file anew after a rename by the caller (log rotation). */
   reopenLog(id: string): Promise<void>;
 }

@@ -10,7 +10,7 @@ import type { Pod } from '#api/core.v1.ts';
 import { ApiError } from '#base/errors.ts';
 import type { Timer } from '#os/clock.ts';
 import { podDemandOf, type PodDemand } from './admit.ts';
-import type { PodHost, PodPass } from './doors.ts';
+import type { MountedVolumes, PodHost, PodPass } from './doors.ts';
 import { Interrupted, Interruption } from './interruption.ts';
 import { resizeRetryMs, shutdownWordMsMax, syncErrorRetryMaxMs, syncErrorRetryMs } from './limits.ts';
 import { podFullName } from './pod-labels.ts';
@@ -50,6 +50,10 @@ export class PodWorker {
   }
   get uid(): string {
     return this.#state.uid;
+  }
+  /** Those that it has by now. */
+  get volumes(): MountedVolumes | undefined {
+    return this.#state.volumes;
   }
   /** What it takes of its node. */
   get demand(): PodDemand {
