@@ -144,6 +144,8 @@ export interface RequestContext<T extends KubeObject = KubeObject> {
   user: UserInfo;
   /** Set for resource requests of a served kind. */
   kind: KindRecord<T>;
+  /** What was asked for, where `kind` is another version of it (`admission/equivalents.ts`). */
+  requested?: KindRecord;
   warnings: string[];
   /** Where the request is audited. */
   audit?: AuditRecord;
