@@ -17,6 +17,7 @@ import { runFlowControl } from './flow-control/run-flow-control.ts';
 import type { EncryptionKey } from './keys.ts';
 import { sealAgain } from './seal-again.ts';
 import { KindTable } from './kind-table.ts';
+import { ListCache } from './list-cache.ts';
 import { LiveViews } from './live-views.ts';
 import { ServerLease } from './server-leases.ts';
 import { Objects } from './stored-objects.ts';
@@ -53,6 +54,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     kinds,
     objects,
     handle: (request) => runChain(server, request),
+    lists: new ListCache(),
     live: new LiveViews({ store, objects, clock, log: log.child('live') }),
     tokens: new TokenSigner(options.keys),
     verifiedTokens: new Map(),

@@ -17,7 +17,7 @@ import { CompactedError, FutureRevisionError } from '#store/store.ts';
 import type { StoredValue, StoreEvent, StoreWatch } from '#store/store.ts';
 import type { RequestContext } from './context.ts';
 import { prepareShown, shownOf } from './conversion.ts';
-import { watchBookmarkIntervalMs, watchInitialObjectsMax, watchPieceBytesMax } from './limits.ts';
+import { scannedTogetherMax, watchBookmarkIntervalMs, watchInitialObjectsMax, watchPieceBytesMax } from './limits.ts';
 import { negotiate } from './negotiate.ts';
 import type { Negotiated } from './negotiate.ts';
 import type { Objects } from './stored-objects.ts';
@@ -192,9 +192,14 @@ async function planWatch(context: RequestContext, selection: Selection, prefix: 
     );
   const list = await server.store.list(prefix);
   await prepareShown(server, selection.kind, list.values);
+  const initial: StoredValue[] = [];
+  for (const [index, stored] of list.values.entries()) {
+    if (index % scannedTogetherMax === scannedTogetherMax - 1) await context.pause?.();
+    if (selection.matches(server.objects, stored)) initial.push(stored);
+  }
   return {
     from: list.revision,
-    initial: list.values.filter((v) => selection.matches(server.objects, v)),
+    initial,
     endBookmark: sendInitial === 'true' && bookmarks,
     bookmarks,
     expired: undefined,
@@ -229,6 +234,19 @@ interface Followed {
   /** The directory of the store. */
   prefix: string;
   plan: WatchPlan;
+}
+
+/** What a watch begins with; fewer in one go where others wait, as each may have to be parsed. */
+async function* initialPieces<T>(
+  context: RequestContext,
+  initial: readonly StoredValue[],
+  writer: Writer<T>,
+): AsyncGenerator<T[]> {
+  const itemsMax = context.server.flowControl.isShared ? scannedTogetherMax : watchInitialObjectsMax;
+  for (const piece of pieces(initial, (stored) => writer.initial(stored), itemsMax)) {
+    yield piece;
+    await context.pause?.();
+  }
 }
 
 async function* runWatch<T>(
@@ -276,7 +294,7 @@ async function* runWatch<T>(
   const endWatch = server.flowControl.estimates.noteWatch(context.info);
   try {
     if (plan.initial !== undefined) {
-      yield* pieces(plan.initial, (stored) => writer.initial(stored), watchInitialObjectsMax);
+      yield* initialPieces(context, plan.initial, writer);
       plan.initial = undefined;
       if (plan.endBookmark) yield [bookmark(plan.from, { 'k8s.io/initial-events-end': 'true' })];
     }
