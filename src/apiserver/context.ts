@@ -7,6 +7,7 @@ import type { Logger } from '#observe/log.ts';
 import type { Metrics } from '#observe/metrics.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import type { Store } from '#store/store.ts';
+import type { FanOut } from './fan-out.ts';
 import type { FlowControl } from './flow-control/flow-control.ts';
 import type { Thread } from './flow-control/pace.ts';
 import type { KindTable } from './kind-table.ts';
@@ -113,6 +114,7 @@ export interface Server {
   objects: Objects;
   /** The whole request chain, for handlers that call other handlers. */
   handle(request: ApiRequest): Promise<ApiResponse>;
+  fanOut: FanOut;
   /** Lists that were asked for lately. */
   lists: ListCache;
   live: LiveViews;

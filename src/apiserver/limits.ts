@@ -29,6 +29,13 @@ export const historyBytesMax = 64 * 1024 * 1024;
 export const watchInitialObjectsMax = 500;
 /** Bytes that a watch hands to its connection at once. */
 export const watchPieceBytesMax = 256 * 1024;
+/**
+ * So many watchers of the same objects are told together of changes that follow each other this closely; where telling
+ * them takes longer, up to the longest rest.
+ */
+export const fanOutWatchersMin = 32;
+export const fanOutRestMs = 5;
+export const fanOutRestMsMax = 50;
 /** Watch frames kept for watchers that have not sent them yet, and their bytes. */
 export const watchFramesMax = 4096;
 export const watchFramesBytesMax = 32 * 1024 * 1024;

@@ -12,6 +12,7 @@ import { runChain } from './chain.ts';
 import { runCompaction } from './compaction.ts';
 import type { ApiServerOptions, Server } from './context.ts';
 import { runCustomResources } from './crd.ts';
+import { FanOut } from './fan-out.ts';
 import { FlowControl } from './flow-control/flow-control.ts';
 import { runFlowControl } from './flow-control/run-flow-control.ts';
 import type { EncryptionKey } from './keys.ts';
@@ -54,6 +55,7 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     kinds,
     objects,
     handle: (request) => runChain(server, request),
+    fanOut: new FanOut(clock),
     lists: new ListCache(),
     live: new LiveViews({ store, objects, clock, log: log.child('live') }),
     tokens: new TokenSigner(options.keys),
