@@ -62,8 +62,12 @@ function storedList(
     `{"kind":${JSON.stringify(kind.listKind)},"apiVersion":${JSON.stringify(apiVersionOf(kind))},"metadata":${JSON.stringify(metadata)},"items":[`,
   );
   let size = head.length + 3;
-  for (const stored of values) size += objects.size(stored) + 1;
-  const key = size < keptListBytesMin ? undefined : listKey(context, 'json');
+  for (const stored of values) {
+    size += objects.size(stored) + 1;
+    if (size > listWholeBytesMax) break;
+  }
+  const mayBeKept = size >= keptListBytesMin && size <= listWholeBytesMax;
+  const key = mayBeKept ? listKey(context, 'json') : undefined;
   const known = key === undefined ? undefined : lists.find(key, values);
   if (known !== undefined) return asAsync(context, slices(known), [head]);
   const pieces = function* (isWhole: boolean, pieceBytes: number): Generator<Uint8Array> {

@@ -165,7 +165,7 @@ async function scan(
   { prefix, limit, at, after: start }: ScanOptions,
 ): Promise<Page> {
   const { server } = context;
-  const values: StoredValue[] = [];
+  let values: StoredValue[] = [];
   let after = start;
   let revision = at;
   for (;;) {
@@ -176,7 +176,8 @@ async function scan(
     });
     revision = result.revision;
     await prepareShown(server, selection.kind, result.values);
-    if (selection.isEmpty) for (const stored of result.values) values.push(stored);
+    if (selection.isEmpty && values.length === 0) ({ values } = result);
+    else if (selection.isEmpty) for (const stored of result.values) values.push(stored);
     if (!selection.isEmpty) {
       for (const [index, stored] of result.values.entries()) {
         if (index % scannedTogetherMax === scannedTogetherMax - 1) await context.pause?.();
