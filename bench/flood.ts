@@ -19,8 +19,8 @@ const secondsEach = 5;
 const betweenMs = 4;
 const warmUpMs = 1_000;
 /** As one user, beside the flood of his and all at once, to see what he is told: connections, and requests of each. */
-const floodersSessions = 4;
-const floodersStreams = 1_000;
+const floodersSessions = 16;
+const floodersStreams = 120;
 const listedObjects = 1_000;
 const quotaUs = 50_000;
 const periodUs = 100_000;

@@ -50,7 +50,7 @@ export const intakeWaitingMax = 10_000;
  * connections then have together, and how often it is looked whether they still press.
  */
 export const streamsMax = 1000;
-export const pressingStreamsMin = 16;
+export const pressingStreamsMin = 128;
 export const pressingStreamsMax = 64;
 export const streamsReviewMs = 1_000;
 /** Seats that priority levels share: `--max-requests-inflight` and `--max-mutating-requests-inflight` of upstream. */

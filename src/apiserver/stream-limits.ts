@@ -2,7 +2,8 @@
  * How many streams a connection of HTTP/2 may have (RFC 9113, 5.1.2). One with many requests that wait for their
  * answers is allowed fewer: its client then keeps the rest to itself, which costs this side nothing, where a refusal
  * costs as much as a small answer and brings the next request. Those whose answers go on, as watches do, are not
- * counted.
+ * counted. What was under way when the limit was told is refused as a stream that was not looked at (REFUSED_STREAM),
+ * which clients send again (8.7): so only those are told who have more under way than upstream lets a connection have.
  */
 import type { Http2Session } from 'node:http2';
 import type { Clock } from '#os/clock.ts';
