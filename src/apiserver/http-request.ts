@@ -254,13 +254,16 @@ function partsOf(body: Readable, take: (part: Buffer) => void): Promise<Buffer[]
         fail(error);
       }
     };
+    const close = (): void => {
+      if (!body.readableEnded) fail(new ApiError('BadRequest', 'the request ended before its body did'));
+    };
     body
       .on('data', onData)
       .once('end', () => resolve(parts))
       .once('error', fail)
-      .once('close', () => {
-        if (!body.readableEnded) fail(new ApiError('BadRequest', 'the request ended before its body did'));
-      });
+      .once('close', close);
+    // The client has gone while it waited for its turn: nothing will be told any more.
+    if (body.destroyed) close();
   });
 }
 

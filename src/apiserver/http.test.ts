@@ -255,3 +255,31 @@ it('lets a client have fewer streams at a time while many of them wait for their
     session.destroy();
   }
 });
+
+it('ends what a client has left before its body had come', async () => {
+  const session: ClientHttp2Session = connectHttp2(`https://127.0.0.1:${http.port}`, {
+    ca,
+    cert: admin.certificatePem,
+    key: admin.keyPem,
+  });
+  try {
+    const gone = Array.from({ length: 8 }, () => {
+      const stream = session.request({ ':method': 'POST', ':path': pods, 'content-type': 'application/json' });
+      stream.on('error', () => undefined);
+      stream.write('{');
+      return stream;
+    });
+    await Promise.all(
+      gone.map(async (stream) => {
+        if (stream.pending) await once(stream, 'ready');
+        stream.close(8);
+        await once(stream, 'close');
+      }),
+    );
+    assert.equal((await get('/api/v1/nodes', admin)).status, 200);
+    // Whoever is waited for in vain is under way for ever.
+    while (api.api.server.requests.inFlight > 0) await new Promise((resolve) => setImmediate(resolve));
+  } finally {
+    session.destroy();
+  }
+});
