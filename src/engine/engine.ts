@@ -474,9 +474,14 @@ export interface Images {
     reference: string,
     options?: { force?: boolean; owner?: Owner },
   ): Promise<{ untagged: string[]; deleted: string[] }>;
-  /** Keeps an image from collection while a lease of this owner names it. */
-  lease(owner: Owner, imageId: string, holder: string): Promise<void>;
-  releaseLease(owner: Owner, holder: string): Promise<void>;
+  /**
+   * Keeps an image from collection while a lease of this owner names it. `sync: false`: a loss of power may undo it,
+   * and whoever asks finds that out.
+   */
+  lease(owner: Owner, imageId: string, holder: string, options?: { sync?: boolean }): Promise<void>;
+  releaseLease(owner: Owner, holder: string, options?: { sync?: boolean }): Promise<void>;
+  /** Of every owner. */
+  releaseLeases(isStale: (holder: string) => boolean): Promise<void>;
 }
 
 export interface Engine extends AsyncDisposable {
