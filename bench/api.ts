@@ -7,7 +7,7 @@ import { spawn } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { command, cpuSeconds, find, median, ratioOf, sleep } from './harness.ts';
-import type { Bench, Result, Run, Sample } from './harness.ts';
+import type { Bench, Goal, Result, Run, Sample } from './harness.ts';
 import { KubeClient, loadToken, targetOf } from './kube-client.ts';
 import { startControlPlane, startEtcd, type Etcd } from './kubernetes.ts';
 import { startTiphys, Tiphys, tiphysVersion } from './tiphys.ts';
@@ -33,9 +33,29 @@ interface Rate {
 
 export const api: Bench = {
   name: 'api',
-  about: `create, get, list of ${listedObjects} objects, watch events to ${watchers} watchers`,
+  about: `create, get, list of ${listedObjects} objects in each form, watch events to ${watchers} watchers`,
   run,
 };
+
+interface Measure {
+  name: string;
+  unit: string;
+  /** Goals: processor seconds at most, rates at least, as parts of the peer's. */
+  cpu: number;
+  rate?: number;
+  rateOnEtcd?: number;
+  measure(current: Run, side: Side, round: number): Promise<Rate>;
+}
+
+const allMeasures: Measure[] = [
+  { name: 'create', unit: 'requests/s', cpu: 1 / 4, rate: 3, rateOnEtcd: 2, measure: create },
+  { name: 'get', unit: 'requests/s', cpu: 1 / 5, rate: 3, rateOnEtcd: 4, measure: (_run, side) => get(side) },
+  { name: 'list', unit: 'objects/s', cpu: 1 / 5, rate: 4, rateOnEtcd: 4, measure: (_run, side) => list(side) },
+  { name: 'protobuf', unit: 'objects/s', cpu: 1 / 3, measure: (_run, side) => list(side, protobuf) },
+  { name: 'table', unit: 'objects/s', cpu: 1 / 3, measure: (_run, side) => list(side, table) },
+  { name: 'gzip', unit: 'objects/s', cpu: 1 / 3, measure: (_run, side) => list(side, gzip) },
+  { name: 'watch', unit: 'events/s', cpu: 1 / 5, rate: 3, rateOnEtcd: 3, measure: watch },
+];
 
 /** A ConfigMap of about a kilobyte. */
 function configMap(metadata: Record<string, string>): Record<string, unknown> {
@@ -71,17 +91,11 @@ async function run(current: Run): Promise<Result> {
     return found;
   };
   for (const side of sides) await prepare(side);
-  const all: [string, string, number, number, (side: Side, round: number) => Promise<Rate>][] = [
-    ['create', 'requests/s', 2, 2, (side, round) => create(current, side, round)],
-    ['get', 'requests/s', 2, 4, (side) => get(side)],
-    ['list', 'objects/s', 4, 4, (side) => list(side)],
-    ['watch', 'events/s', 2, 3, (side, round) => watch(current, side, round)],
-  ];
-  const measures = all.filter(([name]) => current.parts === undefined || current.parts.includes(name));
-  for (const [name, unit, , , measure] of measures) {
+  const measures = allMeasures.filter(({ name }) => current.parts === undefined || current.parts.includes(name));
+  for (const { name, unit, measure } of measures) {
     for (let round = 0; round < (current.rounds ?? defaultRounds); round++) {
       for (const side of sides) {
-        const rate = await measure(side, round);
+        const rate = await measure(current, side, round);
         const sample = of(`${name}, ${side.name}`, unit);
         sample.values.push(rate.perSecond);
         if (rate.delivered !== undefined && rate.delivered < 1)
@@ -93,10 +107,6 @@ async function run(current: Run): Promise<Result> {
       `${name}: ${sides.map((side) => `${side.name} ${Math.round(median(of(`${name}, ${side.name}`, unit).values))} ${unit}`).join(', ')}`,
     );
   }
-  samples.sort(
-    (a, b) =>
-      measures.findIndex(([name]) => a.name.startsWith(name)) - measures.findIndex(([name]) => b.name.startsWith(name)),
-  );
   const values = (name: string): number[] | undefined => samples.find((one) => one.name === name)?.values;
   return {
     bench: api.name,
@@ -104,19 +114,28 @@ async function run(current: Run): Promise<Result> {
     samples,
     skipped,
     versions: Object.fromEntries(sides.map((side) => [side.name, side.version])),
-    goals: measures.flatMap(([name, , atLeast, atLeastOnEtcd]) => [
-      {
-        text: `${name}: Tiphys / Kubernetes`,
-        atLeast,
-        value: ratioOf(values(`${name}, Tiphys`)!, values(`${name}, Kubernetes`)),
-      },
-      {
-        text: `${name}: Tiphys on etcd / Kubernetes on the same one`,
-        atLeast: atLeastOnEtcd,
-        value: ratioOf(values(`${name}, Tiphys on etcd`) ?? [], values(`${name}, Kubernetes`)),
-      },
-    ]),
+    goals: measures.flatMap((measure) => goalsOf(measure, values)),
   };
+}
+
+function goalsOf({ name, rate, rateOnEtcd, cpu }: Measure, values: (name: string) => number[] | undefined): Goal[] {
+  const ratio = (side: string, suffix = ''): number | undefined =>
+    ratioOf(values(`${name}, ${side}${suffix}`) ?? [], values(`${name}, Kubernetes${suffix}`));
+  return [
+    { text: `${name}: processor seconds each, Tiphys / Kubernetes`, atMost: cpu, value: ratio('Tiphys', ', CPU') },
+    ...(rate === undefined
+      ? []
+      : [{ text: `${name}: rate, Tiphys / Kubernetes`, atLeast: rate, value: ratio('Tiphys') }]),
+    ...(rateOnEtcd === undefined
+      ? []
+      : [
+          {
+            text: `${name}: rate, Tiphys on etcd / Kubernetes on the same one`,
+            atLeast: rateOnEtcd,
+            value: ratio('Tiphys on etcd'),
+          },
+        ]),
+  ];
 }
 
 /** A second Tiphys, whose state lies on the etcd that the peer uses too. */
@@ -137,7 +156,7 @@ async function sideOf(current: Run, client: KubeClient, name: string, pids: numb
     client,
     pids,
     version,
-    headers: ['-H', `authorization: Bearer ${token}`, '-H', 'accept: application/json', '-H', 'user-agent: bench'],
+    headers: ['-H', `authorization: Bearer ${token}`, '-H', 'user-agent: bench'],
   };
 }
 
@@ -159,8 +178,13 @@ interface Loaded {
   cpu: number;
 }
 
+const json = ['-H', 'accept: application/json'];
+const protobuf = ['-H', 'accept: application/vnd.kubernetes.protobuf'];
+const table = ['-H', 'accept: application/json;as=Table;g=meta.k8s.io;v=v1'];
+const gzip = [...json, '-H', 'accept-encoding: gzip'];
+
 /** h2load says `finished in 1.23s`, `status codes: N 2xx`. */
-async function h2load(side: Side, words: string[], path: string): Promise<Loaded> {
+async function h2load(side: Side, words: string[], path: string, form = json): Promise<Loaded> {
   const before = cpuSeconds(side.pids);
   const { stdout } = await command([
     find('h2load')!,
@@ -170,6 +194,7 @@ async function h2load(side: Side, words: string[], path: string): Promise<Loaded
     '-W',
     '24',
     ...side.headers,
+    ...form,
     `${side.client.target.server}${path}`,
   ]);
   const cpu = cpuSeconds(side.pids) - before;
@@ -205,9 +230,9 @@ async function get(side: Side): Promise<Rate> {
 }
 
 /** Each list has the thousand ConfigMaps and the cluster's own `kube-root-ca.crt` where there is one. */
-async function list(side: Side): Promise<Rate> {
+async function list(side: Side, form = json): Promise<Rate> {
   return rateOf(
-    await h2load(side, ['-n', '200', '-c', '4', '-m', '2'], '/api/v1/namespaces/bench-list/configmaps'),
+    await h2load(side, ['-n', '200', '-c', '4', '-m', '2'], '/api/v1/namespaces/bench-list/configmaps', form),
     listedObjects,
   );
 }
@@ -241,6 +266,7 @@ async function watch(current: Run, side: Side, round: number): Promise<Rate> {
       '-W',
       '24',
       ...side.headers,
+      ...json,
       `${side.client.target.server}${path}`,
     ],
     { stdio: 'ignore' },

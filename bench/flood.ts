@@ -4,7 +4,9 @@
  * again at once when it is refused, by h2load: with few streams, with so many that its queues are full, and for lists.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
+import { connect, type IncomingHttpHeaders, type IncomingHttpStatusHeader } from 'node:http2';
 import { Agent, request } from 'node:https';
 import { join } from 'node:path';
 import { find, quantile, sleep, until } from './harness.ts';
@@ -16,8 +18,9 @@ const defaultRounds = 3;
 const secondsEach = 5;
 const betweenMs = 4;
 const warmUpMs = 1_000;
-/** As one user, beside the flood of his, to see what he is told. */
-const floodersAsked = 100;
+/** As one user, beside the flood of his and all at once, to see what he is told: connections, and requests of each. */
+const floodersSessions = 16;
+const floodersStreams = 120;
 const listedObjects = 1_000;
 const quotaUs = 50_000;
 const periodUs = 100_000;
@@ -104,34 +107,30 @@ function ask({ agent, url, headers }: Asker): Promise<number> {
 }
 
 /**
- * What the one who floods is told: of so many requests of his, how many are refused (429), and how many of those
- * refusals say when to come again (Retry-After).
+ * What the one who floods is told: of so many requests of his that come at once, how many are refused (429), and how
+ * many of those refusals say when to come again (Retry-After).
  */
-async function askRefusals(flooder: Asker): Promise<{ refused: number; told: number }> {
-  const answers = await Promise.all(
-    Array.from({ length: floodersAsked }, async () => {
-      const answer = await fetchHead(flooder);
-      return { isRefused: answer.status === 429, isTold: Number(answer.retryAfter) >= 1 };
-    }),
-  );
-  const refused = answers.filter(({ isRefused }) => isRefused);
-  return { refused: refused.length, told: refused.filter(({ isTold }) => isTold).length };
-}
-
-function fetchHead({ agent, url, headers }: Asker): Promise<{ status?: number; retryAfter?: string }> {
-  return new Promise((resolve, reject) => {
-    const out = request(url, { agent, headers }, (answer) => {
-      const { statusCode, headers: answered } = answer;
-      answer.resume().on('error', reject);
-      answer.on('end', () =>
-        resolve({
-          ...(statusCode === undefined ? {} : { status: statusCode }),
-          ...(answered['retry-after'] === undefined ? {} : { retryAfter: answered['retry-after'] }),
+async function askRefusals({ url, headers }: Asker): Promise<{ refused: number; told: number }> {
+  const { origin, pathname } = new URL(url);
+  const sessions = Array.from({ length: floodersSessions }, () => connect(origin, { rejectUnauthorized: false }));
+  try {
+    await Promise.all(sessions.map((session) => once(session, 'remoteSettings')));
+    const answers = await Promise.all(
+      sessions.flatMap((session) =>
+        Array.from({ length: floodersStreams }, async () => {
+          const stream = session.request({ ':path': pathname, ...headers }).resume();
+          const [{ ':status': status, 'retry-after': retryAfter }] = (await once(stream, 'response')) as [
+            IncomingHttpHeaders & IncomingHttpStatusHeader,
+          ];
+          return { isRefused: status === 429, isTold: Number(retryAfter) >= 1 };
         }),
-      );
-    });
-    out.on('error', reject).end();
-  });
+      ),
+    );
+    const refused = answers.filter(({ isRefused }) => isRefused);
+    return { refused: refused.length, told: refused.filter(({ isTold }) => isTold).length };
+  } finally {
+    for (const session of sessions) session.destroy();
+  }
 }
 
 /** Milliseconds of each request. */
@@ -182,7 +181,12 @@ async function run(current: Run): Promise<Result> {
         note(samples, `median beside ${name}`, quantile(beside, 0.5));
         ratios.set(name, [...(ratios.get(name) ?? []), flooded / quiet]);
         const answers = await askRefusals(flooder);
-        note(samples, `refused of ${floodersAsked} more of his (${name})`, answers.refused, 'requests');
+        note(
+          samples,
+          `refused of ${floodersSessions * floodersStreams} more of his (${name})`,
+          answers.refused,
+          'requests',
+        );
         told.refused += answers.refused;
         told.told += answers.told;
         current.say(`${name}: p99 ${quiet.toFixed(2)} → ${flooded.toFixed(2)} ms`);

@@ -111,11 +111,11 @@ export async function targetOf(name: string, kubeconfig: string): Promise<Target
  * A ServiceAccount that may do everything: h2load shows no certificates, and both sides then check the same kind of
  * token.
  */
-export async function loadToken(client: KubeClient): Promise<string> {
+export async function loadToken(client: KubeClient, name = 'bench'): Promise<string> {
   await client.ask(
     'POST',
     '/api/v1/namespaces/default/serviceaccounts',
-    { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'bench' } },
+    { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name } },
     [409],
   );
   await client.ask(
@@ -124,13 +124,13 @@ export async function loadToken(client: KubeClient): Promise<string> {
     {
       apiVersion: 'rbac.authorization.k8s.io/v1',
       kind: 'ClusterRoleBinding',
-      metadata: { name: 'bench' },
+      metadata: { name },
       roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'cluster-admin' },
-      subjects: [{ kind: 'ServiceAccount', name: 'bench', namespace: 'default' }],
+      subjects: [{ kind: 'ServiceAccount', name, namespace: 'default' }],
     },
     [409],
   );
-  const answer = await client.ask('POST', '/api/v1/namespaces/default/serviceaccounts/bench/token', {
+  const answer = await client.ask('POST', `/api/v1/namespaces/default/serviceaccounts/${name}/token`, {
     apiVersion: 'authentication.k8s.io/v1',
     kind: 'TokenRequest',
     spec: { expirationSeconds: 7200 },

@@ -9,8 +9,10 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { messageOf } from '#base/thrown.ts';
 import { api } from './api.ts';
+import { apiScale } from './api-scale.ts';
 import { build } from './build.ts';
 import { dockerRun } from './docker-run.ts';
+import { engine } from './engine.ts';
 import { median } from './harness.ts';
 import type { Bench, Goal, Result, Run } from './harness.ts';
 import { flood } from './flood.ts';
@@ -20,7 +22,7 @@ import { memory } from './memory.ts';
 import { pods } from './pods.ts';
 import { up } from './up.ts';
 
-const benches: Bench[] = [dockerRun, build, up, api, pods, idle, memory, hostile, flood];
+const benches: Bench[] = [dockerRun, engine, build, up, api, apiScale, pods, idle, memory, hostile, flood];
 
 function met(goal: Goal): boolean | undefined {
   if (goal.value === undefined || Number.isNaN(goal.value)) return undefined;

@@ -55,7 +55,7 @@ export async function startTiphys(run: Run, name = 'tiphys'): Promise<{ tiphys: 
   return { tiphys, busybox: await saveBusybox(run, tiphys) };
 }
 
-async function saveBusybox(run: Run, tiphys: Tiphys): Promise<string> {
+export async function saveBusybox(run: Run, tiphys: Pick<Tiphys, 'env'>): Promise<string> {
   const archive = join(run.scratch, 'busybox.tar');
   if (!existsSync(archive)) {
     await command(['docker', 'pull', '-q', 'busybox'], { env: tiphys.env });

@@ -102,6 +102,8 @@ async function answerRequest(server: Server, request: ApiRequest, progress: Prog
     warnings: [],
     ...(record === undefined ? {} : { audit: record }),
   });
+  const { admission } = progress;
+  if (admission !== undefined) context.pause = () => admission.pause();
   if (info.verb === 'watch') context.onBegun = () => progress.admission?.release();
   return dispatch(context);
 }
@@ -148,10 +150,8 @@ function holdSeat({ admission, request, info }: Progress, answer: ApiResponse): 
   if (request.wantsObject !== true) setAdmittedHeaders(answer, admission);
   const { body } = answer;
   const pieces = body === undefined || body instanceof Uint8Array ? undefined : body;
-  if ((info.verb !== 'watch' && pieces === undefined) || request.signal.aborted) {
-    admission.release();
-    return;
-  }
+  if (info.verb !== 'watch' && pieces === undefined) return admission.release();
+  if (request.signal.aborted) return admission.release();
   request.signal.addEventListener('abort', () => admission.release(), { once: true });
   if (info.verb !== 'watch' && pieces !== undefined) answer.body = releasing(pieces, admission);
 }

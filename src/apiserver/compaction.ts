@@ -75,12 +75,13 @@ class Compaction {
   }
 
   async #step(): Promise<void> {
-    const { store, clock, live, options } = this.#server;
+    const { store, clock, lists, live, options } = this.#server;
     const [now, current, compacted] = [clock.monotonic(), store.currentRevision(), store.compactedRevision()];
     const written = current - (this.#marks.at(-1)?.revision ?? current);
     const old = this.#marks.filter((m) => m.atMs <= now - this.#keepMs).at(-1)?.revision ?? 0;
     this.#marks = [...this.#marks.filter((m) => m.atMs > now - this.#keepMs), { atMs: now, revision: current }];
     forgetFrames();
+    lists.forget();
     live.drain();
     const upTo = Math.max(old, current - historyRevisionsMax);
     if (upTo > compacted) await store.compact(upTo);

@@ -7,6 +7,7 @@ import type { Logger } from '#observe/log.ts';
 import type { Metrics } from '#observe/metrics.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import type { Store } from '#store/store.ts';
+import type { FanOut } from './fan-out.ts';
 import type { FlowControl } from './flow-control/flow-control.ts';
 import type { Thread } from './flow-control/pace.ts';
 import type { KindTable } from './kind-table.ts';
@@ -17,6 +18,7 @@ import type { Authenticators } from './authn/authenticators.ts';
 import type { Authorizers } from './authz/authorizers.ts';
 import type { ServerFlags } from './server-flags.ts';
 import type { OpenAudit } from './audit/open-audit.ts';
+import type { ListCache } from './list-cache.ts';
 import type { LiveViews } from './live-views.ts';
 import type { RequestMetrics } from './metrics.ts';
 import type { Objects } from './stored-objects.ts';
@@ -112,6 +114,9 @@ export interface Server {
   objects: Objects;
   /** The whole request chain, for handlers that call other handlers. */
   handle(request: ApiRequest): Promise<ApiResponse>;
+  fanOut: FanOut;
+  /** Lists that were asked for lately. */
+  lists: ListCache;
   live: LiveViews;
   metrics: Metrics;
   tokens: TokenSigner;
@@ -144,11 +149,15 @@ export interface RequestContext<T extends KubeObject = KubeObject> {
   user: UserInfo;
   /** Set for resource requests of a served kind. */
   kind: KindRecord<T>;
+  /** What was asked for, where `kind` is another version of it (`admission/equivalents.ts`). */
+  requested?: KindRecord;
   warnings: string[];
   /** Where the request is audited. */
   audit?: AuditRecord;
   /** Of a watch: what is there has been handed over, and it only waits from now on. */
   onBegun?: () => void;
+  /** Between two pieces of long work: others first (`Admission.pause`). */
+  pause?: () => Promise<void> | undefined;
   /** The server writes what it needs itself: neither policies nor webhooks may keep it from starting. */
   isOwn?: true;
 }

@@ -239,4 +239,36 @@ describe('conversion webhooks', () => {
       assert.match(read.body.message, message);
       assert.equal((await t.call('GET', `${pathOf('v1')}/a`)).status, 200);
     });
+
+  it('convert for a webhook of admission that knows another version, and back', async () => {
+    await using t = await createTestApi();
+    await serve(t);
+    const seen: TestJson[] = [];
+    t.api.server.callWebhook = async (_config, review: TestJson) => {
+      if (review.kind === 'ConversionReview') return convert(review);
+      const { uid, object } = review.request;
+      seen.push(object);
+      const patch = Buffer.from(JSON.stringify([{ op: 'replace', path: '/port', value: '443' }])).toString('base64');
+      return { response: { uid, allowed: true, patchType: 'JSONPatch', patch } };
+    };
+    await t.make('/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations', {
+      metadata: { name: 'w' },
+      webhooks: [
+        {
+          name: 'hosts.example.com',
+          sideEffects: 'None',
+          admissionReviewVersions: ['v1'],
+          clientConfig: { url: 'https://hook.example.com' },
+          rules: [{ operations: ['CREATE'], apiGroups: ['example.com'], apiVersions: ['v2'], resources: ['hosts'] }],
+        },
+      ],
+    });
+    const made = await t.make(pathOf('v1'), host('v1', 'a', { hostPort: 'localhost:80' }));
+    assert.deepEqual(
+      seen.map(({ apiVersion, host: name, port }) => [apiVersion, name, port]),
+      [['example.com/v2', 'localhost', '80']],
+    );
+    assert.deepEqual([made.apiVersion, made['hostPort']], ['example.com/v1', 'localhost:443']);
+    assert.equal((await t.call('GET', `${pathOf('v2')}/a`)).body['port'], '443');
+  });
 });

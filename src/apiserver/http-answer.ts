@@ -3,37 +3,45 @@
  * is written on an upgraded connection by itself.
  */
 import type { ServerResponse } from 'node:http';
-import type { Http2ServerResponse } from 'node:http2';
+import type { ServerHttp2Stream } from 'node:http2';
 import type { Duplex } from 'node:stream';
 import type { ApiResponse } from '#base/api-request.ts';
 import { ApiError } from '#base/errors.ts';
 import { messageOf } from '#base/thrown.ts';
 
-export type HttpResponse = Http2ServerResponse | ServerResponse;
+/** What an answer is written to: a stream of HTTP/2, or a response of HTTP/1.1. */
+export type HttpResponse = ServerHttp2Stream | ServerResponse;
 
-/** The compatibility response of HTTP/2 has the methods of HTTP/1.1. */
-export function responseOf(either: HttpResponse): ServerResponse {
-  return either as ServerResponse;
+/** The head of an answer, and what comes behind it: nothing, the whole body at once, or pieces some time. */
+export function writeAnswerHead(
+  response: HttpResponse,
+  { status, headers }: Pick<ApiResponse, 'status' | 'headers'>,
+  then: 'nothing' | 'body' | 'pieces',
+): void {
+  if ('respond' in response) {
+    response.respond({ ':status': status, ...headers }, then === 'nothing' ? { endStream: true } : {});
+    return;
+  }
+  response.writeHead(status, headers);
+  if (then === 'nothing') response.end();
+  else if (then === 'pieces') response.flushHeaders();
 }
 
 /** `head`: the body is told of and left out. */
 export async function send(
-  either: HttpResponse,
-  answer: Pick<ApiResponse, 'status' | 'headers' | 'body'>,
+  response: HttpResponse,
+  { status, headers, body }: Pick<ApiResponse, 'status' | 'headers' | 'body'>,
   head: boolean,
 ): Promise<void> {
-  const response = responseOf(either);
-  const body = answer.body;
-  if (body === undefined || body instanceof Uint8Array) {
-    response.writeHead(
-      answer.status,
-      body === undefined ? answer.headers : { ...answer.headers, 'content-length': String(body.length) },
-    );
-    response.end(head ? undefined : body);
+  if (response.destroyed || response.closed) return;
+  const told = body instanceof Uint8Array ? { ...headers, 'content-length': String(body.length) } : headers;
+  if (head || body === undefined) return writeAnswerHead(response, { status, headers: told }, 'nothing');
+  if (body instanceof Uint8Array) {
+    writeAnswerHead(response, { status, headers: told }, 'body');
+    response.end(body);
     return;
   }
-  response.writeHead(answer.status, answer.headers);
-  response.flushHeaders?.();
+  writeAnswerHead(response, { status, headers }, 'pieces');
   for await (const chunk of body) {
     if (response.destroyed || response.closed) break;
     if (!response.write(chunk)) await drained(response);
@@ -59,14 +67,14 @@ function drained(response: HttpResponse): Promise<void> {
 }
 
 /** Says what went wrong; where the answer has begun, it breaks off. */
-export function fail(either: HttpResponse, error: unknown): void {
-  const response = responseOf(either);
-  if (response.headersSent || response.destroyed) {
-    response.destroy?.();
+export function fail(response: HttpResponse, error: unknown): void {
+  if (response.headersSent || response.destroyed || response.closed) {
+    response.destroy();
     return;
   }
   const { code, body } = asStatus(error);
-  response.writeHead(code, { 'content-type': 'application/json', 'content-length': String(body.length) });
+  const headers = { 'content-type': 'application/json', 'content-length': String(body.length) };
+  writeAnswerHead(response, { status: code, headers }, 'body');
   response.end(body);
 }
 

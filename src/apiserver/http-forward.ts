@@ -3,7 +3,7 @@
  * target's answer and everything after it goes through untouched, in both directions.
  */
 import { request as httpRequest } from 'node:http';
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import { Agent, request as httpsRequest } from 'node:https';
 import { pipeline, type Duplex, type Transform } from 'node:stream';
 import { createDeflate, createGunzip, createGzip, createInflate } from 'node:zlib';
@@ -12,8 +12,8 @@ import { ApiError } from '#base/errors.ts';
 import type { KeyPair } from '#base/x509.ts';
 import { remoteAgent } from './aggregation-client.ts';
 import type { ConnectTarget } from './connect.ts';
-import { fail, failUpgrade, responseOf, withoutHop, writeHead, type HttpResponse } from './http-answer.ts';
-import type { HttpRequest } from './http-request.ts';
+import { fail, failUpgrade, withoutHop, writeAnswerHead, writeHead, type HttpResponse } from './http-answer.ts';
+import { bodyOf, type HttpRequest } from './http-request.ts';
 import { LinkRewriter, proxiedUrl, type ProxiedPage } from './proxy-links.ts';
 import { kubeletErrorCharsMax, upgradeConnectTimeoutMs } from './limits.ts';
 
@@ -117,8 +117,7 @@ export class Forwarder {
   }
 
   /** A plain request to a kubelet, Pod or Service; the answer is piped back as it comes. */
-  forward(target: ConnectTarget, from: ApiRequest, request: HttpRequest, either: HttpResponse): void {
-    const response = responseOf(either);
+  forward(target: ConnectTarget, from: ApiRequest, request: HttpRequest, response: HttpResponse): void {
     const make = target.scheme === 'https' ? httpsRequest : httpRequest;
     const out = make({
       host: target.host,
@@ -143,8 +142,11 @@ export class Forwarder {
         headers['location'] = proxiedUrl(headers['location'], page);
       const stages = page === undefined || from.method === 'HEAD' ? [] : linkStages(headers, page);
       if (stages.length > 0) delete headers['content-length'];
-      response.writeHead(answer.statusCode ?? 502, headers);
-      response.flushHeaders?.();
+      const status = answer.statusCode ?? 502;
+      const isWhole = from.method === 'HEAD' || status === 204 || status === 304;
+      if (response.destroyed || response.closed) return void answer.destroy();
+      writeAnswerHead(response, { status, headers }, isWhole ? 'nothing' : 'pieces');
+      if (isWhole) return void answer.resume();
       pipeline([answer, ...stages, response], (error) => {
         if (error) response.destroy();
       });
@@ -162,7 +164,7 @@ export class Forwarder {
         );
     });
     if (from.method === 'GET' || from.method === 'HEAD') out.end();
-    else request.pipe(out);
+    else bodyOf(request).pipe(out);
   }
 
   upgrade(target: ConnectTarget, from: ApiRequest, { request, socket, head }: Upgrade): void {
@@ -216,7 +218,7 @@ export class Forwarder {
 }
 
 /** A kubelet refuses logs in plain words; clients get them as a Status. */
-async function failAsKubelet(response: ServerResponse, answer: IncomingMessage): Promise<void> {
+async function failAsKubelet(response: HttpResponse, answer: IncomingMessage): Promise<void> {
   let text = '';
   try {
     for await (const chunk of answer) if (text.length < kubeletErrorCharsMax) text += String(chunk);

@@ -4,7 +4,9 @@
  */
 import { X509Certificate } from 'node:crypto';
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
-import type { Http2ServerRequest } from 'node:http2';
+import type { Http2Session, ServerHttp2Stream } from 'node:http2';
+import type { Socket } from 'node:net';
+import type { Readable } from 'node:stream';
 import { TLSSocket, type PeerCertificate } from 'node:tls';
 import { ApiError } from '#base/errors.ts';
 import type { ApiRequest, UserInfo } from '#base/api-request.ts';
@@ -19,7 +21,52 @@ import {
   requestBodyMsMax,
 } from './limits.ts';
 
-export type HttpRequest = Http2ServerRequest | IncomingMessage;
+export type HttpRequest = Http2Request | IncomingMessage;
+
+/**
+ * A stream of HTTP/2 that asks for something. Node's own class for it has the methods of HTTP/1.1, which cost a small
+ * answer a fifth more.
+ */
+export class Http2Request {
+  readonly stream: ServerHttp2Stream;
+  readonly headers: IncomingHttpHeaders;
+  readonly rawHeaders: string[];
+
+  constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, rawHeaders: string[]) {
+    this.stream = stream;
+    this.headers = headers;
+    this.rawHeaders = rawHeaders;
+  }
+
+  get method(): string {
+    return String(this.headers[':method']);
+  }
+
+  get url(): string {
+    return this.headers[':path']?.toString() ?? '/';
+  }
+
+  get session(): Http2Session | undefined {
+    return this.stream.session;
+  }
+}
+
+/** Where the body is read from. */
+export function bodyOf(request: HttpRequest): Readable {
+  return request instanceof Http2Request ? request.stream : request;
+}
+
+/**
+ * What a client asks by: the session of HTTP/2, since its `socket` is a proxy made anew at each access; else the
+ * socket.
+ */
+export function connectionOf(request: HttpRequest): object | undefined {
+  return request instanceof Http2Request ? request.session : request.socket;
+}
+
+function socketOf(request: HttpRequest): Socket | TLSSocket | undefined {
+  return request instanceof Http2Request ? request.session?.socket : request.socket;
+}
 
 /** Who a client certificate is of, and since when. */
 export interface Certified {
@@ -36,7 +83,7 @@ const nobody: Peer = {};
  * authority is never a user, whatever its subject says.
  */
 export class Peers {
-  /** The session of HTTP/2, since its `socket` is a proxy made anew at each access; else the socket. */
+  /** By connection. */
   readonly #known = new WeakMap<object, Peer>();
   readonly #proxy: ProxyConfig | undefined;
   readonly #authority: string;
@@ -47,12 +94,11 @@ export class Peers {
   }
 
   of(request: HttpRequest): Peer {
-    const session = 'stream' in request ? request.stream?.session : undefined;
-    const connection = session ?? request.socket;
-    if (connection === undefined || connection === null) return nobody;
+    const connection = connectionOf(request);
+    if (connection === undefined) return nobody;
     const known = this.#known.get(connection);
     if (known !== undefined) return known;
-    const socket = session?.socket ?? request.socket;
+    const socket = socketOf(request);
     const peer = socket instanceof TLSSocket ? this.ofSocket(socket) : nobody;
     this.#known.set(connection, peer);
     return peer;
@@ -152,6 +198,7 @@ export class BodyBudget {
     release: (give: () => void) => void,
   ): Promise<Uint8Array> {
     let taken = 0;
+    const body = bodyOf(request);
     release(() => {
       this.#add(user, -taken);
       taken = 0;
@@ -161,29 +208,23 @@ export class BodyBudget {
     const late = clock.setTimer(
       requestBodyMsMax,
       () => {
-        request.destroy(
-          new ApiError('Timeout', `the request's body did not arrive within ${requestBodyMsMax / 1000} s`),
-        );
+        body.destroy(new ApiError('Timeout', `the request's body did not arrive within ${requestBodyMsMax / 1000} s`));
       },
       { background: true },
     );
-    const parts: Buffer[] = [];
     try {
-      // Nobody has set an encoding: pieces are bytes.
-      const pieces: AsyncIterable<Buffer> = request;
-      for await (const part of pieces) {
+      const parts = await partsOf(body, (part) => {
         taken += part.length;
         this.#add(user, part.length);
         if (taken > requestBodyBytesMax) throw tooLarge();
         if (this.#held > requestBodiesBytesMax || (this.#byUser.get(user) ?? 0) > requestBodiesOfUserBytesMax)
           throw new ApiError('TooManyRequests', 'Too many requests, please try again later.', { retryAfterSeconds: 1 });
-        parts.push(part);
-      }
+      });
+      const [only] = parts;
+      return only !== undefined && parts.length === 1 ? only : Buffer.concat(parts);
     } finally {
       late.cancel();
     }
-    const [only] = parts;
-    return only !== undefined && parts.length === 1 ? only : Buffer.concat(parts);
   }
 
   #add(user: string, bytes: number): void {
@@ -194,15 +235,52 @@ export class BodyBudget {
   }
 }
 
+/**
+ * The pieces of a body, each of which `take` may refuse by throwing: no more is read then. By events, since an iterator
+ * costs a small body twice as much.
+ */
+function partsOf(body: Readable, take: (part: Buffer) => void): Promise<Buffer[]> {
+  return new Promise((resolve, reject) => {
+    const parts: Buffer[] = [];
+    const fail = (error: unknown): void => {
+      body.off('data', onData).pause();
+      reject(error);
+    };
+    const onData = (part: Buffer): void => {
+      try {
+        take(part);
+        parts.push(part);
+      } catch (error) {
+        fail(error);
+      }
+    };
+    const close = (): void => {
+      if (!body.readableEnded) fail(new ApiError('BadRequest', 'the request ended before its body did'));
+    };
+    body
+      .on('data', onData)
+      .once('end', () => resolve(parts))
+      .once('error', fail)
+      .once('close', close);
+    // The client has gone while it waited for its turn: nothing will be told any more.
+    if (body.destroyed) close();
+  });
+}
+
 function tooLarge(): ApiError {
   return new ApiError('RequestEntityTooLarge', `Request entity too large: limit is ${requestBodyBytesMax}`);
 }
 
+/** What the transport knows beside the message. */
+interface Received {
+  readBody: ApiRequest['readBody'];
+  /** Aborted when the client goes. Asked for only where somebody listens: making one is dear. */
+  signal: () => AbortSignal;
+  peers: Peers;
+}
+
 // walk kubectl-apply 1/8: a message of HTTP/2 or 1.1 becomes an `ApiRequest`, with the client certificate as its user.
-export function toApiRequest(
-  request: HttpRequest,
-  { readBody, signal, peers }: { readBody: ApiRequest['readBody']; signal: AbortSignal; peers: Peers },
-): ApiRequest {
+export function toApiRequest(request: HttpRequest, { readBody, signal, peers }: Received): ApiRequest {
   const url = request.url ?? '/';
   const cut = url.indexOf('?');
   const peer = peers.of(request);
@@ -215,7 +293,11 @@ export function toApiRequest(
     ...(readBody === undefined ? {} : { readBody }),
     ...('user' in peer ? peer : {}),
     ...(isFromProxy ? { isFromProxy } : {}),
-    remoteAddress: request.socket?.remoteAddress ?? '',
-    signal,
+    get remoteAddress() {
+      return socketOf(request)?.remoteAddress ?? '';
+    },
+    get signal() {
+      return signal();
+    },
   };
 }

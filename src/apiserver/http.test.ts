@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { connect as connectHttp2 } from 'node:http2';
 import type { ClientHttp2Session } from 'node:http2';
 import { createServer, request } from 'node:https';
@@ -14,6 +15,7 @@ import type { TestApi } from './fixture.ts';
 import { HeldPort } from './held-port.ts';
 import { serveHttp } from './http.ts';
 import type { HttpServer } from './http.ts';
+import { pressingStreamsMax, pressingStreamsMin, streamsMax, streamsReviewMs } from './limits.ts';
 
 const stack = new AsyncDisposableStack();
 let api: TestApi;
@@ -208,4 +210,76 @@ it('answers an upgrade that is not allowed with a status', async () => {
     headers: { connection: 'Upgrade', upgrade: 'SPDY/3.1' },
   });
   assert.deepEqual([answer.status, JSON.parse(answer.text).reason], [403, 'Forbidden']);
+});
+
+it('lets a client have fewer streams at a time while many of them wait for their answers', async () => {
+  const session: ClientHttp2Session = connectHttp2(`https://127.0.0.1:${http.port}`, {
+    ca,
+    cert: admin.certificatePem,
+    key: admin.keyPem,
+  });
+  const limits: number[] = [];
+  let isTold = Promise.withResolvers<void>();
+  session.on('remoteSettings', ({ maxConcurrentStreams = 0 }) => {
+    limits.push(maxConcurrentStreams);
+    isTold.resolve();
+  });
+  try {
+    await isTold.promise;
+    isTold = Promise.withResolvers();
+    const watch = session.request({ ':path': `${pods}?watch=1` });
+    await once(watch, 'response');
+    watch.resume();
+    // Their bodies are waited for.
+    const streams = Array.from({ length: pressingStreamsMin + 1 }, () =>
+      session.request({ ':method': 'POST', ':path': pods, 'content-type': 'application/json' }),
+    );
+    await isTold.promise;
+    assert.deepEqual(limits, [streamsMax, pressingStreamsMax + 1]);
+    isTold = Promise.withResolvers();
+    await Promise.all(
+      streams.map(async (stream) => {
+        stream.end('{}');
+        const status = await new Promise((resolve) => {
+          stream.once('response', (headers) => resolve(headers[':status']));
+        });
+        assert.equal(status, 422);
+        stream.resume();
+        await once(stream, 'close');
+      }),
+    );
+    for (let i = 0; i < 2; i++) api.clock.advance(streamsReviewMs);
+    await isTold.promise;
+    assert.equal(limits.at(-1), streamsMax);
+  } finally {
+    session.destroy();
+  }
+});
+
+it('ends what a client has left before its body had come', async () => {
+  const session: ClientHttp2Session = connectHttp2(`https://127.0.0.1:${http.port}`, {
+    ca,
+    cert: admin.certificatePem,
+    key: admin.keyPem,
+  });
+  try {
+    const gone = Array.from({ length: 8 }, () => {
+      const stream = session.request({ ':method': 'POST', ':path': pods, 'content-type': 'application/json' });
+      stream.on('error', () => undefined);
+      stream.write('{');
+      return stream;
+    });
+    await Promise.all(
+      gone.map(async (stream) => {
+        if (stream.pending) await once(stream, 'ready');
+        stream.close(8);
+        await once(stream, 'close');
+      }),
+    );
+    assert.equal((await get('/api/v1/nodes', admin)).status, 200);
+    // Whoever is waited for in vain is under way for ever.
+    while (api.api.server.requests.inFlight > 0) await new Promise((resolve) => setImmediate(resolve));
+  } finally {
+    session.destroy();
+  }
 });

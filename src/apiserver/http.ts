@@ -3,9 +3,10 @@
  * connections that are passed on to a kubelet, node, Pod or Service. Turns messages into `ApiRequest`s
  * (`http-request.ts`) and answers into messages (`http-answer.ts`, `http-forward.ts`); decides nothing itself.
  */
-import type { IncomingMessage } from 'node:http';
+import { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingHttpHeaders } from 'node:http';
 import { createSecureServer } from 'node:http2';
-import type { Http2SecureServer } from 'node:http2';
+import type { Http2SecureServer, ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { SecureContextOptions, TLSSocket } from 'node:tls';
@@ -14,11 +15,22 @@ import type { KeyPair } from '#base/x509.ts';
 import type { ProxyConfig } from './authn/request-header.ts';
 import type { ApiServer } from './server.ts';
 import { createRemoteCaller } from './aggregation-client.ts';
-import { connectionOf } from './connect.ts';
+import { connectionOf as targetOf } from './connect.ts';
 import type { HeldPort } from './held-port.ts';
 import { fail, failUpgrade, send, writeHttp1, type HttpResponse } from './http-answer.ts';
 import { Forwarder } from './http-forward.ts';
-import { BodyBudget, Peers, toApiRequest, type Certified, type HttpRequest } from './http-request.ts';
+import {
+  BodyBudget,
+  connectionOf,
+  Http2Request,
+  Peers,
+  toApiRequest,
+  type Certified,
+  type HttpRequest,
+} from './http-request.ts';
+import { Intake } from './intake.ts';
+import { streamsMax } from './limits.ts';
+import { StreamLimits } from './stream-limits.ts';
 import { createWebhookCaller } from './webhook-client.ts';
 
 export interface HttpOptions {
@@ -50,6 +62,35 @@ export interface HttpServer extends AsyncDisposable {
 /** One for all: making one for each request is the dearest part of a small answer. */
 const clientGone = Object.assign(new Error('the client has gone'), { name: 'AbortError' });
 
+/** When a client goes; a signal of it is made for who asks. */
+class Departure {
+  #controller: AbortController | undefined;
+  #hasGone = false;
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#hasGone) this.#controller.abort(clientGone);
+    }
+    return this.#controller.signal;
+  }
+
+  note(): void {
+    this.#hasGone = true;
+    this.#controller?.abort(clientGone);
+  }
+}
+
+/** Who writes to a client that has gone is told so by `close` as well. */
+const ignoreError = (): void => undefined;
+
+/** Of a request that has come. */
+interface Asked {
+  client: Departure;
+  /** Its answer begins. */
+  onAnswer: (() => void) | undefined;
+}
+
 class Listener {
   readonly #options: HttpOptions;
   readonly #forwarder: Forwarder;
@@ -57,11 +98,16 @@ class Listener {
   /** Those whose handshake is done. */
   readonly #secured = new Set<TLSSocket>();
   readonly #bodies = new BodyBudget();
+  readonly #intake: Intake;
+  readonly #streams: StreamLimits;
   readonly #peers: Peers;
 
   constructor(options: HttpOptions) {
     this.#options = options;
     this.#peers = new Peers(options.clientCa, options.proxy);
+    const { thread, clock } = options.api.server.options;
+    this.#intake = new Intake(thread);
+    this.#streams = new StreamLimits(clock);
     this.#forwarder = new Forwarder(options.clientCa, options.kubeletClient, options.frontProxy);
   }
 
@@ -88,11 +134,23 @@ class Listener {
       allowHTTP1: true,
       requestCert: true,
       rejectUnauthorized: false,
-      settings: { maxConcurrentStreams: 1000, initialWindowSize: 1 << 20 },
+      settings: { maxConcurrentStreams: streamsMax, initialWindowSize: 1 << 20 },
     });
     server.on('request', (request, response) => {
-      void this.#serve(request, response);
+      // Streams do not come here, as what would make requests of them is taken away.
+      if (request instanceof IncomingMessage && response instanceof ServerResponse) this.#take(request, response);
     });
+    server.removeAllListeners('stream');
+    server.on(
+      'stream',
+      (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, _flags: number, rawHeaders: string[]) => {
+        const { session } = stream;
+        const streams = session === undefined ? undefined : this.#streams.begin(session);
+        if (streams !== undefined) stream.once('close', streams.ended);
+        if (headers.expect === '100-continue') stream.additionalHeaders({ ':status': 100 });
+        this.#take(new Http2Request(stream, headers, rawHeaders), stream, streams?.answered);
+      },
+    );
     server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
       void this.#upgrade(request, socket, head);
     });
@@ -109,10 +167,16 @@ class Listener {
     return server;
   }
 
-  async #serve(request: HttpRequest, response: HttpResponse): Promise<void> {
-    const abort = new AbortController();
-    response.once('close', () => abort.abort(clientGone));
-    response.on('error', () => undefined);
+  #take(request: HttpRequest, response: HttpResponse, onAnswer?: () => void): void {
+    const client = new Departure();
+    response.once('close', () => client.note());
+    response.on('error', ignoreError);
+    this.#intake.take(connectionOf(request) ?? request, () => {
+      if (!response.destroyed) void this.#serve(request, response, { client, onAnswer });
+    });
+  }
+
+  async #serve(request: HttpRequest, response: HttpResponse, { client, onAnswer }: Asked): Promise<void> {
     let release = (): void => undefined;
     try {
       const method = request.method ?? 'GET';
@@ -123,11 +187,12 @@ class Listener {
         });
       const apiRequest = toApiRequest(request, {
         readBody: hasBody ? readBody : undefined,
-        signal: abort.signal,
+        signal: () => client.signal,
         peers: this.#peers,
       });
       const answer = await this.#options.api.handle(apiRequest);
-      const target = connectionOf(answer);
+      onAnswer?.();
+      const target = targetOf(answer);
       if (target !== undefined) {
         this.#forwarder.forward(target, apiRequest, request, response);
         return;
@@ -141,12 +206,12 @@ class Listener {
   }
 
   async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
-    const abort = new AbortController();
-    socket.on('error', () => abort.abort(clientGone)).once('close', () => abort.abort(clientGone));
+    const client = new Departure();
+    socket.on('error', () => client.note()).once('close', () => client.note());
     try {
-      const from = toApiRequest(request, { readBody: undefined, signal: abort.signal, peers: this.#peers });
+      const from = toApiRequest(request, { readBody: undefined, signal: () => client.signal, peers: this.#peers });
       const answer = await this.#options.api.handle(from);
-      const target = connectionOf(answer);
+      const target = targetOf(answer);
       if (target === undefined) {
         writeHttp1(socket, answer.status, answer.headers, answer.body instanceof Uint8Array ? answer.body : undefined);
         return;

@@ -7,9 +7,14 @@ import type { KindRecord } from '#schema/kind.ts';
 
 const groupOrder = (group: string): string => (group === '' ? '' : group);
 
+const placeOf = ({ storage: { group, resource } }: KindRecord): string => `${group}/${resource}`;
+const isSame = (a: KindRecord, b: KindRecord): boolean =>
+  a.group === b.group && a.version === b.version && a.resource === b.resource;
+
 export class KindTable {
   #byResource = new Map<string, KindRecord>();
   #byKind = new Map<string, KindRecord>();
+  #byStorage = new Map<string, KindRecord[]>();
   generation = 0;
 
   constructor(kinds: readonly KindRecord[]) {
@@ -19,12 +24,16 @@ export class KindTable {
   add(kind: KindRecord): void {
     this.#byResource.set(`${kind.group}/${kind.version}/${kind.resource}`, kind);
     this.#byKind.set(`${kind.group}/${kind.version}/${kind.kind}`, kind);
+    this.#byStorage.set(placeOf(kind), [...this.keptWith(kind).filter((other) => !isSame(other, kind)), kind]);
     this.generation++;
   }
 
   remove(kind: KindRecord): void {
     this.#byResource.delete(`${kind.group}/${kind.version}/${kind.resource}`);
     this.#byKind.delete(`${kind.group}/${kind.version}/${kind.kind}`);
+    const left = this.keptWith(kind).filter((other) => !isSame(other, kind));
+    if (left.length > 0) this.#byStorage.set(placeOf(kind), left);
+    else this.#byStorage.delete(placeOf(kind));
     this.generation++;
   }
 
@@ -43,6 +52,10 @@ export class KindTable {
   findAnyVersion(group: string, resource: string): KindRecord | undefined {
     for (const k of this.all()) if (k.group === group && k.resource === resource) return k;
     return undefined;
+  }
+  /** All versions, of whatever group, of the objects that this kind's are. */
+  keptWith(kind: KindRecord): readonly KindRecord[] {
+    return this.#byStorage.get(placeOf(kind)) ?? [];
   }
   hasGroupVersion(group: string, version: string): boolean {
     for (const k of this.all()) if (k.group === group && k.version === version) return true;

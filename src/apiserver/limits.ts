@@ -29,11 +29,30 @@ export const historyBytesMax = 64 * 1024 * 1024;
 export const watchInitialObjectsMax = 500;
 /** Bytes that a watch hands to its connection at once. */
 export const watchPieceBytesMax = 256 * 1024;
+/**
+ * So many watchers of the same objects are told together of changes that follow each other this closely; where telling
+ * them takes longer, up to the longest rest.
+ */
+export const fanOutWatchersMin = 32;
+export const fanOutRestMs = 5;
+export const fanOutRestMsMax = 50;
 /** Watch frames kept for watchers that have not sent them yet, and their bytes. */
 export const watchFramesMax = 4096;
 export const watchFramesBytesMax = 32 * 1024 * 1024;
 /** Requests under way or waiting at one time, watches and streams not counted; more are told to come back. */
 export const requestsInFlightMax = 20_000;
+/** Requests that are looked at in one turn of the thread, before it is known whose they are. */
+export const intakePerTurn = 16;
+/** Those that wait to be looked at. */
+export const intakeWaitingMax = 10_000;
+/**
+ * Streams of a connection; how many of them may wait for their answers before it is allowed fewer, how many those
+ * connections then have together, and how often it is looked whether they still press.
+ */
+export const streamsMax = 1000;
+export const pressingStreamsMin = 128;
+export const pressingStreamsMax = 64;
+export const streamsReviewMs = 1_000;
 /** Seats that priority levels share: `--max-requests-inflight` and `--max-mutating-requests-inflight` of upstream. */
 export const serverSeats = 600;
 /** How often seats are dealt anew among priority levels. */
@@ -63,6 +82,11 @@ export const requestBodyMsMax = 60_000;
 /** A list up to this size is one buffer with its length told; a larger one goes out in pieces. */
 export const listWholeBytesMax = 4 * 1024 * 1024;
 export const listPieceBytesMax = 256 * 1024;
+/** Items of lists that are kept for whoever asks for the same ones; a list that is not whole is not kept. */
+export const keptListBytesMin = 64 * 1024;
+export const keptListBytesMax = 16 * 1024 * 1024;
+/** Objects that are looked at, or shown, in one go where others wait for the thread. */
+export const scannedTogetherMax = 64;
 /** Objects that a paged list with a selector looks at in one go. */
 export const scanPageMax = 1_000;
 /**

@@ -5,8 +5,8 @@ import { apiVersionOf, type KubeList } from '#base/objects.ts';
 import { isObject } from '#base/unknown.ts';
 import { CompactedError, FutureRevisionError } from '#store/store.ts';
 import type { ListResult, StoredValue } from '#store/store.ts';
-import type { RequestContext, Server } from './context.ts';
-import { scanPageMax } from './limits.ts';
+import type { RequestContext } from './context.ts';
+import { scannedTogetherMax, scanPageMax } from './limits.ts';
 import { prepareShown } from './conversion.ts';
 import { listBody } from './list-body.ts';
 import { negotiate } from './negotiate.ts';
@@ -105,7 +105,7 @@ export async function listPage(context: RequestContext, selection: Selection): P
     };
   }
   try {
-    const page = await scan(server, selection, { prefix, limit, at, after });
+    const page = await scan(context, selection, { prefix, limit, at, after });
     if (selection.isEmpty && token === '')
       server.flowControl.estimates.noteList(info, page.values.length + (page.remaining ?? 0), page.values);
     return page;
@@ -160,11 +160,12 @@ interface ScanOptions {
  * at what is behind it.
  */
 async function scan(
-  server: Server,
+  context: RequestContext,
   selection: Selection,
   { prefix, limit, at, after: start }: ScanOptions,
 ): Promise<Page> {
-  const values: StoredValue[] = [];
+  const { server } = context;
+  let values: StoredValue[] = [];
   let after = start;
   let revision = at;
   for (;;) {
@@ -175,9 +176,11 @@ async function scan(
     });
     revision = result.revision;
     await prepareShown(server, selection.kind, result.values);
-    if (selection.isEmpty) for (const stored of result.values) values.push(stored);
+    if (selection.isEmpty && values.length === 0) ({ values } = result);
+    else if (selection.isEmpty) for (const stored of result.values) values.push(stored);
     if (!selection.isEmpty) {
-      for (const stored of result.values) {
+      for (const [index, stored] of result.values.entries()) {
+        if (index % scannedTogetherMax === scannedTogetherMax - 1) await context.pause?.();
         after = stored.key;
         if (!selection.matches(server.objects, stored)) continue;
         values.push(stored);

@@ -53,13 +53,21 @@ export class Selection {
     return fieldValueOf(this.#fields, 'metadata.namespace');
   }
 
+  /** Whether there is a `route`. */
+  get isRouted(): boolean {
+    return (
+      fieldValueOf(this.#fields, 'spec.nodeName') !== undefined &&
+      this.kind.selectableFields['spec.nodeName'] !== undefined
+    );
+  }
+
   /**
    * For a selector that pins `spec.nodeName`, as kubelets do: the store wakes this watcher for that node's events
    * alone.
    */
   route(objects: Objects): WatchRoute | undefined {
     const value = fieldValueOf(this.#fields, 'spec.nodeName');
-    if (value === undefined || this.kind.selectableFields['spec.nodeName'] === undefined) return undefined;
+    if (value === undefined || !this.isRouted) return undefined;
     const nodeOf = (stored: StoredValue | undefined): string[] =>
       stored === undefined ? [] : [this.#field(objects, stored, this.#record(objects, stored), 'spec.nodeName')];
     return { name: 'spec.nodeName', value, valuesOf: (event) => [...nodeOf(event.value), ...nodeOf(event.previous)] };

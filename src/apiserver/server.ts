@@ -12,11 +12,13 @@ import { runChain } from './chain.ts';
 import { runCompaction } from './compaction.ts';
 import type { ApiServerOptions, Server } from './context.ts';
 import { runCustomResources } from './crd.ts';
+import { FanOut } from './fan-out.ts';
 import { FlowControl } from './flow-control/flow-control.ts';
 import { runFlowControl } from './flow-control/run-flow-control.ts';
 import type { EncryptionKey } from './keys.ts';
 import { sealAgain } from './seal-again.ts';
 import { KindTable } from './kind-table.ts';
+import { ListCache } from './list-cache.ts';
 import { LiveViews } from './live-views.ts';
 import { ServerLease } from './server-leases.ts';
 import { Objects } from './stored-objects.ts';
@@ -53,6 +55,8 @@ export async function createApiServer(options: ApiServerOptions): Promise<ApiSer
     kinds,
     objects,
     handle: (request) => runChain(server, request),
+    fanOut: new FanOut(clock),
+    lists: new ListCache(),
     live: new LiveViews({ store, objects, clock, log: log.child('live') }),
     tokens: new TokenSigner(options.keys),
     verifiedTokens: new Map(),

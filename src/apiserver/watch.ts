@@ -10,14 +10,13 @@ import type { ApiResponse } from '#base/api-request.ts';
 import { freezeJson } from '#base/json.ts';
 import { apiVersionOf } from '#base/objects.ts';
 import type { KubeObject, WatchEvent, WatchEventType } from '#base/objects.ts';
-import type { Timer } from '#os/clock.ts';
 import type { KindRecord } from '#schema/kind.ts';
 import { encodeObject, protobufMediaType } from '#schema/protobuf.ts';
 import { CompactedError, FutureRevisionError } from '#store/store.ts';
 import type { StoredValue, StoreEvent, StoreWatch } from '#store/store.ts';
 import type { RequestContext } from './context.ts';
 import { prepareShown, shownOf } from './conversion.ts';
-import { watchBookmarkIntervalMs, watchInitialObjectsMax, watchPieceBytesMax } from './limits.ts';
+import { scannedTogetherMax, watchInitialObjectsMax, watchPieceBytesMax } from './limits.ts';
 import { negotiate } from './negotiate.ts';
 import type { Negotiated } from './negotiate.ts';
 import type { Objects } from './stored-objects.ts';
@@ -27,6 +26,7 @@ import { parseRevision } from './read.ts';
 import { encodeBody, formsOf, headersFor, includeObject } from './respond.ts';
 import { Selection } from './selection.ts';
 import { makeTable, partialMetadata } from './table.ts';
+import { Feed } from './watch-feed.ts';
 import { eventObject, frameOf, storedOf, type EventType } from './watch-frames.ts';
 
 /** `ADDED`, `MODIFIED` or `DELETED` as this selection sees the event; undefined where it does not. */
@@ -192,9 +192,14 @@ async function planWatch(context: RequestContext, selection: Selection, prefix: 
     );
   const list = await server.store.list(prefix);
   await prepareShown(server, selection.kind, list.values);
+  const initial: StoredValue[] = [];
+  for (const [index, stored] of list.values.entries()) {
+    if (index % scannedTogetherMax === scannedTogetherMax - 1) await context.pause?.();
+    if (selection.matches(server.objects, stored)) initial.push(stored);
+  }
   return {
     from: list.revision,
-    initial: list.values.filter((v) => selection.matches(server.objects, v)),
+    initial,
     endBookmark: sendInitial === 'true' && bookmarks,
     bookmarks,
     expired: undefined,
@@ -229,6 +234,19 @@ interface Followed {
   /** The directory of the store. */
   prefix: string;
   plan: WatchPlan;
+}
+
+/** What a watch begins with; fewer in one go where others wait, as each may have to be parsed. */
+async function* initialPieces<T>(
+  context: RequestContext,
+  initial: readonly StoredValue[],
+  writer: Writer<T>,
+): AsyncGenerator<T[]> {
+  const itemsMax = context.server.flowControl.isShared ? scannedTogetherMax : watchInitialObjectsMax;
+  for (const piece of pieces(initial, (stored) => writer.initial(stored), itemsMax)) {
+    yield piece;
+    await context.pause?.();
+  }
 }
 
 async function* runWatch<T>(
@@ -272,11 +290,11 @@ async function* runWatch<T>(
     ];
     return;
   }
-  const feed = new Feed(context, watch, plan.bookmarks);
+  const feed = new Feed(context, watch, { bookmarks: plan.bookmarks, isRouted: selection.isRouted });
   const endWatch = server.flowControl.estimates.noteWatch(context.info);
   try {
     if (plan.initial !== undefined) {
-      yield* pieces(plan.initial, (stored) => writer.initial(stored), watchInitialObjectsMax);
+      yield* initialPieces(context, plan.initial, writer);
       plan.initial = undefined;
       if (plan.endBookmark) yield [bookmark(plan.from, { 'k8s.io/initial-events-end': 'true' })];
     }
@@ -311,111 +329,6 @@ async function* runWatch<T>(
     feed.close();
     endWatch();
     context.onBegun?.();
-  }
-}
-
-/** Merges a store watch with the bookmark timer, the time-out and the client's going away. */
-class Feed {
-  #watch: StoreWatch;
-  #iterator: AsyncIterator<StoreEvent[]>;
-  #pending: Promise<void> | undefined;
-  #batches: StoreEvent[][] = [];
-  #ended = false;
-  #error: unknown;
-  #tick: number | undefined;
-  /** The revision of the last event handed out. */
-  #delivered = 0;
-  #wake: (() => void) | undefined;
-  #timers: Timer[] = [];
-  #context: RequestContext;
-
-  constructor(context: RequestContext, watch: StoreWatch, bookmarks: boolean) {
-    this.#context = context;
-    this.#watch = watch;
-    this.#iterator = watch[Symbol.asyncIterator]();
-    const { clock, random } = context.server;
-    const asked = Number(context.request.query.get('timeoutSeconds') ?? 0) || 0;
-    const seconds = asked > 0 ? asked : 1800 + Math.floor(random.float() * 1800);
-    this.#timers.push(clock.setTimer(seconds * 1000, () => this.#end(), { background: true }));
-    if (bookmarks) this.#armTick();
-    context.request.signal.addEventListener('abort', this.#end, { once: true });
-  }
-
-  #armTick(): void {
-    const { clock, store } = this.#context.server;
-    // What was committed up to now has reached the watch's queue; pulling it before the bookmark keeps the bookmark
-    // from overtaking an event.
-    this.#timers[1] = clock.setTimer(
-      watchBookmarkIntervalMs,
-      () => {
-        const revision = store.currentRevision();
-        this.#pull();
-        this.#timers[2] = clock.setTimer(
-          5,
-          () => {
-            this.#tick = revision;
-            this.#notify();
-          },
-          { background: true },
-        );
-        this.#armTick();
-      },
-      { background: true },
-    );
-  }
-
-  #end = (): void => {
-    this.#ended = true;
-    this.#notify();
-  };
-  #notify(): void {
-    const wake = this.#wake;
-    this.#wake = undefined;
-    wake?.();
-  }
-
-  #pull(): void {
-    this.#pending ??= this.#iterator.next().then(
-      (result) => {
-        this.#pending = undefined;
-        if (result.done === true) this.#ended = true;
-        else this.#batches.push(result.value);
-        this.#notify();
-      },
-      (error: unknown) => {
-        this.#error = error;
-        this.#notify();
-      },
-    );
-  }
-
-  async next(): Promise<StoreEvent[] | number | 'closed'> {
-    for (;;) {
-      const batch = this.#batches.shift();
-      if (batch !== undefined) {
-        this.#delivered = batch.at(-1)?.revision ?? this.#delivered;
-        return batch;
-      }
-      if (this.#error !== undefined) throw this.#error;
-      if (this.#ended) return 'closed';
-      if (this.#tick !== undefined) {
-        // Events that came since the bookmark fell due have gone out: a client must never be sent back to before them.
-        const at = Math.max(this.#tick, this.#delivered);
-        this.#tick = undefined;
-        return at;
-      }
-      this.#pull();
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
-    }
-  }
-
-  close(): void {
-    for (const timer of this.#timers) timer.cancel();
-    this.#context.request.signal.removeEventListener('abort', this.#end);
-    this.#ended = true;
-    this.#watch.close();
   }
 }
 

@@ -6,9 +6,15 @@ export class ByteReader {
   readonly #source: AsyncIterator<Uint8Array>;
   #chunk: Buffer = Buffer.alloc(0);
   #ended = false;
+  #position = 0;
 
   constructor(source: AsyncIterable<Uint8Array>) {
     this.#source = source[Symbol.asyncIterator]();
+  }
+
+  /** Bytes that were taken. */
+  get position(): number {
+    return this.#position;
   }
 
   /** Makes the current chunk non-empty; false at the end. */
@@ -30,6 +36,7 @@ export class ByteReader {
     if (this.#chunk.length === 0 && !(await this.#fill())) return undefined;
     const out = this.#chunk.length <= countMax ? this.#chunk : this.#chunk.subarray(0, countMax);
     this.#chunk = this.#chunk.subarray(out.length);
+    this.#position += out.length;
     return out;
   }
 
@@ -38,6 +45,7 @@ export class ByteReader {
     if (this.#chunk.length >= count) {
       const out = this.#chunk.subarray(0, count);
       this.#chunk = this.#chunk.subarray(count);
+      this.#position += count;
       return out;
     }
     const parts: Buffer[] = [];

@@ -9,6 +9,8 @@ export interface Platform {
   os: string;
   architecture: string;
   variant?: string;
+  /** Of Windows, whose images run on the builds that they are made for. */
+  'os.version'?: string;
 }
 
 const systems = [
@@ -85,7 +87,13 @@ export function normalizePlatform(given: Platform): Platform {
       break;
     default:
   }
-  return { os, architecture, ...(variant === '' ? {} : { variant }) };
+  const version = given['os.version'] ?? '';
+  return {
+    os,
+    architecture,
+    ...(variant === '' ? {} : { variant }),
+    ...(version === '' ? {} : { 'os.version': version }),
+  };
 }
 
 /** That of this machine. */
@@ -96,7 +104,10 @@ export function hostPlatform(): Platform {
 /** Throws ApiError BadRequest with containerd's texts. */
 export function parsePlatform(text: string): Platform {
   const quoted = JSON.stringify(text.slice(0, 200));
-  const parts = text.split('/');
+  // `windows(10.0.20348.1)/amd64`
+  const given = /^[A-Za-z0-9_-]+\(([A-Za-z0-9_.%-]*)\)(?=\/|$)/.exec(text);
+  const version = given?.[1] ?? '';
+  const parts = (given === null ? text : text.replace(`(${version})`, '')).split('/');
   const bad = parts.find((part) => !/^[A-Za-z0-9_.-]+$/.test(part));
   if (bad !== undefined)
     throw new ApiError(
@@ -107,15 +118,33 @@ export function parsePlatform(text: string): Platform {
   if (parts.length > 3)
     throw new ApiError('BadRequest', `${quoted}: cannot parse platform specifier: invalid argument`);
   if (second !== undefined)
-    return normalizePlatform({ os: first, architecture: second, ...(third === undefined ? {} : { variant: third }) });
-  if (systems.includes(first.toLowerCase())) return { ...hostPlatform(), os: first.toLowerCase() };
+    return normalizePlatform({
+      os: first,
+      architecture: second,
+      ...(third === undefined ? {} : { variant: third }),
+      'os.version': decodeVersion(version, quoted),
+    });
+  if (systems.includes(first.toLowerCase()))
+    return normalizePlatform({ ...hostPlatform(), os: first, 'os.version': decodeVersion(version, quoted) });
   if (architectures.includes(first.toLowerCase())) return normalizePlatform({ os: 'linux', architecture: first });
   throw new ApiError('BadRequest', `${quoted}: unknown operating system or architecture: invalid argument`);
 }
 
+function decodeVersion(text: string, quoted: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw new ApiError('BadRequest', `${quoted} has an invalid OS version ${JSON.stringify(text)}: invalid argument`);
+  }
+}
+
 export function formatPlatform(platform: Platform): string {
+  const version = encodeURIComponent(platform['os.version'] ?? '').replace(
+    /[!'()*~]/g,
+    (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`,
+  );
   return [
-    platform.os,
+    version === '' ? platform.os : `${platform.os}(${version})`,
     platform.architecture,
     ...(platform.variant === undefined || platform.variant === '' ? [] : [platform.variant]),
   ].join('/');
@@ -125,12 +154,14 @@ export function formatPlatform(platform: Platform): string {
 export function platformFit(wanted: Platform, have: Platform): number {
   const [a, b] = [normalizePlatform(wanted), normalizePlatform(have)];
   if (a.os !== b.os || a.architecture !== b.architecture) return 0;
+  const [version, own = version] = [a['os.version'], b['os.version']];
+  if (a.os === 'windows' && version !== undefined && version !== own) return 0;
   if (a.variant === b.variant) return 100;
   // An older variant of 32-bit ARM runs on a newer one; elsewhere a variant asks for more than the plain architecture
   // gives.
-  const [level, own] = [Number(a.variant?.slice(1) ?? 0), Number(b.variant?.slice(1) ?? 0)];
-  if (Number.isNaN(level) || Number.isNaN(own)) return 0;
-  return a.architecture === 'arm' ? (own <= level ? 10 + own : 0) : b.variant === undefined ? 50 : 0;
+  const [level, ownLevel] = [Number(a.variant?.slice(1) ?? 0), Number(b.variant?.slice(1) ?? 0)];
+  if (Number.isNaN(level) || Number.isNaN(ownLevel)) return 0;
+  return a.architecture === 'arm' ? (ownLevel <= level ? 10 + ownLevel : 0) : b.variant === undefined ? 50 : 0;
 }
 
 /** Of several things the one that fits best; undefined where none does. */

@@ -61,7 +61,13 @@ export async function* readTar(source: AsyncIterable<Uint8Array>): AsyncGenerato
           }
         },
       };
-      yield { header: layout.header, content, ...(layout.extents === undefined ? {} : { extents: layout.extents }) };
+      const { position } = reader;
+      yield {
+        header: layout.header,
+        content,
+        position,
+        ...(layout.extents === undefined ? {} : { extents: layout.extents }),
+      };
       await reader.skip(left);
       await reader.skipPadding(padding);
     }

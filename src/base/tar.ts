@@ -48,6 +48,8 @@ export interface TarEntry {
    * the next step.
    */
   content: AsyncIterable<Uint8Array>;
+  /** Where they begin in the archive. */
+  position: number;
   /** Present for sparse files: where the stored bytes go; all else is zeros. */
   extents?: TarExtent[];
 }

@@ -347,3 +347,14 @@ test('copies of one file are files of their own, and look as each copy says', as
     assert.notEqual(statSync(join(root, 'e/x')).ino, statSync(join(root, 'e/y')).ino);
   });
 });
+
+test("what is not there is told in the classic builder's words", async (t) => {
+  const bench = await makeBench(t);
+  for (const [line, expected] of [
+    ['ADD http://127.0.0.1:1/f /', /^ADD failed: Get "http:/],
+    ['ADD http://[1/f /', /^ADD failed: invalid URL/],
+    ['COPY none /', /^COPY failed: file not found in build context or excluded by .dockerignore: stat none: file/],
+    ['COPY none* /', /^COPY failed: no source files were specified/],
+  ] as const)
+    await assert.rejects(bench.build(`FROM base\n${line}\n`, { files: { a: '' } }), { message: expected }, line);
+});

@@ -29,6 +29,7 @@ import { finishConfig } from './image-config.ts';
 import { buildConfigBytesMax } from './limits.ts';
 import { makeVertex } from './llb/codec.ts';
 import { SourceMissing } from './llb/copy-source.ts';
+import { FetchError } from './llb/download.ts';
 import { ExitError } from './llb/exec.ts';
 import { layersOf, silentOutput } from './llb/output.ts';
 import type { StepLayer, VertexOutput } from './llb/output.ts';
@@ -268,6 +269,7 @@ class Build implements Disposable {
 
 function inClassicWords(error: unknown, { keyword }: Step): unknown {
   if (error instanceof ExitError) return new BuildStepError(error);
+  if (error instanceof FetchError) return new ApiError('BadRequest', error.classic);
   if (!(error instanceof SourceMissing)) return error;
   return new ApiError(
     'BadRequest',

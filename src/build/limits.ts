@@ -33,6 +33,8 @@ export const buildsInParallelMax = 8;
 export const stepsInParallelMax = 8;
 /** What is expanded of a file to see whether an archive begins in it. */
 export const archiveHeadBytesMax = 8 << 20;
+/** Files of the web of which it is remembered what their servers said of them. */
+export const downloadsKnownMax = 1000;
 export const addedUrlBytesMax = 16 * 2 ** 30;
 /** A source given by URL in `remote`. */
 /** Directories of clients that are kept for their next build. */

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { lstatSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { encodeTarFile, encodeTarHeader, tarEnd } from '#base/tar-write.ts';
 import { goDirectory, makeBench } from './grpc/testing.ts';
 import type { File } from './grpc/testing.ts';
 
@@ -70,4 +71,27 @@ test('a file takes the place of the file that the image has, a directory that of
     assert.equal(readFileSync(at('etc/group'), 'utf8'), 'mine');
     assert.equal(readFileSync(at('etc/passwd/f'), 'utf8'), 'f');
   });
+});
+
+test('names of one file in an archive stay names of one file, wherever symlinks of the image lead', async (t) => {
+  const archive = Buffer.concat([
+    encodeTarFile({ path: 'bin/new/a' }, 'x'),
+    encodeTarHeader({ path: 'bin/new/b', type: 'link', linkTarget: 'bin/new/a' }),
+    encodeTarHeader({ path: 'etc/c', type: 'link', linkTarget: 'bin/new/a' }),
+    encodeTarFile({ path: 'a/first' }, 'y'),
+    encodeTarHeader({ path: 'bin/second', type: 'link', linkTarget: 'a/first' }),
+    tarEnd,
+  ]);
+  for (const flags of ['', '--chmod=640 ']) {
+    const look = await build(t, `ADD ${flags}tar /\nADD ${flags}tar /again/`, { tar: archive.toString('latin1') });
+    await look((at) => {
+      const inodes = (...paths: string[]): number => new Set(paths.map((path) => lstatSync(at(path)).ino)).size;
+      assert.equal(readlinkSync(at('bin')), 'usr/bin');
+      assert.equal(readFileSync(at('usr/bin/new/b'), 'utf8'), 'x');
+      assert.equal(inodes('usr/bin/new/a', 'usr/bin/new/b', 'etc/c'), 1, flags);
+      assert.equal(inodes('a/first', 'usr/bin/second'), 1, flags);
+      assert.equal(inodes('again/a/first', 'again/bin/second'), 1, flags);
+      assert.equal(inodes('a/first', 'again/a/first'), 2, flags);
+    });
+  }
 });

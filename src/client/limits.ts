@@ -20,6 +20,8 @@ export const recorderBurstMax = 25;
 export const recorderRefillMs = 300_000;
 /** How long one HTTP request (not a watch) may take. */
 export const requestTimeoutMs = 60_000;
+/** A request that a server did not look at is sent again so often. */
+export const unseenMax = 5;
 /** Of several API servers one is pinged so often, and left when it is silent for so long. */
 export const serverPingMs = 3_000;
 export const serverSilenceMsMax = 5_000;

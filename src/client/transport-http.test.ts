@@ -190,3 +190,40 @@ async function eventually(ask: () => Promise<unknown>, fits: (answer: unknown) =
     await realClock.sleep(10);
   }
 }
+
+test('requests are held to what the server takes at a time, also when it tells late', async () => {
+  let limited = false;
+  const looked: string[] = [];
+  await using server = await fakeServer((stream, path) => {
+    looked.push(path);
+    if (!limited) stream.session?.settings({ maxConcurrentStreams: 4 });
+    limited = true;
+    setTimeout(() => {
+      if (stream.destroyed) return;
+      stream.respond({ ':status': 200 });
+      stream.end('{}\n');
+    }, 20);
+  });
+  await using transport = createHttpTransport({ server: server.url, clock: realClock });
+  await transport.send({ method: 'GET', path: '/first' });
+  const posts = Array.from({ length: 40 }, (_, i) => transport.send({ method: 'POST', path: `/${i}`, body: {} }));
+  assert.equal((await Promise.all(posts)).length, 40);
+  assert.equal(new Set(looked).size, 41);
+});
+
+test('a stream that was refused is opened anew', async () => {
+  let refused = 0;
+  await using server = await fakeServer((stream) => {
+    if (refused++ % 3 < 2) {
+      stream.close(http2.constants.NGHTTP2_REFUSED_STREAM);
+      return;
+    }
+    stream.respond({ ':status': 200 });
+    stream.end('{"type":"ADDED","object":{}}\n');
+  });
+  await using transport = createHttpTransport({ server: server.url, clock: realClock });
+  assert.equal(fieldOf(await transport.send({ method: 'POST', path: '/a', body: {} }), 'type'), 'ADDED');
+  let events = 0;
+  for await (const batch of transport.watch({ method: 'GET', path: '/b' })) events += batch.length;
+  assert.deepEqual([events, refused], [1, 6]);
+});

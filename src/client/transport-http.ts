@@ -15,6 +15,7 @@ import {
   serverPingMs,
   serverSilenceMsMax,
   watchEventBytesMax,
+  unseenMax,
 } from './limits.ts';
 import type { ServerChoice } from './server-choice.ts';
 import { errorOfStatus, plainStatus, type Transport, type TransportRequest } from './transport.ts';
@@ -35,7 +36,8 @@ export interface HttpTransportOptions {
   clock: Clock;
 }
 
-const { HTTP2_HEADER_METHOD, HTTP2_HEADER_PATH, HTTP2_HEADER_STATUS, NGHTTP2_CANCEL } = http2.constants;
+const { HTTP2_HEADER_METHOD, HTTP2_HEADER_PATH, HTTP2_HEADER_STATUS, NGHTTP2_CANCEL, NGHTTP2_REFUSED_STREAM } =
+  http2.constants;
 
 /** Of several the one that is asked now. */
 function currentServer({ server }: HttpTransportOptions): string {
@@ -245,6 +247,26 @@ async function* decodeEvents(stream: AsyncIterable<Buffer>): AsyncGenerator<Watc
   }
 }
 
+/**
+ * One that the server did not look at: it had more under way than the server lets a connection have, of which it was
+ * told meanwhile. It may be asked again, whatever it asks for (RFC 9113, 8.7), and waits for its turn then.
+ */
+class Unseen extends Error {}
+
+function seen(stream: http2.ClientHttp2Stream, error: unknown): unknown {
+  return stream.rstCode === NGHTTP2_REFUSED_STREAM ? new Unseen('the server took no further stream') : error;
+}
+
+async function untilSeen<T>(ask: () => Promise<T>): Promise<T> {
+  for (let left = unseenMax; ; left--) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!(error instanceof Unseen) || left <= 0) throw error;
+    }
+  }
+}
+
 async function sendOnce(
   connection: Connection,
   options: HttpTransportOptions,
@@ -267,6 +289,8 @@ async function sendOnce(
     const object = parsed(await textOf(stream), code);
     if (code >= 400) throw errorOfStatus(code, object);
     return object;
+  } catch (error) {
+    throw seen(stream, error);
   } finally {
     timer.cancel();
     request.signal?.removeEventListener('abort', onAbort);
@@ -286,7 +310,7 @@ export function createHttpTransport(options: HttpTransportOptions): HttpTranspor
       const others = typeof options.server === 'string' || request.method !== 'GET' ? 0 : options.server.all.length - 1;
       for (let left = others; ; left--) {
         try {
-          return await sendOnce(connection, options, request);
+          return await untilSeen(() => sendOnce(connection, options, request));
         } catch (error) {
           const made = unavailable(error);
           const isElsewhere = isReason(made, 'ServiceUnavailable', 'Timeout') && !isAborted(request.signal);
@@ -302,11 +326,16 @@ export function createHttpTransport(options: HttpTransportOptions): HttpTranspor
       signal?.addEventListener('abort', onAbort, { once: true });
       try {
         const asked = currentServer(options);
-        stream = openStream(connection, options, request);
-        const code = await statusOf(stream);
+        const { code, answer } = await untilSeen(async () => {
+          const opened = (stream = openStream(connection, options, request));
+          const status = statusOf(opened).catch((error: unknown) => {
+            throw seen(opened, error);
+          });
+          return { code: await status, answer: opened };
+        });
         connection.refused(code, asked);
-        if (code >= 400) throw errorOfStatus(code, parsed(await textOf(stream), code));
-        yield* decodeEvents(stream);
+        if (code >= 400) throw errorOfStatus(code, parsed(await textOf(answer), code));
+        yield* decodeEvents(answer);
       } catch (error) {
         if (!isAborted(signal)) throw unavailable(error);
       } finally {

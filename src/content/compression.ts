@@ -15,11 +15,14 @@ import { programErrorBytesMax, xzMemoryMibMax } from './limits.ts';
 
 export type Compression = 'none' | 'gzip' | 'zstd' | 'bzip2' | 'xz';
 
-/** How a layer is written. `level`: as the format counts them; undefined: fast. */
-export interface LayerCompression {
+/** How a stream is written. `level`: as the format counts them; undefined: fast. */
+interface StreamCompression {
   kind: 'none' | 'gzip' | 'zstd';
   level?: number;
 }
+
+/** How a layer is written: as a stream, or as one of which files can be read alone, which is another layer then. */
+export type LayerCompression = StreamCompression | { kind: 'estargz'; level?: number };
 
 export function detectCompression(head: Uint8Array): Compression {
   const starts = (...bytes: number[]): boolean => bytes.every((byte, index) => head[index] === byte);
@@ -149,7 +152,7 @@ export async function decompress(
 /** The stream in a compression. The result depends on the bytes alone. `onPlain` hears what goes in. */
 export async function* compress(
   source: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
-  { kind, level }: LayerCompression,
+  { kind, level }: StreamCompression,
   onPlain: (piece: Uint8Array) => void,
 ): AsyncGenerator<Uint8Array> {
   if (kind === 'gzip') {

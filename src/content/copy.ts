@@ -124,8 +124,10 @@ class Copier {
   /** Copies what was built to where it belongs: another source has to do with it, or a symlink leads into it. */
   #unstage(): void {
     const staged = [...this.#staged];
+    const names = [...this.#inodes];
     this.#stage = undefined;
     this.#staged.clear();
+    this.#inodes.clear();
     const plain: CopyAction & { kind: 'copy' } = {
       kind: 'copy',
       sourceRoot: '',
@@ -134,8 +136,12 @@ class Copier {
       isDirectory: false,
     };
     for (const [to, from] of staged) this.#one({ from, to, relative: '' }, lstatSync(from), plain, new Set());
-    // What comes from the stage is no further name of what comes later.
+    // What comes from the stage is no further name of what comes later; what had names keeps them where it is now.
     this.#inodes.clear();
+    for (const [inode, path] of names) {
+      const [to, from = ''] = staged.find(([, built]) => path === built || path.startsWith(`${built}/`)) ?? [path];
+      this.#inodes.set(inode, `${to}${path.slice(from === '' ? path.length : from.length)}`);
+    }
   }
 
   /** Directories above a copy are whose the copy is, and as it is asked to be. */
@@ -154,7 +160,7 @@ class Copier {
         this.#makeDirectory(action);
         return;
       case 'file':
-        this.#file(action);
+        this.#makeFile(action);
         return;
       case 'remove':
         this.#remove(action);
@@ -165,6 +171,8 @@ class Copier {
       default: {
         const source = new RootedDirectory(action.sourceRoot);
         const excluded = new Set(action.exclude ?? []);
+        // Names of one file are that within one copy; two copies of one file are two files.
+        this.#inodes.clear();
         for (const relative of action.sources) this.#copySource(source, relative, action, excluded);
       }
     }
@@ -189,7 +197,7 @@ class Copier {
     if (mtimeMs !== undefined) for (const path of made) setTimes(path, mtimeMs, mtimeMs);
   }
 
-  #file(action: CopyAction & { kind: 'file' }): void {
+  #makeFile(action: CopyAction & { kind: 'file' }): void {
     const path = this.#destination(action.target, action.isDirectory, action.name, {
       ...(action.owner === undefined ? {} : { owner: action.owner }),
     });
@@ -234,7 +242,7 @@ class Copier {
     excluded: Set<string>,
   ): void {
     const from = source.resolve(pathParts(relative));
-    if (from === undefined) throw new ApiError('NotFound', `COPY failed: stat ${relative}: file does not exist`);
+    if (from === undefined) throw new ApiError('NotFound', `lstat /${relative}: no such file or directory`);
     const info = lstatSync(from);
     const target =
       action.keepsParents === true
@@ -319,15 +327,8 @@ class Copier {
     }
     if (info.isSymbolicLink()) symlinkSync(readlinkSync(from), to);
     else if (info.isFile()) {
-      if (this.#link(from, to, info, action)) return;
-      const inode = `${info.dev}:${info.ino}`;
-      const first = info.nlink > 1 ? this.#inodes.get(inode) : undefined;
-      if (first !== undefined) {
-        linkSync(first, to);
-        return;
-      }
-      if (info.nlink > 1) this.#inodes.set(inode, to);
-      copyFileSync(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
+      this.#file(from, to, info, action);
+      return;
     } else if (info.isFIFO()) makeSpecialFile(to, 'fifo', info.mode);
     else if (info.isCharacterDevice() || info.isBlockDevice()) {
       const { major, minor } = deviceParts(info.rdev);
@@ -336,26 +337,31 @@ class Copier {
     this.#attributes(from, to, info, action);
   }
 
-  /** Gives the file a further name where it is to look as it does. False: it has to be copied. */
-  #link(from: string, to: string, info: Stats, action: CopyAction & { kind: 'copy' }): boolean {
-    const { canLink, owner = info, mode, modeText, mtimeMs } = action;
-    if (canLink !== true || mode !== undefined || modeText !== undefined || mtimeMs !== undefined) return false;
-    if (owner.uid !== info.uid || owner.gid !== info.gid) return false;
-    // Two copies of one file are two files.
+  /** A file that may have further names: those of one copy are names of one file. */
+  #file(from: string, to: string, info: Stats, action: CopyAction & { kind: 'copy' }): void {
     const inode = `${info.dev}:${info.ino}`;
-    if (this.#linked.has(inode)) return false;
-    const built = this.#isStageable(to) ? this.#nextStaged() : undefined;
-    try {
-      linkSync(from, built ?? to);
-    } catch {
-      // Another file system, or as many names as a file may have.
-      return false;
+    const hasNames = info.nlink > 1;
+    const first = hasNames ? this.#inodes.get(inode) : undefined;
+    const isLinked = first === undefined && this.#mayLink(inode, info, action);
+    // No file has names here and in the stage.
+    const built = (isLinked || hasNames) && this.#isStageable(to) ? this.#nextStaged() : to;
+    if (first !== undefined) linkSync(first, built);
+    else if (isLinked && linkIfPossible(from, built)) this.#linked.add(inode);
+    else {
+      copyFileSync(from, built, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
+      this.#attributes(from, built, info, action);
     }
-    this.#linked.add(inode);
-    if (built === undefined) return true;
+    if (hasNames && first === undefined) this.#inodes.set(inode, built);
+    if (built === to) return;
     writeFileSync(to, '', { mode: 0o600 });
     this.#staged.set(to, built);
-    return true;
+  }
+
+  /** Whether the file may be given a further name: it is to look as it does, and has none in what is made. */
+  #mayLink(inode: string, info: Stats, action: CopyAction & { kind: 'copy' }): boolean {
+    const { canLink, owner = info, mode, modeText, mtimeMs } = action;
+    if (canLink !== true || mode !== undefined || modeText !== undefined || mtimeMs !== undefined) return false;
+    return owner.uid === info.uid && owner.gid === info.gid && !this.#linked.has(inode);
   }
 
   #attributes(from: string, to: string, info: Stats, action: CopyAction & { kind: 'copy' }): void {
@@ -371,6 +377,17 @@ class Copier {
     }
     const mtimeMs = action.mtimeMs ?? info.mtimeMs;
     setTimes(to, mtimeMs, mtimeMs);
+  }
+}
+
+/** False: it has to be copied. */
+function linkIfPossible(from: string, to: string): boolean {
+  try {
+    linkSync(from, to);
+    return true;
+  } catch {
+    // Another file system, or as many names as a file may have.
+    return false;
   }
 }
 

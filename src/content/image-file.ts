@@ -45,7 +45,7 @@ const isRunConfig = optional({
 });
 
 const isFile = optional({
-  ...each(isText, 'architecture os variant created author comment docker_version'),
+  ...each(isText, 'architecture os variant os.version created author comment docker_version'),
   config: isRunConfig,
   history: listOf(optional({ ...each(isText, 'created created_by comment author'), empty_layer: isFlag })),
 });
@@ -97,6 +97,7 @@ export interface ImageFile {
   architecture: string;
   os: string;
   variant?: string;
+  'os.version'?: string;
   created?: string;
   author?: string;
   comment?: string;
@@ -109,6 +110,11 @@ export interface ImageFile {
   'moby.buildkit.cache.v0'?: string;
 }
 
-export function platformOf({ os, architecture, variant }: ImageFile): Platform {
-  return { os, architecture, ...(variant === undefined ? {} : { variant }) };
+export function platformOf({ os, architecture, variant, 'os.version': version }: ImageFile): Platform {
+  return {
+    os,
+    architecture,
+    ...(variant === undefined ? {} : { variant }),
+    ...(version === undefined || version === '' ? {} : { 'os.version': version }),
+  };
 }

@@ -36,7 +36,7 @@ const isPlatform = (value: unknown): value is Platform =>
   isObject(value) &&
   typeof value['os'] === 'string' &&
   typeof value['architecture'] === 'string' &&
-  (value['variant'] === undefined || typeof value['variant'] === 'string');
+  ['variant', 'os.version'].every((name) => value[name] === undefined || typeof value[name] === 'string');
 
 /** Descriptors of an index, without what is none; undefined for a document that is no index. */
 export function manifestsOf(document: unknown): Descriptor[] | undefined {

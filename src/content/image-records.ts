@@ -23,7 +23,7 @@ import { isImageFile, platformOf } from './image-file.ts';
 import type { ImageFile } from './image-file.ts';
 import type { Descriptor, IndexRecord, Manifest, Platform } from './manifest.ts';
 import { configBytesMax, layersPerImageMax, manifestBytesMax, remoteBlobBytesMax } from './limits.ts';
-import type { Change } from './records.ts';
+import type { Change, CommitOptions } from './records.ts';
 
 export const mediaTypes = {
   dockerManifest: 'application/vnd.docker.distribution.manifest.v2+json',
@@ -127,12 +127,14 @@ export interface ImageRecords {
   recordFromManifest(manifestDigest: string): Promise<ImageRecord>;
   nameChange(canonical: string, target: NameRecord | undefined): Change;
   repoDigestChange(repositoryAtDigest: string, target: NameRecord | undefined): Change;
-  commit(changes: Change[]): Promise<void>;
+  commit(changes: Change[], options?: CommitOptions): Promise<void>;
   /** Images are found by name too where this hook knows more names (the registry's tags): the manifest's digest. */
   addResolver(resolve: DigestResolver): void;
-  lease(owner: string, holder: string, imageId: string): Promise<void>;
+  lease(owner: string, holder: string, imageId: string, options?: CommitOptions): Promise<void>;
   /** Also gives up what `holder/…` holds. */
-  releaseLease(owner: string, holder: string): Promise<void>;
+  releaseLease(owner: string, holder: string, options?: CommitOptions): Promise<void>;
+  /** Of every owner. */
+  releaseLeases(isStale: (holder: string) => boolean): Promise<void>;
   /** As a lease, but only as long as this process holds it: a build in progress. */
   pin(imageId: string): Disposable;
   leasesOf(imageId: string): { owner: string; holder: string }[];
@@ -392,24 +394,31 @@ class StoredImages implements ImageRecords {
   repoDigestChange(key: string, target: NameRecord | undefined): Change {
     return { table: 'repo-digests', key, value: target };
   }
-  commit(changes: Change[]): Promise<void> {
-    return this.#content.records.commit(changes);
+  commit(changes: Change[], options?: CommitOptions): Promise<void> {
+    return this.#content.records.commit(changes, options);
   }
   addResolver(resolve: DigestResolver): void {
     this.#resolvers.push(resolve);
   }
 
-  lease(owner: string, holder: string, imageId: string): Promise<void> {
+  lease(owner: string, holder: string, imageId: string, options?: CommitOptions): Promise<void> {
     const known = this.#content.records.get<{ imageId: string }>('leases', `${owner}/${holder}`);
     if (known?.imageId === imageId) return Promise.resolve();
-    return this.commit([{ table: 'leases', key: `${owner}/${holder}`, value: { imageId } }]);
+    return this.commit([{ table: 'leases', key: `${owner}/${holder}`, value: { imageId } }], options);
   }
-  async releaseLease(owner: string, holder: string): Promise<void> {
+  releaseLease(owner: string, holder: string, options?: CommitOptions): Promise<void> {
     const key = `${owner}/${holder}`;
-    const held = [...this.#content.records.entries('leases')]
-      .map(([each]) => each)
-      .filter((each) => each === key || each.startsWith(`${key}/`));
-    if (held.length > 0) await this.commit(held.map((each) => ({ table: 'leases', key: each, value: undefined })));
+    return this.#releaseKeys((each) => each === key || each.startsWith(`${key}/`), options);
+  }
+  releaseLeases(isStale: (holder: string) => boolean): Promise<void> {
+    return this.#releaseKeys((key) => isStale(leaseOf(key).holder));
+  }
+  #releaseKeys(isMeant: (key: string) => boolean, options?: CommitOptions): Promise<void> {
+    const keys = [...this.#content.records.entries('leases')].map(([key]) => key).filter(isMeant);
+    return this.commit(
+      keys.map((key) => ({ table: 'leases', key, value: undefined })),
+      options,
+    );
   }
   pin(imageId: string): Disposable {
     this.#pins.set(imageId, (this.#pins.get(imageId) ?? 0) + 1);
@@ -430,10 +439,7 @@ class StoredImages implements ImageRecords {
       ...pinned,
       ...[...this.#content.records.entries<{ imageId: string }>('leases')]
         .filter(([, lease]) => lease.imageId === imageId)
-        .map(([key]) => {
-          const slash = key.indexOf('/');
-          return { owner: key.slice(0, slash), holder: key.slice(slash + 1) };
-        }),
+        .map(([key]) => leaseOf(key)),
     ];
   }
 
@@ -467,4 +473,9 @@ export function createImageRecords(content: Content): ImageRecords {
   const images = new StoredImages(content);
   content.addRoots(() => images.roots());
   return images;
+}
+
+function leaseOf(key: string): { owner: string; holder: string } {
+  const slash = key.indexOf('/');
+  return { owner: key.slice(0, slash), holder: key.slice(slash + 1) };
 }

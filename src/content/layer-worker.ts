@@ -14,6 +14,8 @@ import { compress, decompress } from './compression.ts';
 import type { LayerCompression } from './compression.ts';
 import { copyFiles, placeStaged } from './copy.ts';
 import type { CopyAction, StagedCopy } from './copy.ts';
+import { findTable, packEstargz } from './estargz.ts';
+import type { EstargzTotals } from './estargz.ts';
 import { layerExpandedBytesMax } from './limits.ts';
 import { packTar } from './pack.ts';
 import { RootedDirectory, pathParts } from './safe-path.ts';
@@ -49,6 +51,8 @@ export interface LayerJobResult {
   entriesEmpty: boolean;
   implied?: string[];
   staged?: StagedCopy[];
+  /** Of a blob that is eStargz. */
+  estargz?: EstargzTotals;
 }
 
 async function unpack(job: LayerJob & { kind: 'unpack' }): Promise<LayerJobResult> {
@@ -85,6 +89,7 @@ interface Written {
   digest: string;
   blobBytes: number;
   expandedBytes: number;
+  estargz?: EstargzTotals;
 }
 
 /** Digests of the archive, and of what it becomes at `target`; there as it is without a compression. */
@@ -107,9 +112,15 @@ async function writeArchive(
   }
   const packed = createHash('sha256');
   let blobBytes = 0;
+  let estargz: EstargzTotals | undefined;
   const file = await open(target, 'wx', 0o600);
   try {
-    for await (const chunk of compress(source, compression, onPlain)) {
+    const { kind, level } = compression;
+    const packing =
+      kind === 'estargz'
+        ? packEstargz(source, { level, tablePath: `${target}.table`, onPlain, onEnd: (totals) => (estargz = totals) })
+        : compress(source, { kind, ...(level === undefined ? {} : { level }) }, onPlain);
+    for await (const chunk of packing) {
       packed.update(chunk);
       blobBytes += chunk.length;
       for (let at = 0; at < chunk.length;) at += (await file.write(chunk, at)).bytesWritten;
@@ -123,6 +134,7 @@ async function writeArchive(
     digest: `sha256:${packed.digest('hex')}`,
     blobBytes,
     expandedBytes,
+    ...(estargz === undefined ? {} : { estargz }),
   };
 }
 
@@ -143,7 +155,10 @@ async function pack(job: LayerJob & { kind: 'pack' }): Promise<LayerJobResult> {
 
 /** Another compression of a blob. */
 async function recompress({ source, target, compression }: LayerJob & { kind: 'compress' }): Promise<LayerJobResult> {
-  const expanded = await decompress(createReadStream(source, { highWaterMark: 1 << 20 }), {
+  // One that is eStargz already is made anew of its archive.
+  const table = compression.kind === 'estargz' ? await findTable(source) : undefined;
+  const end = table === undefined ? {} : { end: table - 1 };
+  const expanded = await decompress(createReadStream(source, { highWaterMark: 1 << 20, ...end }), {
     bytesMax: layerExpandedBytesMax,
     processes: linuxProcesses,
   });

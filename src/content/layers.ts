@@ -21,6 +21,7 @@ import type { Logger } from '#observe/log.ts';
 import { DigestError } from './blobs.ts';
 import type { Blobs } from './blobs.ts';
 import type { LayerCompression } from './compression.ts';
+import type { EstargzTotals } from './estargz.ts';
 import type { CopyAction, StagedCopy } from './copy.ts';
 import { LayerPool } from './layer-pool.ts';
 import type { LayerJob, LayerJobResult } from './layer-worker.ts';
@@ -42,6 +43,8 @@ export interface PackedLayer {
   blobBytes: number;
   expandedBytes: number;
   /** Nothing changed: no layer is needed. */ isEmpty: boolean;
+  /** Of a blob that is eStargz. */
+  estargz?: EstargzTotals;
 }
 
 export interface Layers {
@@ -75,7 +78,7 @@ export interface Layers {
   makeBlob(diffId: string): Promise<void>;
   /** An unpacked layer without modification times after this one: another layer, as a blob that is not compressed. */
   packClamped(diffId: string, mtimeMsMax: number): Promise<PackedLayer>;
-  /** The same layer in another compression. */
+  /** The same layer in another compression; as eStargz the same files as another layer. */
   compress(blobDigest: string, compression: LayerCompression): Promise<PackedLayer>;
   list(): IterableIterator<[string, LayerRecord]>;
   remove(diffId: string): Promise<void>;
@@ -288,7 +291,10 @@ class OverlayLayers implements Layers {
   }
 
   async compress(blobDigest: string, compression: LayerCompression): Promise<PackedLayer> {
-    if (this.packableBytes(blobDigest) === undefined || this.#blobs.isStored(blobDigest))
+    const isUnwritten = this.packableBytes(blobDigest) !== undefined && !this.#blobs.isStored(blobDigest);
+    // What it becomes does not tell whether the files are still what they were.
+    if (isUnwritten && compression.kind === 'estargz') await this.makeBlob(blobDigest);
+    if (!isUnwritten || compression.kind === 'estargz')
       return this.#toBlob((target) => ({
         kind: 'compress',
         source: this.#blobs.path(blobDigest),
@@ -390,8 +396,16 @@ class OverlayLayers implements Layers {
   }
 }
 
-function packedLayerOf({ diffId, digest, blobBytes, expandedBytes, entriesEmpty }: LayerJobResult): PackedLayer {
-  return { diffId, digest, blobBytes, expandedBytes, isEmpty: entriesEmpty };
+function packedLayerOf({
+  diffId,
+  digest,
+  blobBytes,
+  expandedBytes,
+  entriesEmpty,
+  ...more
+}: LayerJobResult): PackedLayer {
+  const estargz = more.estargz === undefined ? {} : { estargz: more.estargz };
+  return { diffId, digest, blobBytes, expandedBytes, isEmpty: entriesEmpty, ...estargz };
 }
 
 export async function openLayers(options: LayersOptions): Promise<Layers> {

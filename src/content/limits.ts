@@ -51,6 +51,9 @@ export const symlinkHopsMax = 40;
 /** Pieces in which a layer is deflated, and how many of them at a time. */
 export const gzipPieceBytes = 1 << 20;
 export const gzipPiecesInParallelMax = 4;
+/** Of a file that a reader of eStargz fetches at once; and bytes of an archive that belong to no entry. */
+export const estargzChunkBytes = 4 << 20;
+export const estargzHeldBytesMax = 64 << 20;
 
 /** Layers unpacked at a time. */
 export const unpackConcurrencyMax = 2;

@@ -50,6 +50,31 @@ test('a journal cut at any byte opens with a whole prefix of its commits', async
   assert.equal(last, 4);
 });
 
+test('what need not be on disk is written without waiting for it, and goes there with what must', async (t) => {
+  const path = join(makeTestDirectory(t, 'records'), 'records.log');
+  let syncs = 0;
+  const records = await openRecords(path, async (name): Promise<JournalFile> => {
+    const file = await open(name, 'a', 0o600);
+    return {
+      appendFile: (bytes) => file.appendFile(bytes),
+      datasync: async () => {
+        syncs++;
+        await file.datasync();
+      },
+      truncate: (bytes) => file.truncate(bytes),
+      close: () => file.close(),
+    };
+  });
+  await records.commit([{ table: 'a', key: 'x', value: 1 }], { sync: false });
+  assert.equal(syncs, 0);
+  const other = await openRecords(path);
+  assert.equal(other.get('a', 'x'), 1, 'who comes after the death of this process finds it');
+  await other.close();
+  await records.commit([{ table: 'a', key: 'y', value: 2 }]);
+  assert.equal(syncs, 1);
+  await records.close();
+});
+
 test('a damaged last line is cut off and the journal goes on behind what is whole', async (t) => {
   const path = join(makeTestDirectory(t, 'records'), 'records.log');
   const records = await openRecords(path);

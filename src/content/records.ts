@@ -7,10 +7,11 @@
  * written when power or process went, and was never acknowledged, so it is cut off at start. Compaction writes a new
  * file and renames it over the old one.
  *
- * Invariants: `commit` resolves after fdatasync, so what was acknowledged survives loss of power; commits that arrive
- * while one is being written share the next write. Memory shows a change at once, before it is durable. When a write
- * fails, everything that is not durable is undone, the latest first, and what only waited its turn is done again on top
- * of what is left: a rejected value is neither seen nor ever written.
+ * Invariants: `commit` resolves after fdatasync, so what was acknowledged survives loss of power (without `sync` only
+ * the death of the process: for what its owner finds out again); commits that arrive while one is being written share
+ * the next write. Memory shows a change at once, before it is durable. When a write fails, everything that is not
+ * durable is undone, the latest first, and what only waited its turn is done again on top of what is left: a rejected
+ * value is neither seen nor ever written.
  *
  * Does not: order scans (callers sort), lock against a second process (the owner of the data directory does).
  */
@@ -38,13 +39,18 @@ export interface Change {
   /** undefined removes. */ value: unknown;
 }
 
+export interface CommitOptions {
+  /** Absent: true. */
+  sync?: boolean;
+}
+
 export interface Records {
   get<T>(table: string, key: string): T | undefined;
   /** A live view; do not hold it across a commit. */
   entries<T>(table: string): IterableIterator<[string, T]>;
   count(table: string): number;
-  /** All changes or none; durable when it resolves. */
-  commit(changes: Change[]): Promise<void>;
+  /** All changes or none; durable when it resolves, but with `sync: false` only written. */
+  commit(changes: Change[], options?: CommitOptions): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -123,6 +129,7 @@ const openForAppend: OpenFile = (path) => open(path, 'a', 0o600);
 
 interface Pending {
   line: Buffer;
+  sync: boolean;
   changes: [string, string, unknown][];
   /** What the keys held before, in the order of the changes. */
   before: [string, string, unknown][];
@@ -168,12 +175,12 @@ class JournalRecords implements Records {
     return this.#tables.get(table)?.size ?? 0;
   }
 
-  async commit(changes: Change[]): Promise<void> {
+  async commit(changes: Change[], { sync = true }: CommitOptions = {}): Promise<void> {
     if (changes.length === 0) return;
     const list = changes.map((change): [string, string, unknown] => [change.table, change.key, change.value ?? null]);
     const line = encodeLine(list);
     await new Promise<void>((resolve, reject) => {
-      const item: Pending = { line, changes: list, before: [], resolve, reject };
+      const item: Pending = { line, sync, changes: list, before: [], resolve, reject };
       this.#show(item);
       this.#queue.push(item);
       this.#writing ??= this.#run();
@@ -205,7 +212,7 @@ class JournalRecords implements Records {
           const bytes = Buffer.concat(batch.map((item) => item.line));
           this.#broken = true;
           await this.#file.appendFile(bytes);
-          await this.#file.datasync();
+          if (batch.some(({ sync }) => sync)) await this.#file.datasync();
           this.#broken = false;
           this.#sizeBytes += bytes.length;
           if (this.#sizeBytes > journalCompactBytesMin && this.#sizeBytes > 2 * this.#liveBytes) await this.#remake();

@@ -230,8 +230,7 @@ class OverlaySnapshots implements BuildSnapshots {
     if (existsSync(path)) {
       await this.unmountContainerRoot(containerId);
       // Never through a mount that did not go: the image's files are below it.
-      await rm(join(path, 'image'), { force: true });
-      await rm(path, { recursive: true, force: true });
+      await this.#mounts.removeTrees([join(path, 'image'), path]);
     }
     this.#kept.delete(containerId);
   }

@@ -118,6 +118,14 @@ function smallestFree(
     )[0];
 }
 
+/** What a directory of a node cannot be: a block device, or a copy of another claim or of a snapshot. */
+function localPathRefusal({ spec }: PersistentVolumeClaim): string | undefined {
+  if (spec.volumeMode === 'Block') return `${localPathProvisioner} does not support block volume provisioning`;
+  return spec.dataSource === undefined && spec.dataSourceRef === undefined
+    ? undefined
+    : `plugin "${localPathProvisioner}" is not a CSI plugin. Only CSI plugin can provision a claim with a datasource`;
+}
+
 /** No volume that is there will do: who makes one? */
 function planProvision(
   claim: PersistentVolumeClaim,
@@ -133,6 +141,8 @@ function planProvision(
   if (storageClass === undefined)
     return pending('Warning', 'ProvisioningFailed', `storageclass.storage.k8s.io "${className}" not found`);
   const { provisioner } = storageClass;
+  const impossible = provisioner === localPathProvisioner ? localPathRefusal(claim) : undefined;
+  if (impossible !== undefined) return pending('Warning', 'ProvisioningFailed', impossible);
   if (provisioner === localPathProvisioner)
     return { type: 'provision', storageClass, node: claim.metadata.annotations?.[selectedNode] };
   if (provisioner === 'kubernetes.io/no-provisioner')

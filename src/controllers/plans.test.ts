@@ -307,6 +307,20 @@ test('claims bind the smallest volume that fits, wait for their consumer, or are
     ).type,
     'provision',
   );
+  // A directory of a node is neither a block device nor a copy: nobody gets an empty one in place of either.
+  const snapshot = { apiGroup: 'snapshot.storage.k8s.io', kind: 'VolumeSnapshot', name: 's' };
+  for (const [extra, why] of [
+    [{ volumeMode: 'Block' }, /does not support block volume provisioning$/],
+    [{ dataSource: snapshot, dataSourceRef: snapshot }, /Only CSI plugin can provision a claim with a datasource$/],
+  ] as const) {
+    const refused = planClaim(
+      claim(extra, { 'volume.kubernetes.io/selected-node': 'a' }),
+      [],
+      classOf('tiphys.io/local-path', 'WaitForFirstConsumer'),
+    );
+    assert.equal(refused.type, 'wait');
+    assert.match(refused.type === 'wait' ? (refused.event?.message ?? '') : '', why);
+  }
 });
 
 test('a budget allows what is healthy beyond what it wants', () => {

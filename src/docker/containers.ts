@@ -5,7 +5,7 @@
 import { cpus } from 'node:os';
 import { ApiError } from '#base/errors.ts';
 import { messageOf } from '#base/thrown.ts';
-import { findLink } from '#engine/links.ts';
+import { findLink, linkNames } from '#engine/links.ts';
 import { isPluginLog } from '#engine/log-drivers/options.ts';
 import { findLogPlugin } from '#engine/log-drivers/plugin.ts';
 import { parsePlatform } from '#base/platform.ts';
@@ -292,14 +292,13 @@ async function listContainers(parts: DockerParts, context: RouteContext): Promis
   );
   found.sort((a, b) => b.record.createdAtMs - a.record.createdAtMs);
   const shown = found.slice(0, limit > 0 ? limit : undefined);
+  const links = linkNames(parts.engine.table);
+  const { version } = context;
+  if (!queryFlag(context.query, 'size'))
+    return shown.map((container) => showSummary(parts, container, { version, links }));
   return Promise.all(
     shown.map(async (container) =>
-      showSummary(
-        parts,
-        container,
-        context.version,
-        queryFlag(context.query, 'size') ? await sizesOf(parts, container) : undefined,
-      ),
+      showSummary(parts, container, { version, links, sizes: await sizesOf(parts, container) }),
     ),
   );
 }
@@ -346,10 +345,8 @@ function matchesFilters(parts: DockerParts, container: Container, filters: Filte
       'publish',
       portFilter((record.run?.ports ?? []).map((port) => ({ port: port.hostPort, protocol: port.protocol }))),
     ) &&
-    matchesAny(
-      filters,
-      'expose',
-      portFilter([...exposedPorts(parts, container).map(splitTarget), ...(record.run?.ports ?? [])]),
+    matchesAny(filters, 'expose', (value) =>
+      portFilter([...exposedPorts(parts, container).map(splitTarget), ...(record.run?.ports ?? [])])(value),
     ) &&
     matchesAny(filters, 'is-task', (value) => /^(0|f|false)$/i.test(value)) &&
     matchesAny(filters, 'isolation', (value) => value === '' || value === 'default') &&

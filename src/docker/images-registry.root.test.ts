@@ -91,6 +91,27 @@ test("an outsider cannot read the engine's own names through the registry", asyn
   }
 });
 
+test('layers that a push has compressed are kept while it compresses the others', async (t) => {
+  const site = await makeSite(t);
+  const store = await makeStore(t);
+  const { content, records } = store;
+  const parts = [await store.images.import(root('first'), {}), await store.images.import(root('second'), {})];
+  const layers = parts.flatMap((part) => part.layers);
+  const file = { ...parts[0]!.file, rootfs: { type: 'layers', diff_ids: layers.map(({ diffId }) => diffId) } };
+  const id = await content.blobs.writeBytes(Buffer.from(JSON.stringify(file)));
+  const name = `${site.domain}/slow:1`;
+  await records.put({ ...parts[0]!, id, file, layers, manifestDigest: '' }, [
+    records.nameChange(name, { imageId: id }),
+  ]);
+  const compress = content.layers.compress.bind(content.layers);
+  content.layers.compress = async (...words) => {
+    await content.collect({ evenYoung: true });
+    return compress(...words);
+  };
+  await store.images.push(name, { credential: ann });
+  assert.equal((await (await makeStore(t)).images.pull(name)).id, id);
+});
+
 test('push and pull over the wire keep the image id, and the second push sends no layer', async (t) => {
   const site = await makeSite(t);
   const store = await makeStore(t);

@@ -15,6 +15,19 @@ test('what a Pod leases is neither removed nor pruned, by whatever force', async
   assert.equal((await store.images.prune({ all: true, labels: () => true })).deleted.length, 2);
 });
 
+test('leases are given up by who holds them, of every owner', async (t) => {
+  const store = await makeStore(t);
+  const record = await store.images.import(root('leases'), { name: 'leased' });
+  const leases = (): string[] => store.records.leasesOf(record.id).map(({ owner, holder }) => `${owner} ${holder}`);
+  await store.images.lease('docker', record.id, 'container/a', { sync: false });
+  await store.images.lease('kubelet', record.id, 'container/b');
+  await store.images.lease('kubelet', record.id, 'pod/c');
+  await store.images.releaseLeases((holder) => holder.startsWith('container/') && holder !== 'container/a');
+  assert.deepEqual(leases(), ['docker container/a', 'kubelet pod/c']);
+  await store.images.releaseLease('docker', 'container/a', { sync: false });
+  assert.deepEqual(leases(), ['kubelet pod/c']);
+});
+
 test('the kubelet may collect what it alone brought, and nothing that a Pod leases or a user named', async (t) => {
   const site = await makeSite(t);
   for (const name of ['only', 'leased', 'named', 'wanted']) await site.images.import(root(`collect ${name}`), { name });

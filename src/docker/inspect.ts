@@ -12,7 +12,6 @@ import { containerDirectory } from '#engine/container-record.ts';
 import { portKey, splitTarget } from './ports.ts';
 import type { ContainerSpec } from '#engine/engine.ts';
 import { endpointNames, hostnameOf } from '#engine/dns-names.ts';
-import { linkNames } from '#engine/links.ts';
 import type { DockerParts } from './context.ts';
 import { isoTime } from './context.ts';
 
@@ -189,10 +188,10 @@ function showAnnotations(container: Container, version: ApiVersion): Shown {
   return version[1] < 46 || asked === undefined || asked === null ? {} : { Annotations: asked };
 }
 
-export function showSummary(parts: DockerParts, container: Container, version: ApiVersion, sizes?: Sizes): Shown {
-  const { record } = container;
-  const ports = (record.run?.ports ?? []).filter((port) => port.hostPort !== 0);
-  const shown = [
+/** Published ones, then those that are only exposed. */
+function showSummaryPorts(parts: DockerParts, container: Container, published: readonly PublishedRecord[]): Shown[] {
+  const ports = published.filter((port) => port.hostPort !== 0);
+  return [
     ...ports.map((port) => ({
       IP: port.hostIp,
       PrivatePort: port.port,
@@ -204,14 +203,30 @@ export function showSummary(parts: DockerParts, container: Container, version: A
       .filter((exposed) => !ports.some((port) => port.port === exposed.port && port.protocol === exposed.protocol))
       .map((exposed) => ({ PrivatePort: exposed.port, Type: exposed.protocol })),
   ];
+}
+
+/** What a list of containers shows of each. */
+export interface SummaryOptions {
+  version: ApiVersion;
+  /** `linkNames`, once for all. */
+  links: ReadonlyMap<Container, string[]>;
+  sizes?: Sizes | undefined;
+}
+
+export function showSummary(
+  parts: DockerParts,
+  container: Container,
+  { version, links, sizes }: SummaryOptions,
+): Shown {
+  const { record } = container;
   return {
     Id: record.id,
-    Names: [`/${container.name}`, ...linkNames(parts.engine.table, container)],
+    Names: [`/${container.name}`, ...(links.get(container) ?? [])],
     Image: record.spec.image,
     ImageID: record.spec.imageId,
     Command: commandLine([record.path, ...record.args]),
     Created: Math.floor(record.createdAtMs / 1000),
-    Ports: record.run === undefined ? [] : shown,
+    Ports: record.run === undefined ? [] : showSummaryPorts(parts, container, record.run.ports),
     Labels: {
       ...record.spec.labels,
       ...(record.spec.owner === 'docker' ? {} : { 'io.tiphys.owner': record.spec.owner }),

@@ -2,6 +2,7 @@
 import { ApiError } from '#base/errors.ts';
 import type { Builder } from '#build/builder.ts';
 import type { ImageRecord } from '#content/image-records.ts';
+import { linkNames } from '#engine/links.ts';
 import { treeBytes } from '#engine/tree-size.ts';
 import type { ImageStore } from '#engine/images.ts';
 import { listedContainers } from './context.ts';
@@ -72,10 +73,11 @@ function imagesUsage(parts: DockerParts, images: ImageStore): { list: ImageRow[]
 
 async function containersUsage(parts: DockerParts, version: RouteContext['version']): Promise<ContainerRow[]> {
   const shown = listedContainers(parts);
+  const links = linkNames(parts.engine.table);
   return Promise.all(
     shown.map(async (container) => {
       const sizes = await sizesOf(parts, container);
-      return { ...showSummary(parts, container, version, sizes), ...sizes, State: container.record.state };
+      return { ...showSummary(parts, container, { version, links, sizes }), ...sizes, State: container.record.state };
     }),
   );
 }

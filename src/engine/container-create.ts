@@ -10,7 +10,7 @@ import { containerDirectory, recordFormat } from './container-record.ts';
 import type { ContainerRecord } from './container-record.ts';
 import type { EngineContext } from './context.ts';
 import type { ContainerSpec, Mount } from './engine.ts';
-import { leaseImages, resolveImages } from './image-mounts.ts';
+import { leaseImages, releaseImages, resolveImages } from './image-mounts.ts';
 import type { Networks } from './networks.ts';
 import { followOwnRoot } from './propagation.ts';
 import { attachedNetwork } from './network-endpoint.ts';
@@ -80,8 +80,7 @@ export async function createContainer(
     path: process[0]!,
     args: process.slice(1),
   };
-  if (image.id !== '') await context.images.lease(spec.owner, image.id, `container/${id}`);
-  undo.defer(() => context.images.releaseLease(spec.owner, `container/${id}`));
+  undo.defer(() => releaseImages(context, id, spec.owner));
   await leaseImages(context, id, spec);
   const container = new Container(record);
   container.save(context);

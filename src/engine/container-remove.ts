@@ -2,13 +2,12 @@
  * `remove`: the record goes first, so that a container whose removal was answered never comes back; its files follow.
  */
 import { ApiError } from '#base/errors.ts';
-import { removeTree } from '#os/files.ts';
 import { renameSync } from 'node:fs';
 import type { Container } from './container.ts';
 import { eventAttributes } from './container.ts';
 import { containerDirectory, removedPath } from './container-record.ts';
 import { cancelRestart, killContainer } from './container-stop.ts';
-import { removeImageRoots } from './image-mounts.ts';
+import { releaseImages, removeImageRoots } from './image-mounts.ts';
 import { removeLog } from './log-file.ts';
 import type { ContainerTable } from './container-table.ts';
 
@@ -42,13 +41,13 @@ export async function removeContainer(
     const results = await Promise.allSettled([
       context.snapshots.removeContainerRoot(record.id),
       removeImageRoots(context, record),
-      context.images.releaseLease(record.spec.owner, `container/${record.id}`),
+      releaseImages(context, record.id, record.spec.owner),
     ]);
     for (const result of results)
       if (result.status === 'rejected')
         context.log.warn('removing a container', { id: record.id, error: result.reason });
     if (options.volumes === true) await removeVolumes(table, container);
-    removeTree(gone);
+    await context.os.mounts.removeTrees([gone]);
     if (record.spec.logPath !== undefined && record.spec.logPath !== 'none') removeLog(record.spec.logPath);
     context.events.emit({
       type: 'container',

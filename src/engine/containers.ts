@@ -23,6 +23,7 @@ import type {
   ContainerStats,
   ContainerStatus,
   Containers as ContainersContract,
+  DiskUse,
   ExecSpec,
   LogLine,
   LogOptions,
@@ -41,7 +42,7 @@ import { keepLog } from './log-rotation.ts';
 import { readLogs } from './logs.ts';
 import type { ContainerTable } from './container-table.ts';
 import { readStats, summariseStats } from './stats.ts';
-import { treeBytes } from './tree-size.ts';
+import { treeSize } from './tree-size.ts';
 
 export class Containers implements ContainersContract {
   readonly table: ContainerTable;
@@ -277,8 +278,9 @@ export class Containers implements ContainersContract {
     );
   }
 
-  async diskUsage(id: string): Promise<number> {
-    return treeBytes(this.table.context.snapshots.upperDir(this.table.get(id).id));
+  async diskUsage(id: string): Promise<DiskUse> {
+    const { diskBytes, inodes } = await treeSize(this.table.context.snapshots.upperDir(this.table.get(id).id));
+    return { bytes: diskBytes, inodes };
   }
 
   async stats(id: string): Promise<ContainerStats> {

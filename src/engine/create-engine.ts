@@ -174,7 +174,7 @@ async function openContext(
     : new Ports(holder);
   undo.defer(() => ports.close());
   const mounts = options.mounts ?? createMounts();
-  const runtimeOptions = { processes: linuxProcesses, cgroups, runDirectory: options.runDir };
+  const runtimeOptions = { processes: linuxProcesses, cgroups, mounts, runDirectory: options.runDir };
   const runtime = createRuntime(runtimeOptions);
   const context: EngineContext = {
     instanceId,

@@ -324,6 +324,12 @@ export interface LinkCounters {
   txDropped: number;
 }
 
+/** What lies on a disk: bytes of its blocks, holes left out, and inodes. */
+export interface DiskUse {
+  bytes: number;
+  inodes: number;
+}
+
 export interface ContainerStats {
   cpuNanoseconds: number;
   cpuUserNanoseconds: number;
@@ -383,8 +389,8 @@ export interface Containers {
   attach(id: string, streams: Streams, signal?: AbortSignal): Promise<void>;
   logs(id: string, options: LogOptions): AsyncIterable<LogLine>;
   stats(id: string): Promise<ContainerStats>;
-  /** Bytes that it has written into its own root filesystem. */
-  diskUsage(id: string): Promise<number>;
+  /** What it has written into its own root filesystem. */
+  diskUsage(id: string): Promise<DiskUse>;
   /** Makes the log file anew after a rename by the caller (log rotation). */
   reopenLog(id: string): Promise<void>;
 }
@@ -468,9 +474,14 @@ export interface Images {
     reference: string,
     options?: { force?: boolean; owner?: Owner },
   ): Promise<{ untagged: string[]; deleted: string[] }>;
-  /** Keeps an image from collection while a lease of this owner names it. */
-  lease(owner: Owner, imageId: string, holder: string): Promise<void>;
-  releaseLease(owner: Owner, holder: string): Promise<void>;
+  /**
+   * Keeps an image from collection while a lease of this owner names it. `sync: false`: a loss of power may undo it,
+   * and whoever asks finds that out.
+   */
+  lease(owner: Owner, imageId: string, holder: string, options?: { sync?: boolean }): Promise<void>;
+  releaseLease(owner: Owner, holder: string, options?: { sync?: boolean }): Promise<void>;
+  /** Of every owner. */
+  releaseLeases(isStale: (holder: string) => boolean): Promise<void>;
 }
 
 export interface Engine extends AsyncDisposable {

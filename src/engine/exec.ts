@@ -14,7 +14,7 @@ import { eventAttributes } from './container.ts';
 import { bundleDirectory } from './container-paths.ts';
 import type { ExecSpec, Streams } from './engine.ts';
 import { ExecOutput } from './exec-output.ts';
-import { execErrorBytesMax, execsPerContainerMax } from './limits.ts';
+import { execErrorBytesMax, execPidWaitMsMax, execsPerContainerMax } from './limits.ts';
 import type { ContainerTable } from './container-table.ts';
 import { planEnvironment } from './runtime/bundle.ts';
 import { explainRuntimeError } from './runtime/runtime-errors.ts';
@@ -238,10 +238,10 @@ async function pidOf(table: ContainerTable, file: string, exit: Promise<unknown>
       ended = true;
     },
   );
-  for (let tries = 0; tries < 200 && !ended; tries++) {
+  for (let waitMs = 5; waitMs < execPidWaitMsMax && !ended; waitMs *= 2) {
     const text = readIfExists(file);
     if (text !== undefined && text !== '') return Number(text);
-    await table.context.clock.sleep(5);
+    await table.context.clock.sleep(waitMs);
   }
   return Number(readIfExists(file) ?? 0);
 }

@@ -41,10 +41,19 @@ export function resolveImages(context: EngineContext, mounts: readonly Mount[]):
   });
 }
 
-/** They stay as long as the container's own image does, and are given up with it. */
-export async function leaseImages(context: EngineContext, id: string, spec: ContainerSpec): Promise<void> {
+/**
+ * Leases of its own image and of those that it mounts: written as its record is, without waiting for the disk. A new
+ * engine makes them agree with the records that it finds (`settleLeases` of recovery.ts).
+ */
+export async function leaseImages({ images }: EngineContext, id: string, spec: ContainerSpec): Promise<void> {
+  const { owner } = spec;
+  if (spec.imageId !== '') await images.lease(owner, spec.imageId, `container/${id}`, { sync: false });
   for (const { imageId, rootId } of imageMounts(id, spec.mounts))
-    await context.images.lease(spec.owner, imageId, `container/${id}/${rootId}`);
+    await images.lease(owner, imageId, `container/${id}/${rootId}`, { sync: false });
+}
+
+export function releaseImages({ images }: EngineContext, id: string, owner: Owner): Promise<void> {
+  return images.releaseLease(owner, `container/${id}`, { sync: false });
 }
 
 /** Where the files of each are, by its target. */

@@ -13,6 +13,7 @@ import { platformOf } from '#content/image-file.ts';
 import { mediaTypes, parseJson, parseManifest } from '#content/image-records.ts';
 import type { ImageLayer, ImageRecord, ImageTarget } from '#content/image-records.ts';
 import { writeManifest } from '#content/image-writer.ts';
+import type { Hold } from '#content/content.ts';
 import { compressLayer, isPlainLayer } from '#content/layer-compression.ts';
 import { downloadConcurrencyMax, manifestBytesMax } from '#content/limits.ts';
 import { RemoteError, RemoteRepository, UnreachableError } from '#content/remote.ts';
@@ -56,11 +57,15 @@ function namesToPush(options: ImagesOptions, text: string): PushedName[] {
 }
 
 /** The image with its layers compressed: another registry keeps, and sends, what it is given. */
-async function compressLayers(options: ImagesOptions, record: ImageRecord): Promise<ImageRecord> {
+async function compressLayers({ content }: ImagesOptions, record: ImageRecord, hold: Hold): Promise<ImageRecord> {
   if (record.layers.every((layer) => !isPlainLayer(layer))) return record;
   const layers: ImageLayer[] = [];
-  for (const layer of record.layers)
-    layers.push(isPlainLayer(layer) ? await compressLayer(options.content, layer, { kind: 'gzip' }) : layer);
+  for (const layer of record.layers) {
+    const sent = isPlainLayer(layer) ? await compressLayer(content, layer, { kind: 'gzip' }) : layer;
+    // The next ones may take longer than a blob is young.
+    hold.addBlob(sent.digest);
+    layers.push(sent);
+  }
   return { ...record, layers, manifestDigest: '' };
 }
 
@@ -106,6 +111,7 @@ async function planPush(
   options: ImagesOptions,
   { reference, target }: PushedName,
   { platform, keepsLayers = false }: PushOptions,
+  hold: Hold,
 ): Promise<PushPlan> {
   const { content, records } = options;
   const { index } = target;
@@ -145,7 +151,7 @@ async function planPush(
   const chosen = chooseTop(target, here, platform);
   // What an index names stays as it is.
   const goesAsItIs = keepsLayers || index !== undefined || isLocal(options, reference);
-  const record = await withManifest(options, goesAsItIs ? chosen : await compressLayers(options, chosen));
+  const record = await withManifest(options, goesAsItIs ? chosen : await compressLayers(options, chosen, hold));
   const { manifestDigest: digest, manifestMediaType: mediaType } = record;
   await addManifest(digest);
   return {
@@ -287,7 +293,7 @@ export async function pushImage(options: ImagesOptions, text: string, push: Push
       hold.addBlob(digest);
       hold.addLayer(diffId);
     }
-    const plan = await planPush(options, name, push);
+    const plan = await planPush(options, name, push, hold);
     const { top, insteadOf } = plan;
     for (const { digest } of [...plan.blobs, ...plan.manifests, top]) hold.addBlob(digest);
     progress({ status: `The push refers to repository [${canonicalRepository(reference)}]` });

@@ -244,11 +244,14 @@ class EngineImages implements ImageStore {
     return commitImage(this.options, options);
   }
 
-  lease(owner: Owner, imageId: string, holder: string): Promise<void> {
-    return this.options.records.lease(owner, holder, imageId);
+  lease(owner: Owner, imageId: string, holder: string, options?: { sync?: boolean }): Promise<void> {
+    return this.options.records.lease(owner, holder, imageId, options);
   }
-  releaseLease(owner: Owner, holder: string): Promise<void> {
-    return this.options.records.releaseLease(owner, holder);
+  releaseLease(owner: Owner, holder: string, options?: { sync?: boolean }): Promise<void> {
+    return this.options.records.releaseLease(owner, holder, options);
+  }
+  releaseLeases(isStale: (holder: string) => boolean): Promise<void> {
+    return this.options.records.releaseLeases(isStale);
   }
 
   save(references: string[], platforms: readonly Platform[] = []): Promise<AsyncIterable<Uint8Array>> {

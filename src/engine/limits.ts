@@ -3,6 +3,8 @@
 export const concurrentStartsMax = 6;
 export const concurrentRemovalsMax = 4;
 export const logReadChunkBytes = 64 * 1024;
+/** Of what is looked through from the end: the last lines are mostly near. */
+export const logTailChunkBytes = 4 * 1024;
 /**
  * A record of the monitor holds at most one of its reads (8 KiB) and a head; what is longer was not written by it and
  * is passed over.
@@ -50,6 +52,8 @@ export const saveRetryMs = 2_000;
 export const resolverPortTriesMax = 16;
 /** What the kernel may hold of a command's output when it has ended: a socket's buffers, and what Node read ahead. */
 export const execPipeBytesMax = 512 * 1024;
+/** Looks for the pid of a command are twice as far apart each time, up to this. */
+export const execPidWaitMsMax = 1_000;
 /** An output that stays open after its process, and gave nothing for so long, holds nothing of it. */
 export const execIdleWaitMs = 100;
 /** Of what the runtime complains. */

@@ -17,7 +17,7 @@ test('a container is also called by the links to it, and a link is found by that
   const table = tableOf({ db: [], app: ['db:/mysql', 'other'], web: ['db'], other: [] });
   const db = table.find('db');
   assert.ok(db !== undefined);
-  assert.deepEqual(linkNames(table, db), ['/app/mysql', '/web/db']);
+  assert.deepEqual(linkNames(table).get(db), ['/app/mysql', '/web/db']);
   assert.equal(findLink(table, 'app/mysql')?.text, 'db:/mysql');
   assert.equal(findLink(table, '/web/db')?.other.name, 'web');
   for (const none of ['app', 'app/', 'nobody/db', 'app/mysql/x', '/mysql'])

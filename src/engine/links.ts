@@ -25,14 +25,16 @@ function parseLink(text: string): { name: string; alias: string } {
   return { name, alias: alias.replace(/^\/+/, '') };
 }
 
-/** What a container is also called: `/other/alias`, of those that have a link to it. */
-export function linkNames(table: ContainerTable, container: Container): string[] {
-  return table.list().flatMap((other) =>
-    (other.record.spec.links ?? []).flatMap((text) => {
+/** What containers are also called: `/other/alias`, of those that have a link to them. */
+export function linkNames(table: ContainerTable): Map<Container, string[]> {
+  const names = new Map<Container, string[]>();
+  for (const other of table.list())
+    for (const text of other.record.spec.links ?? []) {
       const { name, alias } = parseLink(text);
-      return table.find(name) === container ? [`/${other.name}/${alias}`] : [];
-    }),
-  );
+      const target = table.find(name);
+      if (target !== undefined) names.set(target, [...(names.get(target) ?? []), `/${other.name}/${alias}`]);
+    }
+  return names;
 }
 
 /** Of `other/alias`: who has the link, and to whom. */

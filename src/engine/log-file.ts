@@ -20,7 +20,7 @@ import { createGunzip, createGzip } from 'node:zlib';
 import { codeOf } from '#base/thrown.ts';
 import { formatNanoseconds, parseRfc3339 } from '#base/timestamp.ts';
 import type { LogLine } from './engine.ts';
-import { logReadChunkBytes, logRecordBytesMax, logRotatedFilesMax } from './limits.ts';
+import { logReadChunkBytes, logRecordBytesMax, logRotatedFilesMax, logTailChunkBytes } from './limits.ts';
 
 const newline = 0x0a;
 
@@ -114,8 +114,9 @@ export class LogFile {
    */
   *backward(end: number, start = 0): Generator<RawRecord[]> {
     let carry: Buffer = Buffer.alloc(0);
-    for (let at = end; at > start;) {
-      const from = Math.max(start, at - logReadChunkBytes);
+    let size = logTailChunkBytes;
+    for (let at = end; at > start; size = Math.min(size * 2, logReadChunkBytes)) {
+      const from = Math.max(start, at - size);
       const chunk = this.#bytes(from, at);
       const bytes = carry.length === 0 ? chunk : Buffer.concat([chunk, carry]);
       at = from;
@@ -131,8 +132,9 @@ export class LogFile {
 
   /** Where the last whole record before `before` ends. */
   lastEnd(before: number): number {
-    for (let at = before; at > 0;) {
-      const from = Math.max(0, at - logReadChunkBytes);
+    let size = logTailChunkBytes;
+    for (let at = before; at > 0; size = Math.min(size * 2, logReadChunkBytes)) {
+      const from = Math.max(0, at - size);
       const found = this.#bytes(from, at).lastIndexOf(newline);
       if (found >= 0) return from + found + 1;
       at = from;

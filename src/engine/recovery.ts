@@ -19,7 +19,7 @@ import { containerDirectory, loadRecords, readRecord, removedId, removedPath } f
 import { endpointsPath } from './container-network.ts';
 import type { EndpointRecord, RunRecord } from './container-record.ts';
 import { bundleDirectory, cgroupPath, networkNamespacePath } from './container-paths.ts';
-import { removeImageRoots, unmountImages } from './image-mounts.ts';
+import { leaseImages, releaseImages, removeImageRoots, unmountImages } from './image-mounts.ts';
 import { sweepShallowBinds } from './shallow-binds.ts';
 import { refreshHosts, repairNetworks } from './network-connect.ts';
 import type { Containers } from './containers.ts';
@@ -34,6 +34,16 @@ export function loadContainers(table: ContainerTable): void {
   // Names of what is to be taken away stay on disk until it is.
   for (const id of broken)
     renameSync(containerDirectory(context.directories.data, id), removedPath(context.directories.data, id));
+}
+
+/** A loss of power may have taken leases of containers that are here, or left those of containers that are not. */
+async function settleLeases({ context }: ContainerTable, containers: readonly Container[]): Promise<void> {
+  for (const { id, record } of containers) await leaseImages(context, id, record.spec);
+  const known = new Set(containers.map(({ id }) => id));
+  await context.images.releaseLeases((holder) => {
+    const [kind, id = ''] = holder.split('/');
+    return kind === 'container' && !known.has(id);
+  });
 }
 
 /**
@@ -51,7 +61,7 @@ async function finishRemovals(table: ContainerTable): Promise<void> {
       await context.snapshots.removeContainerRoot(id);
       if (record !== undefined) await removeImageRoots(context, record);
       for (const owner of record === undefined ? (['docker', 'kubelet', 'plugin'] as const) : [record.spec.owner])
-        await context.images.releaseLease(owner, `container/${id}`);
+        await releaseImages(context, id, owner);
       // Whether the volumes were to go is not known; those of a container that was to vanish by itself were.
       if (record?.spec.autoRemove === true)
         for (const volume of record.anonymousVolumes)
@@ -105,6 +115,7 @@ export async function recoverContainers(table: ContainerTable, containers: Conta
   );
   await sweep(table);
   await finishRemovals(table);
+  await settleLeases(table, table.list());
   // After everything is known: a container may be restarted, or removed, or share another's network.
   for (const container of table.list())
     void (

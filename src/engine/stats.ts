@@ -21,8 +21,8 @@ export function readStats(table: ContainerTable, container: Container): RawStats
   return { cgroup, links: hasOwnNetwork ? readLinks(run.pid) : [], readAtMs: table.context.clock.now() };
 }
 
-/** /proc/PID/net/dev, without the loopback. */
-function readLinks(pid: number): LinkCounters[] {
+/** /proc/PID/net/dev, without the loopback; `self`: of this process. */
+export function readLinks(pid: number | 'self'): LinkCounters[] {
   return (readIfExists(`/proc/${pid}/net/dev`) ?? '')
     .split('\n')
     .slice(2)

@@ -60,6 +60,7 @@ export async function openTestEngine(home: string, instanceId: string, podCidr?:
     list: () => [image],
     lease: async () => undefined,
     releaseLease: async () => undefined,
+    releaseLeases: async () => undefined,
   } as unknown as Images;
   const content = await openContent({
     root: `${home}/content`,

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { linkSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { linkSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { test } from 'node:test';
 import { treeEntriesPerTurn } from './limits.ts';
-import { treeBytes } from './tree-size.ts';
+import { treeBytes, treeSize } from './tree-size.ts';
 
 async function inDirectory(run: (directory: string) => Promise<void>): Promise<void> {
   const directory = mkdtempSync(`${tmpdir()}/tree-`);
@@ -24,6 +24,17 @@ test('a file with several names is counted once', () =>
     symlinkSync('12345', `${directory}/link`);
     assert.equal(await treeBytes(directory), 1015);
     assert.equal(await treeBytes(`${directory}/none`), 0);
+  }));
+
+test('on disk holes take nothing, and directories count', () =>
+  inDirectory(async (directory) => {
+    mkdirSync(`${directory}/a`);
+    writeFileSync(`${directory}/a/hole`, 'x');
+    truncateSync(`${directory}/a/hole`, 2 ** 30);
+    const { bytes, diskBytes, inodes } = await treeSize(directory);
+    assert.deepEqual([bytes, inodes], [2 ** 30, 3]);
+    assert.ok(diskBytes < 2 ** 20, `${diskBytes}`);
+    assert.deepEqual(await treeSize(`${directory}/none`), { bytes: 0, diskBytes: 0, inodes: 0, device: undefined });
   }));
 
 test('other work has its turn in a large tree', () =>

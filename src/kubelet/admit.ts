@@ -44,15 +44,15 @@ export interface NodeRoom {
   /** False: no AppArmor on this host, and a Pod that names a profile does not run here. */ appArmor?: boolean;
 }
 
-function requestsOf(container: AnyContainer): Map<string, number> {
-  const requests = new Map<string, number>();
-  for (const list of [container.resources?.limits, container.resources?.requests] as (
-    | Record<string, string>
-    | undefined
-  )[]) {
-    if (list !== undefined) for (const [name, value] of Object.entries(list)) requests.set(name, amount(value) ?? 0);
-  }
-  return requests;
+/** What is asked for, or what is the most that may be used. */
+type Bound = 'requests' | 'limits';
+
+/** A limit alone is a request as well. */
+function amountsOf({ resources }: AnyContainer, bound: Bound): Map<string, number> {
+  const amounts = new Map<string, number>();
+  for (const list of bound === 'limits' ? [resources?.limits] : [resources?.limits, resources?.requests])
+    for (const [name, value] of Object.entries(list ?? {})) amounts.set(name, amount(value) ?? 0);
+  return amounts;
 }
 
 function merge(into: Map<string, number>, from: Demand, of: (a: number, b: number) => number): void {
@@ -62,31 +62,34 @@ function merge(into: Map<string, number>, from: Demand, of: (a: number, b: numbe
 const plus = (a: number, b: number): number => a + b;
 
 /**
- * Requests of a Pod: containers and sidecars together, or an init container beside the sidecars before it where that is
- * more.
+ * Requests of a Pod, or its limits: containers and sidecars together, or an init container beside the sidecars before
+ * it where that is more.
  */
-export function demandOf(pod: Pod): Demand {
+export function demandOf(pod: Pod, bound: Bound = 'requests'): Demand {
   const running = new Map<string, number>();
-  for (const container of pod.spec.containers ?? []) merge(running, requestsOf(container), plus);
+  for (const container of pod.spec.containers ?? []) merge(running, amountsOf(container, bound), plus);
   if (pod.spec.initContainers !== undefined) {
     const sidecars = new Map<string, number>();
     const starting = new Map<string, number>();
     for (const container of pod.spec.initContainers) {
-      const requests = requestsOf(container);
+      const amounts = amountsOf(container, bound);
       if (container.restartPolicy === 'Always') {
-        merge(running, requests, plus);
-        merge(sidecars, requests, plus);
+        merge(running, amounts, plus);
+        merge(sidecars, amounts, plus);
         merge(starting, sidecars, Math.max);
         continue;
       }
-      merge(requests, sidecars, plus);
-      merge(starting, requests, Math.max);
+      merge(amounts, sidecars, plus);
+      merge(starting, amounts, Math.max);
     }
     merge(running, starting, Math.max);
   }
-  for (const [name, value] of Object.entries(pod.spec.resources?.requests ?? {})) running.set(name, amount(value) ?? 0);
-  for (const [name, value] of Object.entries(pod.spec.overhead ?? {}))
+  for (const [name, value] of Object.entries(pod.spec.resources?.[bound] ?? {})) running.set(name, amount(value) ?? 0);
+  for (const [name, value] of Object.entries(pod.spec.overhead ?? {})) {
+    // What has no limit gets none by it.
+    if (bound === 'limits' && !running.has(name)) continue;
     running.set(name, (running.get(name) ?? 0) + (amount(value) ?? 0));
+  }
   return running;
 }
 

@@ -13,7 +13,7 @@ import type { KubeObject } from '#base/objects.ts';
 import type { Client } from '#client/client.ts';
 import type { EventRecorder } from '#client/events.ts';
 import type { InformerHandler } from '#client/informer.ts';
-import type { Containers, Engine, Images, ImageSummary, Mount, Sandboxes } from '#engine/engine.ts';
+import type { Containers, DiskUse, Engine, Images, ImageSummary, Mount, Sandboxes } from '#engine/engine.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random, Timer } from '#os/clock.ts';
 import type { ReferencedObjects } from './env.ts';
@@ -72,6 +72,18 @@ export interface ContainerFiles {
   seccomp: string;
 }
 
+/** What a Pod has on its node, beside what its containers write into their own file systems. */
+export interface PodStorage {
+  /** By volume, of those that were made for the Pod; `isOnDisk`: not in memory. */
+  volumes: ReadonlyMap<string, DiskUse & { isOnDisk: boolean }>;
+  /** By volume: the file system that a claim lies on. */
+  claims: ReadonlyMap<string, FileSystemReading>;
+  /** By container. */
+  logs: ReadonlyMap<string, DiskUse>;
+  /** Its `/etc/hosts`, termination messages and the like. */
+  others: DiskUse;
+}
+
 export interface PodFiles {
   /** Makes what all Pods share. */
   open(): Promise<void>;
@@ -86,8 +98,8 @@ export interface PodFiles {
   prepareContainer(input: ContainerFilesInput): Promise<ContainerFiles>;
   /** What a run of a container has left to say; empty when nothing. */
   readTerminationMessage(uid: string, container: string, restartCount: number): Promise<string>;
-  /** Bytes on disk that are the Pod's: local volumes and logs. */
-  diskUsage(pod: Pod): Promise<number>;
+  /** What lies on the node for the Pod, whose volumes these are. */
+  storage(pod: Pod, volumes: MountedVolumes): Promise<PodStorage>;
   /** Takes all of a Pod's volumes and files away; claims and host paths keep their content. */
   removePod(pod: Pod): Promise<void>;
   /** UIDs of Pods that have left files. */

@@ -33,7 +33,7 @@ export function rankForEviction<T extends EvictionCandidate>(candidates: readonl
 }
 
 /** Bytes as a quantity prints them: `100Mi`, `0`. */
-const quantity = (bytes: number): string =>
+export const quantity = (bytes: number): string =>
   formatQuantity({ nano: BigInt(Math.round(bytes)) * 1_000_000_000n, format: 'BinarySI' });
 /** Usage as the kubelet measures it: in whole KiB. */
 const kibibytes = (bytes: number): string => (bytes === 0 ? '0' : `${Math.round(bytes / 1024)}Ki`);

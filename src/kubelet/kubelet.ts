@@ -9,7 +9,7 @@ import type { Node, Pod } from '#api/core.v1.ts';
 import { messageOf } from '#base/thrown.ts';
 import type { Timer } from '#os/clock.ts';
 import { rfc3339 } from './status.ts';
-import type { KubeletOptions, PodHost } from './doors.ts';
+import type { KubeletOptions, NodeReading, PodHost } from './doors.ts';
 import type { Starved } from './eviction.ts';
 import { createImageCollector } from './image-collection.ts';
 import { createImageManager } from './images.ts';
@@ -17,18 +17,21 @@ import {
   imageGcIntervalMs,
   leaseRenewals,
   leaseSecondsDefault,
+  evictionGraceMs,
   imagesReportDelayMs,
   nodeStatusIntervalMs,
   pressureCheckMs,
   projectedRefreshMs,
+  storageAgeMsMax,
 } from './limits.ts';
-import { labelPodName, labelPodNamespace, labelPodUid } from './pod-labels.ts';
+import { labelPodName, labelPodNamespace, labelPodUid, podFullName } from './pod-labels.ts';
 import { NodePressure } from './node-pressure.ts';
 import { NodeReporter } from './node-reporter.ts';
 import { NodePlaces } from './node-room.ts';
 import { allocatableOf, type Pressure } from './node-status.ts';
 import { createPodApi } from './pod-api.ts';
-import type { PodDemand } from './admit.ts';
+import { isCritical, type PodDemand } from './admit.ts';
+import { boundsStorage, exceededStorage, StorageGauge, type StorageReading } from './local-storage.ts';
 import { amount } from './qos.ts';
 import type { ResizePending } from './resize.ts';
 import { type PodUse, podUseOf } from './pod-use.ts';
@@ -39,6 +42,10 @@ export interface Kubelet extends AsyncDisposable {
   /** Pods this node runs, for the server's `/pods` and for port-forward and exec. */
   pods(): Pod[];
   podByName(namespace: string, name: string): Pod | undefined;
+  /** What the node has and has left, now. */
+  reading(): Promise<NodeReading>;
+  /** What the Pod has on the node's disk, at most a minute old; undefined where it is not here. */
+  storage(uid: string): Promise<StorageReading | undefined>;
   /** What the node is short of, as its conditions say. */
   readonly pressure: Pressure;
   /** Resolves when the node is registered and its Pods are known. */
@@ -64,6 +71,7 @@ class NodeKubelet implements Kubelet {
   readonly #host: PodHost;
   readonly #places: NodePlaces;
   readonly #pressure: NodePressure<PodUse>;
+  readonly #storage: StorageGauge;
   readonly #reporter: NodeReporter;
   readonly #cleanup = new DisposableStack();
   #imagesTimer: Timer | undefined;
@@ -73,6 +81,7 @@ class NodeKubelet implements Kubelet {
     this.#options = options;
     const { client, clock, engine, facts, log, gauge } = options;
     this.#places = new NodePlaces(facts);
+    this.#storage = new StorageGauge(options);
     const api = createPodApi(options);
     const allocatable = allocatableOf(facts);
     this.#host = {
@@ -102,7 +111,7 @@ class NodeKubelet implements Kubelet {
       report: () => this.#reportPressure(),
       reclaimDisk: () => this.#reclaimDisk(),
       candidates: (resource) => this.#candidates(resource),
-      evict: ({ worker }, message) => worker.evict({ reason: 'Evicted', message, disrupted: true }, 0),
+      evict: ({ worker }, message) => worker.evict({ reason: 'Evicted', message, disrupted: true }, evictionGraceMs),
     });
   }
 
@@ -118,6 +127,14 @@ class NodeKubelet implements Kubelet {
   podByName(namespace: string, name: string): Pod | undefined {
     const named = this.pods().filter(({ metadata }) => metadata.namespace === namespace && metadata.name === name);
     return named.find(({ metadata }) => metadata.deletionTimestamp === undefined) ?? named[0];
+  }
+
+  reading(): Promise<NodeReading> {
+    return this.#options.gauge.read();
+  }
+  async storage(uid: string): Promise<StorageReading | undefined> {
+    const worker = this.#workers.get(uid);
+    return worker === undefined ? undefined : this.#storage.read(worker, storageAgeMsMax);
   }
 
   async start(): Promise<void> {
@@ -214,7 +231,10 @@ class NodeKubelet implements Kubelet {
     const rounds = [
       rhythm.every('lease', (leaseSeconds * 1000) / leaseRenewals, () => this.#reporter.renewLease()),
       rhythm.every('node status', nodeStatusIntervalMs, () => this.#reporter.report()),
-      rhythm.every('pressure', pressureCheckMs, () => this.#pressure.look()),
+      rhythm.every('pressure', pressureCheckMs, async () => {
+        await this.#pressure.look();
+        await this.#holdToStorage();
+      }),
       rhythm.every('image collection', imageGcIntervalMs, async () => {
         const { nodefs, imagefs = nodefs } = await gauge.read();
         const warning = await collector.collect({
@@ -266,10 +286,28 @@ class NodeKubelet implements Kubelet {
           .catch((error: unknown) => log.debug('image stays', { image: image.id, error: messageOf(error) }));
   }
 
+  /** Those that set themselves bounds of disk, and exceed them, are evicted. */
+  async #holdToStorage(): Promise<void> {
+    const { log } = this.#options;
+    const bounded = [...this.#workers.values()].filter(
+      ({ pod, isFinished, isEnding }) => !isFinished && !isEnding && !isCritical(pod) && boundsStorage(pod),
+    );
+    if (bounded.length === 0) return;
+    const { imagefs } = await this.reading();
+    for (const worker of bounded) {
+      const reading = await this.#storage.read(worker, 0);
+      const message = exceededStorage(worker.pod, reading, imagefs !== undefined);
+      if (message === undefined) continue;
+      log.info('a Pod exceeds its bounds of disk', { pod: podFullName(worker.pod), message });
+      worker.evict({ reason: 'Evicted', message }, evictionGraceMs);
+    }
+  }
+
   async #candidates(resource: Starved): Promise<PodUse[]> {
-    const { engine, files } = this.#options;
+    const { engine } = this.#options;
+    const storage = this.#storage;
     const workers = [...this.#workers.values()].filter(({ isFinished, isEnding }) => !isFinished && !isEnding);
-    return Promise.all(workers.map((worker) => podUseOf(worker, resource, { engine, files })));
+    return Promise.all(workers.map((worker) => podUseOf(worker, resource, { engine, storage })));
   }
 
   // walk node-dies 5/5: a node that comes back ends the containers of Pods that went meanwhile.

@@ -51,6 +51,12 @@ export const pressureTransitionMs = 300_000;
 /** Where none were, nothing flaps: minutes would only hold a mended machine back. */
 export const pressureReliefMs = 5_000;
 export const evictionIntervalMs = 10_000;
+/** What a Pod has to end that is evicted at once. */
+export const evictionGraceMs = 1_000;
+/** A measuring of a Pod's files holds for this many times what it took: no tree of files keeps the node busy. */
+export const storageCostFactor = 20;
+/** For figures that are asked for, it may be so old. */
+export const storageAgeMsMax = 60_000;
 export const pressureCheckMs = 10_000;
 /** Quantities whose value is remembered: the same few are written again and again. */
 export const quantitiesRememberedMax = 4_096;

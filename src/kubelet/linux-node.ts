@@ -5,7 +5,7 @@
  * of their own. Processes are those of the machine against the smaller of its two bounds.
  */
 import type { Pod } from '#api/core.v1.ts';
-import { readFile, stat, statfs } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf } from '#base/thrown.ts';
 import type { Client } from '#client/client.ts';
@@ -13,12 +13,13 @@ import type { Engine, RegistryCredential } from '#engine/engine.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random, Timer } from '#os/clock.ts';
 import type { Mounts } from '#os/mount.ts';
-import type { DnsSettings, FileSystemReading, KubeletOptions, NodeGauge, NodeReading, Rhythm } from './doors.ts';
+import type { DnsSettings, KubeletOptions, NodeGauge, NodeReading, Rhythm } from './doors.ts';
 import { createImageSource } from './images.ts';
 import type { KubeletPaths } from './pod-paths.ts';
 import type { NodeFacts } from './node-status.ts';
 import { createObjectCache, type ObjectCache } from './referenced-objects.ts';
 import { createPodFiles } from './pod-files.ts';
+import { fileSystemAt } from './pod-storage.ts';
 import { TrustAnchors } from './trust-anchors.ts';
 import { createProber } from './probes.ts';
 import { matchCredentials } from './pull-secrets.ts';
@@ -90,11 +91,6 @@ export function createLinuxNode(
     gauge: createNodeGauge({ podsDir: paths.podsDir, imagesDir }),
     rhythm: createRhythm(clock, log),
   };
-}
-
-async function fileSystemAt(path: string): Promise<FileSystemReading> {
-  const { blocks, bsize, bavail, files, ffree } = await statfs(path);
-  return { capacityBytes: blocks * bsize, availableBytes: bavail * bsize, inodes: files, inodesFree: ffree };
 }
 
 /** A value of /proc/meminfo in bytes; undefined where the kernel does not say it. */

@@ -7,12 +7,12 @@ import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { isReason } from '#base/errors.ts';
 import type { Client } from '#client/client.ts';
 import { kinds } from '#base/kinds.ts';
-import { treeBytes } from '#engine/tree-size.ts';
 import type { Logger } from '#observe/log.ts';
 import type { Clock, Random } from '#os/clock.ts';
 import type { Mounts } from '#os/mount.ts';
 import { prepareContainerFiles } from './container-files.ts';
 import type { DnsSettings, PodFiles } from './doors.ts';
+import { measureStorage } from './pod-storage.ts';
 import { secretsBytesMax, terminationMessageBytesMax } from './limits.ts';
 import {
   podDir,
@@ -79,9 +79,7 @@ export function createPodFiles(options: PodFilesOptions): PodFiles {
       );
       return file.subarray(0, terminationMessageBytesMax).toString('utf8');
     },
-    async diskUsage(pod) {
-      return (await treeBytes(podDir(paths, pod.metadata.uid))) + (await treeBytes(podLogsDir(paths, pod)));
-    },
+    storage: (pod, volumes) => measureStorage(paths, pod, volumes),
     async removePod(pod) {
       const uid = pod.metadata.uid;
       objects.release(uid);

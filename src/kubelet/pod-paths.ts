@@ -10,6 +10,8 @@ export interface KubeletPaths {
   logsDir: string;
 }
 
+/** Of a Pod's directory: that of its volumes, by plugin and name. */
+export const volumesFolder = 'volumes';
 export function podDir(paths: KubeletPaths, uid: string): string {
   return join(paths.podsDir, uid);
 }

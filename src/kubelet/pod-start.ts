@@ -132,7 +132,7 @@ interface StartPass {
 export async function startAll(
   state: PodState,
   { plan, sandbox, observed }: StartPass,
-  interim: InterimReports,
+  interim: InterimReports | undefined,
 ): Promise<number | undefined> {
   const { host } = state;
   if (host.isolate !== undefined) await state.interruption.race(host.isolate(state.pod, sandbox.podIp));
@@ -154,7 +154,7 @@ export async function startAll(
     const remembered = memoryOf(state.memory, entry.container.name);
     let delayMs: number | undefined = remembered.notBeforeMs - host.clock.monotonic();
     if (delayMs <= 0) {
-      interim.begin();
+      interim?.begin();
       delayMs = await tryStart(state, entry, { sandbox, volumes, observed });
     }
     if (delayMs === undefined) continue;

@@ -1,7 +1,9 @@
 /** What a Pod uses and has asked for of a resource that its node is short of. */
-import type { KubeletEngine, PodFiles } from './doors.ts';
+import type { DiskUse } from '#engine/engine.ts';
+import type { KubeletEngine } from './doors.ts';
 import type { EvictionCandidate, Starved } from './eviction.ts';
 import { containerNamed } from './containers.ts';
+import { type StorageGauge, storageOf } from './local-storage.ts';
 import { labelContainerName, labelPodUid } from './pod-labels.ts';
 import type { PodWorker } from './pod-worker.ts';
 import { amount } from './qos.ts';
@@ -10,40 +12,52 @@ export interface PodUse extends EvictionCandidate {
   worker: PodWorker;
 }
 
-/** A container that cannot be measured uses nothing. Inodes are not counted by Pod: priority decides. */
-export async function podUseOf(
-  worker: PodWorker,
-  resource: Starved,
-  { engine, files }: { engine: KubeletEngine; files: PodFiles },
-): Promise<PodUse> {
-  const { pod, uid } = worker;
-  const running = engine.containers
-    .list({ owner: 'kubelet', labels: { [labelPodUid]: uid } })
-    .filter(({ state }) => state === 'running');
-  const containers = await Promise.all(
-    running.map(async ({ id, labels }) => {
-      const name = labels[labelContainerName]!;
-      const spec = containerNamed(pod, name);
-      const usage = await usageOf(engine, id, resource).catch(() => 0);
-      return { name, usage, request: amount(spec?.resources?.requests?.[resource]) ?? 0 };
-    }),
-  );
-  const own = resource === 'ephemeral-storage' ? await files.diskUsage(pod) : 0;
-  const sum = (of: (each: { usage: number; request: number }) => number): number =>
-    containers.reduce((total, each) => total + of(each), 0);
-  const request = worker.demand.resources.get(resource) ?? sum((each) => each.request);
-  return { worker, pod, containers, usage: own + sum((each) => each.usage), request };
+export interface UseReaders {
+  engine: KubeletEngine;
+  storage: StorageGauge;
 }
 
-async function usageOf(engine: KubeletEngine, id: string, resource: Starved): Promise<number> {
-  switch (resource) {
-    case 'memory':
-      return (await engine.containers.stats(id)).memoryWorkingSetBytes;
-    case 'pids':
-      return (await engine.containers.stats(id)).pids;
-    case 'ephemeral-storage':
-      return engine.containers.diskUsage(id);
-    case 'inodes':
-      return 0;
+export async function podUseOf(worker: PodWorker, resource: Starved, readers: UseReaders): Promise<PodUse> {
+  const { pod } = worker;
+  const use = await (resource === 'memory' || resource === 'pids'
+    ? measureRunning(worker, resource, readers.engine)
+    : measureStored(worker, resource, readers.storage));
+  const containers = [...use.containers].map(([name, usage]) => {
+    const request = amount(containerNamed(pod, name)?.resources?.requests?.[resource]) ?? 0;
+    return { name, usage, request };
+  });
+  const request =
+    worker.demand.resources.get(resource) ?? containers.reduce((total, container) => total + container.request, 0);
+  return { worker, pod, containers, usage: use.total, request };
+}
+
+interface Use {
+  total: number;
+  /** By name. */
+  containers: ReadonlyMap<string, number>;
+}
+
+async function measureRunning({ uid }: PodWorker, resource: 'memory' | 'pids', engine: KubeletEngine): Promise<Use> {
+  const containers = new Map<string, number>();
+  let total = 0;
+  for (const { id, labels, state } of engine.containers.list({ owner: 'kubelet', labels: { [labelPodUid]: uid } })) {
+    if (state !== 'running') continue;
+    // One that cannot be measured uses nothing.
+    const stats = await engine.containers.stats(id).catch(() => undefined);
+    const usage = (resource === 'memory' ? stats?.memoryWorkingSetBytes : stats?.pids) ?? 0;
+    containers.set(labels[labelContainerName] ?? '', usage);
+    total += usage;
   }
+  return { total, containers };
+}
+
+async function measureStored(
+  worker: PodWorker,
+  resource: 'ephemeral-storage' | 'inodes',
+  storage: StorageGauge,
+): Promise<Use> {
+  const of = ({ bytes, inodes }: DiskUse): number => (resource === 'inodes' ? inodes : bytes);
+  const reading = await storage.read(worker, 0);
+  const containers = new Map([...reading.roots].map(([name, use]) => [name, of(use)]));
+  return { total: of(storageOf(reading)), containers };
 }

@@ -10,7 +10,7 @@ import type { Pod } from '#api/core.v1.ts';
 import { ApiError } from '#base/errors.ts';
 import type { Timer } from '#os/clock.ts';
 import { podDemandOf, type PodDemand } from './admit.ts';
-import type { PodHost, PodPass } from './doors.ts';
+import type { MountedVolumes, PodHost, PodPass } from './doors.ts';
 import { Interrupted, Interruption } from './interruption.ts';
 import { resizeRetryMs, shutdownWordMsMax, syncErrorRetryMaxMs, syncErrorRetryMs } from './limits.ts';
 import { podFullName } from './pod-labels.ts';
@@ -50,6 +50,10 @@ export class PodWorker {
   }
   get uid(): string {
     return this.#state.uid;
+  }
+  /** Those that it has by now. */
+  get volumes(): MountedVolumes | undefined {
+    return this.#state.volumes;
   }
   /** What it takes of its node. */
   get demand(): PodDemand {
@@ -248,15 +252,18 @@ export class PodWorker {
     if (await resizePod(state, observed)) observed = await observePod(state);
     let plan = planPod(podAsAllocated(state), observed, state.memory, clock.now());
     for (const id of plan.remove) await engine.containers.remove(id, { force: true }).catch(() => {});
-    if (plan.kill.length > 0) {
+    const killed = new Set(plan.kill.map(({ name }) => name));
+    if (killed.size > 0) {
       await this.#kill(plan);
       observed = await observePod(state);
       plan = planPod(podAsAllocated(state), observed, state.memory, clock.now());
     }
-    // How a run has ended is told before the next one begins.
-    if (plan.start.some(({ restartCount }) => restartCount > 0))
+    // How a run has ended by itself is told before the next one begins. What this pass replaces is told when it has:
+    // the Pod stays Ready meanwhile, as upstream's kubelet leaves it.
+    if (plan.start.some(({ container, restartCount }) => restartCount > 0 && !killed.has(container.name)))
       reportPod(state, { observed, plan: { ...plan, start: [] }, sandbox: engine.sandboxes.status(state.uid) });
-    const { sandbox, retryMs } = await this.#start(plan, observed);
+    const interim = killed.size === 0 ? new InterimReports(state, plan) : undefined;
+    const { sandbox, retryMs } = await this.#start(plan, observed, interim);
     // What has not changed need not be looked at again.
     if (plan.start.length > 0) {
       observed = await observePod(state);
@@ -287,14 +294,14 @@ export class PodWorker {
   async #start(
     plan: PodPlan,
     observed: Observed,
+    interim: InterimReports | undefined,
   ): Promise<{ sandbox: ReturnType<PodHost['engine']['sandboxes']['status']>; retryMs: number | undefined }> {
     const state = this.#state;
     let sandbox = state.host.engine.sandboxes.status(state.uid);
     if (plan.phase !== undefined) return { sandbox, retryMs: undefined };
-    const interim = new InterimReports(state, plan);
     try {
       if (sandbox?.ready !== true) {
-        interim.begin();
+        interim?.begin();
         sandbox = await ensureSandbox(state, sandbox, observed);
       }
       if (state.areVolumesStale && state.volumes !== undefined) {
@@ -305,7 +312,7 @@ export class PodWorker {
       const retryMs = plan.start.length === 0 ? undefined : await startAll(state, { plan, sandbox, observed }, interim);
       return { sandbox, retryMs };
     } finally {
-      interim.end();
+      interim?.end();
     }
   }
 }

@@ -23,12 +23,17 @@ import {
   success,
 } from './remote-command.ts';
 import { findPod, type LoggedContainer, runningContainer, type Served } from './serving.ts';
+import { containerNamed } from './containers.ts';
 import { containerMetrics } from './container-metrics.ts';
-import { resourceMetrics, statsSummary, type NodeUsage } from './stats.ts';
+import { claimMetrics, resourceMetrics } from './resource-metrics.ts';
+import type { NodeUsage } from './stats.ts';
+import { statsSummary } from './summary.ts';
 
 export interface KubeletServerOptions extends Served, AccessOptions {
   log: Logger;
   nodeUsage(): Promise<NodeUsage>;
+  /** What `/configz` shows. */
+  configuration: object;
   /** What the node process measures, as text, and what its probes do. */
   metrics(): Promise<Exposition>;
   probeMetrics(): Promise<Exposition>;
@@ -81,6 +86,11 @@ function decodeParts(url: URL): string[] {
   }
 }
 
+/** `WHAT/NAMESPACE/POD/CONTAINER`. */
+function containerIn([, namespace = '', podName = '', container = '']: string[]): LoggedContainer {
+  return { namespace, podName, container };
+}
+
 async function answer(options: Serving, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const url = new URL(`https://kubelet${request.url?.startsWith('/') === true ? request.url : '/'}`);
   if (url.pathname === '/healthz') {
@@ -94,12 +104,7 @@ async function answer(options: Serving, request: IncomingMessage, response: Serv
     response.end(JSON.stringify(body));
   };
   if (parts[0] === 'containerLogs' && parts.length === 4) {
-    await sendLogs(
-      options,
-      response,
-      { namespace: parts[1]!, podName: parts[2]!, container: parts[3]! },
-      url.searchParams,
-    );
+    await sendLogs(options, response, containerIn(parts), url.searchParams);
     return;
   }
   if (url.pathname === '/pods' || url.pathname === '/runningpods/') {
@@ -107,11 +112,11 @@ async function answer(options: Serving, request: IncomingMessage, response: Serv
     return;
   }
   if (url.pathname === '/stats/summary') {
-    sendJson(await statsSummary(options));
+    sendJson(await statsSummary(options, url.searchParams.get('only_cpu_and_memory') === 'true'));
     return;
   }
   const exposed = {
-    '/metrics': options.metrics,
+    '/metrics': async () => joined(await options.metrics(), await claimMetrics(options)),
     '/metrics/probes': options.probeMetrics,
     '/metrics/cadvisor': () => containerMetrics(options),
   }[url.pathname];
@@ -126,11 +131,30 @@ async function answer(options: Serving, request: IncomingMessage, response: Serv
     response.end(await resourceMetrics(options));
     return;
   }
+  if (url.pathname === '/configz') {
+    sendJson({ kubeletconfig: options.configuration });
+    return;
+  }
+  if (parts[0] === 'checkpoint' && parts.length === 4 && request.method === 'POST')
+    refuseCheckpoint(options, containerIn(parts));
   if (parts[0] === 'run' && parts.length >= 4) {
     await runOnce(options, response, parts, url.searchParams);
     return;
   }
   throw new ApiError('NotFound', '404 page not found');
+}
+
+const joined = (one: Exposition, other: Exposition): Exposition => ({ ...one, body: one.body + other.body });
+
+/** No container is written down while it runs: in the words of a runtime that has no such call. */
+function refuseCheckpoint(options: Serving, { namespace, podName, container }: LoggedContainer): never {
+  const pod = findPod(options, namespace, podName);
+  if (containerNamed(pod, container) === undefined)
+    throw new ApiError('NotFound', `container ${container} does not exist`);
+  throw new ApiError(
+    'InternalError',
+    `checkpointing of ${namespace}/${podName}/${container} failed (rpc error: code = Unimplemented desc = method CheckpointContainer not implemented)`,
+  );
 }
 
 async function sendLogs(
@@ -189,9 +213,7 @@ async function upgrade(options: Serving, request: IncomingMessage, socket: Duple
   }
   if (parts[0] === 'containerLogs' && parts.length === 4 && isWebSocket(request)) {
     const gone = new AbortController();
-    const [, namespace = '', podName = '', container = ''] = parts;
-    const named = { namespace, podName, container };
-    const chunks = openLog(options, named, query, gone.signal);
+    const chunks = openLog(options, containerIn(parts), query, gone.signal);
     const ws = await acceptWebSocket({ request, socket, head });
     ws.on('close', () => gone.abort(new Error('client went away')));
     await sendMessages(ws, chunks);

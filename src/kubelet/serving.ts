@@ -15,7 +15,7 @@ export interface ServedRuntime {
   readonly containers: Pick<Containers, 'list' | 'exec' | 'attach' | 'logs' | 'stats'>;
   readonly sandboxes: Pick<Sandboxes, 'connect'>;
 }
-export type ServedPods = Pick<Kubelet, 'pods' | 'podByName'>;
+export type ServedPods = Pick<Kubelet, 'pods' | 'podByName' | 'reading' | 'storage'>;
 export interface Served {
   kubelet: ServedPods;
   engine: ServedRuntime;

@@ -8,9 +8,10 @@ import { chmod, chown, lstat, mkdir, readdir, rm, writeFile } from 'node:fs/prom
 import { join } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { writeAtomically } from './atomic-writer.ts';
-import { podDir, podSecretsDir, type KubeletPaths } from './pod-paths.ts';
+import { podDir, podSecretsDir, volumesFolder, type KubeletPaths } from './pod-paths.ts';
 import { projectFiles, projectedSources } from './projected-volume.ts';
 import type { MountedVolumes } from './doors.ts';
+import { claimNameOf } from './local-storage.ts';
 import { amount } from './qos.ts';
 import type { VolumeContext, VolumeSources } from './volume-sources.ts';
 
@@ -54,14 +55,14 @@ async function mountVolume(
         .join(', ')}`,
     );
   const plugin = source.secret ? podSecretsDir(context.paths, uid) : podDir(context.paths, uid);
-  const directory = join(plugin, 'volumes', source.plugin, volume.name);
+  const directory = join(plugin, volumesFolder, source.plugin, volume.name);
   const files = await projectFiles(pod, source, directory, context);
   await writeAtomically(directory, files, fsGroup, context.nowMs);
   return { path: directory, readOnly: true };
 }
 
 async function makeEmptyDir(pod: Pod, volume: Volume, context: VolumeContext): Promise<string> {
-  const path = join(podDir(context.paths, pod.metadata.uid), 'volumes', 'kubernetes.io~empty-dir', volume.name);
+  const path = join(podDir(context.paths, pod.metadata.uid), volumesFolder, 'kubernetes.io~empty-dir', volume.name);
   const { medium = '', sizeLimit } = volume.emptyDir ?? {};
   if (medium !== '' && medium !== 'Memory')
     throw new ApiError('BadRequest', `medium ${JSON.stringify(medium)} of an emptyDir is not supported by this node`);
@@ -119,7 +120,7 @@ async function checkHostPath(source: HostPathVolumeSource): Promise<string> {
 /** Of a claim that the volume names, or of the one that was made for this very Pod (a generic ephemeral volume). */
 async function claimPath(pod: Pod, source: Volume, context: VolumeContext): Promise<string> {
   const namespace = pod.metadata.namespace;
-  const name: string = source.persistentVolumeClaim?.claimName ?? `${pod.metadata.name}-${source.name}`;
+  const name = claimNameOf(pod, source) ?? '';
   const claim = await context.sources.claim(namespace, name);
   if (claim === undefined) throw new ApiError('NotFound', `persistentvolumeclaim "${name}" not found`);
   if (
@@ -166,7 +167,7 @@ export async function removePodFiles(
   uid: string,
   sources: Pick<VolumeSources, 'unmount' | 'isMounted'>,
 ): Promise<void> {
-  const emptyDirs = join(podDir(paths, uid), 'volumes', 'kubernetes.io~empty-dir');
+  const emptyDirs = join(podDir(paths, uid), volumesFolder, 'kubernetes.io~empty-dir');
   for (const name of await readdir(emptyDirs).catch(() => [] as string[])) {
     const path = join(emptyDirs, name);
     if (await sources.isMounted(path)) await sources.unmount(path);

@@ -16,3 +16,5 @@ export const machineRoutesDelayMs = 5;
 /** How soon the link is told again of an address that has come. */
 export const announceAgainMs = 1_000;
 export const machineRoutesLookMs = 30_000;
+/** Clients that an endpoint of a Service with session affinity remembers, at a time. */
+export const stickyClientsMax = 65_536;

@@ -136,3 +136,32 @@ test('a Service that goes leaves nothing behind', () => {
       commands.findIndex((command) => command.startsWith('delete chain')),
   );
 });
+
+test('clients that are to stay are looked for in the sets of the endpoints first, and noted in that of their own', () => {
+  const sticky = service({ sessionAffinity: 'ClientIP', sessionAffinityConfig: { clientIP: { timeoutSeconds: 60 } } });
+  const before = rulesOf(sticky, [{ addresses: ['10.244.0.2'] }, { addresses: ['10.244.0.3'] }]);
+  const [first = '', second = ''] = before.sets.keys();
+  assert.deepEqual(
+    [...new Set(before.sets.values())],
+    ['type ipv4_addr; flags dynamic,timeout; timeout 60s; size 65536;'],
+  );
+  const [to = '', other = ''] = [first, second].map((set) => set.replace('clients', 'to'));
+  assert.deepEqual(chainOf(before, before.services.get('10.96.0.7 . tcp . 80')), [
+    `ip saddr @${first} goto ${to}`,
+    `ip saddr @${second} goto ${other}`,
+    `jhash ip saddr mod 2 vmap { 0 : goto ${to}, 1 : goto ${other} }`,
+  ]);
+  assert.deepEqual(before.chains.get(to), [
+    `update @${first} { ip saddr }`,
+    'meta l4proto tcp dnat ip to 10.244.0.2:8080',
+  ]);
+  const after = rulesOf(sticky, [{ addresses: ['10.244.0.3'] }]);
+  const commands = diffRules('t', before, after);
+  assert.ok(commands.indexOf(`delete set ip t ${first}`) > commands.indexOf(`delete chain ip t ${to}`));
+  assert.ok(
+    !commands.some((command) => command.includes(`set ip t ${second}`)),
+    'who came to the other one stays known',
+  );
+  const longer = service({ sessionAffinity: 'ClientIP' });
+  assert.match([...rulesOf(longer, [{ addresses: ['10.244.0.3'] }]).sets.values()].join(), /timeout 10800s/);
+});

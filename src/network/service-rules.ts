@@ -3,15 +3,16 @@
  * from two rule sets to the commands that turn one into the other.
  *
  * A packet to a Service looks its address, protocol and port up in one verdict map, whatever the number of Services,
- * and jumps to the port's chain, which picks an endpoint at random and rewrites the destination. Ports without
- * endpoints are rejected, as Kubernetes does. Node ports have a map of their own that is asked for every local address,
- * 127.0.0.1 included. Replies find their way by
+ * and jumps to the port's chain, which picks an endpoint at random, or the one that the client had before
+ * (`sessionAffinity`), and rewrites the destination. Ports without endpoints are rejected, as Kubernetes does. Node
+ * ports have a map of their own that is asked for every local address, 127.0.0.1 included. Replies find their way by
  * connection tracking.
  * Sources: Kubernetes documentation, "Virtual IPs and Service Proxies"; nft(8).
  */
 import { createHash } from 'node:crypto';
 import { formatSubnet, isIpv4, maskIp, parseCidr } from '#base/ip.ts';
 import { diffMap, diffSet } from './element-changes.ts';
+import { stickyClientsMax } from './limits.ts';
 import { compareText } from './order.ts';
 import type * as core from '#api/core.v1.ts';
 import type { EndpointSlice } from '#api/discovery.v1.ts';
@@ -35,7 +36,8 @@ export interface ServicePort {
   /** External and load balancer addresses. */
   externalIps: string[];
   nodePort: number | undefined;
-  affinity: boolean;
+  /** How long a client that has not come back stays with its endpoint; undefined where it need not. */
+  affinitySeconds: number | undefined;
   /** Only endpoints of this node answer outside traffic, which keeps its source address. */
   externalLocal: boolean;
   internalLocal: boolean;
@@ -43,6 +45,8 @@ export interface ServicePort {
   endpoints: Endpoint[];
 }
 
+/** The API server fills it in. */
+const affinitySecondsDefault = 10_800;
 const protocols: Record<string, 'tcp' | 'udp' | 'sctp'> = { TCP: 'tcp', UDP: 'udp', SCTP: 'sctp' };
 
 /** Ports of a Service that packets can reach; headless and ExternalName Services have none. */
@@ -63,7 +67,10 @@ export function servicePorts(service: core.Service, slices: Iterable<EndpointSli
     clusterIps: (spec.clusterIPs ?? [clusterIP]).filter(isIpv4),
     externalIps: [...new Set(externalIps)],
     nodePort: port.nodePort || undefined,
-    affinity: spec.sessionAffinity === 'ClientIP',
+    affinitySeconds:
+      spec.sessionAffinity === 'ClientIP'
+        ? (spec.sessionAffinityConfig?.clientIP?.timeoutSeconds ?? affinitySecondsDefault)
+        : undefined,
     externalLocal: spec.externalTrafficPolicy === 'Local',
     internalLocal: spec.internalTrafficPolicy === 'Local',
     sourceRanges: ipv4Ranges(spec.loadBalancerSourceRanges ?? []),
@@ -110,6 +117,8 @@ export function usableEndpoints(endpoints: Endpoint[], localOnly: boolean): Endp
 
 /** The wanted state of the table: chains by name, elements of the maps and sets. */
 export interface RuleSet {
+  /** By name what is in the braces; what there is of a set never changes. */
+  sets: Map<string, string>;
   chains: Map<string, string[]>;
   services: Map<string, string>;
   nodePorts: Map<string, string>;
@@ -121,6 +130,7 @@ export interface RuleSet {
 
 export function emptyRuleSet(): RuleSet {
   return {
+    sets: new Map(),
     chains: new Map(),
     services: new Map(),
     nodePorts: new Map(),
@@ -132,16 +142,42 @@ export function emptyRuleSet(): RuleSet {
 
 const masqueradeMark = '0x4000';
 
-function balance(port: ServicePort, endpoints: Endpoint[]): string {
-  if (endpoints.length === 1)
-    return `meta l4proto ${port.protocol} dnat ip to ${endpoints[0]!.ip}:${endpoints[0]!.port}`;
-  const pick = port.affinity ? `jhash ip saddr mod ${endpoints.length}` : `numgen random mod ${endpoints.length}`;
+const translation = ({ protocol }: ServicePort, { ip, port }: Endpoint): string =>
+  `meta l4proto ${protocol} dnat ip to ${ip}:${port}`;
+
+/** The rules that choose an endpoint. */
+function balance(rules: RuleSet, port: ServicePort, endpoints: Endpoint[]): string[] {
+  if (port.affinitySeconds !== undefined) return stick(rules, port, port.affinitySeconds, endpoints);
+  const [only] = endpoints;
+  if (only !== undefined && endpoints.length === 1) return [translation(port, only)];
   const entries = endpoints.map((endpoint, index) => `${index} : ${endpoint.ip} . ${endpoint.port}`).join(', ');
-  return `meta l4proto ${port.protocol} dnat ip to ${pick} map { ${entries} }`;
+  return [`meta l4proto ${port.protocol} dnat ip to numgen random mod ${endpoints.length} map { ${entries} }`];
 }
 
-function chainName(prefix: string, port: ServicePort): string {
-  return `${prefix}-${createHash('sha256').update(`${port.id}/${port.protocol}`).digest('hex').slice(0, 16)}`;
+/**
+ * The same for clients that stay with an endpoint: each endpoint has a set of those that came to it, and a chain that
+ * notes them anew. Whoever is in none is sent by his address, so that he mostly finds the same endpoint by another
+ * node, and after this one has begun anew.
+ */
+function stick(rules: RuleSet, port: ServicePort, seconds: number, endpoints: Endpoint[]): string[] {
+  const chains = endpoints.map((endpoint) => {
+    const key = `${endpoint.ip}:${endpoint.port}/${seconds}`;
+    const [set, chain] = [chainName('clients', port, key), chainName('to', port, key)];
+    rules.sets.set(set, `type ipv4_addr; flags dynamic,timeout; timeout ${seconds}s; size ${stickyClientsMax};`);
+    // Where the set is full, the client is sent all the same.
+    rules.chains.set(chain, [`update @${set} { ip saddr }`, translation(port, endpoint)]);
+    return { set, chain };
+  });
+  const entries = chains.map(({ chain }, index) => `${index} : goto ${chain}`).join(', ');
+  return [
+    ...chains.map(({ set, chain }) => `ip saddr @${set} goto ${chain}`),
+    `jhash ip saddr mod ${chains.length} vmap { ${entries} }`,
+  ];
+}
+
+function chainName(prefix: string, port: ServicePort, more = ''): string {
+  const digest = createHash('sha256').update(`${port.id}/${port.protocol}${more}`).digest('hex');
+  return `${prefix}-${digest.slice(0, 16)}`;
 }
 
 /** Subnets of Pods. */
@@ -164,7 +200,7 @@ function addPort(rules: RuleSet, port: ServicePort, ranges: PodRanges): void {
   for (const { ip } of [...inside, ...everywhere]) rules.hairpins.add(`${ip} . ${ip}`);
   if (inside.length > 0) {
     const name = chainName('svc', port);
-    rules.chains.set(name, [balance(port, inside)]);
+    rules.chains.set(name, balance(rules, port, inside));
     for (const ip of port.clusterIps) rules.services.set(`${ip} . ${port.protocol} . ${port.port}`, `goto ${name}`);
   } else if (everywhere.length === 0 || !port.internalLocal) {
     for (const ip of port.clusterIps) rules.rejectedServices.add(`${ip} . ${port.protocol} . ${port.port}`);
@@ -191,21 +227,21 @@ function addPort(rules: RuleSet, port: ServicePort, ranges: PodRanges): void {
  * endpoint, and only Pods of this node keep their address, since their answers come back this way in any case.
  */
 function addExternalChain(rules: RuleSet, port: ServicePort, ranges: PodRanges): string {
-  const everywhere = balance(port, usableEndpoints(port.endpoints, false));
+  const everywhere = balance(rules, port, usableEndpoints(port.endpoints, false));
   const name = chainName('ext', port);
   const mark = `meta mark set meta mark | ${masqueradeMark}`;
   if (!port.externalLocal) {
-    rules.chains.set(name, [mark, everywhere]);
+    rules.chains.set(name, [mark, ...everywhere]);
     return name;
   }
   const any = chainName('any', port);
-  rules.chains.set(any, [everywhere]);
+  rules.chains.set(any, everywhere);
   const own = usableEndpoints(port.endpoints, true);
   rules.chains.set(name, [
     `ip saddr ${ranges.node} goto ${any}`,
     `ip saddr ${ranges.cluster} ${mark} goto ${any}`,
     `fib saddr type local ${mark} goto ${any}`,
-    own.length === 0 ? 'drop' : balance(port, own),
+    ...(own.length === 0 ? ['drop'] : balance(rules, port, own)),
   ]);
   return name;
 }
@@ -250,6 +286,8 @@ table ip ${table} {
  */
 export function diffRules(table: string, before: RuleSet, after: RuleSet): string[] {
   const out: string[] = [];
+  for (const [name, what] of after.sets)
+    if (!before.sets.has(name)) out.push(`add set ip ${table} ${name} { ${what} }`);
   for (const [name, lines] of after.chains) {
     const old = before.chains.get(name);
     if (old !== undefined && old.join('\n') === lines.join('\n')) continue;
@@ -265,5 +303,6 @@ export function diffRules(table: string, before: RuleSet, after: RuleSet): strin
   const gone = [...before.chains.keys()].filter((name) => !after.chains.has(name));
   for (const name of gone) out.push(`flush chain ip ${table} ${name}`);
   for (const name of gone) out.push(`delete chain ip ${table} ${name}`);
+  for (const name of before.sets.keys()) if (!after.sets.has(name)) out.push(`delete set ip ${table} ${name}`);
   return out;
 }

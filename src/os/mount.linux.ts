@@ -1,5 +1,6 @@
 /** `Mounts` by mount(2) and umount2(2). The contract is in mount.ts. */
-import { readFile } from 'node:fs/promises';
+import { closeSync } from 'node:fs';
+import { readFile, rm } from 'node:fs/promises';
 import type { BindMount, MappedMount, MountEntry, Mounts, OverlayMount } from './mount.ts';
 import { startSyscallWorker } from './worker-call.linux.ts';
 import type { SyscallWorker } from './worker-call.linux.ts';
@@ -17,6 +18,16 @@ export function createMounts(worker: SyscallWorker = startSyscallWorker('mounts'
     bindMapped: (mount: MappedMount) => worker.call('bindMapped', mount),
     mountTmpfs: (target, options) => worker.call('mountTmpfs', { target, ...options }),
     unmount: (target) => worker.call('unmount', { target }),
+    async copyWithout(mount) {
+      const copied = await worker.call('copyMountsWithout', mount);
+      return copied === undefined
+        ? undefined
+        : { path: `/proc/${process.pid}/fd/${copied}`, close: () => closeSync(copied) };
+    },
+    async removeTrees(paths) {
+      for (const path of await worker.call('removeSmallTrees', { paths }))
+        await rm(path, { recursive: true, force: true });
+    },
     listBelow,
     async unmountBelow(path) {
       for (const entry of await listBelow(path)) await worker.call('unmount', { target: entry.target });

@@ -39,6 +39,13 @@ export interface MappedMount {
   userNamespace: string;
 }
 
+/** A copy of this mount namespace. */
+export interface MountNamespace {
+  /** For nsenter(1), until it is closed. */
+  path: string;
+  close(): void;
+}
+
 export interface MountEntry {
   target: string;
   type: string;
@@ -54,6 +61,17 @@ export interface Mounts {
   mountTmpfs(target: string, options: { sizeBytes?: number; mode?: number }): Promise<void>;
   /** Takes away every mount on exactly this path; detaches lazily when it is busy. No-op when nothing is mounted. */
   unmount(target: string): Promise<void>;
+  /**
+   * A copy of this mount namespace that lacks what is mounted at `target` on `parent`. What else is mounted later on
+   * the host reaches it, and the other way round, as from here. Undefined where the process has another root than its
+   * namespace (chroot): who enters a namespace gets the namespace's.
+   */
+  copyWithout(mount: { target: string; parent: string }): Promise<MountNamespace | undefined>;
+  /**
+   * Deletes files and directories with all below them, in this order, off the caller's thread. What is mounted there
+   * must be unmounted before.
+   */
+  removeTrees(paths: string[]): Promise<void>;
   /** Everything mounted at or below a path, deepest first. */
   listBelow(path: string): Promise<MountEntry[]>;
   /** Unmounts everything at or below a path, deepest first. */

@@ -8,7 +8,7 @@ import type { Readable, Writable } from 'node:stream';
 import { awaitedLater } from '#base/promises.ts';
 import type { Child, Exit, Output, Processes, SpawnOptions } from './processes.ts';
 import { call } from './libc.linux.ts';
-import { spawnSession } from './spawn.linux.ts';
+import { spawnProgram, spawnSession } from './spawn.linux.ts';
 
 const outputBytesMax = 1024 * 1024;
 const searchPath = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'];
@@ -25,8 +25,20 @@ export const linuxProcesses: Processes = {
     const [stdin, stdout, stderr] = [options.stdin, options.stdout, options.stderr].map(
       (wanted, index) => fifos[index]?.theirs ?? (wanted === 'fifo' ? 'ignore' : wanted) ?? 'ignore',
     );
+    const ends = fifos.map((fifo, index) =>
+      fifo === undefined ? undefined : new Socket({ fd: fifo.ours, readable: index !== 0, writable: index === 0 }),
+    );
+    for (const stream of ends) stream?.on('error', () => stream.destroy());
     let child: ChildProcess;
     try {
+      if (isPlain(options)) {
+        const { env, directory } = options;
+        const descriptors = fifos.map((fifo) => fifo?.theirs);
+        const where = directory === undefined ? {} : { directory };
+        const spawned = startProgram(file, args, { env, ...where, session: false, descriptors });
+        const [stdin, stdout, stderr] = ends;
+        if (spawned !== undefined) return { ...spawned, stdin, stdout, stderr, extra: [] };
+      }
       child = spawn(file, args, {
         env: options.env ?? { PATH: searchPath.join(':') },
         detached: options.detached === true,
@@ -36,10 +48,6 @@ export const linuxProcesses: Processes = {
     } finally {
       for (const fifo of fifos) if (fifo !== undefined) closeSync(fifo.theirs);
     }
-    const ours = fifos.map((fifo, index) =>
-      fifo === undefined ? undefined : new Socket({ fd: fifo.ours, readable: index !== 0, writable: index === 0 }),
-    );
-    for (const stream of ours) stream?.on('error', () => stream.destroy());
     const exit = new Promise<Exit>((resolve, reject) => {
       child.once('error', reject);
       child.once('exit', (code, signal) =>
@@ -53,9 +61,9 @@ export const linuxProcesses: Processes = {
     return {
       pid: child.pid ?? -1,
       exit,
-      stdin: ours[0] ?? child.stdin ?? undefined,
-      stdout: ours[1] ?? child.stdout ?? undefined,
-      stderr: ours[2] ?? child.stderr ?? undefined,
+      stdin: ends[0] ?? child.stdin ?? undefined,
+      stdout: ends[1] ?? child.stdout ?? undefined,
+      stderr: ends[2] ?? child.stderr ?? undefined,
       extra: child.stdio.slice(3) as (Readable & Writable)[],
     };
   },
@@ -122,6 +130,27 @@ function isSession(
     options.stderr === 'pipe' &&
     options.extra?.length === 1 &&
     options.extra[0] === 'pipe'
+  );
+}
+
+/** As child_process has it, a program that cannot be started is told by its end. */
+function startProgram(...words: Parameters<typeof spawnProgram>): ReturnType<typeof spawnProgram> {
+  try {
+    return spawnProgram(...words);
+  } catch (error) {
+    return { pid: -1, exit: awaitedLater(Promise.reject<Exit>(error)) };
+  }
+}
+
+/** A child that has nothing but pipes of the kernel, or nothing. */
+function isPlain(options: SpawnOptions): options is SpawnOptions & { env: Record<string, string> } {
+  return (
+    options.detached !== true &&
+    options.env !== undefined &&
+    options.extra === undefined &&
+    [options.stdin, options.stdout, options.stderr].every(
+      (each) => each === 'fifo' || each === undefined || each === 'ignore',
+    )
   );
 }
 

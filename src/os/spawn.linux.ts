@@ -1,12 +1,13 @@
 /**
- * Starting a program that becomes a session of its own, by posix_spawn(3). It shares the address space until it
- * executes (vfork), where fork(2) copies the page tables of the whole platform while its event loop stands still: with
- * fifty starts at once that was most of the time.
+ * Starting programs by posix_spawn(3). What is started so shares the address space until it executes (vfork), where
+ * fork(2) copies the page tables of the whole platform while its event loop stands still: with fifty starts at once
+ * that was most of the time.
  *
- * Gives descriptors 2 and 3 as pipes, for what the program says; 0 and 1 are /dev/null. Signal dispositions and mask
- * are the defaults. For anything else there is child_process. `undefined` where the C library has not all of it (glibc
- * before 2.29, musl): then the caller uses child_process as well.
+ * Descriptors are those that are given, and /dev/null for the first three otherwise. Signal dispositions and mask are
+ * the defaults. `undefined` where the C library has not all of it (glibc before 2.29, musl): then the caller uses
+ * child_process.
  */
+import { constants } from 'node:os';
 import { Socket } from 'node:net';
 import { addressOf, bindLibrary } from './ffi.linux.ts';
 import type { CFunction } from './ffi.linux.ts';
@@ -50,7 +51,7 @@ const flag = { setSignalDefaults: 0x04, setSignalMask: 0x08, setSession: 0x80 };
 const openMode = { readWrite: 2, closeOnExec: 0o2000000 };
 const noHang = 1;
 const reapFirstMs = 5;
-const reapMostMs = 1_000;
+const reapMostMs = 10_000;
 
 /** A NULL-terminated array of C strings; `keep` holds what it points to. */
 function stringArray(words: string[]): { array: Buffer; keep: Buffer[] } {
@@ -66,6 +67,53 @@ function makePipe(c: Library): [number, number] {
   return [pair.readInt32LE(0), pair.readInt32LE(4)];
 }
 
+interface ProgramOptions {
+  env: Record<string, string>;
+  directory?: string;
+  /** It becomes a session of its own. */
+  session: boolean;
+  /** What it has at 0, 1, …; they stay open here. */
+  descriptors: readonly (number | undefined)[];
+}
+
+export function spawnProgram(
+  file: string,
+  args: string[],
+  { env, directory, session, descriptors }: ProgramOptions,
+): { pid: number; exit: Promise<Exit> } | undefined {
+  const c = libc();
+  if (c === undefined) return undefined;
+  const actions = Buffer.alloc(structBytes);
+  const attributes = Buffer.alloc(structBytes);
+  const pid = Buffer.alloc(4);
+  c.posix_spawn_file_actions_init(actions);
+  let result: number;
+  try {
+    for (let at = 0; at < Math.max(3, descriptors.length); at++) {
+      const given = descriptors[at];
+      if (given !== undefined) c.posix_spawn_file_actions_adddup2(actions, given, at);
+      else c.posix_spawn_file_actions_addopen(actions, at, '/dev/null', openMode.readWrite, 0);
+    }
+    if (directory !== undefined) c.posix_spawn_file_actions_addchdir_np(actions, directory);
+    c.posix_spawnattr_init(attributes);
+    c.posix_spawnattr_setflags(
+      attributes,
+      flag.setSignalDefaults | flag.setSignalMask | (session ? flag.setSession : 0),
+    );
+    c.posix_spawnattr_setsigdefault(attributes, Buffer.alloc(128, 0xff));
+    c.posix_spawnattr_setsigmask(attributes, Buffer.alloc(128));
+    const argv = stringArray([file, ...args]);
+    const envp = stringArray(Object.entries(env).map(([name, value]) => `${name}=${value}`));
+    result = Number(c.posix_spawn(pid, file, actions, attributes, argv.array, envp.array));
+    argv.keep.length = envp.keep.length = 0;
+  } finally {
+    c.posix_spawn_file_actions_destroy(actions);
+  }
+  if (result !== 0) throw new SystemError('posix_spawn', result, file);
+  return { pid: pid.readInt32LE(0), exit: reap(c, pid.readInt32LE(0)) };
+}
+
+/** A session of its own with descriptors 2 and 3 as pipes, for what it says. */
 export function spawnSession(
   file: string,
   args: string[],
@@ -73,61 +121,56 @@ export function spawnSession(
 ): Child | undefined {
   const c = libc();
   if (c === undefined) return undefined;
-  const actions = Buffer.alloc(structBytes);
-  const attributes = Buffer.alloc(structBytes);
   const [errorsRead, errorsWrite] = makePipe(c);
   const [extraRead, extraWrite] = makePipe(c);
-  const pid = Buffer.alloc(4);
-  c.posix_spawn_file_actions_init(actions);
-  let result: number;
   try {
-    c.posix_spawn_file_actions_addopen(actions, 0, '/dev/null', openMode.readWrite, 0);
-    c.posix_spawn_file_actions_adddup2(actions, 0, 1);
-    c.posix_spawn_file_actions_adddup2(actions, errorsWrite, 2);
-    c.posix_spawn_file_actions_adddup2(actions, extraWrite, 3);
-    c.posix_spawn_file_actions_addchdir_np(actions, options.directory);
-    c.posix_spawnattr_init(attributes);
-    c.posix_spawnattr_setflags(attributes, flag.setSignalDefaults | flag.setSignalMask | flag.setSession);
-    c.posix_spawnattr_setsigdefault(attributes, Buffer.alloc(128, 0xff));
-    c.posix_spawnattr_setsigmask(attributes, Buffer.alloc(128));
-    const argv = stringArray([file, ...args]);
-    const envp = stringArray(Object.entries(options.env).map(([name, value]) => `${name}=${value}`));
-    result = Number(c.posix_spawn(pid, file, actions, attributes, argv.array, envp.array));
-    argv.keep.length = envp.keep.length = 0;
+    const descriptors = [undefined, undefined, errorsWrite, extraWrite];
+    const spawned = spawnProgram(file, args, { ...options, session: true, descriptors });
+    if (spawned === undefined) return undefined;
+    const read = (fd: number): Socket => new Socket({ fd, readable: true, writable: false });
+    return { ...spawned, stdin: undefined, stdout: undefined, stderr: read(errorsRead), extra: [read(extraRead)] };
+  } catch (error) {
+    c.close(errorsRead);
+    c.close(extraRead);
+    throw error;
   } finally {
-    c.posix_spawn_file_actions_destroy(actions);
     c.close(errorsWrite);
     c.close(extraWrite);
   }
-  if (result !== 0) {
-    c.close(errorsRead);
-    c.close(extraRead);
-    throw new SystemError('posix_spawn', result, file);
-  }
-  const read = (fd: number): Socket => new Socket({ fd, readable: true, writable: false });
-  return {
-    pid: pid.readInt32LE(0),
-    exit: reap(c, pid.readInt32LE(0)),
-    stdin: undefined,
-    stdout: undefined,
-    stderr: read(errorsRead),
-    extra: [read(extraRead)],
-  };
 }
 
-/** Asks now and then: the monitors that are started so leave their first process within milliseconds. */
+/** Of those that have not ended. */
+const looks = new Set<() => void>();
+let isListening = false;
+
+const signalNames = new Map(Object.entries(constants.signals).map(([name, number]) => [number, name]));
+
+/** Looks when the kernel says that a child has ended, and now and then, in case nobody hears it. */
 function reap(c: Library, pid: number): Promise<Exit> {
+  if (!isListening) {
+    isListening = true;
+    process.on('SIGCHLD', () => {
+      for (const look of looks) look();
+    });
+  }
   return new Promise((resolve) => {
     const status = Buffer.alloc(4);
-    const look = (waitMs: number): void => {
-      const found = Number(c.waitpid(pid, status, noHang));
-      if (found === 0) {
-        setTimeout(() => look(Math.min(waitMs * 2, reapMostMs)), waitMs);
-        return;
-      }
+    let waitMs = reapFirstMs;
+    let timer: NodeJS.Timeout;
+    const look = (): void => {
+      if (Number(c.waitpid(pid, status, noHang)) === 0) return;
+      looks.delete(look);
+      clearTimeout(timer);
       const code = status.readInt32LE(0);
-      resolve({ code: (code & 0x7f) === 0 ? (code >> 8) & 0xff : 128 + (code & 0x7f), signal: undefined });
+      const signal = code & 0x7f;
+      resolve({ code: signal === 0 ? (code >> 8) & 0xff : 128 + signal, signal: signalNames.get(signal) });
     };
-    setTimeout(() => look(reapFirstMs), reapFirstMs);
+    const again = (): void => {
+      look();
+      waitMs = Math.min(waitMs * 2, reapMostMs);
+      if (looks.has(look)) timer = setTimeout(again, waitMs);
+    };
+    looks.add(look);
+    timer = setTimeout(again, waitMs);
   });
 }

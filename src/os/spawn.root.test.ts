@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import type { Readable } from 'node:stream';
+import type { Child } from './processes.ts';
 import { linuxProcesses } from './processes.linux.ts';
 
 async function textOf(stream: Readable | undefined): Promise<string> {
@@ -73,4 +74,16 @@ test('what is given a pipe of the kernel can open it anew by its name', async ()
     'e\n',
     3,
   ]);
+});
+
+test('a program that stays a child has its pipes, its code or signal, and its absence is told by its end', async () => {
+  const spawn = (file: string, script: string): Child =>
+    linuxProcesses.spawn(file, ['-c', script], { env: { NAME: 'v' }, stdin: 'fifo', stdout: 'fifo', stderr: 'fifo' });
+  const child = spawn('/bin/sh', 'read line; echo "$line $NAME"; echo e >&2; exit 5');
+  child.stdin!.end('said\n');
+  const [said, errors, exit] = await Promise.all([textOf(child.stdout), textOf(child.stderr), child.exit]);
+  assert.deepEqual([said, errors, exit], ['said v\n', 'e\n', { code: 5, signal: undefined }]);
+  const killed = spawn('/bin/sh', 'kill -TERM $$');
+  assert.deepEqual(await killed.exit, { code: 143, signal: 'SIGTERM' });
+  await assert.rejects(spawn('/nowhere/program', '').exit, { code: 'ENOENT' });
 });

@@ -2,7 +2,7 @@
  * The worker behind worker-call.linux.ts: one table of synchronous operations. The thread has a working directory of
  * its own (unshare(CLONE_FS)) and comes back to its first network namespace after every operation.
  */
-import { closeSync, existsSync, mkdirSync, openSync } from 'node:fs';
+import { closeSync, existsSync, lstatSync, mkdirSync, openSync, opendirSync, rmSync, statSync } from 'node:fs';
 import { parentPort } from 'node:worker_threads';
 import { SystemError, call, cloneFlag, mountFlag, tryCall, errno } from './libc.linux.ts';
 import { createNamespaces, removeNamespace } from './namespaces.worker.ts';
@@ -131,12 +131,73 @@ function unmount(argument: { target: string }): void {
   }
 }
 
+/**
+ * The descriptor of a copied mount namespace; the thread comes home. The target's mounts are made private first, so
+ * that taking it away stays there; all others remain in the host's peer groups.
+ */
+function copyMountsWithout({ target, parent }: { target: string; parent: string }): number | undefined {
+  const home = openSync('/proc/thread-self/ns/mnt', 'r');
+  const root = openSync('/', 'r');
+  const before = statSync('/');
+  let isCopied = false;
+  try {
+    call('unshare', 'CLONE_NEWNS', cloneFlag.newNs);
+    isCopied = ownDirectory = true;
+    for (const path of [parent, target]) call('mount', path, null, path, null, mountFlag.private, null);
+    call('umount2', target, target, detach);
+    // Not by Node, which would close it with the thread.
+    const copy = call('open', 'mount namespace', '/proc/thread-self/ns/mnt', openTree.closeOnExec, 0);
+    call('setns', 'home', home, cloneFlag.newNs);
+    isCopied = false;
+    const after = statSync('/');
+    if (after.dev === before.dev && after.ino === before.ino) return copy;
+    call('close', '', copy);
+    return undefined;
+  } finally {
+    // A thread that cannot come home is of no use: the next call gets another one.
+    if (isCopied && tryCall('setns', home, cloneFlag.newNs) < 0) process.exit(1);
+    call('fchdir', 'root', root);
+    call('chroot', 'root', '.');
+    closeSync(root);
+    closeSync(home);
+  }
+}
+
+/** A tree of more entries would hold up others' mounts. */
+const smallTreeEntries = 200;
+
+/** From the first that is not small on they are left to the caller, which gets them back. */
+function removeSmallTrees({ paths }: { paths: string[] }): string[] {
+  const big = paths.findIndex((path) => {
+    const isBig = countBelow(path, smallTreeEntries) >= smallTreeEntries;
+    if (!isBig) rmSync(path, { recursive: true, force: true });
+    return isBig;
+  });
+  return big < 0 ? [] : paths.slice(big);
+}
+
+/** How many entries are in a directory and below, up to `most`; none of what is no directory. */
+function countBelow(path: string, most: number): number {
+  let count = 0;
+  const directories = lstatSync(path, { throwIfNoEntry: false })?.isDirectory() === true ? [path] : [];
+  for (let at = directories.pop(); at !== undefined && count < most; at = directories.pop()) {
+    using entries = opendirSync(at);
+    for (let entry = entries.readSync(); entry !== null && count < most; entry = entries.readSync()) {
+      count++;
+      if (entry.isDirectory()) directories.push(`${at}/${entry.name}`);
+    }
+  }
+  return count;
+}
+
 const operations = {
   mountOverlay,
   bind,
   bindMapped,
   mountTmpfs,
   unmount,
+  copyMountsWithout,
+  removeSmallTrees,
   createNamespaces,
   removeNamespace,
   runNetlink,

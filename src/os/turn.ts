@@ -5,20 +5,6 @@ export function giveWay(): Promise<void> {
   });
 }
 
-/** The thread that this runs on. */
-export const ownThread = {
-  /** Calls back when what this turn of the event loop has brought is read. */
-  afterTurn(run: () => void): void {
-    setImmediate(run);
-  },
-
-  /** Its processor time so far, in milliseconds. */
-  busyMs(): number {
-    const { user, system } = process.threadCpuUsage();
-    return (user + system) / 1000;
-  },
-};
-
 /** For loops over many small things: `next` gives way once in so many calls. */
 export class Turns {
   readonly #every: number;

@@ -47,7 +47,13 @@ export function createKubeletMetrics(options: {
   const summaryOf = (address: string): Promise<StatsSummary | undefined> =>
     new Promise((resolve) => {
       const request = get(
-        { host: address, port: 10_250, path: '/stats/summary', agent: agentOfNow(), timeout: timeoutMs },
+        {
+          host: address,
+          port: 10_250,
+          path: '/stats/summary?only_cpu_and_memory=true',
+          agent: agentOfNow(),
+          timeout: timeoutMs,
+        },
         (response) => {
           const chunks: Buffer[] = [];
           response.on('data', (chunk: Buffer) => chunks.push(chunk));

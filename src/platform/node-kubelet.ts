@@ -8,7 +8,9 @@ import { createEventRecorder } from '#client/events.ts';
 import type { Informer, InformerFactory } from '#client/informer.ts';
 import { kinds } from '#base/kinds.ts';
 import type { DockerEngine } from '#engine/create-engine.ts';
+import { readLinks } from '#engine/stats.ts';
 import type { KubeletOptions } from '#kubelet/doors.ts';
+import { kubeletConfiguration } from '#kubelet/configuration.ts';
 import { runKubelet, type Kubelet } from '#kubelet/kubelet.ts';
 import { createLinuxNode, kubeletPaths } from '#kubelet/linux-node.ts';
 import { ProbeMetrics } from '#kubelet/probe-metrics.ts';
@@ -86,6 +88,7 @@ export async function startKubelet(parts: NodeParts, doors: KubeletDoors): Promi
       client: doors.client,
       allowed: { commonNames: ['kube-apiserver-kubelet-client'], organizations: ['system:masters'] },
       nodeUsage,
+      configuration: kubeletConfiguration({ ...common, cgroupRoot: groups, leaseSeconds: nodeGraceMs / 1000 }),
       metrics: () => exposeMetrics(parts.metrics),
       probeMetrics: () => exposeMetrics(probes.metrics),
     },
@@ -113,7 +116,11 @@ async function nodeUsage(): Promise<NodeUsage> {
     cpuNanoseconds: (total - idle) * 1e7,
     memoryWorkingSetBytes: kib('MemTotal') - kib('MemAvailable'),
     memoryAvailableBytes: kib('MemAvailable'),
+    memoryRssBytes: kib('AnonPages'),
     memoryBytes: kib('MemTotal'),
+    swapUsedBytes: kib('SwapTotal') - kib('SwapFree'),
+    swapFreeBytes: kib('SwapFree'),
+    links: readLinks('self'),
     cores: cpus().length,
     readAtMs: realClock.now(),
     bootedAtMs: machineBootedAtMs(),

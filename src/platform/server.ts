@@ -25,7 +25,7 @@ import { createDirectTransport } from '#client/transport-direct.ts';
 import { processUptimeMs, realClock, realRandom } from '#os/clock.real.ts';
 import { writeFileAtomic } from '#os/files.ts';
 import { linuxProcesses } from '#os/processes.linux.ts';
-import { ownThread } from '#os/turn.ts';
+import { ownThread } from '#os/thread.linux.ts';
 import { releaseMemory } from '#os/memory.linux.ts';
 import { measureStore } from '#store/measured-store.ts';
 import type { Store } from '#store/store.ts';

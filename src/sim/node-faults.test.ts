@@ -134,7 +134,7 @@ test('a full disk: condition and taint, nothing new is taken, one Pod after the 
     Array(3).fill('The node was low on resource: ephemeral-storage. Threshold quantity: 10Gi, available: 0. '),
   );
   for (const { status } of evicted) {
-    assert.deepEqual([status?.phase, status?.containerStatuses?.[0]?.state?.terminated?.exitCode], ['Failed', 137]);
+    assert.deepEqual([status?.phase, status?.containerStatuses?.[0]?.state?.terminated?.exitCode], ['Failed', 0]);
     assert.equal(status?.conditions?.find((each) => each.type === 'DisruptionTarget')?.reason, 'TerminationByKubelet');
   }
   assert.equal(

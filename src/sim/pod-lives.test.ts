@@ -251,3 +251,30 @@ test('a Pod that is told another image starts its container anew with it', async
     ['Container main definition changed, will be restarted'],
   );
 });
+
+test('a Pod stays Ready while its container is replaced by one of another image', async () => {
+  await using cluster = await clusterWith({}, () => ({ pullAfter: '2s' }));
+  await cluster.advance('10s');
+  const { metadata } = await cluster.client.get(kinds.Pod, 'it', 'default');
+  const seen: string[] = [];
+  const stop = new AbortController();
+  const watching = (async (): Promise<void> => {
+    for await (const { object } of cluster.client.watch(kinds.Pod, {
+      namespace: 'default',
+      resourceVersion: metadata.resourceVersion,
+      signal: stop.signal,
+    })) {
+      const { conditions = [], containerStatuses } = object.status ?? {};
+      seen.push(`${containerStatuses?.[0]?.image} ${conditions.find(({ type }) => type === 'Ready')?.status}`);
+    }
+  })();
+  await cluster.client.patch(
+    kinds.Pod,
+    { name: 'it', namespace: 'default' },
+    { strategic: { spec: { containers: [{ name: 'main', image: 'app:2' }] } } },
+  );
+  await cluster.advance('10s');
+  stop.abort();
+  await watching;
+  assert.deepEqual([...new Set(seen)], ['app:1 True', 'app:2 True']);
+});

@@ -79,7 +79,7 @@ export class SimEngine implements KubeletEngine, ServedRuntime {
     attach: async (id, streams, signal) => runAttach(spokenTo(this.#get(id)), streams, this.#machine.clock, signal),
     logs: (id, options) => followLog(this.#get(id), options),
     stats: async (id) => statsOf(this.#get(id)),
-    diskUsage: async () => 0,
+    diskUsage: async () => ({ bytes: 0, inodes: 0 }),
   };
 
   readonly sandboxes: KubeletEngine['sandboxes'] & ServedRuntime['sandboxes'] = {

@@ -3,11 +3,17 @@
  * (`references.ts`), a container what its script says cannot be made, and a run leaves its script's last words.
  */
 import { ApiError } from '#base/errors.ts';
-import type { ContainerFiles, MountedVolumes, PodFiles } from '#kubelet/doors.ts';
+import type { ContainerFiles, MountedVolumes, PodFiles, PodStorage } from '#kubelet/doors.ts';
 import type { References } from './references.ts';
 import { volumeNeeds } from './references.ts';
 import type { SimEngine } from './sim-engine.ts';
 
+const nothingStored: PodStorage = {
+  volumes: new Map(),
+  claims: new Map(),
+  logs: new Map(),
+  others: { bytes: 0, inodes: 0 },
+};
 const noVolumes: MountedVolumes = new Map();
 const noFiles: ContainerFiles = Object.freeze({ mounts: [], etcFiles: {}, logPath: '', seccomp: 'default' });
 
@@ -40,7 +46,7 @@ export function createSimFiles(engine: SimEngine, references: References): PodFi
       const held = engine.pods.get(uid);
       return held?.containers.find((run) => run.name === name && run.attempt === restartCount)?.message ?? '';
     },
-    diskUsage: async () => 0,
+    storage: async () => nothingStored,
     async removePod({ metadata }) {
       engine.forget(metadata.uid);
     },

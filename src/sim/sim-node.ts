@@ -15,6 +15,7 @@ import { kinds } from '#base/kinds.ts';
 import { createClient } from '#client/rest-client.ts';
 import type { Followed, NodeReading, Rhythm } from '#kubelet/doors.ts';
 import type { Starved } from '#kubelet/eviction.ts';
+import { kubeletConfiguration } from '#kubelet/configuration.ts';
 import { type Kubelet, runKubelet } from '#kubelet/kubelet.ts';
 import type { NodeFacts, Pressure } from '#kubelet/node-status.ts';
 import { amount } from '#kubelet/qos.ts';
@@ -72,6 +73,7 @@ export interface SimNodeState {
   readonly engine: SimEngine;
   /** As the kubelet's server needs it. */
   readonly served: Served;
+  readonly configuration: object;
   answerAt(kubeletIp: string, kubeletPort: number): void;
 }
 
@@ -135,6 +137,8 @@ export class SimNode implements SimNodeState {
       kubelet: {
         pods: () => this.#life?.kubelet?.pods() ?? [],
         podByName: (namespace, name) => this.#life?.kubelet?.podByName(namespace, name),
+        reading: async () => this.#read(),
+        storage: async (uid) => this.#life?.kubelet?.storage(uid),
       },
       engine: this.engine,
     };
@@ -268,6 +272,11 @@ export class SimNode implements SimNodeState {
       dns,
     });
     return life.kubelet.ready;
+  }
+
+  /** What its kubelet's `/configz` shows. */
+  get configuration(): object {
+    return kubeletConfiguration({ facts: this.#facts, dns, cgroupRoot: '' });
   }
 
   get #self(): Node[] | undefined {

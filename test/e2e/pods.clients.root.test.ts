@@ -56,6 +56,9 @@ ${pod('unwell', 'command: [sleep, "1000"], livenessProbe: {exec: {command: [sh, 
 ${pod('missing', 'command: [sleep, "1"], env: [{name: A, valueFrom: {configMapKeyRef: {name: nope, key: a}}}]')}
 ${pod('shared', 'command: [sleep, "1001"]}, {name: d, image: busybox, imagePullPolicy: IfNotPresent, command: [sleep, "1002"]', 'shareProcessNamespace: true, ')}
 ${pod('turned', 'command: [sh, -c, "trap \'exit 0\' TERM; while true; do sleep 0.1; done"]', 'restartPolicy: Never, ')}
+${pod('fills', `command: ${writes('/v')}, volumeMounts: [{name: v, mountPath: /v}]`, 'restartPolicy: Always, volumes: [{name: v, emptyDir: {sizeLimit: 1Mi}}], ')}
+${pod('writes', `command: ${writes('/tmp')}, resources: {limits: {ephemeral-storage: 1Mi}}`)}
+${pod('writes-less', `command: ${writes('/tmp')}, resources: {limits: {ephemeral-storage: 16Mi}}`)}
 ${pod('host', 'command: [sleep, "1003"]', 'hostNetwork: true, hostPID: true, ')}
 ---
 apiVersion: v1
@@ -63,6 +66,11 @@ kind: Pod
 metadata: {name: unknown}
 spec: {containers: [{name: c, image: "registry.invalid/none:1"}]}
 `;
+
+/** The command of a container that writes four mebibytes and goes on. */
+function writes(directory: string): string {
+  return `[sh, -c, "dd if=/dev/zero of=${directory}/f bs=1M count=4; exec sleep 1000"]`;
+}
 
 function pod(name: string, container: string, spec = ''): string {
   return `---\napiVersion: v1\nkind: Pod\nmetadata: {name: ${name}}\nspec: {${spec}containers: [{name: c, image: busybox, imagePullPolicy: IfNotPresent, ${container}}]}`;
@@ -122,6 +130,19 @@ test('Pods and kubectl', { timeout: 240_000 }, async (t) => {
       () => state('missing'),
       /configmap \\"nope\\" not found.*CreateContainerConfigError/,
     );
+    await machine.until(
+      'a volume beyond its size',
+      () => state('fills', '.status'),
+      /"message":"Usage of EmptyDir volume \\"v\\" exceeds the limit \\"1Mi\\". ".*"phase":"Failed".*"reason":"Evicted"/,
+      60_000,
+    );
+    await machine.until(
+      'a container beyond its limit of disk',
+      () => state('writes', '.status'),
+      /"message":"Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. ".*"reason":"Evicted"/,
+      60_000,
+    );
+    assert.equal(await state('writes-less', '.status.phase'), 'Running');
     await machine.until('unwell', () => state('unwell', '.status.containerStatuses[0].restartCount'), /[1-9]/);
     await machine.until(
       'events',
@@ -267,6 +288,23 @@ test('Pods and kubectl', { timeout: 240_000 }, async (t) => {
       (await machine.kubectl('create', 'configmap', 'large', `--from-file=${large}`)).stderr,
       /Request entity too large: limit is 3145728/,
     );
+  });
+  await t.test('the kubelet tells what Pods take of disk, and its configuration', async () => {
+    const node = await machine.kube('get', 'node', '-o', 'jsonpath={.items[0].metadata.name}');
+    const raw = async (path: string): Promise<unknown> =>
+      JSON.parse(await machine.kube('get', '--raw', `/api/v1/nodes/${node}/proxy/${path}`));
+    type Use = { name: string; usedBytes: number };
+    type Summary = { pods: { podRef: { name: string }; volume: Use[]; 'ephemeral-storage': Use }[] };
+    const { pods } = (await raw('stats/summary')) as Summary;
+    const less = pods.find(({ podRef }) => podRef.name === 'writes-less');
+    assert.ok((less?.['ephemeral-storage'].usedBytes ?? 0) >= 4 * 2 ** 20, JSON.stringify(less));
+    const full = pods.find(({ podRef }) => podRef.name === 'full');
+    assert.ok(
+      full?.volume.some(({ name, usedBytes }) => name === 'data' && usedBytes > 0),
+      JSON.stringify(full),
+    );
+    const { kubeletconfig } = (await raw('configz')) as { kubeletconfig: { maxPods: number } };
+    assert.equal(kubeletconfig.maxPods, 110);
   });
   await t.test('deleted Pods go, hooks and all', async () => {
     await machine.kube('delete', 'pod', '--all', '--timeout=60s');

@@ -171,6 +171,21 @@ test('Services, names and Ingress', { timeout: 240_000 }, async (t) => {
     assert.ok((await answersOf('api')).size > 1);
     assert.equal((await answersOf('sticky')).size, 1);
   });
+  await t.test('a client stays with its endpoint while others come, until that one is gone', async () => {
+    const ask = (): Promise<string> => inPod('wget', '-qO-', 'http://sticky/');
+    const first = await ask();
+    assert.match(first, /^api-/);
+    await machine.kube('scale', 'deployment', 'api', '--replicas=6');
+    await machine.kube('rollout', 'status', 'deployment/api', '--timeout=90s');
+    for (let i = 0; i < 6; i++) assert.equal(await ask(), first);
+    await machine.kube('delete', 'pod', first.trim());
+    const next = await ask();
+    assert.match(next, /^api-/);
+    assert.notEqual(next, first);
+    for (let i = 0; i < 3; i++) assert.equal(await ask(), next);
+    await machine.kube('scale', 'deployment', 'api', '--replicas=2');
+    await machine.kube('rollout', 'status', 'deployment/api', '--timeout=90s');
+  });
   await t.test('a Service without endpoints refuses at once', async () => {
     assert.match(
       (await machine.kubectl('exec', 'client', '--', 'wget', '-qO-', 'http://nobody/')).stderr,

@@ -40,6 +40,8 @@ export function adoptMade(
   for (const field of ownFields) keepField(object.metadata, before.metadata, field);
   attributes.object = object;
   const { group, version, kind: name } = kind.storage;
-  server.kinds.findKind(group, version, name)?.defaults?.(object);
+  // What a webhook converts is in the version of the request until it is kept.
+  const kept = kind.conversion === undefined ? server.kinds.findKind(group, version, name) : kind;
+  kept?.defaults?.(object);
   return undefined;
 }

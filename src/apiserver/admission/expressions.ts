@@ -11,6 +11,7 @@ import { CompilationError, type Program } from '#cel/program.ts';
 import { types, type Type } from '#cel/types.ts';
 import { CelError, type Value } from '#cel/values.ts';
 import { giveWay } from '#os/turn.ts';
+import type { KindRecord } from '#schema/kind.ts';
 import {
   compileExpression,
   environmentFor,
@@ -67,7 +68,7 @@ export class Evaluator implements AuthorizerHost {
   }
 
   static async open(context: RequestContext, attributes: AdmissionAttributes): Promise<Evaluator> {
-    const { kind, info } = context;
+    const { kind, info, requested = kind } = context;
     const shown = (o: KubeObject | undefined): Value =>
       o === undefined
         ? null
@@ -81,8 +82,8 @@ export class Evaluator implements AuthorizerHost {
       namespaceObject: namespace === undefined ? null : fromJson(namespace, namespaceType),
       authorizer: authorizerValue(),
       'authorizer.requestResource': resourceCheckOf({
-        group: kind.group,
-        resource: kind.resource,
+        group: requested.group,
+        resource: requested.resource,
         subresource: attributes.subresource,
         namespace: kind.namespaced ? info.namespace : '',
         name: attributes.object.metadata.name ?? info.name,
@@ -131,17 +132,31 @@ export class Evaluator implements AuthorizerHost {
   }
 }
 
+/** What a request is about, as it is seen and as it was made. */
+export function subjectsOf(
+  { kind, requested = kind }: RequestContext,
+  { object, operation }: Pick<AdmissionAttributes, 'object' | 'operation'>,
+): Record<'kind' | 'resource' | 'requestKind' | 'requestResource', object> {
+  const isConnect = operation === 'CONNECT';
+  const kindOf = ({ group, version, kind: name }: KindRecord): object => ({
+    group,
+    version,
+    kind: isConnect ? object.kind : name,
+  });
+  const resourceOf = ({ group, version, resource }: KindRecord): object => ({ group, version, resource });
+  return {
+    kind: kindOf(kind),
+    resource: resourceOf(kind),
+    requestKind: kindOf(requested),
+    requestResource: resourceOf(requested),
+  };
+}
+
 function requestOf(context: RequestContext, { object, operation, subresource, dryRun }: AdmissionAttributes): unknown {
   const { kind, info, user } = context;
-  const isConnect = operation === 'CONNECT';
-  const gvk = { group: kind.group, version: kind.version, kind: isConnect ? object.kind : kind.kind };
-  const gvr = { group: kind.group, version: kind.version, resource: kind.resource };
   return {
-    kind: gvk,
-    resource: gvr,
+    ...subjectsOf(context, { object, operation }),
     subResource: subresource,
-    requestKind: gvk,
-    requestResource: gvr,
     requestSubResource: subresource,
     name: object.metadata.name ?? info.name,
     namespace: kind.namespaced ? info.namespace : '',

@@ -2,14 +2,15 @@
 import type { MatchResources, NamedRuleWithOperations, RuleWithOperations } from '#api/admissionregistration.v1.ts';
 import type { KubeObject } from '#base/objects.ts';
 import { matchesSelectorObject } from '#base/selectors.ts';
+import type { KindRecord } from '#schema/kind.ts';
 import type { RequestContext } from '../context.ts';
 import type { AdmissionAttributes } from './attributes.ts';
+import { versionsOf } from './equivalents.ts';
 
 const has = (list: readonly string[] | undefined, value: string): boolean =>
   list !== undefined && (list.includes('*') || list.includes(value));
 
-function ruleMatches(rule: RuleWithOperations, context: RequestContext, attributes: AdmissionAttributes): boolean {
-  const { kind } = context;
+function ruleMatches(rule: RuleWithOperations, kind: KindRecord, attributes: AdmissionAttributes): boolean {
   if (
     !has(rule.operations, attributes.operation) ||
     !has(rule.apiGroups, kind.group) ||
@@ -31,11 +32,12 @@ const nameOf = (context: RequestContext, { object }: AdmissionAttributes): strin
 
 function namedRuleMatches(
   rule: NamedRuleWithOperations,
+  kind: KindRecord,
   context: RequestContext,
   attributes: AdmissionAttributes,
 ): boolean {
   const names = rule.resourceNames ?? [];
-  return ruleMatches(rule, context, attributes) && (names.length === 0 || names.includes(nameOf(context, attributes)));
+  return ruleMatches(rule, kind, attributes) && (names.length === 0 || names.includes(nameOf(context, attributes)));
 }
 
 interface Selecting {
@@ -72,27 +74,33 @@ async function selects(
   return namespace === undefined || matchesSelectorObject(namespaceSelector ?? {}, labelsOf(namespace));
 }
 
-/** Whether a webhook's rules and selectors match. */
+/** The kind as which a webhook sees the request; undefined where its rules or selectors do not match. */
 export async function hookMatches(
-  hook: Selecting & { rules?: RuleWithOperations[] },
+  hook: Selecting & { rules?: RuleWithOperations[]; matchPolicy?: string },
   context: RequestContext,
   attributes: AdmissionAttributes,
-): Promise<boolean> {
-  return (
-    (hook.rules ?? []).some((rule) => ruleMatches(rule, context, attributes)) && selects(hook, context, attributes)
+): Promise<KindRecord | undefined> {
+  const seen = versionsOf(context, hook.matchPolicy).find((kind) =>
+    (hook.rules ?? []).some((rule) => ruleMatches(rule, kind, attributes)),
   );
+  return seen !== undefined && (await selects(hook, context, attributes)) ? seen : undefined;
 }
 
-/** Whether a policy's or a binding's resources match; a binding without rules leaves them to its policy. */
+/**
+ * The kind as which a policy sees the request; undefined where its resources, or those of its binding, do not match. A
+ * binding without rules leaves them to its policy.
+ */
 export async function resourcesMatch(
   match: MatchResources | undefined,
   context: RequestContext,
   attributes: AdmissionAttributes,
-): Promise<boolean> {
-  if (match === undefined) return true;
-  const any = (rules: readonly NamedRuleWithOperations[] | undefined): boolean =>
-    (rules ?? []).some((rule) => namedRuleMatches(rule, context, attributes));
-  if (any(match.excludeResourceRules)) return false;
-  if ((match.resourceRules ?? []).length > 0 && !any(match.resourceRules)) return false;
-  return selects(match, context, attributes);
+): Promise<KindRecord | undefined> {
+  if (match === undefined) return context.kind;
+  const versions = versionsOf(context, match.matchPolicy);
+  const first = (rules: readonly NamedRuleWithOperations[]): KindRecord | undefined =>
+    versions.find((kind) => rules.some((rule) => namedRuleMatches(rule, kind, context, attributes)));
+  if (first(match.excludeResourceRules ?? []) !== undefined) return undefined;
+  const { resourceRules = [] } = match;
+  const seen = resourceRules.length === 0 ? context.kind : first(resourceRules);
+  return seen !== undefined && (await selects(match, context, attributes)) ? seen : undefined;
 }

@@ -23,6 +23,7 @@ import type { RequestContext } from '../context.ts';
 import { adoptMade } from './adopt.ts';
 import type { AdmissionAttributes } from './attributes.ts';
 import { conditionsHold, Evaluator, prepare, prepareVariables, type Ready } from './expressions.ts';
+import { seenAs } from './equivalents.ts';
 import { bindingsFor, ConfigurationError, isExempt } from './policies.ts';
 
 interface ReadyPolicy {
@@ -84,18 +85,21 @@ async function mutate(
   attributes: AdmissionAttributes,
 ): Promise<void> {
   const { place, variables, mutations } = readyOf(policy);
-  for (const { binding, params } of await bindingsFor(policy, bindings, context, attributes)) {
+  for (const { binding, kind, params } of await bindingsFor(policy, bindings, context, attributes)) {
+    const seen = await seenAs(context, attributes, kind);
     try {
       if (params instanceof ConfigurationError) throw new CelError(`failed to configure binding: ${params.message}`);
       for (const param of params) {
-        const first = (await Evaluator.open(context, attributes)).with(param, variables);
+        const first = (await Evaluator.open(seen.context, seen.attributes)).with(param, variables);
         if (!(await conditionsHold(policy.spec?.matchConditions, first, place))) continue;
         for (const { type, expression } of mutations) {
-          const own = (await Evaluator.open(context, attributes)).with(param, variables);
+          const own = (await Evaluator.open(seen.context, seen.attributes)).with(param, variables);
           const value = await own.value(expression);
-          change(context, attributes, type === 'JSONPatch' ? patchedBy(value) : appliedBy(value, context));
+          const make = type === 'JSONPatch' ? patchedBy(value) : appliedBy(value, seen.context);
+          change(seen.context, seen.attributes, make);
         }
       }
+      await seen.settle();
     } catch (error) {
       if (!(error instanceof CelError)) throw error;
       if (policy.spec?.failurePolicy !== 'Ignore') throw failedBy(policy, binding, error.message);

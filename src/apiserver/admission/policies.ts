@@ -35,6 +35,8 @@ export class ConfigurationError extends Error {}
 
 export interface Applied<B extends Binding> {
   binding: B;
+  /** As which the policy sees the request. */
+  kind: KindRecord;
   /** Each is judged by; one that is undefined where the policy takes none. */
   params: readonly (KubeObject | undefined)[] | ConfigurationError;
 }
@@ -48,10 +50,11 @@ export async function bindingsFor<B extends Binding>(
 ): Promise<Applied<B>[]> {
   const { spec } = policy;
   const own = bindings.filter((binding) => binding.spec?.policyName === policy.metadata.name);
-  if (own.length === 0 || !(await resourcesMatch(spec?.matchConstraints, context, attributes))) return [];
+  const kind = own.length === 0 ? undefined : await resourcesMatch(spec?.matchConstraints, context, attributes);
+  if (kind === undefined) return [];
   const applied: Applied<B>[] = [];
   for (const binding of own) {
-    if (!(await resourcesMatch(binding.spec?.matchResources, context, attributes))) continue;
+    if ((await resourcesMatch(binding.spec?.matchResources, context, attributes)) === undefined) continue;
     let params: Applied<B>['params'];
     try {
       params = await paramsOf(context, spec?.paramKind, binding.spec?.paramRef);
@@ -59,7 +62,7 @@ export async function bindingsFor<B extends Binding>(
       if (!(error instanceof ConfigurationError)) throw error;
       params = error;
     }
-    applied.push({ binding, params });
+    applied.push({ binding, kind, params });
   }
   return applied;
 }

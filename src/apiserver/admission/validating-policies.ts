@@ -13,11 +13,13 @@ import { types } from '#cel/types.ts';
 import { CelError } from '#cel/values.ts';
 import type { Program } from '#cel/program.ts';
 import type { ExpressionPlace } from '#schema/admission-expressions.ts';
+import type { KindRecord } from '#schema/kind.ts';
 import type { AuditRecord } from '../audit/auditor.ts';
 import type { RequestContext } from '../context.ts';
 import { forbiddenBy } from '../object-errors.ts';
 import type { AdmissionAttributes } from './attributes.ts';
 import { conditionsHold, Evaluator, prepare, prepareVariables, type Ready } from './expressions.ts';
+import { seenAs } from './equivalents.ts';
 import { bindingsFor, ConfigurationError, isExempt } from './policies.ts';
 
 interface ReadyPolicy {
@@ -72,11 +74,16 @@ export async function admitByPolicies(context: RequestContext, attributes: Admis
   const policies = (await live.validatingPolicies.current()).in();
   if (policies.length === 0 || isExempt(context)) return;
   const bindings = (await live.validatingPolicyBindings.current()).in();
-  let evaluator: Evaluator | undefined;
+  const views = new Map<KindRecord, Evaluator>();
   let denied: Refusal | undefined;
   for (const policy of policies) {
-    for (const { binding, params } of await bindingsFor(policy, bindings, context, attributes)) {
-      evaluator ??= await Evaluator.open(context, attributes);
+    for (const { binding, kind, params } of await bindingsFor(policy, bindings, context, attributes)) {
+      let evaluator = views.get(kind);
+      if (evaluator === undefined) {
+        const seen = await seenAs(context, attributes, kind);
+        evaluator = await Evaluator.open(seen.context, seen.attributes);
+        views.set(kind, evaluator);
+      }
       const refusals =
         params instanceof ConfigurationError
           ? failed(policy, `failed to configure binding: ${params.message}`)

@@ -4,22 +4,23 @@
  * business (`server.callWebhook`); without one every call fails, and the webhook's failure policy decides.
  */
 import { ApiError, reasonOf, type ErrorDetails } from '#base/errors.ts';
-import { scanJson } from '#base/json.ts';
+import { copyJson, scanJson } from '#base/json.ts';
 import { jsonPatch } from '#base/patch.ts';
 import type { MutatingWebhook, ValidatingWebhook } from '#api/admissionregistration.v1.ts';
 import type { KubeObject, StatusCause } from '#base/objects.ts';
 import { fieldOf, isObject, itemsOf, namedTextsOf, textOf, type JsonObject } from '#base/unknown.ts';
 import { messageOf } from '#base/thrown.ts';
 import { CelError } from '#cel/values.ts';
+import { sameJson } from '#schema/validate-values.ts';
 import type { RequestContext } from '../context.ts';
 import { forbiddenBy } from '../object-errors.ts';
 import { adoptMade } from './adopt.ts';
 import type { AdmissionAttributes } from './attributes.ts';
-import { conditionsHold, Evaluator } from './expressions.ts';
+import { conditionsHold, Evaluator, subjectsOf } from './expressions.ts';
+import { seenAs, type Seen } from './equivalents.ts';
 import { hookMatches } from './matching.ts';
 
 type Hook = MutatingWebhook | ValidatingWebhook;
-type EvaluatorOnce = () => Promise<Evaluator>;
 
 /** What a webhook answers (AdmissionResponse of `admission.k8s.io/v1`); it is a stranger's, so all of it may lack. */
 interface HookResponse {
@@ -74,20 +75,22 @@ function texts(fields: JsonObject): Record<string, string> {
 /** Kinds that webhooks never see, so that a broken one can always be removed. */
 const exempt = new Set(['MutatingWebhookConfiguration', 'ValidatingWebhookConfiguration']);
 
-/** Whether the webhook is to be asked: an error of its conditions is a failure of its own. */
-async function isAsked(
+/** The request as the webhook is to be asked about it, if it is: an error of its conditions is a failure of its own. */
+async function askedAs(
   hook: Hook,
   context: RequestContext,
   attributes: AdmissionAttributes,
-  evaluator: EvaluatorOnce,
-): Promise<boolean> {
-  if (!(await hookMatches(hook, context, attributes))) return false;
-  if ((hook.matchConditions ?? []).length === 0) return true;
+): Promise<Seen | undefined> {
+  const kind = await hookMatches(hook, context, attributes);
+  if (kind === undefined) return undefined;
+  const seen = await seenAs(context, attributes, kind);
+  if ((hook.matchConditions ?? []).length === 0) return seen;
   try {
-    return await conditionsHold(hook.matchConditions, await evaluator());
+    const evaluator = await Evaluator.open(seen.context, seen.attributes);
+    return (await conditionsHold(hook.matchConditions, evaluator)) ? seen : undefined;
   } catch (error) {
     if (!(error instanceof CelError)) throw error;
-    if (hook.failurePolicy === 'Ignore') return false;
+    if (hook.failurePolicy === 'Ignore') return undefined;
     throw forbiddenBy(context, attributes.object.metadata.name ?? context.info.name, error.message);
   }
 }
@@ -95,8 +98,6 @@ async function isAsked(
 function reviewOf(context: RequestContext, attributes: AdmissionAttributes, uid: string): object {
   const { kind, info, user } = context;
   const isConnect = attributes.operation === 'CONNECT';
-  const gvk = { group: kind.group, version: kind.version, kind: isConnect ? attributes.object.kind : kind.kind };
-  const gvr = { group: kind.group, version: kind.version, resource: kind.resource };
   const shown = (o: KubeObject | undefined): KubeObject | null =>
     o === undefined ? null : kind.fromStored === undefined || isConnect ? o : kind.fromStored(o);
   return {
@@ -104,10 +105,7 @@ function reviewOf(context: RequestContext, attributes: AdmissionAttributes, uid:
     kind: 'AdmissionReview',
     request: {
       uid,
-      kind: gvk,
-      resource: gvr,
-      requestKind: gvk,
-      requestResource: gvr,
+      ...subjectsOf(context, attributes),
       ...(attributes.subresource === ''
         ? {}
         : { subResource: attributes.subresource, requestSubResource: attributes.subresource }),
@@ -178,34 +176,49 @@ function checkAllowed(context: RequestContext, hook: Hook, response: HookRespons
   );
 }
 
+/** Whoever may be invoked again is, once, where others have changed the object since (`reinvocationPolicy`). */
 export async function admitMutatingWebhooks(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   if (exempt.has(context.kind.kind)) return;
-  for (const hook of (await context.server.live.mutatingWebhooks.current()).in()) {
-    if (!(await isAsked(hook, context, attributes, () => Evaluator.open(context, attributes)))) continue;
-    const response = await call(context, hook, attributes);
-    if (response === undefined) continue;
-    checkAllowed(context, hook, response);
-    // What a connection is for cannot be changed.
-    if (response.patch === undefined || ['DELETE', 'CONNECT'].includes(attributes.operation)) continue;
-    const { kind } = context;
-    const shown = kind.fromStored === undefined ? attributes.object : kind.fromStored(attributes.object);
-    const text = Buffer.from(response.patch, 'base64').toString();
-    scanJson(text);
-    const why = adoptMade(context, attributes, jsonPatch(shown, JSON.parse(text)));
-    if (why !== undefined) throw failed(hook, `the patch ${why}`);
+  const hooks = (await context.server.live.mutatingWebhooks.current()).in();
+  const left = new Map<MutatingWebhook, KubeObject>();
+  for (const hook of hooks) {
+    const wasAsked = await mutate(hook, context, attributes);
+    if (wasAsked && hook.reinvocationPolicy === 'IfNeeded') left.set(hook, copyJson(attributes.object));
   }
+  for (const [hook, object] of left) if (!sameJson(object, attributes.object)) await mutate(hook, context, attributes);
+}
+
+/** Whether it was asked. */
+async function mutate(
+  hook: MutatingWebhook,
+  context: RequestContext,
+  attributes: AdmissionAttributes,
+): Promise<boolean> {
+  const seen = await askedAs(hook, context, attributes);
+  if (seen === undefined) return false;
+  const response = await call(seen.context, hook, seen.attributes);
+  if (response === undefined) return true;
+  checkAllowed(context, hook, response);
+  // What a connection is for cannot be changed.
+  if (response.patch === undefined || ['DELETE', 'CONNECT'].includes(attributes.operation)) return true;
+  const { kind } = seen.context;
+  const { object } = seen.attributes;
+  const shown = kind.fromStored === undefined ? object : kind.fromStored(object);
+  const text = Buffer.from(response.patch, 'base64').toString();
+  scanJson(text);
+  const why = adoptMade(seen.context, seen.attributes, jsonPatch(shown, JSON.parse(text)));
+  if (why !== undefined) throw failed(hook, `the patch ${why}`);
+  await seen.settle();
+  return true;
 }
 
 export async function admitValidatingWebhooks(context: RequestContext, attributes: AdmissionAttributes): Promise<void> {
   if (exempt.has(context.kind.kind)) return;
   const hooks = (await context.server.live.validatingWebhooks.current()).in();
-  if (hooks.length === 0) return;
-  let opened: Promise<Evaluator> | undefined;
-  const evaluator = (): Promise<Evaluator> => (opened ??= Evaluator.open(context, attributes));
   await Promise.all(
     hooks.map(async (hook) => {
-      if (!(await isAsked(hook, context, attributes, evaluator))) return;
-      const response = await call(context, hook, attributes);
+      const seen = await askedAs(hook, context, attributes);
+      const response = seen === undefined ? undefined : await call(seen.context, hook, seen.attributes);
       if (response !== undefined) checkAllowed(context, hook, response);
     }),
   );

@@ -268,6 +268,36 @@ describe('a flood that comes in one turn of the thread', () => {
   });
 });
 
+describe('long work', () => {
+  it('goes on without a pause while one flow comes alone', async () => {
+    const rig = new Rig({ isPaced: true });
+    const { levels, schemas } = tested(500, 500);
+    rig.flow.configure(levels, schemas);
+    const { told } = rig.ask(userOf('alone'));
+    rig.clock.advance(2_000);
+    assert.equal((await told).pause(), undefined);
+  });
+
+  it('of one flow does not keep that of another waiting, nor new requests', async () => {
+    const rig = new Rig({ isPaced: true });
+    const { levels, schemas } = tested(500, 500);
+    rig.flow.configure(levels, schemas);
+    const loud = await rig.ask(userOf('loud')).told;
+    const quiet = await rig.ask(userOf('quiet')).told;
+    const order: string[] = [];
+    for (let i = 0; i < 500; i++) void loud.pause()?.then(() => order.push('loud'));
+    void quiet.pause()?.then(() => order.push('quiet'));
+    rig.clock.advance(20);
+    rig.ask(userOf('third'));
+    await rig.endTurn();
+    assert.ok(rig.begun.includes('third'));
+    assert.ok(order.slice(0, 2).includes('quiet'), order.join(' '));
+    assert.ok(order.length < 200, String(order.length));
+    while (rig.turns.length > 0) await rig.endTurn();
+    assert.equal(order.length, 501);
+  });
+});
+
 describe('seats', () => {
   it('are dealt by targets within bounds, and sum up', () => {
     const dealt = allocateSeats(100, [

@@ -33,6 +33,8 @@ export interface AdmittedBy {
 export interface Admission extends AdmittedBy {
   /** Once, when it is over; of a watch, when it has begun. */
   release(): void;
+  /** Between two pieces of long work: resolves when the next one has its turn; undefined where nobody waits for it. */
+  pause(): Promise<void> | undefined;
 }
 
 /** Of each schema that is in force: its level, and what its answers say of it. */
@@ -59,6 +61,8 @@ export class FlowControl {
   /** Answers that wait for their turn, by level. */
   readonly #refusals = new Map<PriorityLevel, (() => void)[]>();
   #refusalsWaiting = 0;
+  /** Long work that waits for its next turn, by flow. */
+  readonly #paused = new Map<string, (() => void)[]>();
   #rebalancing = false;
   /** What the level was served by its share that was served last. */
   #servedByShare = 0;
@@ -94,6 +98,11 @@ export class FlowControl {
           ];
     });
     this.#dispatch();
+  }
+
+  /** Whether what one request does in one go is waited for by those of others. */
+  get isShared(): boolean {
+    return this.#pace.isShared;
   }
 
   /** Deals the seats anew, by what each level could use since the last time. */
@@ -166,7 +175,17 @@ export class FlowControl {
         isOver = true;
         this.#end(level, ticket);
       },
+      pause: () => (this.#pace.isShared ? this.#pause(`${ticket.schema}/${ticket.distinguisher}`) : undefined),
     };
+  }
+
+  #pause(flow: string): Promise<void> {
+    this.#pace.wake();
+    return new Promise((resolve) => {
+      const waiting = this.#paused.get(flow);
+      if (waiting === undefined) this.#paused.set(flow, [resolve]);
+      else waiting.push(resolve);
+    });
   }
 
   #end(level: PriorityLevel, ticket: Ticket): void {
@@ -235,6 +254,21 @@ export class FlowControl {
   #turn(): void {
     this.#answerRefusals();
     this.#dispatch();
+    this.#goOn();
+  }
+
+  /** Long work has what the slice has left, flow by flow, and always one piece. */
+  #goOn(): void {
+    const nowMs = this.#clock.monotonic();
+    let hasRoom = this.#paused.size > 0;
+    for (const [flow, waiting] of this.#paused) {
+      if (!hasRoom) break;
+      this.#paused.delete(flow);
+      waiting.shift()?.();
+      if (waiting.length > 0) this.#paused.set(flow, waiting);
+      hasRoom = this.#pace.take(1, nowMs);
+    }
+    if (this.#paused.size > 0) this.#pace.wake();
   }
 
   #answerRefusals(): void {

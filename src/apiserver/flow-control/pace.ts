@@ -75,6 +75,11 @@ export class Pace {
     return this.#thread === undefined || this.#taken < this.#seats;
   }
 
+  /** Whether several flows come, so that one would wait for what is done in one go for another. */
+  get isShared(): boolean {
+    return this.#thread !== undefined && this.#nowMs() < this.#sharedUntilMs;
+  }
+
   get isBounded(): boolean {
     return this.#thread !== undefined;
   }

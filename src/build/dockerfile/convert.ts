@@ -21,6 +21,7 @@ import { StageLint } from './lint-stage.ts';
 import type { Lint } from './lint.ts';
 import { describeArg } from './outline.ts';
 import type { ArgInfo } from './outline.ts';
+import { stageName } from './parser.ts';
 import type { Dockerfile, Instruction, Stage } from './parser.ts';
 import { nearest } from './nearest.ts';
 import { checkEpochStage } from './epoch-stage.ts';
@@ -309,7 +310,7 @@ export class Conversion {
     // An image is a step; nothing, and another stage, are none.
     const hasImage = this.baseOf(stage) !== 'scratch' && this.#baseStage(stage) === undefined;
     const total = (hasImage ? 1 : 0) + stage.instructions.filter(isShown).length;
-    const label = stage.name ?? (this.file.stages.length > 1 ? `stage-${stage.index}` : '');
+    const label = this.file.stages.length > 1 ? stageName(stage) : (stage.name ?? '');
     const { isMultiPlatform, platform } = this.#request;
     const start = [isMultiPlatform === true && platform !== undefined ? formatPlatform(platform) : '', label];
     let number = 0;
@@ -446,6 +447,6 @@ export class Conversion {
 }
 
 /** A name in its whole form; an id stays as it is. */
-function canonicalOrId(name: string): string {
+export function canonicalOrId(name: string): string {
   return /^(?:sha256:)?[0-9a-f]{12,64}$/.test(name) ? name : canonicalName(withDefaultTag(parseReference(name)));
 }

@@ -28,6 +28,7 @@ export interface CopyInput {
   vertex: VertexOptions;
   /** A pattern that matches nothing is an error, as in the classic builder. */
   isStrict: boolean;
+  hasGitAdvice: boolean;
   /** Of files whose text the Dockerfile holds; undefined: when they are made. */
   createdAtMs: number | undefined;
 }
@@ -163,7 +164,7 @@ class CopyBuilder {
   async path(source: string): Promise<void> {
     const { flags, keyword, line } = this.#instruction;
     const from = await this.#input.from();
-    if (from === undefined && flags['from'] === undefined)
+    if (from === undefined && flags['from'] === undefined && this.#input.isStrict)
       throw parseError(line, `${keyword} failed: no build context`);
     const unpacks = keyword === 'ADD' && flags['unpack']?.[0] !== 'false';
     if (flags['parents']?.[0] !== 'true') {
@@ -177,19 +178,18 @@ class CopyBuilder {
 
   url(url: string): void {
     const { flags } = this.#instruction;
-    let name: string;
-    try {
-      const last = new URL(url).pathname.split('/').pop() ?? '';
-      name = decodeQueryName(last.replaceAll('+', '%2B')) ?? last;
-    } catch {
+    const { isStrict } = this.#input;
+    const last = URL.parse(url)?.pathname.split('/').pop();
+    let name = last === undefined ? '' : (decodeQueryName(last.replaceAll('+', '%2B')) ?? last);
+    const isName = name !== '.' && name !== '..' && !/[/\0]/.test(name);
+    if (isStrict && last === undefined)
       throw new ApiError('BadRequest', `ADD failed: invalid URL ${JSON.stringify(url.slice(0, 200))}`);
-    }
-    if (name === '.' || name === '..' || /[/\0]/.test(name))
-      throw new ApiError('BadRequest', `ADD failed: ${url} names no file`);
-    if (name === '' && this.#words.target.endsWith('/') && this.#input.isStrict)
+    if (isStrict && !isName) throw new ApiError('BadRequest', `ADD failed: ${url} names no file`);
+    if (isStrict && name === '' && this.#words.target.endsWith('/'))
       throw new ApiError('BadRequest', 'ADD failed: cannot determine filename from url');
+    if (!isName) name = '';
     const checksum = this.#checksum();
-    const unnamed = this.#input.isStrict ? 'index' : '__unnamed__';
+    const unnamed = isStrict ? 'index' : '__unnamed__';
     const attributes = {
       'http.filename': name === '' ? unnamed : name,
       'http.perm': '600',
@@ -207,6 +207,7 @@ class CopyBuilder {
     const { flags } = this.#instruction;
     const checksum = this.#checksum();
     const op = gitSource(url, {
+      ...(this.#input.hasGitAdvice ? { 'git.advice': 'true' } : {}),
       ...(flags['keep-git-dir']?.[0] === 'true' ? { 'git.keepgitdir': 'true' } : {}),
       ...(checksum === undefined ? {} : { 'git.checksum': checksum }),
     });

@@ -60,6 +60,11 @@ export interface Stage {
   instructions: Instruction[];
 }
 
+/** As builders call one that the file gives no name. */
+export function stageName({ name, index }: Stage): string {
+  return name ?? `stage-${index}`;
+}
+
 export interface Dockerfile {
   escape: '\\' | '`';
   /** `# syntax=`, `# check=`. */

@@ -20,8 +20,8 @@ import { parseError } from './lexer.ts';
 import type { StageLint } from './lint-stage.ts';
 import { describeArg } from './outline.ts';
 import type { StageOutline } from './outline.ts';
-import { parseTrigger } from './parser.ts';
-import type { Instruction, Keyword } from './parser.ts';
+import { parseTrigger, stageName } from './parser.ts';
+import type { Instruction, Keyword, Stage } from './parser.ts';
 import { execMounts, parseRunMount } from './run-mounts.ts';
 import { getEnv, predefinedArgs } from './variables.ts';
 import { expandWord, showVariables } from './words.ts';
@@ -38,6 +38,8 @@ export interface StageSettings {
   /** The classic builder's rules: no secrets, a pattern that matches nothing is an error. */
   isClassic: boolean;
   cacheNamespace: string;
+  /** What git advises while it fetches is printed. */
+  hasGitAdvice?: boolean;
   createdAtMs?: number | undefined;
 }
 
@@ -82,7 +84,9 @@ export interface StageBase {
 const unixPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /** They are for the builder and in no environment. */
-const scanArgs = ['BUILDKIT_SBOM_SCAN_CONTEXT', 'BUILDKIT_SBOM_SCAN_STAGE'];
+type ScanArg = 'BUILDKIT_SBOM_SCAN_CONTEXT' | 'BUILDKIT_SBOM_SCAN_STAGE';
+const scanArgs: readonly ScanArg[] = ['BUILDKIT_SBOM_SCAN_CONTEXT', 'BUILDKIT_SBOM_SCAN_STAGE'];
+const isScanArg = (name: string): boolean => scanArgs.some((each) => each === name);
 
 const comment = 'buildkit.dockerfile.v0';
 
@@ -109,13 +113,14 @@ export class StageConverter {
       Object.assign(this.#args, parts.below.#args);
       for (const name of parts.below.#declared) this.#declared.add(name);
     }
-    const { os, architecture, variant } = parts.platform;
+    const { os, architecture, variant, 'os.version': version = '' } = parts.platform;
     this.#file =
       base.file === undefined
         ? {
             architecture,
             os,
             ...(variant === undefined || variant === '' ? {} : { variant }),
+            ...(version === '' ? {} : { 'os.version': version }),
             config: os === 'windows' ? {} : { Env: [`PATH=${unixPath}`] },
             rootfs: { type: 'layers', diff_ids: [] },
             history: [],
@@ -143,7 +148,7 @@ export class StageConverter {
     const { lint } = this.#parts;
     const instruction = this.#current;
     if (lint === undefined || instruction === undefined || this.#declared.has(name)) return;
-    if (instruction.keyword === 'EXPOSE' || scanArgs.includes(name)) return;
+    if (instruction.keyword === 'EXPOSE' || isScanArg(name)) return;
     const known = (this.#config.Env ?? []).map((each) => each.slice(0, each.indexOf('=')));
     lint.undefinedVariable(instruction, name, [...known, ...Object.keys(this.#args)]);
   }
@@ -158,6 +163,13 @@ export class StageConverter {
   /** Whether this file has said where it works; asked by checks. */
   get hasWorkingDir(): boolean {
     return this.#parts.lint?.hasWorkingDir ?? false;
+  }
+
+  /** Whether the argument, of the stage or of the file, says yes, or names the stage among others. */
+  isScanned(argument: ScanArg, stage: Stage): boolean {
+    const value = this.#args[argument] ?? this.#parts.globalArgs[argument] ?? '';
+    if (/^(?:1|t|true)$/i.test(value)) return true;
+    return !/^(?:0|f|false)$/i.test(value) && value.split(',').includes(stageName(stage));
   }
 
   /** Triggers that the base image left for its children. */
@@ -272,7 +284,7 @@ export class StageConverter {
     const { settings, usedArgs } = this.#parts;
     const env = this.#config.Env ?? [];
     const declared = Object.entries(this.#args).filter(
-      ([name]) => getEnv(env, name) === undefined && !predefinedArgs.includes(name),
+      ([name]) => getEnv(env, name) === undefined && !predefinedArgs.includes(name) && !isScanArg(name),
     );
     // The classic builder's order; BuildKit's is that of the file.
     if (settings.isClassic) declared.sort(([a], [b]) => (a < b ? -1 : 1));
@@ -407,6 +419,7 @@ export class StageConverter {
         scope: this.#scope,
         vertex: this.#about(instruction),
         isStrict: settings.isClassic,
+        hasGitAdvice: settings.hasGitAdvice === true,
         createdAtMs: settings.createdAtMs,
       },
       instruction,

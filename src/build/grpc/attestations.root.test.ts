@@ -1,12 +1,13 @@
 /** What is attested of images: provenance of two versions and modes, and what a scanner finds. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { existsSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { formatPlatform, hostPlatform } from '#base/platform.ts';
 import { readTar } from '#base/tar-read.ts';
 import { fieldOf } from '#base/unknown.ts';
+import type { Message } from '#grpc/fields.ts';
 import type { Index, Manifest } from '#content/manifest.ts';
 import { bytesOf } from '#content/testing.ts';
 import { parseFields } from './attestations.ts';
@@ -106,8 +107,23 @@ test('provenance tells the front end, the sources, and with mode=max the graph a
     steps.map(({ id }) => id),
     steps.map((_, at) => `step${at}`),
   );
-  assert.deepEqual(steps.at(-1)!.inputs?.length, 2);
+  // The last one says which of them is meant.
+  assert.deepEqual([steps.at(-1)!.inputs, steps.at(-2)!.inputs?.length], [[`${steps.at(-2)!.id}:0`], 2]);
   const metadata = (...path: string[]): unknown => fieldOf(predicate, 'runDetails', 'metadata', ...path);
+  // Each step of the image itself, with the layers that it has up to there.
+  const layers = metadata('buildkit_metadata', 'layers') as Record<string, { digest: string }[][]>;
+  const digests = image.layers.map(({ digest }) => digest);
+  const chains = Object.values(layers).map((each) => each.map((chain) => chain.map(({ digest }) => digest)));
+  assert.deepEqual(
+    chains,
+    digests.map((_, at) => [digests.slice(0, digests.length - at)]),
+  );
+  assert.deepEqual(Object.keys(layers)[0], `${steps.at(-2)!.id}:0`);
+  const [info, ...more] = metadata('buildkit_metadata', 'source', 'infos') as Record<string, unknown>[];
+  assert.deepEqual(
+    [more, info!['filename'], Object.keys(info!['digestMapping'] as object).length],
+    [[], 'Dockerfile', 1],
+  );
   assert.equal(fieldOf(predicate, 'runDetails', 'builder', 'id'), 'me');
   assert.deepEqual(metadata('buildkit_metadata', 'vcs'), { source: 'https://xxxxx:xxxxx@host/x' });
   assert.deepEqual(metadata('buildkit_completeness'), { request: true, resolvedDependencies: false });
@@ -206,6 +222,82 @@ test('a scanner sees the files of each platform, and what it finds is attested',
     await assert.rejects(scan(`,N=${String(expected)}`), expected);
   }
   await assert.rejects(build(bench, { 'attest:sbom': 'generator=lazy' }), /scanner lazy does not have cmd/);
+});
+
+test('a scanner is shown the context and the stages that the Dockerfile names for it', async (t) => {
+  const seen: string[][] = [];
+  const bench = await makeBench(t, { files }, ({ mounts, env, command }) => {
+    if (command[0] !== 'say') return;
+    const beside = mounts.filter(({ target }) => target.startsWith('/run/src/extras/'));
+    const names = env.filter((each) => each.startsWith('BUILDKIT_S'));
+    seen.push([
+      ...names.filter((each) => !/_(?:DESTINATION|SOURCE)=/.test(each)),
+      ...beside.map(({ target, source }) => `${target} ${readdirSync(source).join(' ')}`).sort(),
+    ]);
+    const out = mounts.find(({ target }) => target === '/run/out');
+    writeFileSync(join(out!.source, 'sbom.json'), statement(spdx));
+  });
+  files['dockerfile'] = { Dockerfile: { text: 'FROM base\nENTRYPOINT ["say","scan"]\n' } };
+  await build(bench, {}, 'scanner');
+  const scan = async (text: string, attributes: Record<string, string> = {}): Promise<string[]> => {
+    files['dockerfile'] = { Dockerfile: { text } };
+    await build(bench, { 'attest:sbom': 'generator=scanner', 'no-cache': '', ...attributes });
+    return seen.pop() ?? [];
+  };
+  const stage = (name: string, more = ''): string =>
+    `FROM scratch AS ${name}\nARG BUILDKIT_SBOM_SCAN_STAGE=true\nCOPY empty /${name}\n${more}`;
+  const text =
+    `ARG BUILDKIT_SBOM_SCAN_CONTEXT=1\n${stage('one')}${stage('unused')}` +
+    `${stage('two', 'COPY --from=one /one /o\n')}FROM two\nARG BUILDKIT_SBOM_SCAN_STAGE=true\n`;
+  assert.deepEqual(await scan(text), [
+    'BUILDKIT_SCAN_SOURCE_EXTRAS=/run/src/extras',
+    '/run/src/extras/sbom-context .dockerignore d empty link',
+    '/run/src/extras/sbom-one one',
+    '/run/src/extras/sbom-two o two',
+  ]);
+  const no = { 'build-arg:BUILDKIT_SBOM_SCAN_CONTEXT': 'false', 'build-arg:BUILDKIT_SBOM_SCAN_STAGE': 'one' };
+  assert.deepEqual((await scan(text, no)).slice(1), ['/run/src/extras/sbom-one one']);
+  // What the file does not declare says nothing.
+  assert.deepEqual(await scan('FROM scratch\nCOPY empty /\n', { 'build-arg:BUILDKIT_SBOM_SCAN_CONTEXT': 'true' }), []);
+});
+
+test('what a front end states itself is attested, in place of what a scanner would find', async (t) => {
+  let attestation: Message = {};
+  const text =
+    `FROM scratch\nCOPY <<E /s/sbom.json\n${statement(spdx)}\nE\nCOPY <<E /s/a.json\n${statement(spdx)}\nE\n` +
+    'COPY <<E /p.json\n{"own":1}\nE\n';
+  const bench = await makeBench(t, {
+    files: dockerfile(text),
+    onReturn: (result) => ({
+      ...result,
+      attestations: { '': { attestation: [{ ref: result['ref'], ...attestation }] } },
+    }),
+  });
+  const stated = async (given: Message): Promise<unknown[]> => {
+    attestation = given;
+    await build(bench, { 'attest:sbom': 'generator=nowhere' });
+    return [...(await statementsOf(bench, 'x')).values()].flat().map((each) => [each.predicateType, each.predicate]);
+  };
+  const scanned = [spdx, { spdxVersion: 'SPDX-2.3' }];
+  const bundle = { kind: 1, path: '/s', inTotoPredicateType: spdx, metadata: { 'sbom-core': Buffer.from('sbom') } };
+  assert.deepEqual(await stated(bundle), [scanned, scanned]);
+  const other = { path: 'p.json', inTotoPredicateType: 'https://x/y' };
+  // Nobody has scanned, and the scanner that is asked for is not there.
+  await assert.rejects(stated(other), /nowhere/);
+  await build(bench, {});
+  const found = [...(await statementsOf(bench, 'x')).values()].flat();
+  assert.deepEqual(
+    found.map(({ predicateType, predicate }) => [predicateType, predicate]),
+    [['https://x/y', { own: 1 }]],
+  );
+  for (const [wrong, expected] of [
+    [{ ...bundle, path: '/none' }, /attestation "\/none": not found/],
+    [{ ...bundle, inTotoPredicateType: 'https://x' }, /does not match required predicate type https:\/\/x/],
+    [{ ...other, path: '/s/..' }, /not decode|directory|EISDIR/],
+    [{ kind: 7 }, /unknown attestation kind 7/],
+    [{ ...other, inTotoSubjects: [{ kind: 1, name: 'n' }] }, /about the image itself/],
+  ] as const)
+    await assert.rejects(stated(wrong), expected);
 });
 
 test('files that are exported as such have documents beside them, about each of them', async (t) => {

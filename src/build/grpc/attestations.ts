@@ -7,7 +7,7 @@
 import { ApiError } from '#base/errors.ts';
 import type { Job } from './job.ts';
 import { parseProvenance, provenanceOf } from './provenance.ts';
-import { parseScanner, scan } from './sbom.ts';
+import { parseScanner, readStated, scan, spdxType } from './sbom.ts';
 import type { Statement, Subject } from './statement.ts';
 
 const prefix = /^(?:attest:|build-arg:BUILDKIT_ATTEST_)(.+)$/;
@@ -33,7 +33,7 @@ type Attest = (subject: Subject, job: Job) => Promise<Statement[]>;
 /** Throws BadRequest for what is not known. */
 export class Attestations {
   readonly #job: Job;
-  readonly #asked: { attest: Attest; isInlineOnly: boolean }[] = [];
+  readonly #asked: { type: string; attest: Attest; isInlineOnly: boolean }[] = [];
 
   constructor(job: Job, attributes: Readonly<Record<string, string>>) {
     this.#job = job;
@@ -43,6 +43,7 @@ export class Attestations {
       const fields = parseFields(value);
       if (/^(?:true|1)$/.test(fields['disabled'] ?? '')) continue;
       this.#asked.push({
+        type,
         attest: this.#parse(type, fields),
         // Asked for by the client on its own account: where there is an index in any case.
         isInlineOnly: /^(?:true|1)$/.test(fields['inline-only'] ?? ''),
@@ -62,11 +63,22 @@ export class Attestations {
     throw new ApiError('BadRequest', `unknown attestation type ${JSON.stringify(type.slice(0, 100))}`);
   }
 
-  /** `hasIndex`: the image is named by an index, or is pushed, whatever is attested. */
+  /** Whether there is something to attest. `hasIndex`: the images are named by an index, or pushed, in any case. */
+  areAsked(subjects: readonly Subject[], hasIndex: boolean): boolean {
+    const all = [...this.#asked, ...subjects.flatMap(({ stated = [] }) => stated)];
+    return all.some(({ isInlineOnly }) => hasIndex || !isInlineOnly);
+  }
+
+  /** What the front end states comes first, and in place of what a scanner would find. */
   async of(subject: Subject, hasIndex: boolean): Promise<Statement[]> {
     const statements: Statement[] = [];
-    for (const { attest, isInlineOnly } of this.#asked)
-      if (hasIndex || !isInlineOnly) statements.push(...(await attest(subject, this.#job)));
+    const { stated = [] } = subject;
+    const isScanned = stated.some(({ predicateType }) => predicateType === spdxType);
+    for (const each of stated)
+      if (hasIndex || !each.isInlineOnly) statements.push(...(await readStated(this.#job, each)));
+    for (const { type, attest, isInlineOnly } of this.#asked)
+      if ((hasIndex || !isInlineOnly) && !(type === 'sbom' && isScanned))
+        statements.push(...(await attest(subject, this.#job)));
     return statements;
   }
 }

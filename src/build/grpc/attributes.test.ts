@@ -57,6 +57,7 @@ test('what a client asks for becomes a request of the builder', () => {
     contextUrl: undefined,
     contextSubdirectory: '',
     // Files of a repository are then as old as its commit.
+    namedGitAttributes: {},
     gitAttributes: { 'git.mtime': 'commit' },
     sessions: new Map([['context', 's2']]),
     contexts: new Map([['base', 'docker-image://x']]),

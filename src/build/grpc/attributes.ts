@@ -27,8 +27,9 @@ export interface FrontendRequest {
   contextUrl: string | undefined;
   /** The directory of a fetched context that is the context. */
   contextSubdirectory: string;
-  /** Of a context that is a repository. */
+  /** Of a context that is a repository; `named`: of one that has a name. */
   gitAttributes: Readonly<Record<string, string>>;
+  namedGitAttributes: Readonly<Record<string, string>>;
   /** Of another session than the build's own, by directory. */
   sessions: ReadonlyMap<string, string>;
   /** Of a request that is no build: `frontend.lint` and the like. */
@@ -51,18 +52,26 @@ export interface FrontendRequest {
   run: BuildRequest['run'];
   build: Pick<
     ConvertRequest,
-    'buildArgs' | 'labels' | 'noCache' | 'target' | 'noCacheStages' | 'hostname' | 'cacheNamespace'
+    'buildArgs' | 'labels' | 'noCache' | 'target' | 'noCacheStages' | 'hostname' | 'cacheNamespace' | 'hasGitAdvice'
   >;
 }
 
 /** They steer displays, capabilities and records that do not change the result. */
 const harmless =
-  /^(?:frontend\.caps|cmdline|source|vcs:.*|sharedkey:.*|local-sessionid:.*|contextkey|dockerfilekey|filename|context|contextsubdir|image-resolve-mode|attest:.*|build-arg:BUILDKIT_(?:SYNTAX|INLINE_CACHE|GIT_ADVICE)|compatibility-version)$/;
+  /^(?:frontend\.caps|cmdline|source|vcs:.*|sharedkey:.*|local-sessionid:.*|contextkey|dockerfilekey|filename|context|contextsubdir|image-resolve-mode|attest:.*|build-arg:BUILDKIT_(?:SYNTAX|INLINE_CACHE)|compatibility-version)$/;
 
 const isTrue = (text: string): boolean => text === 'true' || text === '1';
 
 function refuse(message: string): never {
   throw new ApiError('BadRequest', message);
+}
+
+/** '' is no. */
+function boolOf(key: string, text: string): boolean {
+  if (/^(?:1|t|true)$/i.test(text)) return true;
+  return /^(?:0|f|false|)$/i.test(text)
+    ? false
+    : refuse(`failed to parse ${key}: ${JSON.stringify(text.slice(0, 100))}`);
 }
 
 function parseUlimits(text: string): { name: string; soft: number; hard: number }[] {
@@ -139,6 +148,7 @@ class AttributeReader {
     const [, prefix = '', name = ''] = /^([a-z-]+):(.+)$/.exec(key) ?? [];
     if (key === 'build-arg:BUILDKIT_SANDBOX_HOSTNAME') this.hostname = value;
     else if (key === 'build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR') return true;
+    else if (key === 'build-arg:BUILDKIT_GIT_ADVICE') this.build.hasGitAdvice = boolOf(key, value);
     else if (key === 'build-arg:BUILDKIT_MULTI_PLATFORM') this.isMultiPlatform = isTrue(value);
     else if (key === 'build-arg:BUILDKIT_CACHE_MOUNT_NS') this.build.cacheNamespace = value;
     else if (key === 'build-arg:BUILDKIT_DOCKERFILE_CHECK') this.checks = value;
@@ -198,6 +208,7 @@ export function parseAttributes(
   const platforms = [...new Map(reader.platforms.map((each) => [formatPlatform(each), each])).values()];
   if (platforms.length > platformsMax) refuse(`a build has at most ${platformsMax} platforms`);
   const context = attributes['context'];
+  const advice = build.hasGitAdvice === true ? { 'git.advice': 'true' } : {};
   const frontend = attributes['build-arg:BUILDKIT_SYNTAX'] ?? '';
   return {
     filename: attributes['filename'] || 'Dockerfile',
@@ -206,7 +217,9 @@ export function parseAttributes(
     contextDirectory: attributes['contextkey'] || 'context',
     contextUrl: urlOf(context),
     contextSubdirectory: attributes['contextsubdir'] ?? '',
+    namedGitAttributes: advice,
     gitAttributes: {
+      ...advice,
       ...(isTrue(attributes['build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR'] ?? '') ? { 'git.keepgitdir': 'true' } : {}),
       ...(attributes['build-arg:SOURCE_DATE_EPOCH'] ? { 'git.mtime': 'commit' } : {}),
     },

@@ -3,11 +3,11 @@
  * client's connection; one in an image over its standard input and output (`image-frontend.ts`).
  */
 import { ApiError } from '#base/errors.ts';
-import { parsePlatform } from '#base/platform.ts';
+import { normalizePlatform, parsePlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
 import { isObject } from '#base/unknown.ts';
 import { noteLocation } from '../llb/location.ts';
-import { downloadedName } from '../llb/sources.ts';
+import { deniedImage, downloadedName } from '../llb/sources.ts';
 import { decodeDefinition, encodeDefinition, makeVertex } from '../llb/codec.ts';
 import type { Edge, SourceOp } from '../llb/vertex.ts';
 import { compilePattern } from '../patterns.ts';
@@ -16,7 +16,7 @@ import { GrpcError, code } from '#grpc/errors.ts';
 import type { Request } from './grpc.ts';
 import { runImageFrontend } from './image-frontend.ts';
 import type { Job, Returned } from './job.ts';
-import type { Result } from './result.ts';
+import type { FrontendAttestation, Result } from './result.ts';
 import { cacheEntriesIn } from './travelling-cache.ts';
 import { readFileRange, readStat, readStats } from './look.ts';
 import { bytesOf, messageIn, messagesIn, numberIn, textIn, textMapIn, timestampOf } from '#grpc/fields.ts';
@@ -222,7 +222,30 @@ export class Bridge {
     if (isObject(result['ref'])) refs.set('', this.#job.reference(idOf(result['ref'])));
     for (const [name, ref] of Object.entries(messageIn(messageIn(result, 'refs'), 'refs')))
       refs.set(name, this.#job.reference(idOf(ref)));
-    return refs.size === 0 && metadata.size === 0 ? undefined : { refs, metadata };
+    const attestations = new Map(
+      Object.entries(messageIn(result, 'attestations')).map(([name, each]) => [
+        name,
+        messagesIn(isObject(each) ? each : {}, 'attestation').map((one) => this.#attestation(one)),
+      ]),
+    );
+    return refs.size === 0 && metadata.size === 0 ? undefined : { refs, metadata, attestations };
+  }
+
+  #attestation(message: Message): FrontendAttestation {
+    const kind = numberIn(message, 'kind');
+    if (kind !== attestationKind.inToto && kind !== attestationKind.bundle)
+      throw new ApiError('BadRequest', `unknown attestation kind ${kind}`);
+    if (messagesIn(message, 'inTotoSubjects').some((subject) => numberIn(subject, 'kind') !== selfSubject))
+      throw new ApiError('BadRequest', 'attestations of front ends are about the image itself here');
+    const metadata = messageIn(message, 'metadata');
+    return {
+      isBundle: kind === attestationKind.bundle,
+      edge: this.#job.reference(textIn(messageIn(message, 'ref'), 'id')),
+      path: textIn(message, 'path'),
+      predicateType: textIn(message, 'inTotoPredicateType'),
+      core: bytesOf(metadata['sbom-core']).toString('utf8'),
+      isInlineOnly: isTrueText(bytesOf(metadata['inline-only']).toString('utf8')),
+    };
   }
 
   async readFile(request: Message): Promise<Message> {
@@ -270,9 +293,16 @@ export class Bridge {
 
   async resolveSource(request: Message): Promise<Message> {
     refusePolicies(request);
-    const source = messageIn(request, 'Source');
-    const identifier = textIn(source, 'identifier');
-    const op: SourceOp = { kind: 'source', identifier, attributes: textMapIn(source, 'attrs') };
+    const given = messageIn(request, 'Source');
+    const asked: SourceOp = {
+      kind: 'source',
+      identifier: textIn(given, 'identifier'),
+      attributes: textMapIn(given, 'attrs'),
+    };
+    // Who asks for an image is told when a policy puts something else in its place.
+    const op = this.#job.sources.permitted(asked, deniedImage);
+    const { identifier } = op;
+    const source: Message = { identifier, attrs: op.attributes };
     if (identifier.startsWith('git://')) return { Source: source, Git: await this.#gitMetadata(op, request) };
     if (/^https?:/.test(identifier)) return { Source: source, HTTP: await this.#webMetadata(op) };
     if (!/^(?:docker-image|oci-layout):\/\//.test(identifier)) return { Source: source };
@@ -293,10 +323,11 @@ export class Bridge {
   }
 
   async #webMetadata(op: SourceOp): Promise<Message> {
-    const { digest, modifiedAtMs } = await this.#job.sources.download(op);
+    const found = await this.#job.sources.download(op, false);
+    const { digest, modifiedAtMs } = found;
     return {
       Checksum: digest,
-      Filename: downloadedName(op),
+      Filename: downloadedName(op, found),
       ...(modifiedAtMs === undefined ? {} : { LastModified: timestampOf(modifiedAtMs) }),
     };
   }
@@ -308,6 +339,11 @@ export class Bridge {
   }
 }
 
+const attestationKind = { inToto: 0, bundle: 1 };
+/** Of subjects: what the attestation lies beside. */
+const selfSubject = 0;
+const isTrueText = (text: string): boolean => text === 'true' || text === '1';
+
 /** The client's policy holds; one that a front end adds is not known. */
 function refusePolicies(request: Message): void {
   if (messagesIn(request, 'SourcePolicies').length > 0)
@@ -316,7 +352,8 @@ function refusePolicies(request: Message): void {
 
 function platformOf(message: Message): Platform | undefined {
   const parts = ['OS', 'Architecture', 'Variant'].map((name) => textIn(message, name)).filter((part) => part !== '');
-  return parts.length < 2 ? undefined : parsePlatform(parts.join('/'));
+  if (parts.length < 2) return undefined;
+  return normalizePlatform({ ...parsePlatform(parts.join('/')), 'os.version': textIn(message, 'OSVersion') });
 }
 
 type Method = (bridge: Bridge, request: Message) => Promise<Message> | Message;

@@ -8,7 +8,12 @@ export interface CompressionOptions {
   isForced: boolean;
 }
 
-const kinds: Readonly<Record<string, LayerCompression['kind']>> = { uncompressed: 'none', gzip: 'gzip', zstd: 'zstd' };
+const kinds: Readonly<Record<string, LayerCompression['kind']>> = {
+  uncompressed: 'none',
+  gzip: 'gzip',
+  zstd: 'zstd',
+  estargz: 'estargz',
+};
 
 export const isTrue = (text: string | undefined): boolean => text === 'true' || text === '1';
 
@@ -19,6 +24,6 @@ export function parseCompression(attributes: Readonly<Record<string, string>>): 
   if (kind === undefined) throw new ApiError('BadRequest', `unsupported compression type ${compression.slice(0, 50)}`);
   if (level !== undefined && !/^\d{1,2}$/.test(level))
     throw new ApiError('BadRequest', `non-integer value ${level.slice(0, 50)} specified for compression-level`);
-  const number = level === undefined ? {} : { level: Math.min(Number(level), kind === 'gzip' ? 9 : 22) };
+  const number = level === undefined ? {} : { level: Math.min(Number(level), kind === 'zstd' ? 22 : 9) };
   return { compression: { kind, ...number }, isForced: isTrue(attributes['force-compression']) };
 }

@@ -4,7 +4,6 @@
  */
 import { posix } from 'node:path';
 import { ApiError } from '#base/errors.ts';
-import { familiarName, parseReference } from '#base/reference.ts';
 import { messageOf } from '#base/thrown.ts';
 import { formatPlatform, hostPlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
@@ -21,7 +20,7 @@ import { parseDirectives } from '../dockerfile/lexer.ts';
 import { lintInstruction } from '../dockerfile/lint-file.ts';
 import { Lint, descriptionOf, parseLintSettings, shortText, urlOf } from '../dockerfile/lint.ts';
 import { collectOutline } from '../dockerfile/outline.ts';
-import { parseDockerfile } from '../dockerfile/parser.ts';
+import { parseDockerfile, stageName } from '../dockerfile/parser.ts';
 import type { StageOutline } from '../dockerfile/outline.ts';
 import type { Dockerfile, Stage } from '../dockerfile/parser.ts';
 import type { StageBase } from '../dockerfile/stage.ts';
@@ -31,6 +30,7 @@ import { encodeDefinition, makeVertex } from '../llb/codec.ts';
 import { locationOf, noteLocation } from '../llb/location.ts';
 import type { SourceLocation, SourceText } from '../llb/location.ts';
 import { archiveAt } from '../llb/copy-source.ts';
+import { narrowLocals } from '../llb/narrow.ts';
 import { plainCopy, unpackVertex } from '../llb/vertex-parts.ts';
 import type { VertexOutput } from '../llb/output.ts';
 import { deniedImage } from '../llb/sources.ts';
@@ -41,6 +41,7 @@ import { isBuiltInFrontend, parseAttributes } from './attributes.ts';
 import type { FrontendRequest } from './attributes.ts';
 import { configKey, epochKey, platformsKey } from './result.ts';
 import type { Job } from './job.ts';
+import { NamedContexts, sourceEdge } from './named-contexts.ts';
 import type { Result } from './result.ts';
 import { answerRequest, checkCapabilities } from './requests.ts';
 import type { FrontendSource } from './requests.ts';
@@ -55,15 +56,6 @@ interface Definition {
 
 const uploaded = /^http:\/\/buildkit-session\/(.*)$/;
 
-/** As clients name contexts: an image's name without what is usual in it. */
-function contextName(name: string): string {
-  try {
-    return familiarName(parseReference(name.toLowerCase())).replace(/:latest$/, '');
-  } catch {
-    return name.toLowerCase();
-  }
-}
-
 /** `dockerfile`, which is taken where there is no `Dockerfile`. */
 function lowerName(filename: string): string | undefined {
   const base = posix.basename(filename);
@@ -75,6 +67,8 @@ interface BuiltPlatform {
   createdAtMs: number | undefined;
   edge: Edge | undefined;
   file: ImageFile;
+  /** What a scanner is to see beside the result, by name: the context, and stages. */
+  scanned: Map<string, Edge | undefined>;
 }
 
 type FrontendResult =
@@ -93,12 +87,20 @@ class DockerfileFrontend implements ConvertEnvironment {
   /** Progress of the Dockerfile's loading, which warnings are about. */
   #definitionLine: string | undefined;
   readonly #configs = new Map<string, Promise<ImageFile>>();
-  readonly #namedIgnores = new Map<string, Promise<string>>();
+  /** Digests of vertices that are directories of the client, as wholes. */
+  readonly #directories = new Set<string>();
   #remote: Promise<{ edge: Edge | undefined; dockerfile?: string }> | undefined;
+
+  readonly #named: NamedContexts;
 
   constructor(job: Job, asked: FrontendRequest) {
     this.#job = job;
     this.#asked = asked;
+    this.#named = new NamedContexts(job, asked, {
+      readTexts: (directory, files, line) => this.#small(directory, files, line),
+      local: (directory, name, ignore) => this.#local(directory, name, ignore),
+      imageConfig: (image, place, name) => this.#imageConfig(image, place, name),
+    });
   }
 
   async run(): Promise<FrontendResult> {
@@ -107,14 +109,13 @@ class DockerfileFrontend implements ConvertEnvironment {
     const { text, ignore } = await this.#definition();
     this.#ignore = ignore;
     const syntax = frontend ?? /^#\s*syntax\s*=\s*(\S+)/i.exec(text)?.[1];
-    const [definition] = itemsOf(
-      encodeDefinition(this.#source(`local://${this.#asked.dockerfileDirectory}`, {}, filename))['def'],
-    );
+    const own = encodeDefinition(sourceEdge(`local://${this.#asked.dockerfileDirectory}`, {}, filename));
+    const def = itemsOf(own['def']).filter((part) => part instanceof Uint8Array);
     const source: SourceText = {
       filename,
       data: Buffer.from(text),
       language: 'Dockerfile',
-      definition: { def: definition instanceof Uint8Array ? [Buffer.from(definition).toString('base64')] : [] },
+      definition: { def: def.map((part) => Buffer.from(part).toString('base64')) },
     };
     if (syntax !== undefined && !isBuiltInFrontend(syntax)) {
       const line = text.slice(0, text.search(/^#\s*syntax\s*=/im)).split('\n').length;
@@ -132,7 +133,16 @@ class DockerfileFrontend implements ConvertEnvironment {
       for (const platform of platforms.length === 0 ? [hostPlatform()] : platforms)
         built.push(await this.#convert(await this.#conversion(file, source, { platform, lint }), platform));
       lint.check();
-      return { kind: 'build', built };
+      const edges = built.flatMap(({ edge, scanned }) => [edge, ...scanned.values()]);
+      const narrow = narrowLocals(edges, this.#directories);
+      return {
+        kind: 'build',
+        built: built.map(({ edge, scanned, ...rest }) => ({
+          ...rest,
+          edge: narrow(edge),
+          scanned: new Map([...scanned].map(([name, each]) => [name, narrow(each)])),
+        })),
+      };
     } catch (error) {
       this.#locate(error, source);
       throw error;
@@ -224,11 +234,27 @@ class DockerfileFrontend implements ConvertEnvironment {
   async #convert(conversion: Conversion, platform: Platform): Promise<BuiltPlatform> {
     const { converter } = await conversion.build(conversion.target);
     // Of a platform that is asked for, whatever the last stage ran on.
-    const { variant: _variant, ...made } = converter.file;
+    const { variant: _variant, 'os.version': version = '', ...made } = converter.file;
+    const isSame = made.os === platform.os && made.architecture === platform.architecture;
+    const own = isSame && version !== '' ? { 'os.version': version } : {};
     const isAsked = this.#asked.platforms.length > 0;
     const { createdAtMs } = conversion;
-    const file = isAsked ? { ...made, ...platform } : converter.file;
-    return { platform, createdAtMs, edge: converter.edge, file: dateImage(file, createdAtMs) };
+    const file = isAsked ? { ...made, ...own, ...platform } : converter.file;
+    const scanned = await this.#scanned(conversion);
+    return { platform, createdAtMs, edge: converter.edge, file: dateImage(file, createdAtMs), scanned };
+  }
+
+  async #scanned(conversion: Conversion): Promise<BuiltPlatform['scanned']> {
+    const scanned = new Map<string, Edge | undefined>();
+    const { target, stages } = conversion;
+    const { converter } = await conversion.build(target);
+    if (converter.isScanned('BUILDKIT_SBOM_SCAN_CONTEXT', target)) scanned.set('context', await this.context());
+    for (const stage of stages) {
+      if (stage === target) continue;
+      const other = (await conversion.build(stage)).converter;
+      if (other.isScanned('BUILDKIT_SBOM_SCAN_STAGE', stage)) scanned.set(stageName(stage), other.edge);
+    }
+    return scanned;
   }
 
   /** The Dockerfile, and the ignore file beside it. */
@@ -274,17 +300,13 @@ class DockerfileFrontend implements ConvertEnvironment {
     return this.#job.adopt(await receiveTexts({ builder, session, name, attributes: {}, output, signal }, files));
   }
 
-  #source(identifier: string, attributes: Record<string, string>, name: string): Edge {
-    return { vertex: makeVertex({ kind: 'source', identifier, attributes }, [], { name }), output: 0 };
-  }
-
   /** A context that is fetched: an archive of the client, a git repository, an archive or a Dockerfile of the web. */
   async #openRemote(url: string): Promise<{ edge: Edge | undefined; dockerfile?: string }> {
     const archive = uploaded.exec(url)?.[1];
     const name = '[internal] load remote build context';
     if (archive !== undefined) {
       const attributes = { [archiveAttribute]: archive, [dockerfileAttribute]: this.#asked.filename };
-      return { edge: this.#source('local://context', attributes, name) };
+      return { edge: sourceEdge('local://context', attributes, name) };
     }
     if (isGitUrl(url)) {
       const vertex = makeVertex(gitSource(url, this.#asked.gitAttributes), [], {
@@ -292,7 +314,7 @@ class DockerfileFrontend implements ConvertEnvironment {
       });
       return { edge: { vertex, output: 0 } };
     }
-    const file = this.#source(url, { 'http.filename': 'context' }, name);
+    const file = sourceEdge(url, { 'http.filename': 'context' }, name);
     const { content } = this.#job.builder.parts;
     const text = await this.#job.look(file, async (root) =>
       (await archiveAt(content, root, 'context')) === undefined
@@ -351,6 +373,7 @@ class DockerfileFrontend implements ConvertEnvironment {
       ...(session === undefined ? {} : { 'local.session': session }),
     };
     const vertex = makeVertex({ kind: 'source', identifier: `local://${directory}`, attributes }, [], { name });
+    this.#directories.add(vertex.digest);
     return { vertex, output: 0 };
   }
 
@@ -386,76 +409,8 @@ class DockerfileFrontend implements ConvertEnvironment {
     }
   }
 
-  async named(name: string, platform: Platform): Promise<StageBase | undefined> {
-    const { contexts } = this.#asked;
-    const short = contextName(name);
-    // One of a platform before one for all.
-    const given = contexts.get(`${short}::${formatPlatform(platform)}`) ?? contexts.get(short);
-    if (given === undefined) return undefined;
-    const [, scheme = '', rest = ''] = /^([a-z-]+):(?:\/\/)?(.*)$/.exec(given) ?? [];
-    if (scheme === 'docker-image' && rest === 'scratch') return { edge: undefined, file: undefined };
-    if (scheme === 'docker-image') return this.#namedImage(name, rest, platform);
-    if (scheme === 'oci-layout') return this.#namedLayout(name, rest, platform);
-    if (scheme === 'local') {
-      const ignore = await this.#namedIgnore(rest);
-      return { edge: this.#local(rest, `[context ${name}] load from client`, ignore), file: undefined };
-    }
-    if (isGitUrl(given))
-      return {
-        edge: { vertex: makeVertex(gitSource(given), [], { name: `[context ${name}] ${given}` }), output: 0 },
-        file: undefined,
-      };
-    if (scheme === 'http' || scheme === 'https')
-      return {
-        edge: this.#source(given, { 'http.filename': 'context' }, `[context ${name}] ${given}`),
-        file: undefined,
-      };
-    if (scheme === 'input') return this.#asked.inputs.get(rest) ?? this.#refuse(name, given);
-    return this.#refuse(name, given);
-  }
-
-  #refuse(name: string, given: string): never {
-    throw new ApiError('BadRequest', `unsupported context source ${given.slice(0, 200)} for ${name.slice(0, 100)}`);
-  }
-
-  /** What a context that the client shares leaves out by a file of its own. */
-  #namedIgnore(directory: string): Promise<string> {
-    let text = this.#namedIgnores.get(directory);
-    if (text === undefined) {
-      text = this.#job.shown(
-        `[context ${directory}] load .dockerignore`,
-        async (line) => (await this.#small(directory, ['.dockerignore'], line)).text('.dockerignore') ?? '',
-      );
-      this.#namedIgnores.set(directory, text);
-    }
-    return text;
-  }
-
-  /** An image of a directory that the client shares: `NAME@sha256:…`. */
-  async #namedLayout(name: string, reference: string, platform: Platform): Promise<StageBase> {
-    const [, store = '', digest = ''] = /^(.+)@(sha256:[0-9a-f]{64})$/.exec(reference) ?? [];
-    if (store === '') throw new ApiError('BadRequest', `oci-layout reference ${reference.slice(0, 200)} has no digest`);
-    const op = {
-      kind: 'source' as const,
-      identifier: `oci-layout://${name}@${digest}`,
-      // A tag of the name says nothing: the digest is what counts.
-      attributes: {
-        'oci.store': store.replace(/^(.*\/)?([^/:]+):[^/:]*$/, '$1$2'),
-        'oci.session': this.#job.request.sessionId,
-      },
-    };
-    const edge = {
-      vertex: makeVertex(op, [], { name: `[context ${name}] OCI load from client`, platform }),
-      output: 0,
-    };
-    return { edge, file: (await this.#job.sources.image(edge)).file };
-  }
-
-  async #namedImage(name: string, reference: string, platform: Platform): Promise<StageBase> {
-    const identifier = `docker-image://${reference}`;
-    const about = { name: `[context ${name}] ${reference}`, platform };
-    const edge = { vertex: makeVertex({ kind: 'source', identifier, attributes: {} }, [], about), output: 0 };
-    return { edge, file: await this.#imageConfig(edge, `[context ${name}]`, name) };
+  named(name: string, platform: Platform): Promise<StageBase | undefined> {
+    return this.#named.find(name, platform);
   }
 }
 
@@ -486,6 +441,7 @@ export async function buildDockerfile(
   for (const built of made.built) {
     const id = asked.isMultiPlatform ? formatPlatform(built.platform) : '';
     refs.set(id, built.edge);
+    job.noteScanned(built.edge, built.scanned);
     metadata.set(id === '' ? configKey : `${configKey}/${id}`, configOf(built));
   }
   const epochMs = made.built[0]?.createdAtMs;

@@ -29,10 +29,10 @@ import type { Job } from './job.ts';
 import type { Line } from './progress.ts';
 import { epochKey, splitResult } from './result.ts';
 import type { Result } from './result.ts';
-import { statementFiles } from './export-files.ts';
+import { checkDistinct, statementFiles } from './export-files.ts';
 import { sendDirectory, sendStream } from './send-files.ts';
 import type { SentRoot } from './send-files.ts';
-import type { Statement, Subject } from './statement.ts';
+import type { Subject } from './statement.ts';
 import { messagesIn, textIn, textMapIn } from '#grpc/fields.ts';
 import type { Message } from '#grpc/fields.ts';
 
@@ -116,6 +116,7 @@ export function exportersOf(request: Message): Exporter[] {
     const tags = parseTags(names);
     if (push && tags.length === 0) throw new ApiError('BadRequest', 'tag is needed when pushing to registry');
     const split = attributes['platform-split'];
+    const layers = parseLayerOptions(attributes);
     const attestationPrefix = attributes['attestation-prefix'] ?? '';
     const isSplit = split === undefined || split === '' ? undefined : isTrue(split);
     return {
@@ -124,8 +125,9 @@ export function exportersOf(request: Message): Exporter[] {
       tags,
       push,
       annotations: new Annotations(attributes),
-      isOci: known === 'oci' || isTrue(attributes['oci-mediatypes']),
-      layers: parseLayerOptions(attributes),
+      // Only there layers have annotations, without which nobody reads them as eStargz.
+      isOci: known === 'oci' || isTrue(attributes['oci-mediatypes']) || layers.compression.kind === 'estargz',
+      layers,
       isTar: attributes['tar'] === undefined || attributes['tar'] === '' || isTrue(attributes['tar']),
       isSplit,
       attestationPrefix,
@@ -141,6 +143,7 @@ interface Part extends Subject {
 
 interface Finished {
   file: ImageFile;
+  steps: readonly StepLayer[];
   layers: ImageLayer[];
   layerAnnotations: PlatformImage['layerAnnotations'];
 }
@@ -198,7 +201,7 @@ class Export {
     const file = finishConfig(part.file, steps, epochMs);
     // Which results the layers are, is known by what they were.
     const inline = cache.isInline ? { 'moby.buildkit.cache.v0': cache.inlineRecords(layersOf(part.steps)) } : {};
-    return { file: { ...file, ...inline }, layers: layersOf(steps), layerAnnotations: annotations };
+    return { file: { ...file, ...inline }, steps, layers: layersOf(steps), layerAnnotations: annotations };
   }
 
   /** Nothing of an image without an index says for which platform it is, who made it, or has annotations. */
@@ -206,25 +209,19 @@ class Export {
     const { builder } = this.#job;
     const { annotations, tags } = exporter;
     const isNeeded = this.#isMap;
-    const stated: { part: Part; statements: readonly Statement[] }[] = [];
-    for (const part of this.#parts)
-      stated.push({
-        part,
-        statements: await this.#attestations.of(part, isNeeded || isPushed),
-      });
-    if (!isNeeded && stated.every(({ statements }) => statements.length === 0)) {
+    const hasIndex = isNeeded || isPushed;
+    if (!isNeeded && !this.#attestations.areAsked(this.#parts, hasIndex)) {
       if (annotations.has('index') || annotations.has('index-descriptor'))
         throw new ApiError('BadRequest', 'index annotations not supported for single platform export');
       return undefined;
     }
     const images: PlatformImage[] = [];
     // What an index names stays as it is, so it is made for others at once.
-    for (const { part, statements } of stated)
-      images.push({
-        platform: part.platform,
-        ...(await this.#exported(line, () => this.#finish(part, exporter, hold, true))),
-        statements,
-      });
+    for (const part of this.#parts) {
+      const { steps, ...finished } = await this.#exported(line, () => this.#finish(part, exporter, hold, true));
+      const statements = await this.#attestations.of({ ...part, steps }, hasIndex);
+      images.push({ platform: part.platform, ...finished, statements });
+    }
     return writeIndex(builder.parts, hold, { images, annotations, names: tags });
   }
 
@@ -331,33 +328,31 @@ class Export {
     };
   }
 
-  /** Opens the files of all parts, under the names of their platforms where they are to lie apart. */
-  async #withRoots<T>(exporter: Exporter, read: (roots: SentRoot[]) => Promise<T>): Promise<T> {
-    const isSplit = exporter.isSplit ?? this.#isMap;
-    const [first, ...others] = this.#parts;
-    if (!isSplit && others.length > 0)
-      throw new ApiError(
-        'BadRequest',
-        'files of several platforms are exported apart: platform-split=false is for one',
-      );
+  /** Opens the files of all parts. `isSplit`: under the names of their platforms. */
+  async #withRoots<T>(exporter: Exporter, isSplit: boolean, read: (roots: SentRoot[]) => Promise<T>): Promise<T> {
     const open = async (parts: readonly Part[], roots: SentRoot[]): Promise<T> => {
       const [part, ...rest] = parts;
       if (part === undefined) return read(roots);
-      const statements = await this.#attestations.of(part, false);
+      const { steps: _steps, ...subject } = part;
+      const statements = await this.#attestations.of(subject, false);
       return this.#job.withRoot(part.steps, (directory) => {
-        const name = isSplit ? part.name.replaceAll('/', '_') : '';
-        const files = statementFiles(directory, statements, exporter.attestationPrefix);
+        const platform = part.name.replaceAll('/', '_');
+        const names = { prefix: exporter.attestationPrefix, suffix: this.#isMap && !isSplit ? `.${platform}` : '' };
+        const files = statementFiles(directory, statements, names);
         const { startedAtMs: filesAtMs } = this.#job;
+        const name = isSplit ? platform : '';
         return open(rest, [...roots, { name, directory, files, filesAtMs, mtimeMs: this.#epochOf(exporter) }]);
       });
     };
-    return open(isSplit ? this.#parts : first === undefined ? [] : [first], []);
+    return open(this.#parts, []);
   }
 
+  /** Those of several platforms lie in directories of their own, whatever `platform-split` says. */
   #tar(exporter: Exporter): Promise<Record<string, string>> {
     const { signal } = this.#job;
+    const isSplit = this.#parts.length > 1 || (exporter.isSplit ?? this.#isMap);
     return this.#job.shown('exporting to client tarball', (line) =>
-      this.#withRoots(exporter, async (roots) => {
+      this.#withRoots(exporter, isSplit, async (roots) => {
         line.count('sending tarball', 0);
         await sendStream(await this.#job.session(signal), exporter.index, packRoots(roots), signal);
         line.count('sending tarball', 0, true);
@@ -366,14 +361,24 @@ class Export {
     );
   }
 
+  /** What is not split goes one after the other into one directory, where no file may take another's place. */
   #directory(exporter: Exporter): Promise<Record<string, string>> {
     const { signal } = this.#job;
+    const isSplit = exporter.isSplit ?? this.#isMap;
     return this.#job.shown('exporting to client directory', (line) =>
-      this.#withRoots(exporter, async (roots) => {
-        const onSent = (bytes: number): void => line.count('copying files', bytes);
+      this.#withRoots(exporter, isSplit, async (roots) => {
+        let before = 0;
+        const onSent = (bytes: number): void => line.count('copying files', before + bytes);
         onSent(0);
-        const files = { exporter: exporter.index, roots, onSent };
-        line.count('copying files', await sendDirectory(await this.#job.session(signal), files, signal), true);
+        if (!isSplit)
+          checkDistinct(
+            roots,
+            this.#parts.map(({ name }) => name),
+          );
+        const session = await this.#job.session(signal);
+        for (const sent of isSplit ? [roots] : roots.map((root) => [root]))
+          before += await sendDirectory(session, { exporter: exporter.index, roots: sent, onSent }, signal);
+        line.count('copying files', before, true);
         return {};
       }),
     );
@@ -404,11 +409,12 @@ export async function exportResult(
   const attestations = new Attestations(job, attributes);
   const split = splitResult(result);
   const steps = await job.stepsOfAll(split.map(({ edge }) => edge));
-  const parts = split.map(({ id, file, platform, edge }, at): Part => ({
+  const parts = split.map(({ id, file, platform, edge, stated }, at): Part => ({
     name: id === '' ? formatPlatform(platform) : id,
     file,
     platform,
     edge,
+    stated,
     steps: steps[at] ?? [],
   }));
   const whole = new Export(job, parts, result, attestations);

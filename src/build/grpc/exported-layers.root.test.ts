@@ -1,9 +1,12 @@
 /** Layers as exporters give them away: of a time that does not change, and compressed as was asked for. */
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { realClock } from '#os/clock.real.ts';
 import { bytesOf } from '#content/testing.ts';
 import type { ImageRecord } from '#content/image-records.ts';
+import type { Manifest } from '#content/manifest.ts';
 import { gunzipSync, zstdDecompressSync } from 'node:zlib';
 import { dockerfile, makeBench } from './testing.ts';
 import type { Bench } from './testing.ts';
@@ -56,3 +59,30 @@ for (const [compression, undo] of [
       assert.equal(digest === diffId, compression === 'uncompressed');
     }
   });
+
+test('an exporter gives eStargz away as other layers, with what readers of it look for', async (t) => {
+  const bench = await makeBench(t, { files: dockerfile(text) });
+  const how = { compression: 'estargz', 'force-compression': 'true', 'rewrite-timestamp': 'true' };
+  const { layers, manifestDigest, file } = await build(bench, how);
+  const read = async (digest: string): Promise<Buffer> =>
+    Buffer.concat((await bench.content.blobs.read(digest).toArray()) as Buffer[]);
+  const manifest = JSON.parse((await read(manifestDigest)).toString()) as Manifest;
+  assert.equal(manifest.mediaType, 'application/vnd.oci.image.manifest.v1+json');
+  for (const [at, { digest, mediaType, annotations = {} }] of manifest.layers.entries()) {
+    assert.equal(mediaType, 'application/vnd.oci.image.layer.v1.tar+gzip');
+    const plain = gunzipSync(await read(digest));
+    assert.equal(annotations['io.containers.estargz.uncompressed-size'], String(plain.length));
+    assert.match(annotations['containerd.io/snapshot/stargz/toc.digest'] ?? '', /^sha256:[0-9a-f]{64}$/);
+    assert.equal((await bench.content.blobs.write(bytesOf(plain))).digest, file.rootfs.diff_ids[at]);
+  }
+  for (const { diffId, digest } of layers) await bench.content.layers.ensure(diffId, digest);
+  await bench.read(layers, (root) => assert.ok(existsSync(join(root, 'd/large'))));
+  // Made of what is eStargz already, at any other time, it is the same.
+  const again = await build(bench, how);
+  assert.deepEqual(
+    again.layers.map(({ digest }) => digest),
+    layers.map(({ digest }) => digest),
+  );
+  const refused = { Cache: { Exports: [{ Type: 'local', Attrs: how }] } };
+  await assert.rejects(bench.build({}, refused), /a cache has no eStargz layers/);
+});

@@ -60,15 +60,25 @@ export async function exportLayers(steps: readonly StepLayer[], how: LayerExport
   const annotations = new Map<string, Record<string, string>>();
   for (const step of steps) {
     let { layer } = step;
+    let said: Record<string, string> = {};
     if (layer !== null && options.rewritesTimestamps && epochMs !== undefined && step.createdAtMs !== undefined) {
       layer = await rewriteTimes(how, layer, epochMs);
-      annotations.set(layer.diffId, { 'buildkit/rewritten-timestamp': String(Math.floor(epochMs / 1000)) });
+      said = { 'buildkit/rewritten-timestamp': String(Math.floor(epochMs / 1000)) };
     }
     if (layer !== null && (options.isExplicit || isPublished)) {
       const isKept = isPlainLayer(layer) ? options.compression.kind === 'none' : !options.isForced;
-      if (!isKept) layer = await compressLayer(content, layer, options.compression);
+      if (!isKept) {
+        const { annotations: ofCompression = {}, ...compressed } = await compressLayer(
+          content,
+          layer,
+          options.compression,
+        );
+        layer = compressed;
+        said = { ...said, ...ofCompression };
+      }
       hold.addBlob(layer.digest);
     }
+    if (layer !== null && Object.keys(said).length > 0) annotations.set(layer.diffId, said);
     out.push({ ...step, layer });
   }
   return { steps: out, annotations };

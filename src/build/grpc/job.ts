@@ -65,6 +65,8 @@ export class Job {
   readonly #parts: JobParts;
   readonly #references: (Edge | undefined)[] = [];
   readonly #contexts: BuildContext[] = [];
+  /** By the digest of the result's vertex. */
+  readonly #scanned = new Map<string, ReadonlyMap<string, Edge | undefined>>();
   readonly #over = new AbortController();
   readonly #returned = Promise.withResolvers<Result | undefined>();
   readonly #hold: Hold;
@@ -138,6 +140,15 @@ export class Job {
     if (edge === undefined) return '';
     if (this.#references.length >= resultsMax) throw new ApiError('TooManyRequests', 'a build has too many results');
     return String(this.#references.push(edge) - 1);
+  }
+
+  /** What a scanner is to see beside a result, by name. */
+  noteScanned(edge: Edge | undefined, scanned: ReadonlyMap<string, Edge | undefined>): void {
+    if (scanned.size > 0) this.#scanned.set(edge?.vertex.digest ?? '', scanned);
+  }
+
+  scannedBeside(edge: Edge | undefined): ReadonlyMap<string, Edge | undefined> {
+    return this.#scanned.get(edge?.vertex.digest ?? '') ?? new Map<string, Edge | undefined>();
   }
 
   /** Throws NotFound. */

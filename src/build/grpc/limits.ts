@@ -42,3 +42,5 @@ export const statementBytesMax = 80 << 20;
 /** Rules of a source policy, and how often they may convert one source. */
 export const sourcePolicyRulesMax = 1000;
 export const sourcePolicyRoundsMax = 20;
+/** What a policy puts in place of a context, one after the other. */
+export const contextRoundsMax = 10;

@@ -221,8 +221,49 @@ test('a directory for each platform goes to a client that takes directories', as
   for (const platform of [host, foreign]) assert.ok(sent.at(-1)!.includes(`${host}>${platform}`));
   await assert.rejects(
     bench.build({ platform: both }, { Exporters: [{ Type: 'local', Attrs: { 'platform-split': 'false' } }] }),
-    /cannot overwrite|platform-split=false/,
+    /cannot overwrite out from linux\/\w+ with linux\/\w+ when split option is disabled/,
   );
+});
+
+test('files of several platforms go into one directory where the client wants that, and none is overwritten', async (t) => {
+  const sent: string[][] = [];
+  const files = dockerfile('FROM scratch\nARG TARGETARCH\nCOPY empty /d/for-$TARGETARCH\n');
+  const bench = await makeBench(t, {
+    files,
+    takesDirectories: true,
+    serves: {
+      [send]: async ({ messages, send: answer }) => {
+        const paths: string[] = [];
+        for await (const message of messages) {
+          const stat = message['stat'] as Message | null;
+          if (message['type'] !== 0) continue;
+          if (stat !== null) paths.push(String(stat['path']));
+          else await answer({ type: 3 });
+        }
+        sent.push(paths);
+        return undefined;
+      },
+    },
+  });
+  const build = (): Promise<unknown> =>
+    bench.build(
+      { platform: both },
+      {
+        Exporters: [{ Type: 'local', Attrs: { 'platform-split': 'false' } }],
+        FrontendAttrs: { 'attest:provenance': 'mode=min' },
+      },
+    );
+  await build();
+  assert.deepEqual(
+    sent,
+    [host, foreign].map((each) => [
+      'd',
+      `d/for-${each.slice('linux/'.length)}`,
+      `provenance.${each.replaceAll('/', '_')}.json`,
+    ]),
+  );
+  files['dockerfile'] = { Dockerfile: { text: 'FROM scratch\nCOPY empty /same\n' } };
+  await assert.rejects(build(), new RegExp(`cannot overwrite same from ${host} with ${foreign} when split option`));
 });
 
 test('what names platforms and does not fit is refused, and nothing is left', async (t) => {

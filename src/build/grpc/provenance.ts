@@ -8,12 +8,17 @@ import { ApiError } from '#base/errors.ts';
 import { formatPlatform, hostPlatform } from '#base/platform.ts';
 import { isObject } from '#base/unknown.ts';
 import type { JsonObject } from '#base/unknown.ts';
-import { encodeDefinition } from '../llb/codec.ts';
+import { decodeDefinition, encodeDefinition } from '../llb/codec.ts';
+import { redactUrl } from '../llb/download.ts';
+import { placeOfText } from '../llb/location.ts';
+import type { SourceText } from '../llb/location.ts';
 import { listVertices } from '../llb/vertex.ts';
 import type { Edge, Vertex } from '../llb/vertex.ts';
 import type { Job } from './job.ts';
 import { bytesOf, messageIn } from '#grpc/fields.ts';
+import type { Message } from '#grpc/fields.ts';
 import { decodeMessage } from './messages.ts';
+import { layersOfSteps } from './provenance-layers.ts';
 import { splitResult } from './result.ts';
 import type { Result } from './result.ts';
 import { purlOf } from './statement.ts';
@@ -64,15 +69,6 @@ function digestSet(digest: string): Record<string, string> {
   return { [algorithm]: hex };
 }
 
-/** An address without who asks for it, and with which password. */
-function redact(url: string): string {
-  return url.replace(
-    /^([a-z+]+:\/\/)([^/@:]*)(:[^/@]*)?@/i,
-    (_whole, scheme: string, user: string, password?: string) =>
-      `${scheme}${user === '' ? '' : 'xxxxx'}${password === undefined ? '' : ':xxxxx'}@`,
-  );
-}
-
 async function addSource(job: Job, vertex: Vertex, capture: Capture): Promise<void> {
   if (vertex.op.kind !== 'source') return;
   const { identifier, attributes } = vertex.op;
@@ -93,13 +89,13 @@ async function addSource(job: Job, vertex: Vertex, capture: Capture): Promise<vo
     // Whole, whichever directory of it is taken.
     const [place = '', fragment = ''] = rest.split('#', 2);
     const reference = fragment.replace(/:.*$/s, '');
-    const uri = redact(`${attributes['git.fullurl'] ?? place}${reference === '' ? '' : `#${reference}`}`);
+    const uri = redactUrl(`${attributes['git.fullurl'] ?? place}${reference === '' ? '' : `#${reference}`}`);
     const algorithm = commit?.length === 64 ? 'sha256' : 'sha1';
     capture.materials.push({ uri, ...(commit === undefined ? {} : { digest: { [algorithm]: commit } }) });
     if (commit === undefined) capture.isComplete = false;
   } else {
-    const checksum = attributes['http.checksum'] ?? (await job.sources.download(vertex.op)).digest;
-    capture.materials.push({ uri: redact(identifier), digest: digestSet(checksum) });
+    const checksum = attributes['http.checksum'] ?? (await job.sources.download(vertex.op, false)).digest;
+    capture.materials.push({ uri: redactUrl(identifier), digest: digestSet(checksum) });
   }
 }
 
@@ -153,14 +149,21 @@ function toJson(value: unknown): unknown {
 
 const operations = ['source', 'exec', 'file', 'merge', 'diff', 'build'];
 
-/** The graph in steps, each with what it works on, and where the front end's source says it. */
-function showGraph(edge: Edge): { config: JsonObject; source: JsonObject } {
+/** Who shares a directory, and for how long, is not what it is. */
+function forgetSession(source: Message): void {
+  const attributes = messageIn(source, 'attrs');
+  for (const name of ['local.session', 'local.unique']) delete attributes[name];
+}
+
+/** A graph in steps, each with what it works on. `ids`: names of the steps, by the digests of their vertices. */
+function showSteps(edge: Edge): { ids: Map<string, string>; steps: JsonObject[] } {
   const vertices = listVertices(edge.vertex);
   const ids = new Map(vertices.map(({ digest }, at) => [digest, `step${at}`]));
   const { def } = encodeDefinition(edge);
-  const definition = vertices.map(({ digest, inputs }, at) => {
+  const steps = vertices.map(({ digest, inputs }, at) => {
     const bytes: unknown = Array.isArray(def) ? def[at] : undefined;
     const message = decodeMessage('pb.Op', bytesOf(bytes));
+    forgetSession(messageIn(message, 'source'));
     const operation = operations.filter((name) => isObject(message[name])).map((name) => [name, toJson(message[name])]);
     const platform = toJson(messageIn(message, 'platform'));
     return {
@@ -171,20 +174,40 @@ function showGraph(edge: Edge): { config: JsonObject; source: JsonObject } {
         : { inputs: inputs.map(({ vertex, output }) => `${ids.get(vertex.digest) ?? ''}:${output}`) }),
     };
   });
-  const texts = [...new Set(vertices.flatMap(({ location }) => (location === undefined ? [] : [location.text])))];
-  const locations = vertices.flatMap(({ digest, location }): [string, unknown][] => {
+  // The last one says which output is meant.
+  const meant = `${ids.get(edge.vertex.digest) ?? ''}:${edge.output}`;
+  return { ids, steps: [...steps, { id: `step${steps.length}`, op: { constraints: {} }, inputs: [meant] }] };
+}
+
+const mappingOf = (ids: ReadonlyMap<string, string>): JsonObject => Object.fromEntries(ids);
+
+/** A text, and how it came here. */
+function showText({ filename, language, data, definition }: SourceText): JsonObject {
+  const edge = decodeDefinition({ def: (definition?.def ?? []).map((part) => Buffer.from(part, 'base64')) });
+  const shown = { filename, language, data: data.toString('base64') };
+  if (edge === undefined) return shown;
+  const { ids, steps } = showSteps(edge);
+  return { ...shown, llbDefinition: steps, digestMapping: mappingOf(ids) };
+}
+
+/** The graph, where the front end's source says it, and what each of its steps is in the image. */
+function showGraph({ edge, steps: made }: Subject): { config: JsonObject; about: JsonObject } | undefined {
+  if (edge === undefined) return undefined;
+  const { ids, steps } = showSteps(edge);
+  const texts: SourceText[] = [];
+  const locations = listVertices(edge.vertex).flatMap(({ digest, location }): [string, unknown][] => {
     if (location === undefined) return [];
     const ranges = location.ranges.map(({ start, end }) => ({ start: { line: start }, end: { line: end } }));
-    return [[ids.get(digest) ?? '', { locations: [{ sourceIndex: texts.indexOf(location.text), ranges }] }]];
+    const place = { sourceIndex: placeOfText(texts, location.text), ranges };
+    return [[ids.get(digest) ?? '', { locations: [place] }]];
   });
+  const layers = made === undefined ? [] : [...layersOfSteps(edge, made)];
+  const shownLayers = layers.map(([{ vertex, output }, each]) => [`${ids.get(vertex.digest) ?? ''}:${output}`, [each]]);
   return {
-    config: {
-      llbDefinition: definition,
-      digestMapping: Object.fromEntries([...ids].map(([digest, id]) => [digest, id])),
-    },
-    source: {
-      locations: Object.fromEntries(locations),
-      infos: texts.map(({ filename, language, data }) => ({ filename, language, data: data.toString('base64') })),
+    config: { llbDefinition: steps, digestMapping: mappingOf(ids) },
+    about: {
+      source: { locations: Object.fromEntries(locations), infos: texts.map(showText) },
+      ...(layers.length === 0 ? {} : { layers: Object.fromEntries(shownLayers) }),
     },
   };
 }
@@ -208,8 +231,8 @@ function showRequest(job: Job, capture: Capture, isMax: boolean): Request {
   let isComplete = name !== '';
   for (const [key, value] of Object.entries(options)) {
     if (hostAttributes.test(key) || key === 'context' || key === 'filename') continue;
-    if (key.startsWith('vcs:')) vcs[key.slice('vcs:'.length)] = redact(value);
-    else if (isMax || !/^(?:build-arg|label):/.test(key)) args[key] = redact(value);
+    if (key.startsWith('vcs:')) vcs[key.slice('vcs:'.length)] = redactUrl(value);
+    else if (isMax || !/^(?:build-arg|label):/.test(key)) args[key] = redactUrl(value);
     else isComplete = false;
   }
   const locals = [...new Set([...job.locals, ...capture.locals])].sort().map((each) => ({ name: each }));
@@ -221,7 +244,7 @@ function showRequest(job: Job, capture: Capture, isMax: boolean): Request {
     : {};
   return {
     configSource: {
-      ...(context === undefined || context === '' ? {} : { uri: redact(context) }),
+      ...(context === undefined || context === '' ? {} : { uri: redactUrl(context) }),
       ...(filename === undefined || filename === '' ? {} : { path: filename }),
     },
     request: {
@@ -235,74 +258,99 @@ function showRequest(job: Job, capture: Capture, isMax: boolean): Request {
   };
 }
 
-export async function provenanceOf(job: Job, { edge, platform }: Subject, asked: Provenance): Promise<Statement> {
-  const capture = await captureGraph(job, edge);
-  const { configSource, request, vcs, isComplete } = showRequest(job, capture, asked.isMax);
-  const graph = asked.isMax && edge !== undefined ? showGraph(edge) : undefined;
-  const times = {
-    startedOn: new Date(job.startedAtMs).toISOString(),
-    finishedOn: new Date(job.builder.parts.clock.now()).toISOString(),
-  };
-  const about = {
-    ...(Object.keys(vcs).length === 0 ? {} : { vcs }),
-    ...(graph === undefined ? {} : { source: graph.source }),
-  };
-  const host = formatPlatform(hostPlatform());
-  const platforms = { builderPlatform: host, targetPlatform: formatPlatform(platform) };
-  const isHermetic = capture.isComplete && !capture.usesNetwork;
-  const config = graph === undefined ? {} : { buildConfig: graph.config };
-  const dockerfile = job.frontend?.name === 'dockerfile.v0' ? { dockerfileVersion } : {};
-  if (asked.version === 'v0.2') {
-    return {
-      filename: asked.filename,
-      predicateType: 'https://slsa.dev/provenance/v0.2',
-      predicate: {
-        builder: { id: asked.builderId },
-        buildType: 'https://mobyproject.org/buildkit@v1',
-        materials: capture.materials,
-        invocation: {
-          configSource: {
-            ...configSource,
-            ...(configSource.path === undefined ? {} : { entryPoint: configSource.path }),
-          },
-          parameters: request,
-          environment: { platform: host, ...dockerfile },
-        },
-        ...config,
-        metadata: {
-          buildInvocationID: job.request.ref,
-          buildStartedOn: times.startedOn,
-          buildFinishedOn: times.finishedOn,
-          completeness: { parameters: isComplete, environment: true, materials: capture.isComplete },
-          reproducible: asked.isReproducible,
-          ...(isHermetic ? { 'https://mobyproject.org/buildkit@v1#hermetic': true } : {}),
-          'https://mobyproject.org/buildkit@v1#metadata': about,
-        },
-      },
-    };
-  }
+/** What both versions of the predicate tell, each in its words. */
+interface Told {
+  job: Job;
+  asked: Provenance;
+  capture: Capture;
+  shown: Request;
+  /** The graph, where it is to be told. */
+  config: JsonObject;
+  /** Of the version control, the graph's source and its layers. */
+  about: JsonObject;
+  isHermetic: boolean;
+  host: string;
+  target: string;
+  startedOn: string;
+  finishedOn: string;
+  dockerfile: JsonObject;
+}
+
+function predicateOfOld(told: Told): JsonObject {
+  const { job, asked, capture, shown, isHermetic } = told;
+  const { configSource, request, isComplete } = shown;
+  const entryPoint = configSource.path === undefined ? {} : { entryPoint: configSource.path };
   return {
-    filename: asked.filename,
-    predicateType: 'https://slsa.dev/provenance/v1',
-    predicate: {
-      buildDefinition: {
-        buildType: 'https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md',
-        externalParameters: { configSource, request },
-        internalParameters: { ...config, ...platforms, ...dockerfile },
-        resolvedDependencies: capture.materials,
-      },
-      runDetails: {
-        builder: { id: asked.builderId },
-        metadata: {
-          invocationId: job.request.ref,
-          ...times,
-          buildkit_metadata: about,
-          ...(isHermetic ? { buildkit_hermetic: true } : {}),
-          buildkit_completeness: { request: isComplete, resolvedDependencies: capture.isComplete },
-          ...(asked.isReproducible ? { buildkit_reproducible: true } : {}),
-        },
+    builder: { id: asked.builderId },
+    buildType: 'https://mobyproject.org/buildkit@v1',
+    materials: capture.materials,
+    invocation: {
+      configSource: { ...configSource, ...entryPoint },
+      parameters: request,
+      environment: { platform: told.host, ...told.dockerfile },
+    },
+    ...told.config,
+    metadata: {
+      buildInvocationID: job.request.ref,
+      buildStartedOn: told.startedOn,
+      buildFinishedOn: told.finishedOn,
+      completeness: { parameters: isComplete, environment: true, materials: capture.isComplete },
+      reproducible: asked.isReproducible,
+      ...(isHermetic ? { 'https://mobyproject.org/buildkit@v1#hermetic': true } : {}),
+      'https://mobyproject.org/buildkit@v1#metadata': told.about,
+    },
+  };
+}
+
+function predicateOf(told: Told): JsonObject {
+  const { job, asked, capture, shown, isHermetic, startedOn, finishedOn } = told;
+  const { configSource, request, isComplete } = shown;
+  const platforms = { builderPlatform: told.host, targetPlatform: told.target };
+  return {
+    buildDefinition: {
+      buildType: 'https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md',
+      externalParameters: { configSource, request },
+      internalParameters: { ...told.config, ...platforms, ...told.dockerfile },
+      resolvedDependencies: capture.materials,
+    },
+    runDetails: {
+      builder: { id: asked.builderId },
+      metadata: {
+        invocationId: job.request.ref,
+        startedOn,
+        finishedOn,
+        buildkit_metadata: told.about,
+        ...(isHermetic ? { buildkit_hermetic: true } : {}),
+        buildkit_completeness: { request: isComplete, resolvedDependencies: capture.isComplete },
+        ...(asked.isReproducible ? { buildkit_reproducible: true } : {}),
       },
     },
+  };
+}
+
+export async function provenanceOf(job: Job, subject: Subject, asked: Provenance): Promise<Statement> {
+  const capture = await captureGraph(job, subject.edge);
+  const shown = showRequest(job, capture, asked.isMax);
+  const graph = asked.isMax ? showGraph(subject) : undefined;
+  const told: Told = {
+    job,
+    asked,
+    capture,
+    shown,
+    config: graph === undefined ? {} : { buildConfig: graph.config },
+    about: { ...(Object.keys(shown.vcs).length === 0 ? {} : { vcs: shown.vcs }), ...graph?.about },
+    isHermetic: capture.isComplete && !capture.usesNetwork,
+    host: formatPlatform(hostPlatform()),
+    target: formatPlatform(subject.platform),
+    startedOn: new Date(job.startedAtMs).toISOString(),
+    finishedOn: new Date(job.builder.parts.clock.now()).toISOString(),
+    dockerfile: job.frontend?.name === 'dockerfile.v0' ? { dockerfileVersion } : {},
+  };
+  const isOld = asked.version === 'v0.2';
+  return {
+    filename: asked.filename,
+    predicateType: `https://slsa.dev/provenance/${asked.version}`,
+    predicate: isOld ? predicateOfOld(told) : predicateOf(told),
   };
 }
 

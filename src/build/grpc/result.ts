@@ -8,7 +8,7 @@ import { ApiError } from '#base/errors.ts';
 import { hostPlatform, normalizePlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
 import { fieldOf, isObject, itemsOf, textOf } from '#base/unknown.ts';
-import { isImageFile } from '#content/image-file.ts';
+import { isImageFile, platformOf } from '#content/image-file.ts';
 import type { ImageFile } from '#content/image-file.ts';
 import type { Edge } from '../llb/vertex.ts';
 
@@ -17,10 +17,26 @@ export const configKey = 'containerimage.config';
 export const epochKey = 'source.date.epoch';
 export const platformsKey = 'refs.platforms';
 
+/** What a front end states of its result. */
+export interface FrontendAttestation {
+  /** A directory of statements; else one predicate. */
+  isBundle: boolean;
+  /** Where it lies. */
+  edge: Edge | undefined;
+  path: string;
+  predicateType: string;
+  /** Of a bundle: what the file begins with that is of the result itself, and comes first. */
+  core: string;
+  /** Only where the image is named by an index in any case. */
+  isInlineOnly: boolean;
+}
+
 export interface Result {
   /** By platform; one without a name where there is one alone. */
   refs: ReadonlyMap<string, Edge | undefined>;
   metadata: ReadonlyMap<string, Buffer>;
+  /** By platform, as references are. */
+  attestations?: ReadonlyMap<string, readonly FrontendAttestation[]>;
 }
 
 export interface PlatformResult {
@@ -29,6 +45,7 @@ export interface PlatformResult {
   platform: Platform;
   edge: Edge | undefined;
   file: ImageFile;
+  stated: readonly FrontendAttestation[];
 }
 
 function parseMetadata({ metadata }: Result, key: string, message: string): unknown {
@@ -62,30 +79,35 @@ function platformsOf(result: Result): NamedPlatform[] {
   const given = itemsOf(fieldOf(parseMetadata(result, platformsKey, message), 'Platforms'));
   return given.map((each) => {
     const id = textOf(each, 'ID');
-    const [os, architecture, variant] = ['os', 'architecture', 'variant'].map((name) => textOf(each, 'Platform', name));
+    const [os, architecture, variant, version] = ['os', 'architecture', 'variant', 'os.version'].map((name) =>
+      textOf(each, 'Platform', name),
+    );
     if (id === undefined || os === undefined || architecture === undefined) throw new ApiError('BadRequest', message);
-    return { id, platform: normalizePlatform({ os, architecture, ...(variant ? { variant } : {}) }) };
+    return {
+      id,
+      platform: normalizePlatform({ os, architecture, variant: variant ?? '', 'os.version': version ?? '' }),
+    };
   });
 }
 
 /** One entry for each platform. Throws BadRequest for what does not fit together, in BuildKit's words. */
 export function splitResult(result: Result): PlatformResult[] {
-  const { refs } = result;
+  const { refs, attestations } = result;
   const isMap = !refs.has('');
   const platforms = platformsOf(result);
   if (!isMap) {
     const [first] = platforms;
     const keys = first === undefined ? [configKey] : [configKey, `${configKey}/${first.id}`];
     const file = configOf(result, keys, first?.platform ?? hostPlatform());
-    const { os, architecture, variant } = file;
-    const platform = first?.platform ?? { os, architecture, ...(variant === undefined ? {} : { variant }) };
-    return [{ id: first?.id ?? '', platform, edge: refs.get(''), file }];
+    const platform = first?.platform ?? platformOf(file);
+    const stated = attestations?.get(first?.id ?? '') ?? attestations?.get('') ?? [];
+    return [{ id: first?.id ?? '', platform, edge: refs.get(''), file, stated }];
   }
   if (platforms.length === 0)
     throw new ApiError('BadRequest', 'unable to export multiple refs, missing platforms mapping');
   return platforms.map(({ id, platform }) => {
     if (!refs.has(id)) throw new ApiError('BadRequest', `failed to find ref for ID ${id.slice(0, 100)}`);
     const file = configOf(result, [`${configKey}/${id}`, configKey], platform);
-    return { id, platform, edge: refs.get(id), file };
+    return { id, platform, edge: refs.get(id), file, stated: attestations?.get(id) ?? [] };
   });
 }

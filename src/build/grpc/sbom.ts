@@ -1,12 +1,14 @@
 /**
  * What is in an image: a scanner, itself an image, runs over the build's files and leaves documents in SPDX's form. It
- * finds the files at `BUILDKIT_SCAN_SOURCE` and puts in-toto statements into `BUILDKIT_SCAN_DESTINATION`.
+ * finds the files at `BUILDKIT_SCAN_SOURCE`, the context and stages that are to be scanned as well below
+ * `BUILDKIT_SCAN_SOURCE_EXTRAS`, and puts in-toto statements into `BUILDKIT_SCAN_DESTINATION`.
  *
  * Source: BuildKit, "SBOM scanning protocol".
  */
 import { ApiError } from '#base/errors.ts';
 import { hostPlatform } from '#base/platform.ts';
 import { itemsOf, textOf, isObject } from '#base/unknown.ts';
+import { RootedDirectory, pathParts } from '#content/safe-path.ts';
 import { lstatSync, readdirSync } from '#os/named-files.ts';
 import { makeVertex } from '../llb/codec.ts';
 import type { Edge, ExecMount, ExecOp } from '../llb/vertex.ts';
@@ -14,6 +16,7 @@ import { rootMount } from '../llb/vertex-parts.ts';
 import type { Job } from './job.ts';
 import { statementBytesMax, statementsMax } from './limits.ts';
 import { readFileRange } from './look.ts';
+import type { FrontendAttestation } from './result.ts';
 import type { Statement, Subject } from './statement.ts';
 
 export interface Scanner {
@@ -22,9 +25,10 @@ export interface Scanner {
   environment: Readonly<Record<string, string>>;
 }
 
-const spdxType = 'https://spdx.dev/Document';
+export const spdxType = 'https://spdx.dev/Document';
 const destination = '/run/out';
 const source = '/run/src/core/sbom';
+const extras = '/run/src/extras';
 
 export function parseScanner(fields: Readonly<Record<string, string>>): Scanner {
   const { generator = '', disabled: _disabled, 'inline-only': _inlineOnly, ...environment } = fields;
@@ -46,6 +50,12 @@ async function scanVertex(job: Job, { name, edge }: Subject, { image, environmen
     { ...rootMount, target: destination },
     { ...empty, kind: 'tmpfs', target: '/tmp' },
   ];
+  const inputs = edge === undefined ? [scanner] : [scanner, edge];
+  const beside = [...job.scannedBeside(edge)].sort(([a], [b]) => (a < b ? -1 : 1));
+  for (const [other, extra] of beside) {
+    const input = extra === undefined ? {} : { input: inputs.push(extra) - 1 };
+    mounts.push({ ...empty, ...input, target: `${extras}/sbom-${other}`, isReadOnly: true });
+  }
   const op: ExecOp = {
     kind: 'exec',
     args,
@@ -53,6 +63,7 @@ async function scanVertex(job: Job, { name, edge }: Subject, { image, environmen
       ...(file.config?.Env ?? []),
       `BUILDKIT_SCAN_DESTINATION=${destination}`,
       `BUILDKIT_SCAN_SOURCE=${source}`,
+      ...(beside.length === 0 ? [] : [`BUILDKIT_SCAN_SOURCE_EXTRAS=${extras}`]),
       ...Object.entries(environment).map(([key, value]) => `BUILDKIT_SCAN_${key}=${value}`),
     ],
     cwd: file.config?.WorkingDir || '/',
@@ -69,14 +80,14 @@ async function scanVertex(job: Job, { name, edge }: Subject, { image, environmen
     secretEnv: [],
     devices: [],
   };
-  const vertex = makeVertex(op, edge === undefined ? [scanner] : [scanner, edge], {
+  const vertex = makeVertex(op, inputs, {
     name: `[${name}] generating sbom using ${image}`,
     platform: hostPlatform(),
   });
   return { vertex, output: 0 };
 }
 
-function readStatement(root: string, name: string): Statement {
+function readStatement(root: string, name: string, expected: string): Statement {
   const info = lstatSync(`${root}/${name}`);
   if (!info.isFile()) throw new ApiError('BadRequest', `${name}: the scanner's results are no regular files`);
   if (info.size > statementBytesMax) throw new ApiError('BadRequest', `${name} exceeds ${statementBytesMax} bytes`);
@@ -87,10 +98,10 @@ function readStatement(root: string, name: string): Statement {
     throw new ApiError('BadRequest', `cannot decode in-toto statement ${name}`);
   }
   const predicateType = textOf(value, 'predicateType') ?? '';
-  if (predicateType !== spdxType)
+  if (expected !== '' && predicateType !== expected)
     throw new ApiError(
       'BadRequest',
-      `bundle entry ${predicateType.slice(0, 200)} does not match required predicate type ${spdxType}`,
+      `bundle entry ${predicateType.slice(0, 200)} does not match required predicate type ${expected}`,
     );
   const subjects = itemsOf(isObject(value) ? value['subject'] : undefined);
   return {
@@ -101,13 +112,38 @@ function readStatement(root: string, name: string): Statement {
   };
 }
 
+/** Statements in files of a directory; those of the result itself, whose names begin with `core`, come first. */
+function readBundle(root: string, predicateType: string, core: string): Statement[] {
+  const isCore = (name: string): boolean => name.split('.')[0] === core;
+  const names = readdirSync(root).sort();
+  if (names.length > statementsMax) throw new ApiError('BadRequest', `a scanner gives at most ${statementsMax} files`);
+  const ordered = [...names.filter(isCore), ...names.filter((name) => !isCore(name))];
+  return ordered.map((name) => readStatement(root, name, predicateType));
+}
+
 export async function scan(job: Job, subject: Subject, scanner: Scanner): Promise<Statement[]> {
   const found = await scanVertex(job, subject, scanner);
-  return job.look(found, async (root) => {
-    const isCore = (name: string): boolean => name.split('.')[0] === 'sbom';
-    const names = readdirSync(root).sort();
-    if (names.length > statementsMax)
-      throw new ApiError('BadRequest', `a scanner gives at most ${statementsMax} files`);
-    return [...names.filter(isCore), ...names.filter((name) => !isCore(name))].map((name) => readStatement(root, name));
+  return job.look(found, async (root) => readBundle(root, spdxType, 'sbom'));
+}
+
+/** What a front end has stated, read from where it lies. Throws BadRequest for what is not there, or is none. */
+export function readStated(job: Job, stated: FrontendAttestation): Promise<Statement[]> {
+  const { edge, path, predicateType, isBundle, core } = stated;
+  return job.look(edge, async (root) => {
+    const parts = pathParts(path);
+    const real = new RootedDirectory(root).resolve(parts);
+    const shown = JSON.stringify(path.slice(0, 200));
+    if (real === undefined) throw new ApiError('BadRequest', `attestation ${shown}: not found`);
+    if (isBundle) return readBundle(real, predicateType, core);
+    const { size } = lstatSync(real);
+    if (size > statementBytesMax) throw new ApiError('BadRequest', `${shown} exceeds ${statementBytesMax} bytes`);
+    const bytes = readFileRange(root, parts.join('/'), 0, size);
+    let predicate: unknown;
+    try {
+      predicate = JSON.parse(bytes.toString('utf8'));
+    } catch {
+      throw new ApiError('BadRequest', `cannot decode the predicate ${shown}`);
+    }
+    return [{ filename: parts.at(-1) ?? 'attestation.json', predicateType, predicate }];
   });
 }

@@ -315,3 +315,23 @@ test('a cache that is to begin with files that are not there fails its step and 
   await assert.rejects(bench.build({}), /"\/none": not found/);
   assert.deepEqual(readdirSync(join(bench.content.root, 'containers')), []);
 });
+
+test('a command is not run again for another stage whose files at the mounted path are the same', async (t) => {
+  const files = dockerfile('');
+  const bench = await makeBench(t, { files });
+  const build = (other: string, at = '/all/d'): Promise<unknown> => {
+    const first = `FROM base AS first\nCOPY d /all/d\nRUN ["write","/other","${other}"]\n`;
+    const text = `${first}FROM base\nRUN --mount=from=first,src=${at},target=/m,rw ["say","x"]\n`;
+    files['dockerfile'] = { Dockerfile: { text } };
+    return bench.build({}, { Exporters: [{ Type: 'moby', Attrs: { name: 'x' } }] });
+  };
+  const ran = (): string[] => bench.runs.splice(0).map(({ command }) => command[0]!);
+  await build('1');
+  assert.deepEqual(ran(), ['write', 'say']);
+  await build('2');
+  assert.deepEqual(ran(), ['write']);
+  files['context'] = { ...context, 'd/large': { text: 'changed' } };
+  await build('2');
+  assert.deepEqual(ran(), ['write', 'say']);
+  await assert.rejects(build('2', '/none'), /"\/none": not found/);
+});

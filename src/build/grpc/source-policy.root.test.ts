@@ -1,4 +1,5 @@
 /** Source policies, through the front end and alone. */
+import { readdirSync } from 'node:fs';
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import type { SourceOp } from '../llb/vertex.ts';
@@ -100,6 +101,13 @@ test('a build takes what the policy says, and fails by its name where that is no
       },
     ),
     /source "local:\/\/context" denied by policy/,
+  );
+  // An image by name may become a directory of the client, as long as that ends.
+  const local = policyOf([convert, nowhere, exact, { identifier: 'local://context', attrs: {} }]);
+  const named = { 'context:nowhere': 'docker-image://nowhere' };
+  await bench.build(named, { SourcePolicy: local, Exporters: exporters });
+  await bench.read(bench.records.find('made')!.layers, (root) =>
+    assert.deepEqual(readdirSync(root).sort(), ['.dockerignore', 'd', 'empty', 'link', 'x']),
   );
   await assert.rejects(bench.solve({ Ref: 'a', SourcePolicySession: 's' }), /not asked yet/);
 });

@@ -51,6 +51,6 @@ export async function timeOfSource(job: Job, edge: Edge | undefined, isRemote: b
     return commitObject === undefined ? undefined : commitTimeMs(commitObject);
   }
   if (!isWeb(op)) return undefined;
-  const { digest, modifiedAtMs } = await job.sources.download(op);
+  const { digest, modifiedAtMs } = await job.sources.download(op, true);
   return wholeSeconds(modifiedAtMs ?? (await newestFileMs(job, digest)));
 }

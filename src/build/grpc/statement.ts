@@ -7,7 +7,9 @@ import { formatPlatform } from '#base/platform.ts';
 import type { Platform } from '#base/platform.ts';
 import { familiarRepository, parseReference, withDefaultTag } from '#base/reference.ts';
 import type { Reference } from '#base/reference.ts';
+import type { StepLayer } from '../llb/output.ts';
 import type { Edge } from '../llb/vertex.ts';
+import type { FrontendAttestation } from './result.ts';
 
 export interface Statement {
   predicateType: string;
@@ -24,6 +26,10 @@ export interface Subject {
   name: string;
   platform: Platform;
   edge: Edge | undefined;
+  /** What the edge is made of, as an exporter gives it away; undefined: it gives no layers away. */
+  steps?: readonly StepLayer[];
+  /** By the front end itself. */
+  stated?: readonly FrontendAttestation[];
 }
 
 /** `docker.io/library/x:1` for arm64 → `pkg:docker/x@1?platform=linux%2Farm64`; a digest alone is a qualifier. */

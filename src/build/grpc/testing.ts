@@ -9,7 +9,7 @@ import type { TestBuilder } from '../testing.ts';
 import type { GrpcClient } from '#grpc/client.ts';
 import { connectGrpc, serveGrpc } from './grpc.ts';
 import type { Call, Handler } from './grpc.ts';
-import { bytesIn, messagesIn, numberIn, textIn } from '#grpc/fields.ts';
+import { bytesIn, messageIn, messagesIn, numberIn, textIn } from '#grpc/fields.ts';
 import { methodOf } from './messages.ts';
 import type { Message } from '#grpc/fields.ts';
 import { buildServices } from './services.ts';
@@ -34,9 +34,13 @@ export interface File {
 /** The client's side of a directory: lists it, sends what is asked for, in pieces. */
 async function shareFiles({ metadata, messages, send }: Call, { files: directories = {}, onRequest }: Options) {
   const name = String(metadata['dir-name']);
-  const wanted = metadata['include-patterns'] as string | undefined;
+  const list = (key: string): string[] | undefined => (metadata[key] as string | undefined)?.split(', ');
+  const wanted = list('include-patterns') ?? list('followpaths');
+  // What is named, what lies in it, and what that lies in.
+  const isWanted = (path: string): boolean =>
+    wanted?.some((each) => `${path}/`.startsWith(`${each}/`) || each.startsWith(`${path}/`)) ?? true;
   const entries = Object.entries(directories[name] ?? {})
-    .filter(([path]) => wanted === undefined || wanted.split(', ').includes(path))
+    .filter(([path]) => isWanted(path))
     .sort(([a], [b]) => (a < b ? -1 : 1));
   for (const [path, { text = '', mode = 0o644, link = '' }] of entries)
     await send({ type: 0, stat: { path, mode, size: text.length, linkname: link, modTime: 1e18 } });
@@ -71,6 +75,8 @@ export interface Options {
   onRequest?: (directory: string, path: string) => void;
   /** The client's side of an exporter expects a directory, not a stream. */
   takesDirectories?: boolean;
+  /** What the client's front end returns of a result. */
+  onReturn?: (result: Message) => Message;
   /** Services of the session beside its files. */
   serves?: Record<string, Handler>;
 }
@@ -129,7 +135,7 @@ export async function makeBench(
         FrontendOpt: attributes,
         allowResultReturn: true,
       });
-      await ask('Return', { result: result['result'] });
+      await ask('Return', { result: options.onReturn?.(messageIn(result, 'result')) ?? result['result'] });
     } catch (error) {
       await ask('Return', { error: { code: 2, message: messageOf(error) } });
     }

@@ -294,6 +294,9 @@ export class JobCache implements TravellingCache {
     const { attributes } = entry;
     const results = this.#wanted(entry, images);
     const compression = parseCompression(attributes);
+    // A step is known by the layers below it.
+    if (compression.compression.kind === 'estargz')
+      throw new ApiError('BadRequest', 'a cache has no eStargz layers: they are others than its steps were made of');
     const isOci = !isFalse(attributes['oci-mediatypes']);
     const isManifest = attributes['image-manifest'] === undefined ? isOci : isTrue(attributes['image-manifest']);
     if (isManifest && !isOci)

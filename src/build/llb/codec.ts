@@ -8,7 +8,7 @@ import { decodeMessage, encodeMessage } from '../grpc/messages.ts';
 import type { Message } from '#grpc/fields.ts';
 import { definitionVerticesMax } from '../limits.ts';
 import { checkOperation } from './check.ts';
-import { lineRanges } from './location.ts';
+import { infoOfText, lineRanges, placeOfText } from './location.ts';
 import type { SourceLocation, SourceText } from './location.ts';
 import { listVertices } from './vertex.ts';
 import type {
@@ -166,9 +166,7 @@ function encodeOperation(op: Operation, inputs: readonly Edge[], platform: Platf
   return encodeMessage('pb.Op', {
     inputs: inputs.map(({ vertex, output }) => ({ digest: vertex.digest, index: output })),
     ...operationMessage(op, inputs),
-    ...(platform === undefined
-      ? {}
-      : { platform: { OS: platform.os, Architecture: platform.architecture, Variant: platform.variant ?? '' } }),
+    ...(platform === undefined ? {} : { platform: platformMessage(platform) }),
   });
 }
 
@@ -201,15 +199,14 @@ export function encodeDefinition(edge: Edge): Message {
     metadata[vertex.digest] = { ignore_cache: vertex.ignoresCache, description: { 'llb.customname': vertex.name } };
     if (vertex.location === undefined) continue;
     const { text, ranges } = vertex.location;
-    let at = texts.indexOf(text);
-    if (at < 0) at = texts.push(text) - 1;
-    locations[vertex.digest] = { locations: [{ sourceIndex: at, ranges: lineRanges(ranges) }] };
+    const place = { sourceIndex: placeOfText(texts, text), ranges: lineRanges(ranges) };
+    locations[vertex.digest] = { locations: [place] };
   }
   def.push(encodeMessage('pb.Op', { inputs: [{ digest: edge.vertex.digest, index: edge.output }] }));
   return {
     def,
     metadata,
-    Source: { locations, infos: texts.map(({ filename, data, language }) => ({ filename, data, language })) },
+    Source: { locations, infos: texts.map(infoOfText) },
   };
 }
 
@@ -393,14 +390,19 @@ function operationOf(message: Message): { op: Operation; order?: number[] } {
   return refuse('an operation of the build definition is of an unknown kind');
 }
 
+function platformMessage({ os, architecture, variant = '', 'os.version': version = '' }: Platform): Message {
+  return { OS: os, Architecture: architecture, Variant: variant, OSVersion: version };
+}
+
 function platformOf(message: Message): Platform | undefined {
   if (!isObject(message['platform'])) return undefined;
   const platform = messageIn(message, 'platform');
-  const variant = textIn(platform, 'Variant');
+  const [variant, version] = [textIn(platform, 'Variant'), textIn(platform, 'OSVersion')];
   return {
     os: textIn(platform, 'OS'),
     architecture: textIn(platform, 'Architecture'),
     ...(variant === '' ? {} : { variant }),
+    ...(version === '' ? {} : { 'os.version': version }),
   };
 }
 

@@ -198,7 +198,12 @@ export async function openCopySource(
   if (input.kind === 'tree') {
     const { tree } = input;
     const { paths, excluded } = excluding(treePaths(tree, action), (path) => tree.below(path));
-    return within(content, await tree.directory(), action, {
+    const root = await tree.directory();
+    const rooted = new RootedDirectory(root);
+    // The index does not follow symlinks.
+    const missing = paths.find((path) => rooted.resolve(pathParts(path)) === undefined);
+    if (missing !== undefined) throw new SourceMissing(cleanContextPath(missing), false);
+    return within(content, root, action, {
       paths,
       excluded: [...tree.ignored, ...excluded],
       canLink: true,

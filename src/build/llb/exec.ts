@@ -51,13 +51,32 @@ function stepsOf(
 }
 
 /** What of a mount's files decides the result. */
-async function mountKey(mount: ExecMount, inputs: readonly Output[]): Promise<unknown> {
+function mountKey(mount: ExecMount, inputs: readonly Output[]): object {
   const input = mount.input === undefined ? undefined : inputs[mount.input];
   const { kind, selector, target, output, isReadOnly, id, isOptional } = mount;
   const about = { kind, selector, target, output, isReadOnly, id, isOptional };
   if (input === undefined) return about;
   if (input.kind === 'tree') return { ...about, tree: input.tree.digest([selector.replace(/^\/+/, '')]) };
   return { ...about, layers: layersKey(layersOf(input.steps)) };
+}
+
+/** Its files are shown, at a path, and what becomes of them is nobody's. */
+function showsPath({ output, selector }: ExecMount, input: Output | undefined): boolean {
+  return output === undefined && input?.kind === 'layers' && pathParts(selector).length > 0;
+}
+
+/** As `mountKey`, by the files at the mount's path in place of the layers that they lie in. */
+async function mountContentKey(context: SolverContext, mount: ExecMount, inputs: readonly Output[]): Promise<object> {
+  const input = mount.input === undefined ? undefined : inputs[mount.input];
+  if (input?.kind !== 'layers' || !showsPath(mount, input)) return mountKey(mount, inputs);
+  const { root, release } = await openView(context, layersOf(input.steps));
+  try {
+    const path = pathParts(mount.selector).join('/');
+    const files = await context.content.layers.digestFiles(root, [path], [], context.signal);
+    return { ...mountKey(mount, []), files };
+  } finally {
+    await release();
+  }
 }
 
 /** Refused before anything runs. */
@@ -78,9 +97,22 @@ export async function execWork(context: SolverContext, vertex: Vertex, op: ExecO
   const below: (readonly StepLayer[])[] = [];
   for (let index = 0; index < count; index++)
     below.push(await stepsOf(context, outputs.find((mount) => mount.output === index)?.input, inputs));
-  const keys = await Promise.all(op.mounts.map((mount) => mountKey(mount, inputs)));
+  const keyOf = (mounts: object[]): string => execKey(op, context.build.exec.network, mounts);
+  const contentKey = async (): Promise<string | undefined> => {
+    const keys: object[] = [];
+    try {
+      for (const mount of op.mounts) keys.push(await mountContentKey(context, mount, inputs));
+    } catch {
+      // What is missing is told by the command itself.
+      context.signal.throwIfAborted();
+      return undefined;
+    }
+    return keyOf(keys);
+  };
+  const showsPaths = op.mounts.some((mount) => showsPath(mount, inputs[mount.input ?? -1]));
   return {
-    key: execKey(op, context.build.exec.network, keys),
+    key: keyOf(op.mounts.map((mount) => mountKey(mount, inputs))),
+    ...(showsPaths ? { contentKey } : {}),
     about: vertex.name,
     outputs: count,
     below,

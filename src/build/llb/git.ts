@@ -30,6 +30,8 @@ interface Repository {
   /** Files are as old as the commit. */
   hasCommitTimes: boolean;
   checksum: string;
+  /** What git advises on the way is printed. */
+  hasAdvice: boolean;
 }
 
 /** Of SHA-1, or of SHA-256. */
@@ -57,6 +59,7 @@ function repositoryOf({ identifier, attributes }: SourceOp): Repository {
     hasSubmodules: attributes['git.skipsubmodules'] !== 'true',
     hasCommitTimes: attributes['git.mtime'] === 'commit',
     checksum: checksumOf(attributes['git.checksum'] ?? ''),
+    hasAdvice: attributes['git.advice'] === 'true',
   };
 }
 
@@ -72,15 +75,18 @@ class Git {
     this.#signal = signal;
   }
 
-  /** What it prints. Throws BadRequest with its last words. */
-  async run(args: string[]): Promise<string> {
+  /** What it prints; `log` is told of what it says besides. Throws BadRequest with its last words. */
+  async run(args: string[], log: (bytes: Buffer) => void = () => {}): Promise<string> {
     this.#signal.throwIfAborted();
     const child = this.#processes.spawn('git', args, { env: this.#env, stdout: 'pipe', stderr: 'pipe' });
     const forget = onceAborted(this.#signal, () => this.#processes.kill(child.pid, 'SIGKILL'));
     try {
       const [stdout, stderr, { code }] = await Promise.all([collect(child.stdout), collect(child.stderr), child.exit]);
       this.#signal.throwIfAborted();
-      if (code === 0) return stdout;
+      if (code === 0) {
+        if (stderr !== '') log(Buffer.from(stderr));
+        return stdout;
+      }
       throw new ApiError(
         'BadRequest',
         `failed to run git ${args.find((each) => !each.startsWith('-')) ?? ''}: ${stderr.trim()}`,
@@ -149,11 +155,17 @@ async function fetchCommit(git: Git, { remote, ref }: Repository, commit: string
 }
 
 /** The commit's files in a directory. */
-async function checkOut(git: Git, repository: Repository, commit: string, into: string): Promise<{ mtimeMs?: number }> {
-  const { keepsGitDirectory, hasSubmodules, hasCommitTimes } = repository;
+async function checkOut(
+  git: Git,
+  repository: Repository,
+  { commit, into, log }: { commit: string; into: string; log: (bytes: Buffer) => void },
+): Promise<{ mtimeMs?: number }> {
+  const { keepsGitDirectory, hasSubmodules, hasCommitTimes, hasAdvice } = repository;
   const at = (...args: string[]): Promise<string> => git.run(['-C', into, ...args]);
   await fetchCommit(git, repository, commit, into);
-  await at('checkout', '-q', '--detach', commit);
+  // Whoever detaches on purpose is not advised.
+  if (hasAdvice) await git.run(['-C', into, 'checkout', commit], log);
+  else await at('checkout', '-q', '--detach', commit);
   if (hasSubmodules) {
     const update = ['submodule', '--quiet', 'update', '--init', '--recursive'];
     // A remote of one of them may give no shallow histories.
@@ -177,6 +189,7 @@ async function environmentOf(
     LC_ALL: 'C.UTF-8',
     GIT_CONFIG_NOSYSTEM: '1',
     GIT_TERMINAL_PROMPT: '0',
+    GIT_ADVICE: repository.hasAdvice ? '1' : '0',
     GIT_ALLOW_PROTOCOL: 'http:https:ssh:git',
     GIT_SSH_COMMAND: 'ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=accept-new',
   };
@@ -254,8 +267,11 @@ async function withGit<T>(
   }
 }
 
-function checkCommit(found: Found, { checksum }: Repository): void {
-  if ([found.commit, found.object].some((each) => each.startsWith(checksum))) return;
+/** What a name stands for at the remote. Throws BadRequest where that is not what it has to be. */
+async function findCommit(git: Git, repository: Repository): Promise<Found> {
+  const found = await findRemote(git, repository);
+  const { checksum } = repository;
+  if ([found.commit, found.object].some((each) => each.startsWith(checksum))) return found;
   throw new ApiError('BadRequest', `expected checksum to match ${checksum}, got ${found.commit}`);
 }
 
@@ -268,9 +284,10 @@ export async function openRepository(
   const { content, cache, clock, signal } = context;
   const repository = repositoryOf(op);
   return withGit({ content, processes, secrets: context.build.secrets, signal }, repository, async (git, scratch) => {
-    const found = await findRemote(git, repository);
-    checkCommit(found, repository);
-    const { commit } = found;
+    const { commit } = await findCommit(git, repository).catch((error: unknown) => {
+      if (!(error instanceof ApiError)) throw error;
+      throw new ApiError(error.reason, `failed to load cache key: ${error.message}`);
+    });
     const { remote, directory, keepsGitDirectory, hasSubmodules, hasCommitTimes } = repository;
     const key = digestOf('git', remote, commit, directory, keepsGitDirectory, hasSubmodules, hasCommitTimes);
     const known = cache.get(key);
@@ -280,7 +297,8 @@ export async function openRepository(
     let layers = known?.layers;
     if (layers === undefined) {
       const files = join(scratch, 'files');
-      const times = await checkOut(git, repository, commit, files);
+      const log = (bytes: Buffer): void => output.log(bytes);
+      const times = await checkOut(git, repository, { commit, into: files, log });
       layers = [await makeLayer(context, repository, files, times)];
       await cache.put(key, { layers, atMs, about });
     }
@@ -309,8 +327,7 @@ export async function describeRepository(
 ): Promise<RepositoryMetadata> {
   const repository = repositoryOf(op);
   return withGit(access, repository, async (git, scratch) => {
-    const found = await findRemote(git, repository);
-    checkCommit(found, repository);
+    const found = await findCommit(git, repository);
     if (!returnsObjects) return found;
     const into = join(scratch, 'files');
     const read = async (kind: 'commit' | 'tag', object: string): Promise<Buffer> =>

@@ -1,5 +1,7 @@
 /** Where in the source of a front end something stands, and where what failed does, in it and in the graph. */
 
+import { createHash } from 'node:crypto';
+import type { Message } from '#grpc/fields.ts';
 import { locationLinesMax } from '../limits.ts';
 
 export interface SourceText {
@@ -9,6 +11,23 @@ export interface SourceText {
   language: string;
   /** Where the file comes from, as the protocol says it. */
   definition?: { def: string[] };
+}
+
+/** Where a text stands in a list that has each once; it is put there where it is missing. */
+export function placeOfText(texts: SourceText[], text: SourceText): number {
+  const isSame = ({ filename, language, data }: SourceText): boolean =>
+    filename === text.filename && language === text.language && data.equals(text.data);
+  const at = texts.findIndex((each) => each === text || isSame(each));
+  return at < 0 ? texts.push(text) - 1 : at;
+}
+
+/** As the protocol has it. */
+export function infoOfText({ filename, data, language, definition }: SourceText): Message {
+  const def = (definition?.def ?? []).map((part) => Buffer.from(part, 'base64'));
+  const digestOf = (part: Buffer): string => `sha256:${createHash('sha256').update(part).digest('hex')}`;
+  // To clients a definition without metadata is none.
+  const metadata = Object.fromEntries(def.map((part) => [digestOf(part), {}]));
+  return { filename, data, language, ...(def.length === 0 ? {} : { definition: { def, metadata } }) };
 }
 
 export interface SourceLocation {

@@ -12,11 +12,12 @@ import type { Content, Hold } from '#content/content.ts';
 import type { ImageRecord } from '#content/image-records.ts';
 import type { HttpTransport } from '#content/remote.ts';
 import type { RegistryCredential } from '#engine/engine.ts';
+import type { Clock } from '#os/clock.ts';
 import type { Processes } from '#os/processes.ts';
 import { digestOf } from '../cache-keys.ts';
 import { addedUrlBytesMax } from '../limits.ts';
 import type { BuildContext } from '../context.ts';
-import { download } from './download.ts';
+import { Downloads } from './download.ts';
 import type { Downloaded } from './download.ts';
 import { describeRepository, openRepository } from './git.ts';
 import type { RepositoryMetadata } from './git.ts';
@@ -44,6 +45,7 @@ export interface SourceRequest {
   hold: Hold;
   processes: Processes;
   transport: HttpTransport;
+  clock: Pick<Clock, 'now'>;
   pullImage: PullImage;
   /** Whether images are looked for at their registry although they are here. */
   pull: boolean;
@@ -85,10 +87,11 @@ function lateOutput(begin: () => VertexOutput): { output: VertexOutput; isShown:
   return { output, isShown: () => shown !== undefined };
 }
 
-/** What a file of the web is called where its source does not say it. */
-export function downloadedName({ identifier, attributes }: SourceOp): string {
+/** What a file of the web is called: as its source says, else as its server does, else as its address ends. */
+export function downloadedName({ identifier, attributes }: SourceOp, { name }: Downloaded): string {
   const given = attributes['http.filename'];
   if (given !== undefined && given !== '') return given;
+  if (name !== undefined) return name;
   const last = decodeQueryName(URL.parse(identifier)?.pathname.split('/').pop()?.replaceAll('+', '%2B') ?? '') ?? '';
   return last === '' || last === '.' || last === '..' || /[/\0]/.test(last) ? 'download' : last;
 }
@@ -190,14 +193,14 @@ export class Sources {
     return this.#commits.get(this.permitted(op).identifier);
   }
 
-  /** A file of the web, in the store; asked for once in a build. */
-  download(op: SourceOp): Promise<Downloaded> {
+  /** What a file of the web is; `needsFile`: and the file, in the store. Asked for once in a build. */
+  download(op: SourceOp, needsFile: boolean): Promise<Downloaded> {
     const { identifier, attributes } = this.permitted(op);
     const checksum = attributes['http.checksum'];
-    const key = `${checksum ?? ''} ${identifier}`;
+    const key = `${checksum ?? ''} ${needsFile} ${identifier}`;
     let made = this.#downloads.get(key);
     if (made === undefined) {
-      made = this.#download(identifier, checksum);
+      made = this.#download(identifier, checksum, needsFile);
       this.#downloads.set(key, made);
       // Whoever waits for it hears of it.
       made.catch(() => undefined);
@@ -205,13 +208,15 @@ export class Sources {
     return made;
   }
 
-  async #download(url: string, checksum: string | undefined): Promise<Downloaded> {
-    const { content, transport, signal, hold, upload } = this.#request;
+  async #download(url: string, checksum: string | undefined, needsFile: boolean): Promise<Downloaded> {
+    const { content, transport, clock, signal, hold, upload } = this.#request;
     const sent = uploaded.exec(url)?.[1];
-    const found =
-      sent !== undefined && upload !== undefined
-        ? { ...(await content.blobs.write(upload(sent, signal), {}, addedUrlBytesMax)), modifiedAtMs: undefined }
-        : await download({ content, transport }, url, checksum, signal);
+    if (sent !== undefined && upload !== undefined) {
+      const { digest } = await content.blobs.write(upload(sent, signal), {}, addedUrlBytesMax);
+      hold.addBlob(digest);
+      return { digest, modifiedAtMs: undefined, name: undefined };
+    }
+    const found = await new Downloads({ content, transport, clock }).fetch(url, { checksum, needsFile, signal });
     hold.addBlob(found.digest);
     return found;
   }
@@ -259,13 +264,21 @@ export class Sources {
   /** One file at the root. */
   async #web(context: SolverContext, op: SourceOp, output: VertexOutput): Promise<Output> {
     const { content, cache, clock } = context;
-    const { digest, modifiedAtMs = 0 } = await this.download(op);
+    let found = await this.download(op, false);
     const { identifier, attributes } = op;
-    const name = downloadedName(op);
     const mode = Number.parseInt(attributes['http.perm'] ?? '600', 8);
     const [uid, gid] = [Number(attributes['http.uid'] ?? 0), Number(attributes['http.gid'] ?? 0)];
-    const key = digestOf('http', digest, modifiedAtMs, name, mode, uid, gid);
-    const known = cache.get(key);
+    const keyOf = (one: Downloaded): string =>
+      digestOf('http', one.digest, one.modifiedAtMs ?? 0, downloadedName(op, one), mode, uid, gid);
+    let known = cache.get(keyOf(found));
+    if (known === undefined && !content.blobs.has(found.digest)) {
+      // It was fetched before, and what was made of it is gone. It may be another one by now.
+      found = await this.download(op, true);
+      known = cache.get(keyOf(found));
+    }
+    const { digest, modifiedAtMs = 0 } = found;
+    const name = downloadedName(op, found);
+    const key = keyOf(found);
     if (known !== undefined) output.cached();
     const atMs = known?.atMs ?? clock.now();
     const about = known?.about ?? identifier;

@@ -7,7 +7,8 @@
  *   exit     conmon writes the exit code to BUNDLE/ID and ends; its end is what the engine waits for
  *
  * On hybrid hosts whose version 2 hierarchy holds a controller crun refuses to create: there it runs in a mount
- * namespace of its own in which that mount is taken away, by a small script. conmon and the engine stay outside.
+ * namespace of its own in which that mount is taken away, made here and entered by nsenter, or by a small script where
+ * that cannot be. conmon and the engine stay outside.
  */
 import { closeSync, openSync, readFileSync, unlinkSync, writeSync, constants } from 'node:fs';
 import { createHash } from 'node:crypto';
@@ -15,7 +16,9 @@ import { basename, dirname } from 'node:path';
 import { ApiError } from '#base/errors.ts';
 import { readIfExists, removeTree, writeFileAtomic, writeFifo } from '#os/files.ts';
 import type { Cgroups } from '#os/cgroups.ts';
+import type { Mounts } from '#os/mount.ts';
 import type { Child, Processes } from '#os/processes.ts';
+import { SealedProgram } from '#os/sealed-program.linux.ts';
 import { mountOf, parseMountInfo } from '../propagation.ts';
 import { SeccompCache } from './seccomp-cache.ts';
 import { explainRuntimeError } from './runtime-errors.ts';
@@ -64,6 +67,11 @@ const runtimeEnvironment = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/us
 /** Where the host does not allow the score, the command runs all the same. */
 const scoreScript = '{ echo "$0" > /proc/$$/oom_score_adj; } 2>/dev/null; exec "$@"';
 
+/** What the runtime would hand on. */
+function ownScore(): number {
+  return Number(readIfExists('/proc/self/oom_score_adj') ?? Number.NaN);
+}
+
 /** A program that is called as the OCI runtime, with words before its own. */
 export interface RuntimeProgram {
   path: string;
@@ -73,6 +81,7 @@ export interface RuntimeProgram {
 export interface RuntimeOptions {
   processes: Processes;
   cgroups: Cgroups;
+  mounts: Pick<Mounts, 'copyWithout'>;
   runDirectory: string;
 }
 
@@ -92,16 +101,16 @@ export function createRuntime(options: RuntimeOptions, program?: RuntimeProgram)
   const stateRoot = `${runDirectory}/runtime`;
   const globals = [`--root=${stateRoot}`, ...(cgroups.mode === 'none' ? ['--cgroup-manager=disabled'] : [])];
   const filters = name === 'crun' ? new SeccompCache(runDirectory, stateRoot) : undefined;
-  const creator =
-    (name === 'crun' || program !== undefined) && cgroups.hybridMount !== undefined
-      ? writeHybridScript(runDirectory, binary, cgroups.hybridMount)
-      : binary;
+  const sealed = program === undefined && cgroups.mode !== 'none' ? new SealedProgram(binary) : undefined;
+  const current = (): string => sealed?.path() ?? binary;
+  const creator = planCreator(options, binary, name === 'crun' || program !== undefined, current);
   return {
     name,
     hasExecTerminals: name === 'crun',
     async create(monitor, configuration) {
       const learning = filters?.apply(configuration);
       writeFileAtomic(`${monitor.bundle}/config.json`, JSON.stringify(configuration));
+      using through = await creator();
       const args = [
         '--api-version',
         '1',
@@ -112,7 +121,7 @@ export function createRuntime(options: RuntimeOptions, program?: RuntimeProgram)
         '-n',
         monitor.name,
         '-r',
-        creator,
+        through.file,
         '-b',
         monitor.bundle,
         '-p',
@@ -129,7 +138,7 @@ export function createRuntime(options: RuntimeOptions, program?: RuntimeProgram)
         monitor.logPath === undefined ? 'none' : `k8s-file:${monitor.logPath}`,
         '--log-size-max',
         String(monitor.logBytesMax),
-        ...globals.map((word) => `--runtime-arg=${word}`),
+        ...[...through.words, ...globals].map((word) => `--runtime-arg=${word}`),
         ...(monitor.terminal ? ['-t'] : []),
         ...(monitor.stdin ? ['-i'] : []),
         ...(monitor.stdin && monitor.leaveStdinOpen ? ['--leave-stdin-open'] : []),
@@ -169,9 +178,9 @@ export function createRuntime(options: RuntimeOptions, program?: RuntimeProgram)
         id,
       ];
       const [file, words] =
-        exec.oomScoreAdj === undefined
-          ? [binary, args]
-          : ['/bin/sh', ['-c', scoreScript, String(exec.oomScoreAdj), binary, ...args]];
+        exec.oomScoreAdj === undefined || exec.oomScoreAdj === ownScore()
+          ? [current(), args]
+          : ['/bin/sh', ['-c', scoreScript, String(exec.oomScoreAdj), current(), ...args]];
       return processes.spawn(file, words, {
         env: runtimeEnvironment,
         stdin: exec.stdin ? 'fifo' : 'ignore',
@@ -180,8 +189,10 @@ export function createRuntime(options: RuntimeOptions, program?: RuntimeProgram)
       });
     },
     async runDetached(id, bundle, pidFile) {
+      using through = await creator();
       // No pipes: the process would inherit them, and their end would never come.
-      const child = processes.spawn(creator, [
+      const child = processes.spawn(through.file, [
+        ...through.words,
         ...globals,
         '--log',
         `${bundle}/runtime.log`,
@@ -205,6 +216,32 @@ export function createRuntime(options: RuntimeOptions, program?: RuntimeProgram)
     reopenLog: (bundle) => {
       writeFifo(`${bundle}/ctl`, '2 0 0\n');
     },
+  };
+}
+
+/** What is called to create a container, with words before the runtime's own; let go once that has happened. */
+interface Creator extends Disposable {
+  file: string;
+  words: string[];
+}
+
+/** `avoids`: the runtime refuses hybrid hosts. `current`: the program itself. */
+function planCreator(
+  { processes, cgroups: { hybridMount: target }, mounts, runDirectory }: RuntimeOptions,
+  binary: string,
+  avoids: boolean,
+  current: () => string,
+): () => Promise<Creator> {
+  const plain = (file: string): Creator => ({ file, words: [], [Symbol.dispose]() {} });
+  if (!avoids || target === undefined) return async () => plain(current());
+  const parent = mountOf(dirname(target), parseMountInfo(readIfExists('/proc/self/mountinfo') ?? ''))?.target ?? '/';
+  const script = writeHybridScript(runDirectory, binary, { target, parent });
+  const nsenter = processes.find('nsenter');
+  if (nsenter === undefined) return async () => plain(script);
+  return async () => {
+    const copied = await mounts.copyWithout({ target, parent });
+    if (copied === undefined) return plain(script);
+    return { file: nsenter, words: [`--mount=${copied.path}`, current()], [Symbol.dispose]: copied.close };
   };
 }
 
@@ -278,10 +315,13 @@ function openGate(path: string): void {
  * host's peer groups: what is mounted on the host later reaches containers that bind it `rslave` or `rshared`, and the
  * other way round.
  */
-function writeHybridScript(runDirectory: string, binary: string, mount: string): string {
+function writeHybridScript(
+  runDirectory: string,
+  binary: string,
+  { target, parent }: { target: string; parent: string },
+): string {
   const path = `${runDirectory}/create-${basename(binary)}`;
-  const parent = mountOf(dirname(mount), parseMountInfo(readIfExists('/proc/self/mountinfo') ?? ''))?.target ?? '/';
-  const inside = `mount --make-private ${parent} && mount --make-private ${mount} && umount -l ${mount}; exec ${binary} "$@"`;
+  const inside = `mount --make-private ${parent} && mount --make-private ${target} && umount -l ${target}; exec ${binary} "$@"`;
   writeFileAtomic(path, `#!/bin/sh\nexec unshare -m --propagation unchanged sh -c '${inside}' ${binary} "$@"\n`, {
     mode: 0o700,
   });
