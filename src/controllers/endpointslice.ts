@@ -83,7 +83,25 @@ function endpointOf(
     ...(node === undefined ? {} : { nodeName: node }),
     ...(zone === undefined ? {} : { zone }),
     ...(named ? { hostname: pod.spec.hostname } : {}),
+    ...(publish || (serving && !terminating) ? hintsOf(service, node, zone) : {}),
   };
+}
+
+/**
+ * For whom an endpoint that takes connections is, where the Service wants them near: its own zone, and its own node
+ * (Kubernetes documentation, "Service / Traffic distribution").
+ */
+function hintsOf(
+  { spec: { trafficDistribution: wanted = '' } }: Service,
+  node: string | undefined,
+  zone: string | undefined,
+): Pick<Endpoint, 'hints'> {
+  if (!['PreferClose', 'PreferSameZone', 'PreferSameNode'].includes(wanted)) return {};
+  const hints = {
+    ...(zone === undefined ? {} : { forZones: [{ name: zone }] }),
+    ...(node === undefined || wanted !== 'PreferSameNode' ? {} : { forNodes: [{ name: node }] }),
+  };
+  return Object.keys(hints).length === 0 ? {} : { hints };
 }
 
 /** Endpoints by address family and by the ports that they have in common. */

@@ -189,6 +189,27 @@ test('a DaemonSet has one Pod on each node that suits it', () => {
   );
 });
 
+test('endpoints that take connections say for whom they are, where their Service wants them near', () => {
+  const hintsOf = (trafficDistribution?: string): unknown[] => {
+    const service: Service = sampleOf(kinds.Service, {
+      metadata: { name: 's', namespace: 'n', uid: 's' },
+      spec: {
+        selector: { app: 'a' },
+        ports: [{ port: 80 }],
+        ...(trafficDistribution === undefined ? {} : { trafficDistribution }),
+      },
+    });
+    const pods = [pod('a', { ip: '10.0.0.1', node: 'x' }), pod('b', { ip: '10.0.0.2', node: 'y', ready: false })];
+    const { create } = planEndpointSlices({ service, pods, slices: [], nodeZone: (node) => `zone-${node}` });
+    return (create[0]?.endpoints ?? []).map(({ hints }) => hints);
+  };
+  const zone = { forZones: [{ name: 'zone-x' }] };
+  assert.deepEqual(hintsOf(), [undefined, undefined]);
+  assert.deepEqual(hintsOf('PreferSameZone'), [zone, undefined]);
+  assert.deepEqual(hintsOf('PreferClose'), [zone, undefined]);
+  assert.deepEqual(hintsOf('PreferSameNode'), [{ ...zone, forNodes: [{ name: 'x' }] }, undefined]);
+});
+
 test('slices name ready Pods and change as little as they can', () => {
   const service: Service = sampleOf(kinds.Service, {
     metadata: { name: 's', namespace: 'n', uid: 's' },

@@ -99,12 +99,12 @@ export function runIngress(options: IngressOptions): RunningIngress {
         spec: { ...service.spec, ...(service.spec.clusterIP === 'None' ? { clusterIP: '0.0.0.0' } : {}) },
       },
       slices.by('service', `${namespace}/${name}`),
-      options.nodeName,
+      { nodeName: options.nodeName, zone: undefined },
     );
     const match = planned.find((entry) => entry.port === wanted.port);
     return match === undefined
       ? []
-      : usableEndpoints(match.endpoints, false).map((endpoint) => ({ ip: endpoint.ip, port: endpoint.port }));
+      : usableEndpoints(match.endpoints, 'all').map((endpoint) => ({ ip: endpoint.ip, port: endpoint.port }));
   };
   /** Tells owners of Ingresses, once, what keeps their certificate from being served. */
   const reportCertificates = (list: Ingress[]): void => {

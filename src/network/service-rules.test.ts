@@ -31,10 +31,13 @@ const endpoint = (over: Partial<Endpoint>): Endpoint => ({
   ready: true,
   serving: true,
   terminating: false,
+  forNode: undefined,
+  forZone: undefined,
   ...over,
 });
+const here = { nodeName: 'node-1', zone: 'a' };
 const rulesOf = (subject: Service, endpoints: SliceEndpoint[]) =>
-  planRules(servicePorts(subject, [slice(endpoints)], 'node-1'), { cluster: '10.244.0.0/16', node: '10.244.0.0/24' });
+  planRules(servicePorts(subject, [slice(endpoints)], here), { cluster: '10.244.0.0/16', node: '10.244.0.0/24' });
 
 test('a Service with endpoints is translated for its address and its node port', () => {
   const rules = rulesOf(service(), [
@@ -96,7 +99,7 @@ test('UDP flows are forgotten by address and by node port, also when only a chai
   const planned = (ip: string) => {
     const found = { ...slice([{ addresses: [ip], nodeName: 'node-2' }]) };
     found.ports = [{ name: '', port: 53, protocol: 'UDP' }];
-    return planRules(servicePorts(subject, [found], 'node-1'), { cluster: '10.244.0.0/16', node: '10.244.0.0/24' });
+    return planRules(servicePorts(subject, [found], here), { cluster: '10.244.0.0/16', node: '10.244.0.0/24' });
   };
   assert.deepEqual(udpChanges(planned('10.244.1.3'), planned('10.244.1.3')), []);
   assert.deepEqual(udpChanges(planned('10.244.1.3'), planned('10.244.1.4')), [
@@ -108,11 +111,11 @@ test('UDP flows are forgotten by address and by node port, also when only a chai
 test('endpoints that end are used only while nothing else is left', () => {
   const ending = endpoint({ ip: '10.244.0.9', ready: false, terminating: true });
   assert.deepEqual(
-    usableEndpoints([endpoint({}), ending], false).map((entry) => entry.ip),
+    usableEndpoints([endpoint({}), ending], 'all').map((entry) => entry.ip),
     ['10.244.0.2'],
   );
   assert.deepEqual(
-    usableEndpoints([ending], false).map((entry) => entry.ip),
+    usableEndpoints([ending], 'all').map((entry) => entry.ip),
     ['10.244.0.9'],
   );
 });
@@ -164,4 +167,26 @@ test('clients that are to stay are looked for in the sets of the endpoints first
   );
   const longer = service({ sessionAffinity: 'ClientIP' });
   assert.match([...rulesOf(longer, [{ addresses: ['10.244.0.3'] }]).sets.values()].join(), /timeout 10800s/);
+});
+
+test('endpoints that are meant for this node go first, then those for its zone; where that is not said of each, all do', () => {
+  const of = (ip: string, hints: SliceEndpoint['hints']): SliceEndpoint => ({
+    addresses: [ip],
+    ...(hints === undefined ? {} : { hints }),
+  });
+  const far = { forZones: [{ name: 'b' }], forNodes: [{ name: 'node-9' }] };
+  const chosen = (endpoints: SliceEndpoint[]): string =>
+    servicePorts(service(), [slice(endpoints)], here)
+      .flatMap((port) => usableEndpoints(port.endpoints, 'near'))
+      .map(({ ip }) => ip)
+      .join(' ');
+  const zone = { forZones: [{ name: 'a' }] };
+  const node = { ...zone, forNodes: [{ name: 'node-1' }] };
+  assert.equal(chosen([of('10.0.0.1', node), of('10.0.0.2', { ...far, ...zone }), of('10.0.0.3', far)]), '10.0.0.1');
+  assert.equal(chosen([of('10.0.0.1', zone), of('10.0.0.2', zone), of('10.0.0.3', far)]), '10.0.0.1 10.0.0.2');
+  assert.equal(
+    chosen([of('10.0.0.1', node), of('10.0.0.2', zone), of('10.0.0.3', undefined)]),
+    '10.0.0.1 10.0.0.2 10.0.0.3',
+  );
+  assert.equal(chosen([of('10.0.0.1', far), of('10.0.0.2', far)]), '10.0.0.1 10.0.0.2');
 });

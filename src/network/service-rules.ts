@@ -24,6 +24,15 @@ export interface Endpoint {
   ready: boolean;
   serving: boolean;
   terminating: boolean;
+  /** Whether it is meant for this node, and for this zone; undefined where it is not said for whom it is. */
+  forNode: boolean | undefined;
+  forZone: boolean | undefined;
+}
+
+/** Where packets come from. */
+export interface Here {
+  nodeName: string;
+  zone: string | undefined;
 }
 
 /** One port of one Service, with where it may be reached and what answers. */
@@ -50,7 +59,7 @@ const affinitySecondsDefault = 10_800;
 const protocols: Record<string, 'tcp' | 'udp' | 'sctp'> = { TCP: 'tcp', UDP: 'udp', SCTP: 'sctp' };
 
 /** Ports of a Service that packets can reach; headless and ExternalName Services have none. */
-export function servicePorts(service: core.Service, slices: Iterable<EndpointSlice>, nodeName: string): ServicePort[] {
+export function servicePorts(service: core.Service, slices: Iterable<EndpointSlice>, here: Here): ServicePort[] {
   const { spec } = service;
   const { clusterIP } = spec;
   if (spec.type === 'ExternalName' || clusterIP === undefined || clusterIP === '' || clusterIP === 'None') return [];
@@ -74,7 +83,7 @@ export function servicePorts(service: core.Service, slices: Iterable<EndpointSli
     externalLocal: spec.externalTrafficPolicy === 'Local',
     internalLocal: spec.internalTrafficPolicy === 'Local',
     sourceRanges: ipv4Ranges(spec.loadBalancerSourceRanges ?? []),
-    endpoints: all.flatMap((slice) => endpointsOf(slice, port, nodeName)),
+    endpoints: all.flatMap((slice) => endpointsOf(slice, port, here)),
   }));
 }
 
@@ -86,7 +95,12 @@ function ipv4Ranges(texts: readonly string[]): string[] {
   });
 }
 
-function endpointsOf(slice: EndpointSlice, port: core.ServicePort, nodeName: string): Endpoint[] {
+/** Whether this one is among those that are named; undefined where none is. */
+function isAmong(named: readonly { name: string }[] | undefined, name: string | undefined): boolean | undefined {
+  return named === undefined || named.length === 0 ? undefined : named.some((each) => each.name === name);
+}
+
+function endpointsOf(slice: EndpointSlice, port: core.ServicePort, { nodeName, zone }: Here): Endpoint[] {
   const match = (slice.ports ?? []).find(
     (entry) => (entry.name ?? '') === (port.name ?? '') && (entry.protocol ?? 'TCP') === (port.protocol ?? 'TCP'),
   );
@@ -100,16 +114,32 @@ function endpointsOf(slice: EndpointSlice, port: core.ServicePort, nodeName: str
       ready: endpoint.conditions?.ready !== false,
       serving: endpoint.conditions?.serving ?? endpoint.conditions?.ready !== false,
       terminating: endpoint.conditions?.terminating === true,
+      forNode: isAmong(endpoint.hints?.forNodes, nodeName),
+      forZone: isAmong(endpoint.hints?.forZones, zone),
     })),
   );
 }
 
 /**
- * Endpoints that take new connections: the ready ones, or those that still serve while they end where no other is left.
+ * Those that are meant for this node, or else for its zone: where of all it is said for whom they are, and one at least
+ * is (hints of EndpointSlices, which `trafficDistribution` of a Service asks for).
  */
-export function usableEndpoints(endpoints: Endpoint[], localOnly: boolean): Endpoint[] {
-  const candidates = localOnly ? endpoints.filter((endpoint) => endpoint.local) : endpoints;
-  const ready = candidates.filter((endpoint) => endpoint.ready);
+function nearest(ready: Endpoint[]): Endpoint[] {
+  for (const scope of ['forNode', 'forZone'] as const) {
+    const near = ready.filter((endpoint) => endpoint[scope] === true);
+    if (near.length > 0 && ready.every((endpoint) => endpoint[scope] !== undefined)) return near;
+  }
+  return ready;
+}
+
+/**
+ * Endpoints that take new connections: the ready ones - those of this node alone, those near it, or all - or those that
+ * still serve while they end where no other is left.
+ */
+export function usableEndpoints(endpoints: Endpoint[], which: 'local' | 'near' | 'all'): Endpoint[] {
+  const candidates = which === 'local' ? endpoints.filter((endpoint) => endpoint.local) : endpoints;
+  const all = candidates.filter((endpoint) => endpoint.ready);
+  const ready = which === 'near' ? nearest(all) : all;
   const chosen = ready.length > 0 ? ready : candidates.filter((endpoint) => endpoint.serving && endpoint.terminating);
   const unique = new Map(chosen.map((endpoint) => [`${endpoint.ip}:${endpoint.port}`, endpoint]));
   return [...unique.values()].sort((a, b) => compareText(a.ip, b.ip) || a.port - b.port);
@@ -195,8 +225,8 @@ export function planRules(ports: Iterable<ServicePort>, ranges: PodRanges): Rule
 
 // walk service-packet 3/4: a port becomes a chain that picks an endpoint, and elements of the verdict maps.
 function addPort(rules: RuleSet, port: ServicePort, ranges: PodRanges): void {
-  const everywhere = usableEndpoints(port.endpoints, false);
-  const inside = port.internalLocal ? usableEndpoints(port.endpoints, true) : everywhere;
+  const everywhere = usableEndpoints(port.endpoints, 'near');
+  const inside = port.internalLocal ? usableEndpoints(port.endpoints, 'local') : everywhere;
   for (const { ip } of [...inside, ...everywhere]) rules.hairpins.add(`${ip} . ${ip}`);
   if (inside.length > 0) {
     const name = chainName('svc', port);
@@ -227,7 +257,7 @@ function addPort(rules: RuleSet, port: ServicePort, ranges: PodRanges): void {
  * endpoint, and only Pods of this node keep their address, since their answers come back this way in any case.
  */
 function addExternalChain(rules: RuleSet, port: ServicePort, ranges: PodRanges): string {
-  const everywhere = balance(rules, port, usableEndpoints(port.endpoints, false));
+  const everywhere = balance(rules, port, usableEndpoints(port.endpoints, 'near'));
   const name = chainName('ext', port);
   const mark = `meta mark set meta mark | ${masqueradeMark}`;
   if (!port.externalLocal) {
@@ -236,7 +266,7 @@ function addExternalChain(rules: RuleSet, port: ServicePort, ranges: PodRanges):
   }
   const any = chainName('any', port);
   rules.chains.set(any, everywhere);
-  const own = usableEndpoints(port.endpoints, true);
+  const own = usableEndpoints(port.endpoints, 'local');
   rules.chains.set(name, [
     `ip saddr ${ranges.node} goto ${any}`,
     `ip saddr ${ranges.cluster} ${mark} goto ${any}`,

@@ -4,10 +4,10 @@
  * Services answer before, during and after, and what a dead process left is gone. See `service-rules.ts` for the rules
  * themselves.
  */
-import type { Service } from '#api/core.v1.ts';
+import type { Node, Service } from '#api/core.v1.ts';
 import type { EndpointSlice } from '#api/discovery.v1.ts';
 import { whenSettled } from '#base/promises.ts';
-import type { InformerFactory } from '#client/informer.ts';
+import type { Informer, InformerFactory } from '#client/informer.ts';
 import { kinds } from '#base/kinds.ts';
 import type { Clock, Timer } from '#os/clock.ts';
 import type { Nft } from '#os/nft.ts';
@@ -36,6 +36,8 @@ export interface ServiceProxyOptions {
   clock: Clock;
   log: Logger;
   nodeName: string;
+  /** Of which one is this node. */
+  nodes: Pick<Informer<Node>, 'get' | 'addHandler'>;
   /** nftables table of this node. */
   table: string;
   podRanges: PodRanges;
@@ -54,9 +56,12 @@ function serviceKeyOf(slice: EndpointSlice): string {
   return `${slice.metadata.namespace}/${slice.metadata.labels?.[labelService] ?? ''}`;
 }
 
+const zoneOf = (node: Node | undefined): string | undefined => node?.metadata.labels?.['topology.kubernetes.io/zone'];
+
 // walk service-packet 2/4: each node watches Services and EndpointSlices and plans the difference.
 export function runServiceProxy(options: ServiceProxyOptions): ServiceProxy {
-  const { informers, nft, clock, log, table } = options;
+  const { informers, nft, clock, log, table, nodes, nodeName } = options;
+  let zone = zoneOf(nodes.get(nodeName));
   const services = informers.informer(kinds.Service);
   const slices = informers.informer(kinds.EndpointSlice).addIndex('service', serviceKeyOf);
   /** Ports by Service, so that a change plans one Service and not all. */
@@ -65,12 +70,13 @@ export function runServiceProxy(options: ServiceProxyOptions): ServiceProxy {
   let applied: RuleSet = emptyRuleSet();
   let started = false;
   let closed = false;
+  let following: { remove(): void } | undefined;
   let timer: Timer | undefined;
   let work: Promise<void> = Promise.resolve();
 
   const refresh = (key: string): void => {
     const service = services.get(key);
-    const planned = service === undefined ? [] : servicePorts(service, slices.by('service', key), options.nodeName);
+    const planned = service === undefined ? [] : servicePorts(service, slices.by('service', key), { nodeName, zone });
     if (planned.length === 0) ports.delete(key);
     else ports.set(key, planned);
   };
@@ -122,6 +128,12 @@ export function runServiceProxy(options: ServiceProxyOptions): ServiceProxy {
       updated: (slice) => touch(serviceKeyOf(slice)),
       deleted: (slice) => touch(serviceKeyOf(slice)),
     });
+    const see = (node: Node): void => {
+      if (node.metadata.name !== nodeName || zoneOf(node) === zone) return;
+      zone = zoneOf(node);
+      for (const service of services.list()) touch(keyOf(service));
+    };
+    following = nodes.addHandler({ added: see, updated: see });
     work = work.then(sync);
     await work;
   })();
@@ -130,6 +142,7 @@ export function runServiceProxy(options: ServiceProxyOptions): ServiceProxy {
     ready,
     async [Symbol.asyncDispose]() {
       closed = true;
+      following?.remove();
       timer?.cancel();
       await whenSettled(work);
     },

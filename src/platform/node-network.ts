@@ -114,7 +114,7 @@ function startMachines(
 }
 
 function startServices(
-  { instance, node, log, stack }: NodeParts,
+  { instance, node, nodes, log, stack }: NodeParts,
   informers: InformerFactory,
   nft: Nft,
 ): { ready: Promise<unknown> } {
@@ -125,6 +125,7 @@ function startServices(
     clock: realClock,
     log: log.child('services'),
     nodeName: node.name,
+    nodes,
     table: `${tableName(node.instanceId)}_services`,
     podRanges: { cluster: instance.podRange, node: node.podRange },
     async forgetUdp({ ip, port }) {
