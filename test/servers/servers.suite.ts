@@ -1,5 +1,6 @@
 /**
- * What a cluster of three servers must still hold, on machines made of namespaces: what takes too long for `npm test`.
+ * What a cluster of three servers must still hold, on machines made of namespaces, and what comes of another program's
+ * taking over: what takes too long for `npm test`.
  * `npm run test:servers`; with a title, `./tiphys test test/servers/servers.suite.ts` runs them all too.
  */
 import './keys.ts';
@@ -7,3 +8,4 @@ import './majority.ts';
 import './faults.ts';
 import './addresses.ts';
 import './upgrade.ts';
+import './upgrade-here.ts';

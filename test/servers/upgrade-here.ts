@@ -9,7 +9,7 @@ import { join, resolve } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { freePort } from '#os/test-port.ts';
-import { createMachine, run, type Machine, type Output } from './machine.ts';
+import { createMachine, run, type Machine, type Output } from '../e2e/machine.ts';
 import { steadyLoad, type Came, type SteadyLoad } from './steady-load.ts';
 
 const checkout = resolve(fileURLToPath(import.meta.url), '../../..');
