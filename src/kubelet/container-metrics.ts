@@ -9,7 +9,7 @@ import { type Definition, Metrics } from '#observe/metrics.ts';
 import type { ContainerStats, LinkCounters } from '#engine/engine.ts';
 import { memoryLimitBytesMax } from './limits.ts';
 import { labelContainerName, labelPodName, labelPodNamespace, labelPodUid } from './pod-labels.ts';
-import { usages, type StatsOptions, type Usage } from './stats.ts';
+import { byPod, usages, type StatsOptions, type Usage } from './stats.ts';
 
 interface Measure<T> {
   name: string;
@@ -233,7 +233,6 @@ export async function containerMetrics(options: StatsOptions): Promise<Expositio
   metrics.gauge({ name: 'machine_memory_bytes', help: 'Amount of memory installed on the machine.' }).of().value =
     node.memoryBytes;
   for (const usage of all) for (const measure of ofContainers) shown.add(measure, labelsOf(usage), usage);
-  const byPod = Map.groupBy(all, ({ container }) => container.labels[labelPodUid]);
-  for (const [first, ...others] of byPod.values()) if (first !== undefined) showPod(shown, [first, ...others]);
+  for (const own of byPod(all).values()) showPod(shown, own);
   return exposeMetrics(metrics);
 }

@@ -7,7 +7,7 @@
 import type { Pod, Volume } from '#api/core.v1.ts';
 import type { DiskUse } from '#engine/engine.ts';
 import type { Clock } from '#os/clock.ts';
-import { Gate } from '#base/gate.ts';
+import { Lock } from '#base/gate.ts';
 import { demandOf } from './admit.ts';
 import { startedContainers } from './containers.ts';
 import type { KubeletEngine, MountedVolumes, PodFiles, PodStorage } from './doors.ts';
@@ -57,9 +57,7 @@ const sizeLimitOf = ({ emptyDir }: Volume): number => {
 /** Whether the Pod sets itself any such bound: others need not be measured for it. */
 export function boundsStorage(pod: Pod): boolean {
   return (
-    (pod.spec.volumes ?? []).some((volume) => sizeLimitOf(volume) < Infinity) ||
-    demandOf(pod, 'limits').has(resource) ||
-    startedContainers(pod).some((container) => containerLimit(container) !== undefined)
+    (pod.spec.volumes ?? []).some((volume) => sizeLimitOf(volume) < Infinity) || demandOf(pod, 'limits').has(resource)
   );
 }
 
@@ -69,8 +67,7 @@ export function exceededStorage(pod: Pod, reading: StorageReading, hasImageDisk:
   for (const volume of pod.spec.volumes ?? [])
     if ((volumes.get(volume.name)?.bytes ?? 0) > sizeLimitOf(volume))
       return `Usage of EmptyDir volume "${volume.name}" exceeds the limit "${volume.emptyDir?.sizeLimit}". `;
-  const limits = demandOf(pod, 'limits');
-  const limit = limits.get(resource);
+  const limit = demandOf(pod, 'limits').get(resource);
   if (limit !== undefined && storageOf(reading).bytes > limit)
     return `Pod ephemeral local storage usage exceeds the total limit of containers ${quantity(limit)}. `;
   for (const container of startedContainers(pod)) {
@@ -92,7 +89,7 @@ export interface Measured {
 export class StorageGauge {
   readonly #host: { clock: Clock; engine: KubeletEngine; files: PodFiles };
   readonly #known = new WeakMap<Measured, { reading: StorageReading; readMs: number; tookMs: number }>();
-  readonly #gate = new Gate(1);
+  readonly #lock = new Lock();
 
   constructor(host: { clock: Clock; engine: KubeletEngine; files: PodFiles }) {
     this.#host = host;
@@ -100,7 +97,7 @@ export class StorageGauge {
 
   /** At most `ageMsMax` old, or as old as one that took long may be. */
   read(measured: Measured, ageMsMax: number): Promise<StorageReading> {
-    return this.#gate.run(async () => {
+    return this.#lock.run(async () => {
       const { clock } = this.#host;
       const known = this.#known.get(measured);
       const beganMs = clock.monotonic();

@@ -4,10 +4,10 @@
  */
 import { exposeMetrics, type Exposition } from '#observe/exposition.ts';
 import { Metrics } from '#observe/metrics.ts';
-import { labelContainerName, labelPodName, labelPodNamespace, labelPodUid } from './pod-labels.ts';
+import { labelContainerName, labelPodName, labelPodNamespace } from './pod-labels.ts';
 import type { FileSystemReading } from './doors.ts';
 import { claimNameOf } from './local-storage.ts';
-import { type NodeUsage, type StatsOptions, type Usage, usages } from './stats.ts';
+import { byPod, type NodeUsage, type StatsOptions, type Usage, usages } from './stats.ts';
 
 interface Sample {
   labels: Readonly<Record<string, string>>;
@@ -53,19 +53,13 @@ function usageOf(all: readonly Usage[], node: NodeUsage): string[] {
       value: of(usage),
       ...(isTimed ? { atMs: usage.stats.readAtMs } : {}),
     }));
-  const pods = [...Map.groupBy(all, ({ container }) => container.labels[labelPodUid]).values()];
+  const pods = [...byPod(all).values()];
   const ofPods = (of: (usage: Usage) => number): Sample[] =>
-    pods.flatMap(([first, ...others]) =>
-      first === undefined
-        ? []
-        : [
-            {
-              labels: labelsOfPod(first),
-              value: [first, ...others].reduce((sum, usage) => sum + of(usage), 0),
-              atMs: first.stats.readAtMs,
-            },
-          ],
-    );
+    pods.map((own) => ({
+      labels: labelsOfPod(own[0]),
+      value: own.reduce((sum, usage) => sum + of(usage), 0),
+      atMs: own[0].stats.readAtMs,
+    }));
   const cpu = ({ stats }: Usage): number => seconds(stats.cpuNanoseconds);
   const memory = ({ stats }: Usage): number => stats.memoryWorkingSetBytes;
   const swap = ({ stats }: Usage): number => stats.memorySwapBytes;

@@ -4,6 +4,7 @@
  */
 import type { ContainerStats, ContainerStatus, LinkCounters } from '#engine/engine.ts';
 import type { Clock } from '#os/clock.ts';
+import { labelPodUid } from './pod-labels.ts';
 import type { Served } from './serving.ts';
 
 export interface NodeUsage {
@@ -57,6 +58,18 @@ export interface Usage {
   container: ContainerStatus;
   stats: ContainerStats;
   nanoCores: number;
+}
+
+/** Of each Pod, by its UID. */
+export function byPod(all: readonly Usage[]): Map<string, [Usage, ...Usage[]]> {
+  const found = new Map<string, [Usage, ...Usage[]]>();
+  for (const usage of all) {
+    const uid = usage.container.labels[labelPodUid] ?? '';
+    const known = found.get(uid);
+    if (known === undefined) found.set(uid, [usage]);
+    else known.push(usage);
+  }
+  return found;
 }
 
 /** Of the Pods' containers that run. */

@@ -8,7 +8,7 @@ import type { FileSystemReading, NodeReading } from './doors.ts';
 import { memoryLimitBytesMax } from './limits.ts';
 import { claimNameOf, type StorageReading, storageOf } from './local-storage.ts';
 import { labelContainerName, labelPodName, labelPodNamespace, labelPodUid } from './pod-labels.ts';
-import { rateOf, type StatsOptions, type Usage, usages } from './stats.ts';
+import { byPod, rateOf, type StatsOptions, type Usage, usages } from './stats.ts';
 
 const timeOf = (ms: number): string => new Date(ms).toISOString();
 
@@ -163,10 +163,9 @@ export async function statsSummary(options: StatsOptions, onlyUse: boolean): Pro
   const disks = { nodefs: reading.nodefs, imagefs: reading.imagefs ?? reading.nodefs };
   const pods: object[] = [];
   const known = new Map(kubelet.pods().map((pod) => [pod.metadata.uid, pod]));
-  for (const [uid = '', [first, ...others]] of Map.groupBy(all, ({ container }) => container.labels[labelPodUid])) {
-    if (first === undefined) continue;
+  for (const [uid, own] of byPod(all)) {
     const storage = onlyUse ? undefined : await kubelet.storage(uid);
-    pods.push(podOf([first, ...others], known.get(uid), storage, disks));
+    pods.push(podOf(own, known.get(uid), storage, disks));
   }
   const nanoCores = rateOf(
     engine,
