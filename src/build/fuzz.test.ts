@@ -12,7 +12,7 @@ import { parseDockerfile } from './dockerfile/parser.ts';
 import { gitSource } from './git-url.ts';
 import { decodeMessage, encodeMessage } from './grpc/messages.ts';
 import { decodeDefinition, encodeDefinition, makeVertex } from './llb/codec.ts';
-import { rootMount } from './llb/vertex-parts.ts';
+import { plainExec, rootMount } from './llb/vertex-parts.ts';
 import type { Edge, ExecOp } from './llb/vertex.ts';
 
 const seed = testSeed();
@@ -36,22 +36,11 @@ const source: Edge = {
   output: 0,
 };
 const exec: ExecOp = {
-  kind: 'exec',
+  ...plainExec,
   args: ['x'],
   env: ['A=b'],
-  cwd: '/',
-  user: '',
-  proxyEnv: {},
   extraHosts: ['h:1.2.3.4'],
-  hostname: '',
-  ulimits: [],
-  cgroupParent: '',
-  validExitCodes: [],
   mounts: [{ ...rootMount, input: 0 }],
-  network: 'sandbox',
-  isInsecure: false,
-  secretEnv: [],
-  devices: [],
 };
 const step: Edge = { vertex: makeVertex(exec, [source], { name: 'x' }), output: 0 };
 const whole: Edge = { vertex: makeVertex({ kind: 'merge' }, [source, step], { name: 'm' }), output: 0 };

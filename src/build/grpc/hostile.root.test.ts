@@ -17,7 +17,7 @@ import type { TestScope } from '#content/testing.ts';
 import { pause } from '#os/clock.ts';
 import { realClock } from '#os/clock.real.ts';
 import { encodeDefinition, makeVertex } from '../llb/codec.ts';
-import { plainCopy, rootMount } from '../llb/vertex-parts.ts';
+import { plainCopy, plainExec, rootMount } from '../llb/vertex-parts.ts';
 import type { Edge, ExecOp, FileAction, Operation } from '../llb/vertex.ts';
 import type { Handler } from './grpc.ts';
 import { buildsInParallelMax } from '../limits.ts';
@@ -107,22 +107,9 @@ test('a symlink that a command puts above its mount does not lead outside', asyn
 });
 
 const command = (op: Partial<ExecOp>): ExecOp => ({
-  kind: 'exec',
+  ...plainExec,
   args: ['write', '/f', '1'],
-  env: [],
-  cwd: '/',
-  user: '',
-  proxyEnv: {},
-  extraHosts: [],
-  hostname: '',
-  ulimits: [],
-  cgroupParent: '',
-  validExitCodes: [],
   mounts: [{ ...rootMount, input: 0 }],
-  network: 'sandbox',
-  isInsecure: false,
-  secretEnv: [],
-  devices: [],
   ...op,
 });
 const makeFile = (path: string, more: Partial<FileAction>): FileAction =>

@@ -7,7 +7,7 @@ import { ApiError } from '#base/errors.ts';
 import { formatPlatform, hostPlatform } from '#base/platform.ts';
 import { canonicalName, parseReference, withDefaultTag } from '#base/reference.ts';
 import { makeVertex } from '../llb/codec.ts';
-import { rootMount } from '../llb/vertex-parts.ts';
+import { plainExec, rootMount } from '../llb/vertex-parts.ts';
 import type { ExecOp } from '../llb/vertex.ts';
 import { serveGrpc, unary } from './grpc.ts';
 import type { Request } from './grpc.ts';
@@ -39,22 +39,13 @@ export async function runImageFrontend(
   const args = [...(config.Entrypoint ?? []), ...(config.Cmd ?? [])];
   const labels = config.Labels ?? {};
   const op: ExecOp = {
-    kind: 'exec',
+    ...plainExec,
     args: args.length === 0 ? ['/run'] : args,
     env: [...(config.Env ?? []), ...environmentOf(job, options)],
     cwd: config.WorkingDir === undefined || config.WorkingDir === '' ? '/' : config.WorkingDir,
     user: config.User ?? '',
-    proxyEnv: {},
-    extraHosts: [],
-    hostname: '',
-    ulimits: [],
-    cgroupParent: '',
-    validExitCodes: [],
     mounts: [{ ...rootMount, input: 0 }],
     network: /^(?:1|t|true)$/i.test(labels[noNetworkLabel] ?? '') ? 'none' : 'sandbox',
-    isInsecure: false,
-    secretEnv: [],
-    devices: [],
   };
   const returned = Promise.withResolvers<Result | undefined>();
   // It is looked at when the program has ended.

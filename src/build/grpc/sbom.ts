@@ -12,7 +12,7 @@ import { RootedDirectory, pathParts } from '#content/safe-path.ts';
 import { lstatSync, readdirSync } from '#os/named-files.ts';
 import { makeVertex } from '../llb/codec.ts';
 import type { Edge, ExecMount, ExecOp } from '../llb/vertex.ts';
-import { rootMount } from '../llb/vertex-parts.ts';
+import { plainExec, rootMount } from '../llb/vertex-parts.ts';
 import type { Job } from './job.ts';
 import { statementBytesMax, statementsMax } from './limits.ts';
 import { readFileRange } from './look.ts';
@@ -57,7 +57,7 @@ async function scanVertex(job: Job, { name, edge }: Subject, { image, environmen
     mounts.push({ ...empty, ...input, target: `${extras}/sbom-${other}`, isReadOnly: true });
   }
   const op: ExecOp = {
-    kind: 'exec',
+    ...plainExec,
     args,
     env: [
       ...(file.config?.Env ?? []),
@@ -68,17 +68,7 @@ async function scanVertex(job: Job, { name, edge }: Subject, { image, environmen
     ],
     cwd: file.config?.WorkingDir || '/',
     user: file.config?.User ?? '',
-    proxyEnv: {},
-    extraHosts: [],
-    hostname: '',
-    ulimits: [],
-    cgroupParent: '',
-    validExitCodes: [],
     mounts,
-    network: 'sandbox',
-    isInsecure: false,
-    secretEnv: [],
-    devices: [],
   };
   const vertex = makeVertex(op, inputs, {
     name: `[${name}] generating sbom using ${image}`,

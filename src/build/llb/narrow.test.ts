@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { makeVertex } from './codec.ts';
 import { narrowLocals } from './narrow.ts';
-import { plainCopy, rootMount } from './vertex-parts.ts';
+import { plainCopy, plainExec, rootMount } from './vertex-parts.ts';
 import { listVertices } from './vertex.ts';
 import type { Edge, ExecMount, ExecOp, FileAction, Operation } from './vertex.ts';
 
@@ -24,25 +24,12 @@ function copy(from: Edge, source: string, more: Partial<FileAction & { kind: 'co
 function run(from: Edge, mount: Partial<ExecMount>): Edge {
   const { output: _output, ...plain } = rootMount;
   const op: ExecOp = {
-    kind: 'exec',
+    ...plainExec,
     args: ['x'],
-    env: [],
-    cwd: '/',
-    user: '',
-    proxyEnv: {},
-    extraHosts: [],
-    hostname: '',
-    ulimits: [],
-    cgroupParent: '',
-    validExitCodes: [],
     mounts: [
       { ...rootMount, input: 0 },
       { ...plain, target: '/m', input: 1, ...mount },
     ],
-    network: 'sandbox',
-    isInsecure: false,
-    secretEnv: [],
-    devices: [],
   };
   return edge(op, [base, from]);
 }

@@ -19,6 +19,7 @@ import { encodeMessage } from '../grpc/messages.ts';
 import { makeBench } from '../grpc/testing.ts';
 import type { Bench } from '../grpc/testing.ts';
 import { hostPlatform } from '#base/platform.ts';
+import { plainExec } from './vertex-parts.ts';
 import type { Edge, ExecOp, Operation } from './vertex.ts';
 
 const edgeOf = (op: Operation, inputs: Edge[], name = ''): Edge => ({
@@ -48,22 +49,9 @@ function run(args: string[], on: Edge): Edge {
     isOptional: false,
   } as const;
   const op: ExecOp = {
-    kind: 'exec',
+    ...plainExec,
     args,
-    env: [],
-    cwd: '/',
-    user: '',
-    proxyEnv: {},
-    extraHosts: [],
-    hostname: '',
-    ulimits: [],
-    cgroupParent: '',
-    validExitCodes: [],
     mounts: [{ ...mount, ...none }],
-    network: 'sandbox',
-    isInsecure: false,
-    secretEnv: [],
-    devices: [],
   };
   return edgeOf(op, [on], args.join(' '));
 }

@@ -1,6 +1,6 @@
 /** Parts that vertices are made of again and again. */
 import { makeVertex } from './codec.ts';
-import type { Edge, ExecMount, FileAction, Vertex } from './vertex.ts';
+import type { Edge, ExecMount, ExecOp, FileAction, Vertex } from './vertex.ts';
 
 /** The root of a command, whose changes are its output. Its input is yet to be named. */
 export const rootMount: ExecMount = {
@@ -15,6 +15,24 @@ export const rootMount: ExecMount = {
   owner: { uid: 0, gid: 0 },
   mode: 0,
   isOptional: false,
+};
+
+/** A command of root's in the sandbox, with nothing beside it. What it runs, and where, is yet to be named. */
+export const plainExec: Omit<ExecOp, 'args' | 'mounts'> = {
+  kind: 'exec',
+  env: [],
+  cwd: '/',
+  user: '',
+  proxyEnv: {},
+  extraHosts: [],
+  hostname: '',
+  ulimits: [],
+  cgroupParent: '',
+  validExitCodes: [],
+  network: 'sandbox',
+  isInsecure: false,
+  secretEnv: [],
+  devices: [],
 };
 
 /** A copy as COPY makes it: contents of directories, links followed, what is missing above it made. */
